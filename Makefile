@@ -1,0 +1,41 @@
+# Everything runs in .venv, which the first target that needs it creates. Only Python >= 3.11 and
+# make must be there. Pinned versions: .ci/constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install quickstart test test-slow lint format clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+install: $(STAMP) ## create .venv and install the pinned versions, once
+
+$(STAMP): pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("dynloss needs Python 3.11-3.13; set PYTHON=python3.x" if not (3, 11) <= sys.version_info < (3, 14) else 0)'
+	@echo "Installing into $(VENV) (PyTorch is a large download; this happens once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'
+	@touch $@
+
+quickstart: $(STAMP) ## a real study on this machine: verdict, figures, where to look next
+	@$(BIN)/dynloss run quickstart --resume
+
+test: $(STAMP) ## the test suite, under ten minutes on two cores
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff rewrite the files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches; results stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,240 @@
+"""Configuration as frozen dataclasses, built strictly from plain mappings.
+
+One mechanism serves the whole suite: core problems, search spaces and study files are all
+dataclasses, and `build` turns parsed YAML or JSON into them. It refuses unknown and missing keys,
+wrong types and numbers that arrive as text; each refusal is one line that names the source, the
+key, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, Union
+
+__all__ = ["ConfigError", "build", "config_hash", "to_dict"]
+
+T = TypeVar("T")
+
+_NUMBER_AS_TEXT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+
+
+class ConfigError(ValueError):
+    """A configuration that is refused, in one line: source, key, what is wrong, what to do.
+
+    Args:
+        key: dotted path of the offending key; empty for the whole document.
+        problem: what is wrong, with the value.
+        remedy: what to write instead.
+        source: the file or the command-line option the value came from.
+    """
+
+    def __init__(self, key: str, problem: str, remedy: str = "", source: str = "") -> None:
+        self.key, self.problem, self.remedy, self.source = key, problem, remedy, source
+        super().__init__(key, problem, remedy, source)
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.source, self.key) if part)
+        line = f"{where}: {self.problem}" if where else self.problem
+        line = f"{line}; {self.remedy}" if self.remedy else line
+        return " ".join(line.split())
+
+    def inside(self, prefix: str = "", source: str = "") -> ConfigError:
+        """The same refusal, seen from an enclosing document."""
+        key = join_key(prefix, self.key)
+        return ConfigError(key, self.problem, self.remedy, self.source or source)
+
+
+def join_key(prefix: str, key: str) -> str:
+    """`budget` and `total` make `budget.total`."""
+    return ".".join(part for part in (prefix, key) if part)
+
+
+def show(value: object) -> str:
+    """A value as a message shows it: short, on one line."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def unknown_key(key: str, known: Sequence[str], prefix: str = "") -> ConfigError:
+    """The refusal of a key nobody knows, with the nearest known one as its remedy."""
+    close = difflib.get_close_matches(str(key), known, n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(known))}"
+    return ConfigError(join_key(prefix, str(key)), "unknown key", remedy)
+
+
+def build(cls: type[T], mapping: object, *, key: str = "", source: str = "") -> T:
+    """Build the dataclass `cls` from a plain mapping, refusing whatever does not fit.
+
+    Raises:
+        ConfigError: unknown, missing or wrongly typed keys, or a value the class itself refuses.
+    """
+    try:
+        return typing.cast(T, _build(cls, mapping, key))
+    except ConfigError as error:
+        raise error.inside(source=source) from None
+
+
+def _build(cls: Any, mapping: object, key: str) -> object:
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(key, f"expected a mapping, got {show(mapping)}", "write `key: value` lines")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    for name in mapping:
+        if name not in fields:
+            raise unknown_key(str(name), list(fields), key)
+    values = {}
+    for name, field in fields.items():
+        path = join_key(key, name)
+        if name in mapping:
+            values[name] = _convert(hints[name], mapping[name], path)
+        elif (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        ):
+            raise ConfigError(path, "missing", f"add `{name}: {_describe(hints[name])}`")
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise error.inside(key) from None
+
+
+def _convert(hint: Any, value: object, key: str) -> object:
+    """`value` as the annotation `hint` wants it, or a ConfigError."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(arguments, value, key)
+    if origin is Literal:
+        if value in arguments and type(value) in {type(argument) for argument in arguments}:
+            return value
+        choices = ", ".join(str(argument) for argument in arguments)
+        close = difflib.get_close_matches(str(value), [str(a) for a in arguments], n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"choose one of: {choices}"
+        raise ConfigError(key, f"{show(value)} is not a choice", remedy)
+    if origin in (tuple, list):
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ConfigError(key, f"expected a list, got {show(value)}", "write [a, b, ...]")
+        items = [_convert(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
+        return tuple(items)
+    if origin in (dict, Mapping):
+        return _convert_mapping(arguments, value, key)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, typing.cast(type, hint)) else _build(hint, value, key)
+    return _convert_scalar(hint, value, key)
+
+
+def _convert_mapping(arguments: tuple[Any, ...], value: object, key: str) -> object:
+    if not isinstance(value, Mapping):
+        raise ConfigError(key, f"expected a mapping, got {show(value)}", "write `key: value` lines")
+    for name in value:
+        if not isinstance(name, str):
+            raise ConfigError(key, f"key {show(name)} is not text", "put quotes around it")
+    item = arguments[1] if arguments else Any
+    return {name: _convert(item, each, join_key(key, name)) for name, each in value.items()}
+
+
+def _convert_union(arguments: tuple[Any, ...], value: object, key: str) -> object:
+    if value is None and type(None) in arguments:
+        return None
+    members = [argument for argument in arguments if argument is not type(None)]
+    classes = [member for member in members if dataclasses.is_dataclass(member)]
+    if classes and isinstance(value, tuple(typing.cast(list[type], classes))):
+        return value
+    if len(classes) > 1 and (isinstance(value, Mapping) or len(classes) == len(members)):
+        return _build_tagged(classes, value, key)
+    if len(members) == 1:
+        return _convert(members[0], value, key)
+    refusals = []
+    for member in members:
+        try:
+            return _convert(member, value, key)
+        except ConfigError as error:
+            refusals.append(error)
+    raise refusals[0]
+
+
+def _build_tagged(classes: list[Any], value: object, key: str) -> object:
+    """A union of dataclasses is told apart by its first field, a literal such as `name`."""
+    tag = dataclasses.fields(classes[0])[0].name
+    by_name = {dataclasses.fields(each)[0].default: each for each in classes}
+    if isinstance(value, str):
+        value = {tag: value}
+    name = value.get(tag) if isinstance(value, Mapping) else None
+    if name not in by_name:
+        known = ", ".join(str(each) for each in by_name)
+        problem = "missing" if name is None else f"{show(name)} is not a choice"
+        raise ConfigError(join_key(key, tag), problem, f"choose one of: {known}")
+    return _build(by_name[name], value, key)
+
+
+def _convert_scalar(hint: Any, value: object, key: str) -> object:
+    if hint is Any or hint is object:
+        return value
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(key, f"{value} is not a finite number", "write a finite number")
+        return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    problem = f"expected {_describe(hint)}, got {show(value)}"
+    if hint in (int, float) and isinstance(value, str) and _NUMBER_AS_TEXT.match(value):
+        raise ConfigError(key, f"{value!r} is text, not a number", number_remedy(value))
+    raise ConfigError(key, problem, f"write {_describe(hint)}")
+
+
+def number_remedy(text: str) -> str:
+    """How to write a number that YAML 1.1 reads as text, such as `1e-4`."""
+    mantissa, mark, exponent = text.lower().partition("e")
+    if not mark:
+        return f"write {text} without quotes"
+    mantissa = mantissa if "." in mantissa else mantissa + ".0"
+    sign = exponent if exponent[0] in "+-" else "+" + exponent
+    return f"YAML needs a dot and a signed exponent: write {mantissa}e{sign} without quotes"
+
+
+def _describe(hint: Any) -> str:
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(a) for a in typing.get_args(hint) if a is not type(None))
+    if origin is Literal:
+        return " | ".join(str(argument) for argument in typing.get_args(hint))
+    if origin in (tuple, list):
+        return "[...]"
+    return names.get(hint, "{...}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as nested plain dictionaries and lists, ready for YAML or JSON."""
+    return typing.cast(dict[str, Any], _plain(config))
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def config_hash(config: Any) -> str:
+    """Twelve hexadecimal digits that name a configuration, stable over processes and key order.
+
+    The configuration is first rebuilt from its plain form, so that `noise=0` and `noise=0.0` have
+    the same hash.
+    """
+    normal = config
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        normal = to_dict(build(type(config), to_dict(config)))
+    text = json.dumps(_plain(normal), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

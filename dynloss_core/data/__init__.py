@@ -1,0 +1,9 @@
+"""Data sets, all behind one `Splits`: training, validation and test, disjoint by construction."""
+
+from dynloss_core.data.digits import DigitsConfig
+from dynloss_core.data.spirals import SpiralsConfig
+from dynloss_core.data.splits import Labelled, Splits
+
+__all__ = ["DataConfig", "DigitsConfig", "Labelled", "SpiralsConfig", "Splits"]
+
+DataConfig = SpiralsConfig | DigitsConfig

@@ -1,0 +1,79 @@
+"""Scikit-learn's digits: 1,797 handwritten digits of 8 x 8 pixels, the embedded real data set.
+
+Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
+Repository, doi:10.24432/C50P49; the copy that scikit-learn ships (its test part).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+
+from dynloss_core.config import ConfigError
+from dynloss_core.data.splits import Labelled, Splits
+
+__all__ = ["DigitsConfig"]
+
+_BRIGHTEST = 16.0
+_NUM_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class DigitsConfig:
+    """Digits, split once and for all members alike, with the classes in equal shares.
+
+    The split does not depend on a member's seed: otherwise a sample that chose a hyperparameter in
+    one seed's validation set could report it in another seed's test set.
+
+    Args:
+        split_seed: which split.
+        validation: share of the samples for validation.
+        test: share of the samples for the test.
+    """
+
+    name: Literal["digits"] = "digits"
+    split_seed: int = 0
+    validation: float = 0.2
+    test: float = 0.2
+
+    def __post_init__(self) -> None:
+        for key in ("validation", "test"):
+            share = getattr(self, key)
+            if not 0 < share < 1:
+                raise ConfigError(key, f"{share} is not a share", "use a number between 0 and 1")
+        if self.validation + self.test >= 1:
+            raise ConfigError("test", "validation + test leave no training samples", "lower both")
+        if self.split_seed < 0:
+            raise ConfigError("split_seed", f"{self.split_seed} is negative", "use >= 0")
+
+    def load(self, seed: int) -> Splits:
+        """The split of this configuration; `seed` plays no part."""
+        return _load(self)
+
+
+@cache
+def _load(config: DigitsConfig) -> Splits:
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise ConfigError(
+            "data.name", "digits needs scikit-learn", "pip install scikit-learn"
+        ) from error
+    pixels, labels = load_digits(return_X_y=True)
+    shares = {"random_state": config.split_seed}
+    rest, test_x, rest_y, test_y = train_test_split(
+        pixels, labels, test_size=config.test, stratify=labels, **shares
+    )
+    share_of_rest = config.validation / (1 - config.test)
+    train_x, validation_x, train_y, validation_y = train_test_split(
+        rest, rest_y, test_size=share_of_rest, stratify=rest_y, **shares
+    )
+    parts = [(train_x, train_y), (validation_x, validation_y), (test_x, test_y)]
+    train, validation, test = (
+        Labelled(torch.from_numpy(x / _BRIGHTEST), torch.from_numpy(y).long()) for x, y in parts
+    )
+    return Splits(train, validation, test, _NUM_CLASSES)

@@ -1,0 +1,62 @@
+"""Every metric, column and tag name of the suite, once.
+
+The same word names a quantity in a record, a table's column, an MLflow metric and a study's
+objective. Metrics are *static*: unweighted, with the loss averaged over samples. Only
+`WEIGHTED_LOSS` carries the class weights of its step.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Objective = Literal["validation_accuracy", "validation_loss"]
+
+STEP = "step"
+
+WEIGHTED_LOSS = "weighted_loss"
+TRAIN_LOSS = "train_loss"
+TRAIN_ACCURACY = "train_accuracy"
+VALIDATION_LOSS = "validation_loss"
+VALIDATION_ACCURACY = "validation_accuracy"
+TEST_LOSS = "test_loss"
+TEST_ACCURACY = "test_accuracy"
+
+EVALUATION_METRICS = (
+    WEIGHTED_LOSS,
+    TRAIN_LOSS,
+    TRAIN_ACCURACY,
+    VALIDATION_LOSS,
+    VALIDATION_ACCURACY,
+)
+TEST_METRICS = (TEST_LOSS, TEST_ACCURACY)
+
+PERIOD = "period"
+AMPLITUDE = "amplitude"
+LEARNING_RATE = "learning_rate"
+MOMENTUM = "momentum"
+WEIGHT_DECAY = "weight_decay"
+MEMBER_PARAMETERS = (PERIOD, AMPLITUDE, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
+
+SEED = "seed"
+DIVERGED = "diverged"
+DIVERGED_STEP = "diverged_step"
+ENGINE = "engine"
+SECONDS = "seconds"
+CONFIG_HASH = "config_hash"
+
+STUDY = "study"
+PHASE = "phase"
+ARM = "arm"
+TRIAL = "trial"
+BLOCK = "block"
+
+DYNAMICAL = "dynamical"
+STATIC = "static"
+
+SEARCH = "search"
+CONFIRM = "confirm"
+
+
+def higher_is_better(metric: str) -> bool:
+    """Accuracies are maximised, losses minimised."""
+    return metric.endswith("accuracy")

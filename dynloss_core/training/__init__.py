@@ -1,0 +1,24 @@
+"""Training: types at the bottom, one engine a file above them, their choice on top."""
+
+from dynloss_core.training.autograd import AutogradEngine
+from dynloss_core.training.batched import BatchedEngine
+from dynloss_core.training.choice import EngineName, choose_engine
+from dynloss_core.training.engine import Engine
+from dynloss_core.training.members import Member
+from dynloss_core.training.problem import LearningRateSchedule, Problem
+from dynloss_core.training.records import Evaluation, HeldOut
+from dynloss_core.training.setup import Setup
+
+__all__ = [
+    "AutogradEngine",
+    "BatchedEngine",
+    "Engine",
+    "EngineName",
+    "Evaluation",
+    "HeldOut",
+    "LearningRateSchedule",
+    "Member",
+    "Problem",
+    "Setup",
+    "choose_engine",
+]

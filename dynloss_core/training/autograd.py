@@ -1,0 +1,86 @@
+"""The reference engine: torch's own autograd and optimiser, one member after another.
+
+It trains any model and serves as the truth that the ensemble engines are tested against.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynloss_core.losses import weighted_loss
+from dynloss_core.training.engine import Engine, SplitName
+from dynloss_core.training.problem import Problem
+from dynloss_core.training.setup import Setup
+
+__all__ = ["AutogradEngine"]
+
+
+class AutogradEngine(Engine):
+    """One `torch.nn.Module` and one `torch.optim.SGD` a member."""
+
+    name = "autograd"
+
+    def __init__(self, setup: Setup, device: torch.device | str = "cpu") -> None:
+        super().__init__(setup, device)
+        dtype = setup.problem.torch_dtype
+        self._splits = [splits.to(dtype, self.device) for splits in setup.splits]
+        self._networks = [copy.deepcopy(network).to(self.device) for network in setup.networks]
+        self._optimisers = [
+            torch.optim.SGD(
+                network.parameters(),
+                lr=member.learning_rate,
+                momentum=member.momentum,
+                weight_decay=member.weight_decay,
+                nesterov=setup.problem.nesterov and member.momentum > 0,
+            )
+            for network, member in zip(self._networks, setup.members, strict=True)
+        ]
+
+    @classmethod
+    def refusal(cls, problem: Problem) -> str | None:
+        return None
+
+    def _advance(self, steps: int) -> None:
+        weights = self.setup.class_weights(torch.arange(self.step, self.step + steps))
+        weights = weights.to(self.device, self.setup.problem.torch_dtype)  # (n, M, C)
+        for member in range(len(self.setup.members)):
+            if self.diverged_step[member] < 0:
+                for offset in range(steps):
+                    self._update(member, self.step + offset, weights[offset, member])
+
+    def _update(self, member: int, step: int, class_weights: Tensor) -> None:
+        problem, optimiser = self.setup.problem, self._optimisers[member]
+        train = self._splits[member].train
+        batch = self.setup.batch(member, step)
+        inputs, targets = train.inputs, train.targets
+        if batch is not None:
+            inputs, targets = inputs[batch.to(self.device)], targets[batch.to(self.device)]
+        factor = problem.learning_rate_schedule.factor(step, problem.steps)
+        optimiser.param_groups[0]["lr"] = self.setup.members[member].learning_rate * factor
+        optimiser.zero_grad()
+        outputs = self._networks[member](inputs)
+        weighted_loss(problem.loss, outputs, targets, class_weights).backward()
+        optimiser.step()
+
+    @torch.no_grad()
+    def _outputs(self, split: SplitName) -> Tensor:
+        pairs = zip(self._networks, self._splits, strict=True)
+        return torch.stack([network(getattr(data, split).inputs) for network, data in pairs])
+
+    def _freeze(self, members: Tensor) -> None:
+        """Nothing to do: `_advance` passes over diverged members."""
+
+    def _parameters_state(self) -> Any:
+        return [
+            {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+            for network, optimiser in zip(self._networks, self._optimisers, strict=True)
+        ]
+
+    def _load_parameters_state(self, state: Any) -> None:
+        for saved, network, optimiser in zip(state, self._networks, self._optimisers, strict=True):
+            network.load_state_dict(saved["network"])
+            optimiser.load_state_dict(saved["optimiser"])

@@ -1,0 +1,183 @@
+"""An ensemble of multilayer perceptrons as stacked matrices: one batched product serves them all.
+
+Symbols
+    M      members
+    I, O   inputs and outputs of a layer
+    N      samples of a batch or a split
+    C      classes
+
+Samples are the last axis: a layer's activations are (M, O, N), so that the long axis is the
+contiguous one whatever the width. Biases are the last column of the weights, (M, O, I + 1), and
+every input carries a last row of ones: forward, gradient and update then have one form per layer.
+The gradients are written out instead of left to autograd: they need no graph and no copies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynloss_core.losses import output_gradient
+from dynloss_core.models import MLP, MLPConfig
+from dynloss_core.training.engine import Engine, SplitName
+from dynloss_core.training.problem import Problem
+from dynloss_core.training.setup import Setup
+
+__all__ = ["BatchedEngine"]
+
+_CHUNK = 256  # steps whose class weights are computed at once
+
+
+class BatchedEngine(Engine):
+    """Stacked MLPs with their own learning rate, momentum, weight decay, period and amplitude."""
+
+    name = "batched"
+
+    def __init__(self, setup: Setup, device: torch.device | str = "cpu") -> None:
+        super().__init__(setup, device)
+        dtype = setup.problem.torch_dtype
+        self._weights = [w.to(self.device, dtype) for w in _stack(setup)]  # [(M, O, I + 1)]
+        momentum = self._column([member.momentum for member in setup.members])
+        self._momentum = momentum if bool(momentum.any()) else None  # (M, 1, 1)
+        decay = self._column([member.weight_decay for member in setup.members])
+        self._weight_decay = decay if bool(decay.any()) else None  # (M, 1, 1)
+        self._learning_rate = self._column([member.learning_rate for member in setup.members])
+        self._velocity = [torch.zeros_like(w) for w in self._weights] if momentum.any() else []
+        self._workspaces: dict[int, list[Tensor]] = {}
+        shared = all(splits is setup.splits[0] for splits in setup.splits)
+        self._own_splits = setup.splits[:1] if shared else setup.splits
+        self._inputs: dict[str, Tensor] = {}  # (M or 1, I + 1, N) a split
+        train = torch.stack([splits.train.targets for splits in self._own_splits])
+        classes = torch.arange(setup.num_classes)[:, None]
+        self._one_hot = (train[:, None] == classes).to(self.device, dtype)  # (M or 1, C, N)
+
+    @classmethod
+    def refusal(cls, problem: Problem) -> str | None:
+        if not isinstance(problem.model, MLPConfig):
+            return f"it trains multilayer perceptrons, not {problem.model.name!r}"
+        return None
+
+    @torch.no_grad()
+    def _advance(self, steps: int) -> None:
+        problem = self.setup.problem
+        for start in range(self.step, self.step + steps, _CHUNK):
+            chunk = torch.arange(start, min(start + _CHUNK, self.step + steps))
+            weights = self.setup.class_weights(chunk).to(self.device, problem.torch_dtype)
+            for step, class_weights in zip(chunk.tolist(), weights, strict=True):
+                inputs, one_hot = self._batch(step)
+                gradients = self._gradients(inputs, one_hot, class_weights)
+                self._update(gradients, problem.learning_rate_schedule.factor(step, problem.steps))
+
+    def _gradients(self, inputs: Tensor, one_hot: Tensor, class_weights: Tensor) -> list[Tensor]:
+        """Gradients of F, one (M, O, I + 1) a layer, at class weights (M, C)."""
+        activations, outputs = self._forward(inputs)
+        delta = output_gradient(self.setup.problem.loss, outputs, one_hot, class_weights)
+        gradients = [torch.bmm(delta, activations[-1].mT)]
+        for weights, activation, below in zip(
+            self._weights[:0:-1], activations[:0:-1], activations[-2::-1], strict=True
+        ):
+            back = torch.bmm(weights[:, :, :-1].mT, delta)  # (M, I, N)
+            delta = torch.ops.aten.threshold_backward(back, activation[:, :-1], 0)
+            gradients.append(torch.bmm(delta, below.mT))
+        return gradients[::-1]
+
+    def _forward(self, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The input of every layer, each with its row of ones, and the outputs (M, C, N)."""
+        activations = [inputs]
+        for weights, buffer in zip(
+            self._weights[:-1], self._workspace(inputs.shape[-1]), strict=True
+        ):
+            hidden = buffer[:, :-1]  # (M, O, N)
+            torch.bmm(weights, activations[-1], out=hidden)
+            hidden.relu_()
+            activations.append(buffer)
+        return activations, torch.bmm(self._weights[-1], activations[-1])
+
+    def _update(self, gradients: list[Tensor], factor: float) -> None:
+        """Stochastic gradient descent with torch.optim.SGD's conventions."""
+        rate = self._learning_rate * factor
+        for layer, (weights, gradient) in enumerate(zip(self._weights, gradients, strict=True)):
+            if self._weight_decay is not None:
+                gradient.addcmul_(weights, self._weight_decay)
+            if self._momentum is not None:
+                velocity = self._velocity[layer].mul_(self._momentum).add_(gradient)
+                gradient = (
+                    gradient.addcmul_(velocity, self._momentum)
+                    if self.setup.problem.nesterov
+                    else velocity
+                )
+            weights.addcmul_(gradient, rate, value=-1)
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs (M, I + 1, N) and one-hot targets (M or 1, C, N) of one step."""
+        inputs = self._split_inputs("train")
+        if self.setup.problem.batch_size is None:
+            return inputs, self._one_hot
+        members = range(len(self.setup.members))
+        indices = [self.setup.batch(m, step) for m in members]
+        columns = torch.stack([i for i in indices if i is not None]).to(self.device)  # (M, B)
+        return _take(inputs, columns), _take(self._one_hot, columns)
+
+    def _split_inputs(self, split: SplitName) -> Tensor:
+        if split not in self._inputs:
+            flat = torch.stack(
+                [getattr(splits, split).inputs.flatten(1) for splits in self._own_splits]
+            ).to(self.device, self.setup.problem.torch_dtype)  # (M or 1, N, I)
+            with_ones = torch.cat([flat, torch.ones_like(flat[:, :, :1])], dim=-1)
+            members = len(self.setup.members)
+            self._inputs[split] = with_ones.mT.contiguous().expand(members, -1, -1)
+        return self._inputs[split]
+
+    def _workspace(self, samples: int) -> list[Tensor]:
+        """Buffers (M, O + 1, N) for the hidden activations, their last row ones."""
+        if samples not in self._workspaces:
+            self._workspaces[samples] = [
+                weights.new_ones(weights.shape[0], weights.shape[1] + 1, samples)
+                for weights in self._weights[:-1]
+            ]
+        return self._workspaces[samples]
+
+    @torch.no_grad()
+    def _outputs(self, split: SplitName) -> Tensor:
+        return self._forward(self._split_inputs(split))[1].mT
+
+    def _freeze(self, members: Tensor) -> None:
+        """Zero parameters and learning rate: finite, and they stay as they are."""
+        for tensor in [self._learning_rate, *self._weights, *self._velocity]:
+            tensor[members.to(self.device)] = 0
+
+    def _parameters_state(self) -> Any:
+        return {
+            "weights": [weights.clone() for weights in self._weights],
+            "velocity": [velocity.clone() for velocity in self._velocity],
+        }
+
+    def _load_parameters_state(self, state: Any) -> None:
+        self._weights = [weights.to(self.device).clone() for weights in state["weights"]]
+        self._velocity = [velocity.to(self.device).clone() for velocity in state["velocity"]]
+        self._freeze(self.diverged_step >= 0)
+
+    def _column(self, values: list[float]) -> Tensor:
+        """A value a member, (M, 1, 1)."""
+        dtype = self.setup.problem.torch_dtype
+        return torch.tensor(values, dtype=dtype, device=self.device)[:, None, None]
+
+
+def _take(tensor: Tensor, columns: Tensor) -> Tensor:
+    """Samples `columns` (M, B) of a tensor (M or 1, K, N): (M, K, B)."""
+    members, rows = len(columns), tensor.shape[1]
+    index = columns[:, None, :].expand(members, rows, -1)
+    return tensor.expand(members, -1, -1).gather(2, index)
+
+
+def _stack(setup: Setup) -> list[Tensor]:
+    """The initial parameters of all members, one (M, O, I + 1) a layer, the bias last."""
+    networks = [network for network in setup.networks if isinstance(network, MLP)]
+    return [
+        torch.stack(
+            [torch.cat([layer.weight, layer.bias[:, None]], dim=1).detach() for layer in layers]
+        )
+        for layers in zip(*(network.layers for network in networks), strict=True)
+    ]

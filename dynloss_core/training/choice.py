@@ -1,0 +1,42 @@
+"""Which engine trains a problem."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from dynloss_core.config import ConfigError
+from dynloss_core.training.autograd import AutogradEngine
+from dynloss_core.training.batched import BatchedEngine
+from dynloss_core.training.engine import Engine
+from dynloss_core.training.problem import Problem
+from dynloss_core.training.setup import Setup
+
+__all__ = ["EngineName", "choose_engine"]
+
+EngineName = Literal["auto", "autograd", "batched"]
+
+_FASTEST_FIRST: tuple[type[Engine], ...] = (BatchedEngine, AutogradEngine)
+
+
+def choose_engine(problem: Problem, name: EngineName = "auto") -> type[Engine]:
+    """The engine called `name`, or the fastest one that can train `problem`.
+
+    Raises:
+        ConfigError: if the engine asked for cannot train the problem; it says why.
+    """
+    if name == "auto":
+        return next(engine for engine in _FASTEST_FIRST if engine.refusal(problem) is None)
+    engine = next(engine for engine in _FASTEST_FIRST if engine.name == name)
+    reason = engine.refusal(problem)
+    if reason is not None:
+        raise ConfigError("engine", f"{name!r} cannot train this problem: {reason}", "use 'auto'")
+    return engine
+
+
+def _make_engine(
+    setup: Setup, name: EngineName = "auto", device: torch.device | str = "cpu"
+) -> Engine:
+    """The chosen engine, ready to train `setup` on `device`."""
+    return choose_engine(setup.problem, name)(setup, device)

@@ -1,0 +1,155 @@
+"""The interface of all engines: a resumable generator of evaluations over an ensemble.
+
+Symbols
+    M      members
+    C      classes
+    N      samples of a split
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from dynloss_core.data import Labelled
+from dynloss_core.losses import weighted_loss
+from dynloss_core.training.problem import Problem
+from dynloss_core.training.records import Evaluation, HeldOut
+from dynloss_core.training.setup import Setup
+
+__all__ = ["Engine", "SplitName"]
+
+SplitName = Literal["train", "validation", "test"]
+
+
+class Engine(ABC):
+    """Trains the members of a setup together and yields an `Evaluation` at every report point.
+
+    A subclass keeps the parameters: it advances them, gives the outputs, and saves them. The loop,
+    the metrics and what happens to a diverged member are here, and so the same for all engines.
+
+    Args:
+        setup: problem, members, data, initial networks.
+        device: where to train.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, setup: Setup, device: torch.device | str = "cpu") -> None:
+        self.setup = setup
+        self.device = torch.device(device)
+        self.step = 0
+        self.diverged_step = torch.full((len(setup.members),), -1)
+        self._last_evaluation = -1
+
+    @classmethod
+    @abstractmethod
+    def refusal(cls, problem: Problem) -> str | None:
+        """Why this engine cannot train `problem`; None if it can."""
+
+    def evaluations(self) -> Iterator[Evaluation]:
+        """Train to the end of the budget, evaluating before the first step, every
+        `evaluate_every` steps and after the last. Ends early if every member has diverged.
+
+        Between two evaluations the engine can be saved; an engine that was loaded goes on from
+        there, and what it yields equals the uninterrupted run's, bit for bit.
+        """
+        problem = self.setup.problem
+        if self._last_evaluation < self.step:
+            yield self._evaluate()
+        while self.step < problem.steps and bool((self.diverged_step < 0).any()):
+            next_report = (self.step // problem.evaluate_every + 1) * problem.evaluate_every
+            target = min(next_report, problem.steps)
+            self._advance(target - self.step)
+            self.step = target
+            yield self._evaluate()
+
+    def held_out(self) -> HeldOut:
+        """Metrics on the test set with the present parameters."""
+        loss, accuracy, _ = self._metrics("test", self._unit_weights())
+        return HeldOut(loss, accuracy)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs: plain tensors and numbers."""
+        return {
+            "engine": self.name,
+            "step": self.step,
+            "last_evaluation": self._last_evaluation,
+            "diverged_step": self.diverged_step.clone(),
+            "parameters": self._parameters_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            ValueError: if another engine, or an ensemble of another size, saved it.
+        """
+        if state["engine"] != self.name or len(state["diverged_step"]) != len(self.setup.members):
+            raise ValueError(
+                f"this state belongs to engine {state['engine']!r} with "
+                f"{len(state['diverged_step'])} members, not to {self.name!r} with "
+                f"{len(self.setup.members)}"
+            )
+        self.step = int(state["step"])
+        self._last_evaluation = int(state["last_evaluation"])
+        self.diverged_step = state["diverged_step"].clone()
+        self._load_parameters_state(state["parameters"])
+
+    @abstractmethod
+    def _advance(self, steps: int) -> None:
+        """Do `steps` updates, starting with the class weights of `self.step`."""
+
+    @abstractmethod
+    def _outputs(self, split: SplitName) -> Tensor:
+        """Outputs (M, N, C) on a split with the present parameters."""
+
+    @abstractmethod
+    def _freeze(self, members: Tensor) -> None:
+        """Stop the members (bool, (M,)) for good, so that they cost and disturb nothing."""
+
+    @abstractmethod
+    def _parameters_state(self) -> Any: ...
+
+    @abstractmethod
+    def _load_parameters_state(self, state: Any) -> None: ...
+
+    def _evaluate(self) -> Evaluation:
+        weights = self.setup.class_weights(torch.tensor([self.step]))[0].to(self.device)  # (M, C)
+        train_loss, train_accuracy, weighted = self._metrics("train", weights)
+        validation_loss, validation_accuracy, _ = self._metrics("validation", self._unit_weights())
+        fresh = (self.diverged_step < 0) & ~torch.isfinite(train_loss)
+        if bool(fresh.any()):
+            self.diverged_step[fresh] = self.step
+            self._freeze(fresh)
+        metrics = torch.stack(
+            [weighted, train_loss, train_accuracy, validation_loss, validation_accuracy]
+        )
+        metrics[:, self.diverged_step >= 0] = torch.nan
+        self._last_evaluation = self.step
+        return Evaluation(self.step, *metrics, self.diverged_step.clone())
+
+    def _metrics(self, split: SplitName, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Static loss, accuracy and weighted loss of every member on a split, (M,) each."""
+        outputs = self._outputs(split).double()
+        targets = self._targets(split)  # (M, N)
+        loss = torch.vmap(partial(weighted_loss, self.setup.problem.loss))
+        static = loss(outputs, targets, self._unit_weights())
+        accuracy = (outputs.argmax(-1) == targets).double().mean(-1)
+        return static.cpu(), accuracy.cpu(), loss(outputs, targets, weights).cpu()
+
+    def _unit_weights(self) -> Tensor:
+        shape = (len(self.setup.members), self.setup.num_classes)
+        return torch.ones(shape, dtype=torch.float64, device=self.device)
+
+    def _split(self, member: int, split: SplitName) -> Labelled:
+        return getattr(self.setup.splits[member], split)  # type: ignore[no-any-return]
+
+    def _targets(self, split: SplitName) -> Tensor:
+        members = range(len(self.setup.members))
+        return torch.stack([self._split(m, split).targets for m in members]).to(self.device)

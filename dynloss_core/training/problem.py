@@ -1,0 +1,98 @@
+"""What is trained: everything that the members of an ensemble have in common."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from dynloss_core.config import ConfigError
+from dynloss_core.data import DataConfig, SpiralsConfig
+from dynloss_core.losses import LossName
+from dynloss_core.models import MLPConfig, ModelConfig
+
+__all__ = ["LearningRateSchedule", "Problem"]
+
+
+@dataclass(frozen=True)
+class LearningRateSchedule:
+    """The learning rate over a run, as a factor of a member's own (peak) learning rate.
+
+    Args:
+        warmup: share of the run over which the factor rises linearly from near 0 to 1.
+        decay: how it falls afterwards.
+        final: the factor at the end of the run, for `linear` and `cosine`.
+    """
+
+    warmup: float = 0.0
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise ConfigError("warmup", f"{self.warmup} is not a share of the run", "use [0, 1)")
+        if not 0 <= self.final <= 1:
+            raise ConfigError("final", f"{self.final} is not a factor", "use a number in [0, 1]")
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """The factor for the update that follows `step` updates of `total_steps`."""
+        warm = self.warmup * total_steps
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        if self.decay == "constant":
+            return 1.0
+        done = (step - warm) / max(total_steps - warm, 1)
+        if self.decay == "linear":
+            return 1 + (self.final - 1) * done
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data, model, loss and budget. What differs between members is in `Member`.
+
+    Args:
+        data: data set.
+        model: network.
+        loss: which dynamical loss.
+        batch_size: samples a step; None for full-batch gradient descent. Each epoch visits a fresh
+            permutation of the training set; a last incomplete batch is left out.
+        nesterov: Nesterov's momentum instead of the classical one.
+        learning_rate_schedule: factor on every member's learning rate.
+        dtype: of parameters and activations.
+        steps: length of the run in optimiser steps.
+        static_tail: steps at the end that train on the static loss (see `oscillation_stop`).
+        evaluate_every: steps between two evaluations.
+    """
+
+    data: DataConfig = field(default_factory=SpiralsConfig)
+    model: ModelConfig = field(default_factory=MLPConfig)
+    loss: LossName = "cross_entropy"
+    batch_size: int | None = None
+    nesterov: bool = False
+    learning_rate_schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
+    dtype: Literal["float32", "float64"] = "float32"
+    steps: int = 35_000
+    static_tail: int = 5_000
+    evaluate_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError("steps", f"{self.steps} is below 1", "train for at least one step")
+        if not 0 <= self.static_tail <= self.steps:
+            raise ConfigError(
+                "static_tail", f"{self.static_tail} is not within the run of {self.steps} steps"
+            )
+        if self.evaluate_every < 1:
+            raise ConfigError("evaluate_every", f"{self.evaluate_every} is below 1", "use >= 1")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(
+                "batch_size", f"{self.batch_size} is below 1", "use >= 1, or null for full batch"
+            )
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """`dtype` as torch's own object."""
+        return torch.float64 if self.dtype == "float64" else torch.float32

@@ -1,0 +1,128 @@
+"""A problem and its members made concrete: splits, initial networks and class weights.
+
+Symbols
+    M      members
+    C      classes
+    N      training samples
+    B      batch size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from dynloss_core.config import ConfigError
+from dynloss_core.data import Splits
+from dynloss_core.schedules import class_weights
+from dynloss_core.seeding import Stream, generator
+from dynloss_core.training.members import Member
+from dynloss_core.training.problem import Problem
+
+__all__ = ["Setup", "batch_order", "ensemble_class_weights"]
+
+ClassWeights = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What every engine starts from.
+
+    Args:
+        problem: what the members have in common.
+        members: M members.
+        splits: the data of each member; members may share one object.
+        networks: the initial network of each member, never changed by an engine; members of one
+            seed share one object.
+        class_weights: integer steps (n,) -> class weights (n, M, C) in float64.
+    """
+
+    problem: Problem
+    members: tuple[Member, ...]
+    splits: tuple[Splits, ...]
+    networks: tuple[nn.Module, ...]
+    class_weights: ClassWeights
+
+    @classmethod
+    def build(cls, problem: Problem, members: Sequence[Member]) -> Setup:
+        """Load the data and draw the initial networks of `members`, each from its own seed.
+
+        Raises:
+            ValueError: without members.
+            ConfigError: if a batch is larger than the training set.
+        """
+        if not members:
+            raise ValueError("an ensemble needs at least one member")
+        seeds = {member.seed for member in members}
+        splits = {seed: problem.data.load(seed) for seed in seeds}
+        networks = {seed: _initial_network(problem, splits[seed], seed) for seed in seeds}
+        some = splits[members[0].seed]
+        if problem.batch_size is not None and problem.batch_size > len(some.train):
+            raise ConfigError(
+                "batch_size",
+                f"{problem.batch_size} exceeds the {len(some.train)} training samples",
+                "use a smaller batch, or null for full batch",
+            )
+        return cls(
+            problem=problem,
+            members=tuple(members),
+            splits=tuple(splits[member.seed] for member in members),
+            networks=tuple(networks[member.seed] for member in members),
+            class_weights=ensemble_class_weights(problem, members, some.num_classes),
+        )
+
+    @property
+    def num_classes(self) -> int:
+        return self.splits[0].num_classes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in which the training set is visited once."""
+        batch = self.problem.batch_size
+        return 1 if batch is None else len(self.splits[0].train) // batch
+
+    def batch(self, member: int, step: int) -> Tensor | None:
+        """Indices (B,) of a member's training batch at `step`; None for the full batch."""
+        size = self.problem.batch_size
+        if size is None:
+            return None
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = batch_order(self.members[member].seed, epoch, len(self.splits[member].train))
+        return order[position * size : (position + 1) * size]
+
+
+@lru_cache(maxsize=4096)
+def batch_order(seed: int, epoch: int, samples: int) -> Tensor:
+    """The order (N,) in which a seed's epoch visits the training set.
+
+    It is a pure function of the epoch: a resumed run needs no generator state.
+    """
+    return torch.from_numpy(generator(seed, Stream.BATCH_ORDER, epoch).permutation(samples))
+
+
+def ensemble_class_weights(
+    problem: Problem, members: Sequence[Member], num_classes: int
+) -> ClassWeights:
+    """The schedules of all members as one function: steps (n,) -> (n, M, C), in float64."""
+    schedules = [
+        member.schedule(num_classes, problem.steps, problem.static_tail) for member in members
+    ]
+    period = torch.tensor([schedule.period for schedule in schedules])
+    amplitude = torch.tensor([schedule.amplitude for schedule in schedules], dtype=torch.float64)
+    stop = torch.tensor([schedule.stop for schedule in schedules])
+
+    def weights(steps: Tensor) -> Tensor:
+        return class_weights(steps[:, None], period, amplitude, stop, num_classes)
+
+    return weights
+
+
+def _initial_network(problem: Problem, splits: Splits, seed: int) -> nn.Module:
+    network = problem.model.build(splits.input_shape, splits.num_classes).to(problem.torch_dtype)
+    return network.initialise(
+        problem.model.initialisation, generator(seed, Stream.INITIALISATION)
+    )

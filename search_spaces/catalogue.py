@@ -1,0 +1,120 @@
+"""Spaces by name or path: reading, inheritance, and the ones that ship with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dynloss_core.config import ConfigError, build
+from search_spaces.documents import read_document
+from search_spaces.space import Space
+
+__all__ = ["LIBRARY", "from_mapping", "load", "names"]
+
+LIBRARY = Path(__file__).parent / "library"
+
+
+def names() -> list[str]:
+    """Names of the spaces that ship with the package."""
+    return sorted(path.stem for path in LIBRARY.glob("*.yaml"))
+
+
+def load(name_or_path: str | Path) -> Space:
+    """A space from the library by name, or from a YAML file by path.
+
+    >>> load("spirals-mlp").searched()
+    ['period', 'amplitude', 'learning_rate']
+
+    Raises:
+        ConfigError: one line with the file, the key, the value and the remedy.
+    """
+    path = _find(name_or_path)
+    return from_mapping(read_document(path), source=str(path), folder=path.parent)
+
+
+def from_mapping(
+    document: Mapping[str, Any], *, source: str = "", folder: Path | None = None, key: str = ""
+) -> Space:
+    """A space from a plain mapping, its `extends` resolved.
+
+    Args:
+        document: as in a YAML file.
+        source: what messages call it.
+        folder: where a relative `extends` path starts.
+        key: where the mapping lies in an enclosing document.
+
+    Raises:
+        ConfigError: one line with the file, the key, the value and the remedy.
+    """
+    merged = _inherit(dict(document), source, folder or Path(), key, ())
+    merged.setdefault("name", Path(source).stem if source else "space")
+    return build(Space, merged, source=source, key=key)
+
+
+def _find(name_or_path: str | Path, folder: Path | None = None, key: str = "") -> Path:
+    text = str(name_or_path)
+    if text in names():
+        return LIBRARY / f"{text}.yaml"
+    path = (folder or Path()) / text
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        return path
+    known = ", ".join(names())
+    raise ConfigError(key, f"no space {text!r}", f"give a .yaml file, or one of: {known}")
+
+
+def _inherit(
+    document: dict[str, Any], source: str, folder: Path, key: str, seen: tuple[Path, ...]
+) -> dict[str, Any]:
+    """`document` laid over what it extends; a parameter set to null is removed."""
+    if "extends" not in document:
+        return document
+    parent_name = document.pop("extends")
+    place = f"{key}.extends" if key else "extends"
+    if not isinstance(parent_name, str):
+        raise ConfigError(place, f"{parent_name!r} is not a name", "name one space", source)
+    try:
+        path = _find(parent_name, folder, place).resolve()
+    except ConfigError as error:
+        raise error.inside(source=source) from None
+    if path in seen:
+        raise ConfigError(place, f"{parent_name!r} extends itself", "break the circle", source)
+    parent = _inherit(read_document(path), str(path), path.parent, "", (*seen, path))
+    merged = {**parent, **document}
+    merged["parameters"] = _merge_parameters(parent.get("parameters"), document.get("parameters"))
+    if "name" not in document:
+        merged["name"] = f"{parent.get('name', path.stem)}*"
+    if "points" not in document:
+        merged["points"] = _points_inside(merged)
+    return merged
+
+
+def _merge_parameters(parent: Any, child: Any) -> Any:
+    """Field by field where the child keeps the parent's type; anew where it names another."""
+    if not isinstance(child, dict) or not isinstance(parent, dict):
+        return parent if child is None else child
+    merged = dict(parent)
+    for name, fields in child.items():
+        if fields is None:
+            merged.pop(name, None)
+        elif isinstance(fields, dict) and isinstance(parent.get(name), dict):
+            same_type = fields.get("type", parent[name].get("type")) == parent[name].get("type")
+            merged[name] = {**parent[name], **fields} if same_type else fields
+        else:
+            merged[name] = fields
+    return merged
+
+
+def _points_inside(document: dict[str, Any]) -> list[Any]:
+    """Inherited start points that the narrower space still holds."""
+    points = document.pop("points", None) or []
+    try:
+        space = build(Space, document)
+    except ConfigError:
+        return []  # the real build, with its source, refuses it
+    return [
+        point
+        for point in points
+        if isinstance(point, dict)
+        and all(n in space.parameters and space.parameters[n].contains(v) for n, v in point.items())
+    ]

@@ -1,0 +1,280 @@
+"""A search space: named parameters, the baseline they are compared with, and points to start from.
+
+One object serves plain Optuna (`suggest`), plain Ray Tune (`to_ray`), designed experiments
+(`grid`, `sample`) and the suite's own studies.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError, config_hash, show, unknown_key
+from search_spaces.parameters import (
+    ChoiceParameter,
+    ConstParameter,
+    FloatParameter,
+    IntParameter,
+    Parameter,
+    Value,
+)
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["Baseline", "Point", "Space"]
+
+Point = dict[str, Value]
+
+SCHEMA_VERSION = 1
+
+_SMALLEST = {
+    keys.PERIOD: (2.0, "a period lasts at least 2 steps"),
+    keys.AMPLITUDE: (1.0, "amplitude 1 is the static loss"),
+    keys.MOMENTUM: (0.0, "momentum lies in [0, 1)"),
+    keys.WEIGHT_DECAY: (0.0, "weight decay is not negative"),
+}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How the static arm is made of a space.
+
+    Args:
+        fix: parameters that become constants, with their values.
+        drop: parameters that mean nothing to the static arm.
+    """
+
+    fix: dict[str, Any] = field(default_factory=lambda: {keys.AMPLITUDE: 1.0})
+    drop: tuple[str, ...] = (keys.PERIOD,)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space.
+
+    Args:
+        name: what studies and records call it.
+        schema: version of the file format.
+        description: what it is for.
+        parameters: by name. `period`, `amplitude`, `learning_rate`, `momentum` and `weight_decay`
+            belong to a member; a dotted name such as `model.width` changes the problem itself.
+        baseline: how the static arm is made.
+        points: assignments to start a search from.
+
+    Raises:
+        ConfigError: for a space that contradicts itself; it names the key and the remedy.
+    """
+
+    name: str
+    schema: int = SCHEMA_VERSION
+    description: str = ""
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    baseline: Baseline = field(default_factory=Baseline)
+    points: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA_VERSION:
+            raise ConfigError(
+                "schema", f"version {self.schema} is unknown", f"write schema: {SCHEMA_VERSION}"
+            )
+        if not self.parameters:
+            raise ConfigError("parameters", "empty", "add at least one parameter")
+        for name, parameter in self.parameters.items():
+            _check_meaning(name, parameter)
+        for key in (*self.baseline.fix, *self.baseline.drop):
+            if key not in self.parameters and key not in keys.MEMBER_PARAMETERS:
+                raise unknown_key(key, list(self.parameters), "baseline")
+        for index, point in enumerate(self.points):
+            self._check_point(point, f"points[{index}]")
+
+    @property
+    def hash(self) -> str:
+        """Names the space by what is searched; its own name and description do not count."""
+        return config_hash(replace(self, name="", description=""))
+
+    def suggest(self, trial: optuna.Trial) -> Point:
+        """One point from an Optuna trial, constants included."""
+        return {name: each.suggest(name, trial) for name, each in self.parameters.items()}
+
+    def to_ray(self) -> dict[str, Any]:
+        """A `param_space` for plain Ray Tune: domains, and constants as they are."""
+        return {name: parameter.to_ray() for name, parameter in self.parameters.items()}
+
+    def grid(self, counts: int | Mapping[str, int]) -> list[Point]:
+        """The full factorial design, the last parameter varying fastest.
+
+        Args:
+            counts: values on each axis, or by parameter; integers that coincide after rounding
+                appear once; choices appear all.
+
+        Raises:
+            ConfigError: if `counts` misses a searched parameter, or names an unknown one.
+        """
+        if isinstance(counts, Mapping):
+            for name in counts:
+                if name not in self.parameters:
+                    raise unknown_key(name, list(self.parameters), "grid")
+        axes = []
+        for name, parameter in self.parameters.items():
+            count = counts if isinstance(counts, int) else counts.get(name)
+            if count is None and isinstance(parameter, (ChoiceParameter, ConstParameter)):
+                count = 1  # they list their values themselves
+            if count is None or count < 1:
+                problem = "missing" if count is None else f"{count} is below 1"
+                raise ConfigError(f"grid.{name}", problem, f"add `{name}: <number of values>`")
+            axes.append(parameter.grid(count))
+        return [dict(zip(self.parameters, values, strict=True)) for values in itertools.product(*axes)]
+
+    def sample(
+        self, count: int, seed: int = 0, *, method: Literal["random", "sobol"] = "random"
+    ) -> list[Point]:
+        """`count` points, independent (`random`) or spread evenly (`sobol`, scrambled).
+
+        Raises:
+            ValueError: for a negative count or an unknown method.
+        """
+        if count < 0:
+            raise ValueError(f"count must be >= 0, got {count}")
+        dimensions = len(self.parameters)
+        if method == "sobol":
+            from scipy.stats import qmc
+
+            power = max(count - 1, 0).bit_length()  # Sobol is balanced over powers of two
+            fractions = qmc.Sobol(dimensions, rng=np.random.default_rng(seed)).random_base2(power)
+        elif method == "random":
+            fractions = np.random.default_rng(seed).random((count, dimensions))
+        else:
+            raise ValueError(f"method must be 'random' or 'sobol', got {method!r}")
+        return [
+            {
+                name: parameter.at(float(fraction))
+                for (name, parameter), fraction in zip(self.parameters.items(), row, strict=True)
+            }
+            for row in fractions[:count]
+        ]
+
+    def narrow(self, **limits: Any) -> Space:
+        """The same space with tighter limits.
+
+        Args:
+            limits: by parameter, a (low, high) pair inside the present range, a list of choices,
+                or a single value, which makes the parameter a constant. A dotted name goes in as
+                `**{"model.width": 50}`.
+
+        Raises:
+            ConfigError: for an unknown parameter, or limits outside the present ones.
+        """
+        narrowed = dict(self.parameters)
+        for name, limit in limits.items():
+            if name not in narrowed:
+                raise unknown_key(name, list(narrowed))
+            narrowed[name] = _narrow(name, narrowed[name], limit)
+        inside = [
+            point
+            for point in self.points
+            if all(narrowed[name].contains(value) for name, value in point.items())
+        ]
+        return replace(self, parameters=narrowed, points=tuple(inside))
+
+    def static(self) -> Space:
+        """The space of the static arm: what `baseline` fixes and drops, and all the rest alike."""
+        parameters = {
+            name: parameter
+            for name, parameter in self.parameters.items()
+            if name not in self.baseline.drop
+        }
+        for name, value in self.baseline.fix.items():
+            parameters[name] = ConstParameter(value=value)
+        points = (
+            {**{n: v for n, v in point.items() if n in parameters}, **self.baseline.fix}
+            for point in self.points
+        )
+        unique = {repr(sorted(point.items())): point for point in points}
+        return replace(
+            self, name=f"{self.name}-static", parameters=parameters, points=tuple(unique.values())
+        )
+
+    def searched(self) -> list[str]:
+        """Names of the parameters that are not constants."""
+        return [n for n, p in self.parameters.items() if not isinstance(p, ConstParameter)]
+
+    def _check_point(self, point: Mapping[str, object], key: str) -> None:
+        for name, value in point.items():
+            if name not in self.parameters:
+                raise unknown_key(name, list(self.parameters), key)
+            if not self.parameters[name].contains(value):
+                raise ConfigError(
+                    f"{key}.{name}", f"{show(value)} is outside the space", "move it inside"
+                )
+
+
+def _check_meaning(name: str, parameter: Parameter) -> None:
+    """Refuse values that no network can be trained with, and names that mean nothing."""
+    key = f"parameters.{name}"
+    if "." not in name and name not in keys.MEMBER_PARAMETERS:
+        error = unknown_key(name, list(keys.MEMBER_PARAMETERS), "parameters")
+        hint = "or a dotted name such as model.width"
+        raise ConfigError(error.key, error.problem, f"{error.remedy} {hint}")
+    values = parameter.grid(2)
+    numbers = [value for value in values if isinstance(value, (int, float))]
+    if name in keys.MEMBER_PARAMETERS and len(numbers) < len(values):
+        raise ConfigError(key, f"{show(values)} are not all numbers", "use numbers")
+    if name == keys.PERIOD and not all(value == int(value) for value in numbers) and (
+        parameter.unit != "epochs"
+    ):
+        raise ConfigError(key, "a period in steps is a whole number", "use type: int")
+    if name in _SMALLEST and numbers:
+        smallest, reason = _SMALLEST[name]
+        in_epochs = name == keys.PERIOD and parameter.unit == "epochs"
+        if min(numbers) < smallest and not (in_epochs and min(numbers) > 0):
+            raise ConfigError(
+                f"{key}.{_lower_key(parameter)}",
+                f"{min(numbers)} is below {smallest:g}",
+                f"use >= {smallest:g}: {reason}",
+            )
+    if name == keys.LEARNING_RATE and min(numbers) <= 0:
+        raise ConfigError(f"{key}.{_lower_key(parameter)}", f"{min(numbers)} is not above 0", "use > 0")
+    if name == keys.MOMENTUM and max(numbers) >= 1:
+        raise ConfigError(key, f"{max(numbers)} is not below 1", "momentum lies in [0, 1)")
+    if parameter.unit is not None and name != keys.PERIOD:
+        raise ConfigError(f"{key}.unit", f"{parameter.unit!r} for {name}", "only a period has one")
+
+
+def _lower_key(parameter: Parameter) -> str:
+    if isinstance(parameter, ConstParameter):
+        return "value"
+    return "values" if isinstance(parameter, ChoiceParameter) else "low"
+
+
+def _narrow(name: str, parameter: Parameter, limit: Any) -> Parameter:
+    if isinstance(parameter, (FloatParameter, IntParameter)) and isinstance(limit, (tuple, list)):
+        if len(limit) != 2:
+            raise ConfigError(name, f"{show(limit)} is not a range", "give (low, high)")
+        values: list[Any] = list(limit)
+    elif isinstance(limit, (tuple, list)):
+        values = list(limit)
+    else:
+        values = [limit]
+    for value in values:
+        if not parameter.contains(value):
+            raise ConfigError(name, f"{show(value)} is outside the space", "stay inside its limits")
+    if len(values) == 1 and not isinstance(limit, (tuple, list)):
+        unit, description = parameter.unit, parameter.description
+        return ConstParameter(value=limit, unit=unit, description=description)
+    try:
+        if isinstance(parameter, FloatParameter):
+            return replace(parameter, low=float(values[0]), high=float(values[1]))
+        if isinstance(parameter, IntParameter):
+            return replace(parameter, low=values[0], high=values[1])
+        if isinstance(parameter, ChoiceParameter):
+            return replace(parameter, values=tuple(values))
+    except ConfigError as error:
+        raise error.inside(name) from None
+    return parameter

@@ -1,0 +1,1 @@
+"""Studies of dynamical losses: definition, search, distribution, tracking and analysis."""

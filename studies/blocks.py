@@ -1,0 +1,209 @@
+"""Blocks: trials that are trained together, as one unit of scheduling.
+
+A block is plain data on its way to a worker; a `BlockRun` is the same block at work there. It knows
+nothing of Ray, so that it can be calibrated, tested and used without a cluster.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from dynloss_core import keys
+from dynloss_core.training import Evaluation, Member, Problem, Setup, choose_engine
+from search_spaces import Point
+from studies import tables
+from studies.definition import Study
+
+__all__ = ["Block", "BlockProgress", "BlockResult", "BlockRun", "Trial"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point to try, numbered within its arm and phase."""
+
+    number: int
+    point: Point
+
+
+@dataclass(frozen=True)
+class Block:
+    """Trials of one arm and phase, each to be trained with every seed.
+
+    Args:
+        phase: `search` or `confirm`.
+        arm: `dynamical` or `static`.
+        index: of the block within its phase and arm.
+        trials: the points.
+        seeds: of each trial.
+    """
+
+    phase: str
+    arm: str
+    index: int
+    trials: tuple[Trial, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def id(self) -> str:
+        """Names the block in files and logs."""
+        return f"{self.phase}-{self.arm}-{self.index:05d}"
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def members(self) -> int:
+        """Networks in the block."""
+        return len(self.trials) * len(self.seeds)
+
+
+@dataclass(frozen=True)
+class BlockProgress:
+    """How far a block is.
+
+    Args:
+        fraction: of its training done.
+        means: tidy means over seeds since the last report, a row a trial and evaluation (see
+            `tables.mean_curves`).
+    """
+
+    fraction: float
+    means: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """What a finished block leaves: a row a member, and their curves."""
+
+    members: pd.DataFrame
+    curves: pd.DataFrame
+
+
+class BlockRun:
+    """A block at work: trains its members, yields progress, can be saved between two reports.
+
+    Members whose points share a problem are trained as one ensemble; a block whose points change
+    the problem itself (`model.width`, say) trains one ensemble after another.
+
+    Args:
+        study: what the block belongs to.
+        block: what to train.
+        device: where.
+    """
+
+    def __init__(self, study: Study, block: Block, device: str = "cpu") -> None:
+        self.study, self.block, self._device = study, block, device
+        self._ensembles = _ensembles(study, block)
+        self._current = 0
+        self._seconds = 0.0
+        self._curves: list[pd.DataFrame] = []
+        self._members: list[pd.DataFrame] = []
+        self._engine = self._start()
+
+    def progress(self) -> Iterator[BlockProgress]:
+        """Train to the end, yielding after every evaluation."""
+        while self._current < len(self._ensembles):
+            rows, _, problem = self._ensembles[self._current]
+            started = time.perf_counter()
+            for evaluation in self._engine.evaluations():
+                curves = tables.curve_rows(rows, evaluation)
+                self._curves.append(curves)
+                self._seconds += time.perf_counter() - started
+                done = (self._current + evaluation.step / problem.steps) / len(self._ensembles)
+                over = evaluation.step == problem.steps or bool((evaluation.diverged_step >= 0).all())
+                if over:
+                    self._close_ensemble(evaluation)
+                yield BlockProgress(done, tables.mean_curves(curves))
+                started = time.perf_counter()
+
+    def result(self) -> BlockResult:
+        """Tables of the finished block."""
+        return BlockResult(
+            members=pd.concat(self._members, ignore_index=True),
+            curves=pd.concat(self._curves, ignore_index=True),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
+        return {
+            "study": self.study.hash,
+            "block": repr(self.block),
+            "current": self._current,
+            "seconds": self._seconds,
+            "curves": [tables.pack(frame) for frame in self._curves],
+            "members": [tables.pack(frame) for frame in self._members],
+            "engine": self._engine.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Go on from a checkpoint; False, and nothing changed, if it belongs to another block."""
+        if state["study"] != self.study.hash or state["block"] != repr(self.block):
+            return False
+        self._current = state["current"]
+        self._seconds = state["seconds"]
+        self._curves = [tables.unpack(frame) for frame in state["curves"]]
+        self._members = [tables.unpack(frame) for frame in state["members"]]
+        self._engine = self._start()
+        self._engine.load_state_dict(state["engine"])
+        return True
+
+    def _start(self) -> Any:
+        _, members, problem = self._ensembles[min(self._current, len(self._ensembles) - 1)]
+        engine = choose_engine(problem, self.study.engine)
+        return engine(Setup.build(problem, members), self._device)
+
+    def _close_ensemble(self, last: Evaluation) -> None:
+        """Note the ensemble's final metrics and begin the next one."""
+        rows, members, problem = self._ensembles[self._current]
+        started = time.perf_counter()
+        held_out = self._engine.held_out() if self.block.phase == keys.CONFIRM else None
+        self._seconds += time.perf_counter() - started
+        frame = tables.member_rows(rows, members, problem, last, held_out)
+        frame[keys.ENGINE] = self._engine.name
+        frame[keys.SECONDS] = self._seconds / len(members)
+        self._members.append(frame)
+        self._seconds = 0.0
+        self._current += 1
+        if self._current < len(self._ensembles):
+            self._engine = self._start()
+
+
+def _ensembles(
+    study: Study, block: Block
+) -> list[tuple[pd.DataFrame, list[Member], Problem]]:
+    """The block's members, grouped by problem: identifying rows, members, problem."""
+    groups: dict[Problem, tuple[list[dict[str, Any]], list[Member]]] = {}
+    for trial in block.trials:
+        problem = study.problem(trial.point)
+        rows, members = groups.setdefault(problem, ([], []))
+        for seed in block.seeds:
+            members.append(study.member(trial.point, seed, problem))
+            dotted = {name: value for name, value in trial.point.items() if "." in name}
+            rows.append(
+                {
+                    keys.STUDY: study.name,
+                    keys.PHASE: block.phase,
+                    keys.ARM: block.arm,
+                    keys.BLOCK: block.index,
+                    keys.TRIAL: trial.number,
+                    keys.SEED: seed,
+                    **dotted,
+                }
+            )
+    return [(pd.DataFrame(r), m, problem) for problem, (r, m) in groups.items()]
+
+
+def device_of(study: Study) -> str:
+    """Where the blocks of a study train."""
+    return "cuda" if study.resources.gpu > 0 else "cpu"
+
+
+def use_threads(cpus: float) -> None:
+    """Give torch as many threads as the block has CPUs, at least one."""
+    torch.set_num_threads(max(1, int(cpus)))

@@ -1,0 +1,88 @@
+"""The Ray cluster: started here or joined, and checked before anything is scheduled on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dynloss_core.config import ConfigError
+from studies.definition import Study
+
+__all__ = ["check_resources", "joined_cluster", "local_resources"]
+
+Capacity = dict[str, float]
+
+
+def local_resources() -> Capacity:
+    """CPUs and GPUs of this machine, without starting Ray."""
+    import torch
+
+    return {"CPU": float(_available_cpus()), "GPU": float(torch.cuda.device_count())}
+
+
+@contextmanager
+def joined_cluster(address: str | None) -> Iterator[Capacity]:
+    """Join the cluster at `address`, or start one on this machine's loopback; yields its resources.
+
+    Raises:
+        ConfigError: if no cluster answers at `address`.
+    """
+    # Ray reads these when it is imported or started.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:  # Ray's switch for a node that listens on loopback only, on any system
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            cpus = _available_cpus()
+            ray.init(num_cpus=cpus, configure_logging=False, **quiet)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        reason = str(error).strip().splitlines()[0]
+        remedy = "check it with `ray status`, or leave it out to run on this machine"
+        raise ConfigError("--address", f"no cluster at {address}: {reason}", remedy) from None
+    try:
+        yield {name: float(amount) for name, amount in ray.cluster_resources().items()}
+    finally:
+        ray.shutdown()
+
+
+def check_resources(study: Study, capacity: Capacity) -> None:
+    """Refuse a study whose blocks could never be placed.
+
+    Raises:
+        ConfigError: naming the resource, what is asked and what is there.
+    """
+    for key, name in (("cpu", "CPU"), ("gpu", "GPU")):
+        wanted = getattr(study.resources, key)
+        there = capacity.get(name, 0.0)
+        if wanted > there:
+            remedy = f"set resources.{key} to {there:g} or less, or join a larger cluster"
+            problem = f"a block asks for {wanted:g} {name}, the cluster has {there:g}"
+            raise ConfigError(f"resources.{key}", problem, remedy)
+
+
+def parallel_blocks(study: Study, capacity: Capacity) -> int:
+    """Blocks that the cluster can train at once."""
+    fits = [
+        capacity.get(name, 0.0) / wanted
+        for name, wanted in (("CPU", study.resources.cpu), ("GPU", study.resources.gpu))
+        if wanted > 0
+    ]
+    return max(1, int(min(fits)))
+
+
+def _available_cpus() -> int:
+    """CPUs this process may use, which a container or `taskset` may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,397 @@
+"""What a study is: the file a user writes, checked in full before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError, build, config_hash, join_key, show, to_dict
+from dynloss_core.data import DataConfig
+from dynloss_core.losses import LossName
+from dynloss_core.models import ModelConfig
+from dynloss_core.training import EngineName, LearningRateSchedule, Member, Problem, choose_engine
+from search_spaces import Point, Space, from_mapping, load
+from search_spaces.documents import parse_document, read_document
+
+__all__ = ["LIBRARY", "Arm", "Budget", "Resources", "Storage", "Study", "Training", "load_study"]
+
+LIBRARY = Path(__file__).parent / "library"
+SCHEMA_VERSION = 1
+
+Arm = Literal["dynamical", "static"]
+Mode = Literal["map", "optimize", "confirm"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SEEDS_A_STUDY = 100_000
+_FIRST_FRESH_SEED = 50_000
+
+
+@dataclass(frozen=True)
+class Training:
+    """How every member is trained; see `dynloss_core.training.Problem` for the meanings."""
+
+    loss: LossName = "cross_entropy"
+    batch_size: int | None = None
+    nesterov: bool = False
+    learning_rate_schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Length of a run, in optimiser steps or in epochs.
+
+    Args:
+        total: length of the run.
+        static_tail: how much of its end trains on the static loss.
+        evaluate_every: distance between two evaluations.
+        unit: of all three.
+    """
+
+    total: int
+    static_tail: int
+    evaluate_every: int
+    unit: Literal["steps", "epochs"] = "steps"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one block asks of the cluster; fractions are allowed.
+
+    Args:
+        cpu: CPUs; also the number of threads.
+        gpu: GPUs; above 0 the block trains on CUDA.
+    """
+
+    cpu: float = 1.0
+    gpu: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key, smallest in (("cpu", 0.0), ("gpu", 0.0)):
+            if getattr(self, key) < smallest:
+                raise ConfigError(key, f"{getattr(self, key)} is negative", "use >= 0")
+        if self.cpu == 0 and self.gpu == 0:
+            raise ConfigError("cpu", "a block needs something to run on", "use cpu: 1")
+        if self.gpu > 1 and self.gpu != int(self.gpu):
+            raise ConfigError("gpu", f"{self.gpu} is no fraction of one GPU", "use <= 1, or whole")
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a study is recorded.
+
+    Args:
+        tracking_uri: of MLflow; by default an SQLite file in the output folder.
+        experiment: MLflow experiment.
+    """
+
+    tracking_uri: str | None = None
+    experiment: str = "dynloss"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study.
+
+    Args:
+        name: of its folder and its MLflow run.
+        schema: version of the file format.
+        description: the question it asks.
+        mode: `map` covers a grid or a Sobol sequence; `optimize` searches each arm, then confirms
+            the winners on fresh seeds; `confirm` only does the latter, with given winners.
+        data: data set.
+        model: network.
+        training: loss, batches, learning-rate schedule, dtype.
+        budget: length of each run.
+        space: of the dynamical arm; its baseline makes the static arm's.
+        arms: which arms to run.
+        trials_per_arm: points to try in each arm, failed ones included (`optimize`, or `map` with
+            `sampler: sobol`).
+        seeds_per_point: networks trained at each point; both arms share the seeds.
+        sampler: `tpe` or `random` to optimize; `grid` or `sobol` to map.
+        grid: values on each axis of a grid, by parameter.
+        confirm_seeds: fresh seeds for the winners.
+        winners: in mode `confirm`, the point of each arm.
+        objective: static validation metric that chooses.
+        block_size: points trained together as one unit of scheduling.
+        parallel_blocks: blocks of an arm in flight while TPE proposes more; a part of the
+            definition, because proposals depend on it.
+        resources: of one block.
+        engine: `auto` takes the fastest that can train the problem.
+        scheduler: `fifo` runs every trial to its end. With an oscillating loss, comparing trials
+            at one step compares different phases of their periods.
+        storage: where it is recorded.
+        seed: of the whole study.
+    """
+
+    name: str
+    data: DataConfig
+    model: ModelConfig
+    budget: Budget
+    space: Space
+    schema: int = SCHEMA_VERSION
+    description: str = ""
+    mode: Mode = "optimize"
+    training: Training = field(default_factory=Training)
+    arms: tuple[Arm, ...] = ("dynamical", "static")
+    trials_per_arm: int | None = None
+    seeds_per_point: int = 4
+    sampler: Literal["tpe", "random", "grid", "sobol"] | None = None
+    grid: dict[str, int] | None = None
+    confirm_seeds: int = 20
+    winners: dict[str, dict[str, Any]] | None = None
+    objective: keys.Objective = "validation_accuracy"
+    block_size: int = 1
+    parallel_blocks: int = 2
+    resources: Resources = field(default_factory=Resources)
+    engine: EngineName = "auto"
+    scheduler: Literal["fifo"] = "fifo"
+    storage: Storage = field(default_factory=Storage)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA_VERSION:
+            raise ConfigError(
+                "schema", f"version {self.schema} is unknown", f"write schema: {SCHEMA_VERSION}"
+            )
+        if not _NAME.fullmatch(self.name):
+            remedy = "use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
+            raise ConfigError("name", f"{show(self.name)} cannot name a folder", remedy)
+        for key, smallest in (
+            ("seeds_per_point", 1),
+            ("confirm_seeds", 2),
+            ("block_size", 1),
+            ("parallel_blocks", 1),
+            ("seed", 0),
+        ):
+            if getattr(self, key) < smallest:
+                raise ConfigError(key, f"{getattr(self, key)} is below {smallest}", "raise it")
+        for key in ("seeds_per_point", "confirm_seeds"):
+            if getattr(self, key) > _FIRST_FRESH_SEED:
+                raise ConfigError(key, f"{getattr(self, key)} exceeds {_FIRST_FRESH_SEED}", "lower it")
+        if not self.arms or len(set(self.arms)) < len(self.arms):
+            raise ConfigError("arms", f"{list(self.arms)}", "list dynamical, static, or both, once")
+        self._check_mode()
+        self._check_problems()
+
+    @property
+    def hash(self) -> str:
+        """Names the study by everything its results depend on."""
+        neutral = replace(self, description="", storage=Storage(), resources=Resources())
+        return config_hash(neutral)
+
+    def arm_space(self, arm: str) -> Space:
+        """The space that an arm is searched over."""
+        return self.space.static() if arm == keys.STATIC else self.space
+
+    def design(self, arm: str) -> list[Point] | None:
+        """All points of an arm if they are fixed beforehand; None if TPE proposes them."""
+        space = self.arm_space(arm)
+        if self.sampler == "grid":
+            counts = {n: c for n, c in (self.grid or {}).items() if n in space.parameters}
+            return space.grid(counts)
+        if self.sampler in ("random", "sobol"):
+            method: Literal["random", "sobol"] = "sobol" if self.sampler == "sobol" else "random"
+            return space.sample(self.trials_per_arm or 0, self.seed, method=method)
+        return None
+
+    def trials(self, arm: str) -> int:
+        """Points of the search of an arm."""
+        if self.mode == "confirm":
+            return 0
+        design = self.design(arm)
+        return len(design) if design is not None else self.trials_per_arm or 0
+
+    def search_seeds(self) -> list[int]:
+        """Seeds of the search; both arms and all points share them."""
+        return [self.seed * _SEEDS_A_STUDY + index for index in range(self.seeds_per_point)]
+
+    def fresh_seeds(self) -> list[int]:
+        """Seeds that no search has seen."""
+        first = self.seed * _SEEDS_A_STUDY + _FIRST_FRESH_SEED
+        return [first + index for index in range(self.confirm_seeds)]
+
+    def confirms(self) -> bool:
+        """Whether the winners are rerun on fresh seeds."""
+        return self.mode != "map"
+
+    def members(self) -> int:
+        """Networks trained in all."""
+        searched = sum(self.trials(arm) for arm in self.arms) * self.seeds_per_point
+        return searched + (len(self.arms) * self.confirm_seeds if self.confirms() else 0)
+
+    def problem(self, point: Mapping[str, Any] | None = None) -> Problem:
+        """The problem at a point: the study's, with the point's dotted parameters in place.
+
+        Raises:
+            ConfigError: if a dotted parameter names nothing, or has a value its owner refuses.
+        """
+        parts = {"data": to_dict(self.data), "model": to_dict(self.model)}
+        parts["training"] = to_dict(self.training)
+        for name, value in (point or {}).items():
+            if "." in name:
+                owner, _, leaf = name.partition(".")
+                if owner not in parts:
+                    raise ConfigError(name, "names nothing", f"start with {', '.join(parts)}")
+                _assign(parts[owner], leaf, value)
+        training = parts.pop("training")
+        epoch = 1
+        if self.budget.unit == "epochs":
+            epoch = _steps_per_epoch(build(Problem, {**parts, **training}))
+        try:
+            return build(
+                Problem,
+                {
+                    **parts,
+                    **training,
+                    "steps": self.budget.total * epoch,
+                    "static_tail": self.budget.static_tail * epoch,
+                    "evaluate_every": self.budget.evaluate_every * epoch,
+                },
+            )
+        except ConfigError as error:
+            renamed = {"steps": "budget.total", "static_tail": "budget.static_tail"}
+            renamed["evaluate_every"] = "budget.evaluate_every"
+            key = renamed.get(error.key, error.key)
+            raise ConfigError(key, error.problem, error.remedy) from None
+
+    def member(self, point: Mapping[str, Any], seed: int, problem: Problem) -> Member:
+        """The member of a seed at a point of the problem; a period in epochs becomes steps."""
+        values = {name: value for name, value in point.items() if name in keys.MEMBER_PARAMETERS}
+        period = values.get(keys.PERIOD)
+        if period is not None and self.space.parameters[keys.PERIOD].unit == "epochs":
+            values[keys.PERIOD] = max(2, round(period * _steps_per_epoch(problem)))
+        return build(Member, {**values, "seed": seed})
+
+    def _check_mode(self) -> None:
+        if self.sampler is None:
+            object.__setattr__(self, "sampler", "grid" if self.mode == "map" else "tpe")
+        allowed = {"map": ("grid", "sobol"), "optimize": ("tpe", "random"), "confirm": ("tpe",)}
+        if self.sampler not in allowed[self.mode]:
+            choices = " or ".join(allowed[self.mode])
+            raise ConfigError("sampler", f"{self.sampler!r} in mode {self.mode}", f"use {choices}")
+        needs_trials = self.mode != "confirm" and self.sampler != "grid"
+        if needs_trials and (self.trials_per_arm is None or self.trials_per_arm < 1):
+            problem = "missing" if self.trials_per_arm is None else f"{self.trials_per_arm} < 1"
+            raise ConfigError("trials_per_arm", problem, "say how many points each arm may try")
+        if self.sampler == "grid":
+            if self.grid is None:
+                raise ConfigError("grid", "missing", "give the number of values of each parameter")
+            self.space.grid(self.grid)
+        elif self.grid is not None:
+            raise ConfigError("grid", f"given with sampler {self.sampler}", "use sampler: grid")
+        if (self.mode == "confirm") != (self.winners is not None):
+            wants = "missing" if self.winners is None else f"given in mode {self.mode}"
+            raise ConfigError("winners", wants, "winners and mode: confirm go together")
+        for arm, point in (self.winners or {}).items():
+            if arm not in self.arms:
+                raise ConfigError(f"winners.{arm}", "not among the arms", "add it to arms")
+            _check_inside(self.arm_space(arm), point, f"winners.{arm}")
+        if self.winners is not None and set(self.winners) != set(self.arms):
+            raise ConfigError("winners", "not one point for each arm", "add the missing arm")
+        if self.confirms() and self.mode == "optimize" and len(self.arms) == 0:
+            raise ConfigError("arms", "empty", "list both arms")
+
+    def _check_problems(self) -> None:
+        """Build the problem and a member at the corners of the space, so that nothing can fail
+        later for a value that could have been refused now."""
+        if keys.LEARNING_RATE not in self.space.parameters:
+            raise ConfigError(
+                "space.parameters.learning_rate", "missing", "search it, or give it as a constant"
+            )
+        for fraction in (0.0, 1.0):
+            for arm in self.arms:
+                parameters = self.arm_space(arm).parameters
+                point = {name: each.at(fraction) for name, each in parameters.items()}
+                problem = self.problem(point)
+                self.member(point, 0, problem)
+                choose_engine(problem, self.engine)
+
+
+def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Study:
+    """A study from the library by name, or from a YAML file by path.
+
+    Args:
+        name_or_path: `quickstart`, or a path to a file.
+        overrides: `key=value` lines that replace entries of the file; keys are dotted paths,
+            values are YAML.
+
+    Raises:
+        ConfigError: one line with the file, the key, the value and the remedy.
+    """
+    path = find_study(name_or_path)
+    document = read_document(path)
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError("--set", f"{override!r} is not key=value", "write budget.total=1000")
+        if key.strip().startswith("space.") and isinstance(document.get("space"), str):
+            document["space"] = {"extends": document["space"]}
+        _assign(document, key.strip(), parse_document(value, f"--set {key}"))
+    return study_from_mapping(document, source=str(path), folder=path.parent)
+
+
+def study_from_mapping(
+    document: dict[str, Any], *, source: str = "", folder: Path | None = None
+) -> Study:
+    """A study from a plain mapping; raises ConfigError as `load_study` does."""
+    space = document.get("space")
+    if isinstance(space, str):
+        relative = (folder or Path()) / space
+        try:
+            document = {**document, "space": load(relative if relative.is_file() else space)}
+        except ConfigError as error:
+            raise error.inside("space" if not error.source else "", source) from None
+    elif isinstance(space, Mapping):
+        made = from_mapping(space, source=source, folder=folder, key="space")
+        document = {**document, "space": made}
+    return build(Study, document, source=source)
+
+
+def find_study(name_or_path: str | Path) -> Path:
+    """The file of a study in the library, or the path itself if it is one."""
+    text = str(name_or_path)
+    shipped = sorted(path.stem for path in LIBRARY.glob("*.yaml"))
+    if text in shipped:
+        return LIBRARY / f"{text}.yaml"
+    path = Path(text)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        return path
+    raise ConfigError(
+        "", f"no study {text!r}", f"give a .yaml file, or one of: {', '.join(shipped)}"
+    )
+
+
+def _steps_per_epoch(problem: Problem) -> int:
+    if problem.batch_size is None:
+        return 1
+    return max(1, len(problem.data.load(0).train) // problem.batch_size)
+
+
+def _assign(document: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted path in nested mappings, making what is missing on the way."""
+    *parents, leaf = key.split(".")
+    for index, parent in enumerate(parents):
+        below = document.setdefault(parent, {})
+        if below is None:
+            below = document[parent] = {}
+        if not isinstance(below, dict):
+            where = ".".join(parents[: index + 1])
+            raise ConfigError(where, f"{show(below)} has no keys", f"set {where} as a whole", "--set")
+        document = below
+    document[leaf] = value
+
+
+def _check_inside(space: Space, point: Mapping[str, Any], key: str) -> None:
+    for name, value in point.items():
+        if name not in space.parameters:
+            raise ConfigError(join_key(key, name), "unknown parameter", "name one of the space")
+        if not space.parameters[name].contains(value):
+            raise ConfigError(join_key(key, name), f"{show(value)} is outside the space", "widen it")
+    missing = [name for name in space.searched() if name not in point]
+    if missing:
+        raise ConfigError(key, f"misses {', '.join(missing)}", "give a value for each parameter")

@@ -1,0 +1,133 @@
+"""Ray Tune trains the blocks of a session, wherever the cluster has room.
+
+One session is one Tune experiment whose trials are the blocks. Tune's own files go to a temporary
+folder and are dropped: what a study is, it keeps itself (see `studies.folder`).
+
+Importing this module imports Ray; `studies.cluster` sets up its environment first.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from studies.blocks import Block
+from studies.session import Session
+from studies.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
+
+__all__ = ["train"]
+
+_RETRIES_A_BLOCK = 2
+
+
+def train(session: Session) -> None:
+    """Train what is left of a session on the cluster that Ray is connected to.
+
+    Returns when all is trained, or after Ctrl-C, which Tune turns into an orderly end.
+    """
+    first = session.next_block()
+    if first is None:
+        return
+    study = session.study
+    storage = Path(tempfile.mkdtemp(prefix=f"dynloss-{study.name}-"))
+    checkpoints = str(session.folder.path / "checkpoints")
+    trainable = tune.with_resources(
+        tune.with_parameters(BlockTrainable, study=study, checkpoints=checkpoints),
+        {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
+    )
+    try:
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=BlockSearcher(session, first),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_block_id,
+                trial_dirname_creator=_block_id,
+            ),
+            run_config=tune.RunConfig(
+                name="session",
+                storage_path=str(storage),
+                callbacks=[Recorder(session)],
+                failure_config=tune.FailureConfig(max_failures=_RETRIES_A_BLOCK),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+class BlockSearcher(Searcher):
+    """Hands the session's blocks to Tune.
+
+    Args:
+        session: whose blocks.
+        first: its first block, already taken.
+    """
+
+    def __init__(self, session: Session, first: Block) -> None:
+        super().__init__()
+        self._session = session
+        self._first: Block | None = first
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next block as a configuration, None to wait, or FINISHED."""
+        block, self._first = self._first or self._session.next_block(), None
+        if block is None:
+            return Searcher.FINISHED if self._session.finished else None
+        return {BLOCK: block}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: results arrive through the recorder."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the plan's state is the study's folder."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Refused: a study resumes from its folder."""
+        raise NotImplementedError("use `dynloss run --resume`")
+
+
+class Recorder(tune.Callback):
+    """Takes payloads out of Tune's results, so that they live in the study's tables alone."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def on_trial_start(
+        self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
+    ) -> None:
+        """A block is at work."""
+        self._session.started(trial.config[BLOCK])
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: Sequence[Any],
+        trial: Any,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        """A block has got further. Tune lets a callback change the result it keeps."""
+        means, finished = result.pop(MEANS, None), result.pop(RESULT, None)
+        self._session.reported(trial.config[BLOCK], result[FRACTION], means, finished)
+
+    def on_trial_error(
+        self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
+    ) -> None:
+        """A block failed more often than it is retried."""
+        lines = str(trial.get_error() or "unknown error").strip().splitlines()
+        self._session.failed(trial.config[BLOCK], lines[-1])
+
+
+def _block_id(trial: Any) -> str:
+    return str(trial.config[BLOCK])

@@ -1,0 +1,212 @@
+"""A study's folder: what a study leaves on disk, and the truth that a resumed study starts from.
+
+    study.yaml      the resolved definition
+    state.json      identity, MLflow run, versions, hardware
+    optuna.db       every proposal
+    parts/          two tables a finished block; a block is finished when its members table is there
+    checkpoints/    blocks in flight
+    tables/         members.parquet and curves.parquet
+    figures/        PNG and SVG
+    verdict.json    the answer
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from dynloss_core.config import ConfigError, to_dict
+from search_spaces.documents import read_document
+from studies.blocks import Block, BlockResult
+from studies.definition import Study, study_from_mapping
+from studies.tables import write_parquet
+
+__all__ = ["StudyFolder"]
+
+
+class StudyFolder:
+    """The folder of one study.
+
+    Args:
+        path: where it is; its parent is the output folder that studies share.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @classmethod
+    def of(cls, study: Study, out: Path) -> StudyFolder:
+        """Where a study of this name lies in an output folder."""
+        return cls(out / study.name)
+
+    @property
+    def definition(self) -> Path:
+        return self.path / "study.yaml"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "tables"
+
+    @property
+    def verdict(self) -> Path:
+        return self.path / "verdict.json"
+
+    @property
+    def optuna_url(self) -> str:
+        """Optuna's storage."""
+        return f"sqlite:///{self.path / 'optuna.db'}"
+
+    @property
+    def default_tracking_uri(self) -> str:
+        """MLflow's store, shared by the studies of one output folder."""
+        return f"sqlite:///{self.path.parent / 'mlflow.db'}"
+
+    def exists(self) -> bool:
+        """Whether a study was begun here."""
+        return self.definition.exists()
+
+    def study(self) -> Study:
+        """The study that was begun here.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        if not self.exists():
+            raise ConfigError("", "holds no study", "run one first", str(self.path))
+        return study_from_mapping(read_document(self.definition), source=str(self.definition))
+
+    def begin(self, study: Study, *, resume: bool) -> None:
+        """Make the folder ready for a study, or check that it holds this one.
+
+        Raises:
+            ConfigError: if it holds another study, or this one and `resume` is false, or if it
+                cannot be written; nothing is changed then.
+        """
+        if self.exists():
+            there = self.study()
+            if there.hash != study.hash:
+                changed = ", ".join(_differences(to_dict(there), to_dict(study)))
+                raise ConfigError(
+                    "",
+                    f"holds another study of this name; it differs in {changed}",
+                    "rename yours, or choose another --out",
+                    str(self.path),
+                )
+            if not resume:
+                raise ConfigError(
+                    "", "holds this study already", "add --resume to go on", str(self.path)
+                )
+            return
+        if self.path.exists() and any(self.path.iterdir()):
+            raise ConfigError(
+                "", "is not empty and holds no study", "choose another --out", str(self.path)
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_state({"study_id": uuid.uuid4().hex})
+            self._write(self.definition, yaml.safe_dump(to_dict(study), sort_keys=False))
+        except OSError as error:
+            raise ConfigError(
+                "", f"cannot be written: {error.strerror}", "choose another --out", str(self.path)
+            ) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other drivers out while this one works.
+
+        Raises:
+            ConfigError: if one is already at work here.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ConfigError(
+                    "", "another process is running this study", "wait, or stop it", str(self.path)
+                ) from None
+            yield
+
+    def state(self) -> dict[str, Any]:
+        """What `write_state` wrote."""
+        state: dict[str, Any] = json.loads((self.path / "state.json").read_text())
+        return state
+
+    def write_state(self, changes: dict[str, Any]) -> None:
+        """Lay changes over the state."""
+        file = self.path / "state.json"
+        state = self.state() if file.exists() else {}
+        self._write(file, json.dumps({**state, **changes}, indent=2) + "\n")
+
+    def checkpoint(self, block: Block) -> Path:
+        """Where a block in flight is saved."""
+        return self.path / "checkpoints" / f"{block.id}.pt"
+
+    def record(self, block: Block, result: BlockResult) -> None:
+        """Keep a finished block for good, and drop its checkpoint."""
+        write_parquet(result.curves, self._part(block, "curves"))
+        write_parquet(result.members, self._part(block, "members"))
+        self.checkpoint(block).unlink(missing_ok=True)
+
+    def recorded(self, block: Block) -> pd.DataFrame | None:
+        """The members table of a finished block; None if it is not finished."""
+        path = self._part(block, "members")
+        return pd.read_parquet(path) if path.exists() else None
+
+    def recorded_curves(self, block: Block) -> pd.DataFrame:
+        """The curves of a finished block."""
+        return pd.read_parquet(self._part(block, "curves"))
+
+    def gather(self, kind: str) -> pd.DataFrame:
+        """One table of all finished blocks: `members` or `curves`; empty if there are none."""
+        parts = sorted((self.path / "parts").glob(f"*.{kind}.parquet"))
+        frames = [pd.read_parquet(path) for path in parts]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def write_tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Write and return the members and the curves table of all finished blocks."""
+        members, curves = self.gather("members"), self.gather("curves")
+        write_parquet(members, self.tables / "members.parquet")
+        write_parquet(curves, self.tables / "curves.parquet")
+        return members, curves
+
+    def sweep(self) -> None:
+        """Remove what only an unfinished study needs."""
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+    def _part(self, block: Block, kind: str) -> Path:
+        return self.path / "parts" / f"{block.id}.{kind}.parquet"
+
+    @staticmethod
+    def _write(path: Path, text: str) -> None:
+        temporary = path.with_suffix(".part")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ."""
+    changed = []
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changed += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            changed.append(f"{prefix}{key}")
+    return changed

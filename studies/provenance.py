@@ -1,0 +1,71 @@
+"""Where a result comes from: versions, hardware, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+__all__ = ["provenance"]
+
+_PACKAGES = ("dynloss", "torch", "numpy", "optuna", "ray", "mlflow", "pandas", "scikit-learn")
+
+
+def provenance() -> dict[str, str]:
+    """Tags that say where a result comes from."""
+    tags = {f"version.{name}": _version(name) for name in _PACKAGES}
+    tags["version.python"] = platform.python_version()
+    tags["hardware.cpu"] = f"{_cpu_model()}, {os.cpu_count()} cores"
+    tags["hardware.memory"] = _memory()
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    tags["hardware.gpu"] = ", ".join(gpus) or "none"
+    tags["os"] = f"{platform.system()} {platform.machine()}"
+    commit = _commit()
+    if commit:
+        tags["commit"] = commit
+    return tags
+
+
+def hardware(tags: dict[str, str]) -> str:
+    """The hardware in a phrase."""
+    gpu = tags.get("hardware.gpu", "none")
+    return tags.get("hardware.cpu", "unknown CPU") + ("" if gpu == "none" else f"; {gpu}")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _memory() -> str:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return "unknown"
+    return f"{total / 2**30:.0f} GiB"
+
+
+def _commit() -> str | None:
+    """The commit of the source, with `+changes` if the working tree differs; None outside git."""
+    source = Path(__file__).parent
+    command = ["git", "-C", str(source), "describe", "--always", "--dirty=+changes", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,280 @@
+"""What to train next: Optuna proposes points by ask/tell, and the plan hands them out in blocks.
+
+Nothing here knows Ray. Proposals are repeatable: each trial has its own sampler seed, and a block
+is asked for only once the results of all blocks but the last `parallel_blocks` of its arm are in,
+told in order. What TPE proposes then depends on the study file alone, never on which block happened
+to finish first, and a resumed search goes on exactly as the uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import TrialState
+
+from dynloss_core import keys
+from search_spaces import Point
+from search_spaces.parameters import ConstParameter
+from studies.blocks import Block, Trial
+from studies.definition import Study
+
+__all__ = ["ArmSearch", "Plan", "Winner"]
+
+_ARM_CODE = {keys.DYNAMICAL: 0, keys.STATIC: 1}  # part of every proposal: never renumber
+
+Recorded = Callable[[Block], pd.DataFrame | None]
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The best point of an arm, chosen on validation.
+
+    Args:
+        arm: `dynamical` or `static`.
+        trial: its number.
+        point: its parameters.
+        objective: mean over the search's seeds; biased upwards, for it was chosen to be the best.
+    """
+
+    arm: str
+    trial: int
+    point: Point
+    objective: float
+
+
+class ArmSearch:
+    """The search of one arm: an Optuna study, asked and told block by block, in order.
+
+    Args:
+        study: the definition.
+        arm: which arm.
+        storage: Optuna's storage; the arm's study is `<name>/<arm>` in it.
+    """
+
+    def __init__(self, study: Study, arm: str, storage: optuna.storages.BaseStorage) -> None:
+        self.study, self.arm = study, arm
+        self.space = study.arm_space(arm)
+        self._design = study.design(arm)
+        self._trials = study.trials(arm)
+        self._asked = 0  # blocks
+        self._told = 0  # blocks
+        self._results: dict[int, pd.DataFrame | None] = {}
+        direction = "maximize" if keys.higher_is_better(study.objective) else "minimize"
+        self.optuna = optuna.create_study(
+            study_name=f"{study.name}/{arm}",
+            storage=storage,
+            direction=direction,
+            load_if_exists=True,
+        )
+        self._stored = {trial.number: trial for trial in self.optuna.get_trials(deepcopy=False)}
+        if not self._stored:
+            for key, value in {
+                "dynloss_study": study.hash,
+                "space_hash": self.space.hash,
+                "optuna_version": optuna.__version__,
+                "sampler": study.sampler,
+            }.items():
+                self.optuna.set_user_attr(key, value)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the whole search."""
+        return -(-self._trials // self.study.block_size)
+
+    @property
+    def asked(self) -> int:
+        """Blocks handed out so far."""
+        return self._asked
+
+    @property
+    def finished(self) -> bool:
+        """Whether every block has been told."""
+        return self._told == self.blocks
+
+    def ask(self) -> Block | None:
+        """The next block, or None: all are out, or their proposals must wait for results."""
+        if self._asked == self.blocks:
+            return None
+        if self._design is None:
+            needed = self._asked + 1 - self.study.parallel_blocks
+            if not all(index in self._results for index in range(self._told, needed)):
+                return None
+            self._tell_up_to(needed)
+        first = self._asked * self.study.block_size
+        numbers = range(first, min(first + self.study.block_size, self._trials))
+        trials = tuple(Trial(number, self._ask_trial(number)) for number in numbers)
+        seeds = tuple(self.study.search_seeds())
+        block = Block(keys.SEARCH, self.arm, self._asked, trials, seeds)
+        self._asked += 1
+        return block
+
+    def receive(self, block: Block, members: pd.DataFrame | None) -> None:
+        """Take a block's results; None if it could not be trained."""
+        self._results[block.index] = members
+        if self._design is not None:
+            self._tell(block.index)
+        elif self._asked == self.blocks:
+            ready = self._told
+            while ready in self._results:
+                ready += 1
+            self._tell_up_to(ready)
+
+    def best(self) -> Winner | None:
+        """The best completed point so far, the earliest of equals; None if there is none."""
+        complete = self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete:
+            return None
+        sign = -1 if keys.higher_is_better(self.study.objective) else 1
+        best = min(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+        constants = self.space.parameters.items()
+        fixed = {name: p.value for name, p in constants if isinstance(p, ConstParameter)}
+        return Winner(self.arm, best.number, {**fixed, **best.params}, float(best.value or 0.0))
+
+    def _ask_trial(self, number: int) -> Point:
+        """The point of a trial, as stored by an earlier session or newly proposed."""
+        stored = self._stored.get(number)
+        self.optuna.sampler = self._sampler(number)
+        if stored is None or stored.state == TrialState.WAITING:
+            fixed = self._fixed_point(number)
+            if stored is None and fixed is not None:
+                searched = {n: v for n, v in fixed.items() if n in self.space.searched()}
+                self.optuna.enqueue_trial(searched)
+            trial = self.optuna.ask()
+            if trial.number != number:
+                raise RuntimeError(f"Optuna gave trial {trial.number} for {number}")
+            return self.space.suggest(trial)
+        if stored.state == TrialState.RUNNING:  # asked by a session that was killed
+            return self.space.suggest(optuna.trial.Trial(self.optuna, stored._trial_id))
+        return self.space.suggest(optuna.trial.FixedTrial(stored.params, number))  # type: ignore[arg-type]
+
+    def _fixed_point(self, number: int) -> Point | None:
+        """A point of the design, or one that the space says to start from."""
+        points = self._design if self._design is not None else list(self.space.points)
+        return points[number] if number < len(points) else None
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        entropy = np.random.SeedSequence([self.study.seed, _ARM_CODE[self.arm], number])
+        seed = int(entropy.generate_state(1)[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+    def _tell_up_to(self, end: int) -> None:
+        while self._told < end:
+            self._tell(self._told)
+
+    def _tell(self, index: int) -> None:
+        """Tell Optuna every trial of a block: COMPLETE with the mean over seeds, or FAIL."""
+        members = self._results[index]
+        first = index * self.study.block_size
+        for number in range(first, min(first + self.study.block_size, self._trials)):
+            stored = self._stored.get(number)
+            if stored is not None and stored.state.is_finished():
+                continue
+            if members is None:
+                self._set_attr(number, "error", "the block could not be trained")
+                self.optuna.tell(number, state=TrialState.FAIL)
+                continue
+            mine = members[members[keys.TRIAL] == number]
+            values = mine[self.study.objective]
+            self._set_attr(number, "values", [float(value) for value in values])
+            if bool(mine[keys.DIVERGED].any()):
+                self._set_attr(number, keys.DIVERGED, True)
+                self.optuna.tell(number, state=TrialState.FAIL)
+            else:
+                self.optuna.tell(number, float(values.mean()))
+        self._told += 1
+
+    def _set_attr(self, number: int, key: str, value: object) -> None:
+        storage = self.optuna._storage
+        identifier = storage.get_trial_id_from_study_id_trial_number(self.optuna._study_id, number)
+        storage.set_trial_user_attr(identifier, key, value)
+
+
+class Plan:
+    """The blocks of a study, in the order they may be trained: the search, then the confirmation.
+
+    Args:
+        study: the definition.
+        storage: Optuna's storage.
+        recorded: the members table of a block that an earlier session finished, or None.
+    """
+
+    def __init__(
+        self, study: Study, storage: optuna.storages.BaseStorage, recorded: Recorded
+    ) -> None:
+        self.study = study
+        self.searches = {arm: ArmSearch(study, arm, storage) for arm in study.arms}
+        self._recorded = recorded
+        self._confirm: list[Block] | None = None
+        self._confirming: set[str] = set()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every block is trained."""
+        if not all(search.finished for search in self.searches.values()):
+            return False
+        return self._confirm is not None and not self._confirm and not self._confirming
+
+    def next_block(self) -> Block | None:
+        """The next block to train, or None: wait for results, or all is done.
+
+        Blocks that an earlier session finished are passed over, their results taken as they are.
+        """
+        while (block := self._next()) is not None:
+            members = self._recorded(block)
+            if members is None:
+                return block
+            self.receive(block, members)
+        return None
+
+    def receive(self, block: Block, members: pd.DataFrame | None) -> None:
+        """Take a block's results; None if it could not be trained."""
+        if block.phase == keys.CONFIRM:
+            self._confirming.discard(block.id)
+        else:
+            self.searches[block.arm].receive(block, members)
+
+    def winners(self) -> dict[str, Winner]:
+        """The point that represents each arm: the search's best, or the one that was given."""
+        if self.study.winners is not None:
+            return {
+                arm: Winner(arm, 0, self._complete(arm), float("nan")) for arm in self.study.arms
+            }
+        best = {arm: search.best() for arm, search in self.searches.items()}
+        return {arm: winner for arm, winner in best.items() if winner is not None}
+
+    def _complete(self, arm: str) -> Point:
+        """The given point of an arm, with the constants of its space."""
+        parameters = self.study.arm_space(arm).parameters.items()
+        fixed = {name: p.value for name, p in parameters if isinstance(p, ConstParameter)}
+        return {**fixed, **(self.study.winners or {})[arm]}
+
+    def _next(self) -> Block | None:
+        for search in sorted(self.searches.values(), key=lambda each: each.asked):
+            block = search.ask()
+            if block is not None:
+                return block
+        if not all(search.finished for search in self.searches.values()):
+            return None
+        if self._confirm is None:
+            self._confirm = self._confirmation()
+        if not self._confirm:
+            return None
+        block = self._confirm.pop(0)
+        self._confirming.add(block.id)
+        return block
+
+    def _confirmation(self) -> list[Block]:
+        if not self.study.confirms():
+            return []
+        seeds = tuple(self.study.fresh_seeds())
+        return [
+            Block(keys.CONFIRM, arm, 0, (Trial(winner.trial, winner.point),), seeds)
+            for arm, winner in self.winners().items()
+        ]

@@ -1,0 +1,99 @@
+"""One process's work on a study: blocks go out as the plan says, results come in and are recorded.
+
+A session knows nothing of Ray; `studies.distribution` trains its blocks. What it leaves behind is
+in the study's folder, in Optuna's storage and in MLflow, so a study resumes by a fresh session that
+passes over what is recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from dynloss_core import keys
+from studies.blocks import Block, BlockResult
+from studies.definition import Study
+from studies.folder import StudyFolder
+from studies.progress import StudyProgress
+from studies.search import Plan
+from studies.tables import mean_curves
+from studies.tracking import Tracker
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One process's work on a study.
+
+    Args:
+        study: what to run.
+        folder: where it is recorded; must have been begun.
+        tracker: MLflow.
+        progress: what the user sees.
+    """
+
+    def __init__(
+        self, study: Study, folder: StudyFolder, tracker: Tracker, progress: StudyProgress
+    ) -> None:
+        self.study, self.folder = study, folder
+        self.tracker, self.progress = tracker, progress
+        self.failures: dict[str, str] = {}
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = optuna.storages.RDBStorage(folder.optuna_url)
+        self.plan = Plan(study, storage, self._recorded)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Empty: Tune pickles its searcher and callbacks, but a study never resumes from that."""
+        return {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every block of the study is trained."""
+        return self.plan.finished
+
+    def next_block(self) -> Block | None:
+        """The next block to train; None: wait for results, or all is done."""
+        return self.plan.next_block()
+
+    def started(self, block: Block) -> None:
+        """A block is at work."""
+        self.tracker.start(block)
+
+    def reported(
+        self, block: Block, fraction: float, means: pd.DataFrame | None, result: BlockResult | None
+    ) -> None:
+        """A block has got further, or is finished; the folder first, then everything else."""
+        if result is not None:
+            self.folder.record(block, result)
+        if means is not None:
+            self.tracker.log_means(block, means)
+            self.progress.advance(block, fraction)
+        if result is not None:
+            self.tracker.finish(block, result.members)
+            self._received(block, result.members)
+
+    def failed(self, block: Block, error: str) -> None:
+        """A block could not be trained, not even after retries."""
+        self.failures[block.id] = error
+        self.tracker.finish(block, None)
+        self._received(block, None)
+
+    def _received(self, block: Block, members: pd.DataFrame | None) -> None:
+        self.plan.receive(block, members)
+        if block.phase == keys.SEARCH:
+            self.progress.best(self.plan.winners())
+        self.progress.finish(block)
+
+    def _recorded(self, block: Block) -> pd.DataFrame | None:
+        """The table of a block that an earlier session finished; MLflow is brought up to it."""
+        members = self.folder.recorded(block)
+        if members is not None:
+            self.tracker.start(block)
+            if not self.tracker.is_finished(block):
+                self.tracker.log_means(block, mean_curves(self.folder.recorded_curves(block)))
+                self.tracker.finish(block, members)
+            self.progress.recorded(block)
+        return members
+

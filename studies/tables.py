@@ -1,0 +1,94 @@
+"""The tidy tables of a study, their columns, and how they are written.
+
+`members`: a row a network, at the end of its training. `curves`: a row a network and evaluation.
+Column names are those of `dynloss_core.keys`; parameters of the problem keep their dotted names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dynloss_core import keys
+from dynloss_core.config import config_hash, to_dict
+from dynloss_core.training import Evaluation, HeldOut, Member, Problem
+
+__all__ = ["curve_rows", "mean_curves", "member_rows", "pack", "unpack", "write_parquet"]
+
+IDENTITY = [keys.STUDY, keys.PHASE, keys.ARM, keys.BLOCK, keys.TRIAL, keys.SEED]
+TRIAL_IDENTITY = [keys.PHASE, keys.ARM, keys.TRIAL]
+
+
+def curve_rows(identity: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
+    """One evaluation of an ensemble as rows of the curves table."""
+    rows = identity[IDENTITY].copy()
+    rows[keys.STEP] = evaluation.step
+    for metric in keys.EVALUATION_METRICS:
+        rows[metric] = getattr(evaluation, metric).numpy()
+    return rows
+
+
+def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds, a row a trial and step; a trial with a diverged member has NaN."""
+    grouped = curves.groupby([*TRIAL_IDENTITY, keys.STEP], sort=False)
+    metrics = list(keys.EVALUATION_METRICS)
+    return grouped[metrics].agg(lambda column: column.mean(skipna=False)).reset_index()
+
+
+def member_rows(
+    identity: pd.DataFrame,
+    members: Sequence[Member],
+    problem: Problem,
+    last: Evaluation,
+    held_out: HeldOut | None,
+) -> pd.DataFrame:
+    """The end of an ensemble's training as rows of the members table.
+
+    The period is in steps and missing for the static arm; test metrics are missing unless the
+    phase is `confirm`; every metric of a diverged member is missing.
+    """
+    rows = identity.copy()
+    for name in keys.MEMBER_PARAMETERS:
+        rows[name] = [getattr(member, name) for member in members]
+    rows[keys.PERIOD] = rows[keys.PERIOD].astype("Int64")
+    rows["steps"] = problem.steps
+    rows[keys.DIVERGED_STEP] = last.diverged_step.numpy()
+    rows[keys.DIVERGED] = rows[keys.DIVERGED_STEP] >= 0
+    for metric in keys.EVALUATION_METRICS:
+        rows[metric] = getattr(last, metric).numpy()
+    for metric in keys.TEST_METRICS:
+        values = np.nan if held_out is None else getattr(held_out, metric).numpy()
+        rows[metric] = values
+        rows.loc[rows[keys.DIVERGED], metric] = np.nan
+    base = to_dict(problem)
+    rows[keys.CONFIG_HASH] = [config_hash({**base, "member": to_dict(m)}) for m in members]
+    return rows
+
+
+def pack(frame: pd.DataFrame) -> dict[str, Any]:
+    """A frame as plain lists, for a checkpoint that loads without executing anything."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return {
+        "dtypes": {name: str(dtype) for name, dtype in frame.dtypes.items()},
+        "columns": {name: plain[name].tolist() for name in frame.columns},
+    }
+
+
+def unpack(packed: dict[str, Any]) -> pd.DataFrame:
+    """The frame that `pack` took apart."""
+    return pd.DataFrame(packed["columns"]).astype(packed["dtypes"])
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table so that a reader sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    frame.to_parquet(temporary, index=False)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,260 @@
+"""MLflow: one parent run a study, one child run a trial, written by the driver alone.
+
+Everything goes through `MlflowClient.log_batch`, a request for many metrics. Children carry tags
+for study, phase, arm, trial and configuration, so that the UI can filter them; the tags are also how
+a resumed study finds its runs again and never makes a second one for a trial.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from studies.blocks import Block
+from studies.definition import Study
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from mlflow import MlflowClient  # noqa: E402  the environment above must be set first
+from mlflow.entities import Metric, Param, RunStatus, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+__all__ = ["Tracker"]
+
+_METRICS_A_BATCH = 1000
+_RUNS_A_PAGE = 1000
+_PARENT = "mlflow.parentRunId"
+_TAG = "dynloss."
+
+TrialKey = tuple[str, str, int]  # phase, arm, number
+
+
+class Tracker:
+    """Writes a study to MLflow.
+
+    Args:
+        study: what to write.
+        study_id: of the study's folder; finds the parent run again.
+        uri: MLflow's tracking URI.
+        artifacts: folder for the artifacts of a new experiment in a local store.
+
+    Raises:
+        ConfigError: if the store cannot be reached or written.
+    """
+
+    def __init__(self, study: Study, study_id: str, uri: str, artifacts: Path) -> None:
+        self._study, self._uri = study, uri
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        try:
+            self._client = MlflowClient(tracking_uri=uri)
+            self._experiment = self._find_experiment(artifacts)
+            self._parent = self._find_parent(study_id)
+            self._runs, self._finished = self._find_children()
+        except Exception as error:  # MLflow raises whatever its store raises
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ConfigError(
+                "storage.tracking_uri",
+                f"{hide_password(uri)} cannot be used: {hide_password(reason)[:200]}",
+                "give a store that can be written, or leave it out for a local one",
+            ) from None
+        self._last_step: dict[TrialKey, int] = {}
+
+    @property
+    def parent(self) -> str:
+        """Identifier of the study's run."""
+        return self._parent
+
+    def start(self, block: Block) -> None:
+        """Make a run for each trial of a block that has none."""
+        for trial in block.trials:
+            key = (block.phase, block.arm, trial.number)
+            if key not in self._runs:
+                self._runs[key] = self._create_run(key, block, trial.point)
+            elif key not in self._last_step and key not in self._finished:
+                self._last_step[key] = self._logged_up_to(self._runs[key])
+
+    def log_means(self, block: Block, means: pd.DataFrame) -> None:
+        """Log mean curves (see `tables.mean_curves`), each step once."""
+        now = int(time.time() * 1000)
+        for number, rows in means.groupby(keys.TRIAL, sort=False):
+            key = (block.phase, block.arm, int(str(number)))
+            rows = rows[rows[keys.STEP] > self._last_step.get(key, -1)]
+            if key in self._finished or rows.empty:
+                continue
+            metrics = [
+                Metric(metric, value, now, step)
+                for metric in keys.EVALUATION_METRICS
+                for step, value in zip(
+                    rows[keys.STEP].tolist(), rows[metric].tolist(), strict=True
+                )
+                if math.isfinite(value)
+            ]
+            self._log(self._runs[key], metrics=metrics)
+            self._last_step[key] = int(rows[keys.STEP].max())
+
+    def finish(self, block: Block, members: pd.DataFrame | None) -> None:
+        """Close the runs of a block: FINISHED, or FAILED with the reason as a tag."""
+        for trial in block.trials:
+            key = (block.phase, block.arm, trial.number)
+            if key in self._finished:
+                continue
+            run = self._runs[key]
+            if members is None:
+                self._log(run, tags={"failure": "the block could not be trained"})
+                self._client.set_terminated(run, RunStatus.to_string(RunStatus.FAILED))
+            else:
+                self._close(run, members[members[keys.TRIAL] == trial.number])
+            self._finished.add(key)
+
+    def is_finished(self, block: Block) -> bool:
+        """Whether every run of a block is closed."""
+        keys_of_block = {(block.phase, block.arm, trial.number) for trial in block.trials}
+        return keys_of_block <= self._finished
+
+    def close(
+        self,
+        *,
+        finished: bool,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Iterable[tuple[Path, str]],
+    ) -> None:
+        """Close the parent run, with the study's result and its files (path, folder)."""
+        now = int(time.time() * 1000)
+        entries = [Metric(k, v, now, 0) for k, v in metrics.items() if math.isfinite(v)]
+        self._log(self._parent, metrics=entries, tags=tags)
+        for path, folder in artifacts:
+            self._client.log_artifact(self._parent, str(path), folder or None)
+        status = RunStatus.FINISHED if finished else RunStatus.KILLED
+        self._client.set_terminated(self._parent, RunStatus.to_string(status))
+
+    def tag_study(self, tags: Mapping[str, str]) -> None:
+        """Lay tags on the parent run."""
+        self._log(self._parent, tags=tags)
+
+    def _find_experiment(self, artifacts: Path) -> str:
+        name = self._study.storage.experiment
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        local = self._uri.startswith(("sqlite:", "file:"))
+        location = artifacts.absolute().as_uri() if local else None
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def _find_parent(self, study_id: str) -> str:
+        wanted = f"tags.`{_TAG}study_id` = '{study_id}'"
+        found = self._client.search_runs([self._experiment], wanted, max_results=1)
+        if found:
+            run = str(found[0].info.run_id)
+            self._client.update_run(run, status="RUNNING")
+            return run
+        tags = {
+            f"{_TAG}study_id": study_id,
+            f"{_TAG}{keys.STUDY}": self._study.name,
+            f"{_TAG}study_hash": self._study.hash,
+            f"{_TAG}space_hash": self._study.space.hash,
+            "mlflow.note.content": self._study.description,
+        }
+        run = self._client.create_run(self._experiment, tags=tags, run_name=self._study.name)
+        return str(run.info.run_id)
+
+    def _find_children(self) -> tuple[dict[TrialKey, str], set[TrialKey]]:
+        """The runs that an earlier session made, and which of them it finished."""
+        runs: dict[TrialKey, str] = {}
+        finished = set()
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment],
+                f"tags.`{_PARENT}` = '{self._parent}'",
+                max_results=_RUNS_A_PAGE,
+                page_token=token,
+            )
+            for run in page:
+                tags = run.data.tags
+                number = int(tags[f"{_TAG}{keys.TRIAL}"])
+                key = (tags[f"{_TAG}{keys.PHASE}"], tags[f"{_TAG}{keys.ARM}"], number)
+                runs[key] = run.info.run_id
+                if run.info.status != "RUNNING":
+                    finished.add(key)
+            token = page.token
+            if not token:
+                return runs, finished
+
+    def _create_run(self, key: TrialKey, block: Block, point: Mapping[str, Any]) -> str:
+        phase, arm, number = key
+        tags = {
+            _PARENT: self._parent,
+            f"{_TAG}{keys.STUDY}": self._study.name,
+            f"{_TAG}{keys.PHASE}": phase,
+            f"{_TAG}{keys.ARM}": arm,
+            f"{_TAG}{keys.TRIAL}": str(number),
+            f"{_TAG}{keys.BLOCK}": block.id,
+        }
+        name = f"{phase}/{arm}/{number}"
+        run = str(self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id)
+        params = [Param(name, str(value)) for name, value in point.items()]
+        params.append(Param("seeds", str(len(block.seeds))))
+        self._log(run, params=params)
+        return run
+
+    def _close(self, run: str, members: pd.DataFrame) -> None:
+        now = int(time.time() * 1000)
+        finals = {}
+        for metric in (*keys.EVALUATION_METRICS, *keys.TEST_METRICS):
+            values = members[metric].dropna()
+            if len(values):
+                finals[f"final_{metric}"] = float(values.mean())
+                finals[f"final_{metric}_sd"] = float(values.std(ddof=1))
+        diverged = int(members[keys.DIVERGED].sum())
+        finals["diverged_members"] = float(diverged)
+        finals[keys.SECONDS] = float(members[keys.SECONDS].sum())
+        tags = {
+            f"{_TAG}{keys.CONFIG_HASH}": str(members[keys.CONFIG_HASH].iloc[0]),
+            f"{_TAG}{keys.ENGINE}": str(members[keys.ENGINE].iloc[0]),
+            f"{_TAG}{keys.DIVERGED}": str(diverged > 0).lower(),
+        }
+        metrics = [Metric(k, v, now, 0) for k, v in finals.items() if math.isfinite(v)]
+        self._log(run, metrics=metrics, tags=tags)
+        status = RunStatus.FAILED if diverged else RunStatus.FINISHED
+        self._client.set_terminated(run, RunStatus.to_string(status))
+
+    def _logged_up_to(self, run: str) -> int:
+        """The last step that an earlier session logged to a run it left unfinished."""
+        try:
+            history = self._client.get_metric_history(run, keys.TRAIN_LOSS)
+        except MlflowException:
+            return -1
+        return max((int(metric.step) for metric in history), default=-1)
+
+    def _log(
+        self,
+        run: str,
+        *,
+        metrics: list[Metric] | None = None,
+        params: list[Param] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        run_tags = [RunTag(key, str(value)[:5000]) for key, value in (tags or {}).items()]
+        entries = metrics or []
+        for start in range(0, max(len(entries), 1), _METRICS_A_BATCH):
+            chunk = entries[start : start + _METRICS_A_BATCH]
+            self._client.log_batch(run, metrics=chunk, params=params or [], tags=run_tags)
+            params, run_tags = None, []
+
+
+def hide_password(text: str) -> str:
+    """`scheme://user:secret@host` with the secret taken out, wherever it stands in a text."""
+    return re.sub(r"(\w+://[^:/@\s]+):[^@/\s]+@", r"\1:***@", text)

@@ -1,0 +1,72 @@
+"""The Ray Tune trainable: one block, many points times seeds, in one process."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ray import tune
+
+from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
+from studies.blocks import Block, BlockRun, device_of, use_threads
+from studies.definition import Study
+
+__all__ = ["BLOCK", "FRACTION", "MEANS", "RESULT", "BlockTrainable"]
+
+BLOCK = "block"
+FRACTION = "fraction"
+MEANS = "means"
+RESULT = "result"
+
+_SECONDS_BETWEEN_REPORTS = 1.0
+_SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+
+class BlockTrainable(tune.Trainable):
+    """Trains a block and reports about once a second.
+
+    The actor is reused for one block after another. Checkpoints go to the study's folder under the
+    block's own name: whichever process trains the block next, in this session or another, goes on
+    from there, and the result is the same as without the interruption.
+    """
+
+    def setup(self, config: dict[str, Any], study: Study, checkpoints: str) -> None:
+        self._study = study
+        self._checkpoints = Path(checkpoints)
+        use_threads(study.resources.cpu)
+        self._begin(config[BLOCK])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config[BLOCK])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train for about a second; return the mean curves since, and at the end the tables."""
+        started = time.monotonic()
+        means, fraction, finished = [], 1.0, True
+        for progress in self._progress:
+            means.append(progress.means)
+            now = time.monotonic()
+            if now - self._saved >= _SECONDS_BETWEEN_CHECKPOINTS:
+                save_checkpoint(self._checkpoint, self._run.state_dict())
+                self._saved = now
+            if now - started >= _SECONDS_BETWEEN_REPORTS:
+                fraction, finished = progress.fraction, False
+                break
+        return {
+            FRACTION: fraction,
+            MEANS: pd.concat(means, ignore_index=True) if means else None,
+            RESULT: self._run.result() if finished else None,
+            "done": finished,
+        }
+
+    def _begin(self, block: Block) -> None:
+        self._run = BlockRun(self._study, block, device_of(self._study))
+        self._checkpoint = self._checkpoints / f"{block.id}.pt"
+        state = load_checkpoint(self._checkpoint)
+        if state is not None:
+            self._run.load_state_dict(state)
+        self._progress = self._run.progress()
+        self._saved = time.monotonic()
