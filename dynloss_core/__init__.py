@@ -1,12 +1,22 @@
-"""Dynamical loss functions: class weights that oscillate, so that each class has its turn."""
+"""Dynamical loss functions: class weights that oscillate, so that each class has its turn.
 
-from dynloss_core.losses import (
-    DynamicalCrossEntropy,
-    DynamicalMSE,
-    weighted_cross_entropy,
-    weighted_mse,
-)
-from dynloss_core.schedules import ClassWeightSchedule
+The names below are imported on first use: whoever needs only the configuration or the search
+spaces does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynloss_core.losses import (
+        DynamicalCrossEntropy,
+        DynamicalMSE,
+        weighted_cross_entropy,
+        weighted_mse,
+    )
+    from dynloss_core.schedules import ClassWeightSchedule
 
 __all__ = [
     "ClassWeightSchedule",
@@ -15,3 +25,10 @@ __all__ = [
     "weighted_cross_entropy",
     "weighted_mse",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "schedules" if name == "ClassWeightSchedule" else "losses"
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -17,7 +17,6 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
-from studies.blocks import Block
 from studies.session import Session
 from studies.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
 
@@ -31,9 +30,6 @@ def train(session: Session) -> None:
 
     Returns when all is trained, or after Ctrl-C, which Tune turns into an orderly end.
     """
-    first = session.next_block()
-    if first is None:
-        return
     study = session.study
     storage = Path(tempfile.mkdtemp(prefix=f"dynloss-{study.name}-"))
     checkpoints = str(session.folder.path / "checkpoints")
@@ -45,7 +41,7 @@ def train(session: Session) -> None:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=BlockSearcher(session, first),
+                search_alg=BlockSearcher(session),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=_block_id,
@@ -69,17 +65,15 @@ class BlockSearcher(Searcher):
 
     Args:
         session: whose blocks.
-        first: its first block, already taken.
     """
 
-    def __init__(self, session: Session, first: Block) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._first: Block | None = first
 
     def suggest(self, trial_id: str) -> Any:
         """The next block as a configuration, None to wait, or FINISHED."""
-        block, self._first = self._first or self._session.next_block(), None
+        block = self._session.next_block()
         if block is None:
             return Searcher.FINISHED if self._session.finished else None
         return {BLOCK: block}

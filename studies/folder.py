@@ -140,6 +140,18 @@ class StudyFolder:
                 ) from None
             yield
 
+    def is_locked(self) -> bool:
+        """Whether a driver is at work here."""
+        try:
+            with self.locked():
+                return False
+        except ConfigError:
+            return True
+
+    def tracking_uri(self) -> str:
+        """MLflow's store of the study that was begun here."""
+        return str(self.state().get("tracking_uri", self.default_tracking_uri))
+
     def state(self) -> dict[str, Any]:
         """What `write_state` wrote."""
         state: dict[str, Any] = json.loads((self.path / "state.json").read_text())

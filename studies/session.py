@@ -40,6 +40,7 @@ class Session:
         self.study, self.folder = study, folder
         self.tracker, self.progress = tracker, progress
         self.failures: dict[str, str] = {}
+        self._first: Block | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = optuna.storages.RDBStorage(folder.optuna_url)
         self.plan = Plan(study, storage, self._recorded)
@@ -53,9 +54,15 @@ class Session:
         """Whether every block of the study is trained."""
         return self.plan.finished
 
+    def prepared(self) -> bool:
+        """Pass over what is recorded, up to the first block to train; whether nothing is left."""
+        self._first = self.plan.next_block()
+        return self._first is None
+
     def next_block(self) -> Block | None:
         """The next block to train; None: wait for results, or all is done."""
-        return self.plan.next_block()
+        first, self._first = self._first, None
+        return first or self.plan.next_block()
 
     def started(self, block: Block) -> None:
         """A block is at work."""

@@ -1,0 +1,59 @@
+"""Learning curves: a metric over the steps, with its spread over seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from dynloss_core import keys
+
+__all__ = ["LearningCurve", "learning_curves"]
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """One arm's curve at K evaluations.
+
+    Args:
+        arm: which arm.
+        metric: what is shown.
+        steps: (K,).
+        mean: (K,) over seeds.
+        low: (K,) lower end of the interval of the mean.
+        high: (K,) upper end.
+        n: seeds.
+    """
+
+    arm: str
+    metric: str
+    steps: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: int
+
+
+def learning_curves(
+    curves: pd.DataFrame, metric: str, *, level: float = 0.95
+) -> list[LearningCurve]:
+    """Curves of each arm: mean over seeds with its t interval; diverged members are left out.
+
+    Args:
+        curves: rows of the curves table with one trial an arm.
+        metric: column to show.
+        level: of the interval.
+    """
+    found = []
+    for arm, rows in curves.groupby(keys.ARM, sort=True):
+        table = rows.pivot(index=keys.STEP, columns=keys.SEED, values=metric)
+        n = table.count(axis=1).to_numpy()
+        mean = table.mean(axis=1).to_numpy()
+        sem = table.sem(axis=1).to_numpy()
+        half = stats.t.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * sem
+        steps = table.index.to_numpy()
+        curve = LearningCurve(str(arm), metric, steps, mean, mean - half, mean + half, int(n.max()))
+        found.append(curve)
+    return found

@@ -1,0 +1,81 @@
+"""What a study would cost, without starting it: counts, a short calibration, the cluster."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from dynloss_core.training import Setup, choose_engine
+from studies.blocks import device_of, use_threads
+from studies.cluster import Capacity, parallel_blocks
+from studies.definition import Study
+
+__all__ = ["Estimate", "estimate"]
+
+_CALIBRATION_SECONDS = 1.5
+_SECONDS_A_BLOCK = 1.0  # scheduling, tables and tracking of a block, measured on two cores
+_SECONDS_TO_START = 12.0  # Ray, MLflow's store and the first worker
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study would cost.
+
+    Args:
+        trials: points searched, by arm.
+        blocks: units of scheduling.
+        members: networks in all.
+        steps: optimiser steps a network.
+        engine: that would train them.
+        microseconds: measured for one step of one member inside a block.
+        parallel: blocks the cluster trains at once.
+        seconds: estimated for the whole study.
+    """
+
+    trials: dict[str, int]
+    blocks: int
+    members: int
+    steps: int
+    engine: str
+    microseconds: float
+    parallel: int
+    seconds: float
+
+
+def estimate(study: Study, capacity: Capacity) -> Estimate:
+    """Count the study's work and time a little of it here, on the block's own threads.
+
+    A GPU that this machine lacks is calibrated on the CPU, which overestimates.
+    """
+    arm = study.arms[0]
+    parameters = study.arm_space(arm).parameters
+    point = {name: parameter.at(0.5) for name, parameter in parameters.items()}
+    point.update((study.winners or {}).get(arm, {}))
+    full = study.problem(point)
+    seeds = study.search_seeds() if study.mode != "confirm" else study.fresh_seeds()
+    copies = study.block_size if study.mode != "confirm" else 1
+    problem = replace(full, evaluate_every=max(1, min(full.evaluate_every, 100)))
+    members = [study.member(point, seed, problem) for seed in seeds] * copies
+    use_threads(study.resources.cpu)
+    engine = choose_engine(problem, study.engine)(Setup.build(problem, members), _device(study))
+    started = time.perf_counter()
+    for evaluation in engine.evaluations():
+        elapsed = time.perf_counter() - started
+        if elapsed > _CALIBRATION_SECONDS and evaluation.step > 0:
+            break
+    microseconds = elapsed / max(evaluation.step, 1) / len(members) * 1e6
+    trials = {arm: study.trials(arm) for arm in study.arms}
+    blocks = sum(-(-count // study.block_size) for count in trials.values())
+    blocks += len(study.arms) if study.confirms() else 0
+    parallel = min(parallel_blocks(study, capacity), max(blocks, 1))
+    training = study.members() * full.steps * microseconds / 1e6
+    seconds = _SECONDS_TO_START + (training + blocks * _SECONDS_A_BLOCK) / parallel
+    return Estimate(
+        trials, blocks, study.members(), full.steps, engine.name, microseconds, parallel, seconds
+    )
+
+
+def _device(study: Study) -> str:
+    import torch
+
+    return device_of(study) if torch.cuda.is_available() else "cpu"

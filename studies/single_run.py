@@ -1,0 +1,48 @@
+"""One network, trained and watched: `dynloss train`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from dynloss_core.config import build
+from dynloss_core.training import Evaluation, Member, Problem, Setup, choose_engine
+from studies.progress import duration
+
+__all__ = ["train_one"]
+
+_LINES = 20
+
+
+def train_one(
+    problem: Mapping[str, object], member: Mapping[str, object], console: Console
+) -> Evaluation:
+    """Train one member and print its progress, about twenty lines of it; returns the end.
+
+    Raises:
+        ConfigError: for a value that is refused.
+    """
+    made = build(Problem, problem, source="dynloss train")
+    engine_class = choose_engine(made)
+    one = build(Member, member, source="dynloss train")
+    engine = engine_class(Setup.build(made, [one]))
+    console.print(f"{made.data.name}, {made.model.name} of width {made.model.width}, "
+                  f"{made.steps:,} steps, engine {engine.name}")
+    header = f"{'step':>8}  {'train loss':>10}  {'train acc':>9}  {'val acc':>8}  {'F':>10}"
+    console.print(header, style="bold")
+    started, every = time.perf_counter(), max(1, made.steps // made.evaluate_every // _LINES)
+    for index, evaluation in enumerate(engine.evaluations()):
+        last = evaluation
+        if index % every == 0 or evaluation.step == made.steps:
+            console.print(
+                f"{evaluation.step:>8}  {float(evaluation.train_loss):>10.4g}  "
+                f"{float(evaluation.train_accuracy):>9.3f}  "
+                f"{float(evaluation.validation_accuracy):>8.3f}  "
+                f"{float(evaluation.weighted_loss):>10.4g}"
+            )
+    if int(last.diverged_step) >= 0:
+        console.print(f"diverged, found at step {int(last.diverged_step)}", style="red")
+    console.print(f"{duration(time.perf_counter() - started)}")
+    return last

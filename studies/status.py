@@ -1,0 +1,45 @@
+"""How far a study is, from its folder alone: a running driver is not disturbed."""
+
+from __future__ import annotations
+
+from dynloss_core import keys
+from studies.folder import StudyFolder
+
+__all__ = ["study_status"]
+
+
+def study_status(folder: StudyFolder) -> str:
+    """A few lines: trials done in each arm and phase, the best so far, whether a driver is at work."""
+    study = folder.study()
+    members = folder.gather("members")
+    running = "a driver is at work" if folder.is_locked() else "no driver is at work"
+    done = len(members) / study.members()
+    lines = [f"{study.name} ({study.mode}): {done:.0%} of its networks trained, {running}"]
+    for arm in study.arms:
+        line = f"  search   {arm:<10} "
+        mine = members[(members[keys.ARM] == arm) & (members[keys.PHASE] == keys.SEARCH)] if len(
+            members
+        ) else members
+        if len(mine) == 0:
+            lines.append(f"{line}0 of {study.trials(arm)} trials")
+            continue
+        by_trial = mine.groupby(keys.TRIAL)
+        diverged = by_trial[keys.DIVERGED].any()
+        means = by_trial[study.objective].mean()[~diverged]
+        line += f"{len(diverged)} of {study.trials(arm)} trials"
+        if diverged.any():
+            line += f", {int(diverged.sum())} diverged"
+        if len(means):
+            best = means.max() if keys.higher_is_better(study.objective) else means.min()
+            line += f", best {study.objective.replace('_', ' ')} {best:.3f}"
+        lines.append(line)
+    if study.confirms():
+        for arm in study.arms:
+            count = 0
+            if len(members):
+                rows = (members[keys.ARM] == arm) & (members[keys.PHASE] == keys.CONFIRM)
+                count = int(rows.sum())
+            lines.append(f"  confirm  {arm:<10} {count} of {study.confirm_seeds} fresh seeds")
+    if folder.verdict.exists():
+        lines.append(f"  verdict  {folder.verdict}")
+    return "\n".join(lines)

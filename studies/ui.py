@@ -1,0 +1,44 @@
+"""MLflow's user interface on a study's store."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from dynloss_core.config import ConfigError
+from studies.folder import StudyFolder
+
+__all__ = ["serve"]
+
+_LOOPBACK = "127.0.0.1"
+
+
+def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
+    """Serve until Ctrl-C; returns MLflow's exit code.
+
+    Args:
+        folder: of a study, whose store may be elsewhere; None for the one in `out`.
+        out: output folder.
+        port: on loopback.
+
+    Raises:
+        ConfigError: if there is no store, or the port is taken.
+    """
+    uri = folder.tracking_uri() if folder is not None else f"sqlite:///{(out / 'mlflow.db').absolute()}"
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise ConfigError("", "holds no MLflow store", "run a study first, or use --out", str(out))
+    if uri.startswith(("http://", "https://")):
+        print(f"this study is tracked by a server: open {uri}")  # noqa: T201
+        return 0
+    with socket.socket() as probe:
+        if probe.connect_ex((_LOOPBACK, port)) == 0:
+            raise ConfigError("--port", f"{port} is in use", f"try --port {port + 1}")
+    print(f"MLflow at http://{_LOOPBACK}:{port}  (Ctrl-C stops it)", flush=True)  # noqa: T201
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--host", _LOOPBACK, "--port", str(port), "--workers", "1"]
+    try:
+        return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode
+    except KeyboardInterrupt:
+        return 0

@@ -1,0 +1,164 @@
+"""What every dynamical loss promises."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dynloss_core import DynamicalCrossEntropy, DynamicalMSE, weighted_cross_entropy, weighted_mse
+from dynloss_core.losses import DynamicalLoss, output_gradient, weighted_loss
+
+LOSSES = ["cross_entropy", "mse_sample_weighted", "mse_output_weighted"]
+MODULES = {
+    "cross_entropy": DynamicalCrossEntropy,
+    "mse_sample_weighted": DynamicalMSE,
+    "mse_output_weighted": partial(DynamicalMSE, variant="output_weighted"),
+}
+
+
+def batch(seed: int, samples: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(seed)
+    logits = torch.randn(samples, classes, generator=draws, dtype=torch.float64) * 3
+    targets = torch.randint(classes, (samples,), generator=draws)
+    weights = torch.rand(classes, generator=draws, dtype=torch.float64) + 0.1
+    return logits, targets, weights * classes / weights.sum()
+
+
+batches = st.builds(batch, st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 6))
+
+
+def by_hand(name: str, logits: Tensor, targets: Tensor, weights: Tensor) -> float:
+    """The definitions, sample by sample."""
+    total, classes = 0.0, logits.shape[1]
+    for z, y in zip(logits.tolist(), targets.tolist(), strict=True):
+        if name == "cross_entropy":
+            log_sum = torch.logsumexp(torch.tensor(z, dtype=torch.float64), 0).item()
+            total += weights[y].item() * (log_sum - z[y])
+            continue
+        for c in range(classes):
+            weight = weights[y if name == "mse_sample_weighted" else c].item()
+            total += weight * (z[c] - (c == y)) ** 2 / classes
+    return total / len(logits)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@given(drawn=batches)
+def test_equals_its_definition(name: str, drawn: tuple) -> None:
+    assert weighted_loss(name, *drawn).item() == pytest.approx(by_hand(name, *drawn), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@given(drawn=batches)
+def test_gradient_against_finite_differences(name: str, drawn: tuple) -> None:
+    logits, targets, weights = drawn
+    loss = partial(weighted_loss, name, targets=targets, class_weights=weights)
+    assert torch.autograd.gradcheck(lambda z: loss(z), logits.requires_grad_())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@given(drawn=batches)
+def test_closed_form_gradient_equals_autograd(name: str, drawn: tuple) -> None:
+    logits, targets, weights = drawn
+    logits = logits.detach().requires_grad_()
+    (expected,) = torch.autograd.grad(weighted_loss(name, logits, targets, weights), logits)
+    one_hot = F.one_hot(targets, logits.shape[1]).double()
+    found = output_gradient(name, logits.detach().mT[None], one_hot.mT[None], weights[None])
+    torch.testing.assert_close(found[0].mT, expected, rtol=1e-10, atol=1e-14)
+
+
+@given(drawn=batches)
+def test_unit_weights_are_the_static_loss_bit_for_bit(drawn: tuple) -> None:
+    logits, targets, _ = drawn
+    ones = torch.ones(logits.shape[1], dtype=torch.float64)
+    one_hot = F.one_hot(targets, logits.shape[1]).double()
+    static = F.cross_entropy(logits, targets, reduction="none").mean()
+    assert torch.equal(weighted_cross_entropy(logits, targets, ones), static)
+    for variant in ("sample_weighted", "output_weighted"):
+        squared = F.mse_loss(logits, one_hot, reduction="none").mean()
+        assert torch.equal(weighted_mse(logits, targets, ones, variant=variant), squared)
+
+
+def test_divides_by_the_number_of_samples_not_by_their_weights() -> None:
+    """On a batch of one class torch's own weighting cancels altogether; ours must not."""
+    logits, targets = torch.randn(5, 3, dtype=torch.float64), torch.zeros(5, dtype=torch.int64)
+    weights = torch.tensor([2.9, 0.05, 0.05], dtype=torch.float64)
+    ours = weighted_cross_entropy(logits, targets, weights)
+    static = F.cross_entropy(logits, targets)
+    torch.testing.assert_close(ours, 2.9 * static)
+    torch.testing.assert_close(F.cross_entropy(logits, targets, weight=weights), static)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_module_follows_its_schedule(name: str) -> None:
+    criterion: DynamicalLoss = MODULES[name](num_classes=3, period=4, amplitude=9.0)
+    logits, targets, _ = batch(0, 8, 3)
+    for step in range(13):
+        weights = criterion.schedule(step, dtype=torch.float64)
+        assert torch.equal(criterion(logits, targets), weighted_loss(name, logits, targets, weights))
+        criterion.step()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_module_state_goes_on_where_it_was(name: str) -> None:
+    criterion, other = (MODULES[name](num_classes=3, period=4, amplitude=9.0) for _ in range(2))
+    for _ in range(6):
+        criterion.step()
+    other.load_state_dict(criterion.state_dict())
+    logits, targets, _ = batch(1, 8, 3)
+    assert other.current_step == 6
+    assert torch.equal(criterion(logits, targets), other(logits, targets))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_module_is_static_in_its_tail_and_in_evaluation(name: str) -> None:
+    criterion = MODULES[name](3, 4, 9.0, total_steps=20, static_tail=5)
+    logits, targets, _ = batch(2, 8, 3)
+    static = weighted_loss(name, logits, targets, torch.ones(3, dtype=torch.float64))
+    stop = criterion.schedule.stop
+    assert stop == 12
+    for step in range(20):
+        assert torch.equal(criterion(logits, targets), static) == (step >= stop or step % 4 == 0)
+        criterion.step()
+    criterion.load_state_dict({"_extra_state": {"step": 2}})
+    assert not torch.equal(criterion(logits, targets), static)
+    assert torch.equal(criterion.eval()(logits, targets), static)
+
+
+def test_module_refuses_a_tail_without_a_total() -> None:
+    with pytest.raises(ValueError, match="total_steps"):
+        DynamicalCrossEntropy(3, 10, 2.0, static_tail=5)
+    with pytest.raises(ValueError, match="variant"):
+        DynamicalMSE(3, 10, 2.0, variant="both")  # type: ignore[arg-type]
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    logits, targets = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match="class weights"):
+        weighted_cross_entropy(logits, targets, torch.ones(2))
+    with pytest.raises(ValueError, match="targets"):
+        weighted_mse(logits, targets[:2], torch.ones(3))
+    with pytest.raises(ValueError, match="variant"):
+        weighted_mse(logits, targets, torch.ones(3), variant="both")  # type: ignore[arg-type]
+
+
+def test_the_readme_example_trains() -> None:
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(64, 5), torch.randint(10, (64,))
+    model = torch.nn.Linear(5, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    criterion = DynamicalCrossEntropy(num_classes=10, period=50, amplitude=20)
+    before = F.cross_entropy(model(inputs), targets)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = criterion(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        criterion.step()
+    assert F.cross_entropy(model(inputs), targets) < before
+    assert criterion.current_step == 200
