@@ -84,7 +84,9 @@ def build(cls: type[T], mapping: object, *, key: str = "", source: str = "") -> 
 
 def _build(cls: Any, mapping: object, key: str) -> object:
     if not isinstance(mapping, Mapping):
-        raise ConfigError(key, f"expected a mapping, got {show(mapping)}", "write `key: value` lines")
+        raise ConfigError(
+            key, f"expected a mapping, got {show(mapping)}", "write `key: value` lines"
+        )
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for name in mapping:
@@ -95,9 +97,7 @@ def _build(cls: Any, mapping: object, key: str) -> object:
         path = join_key(key, name)
         if name in mapping:
             values[name] = _convert(hints[name], mapping[name], path)
-        elif (
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        ):
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(path, "missing", f"add `{name}: {_describe(hints[name])}`")
     try:
         return cls(**values)

@@ -103,9 +103,7 @@ def weighted_loss(
     """The dynamical loss called `name`; arguments and result as for `weighted_cross_entropy`."""
     if name == "cross_entropy":
         return weighted_cross_entropy(outputs, targets, class_weights)
-    variant: MSEVariant = (
-        "sample_weighted" if name == "mse_sample_weighted" else "output_weighted"
-    )
+    variant: MSEVariant = "sample_weighted" if name == "mse_sample_weighted" else "output_weighted"
     return weighted_mse(outputs, targets, class_weights, variant=variant)
 
 

@@ -97,7 +97,8 @@ class IntParameter:
     @property
     def bounds(self) -> tuple[int, int]:
         """Both bounds, inclusive."""
-        assert self.low is not None and self.high is not None  # checked on construction
+        assert self.low is not None  # both are checked on construction
+        assert self.high is not None
         return self.low, self.high
 
     def at(self, fraction: float) -> int:
@@ -162,7 +163,8 @@ class ChoiceParameter:
 
     def suggest(self, name: str, trial: optuna.Trial) -> Value:
         """A value from an Optuna trial."""
-        return trial.suggest_categorical(name, list(self.values))
+        value: Value = trial.suggest_categorical(name, list(self.values))
+        return value
 
     def to_ray(self) -> Any:
         """A Ray Tune domain."""
@@ -218,7 +220,8 @@ def _check_range(parameter: FloatParameter | IntParameter) -> None:
         if value is None or math.isnan(value):
             raise ConfigError(key, "missing", f"add `{key}:`, an inclusive bound")
     low, high = parameter.low, parameter.high
-    assert low is not None and high is not None
+    assert low is not None
+    assert high is not None
     if low > high:
         raise ConfigError("low", f"{low} exceeds high = {high}: the range is empty", "swap them")
     if low == high:

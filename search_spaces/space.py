@@ -7,7 +7,6 @@ One object serves plain Optuna (`suggest`), plain Ray Tune (`to_ray`), designed 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -130,7 +129,9 @@ class Space:
                 problem = "missing" if count is None else f"{count} is below 1"
                 raise ConfigError(f"grid.{name}", problem, f"add `{name}: <number of values>`")
             axes.append(parameter.grid(count))
-        return [dict(zip(self.parameters, values, strict=True)) for values in itertools.product(*axes)]
+        return [
+            dict(zip(self.parameters, values, strict=True)) for values in itertools.product(*axes)
+        ]
 
     def sample(
         self, count: int, seed: int = 0, *, method: Literal["random", "sobol"] = "random"
@@ -226,8 +227,10 @@ def _check_meaning(name: str, parameter: Parameter) -> None:
     numbers = [value for value in values if isinstance(value, (int, float))]
     if name in keys.MEMBER_PARAMETERS and len(numbers) < len(values):
         raise ConfigError(key, f"{show(values)} are not all numbers", "use numbers")
-    if name == keys.PERIOD and not all(value == int(value) for value in numbers) and (
-        parameter.unit != "epochs"
+    if (
+        name == keys.PERIOD
+        and not all(value == int(value) for value in numbers)
+        and (parameter.unit != "epochs")
     ):
         raise ConfigError(key, "a period in steps is a whole number", "use type: int")
     if name in _SMALLEST and numbers:
@@ -240,7 +243,9 @@ def _check_meaning(name: str, parameter: Parameter) -> None:
                 f"use >= {smallest:g}: {reason}",
             )
     if name == keys.LEARNING_RATE and min(numbers) <= 0:
-        raise ConfigError(f"{key}.{_lower_key(parameter)}", f"{min(numbers)} is not above 0", "use > 0")
+        raise ConfigError(
+            f"{key}.{_lower_key(parameter)}", f"{min(numbers)} is not above 0", "use > 0"
+        )
     if name == keys.MOMENTUM and max(numbers) >= 1:
         raise ConfigError(key, f"{max(numbers)} is not below 1", "momentum lies in [0, 1)")
     if parameter.unit is not None and name != keys.PERIOD:

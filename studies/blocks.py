@@ -116,7 +116,9 @@ class BlockRun:
                 self._curves.append(curves)
                 self._seconds += time.perf_counter() - started
                 done = (self._current + evaluation.step / problem.steps) / len(self._ensembles)
-                over = evaluation.step == problem.steps or bool((evaluation.diverged_step >= 0).all())
+                over = evaluation.step == problem.steps or bool(
+                    (evaluation.diverged_step >= 0).all()
+                )
                 if over:
                     self._close_ensemble(evaluation)
                 yield BlockProgress(done, tables.mean_curves(curves))
@@ -174,9 +176,7 @@ class BlockRun:
             self._engine = self._start()
 
 
-def _ensembles(
-    study: Study, block: Block
-) -> list[tuple[pd.DataFrame, list[Member], Problem]]:
+def _ensembles(study: Study, block: Block) -> list[tuple[pd.DataFrame, list[Member], Problem]]:
     """The block's members, grouped by problem: identifying rows, members, problem."""
     groups: dict[Problem, tuple[list[dict[str, Any]], list[Member]]] = {}
     for trial in block.trials:

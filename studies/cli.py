@@ -194,7 +194,9 @@ def space_list() -> None:
 
     for name in search_spaces.names():
         space = search_spaces.load(name)
-        console.print(f"[bold]{name}[/bold]  {', '.join(space.searched())}\n    {space.description}")
+        console.print(
+            f"[bold]{name}[/bold]  {', '.join(space.searched())}\n    {space.description}"
+        )
 
 
 @space_app.command("validate", epilog="Example: `dynloss space validate my_space.yaml`")
@@ -217,7 +219,7 @@ def space_show(space: SpaceArgument) -> None:
     static = loaded.static().parameters
     for name, each in loaded.parameters.items():
         if each.type in ("float", "int"):
-            limits = f"{each.low:g} to {each.high:g}"  # type: ignore[union-attr]
+            limits = f"{each.low:g} to {each.high:g}"
         else:
             limits = ", ".join(str(value) for value in each.grid(1))
         scale = getattr(each, "scale", "")
@@ -265,9 +267,9 @@ def main() -> None:
 
 def _recorded(study: str, out: Path) -> StudyFolder:
     """The folder of a study that was run, from its name, its file or the folder itself."""
+    from search_spaces.documents import read_document
     from studies.definition import find_study
     from studies.folder import StudyFolder
-    from search_spaces.documents import read_document
 
     for path in (Path(study), out / study):
         if (path / "study.yaml").is_file():
@@ -331,9 +333,7 @@ def _print_results(study: Study, folder: StudyFolder, results: Results) -> None:
     console.print(f"browse     dynloss ui {_option(folder.path.parent)}".rstrip())
 
 
-def _print_interrupted(
-    study: str, out: Path, address: str | None, overrides: list[str]
-) -> None:
+def _print_interrupted(study: str, out: Path, address: str | None, overrides: list[str]) -> None:
     import shlex
 
     command = ["dynloss", "run", study, "--resume"]

@@ -41,11 +41,14 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            cpus = _available_cpus()
-            ray.init(num_cpus=cpus, configure_logging=False, **quiet)
+            ray.init(
+                num_cpus=_available_cpus(),
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+            )
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

@@ -172,7 +172,9 @@ class Study:
                 raise ConfigError(key, f"{getattr(self, key)} is below {smallest}", "raise it")
         for key in ("seeds_per_point", "confirm_seeds"):
             if getattr(self, key) > _FIRST_FRESH_SEED:
-                raise ConfigError(key, f"{getattr(self, key)} exceeds {_FIRST_FRESH_SEED}", "lower it")
+                raise ConfigError(
+                    key, f"{getattr(self, key)} exceeds {_FIRST_FRESH_SEED}", "lower it"
+                )
         if not self.arms or len(set(self.arms)) < len(self.arms):
             raise ConfigError("arms", f"{list(self.arms)}", "list dynamical, static, or both, once")
         self._check_mode()
@@ -381,7 +383,9 @@ def _assign(document: dict[str, Any], key: str, value: Any) -> None:
             below = document[parent] = {}
         if not isinstance(below, dict):
             where = ".".join(parents[: index + 1])
-            raise ConfigError(where, f"{show(below)} has no keys", f"set {where} as a whole", "--set")
+            raise ConfigError(
+                where, f"{show(below)} has no keys", f"set {where} as a whole", "--set"
+            )
         document = below
     document[leaf] = value
 
@@ -391,7 +395,9 @@ def _check_inside(space: Space, point: Mapping[str, Any], key: str) -> None:
         if name not in space.parameters:
             raise ConfigError(join_key(key, name), "unknown parameter", "name one of the space")
         if not space.parameters[name].contains(value):
-            raise ConfigError(join_key(key, name), f"{show(value)} is outside the space", "widen it")
+            raise ConfigError(
+                join_key(key, name), f"{show(value)} is outside the space", "widen it"
+            )
     missing = [name for name in space.searched() if name not in point]
     if missing:
         raise ConfigError(key, f"misses {', '.join(missing)}", "give a value for each parameter")

@@ -64,7 +64,7 @@ def estimate(study: Study, capacity: Capacity) -> Estimate:
         if elapsed > _CALIBRATION_SECONDS and evaluation.step > 0:
             break
     microseconds = elapsed / max(evaluation.step, 1) / len(members) * 1e6
-    trials = {arm: study.trials(arm) for arm in study.arms}
+    trials: dict[str, int] = {each: study.trials(each) for each in study.arms}
     blocks = sum(-(-count // study.block_size) for count in trials.values())
     blocks += len(study.arms) if study.confirms() else 0
     parallel = min(parallel_blocks(study, capacity), max(blocks, 1))

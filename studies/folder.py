@@ -1,13 +1,13 @@
 """A study's folder: what a study leaves on disk, and the truth that a resumed study starts from.
 
-    study.yaml      the resolved definition
-    state.json      identity, MLflow run, versions, hardware
-    optuna.db       every proposal
-    parts/          two tables a finished block; a block is finished when its members table is there
-    checkpoints/    blocks in flight
-    tables/         members.parquet and curves.parquet
-    figures/        PNG and SVG
-    verdict.json    the answer
+study.yaml      the resolved definition
+state.json      identity, MLflow run, versions, hardware
+optuna.db       every proposal
+parts/          two tables a finished block; a block is finished when its members table is there
+checkpoints/    blocks in flight
+tables/         members.parquet and curves.parquet
+figures/        PNG and SVG
+verdict.json    the answer
 """
 
 from __future__ import annotations
@@ -51,18 +51,22 @@ class StudyFolder:
 
     @property
     def definition(self) -> Path:
+        """The resolved study file."""
         return self.path / "study.yaml"
 
     @property
     def figures(self) -> Path:
+        """Folder of the figures."""
         return self.path / "figures"
 
     @property
     def tables(self) -> Path:
+        """Folder of the tables."""
         return self.path / "tables"
 
     @property
     def verdict(self) -> Path:
+        """The answer, as JSON."""
         return self.path / "verdict.json"
 
     @property

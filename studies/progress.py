@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
@@ -16,7 +15,7 @@ from studies.search import Winner
 
 __all__ = ["StudyProgress", "duration"]
 
-_SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 class StudyProgress:
@@ -77,26 +76,26 @@ class StudyProgress:
         """A running block has done `fraction` of its training."""
         self._phase = block.phase
         self._running[block.id] = fraction * block.members
-        self._show(force=False)
+        self._show()
 
     def finish(self, block: Block) -> None:
         """A block has ended."""
         self._running.pop(block.id, None)
         self._done += block.members
-        self._show(force=False)
+        self._show()
 
     def best(self, winners: dict[str, Winner]) -> None:
         """The best points so far."""
         self._best = {arm: winner.objective for arm, winner in winners.items()}
 
-    def _show(self, *, force: bool) -> None:
+    def _show(self) -> None:
         done = self._done + sum(self._running.values())
         elapsed = time.monotonic() - self._started
         fresh = done - self._at_start
         left = ""
         if fresh > 0.02 * self._total:
             left = f"{duration((self._total - done) * elapsed / fresh)} left"
-        found = [f"{arm} {v:.3f}" for arm, v in self._best.items() if v == v]  # noqa: PLR0124
+        found = [f"{arm} {v:.3f}" for arm, v in self._best.items() if v == v]
         best = f"best {self._objective}: {', '.join(found)}" if found else ""
         if self._bar is not None:
             self._bar.update(
@@ -104,11 +103,10 @@ class StudyProgress:
             )
             return
         now = time.monotonic()
-        if force or now - self._last_line >= _SECONDS_BETWEEN_LINES:
+        if now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             parts = [f"{self._phase} {done / self._total:4.0%}", duration(elapsed), left, best]
             self._console.print("  ".join(part for part in parts if part), soft_wrap=True)
-            sys.stderr.flush()
 
 
 def duration(seconds: float) -> str:

@@ -67,7 +67,7 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
     verdict = validation = None
     winners: dict[str, dict[str, object]] = {}
     figures: dict[str, Figure] = {}
-    trials = {}
+    trials: dict[str, tuple[int, int]] = {}
     if not members.empty:
         search = members[members[keys.PHASE] == keys.SEARCH]
         trials = {arm: _count(search, arm) for arm in study.arms}

@@ -64,11 +64,11 @@ class ArmSearch:
         self._asked = 0  # blocks
         self._told = 0  # blocks
         self._results: dict[int, pd.DataFrame | None] = {}
-        direction = "maximize" if keys.higher_is_better(study.objective) else "minimize"
+        up = keys.higher_is_better(study.objective)
         self.optuna = optuna.create_study(
             study_name=f"{study.name}/{arm}",
             storage=storage,
-            direction=direction,
+            direction="maximize" if up else "minimize",
             load_if_exists=True,
         )
         self._stored = {trial.number: trial for trial in self.optuna.get_trials(deepcopy=False)}
@@ -209,7 +209,9 @@ class Plan:
         self, study: Study, storage: optuna.storages.BaseStorage, recorded: Recorded
     ) -> None:
         self.study = study
-        self.searches = {arm: ArmSearch(study, arm, storage) for arm in study.arms}
+        self.searches: dict[str, ArmSearch] = {
+            arm: ArmSearch(study, arm, storage) for arm in study.arms
+        }
         self._recorded = recorded
         self._confirm: list[Block] | None = None
         self._confirming: set[str] = set()

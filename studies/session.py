@@ -103,4 +103,3 @@ class Session:
                 self.tracker.finish(block, members)
             self.progress.recorded(block)
         return members
-

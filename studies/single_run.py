@@ -28,8 +28,10 @@ def train_one(
     engine_class = choose_engine(made)
     one = build(Member, member, source="dynloss train")
     engine = engine_class(Setup.build(made, [one]))
-    console.print(f"{made.data.name}, {made.model.name} of width {made.model.width}, "
-                  f"{made.steps:,} steps, engine {engine.name}")
+    console.print(
+        f"{made.data.name}, {made.model.name} of width {made.model.width}, "
+        f"{made.steps:,} steps, engine {engine.name}"
+    )
     header = f"{'step':>8}  {'train loss':>10}  {'train acc':>9}  {'val acc':>8}  {'F':>10}"
     console.print(header, style="bold")
     started, every = time.perf_counter(), max(1, made.steps // made.evaluate_every // _LINES)

@@ -9,7 +9,7 @@ __all__ = ["study_status"]
 
 
 def study_status(folder: StudyFolder) -> str:
-    """A few lines: trials done in each arm and phase, the best so far, whether a driver is at work."""
+    """A few lines: what each arm and phase has done, the best so far, whether a driver works."""
     study = folder.study()
     members = folder.gather("members")
     running = "a driver is at work" if folder.is_locked() else "no driver is at work"
@@ -17,9 +17,11 @@ def study_status(folder: StudyFolder) -> str:
     lines = [f"{study.name} ({study.mode}): {done:.0%} of its networks trained, {running}"]
     for arm in study.arms:
         line = f"  search   {arm:<10} "
-        mine = members[(members[keys.ARM] == arm) & (members[keys.PHASE] == keys.SEARCH)] if len(
-            members
-        ) else members
+        mine = (
+            members[(members[keys.ARM] == arm) & (members[keys.PHASE] == keys.SEARCH)]
+            if len(members)
+            else members
+        )
         if len(mine) == 0:
             lines.append(f"{line}0 of {study.trials(arm)} trials")
             continue

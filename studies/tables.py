@@ -37,7 +37,7 @@ def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, a row a trial and step; a trial with a diverged member has NaN."""
     grouped = curves.groupby([*TRIAL_IDENTITY, keys.STEP], sort=False)
     metrics = list(keys.EVALUATION_METRICS)
-    return grouped[metrics].agg(lambda column: column.mean(skipna=False)).reset_index()
+    return grouped[metrics].mean(skipna=False).reset_index()
 
 
 def member_rows(

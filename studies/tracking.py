@@ -1,8 +1,8 @@
 """MLflow: one parent run a study, one child run a trial, written by the driver alone.
 
 Everything goes through `MlflowClient.log_batch`, a request for many metrics. Children carry tags
-for study, phase, arm, trial and configuration, so that the UI can filter them; the tags are also how
-a resumed study finds its runs again and never makes a second one for a trial.
+for study, phase, arm, trial and configuration, so that the UI can filter them; the tags are also
+how a resumed study finds its runs again and never makes a second one for a trial.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from studies.definition import Study
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-from mlflow import MlflowClient  # noqa: E402  the environment above must be set first
-from mlflow.entities import Metric, Param, RunStatus, RunTag  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
 
 __all__ = ["Tracker"]
 
@@ -96,9 +96,7 @@ class Tracker:
             metrics = [
                 Metric(metric, value, now, step)
                 for metric in keys.EVALUATION_METRICS
-                for step, value in zip(
-                    rows[keys.STEP].tolist(), rows[metric].tolist(), strict=True
-                )
+                for step, value in zip(rows[keys.STEP].tolist(), rows[metric].tolist(), strict=True)
                 if math.isfinite(value)
             ]
             self._log(self._runs[key], metrics=metrics)
@@ -157,9 +155,9 @@ class Tracker:
         wanted = f"tags.`{_TAG}study_id` = '{study_id}'"
         found = self._client.search_runs([self._experiment], wanted, max_results=1)
         if found:
-            run = str(found[0].info.run_id)
-            self._client.update_run(run, status="RUNNING")
-            return run
+            earlier = str(found[0].info.run_id)
+            self._client.update_run(earlier, status="RUNNING")
+            return earlier
         tags = {
             f"{_TAG}study_id": study_id,
             f"{_TAG}{keys.STUDY}": self._study.name,

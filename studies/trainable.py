@@ -32,13 +32,18 @@ class BlockTrainable(tune.Trainable):
     from there, and the result is the same as without the interruption.
     """
 
-    def setup(self, config: dict[str, Any], study: Study, checkpoints: str) -> None:
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the last two
+        self, config: dict[str, Any], study: Study, checkpoints: str
+    ) -> None:
+        """Called once an actor, with its first block."""
+        self._saved = 0.0
         self._study = study
         self._checkpoints = Path(checkpoints)
         use_threads(study.resources.cpu)
         self._begin(config[BLOCK])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Called on a reused actor, with its next block."""
         self._begin(new_config[BLOCK])
         return True
 

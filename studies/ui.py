@@ -26,7 +26,11 @@ def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
     Raises:
         ConfigError: if there is no store, or the port is taken.
     """
-    uri = folder.tracking_uri() if folder is not None else f"sqlite:///{(out / 'mlflow.db').absolute()}"
+    uri = (
+        folder.tracking_uri()
+        if folder is not None
+        else f"sqlite:///{(out / 'mlflow.db').absolute()}"
+    )
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise ConfigError("", "holds no MLflow store", "run a study first, or use --out", str(out))
     if uri.startswith(("http://", "https://")):

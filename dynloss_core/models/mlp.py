@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -59,7 +60,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [inputs, *hidden, outputs]
         self.layers = nn.ModuleList(
-            nn.Linear(before, after) for before, after in zip(sizes[:-1], sizes[1:], strict=True)
+            nn.Linear(before, after) for before, after in itertools.pairwise(sizes)
         )
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class AutogradEngine(Engine):
         optimiser.param_groups[0]["lr"] = self.setup.members[member].learning_rate * factor
         optimiser.zero_grad()
         outputs = self._networks[member](inputs)
-        weighted_loss(problem.loss, outputs, targets, class_weights).backward()
+        weighted_loss(problem.loss, outputs, targets, class_weights).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
     @torch.no_grad()

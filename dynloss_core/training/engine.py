@@ -132,7 +132,16 @@ class Engine(ABC):
         )
         metrics[:, self.diverged_step >= 0] = torch.nan
         self._last_evaluation = self.step
-        return Evaluation(self.step, *metrics, self.diverged_step.clone())
+        weighted, train_loss, train_accuracy, validation_loss, validation_accuracy = metrics
+        return Evaluation(
+            step=self.step,
+            weighted_loss=weighted,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+            diverged_step=self.diverged_step.clone(),
+        )
 
     def _metrics(self, split: SplitName, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Static loss, accuracy and weighted loss of every member on a split, (M,) each."""

@@ -77,6 +77,7 @@ class Setup:
 
     @property
     def num_classes(self) -> int:
+        """C, the same for all members."""
         return self.splits[0].num_classes
 
     @property
@@ -123,6 +124,4 @@ def ensemble_class_weights(
 
 def _initial_network(problem: Problem, splits: Splits, seed: int) -> nn.Module:
     network = problem.model.build(splits.input_shape, splits.num_classes).to(problem.torch_dtype)
-    return network.initialise(
-        problem.model.initialisation, generator(seed, Stream.INITIALISATION)
-    )
+    return network.initialise(problem.model.initialisation, generator(seed, Stream.INITIALISATION))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,7 +25,7 @@ __all__ = ["ARM_COLOURS", "draw_gain_map", "draw_learning_curves", "draw_verdict
 ARM_COLOURS = {keys.DYNAMICAL: "#D55E00", keys.STATIC: "#0072B2"}
 _GREY = "#6B6B6B"
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -54,9 +55,7 @@ def draw_verdict(pairs: pd.DataFrame, verdict: Verdict) -> Figure:
         spread = np.linspace(-0.07, 0.07, len(pairs))
         places = {keys.STATIC: 0, keys.DYNAMICAL: 1}
         ends = [pairs[arm].to_numpy() for arm in places]
-        left.plot(
-            [spread, 1 + spread], ends, color=_GREY, alpha=0.25, linewidth=0.8, zorder=1
-        )
+        left.plot([spread, 1 + spread], ends, color=_GREY, alpha=0.25, linewidth=0.8, zorder=1)
         for arm, place in places.items():
             summary = verdict.static if arm == keys.STATIC else verdict.dynamical
             left.scatter(place + spread, pairs[arm], s=20, color=ARM_COLOURS[arm], alpha=0.75)
@@ -124,14 +123,17 @@ def draw_gain_map(result: GainMap) -> Figure:
         _plain_ticks(axes)
         bar = figure.colorbar(mesh, ax=axes)
         bar.set_label(f"gain in {_words(result.metric)}")
-        bar.outline.set_visible(False)  # type: ignore[operator]
-        axes.legend(handles=_map_legend(result), loc="upper center", ncols=2,
-                    bbox_to_anchor=(0.5, -0.16))
-        cells = "best trial in each bin" if result.binned else "best trial in each cell"
-        axes.set_title(
-            f"Gain over the best static trial ({result.static_mean:.3f})\n"
-            f"{cells}, search phase, n = {result.n} seeds"
+        bar.outline.set_visible(False)
+        axes.legend(
+            handles=_map_legend(result), loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.16)
         )
+        axes.set_title(
+            f"Gain over the best static trial ({result.static_mean:.3f}), n = {result.n} seeds"
+        )
+        note = "Each cell: the best trial in it. "
+        if result.binned:
+            note += "Exploratory: an adaptive search placed them, at few learning rates a cell."
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=_GREY)
     return figure
 
 
@@ -159,14 +161,18 @@ def draw_learning_curves(
             metric = _words(curves[0].metric)
             if curves[0].metric.endswith("loss"):
                 axes.set_yscale("log")
-                metric += " (unweighted)"
+                metric += " (unweighted, geometric mean)"
             axes.set(xlabel="step", ylabel=metric)
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(_thousands))
-            axes.set_title(metric[0].upper() + metric[1:])
+            axes.set_title(_words(curves[0].metric).capitalize())
         axes.legend(loc="best")
         figure.suptitle(
             "Winners of both arms on fresh seeds: mean and 95% interval",
-            x=0.01, ha="left", fontsize=12, fontweight="bold",
+            x=0.01,
+            ha="left",
+            fontsize=12,
+            fontweight="bold",
         )
     return figure
 

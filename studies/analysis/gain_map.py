@@ -80,7 +80,8 @@ def gain_map(members: pd.DataFrame, metric: str) -> GainMap | None:
     gain, p = np.full(shape, np.nan), np.full(shape, np.nan)
     diverged = np.zeros(shape, dtype=bool)
     sign = 1.0 if keys.higher_is_better(metric) else -1.0
-    for (row, column), cell in dynamical.groupby([rows, columns]):
+    for row, column in sorted(set(zip(rows.tolist(), columns.tolist(), strict=True))):
+        cell = dynamical[(rows == row) & (columns == column)]
         best = _best_trial(cell, metric)
         if best is None:
             diverged[row, column] = True

@@ -21,7 +21,7 @@ class LearningCurve:
         arm: which arm.
         metric: what is shown.
         steps: (K,).
-        mean: (K,) over seeds.
+        mean: (K,) over seeds, geometric for a loss.
         low: (K,) lower end of the interval of the mean.
         high: (K,) upper end.
         n: seeds.
@@ -41,6 +41,8 @@ def learning_curves(
 ) -> list[LearningCurve]:
     """Curves of each arm: mean over seeds with its t interval; diverged members are left out.
 
+    Losses span decades: they are averaged in their logarithm, which gives the geometric mean.
+
     Args:
         curves: rows of the curves table with one trial an arm.
         metric: column to show.
@@ -49,11 +51,21 @@ def learning_curves(
     found = []
     for arm, rows in curves.groupby(keys.ARM, sort=True):
         table = rows.pivot(index=keys.STEP, columns=keys.SEED, values=metric)
-        n = table.count(axis=1).to_numpy()
-        mean = table.mean(axis=1).to_numpy()
-        sem = table.sem(axis=1).to_numpy()
-        half = stats.t.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * sem
-        steps = table.index.to_numpy()
-        curve = LearningCurve(str(arm), metric, steps, mean, mean - half, mean + half, int(n.max()))
-        found.append(curve)
+        in_logs = metric.endswith("loss")
+        values = table.clip(lower=np.finfo(float).tiny).map(np.log) if in_logs else table
+        n = values.count(axis=1).to_numpy()
+        mean = values.mean(axis=1).to_numpy()
+        half = stats.t.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * values.sem(axis=1).to_numpy()
+        back = np.exp if in_logs else np.asarray
+        found.append(
+            LearningCurve(
+                arm=str(arm),
+                metric=metric,
+                steps=table.index.to_numpy(),
+                mean=back(mean),
+                low=back(mean - half),
+                high=back(mean + half),
+                n=int(n.max()),
+            )
+        )
     return found

@@ -100,7 +100,9 @@ def test_module_follows_its_schedule(name: str) -> None:
     logits, targets, _ = batch(0, 8, 3)
     for step in range(13):
         weights = criterion.schedule(step, dtype=torch.float64)
-        assert torch.equal(criterion(logits, targets), weighted_loss(name, logits, targets, weights))
+        assert torch.equal(
+            criterion(logits, targets), weighted_loss(name, logits, targets, weights)
+        )
         criterion.step()
 
 
