@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
+from dynloss_core.config import ConfigError
+from dynloss_core.models import MLP, MLPConfig
+from dynloss_core.seeding import Stream, generator
+from dynloss_core.training import (
+    AutogradEngine,
+    BatchedEngine,
+    LearningRateSchedule,
+    Member,
+    Problem,
+    Setup,
+    choose_engine,
+)
+from dynloss_core.training.setup import batch_order
+from tests.cases import CASES, SMALL_SPIRALS
+
+
+def test_the_two_arms_share_data_initialisation_and_batch_order() -> None:
+    problem = Problem(data=SMALL_SPIRALS, batch_size=4, steps=10, static_tail=0)
+    setup = Setup.build(problem, [Member(0.1, seed=5, period=4, amplitude=9.0), Member(0.3, 5)])
+    assert setup.splits[0] is setup.splits[1]
+    assert setup.networks[0] is setup.networks[1]
+    for step in range(10):
+        assert torch.equal(setup.batch(0, step), setup.batch(1, step))  # type: ignore[arg-type]
+
+
+def test_an_epoch_visits_every_sample_once() -> None:
+    problem = Problem(data=SMALL_SPIRALS, batch_size=7, steps=10, static_tail=0)
+    setup = Setup.build(problem, [Member(0.1, seed=5)])
+    assert setup.steps_per_epoch == 3
+    for epoch in range(2):
+        batches = [setup.batch(0, 3 * epoch + i) for i in range(3)]
+        visited = torch.cat([each for each in batches if each is not None])
+        assert sorted(visited.tolist()) == list(range(21))
+    assert not torch.equal(batch_order(5, 0, 21), batch_order(5, 1, 21))
+
+
+@pytest.mark.parametrize(("scheme", "gain"), [("lecun_normal", 1 / 40), ("glorot_normal", 2 / 540)])
+def test_initialisation_has_its_variance_and_zero_biases(scheme: str, gain: float) -> None:
+    network = MLP(40, [500], 3).initialise(scheme, generator(0, Stream.INITIALISATION))  # type: ignore[arg-type]
+    weight = network.layers[0].weight
+    assert weight.var().item() == pytest.approx(gain, rel=0.05)
+    assert abs(weight.mean().item()) < 3 * math.sqrt(gain / weight.numel())
+    for layer in network.layers:
+        assert bool((layer.bias == 0).all())
+
+
+def test_dtypes_start_alike() -> None:
+    one = MLPConfig(width=4).build((2,), 3).initialise("lecun_normal", generator(0, Stream.DATA))
+    other = MLPConfig(width=4).build((2,), 3).double()
+    other.initialise("lecun_normal", generator(0, Stream.DATA))
+    for single, double in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(single, double.float())
+
+
+def test_parameter_count() -> None:
+    network = MLPConfig(width=50, depth=2).build((2,), 3)
+    assert sum(p.numel() for p in network.parameters()) == 2 * 50 + 50 + 50 * 50 + 50 + 50 * 3 + 3
+
+
+def test_learning_rate_schedules() -> None:
+    constant = LearningRateSchedule()
+    assert [constant.factor(t, 10) for t in (0, 9)] == [1.0, 1.0]
+    linear = LearningRateSchedule(warmup=0.5, decay="linear", final=0.2)
+    factors = [linear.factor(t, 100) for t in range(101)]
+    assert factors[0] == pytest.approx(1 / 51)
+    assert max(factors) == factors[50] == 1.0
+    assert factors[75] == pytest.approx(0.6)
+    assert factors[100] == pytest.approx(0.2)
+    cosine = LearningRateSchedule(decay="cosine", final=0.1)
+    assert cosine.factor(50, 100) == pytest.approx(0.55)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"seed": -1}, "seed"),
+        ({"period": 1}, "period"),
+        ({"amplitude": 0.9}, "amplitude"),
+        ({"amplitude": 2.0}, "period"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"weight_decay": -0.1}, "weight_decay"),
+    ],
+)
+def test_a_member_refuses_values_outside_their_range(values: dict, key: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        Member(**{"learning_rate": 0.1, "seed": 0, **values})
+    assert refusal.value.key == key
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    problem = Problem(data=SMALL_SPIRALS, batch_size=22, steps=1, static_tail=0)
+    with pytest.raises(ConfigError, match="exceeds the 21 training samples"):
+        Setup.build(problem, [Member(0.1, 0)])
+
+
+def test_the_fastest_engine_that_can_is_chosen() -> None:
+    assert choose_engine(CASES[0].problem) is BatchedEngine
+    assert choose_engine(CASES[0].problem, "autograd") is AutogradEngine
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "state.pt"
+    assert load_checkpoint(path) is None
+    save_checkpoint(path, {"a": torch.arange(3), "b": [1.5, "x", None]})
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        save_checkpoint(path, {"a": (each for each in ())})
+    state = load_checkpoint(path)
+    assert state is not None
+    assert state["b"] == [1.5, "x", None]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "touched",))
+
+    torch.save({"a": Bomb()}, tmp_path / "bomb.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        load_checkpoint(tmp_path / "bomb.pt")
+    assert not (tmp_path / "touched").exists()
