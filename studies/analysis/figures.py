@@ -82,7 +82,7 @@ def draw_verdict(pairs: pd.DataFrame, verdict: Verdict) -> Figure:
         half = [[verdict.difference - verdict.low], [verdict.high - verdict.difference]]
         right.errorbar(0.22, verdict.difference, half, fmt="D", color="black", capsize=5, ms=5)
         right.annotate(
-            f"{verdict.difference:+.3f}\n[{verdict.low:+.3f}, {verdict.high:+.3f}]",
+            verdict.interval().replace(" ", "\n", 1),
             (0.27, verdict.difference),
             va="center",
         )

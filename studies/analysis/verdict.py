@@ -72,13 +72,17 @@ class Verdict:
             "worse": "The dynamical loss loses to the static one",
             "undecided": "Undecided: the interval holds zero",
         }
-        metric = self.metric.replace("_", " ")
         return (
-            f"{claims[self.outcome]}: {metric} {self.dynamical.mean:.3f} against "
-            f"{self.static.mean:.3f}, difference {self.difference:+.3f} "
-            f"[{self.low:+.3f}, {self.high:+.3f}] ({self.level:.0%} interval, "
-            f"n = {self.n} fresh seeds, paired)"
+            f"{claims[self.outcome]}: {self.metric.replace('_', ' ')} {self.dynamical.mean:.3f} "
+            f"against {self.static.mean:.3f}, difference {self.interval()} "
+            f"({self.level:.0%} interval, n = {self.n} fresh seeds, paired)"
         )
+
+    def interval(self) -> str:
+        """The difference and its interval, with decimals to suit the interval's width."""
+        decimals = 3 if self.high - self.low > 0.01 else 5
+        values = (f"{value:+.{decimals}f}" for value in (self.difference, self.low, self.high))
+        return "{} [{}, {}]".format(*values)
 
 
 def paired_by_seed(members: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -1,0 +1,203 @@
+"""The analysis on tables whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from dynloss_core import keys
+from studies.analysis.figures import draw_gain_map, draw_learning_curves, draw_verdict
+from studies.analysis.gain_map import gain_map
+from studies.analysis.learning_curves import learning_curves
+from studies.analysis.verdict import judge, paired_by_seed
+
+ACCURACY = keys.TEST_ACCURACY
+
+
+def confirmation(dynamical: np.ndarray, static: np.ndarray, metric: str = ACCURACY) -> pd.DataFrame:
+    frames = [
+        pd.DataFrame({keys.ARM: arm, keys.SEED: np.arange(len(values)), metric: values})
+        for arm, values in ((keys.DYNAMICAL, dynamical), (keys.STATIC, static))
+    ]
+    table = pd.concat(frames, ignore_index=True).sample(frac=1, random_state=0)
+    table[keys.DIVERGED] = table[metric].isna()
+    return table
+
+
+def test_the_interval_is_that_of_the_paired_t_test() -> None:
+    draws = np.random.default_rng(0)
+    static = draws.normal(0.7, 0.1, 12)
+    dynamical = static + draws.normal(0.05, 0.02, 12)
+    verdict = judge(confirmation(dynamical, static), ACCURACY)
+    expected = stats.ttest_rel(dynamical, static).confidence_interval(0.95)
+    assert (verdict.low, verdict.high) == pytest.approx((expected.low, expected.high))
+    assert verdict.p_wilcoxon == pytest.approx(stats.wilcoxon(dynamical - static).pvalue)
+    assert verdict.difference == pytest.approx((dynamical - static).mean())
+    assert verdict.static.sd == pytest.approx(static.std(ddof=1))
+    assert verdict.n == 12
+    assert verdict.outcome == "better"
+
+
+@pytest.mark.parametrize(
+    ("shift", "metric", "outcome"),
+    [
+        (0.1, ACCURACY, "better"),
+        (-0.1, ACCURACY, "worse"),
+        (0.0, ACCURACY, "undecided"),
+        (0.1, keys.TEST_LOSS, "worse"),
+        (-0.1, keys.TEST_LOSS, "better"),
+    ],
+)
+def test_outcomes(shift: float, metric: str, outcome: str) -> None:
+    noise = np.array([0.01, -0.01, 0.02, -0.02, 0.0, 0.0])
+    table = confirmation(0.5 + shift + noise, np.full(6, 0.5), metric)
+    assert judge(table, metric).outcome == outcome
+
+
+def test_pairing_is_by_seed_not_by_row() -> None:
+    """Arms that vary together by seed: only the pairing sees the small gain."""
+    static = np.linspace(0.2, 0.9, 15)
+    verdict = judge(confirmation(static + 0.01, static), ACCURACY)
+    assert verdict.outcome == "better"
+    assert verdict.low == pytest.approx(0.01)
+
+
+def test_false_positives_come_at_their_nominal_rate() -> None:
+    draws = np.random.default_rng(1)
+    outcomes = []
+    for _ in range(600):
+        static = draws.normal(0.7, 0.05, 10)
+        outcomes.append(judge(confirmation(static + draws.normal(0, 0.03, 10), static), ACCURACY))
+    rate = np.mean([each.outcome != "undecided" for each in outcomes])
+    assert stats.binomtest(int(rate * 600), 600, 0.05).pvalue > 1e-3
+
+
+def test_a_diverged_network_counts_as_accuracy_zero_and_leaves_a_loss() -> None:
+    dynamical, static = np.array([0.9, np.nan, 0.9]), np.array([0.5, 0.5, 0.5])
+    verdict = judge(confirmation(dynamical, static), ACCURACY)
+    assert verdict.n == 3
+    assert verdict.dynamical.mean == pytest.approx(0.6)
+    assert verdict.dynamical.diverged == 1
+    assert judge(confirmation(dynamical, static, keys.TEST_LOSS), keys.TEST_LOSS).n == 2
+
+
+def test_a_verdict_needs_two_arms_and_two_pairs() -> None:
+    table = confirmation(np.array([0.9, 0.8]), np.array([0.5, 0.6]))
+    with pytest.raises(ValueError, match="no static"):
+        judge(table[table[keys.ARM] == keys.DYNAMICAL], ACCURACY)
+    with pytest.raises(ValueError, match="at least two"):
+        judge(table[table[keys.SEED] == 0], ACCURACY)
+
+
+def search(periods: list[int], amplitudes: list[float], seeds: int = 8) -> pd.DataFrame:
+    """A search in which long periods gain 0.2 and short ones nothing; the longest diverge."""
+    draws = np.random.default_rng(2)
+    rows = []
+    points = [(p, a) for p in periods for a in amplitudes]
+    for trial, (period, amplitude) in enumerate([(None, 1.0), (None, 1.0), *points]):
+        arm = keys.STATIC if period is None else keys.DYNAMICAL
+        gain = 0.2 if period is not None and period >= 100 else 0.0
+        if trial == 1:
+            gain = -0.1  # a worse static trial, which must not be the baseline
+        for seed in range(seeds):
+            diverged = period == max(periods)
+            rows.append(
+                {
+                    keys.ARM: arm,
+                    keys.TRIAL: trial,
+                    keys.SEED: seed,
+                    keys.PERIOD: period,
+                    keys.AMPLITUDE: amplitude,
+                    keys.DIVERGED: diverged,
+                    keys.VALIDATION_ACCURACY: np.nan
+                    if diverged
+                    else 0.5 + 0.02 * seed + gain + draws.normal(0, 0.02) * (period is not None),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def test_gain_map_of_a_grid() -> None:
+    found = gain_map(search([10, 50, 100, 500, 1000], [2.0, 20.0]), keys.VALIDATION_ACCURACY)
+    assert found is not None
+    assert not found.binned
+    assert found.gain.shape == (5, 2)
+    assert found.static_trial == 0
+    np.testing.assert_allclose(found.gain[2:4], 0.2, atol=0.03)
+    np.testing.assert_allclose(found.gain[:2], 0.0, atol=0.03)
+    assert found.significant[2:4].all()
+    assert not found.significant[:2].any()
+    assert found.diverged.tolist() == [[False] * 2] * 4 + [[True] * 2]
+    assert np.isnan(found.gain[4]).all()
+    for edges, values in ((found.period_edges, [10, 50, 100, 500, 1000]),):
+        assert all(a < v < b for a, v, b in zip(edges[:-1], values, edges[1:], strict=True))
+
+
+def test_gain_map_of_scattered_trials_is_binned() -> None:
+    table = search([10, 50, 100, 500, 1000], [2.0, 20.0])
+    table[keys.PERIOD] = table[keys.PERIOD] + table[keys.TRIAL]
+    found = gain_map(table, keys.VALIDATION_ACCURACY)
+    assert found is not None
+    assert found.binned
+    assert found.gain.shape == (6, 6)
+    assert np.isfinite(found.gain).sum() > 3
+
+
+def test_no_map_without_a_baseline_or_without_variation() -> None:
+    table = search([10, 100], [2.0, 3.0])
+    assert gain_map(table[table[keys.ARM] == keys.DYNAMICAL], keys.VALIDATION_ACCURACY) is None
+    assert gain_map(search([10, 100], [2.0]), keys.VALIDATION_ACCURACY) is None
+
+
+def curves(metric: str) -> pd.DataFrame:
+    rows = [
+        {keys.ARM: arm, keys.SEED: seed, keys.STEP: step, metric: 0.1 * (seed + 1) + step / 100}
+        for arm in (keys.DYNAMICAL, keys.STATIC)
+        for seed in range(4)
+        for step in (0, 10, 20)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_learning_curves() -> None:
+    dynamical, static = learning_curves(curves(keys.TRAIN_ACCURACY), keys.TRAIN_ACCURACY)
+    assert (dynamical.arm, static.arm, static.n) == (keys.DYNAMICAL, keys.STATIC, 4)
+    np.testing.assert_allclose(static.mean, [0.25, 0.35, 0.45])
+    half = stats.t.ppf(0.975, 3) * stats.sem([0.1, 0.2, 0.3, 0.4])
+    np.testing.assert_allclose(static.high - static.mean, half)
+    geometric, _ = learning_curves(curves(keys.TRAIN_LOSS), keys.TRAIN_LOSS)
+    assert geometric.mean[0] == pytest.approx((0.1 * 0.2 * 0.3 * 0.4) ** 0.25)
+    assert (geometric.low > 0).all()
+
+
+def texts(figure: object) -> str:
+    from matplotlib.text import Text
+
+    return "\n".join(text.get_text() for text in figure.findobj(Text))  # type: ignore[attr-defined]
+
+
+def test_figures_say_what_they_show(tmp_path: object) -> None:
+    table = confirmation(np.linspace(0.8, 0.9, 10), np.linspace(0.5, 0.7, 10))
+    verdict = judge(table, ACCURACY)
+    figure = draw_verdict(paired_by_seed(table, ACCURACY), verdict)
+    words = texts(figure)
+    for expected in ("dynamical loss is better", "test accuracy", "n = 10", "static", "95%"):
+        assert expected in words
+    found = gain_map(search([10, 50, 100, 500, 1000], [2.0, 20.0]), keys.VALIDATION_ACCURACY)
+    assert found is not None
+    figure = draw_gain_map(found)
+    words = texts(figure)
+    for expected in ("period T (steps)", "amplitude A", "gain in validation accuracy", "diverged"):
+        assert expected in words
+    hatched = [patch for patch in figure.axes[0].patches if patch.get_hatch()]
+    assert len(hatched) == int((np.isfinite(found.gain) & ~found.significant).sum()) == 4
+    norm = figure.axes[0].collections[0].norm
+    assert norm.vcenter == 0  # type: ignore[union-attr]
+    panels = [learning_curves(curves(m), m) for m in (keys.TRAIN_ACCURACY, keys.TRAIN_LOSS)]
+    figure = draw_learning_curves(panels, tail_start=15)
+    words = texts(figure)
+    for expected in ("step", "train accuracy", "train loss", "dynamical (n = 4)", "static tail"):
+        assert expected in words
+    assert figure.axes[1].get_yscale() == "log"

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dynloss_core import keys
+from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
+from studies.blocks import Block, BlockResult, BlockRun, Trial
+from studies.definition import load_study
+from studies.tables import pack, unpack
+
+POINTS = (
+    Trial(4, {"period": 20, "amplitude": 9.0, "learning_rate": 0.5, "model.width": 4}),
+    Trial(5, {"period": 30, "amplitude": 70.0, "learning_rate": 1.0, "model.width": 7}),
+    Trial(6, {"period": 10, "amplitude": 5.0, "learning_rate": 1e30, "model.width": 4}),
+)
+BLOCK = Block(keys.SEARCH, keys.DYNAMICAL, 2, POINTS, (0, 1))
+WIDTH = "space={extends: spirals-mlp, parameters: {model.width: {type: int, low: 3, high: 9}}}"
+
+
+def finish(run: BlockRun) -> BlockResult:
+    fractions = [progress.fraction for progress in run.progress()]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    return run.result()
+
+
+def without_time(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.drop(columns=keys.SECONDS, errors="ignore")
+
+
+def test_the_tables_of_a_block(tiny: Path) -> None:
+    study = load_study(tiny, [WIDTH])
+    result = finish(BlockRun(study, BLOCK))
+    members = result.members.sort_values([keys.TRIAL, keys.SEED])
+    assert members[keys.TRIAL].tolist() == [4, 4, 5, 5, 6, 6]
+    assert members["model.width"].tolist() == [4, 4, 7, 7, 4, 4]
+    assert members[keys.PERIOD].tolist() == [20, 20, 30, 30, 10, 10]
+    assert members[keys.DIVERGED].tolist() == [False] * 4 + [True] * 2
+    assert members[keys.CONFIG_HASH].nunique() == 6
+    sound = members[~members[keys.DIVERGED]]
+    assert sound[keys.VALIDATION_ACCURACY].between(0, 1).all()
+    assert members[keys.TEST_ACCURACY].isna().all(), "a search never sees the test set"
+    assert members[members[keys.DIVERGED]][keys.VALIDATION_LOSS].isna().all()
+    curves = result.curves
+    assert curves[curves[keys.TRIAL] == 5][keys.STEP].unique().tolist() == [0, 20, 40, 60]
+    last = curves[(curves[keys.STEP] == 60) & (curves[keys.TRIAL] == 5)]
+    expected = members[members[keys.TRIAL] == 5][keys.VALIDATION_LOSS].tolist()
+    assert last[keys.VALIDATION_LOSS].tolist() == expected
+
+
+def test_only_a_confirmation_sees_the_test_set(tiny: Path) -> None:
+    block = Block(
+        keys.CONFIRM, keys.STATIC, 0, (Trial(1, {"amplitude": 1.0, "learning_rate": 1.0}),), (8, 9)
+    )
+    members = finish(BlockRun(load_study(tiny), block)).members
+    assert members[keys.TEST_ACCURACY].between(0, 1).all()
+    assert members[keys.PERIOD].isna().all()
+
+
+@pytest.mark.parametrize("after", range(1, 8))
+def test_resumed_equals_uninterrupted(tiny: Path, tmp_path: Path, after: int) -> None:
+    study = load_study(tiny, [WIDTH])
+    whole = finish(BlockRun(study, BLOCK))
+    first = BlockRun(study, BLOCK)
+    for index, _ in enumerate(first.progress(), start=1):
+        if index == after:
+            break
+    save_checkpoint(tmp_path / "block.pt", first.state_dict())
+    second = BlockRun(study, BLOCK)
+    state = load_checkpoint(tmp_path / "block.pt")
+    assert state is not None
+    assert second.load_state_dict(state)
+    list(second.progress())
+    again = second.result()
+    pd.testing.assert_frame_equal(without_time(again.members), without_time(whole.members))
+    pd.testing.assert_frame_equal(again.curves, whole.curves)
+
+
+def test_a_checkpoint_of_another_block_or_study_is_passed_over(tiny: Path) -> None:
+    study = load_study(tiny, [WIDTH])
+    state = BlockRun(study, BLOCK).state_dict()
+    other = Block(keys.SEARCH, keys.DYNAMICAL, 3, POINTS, (0, 1))
+    assert not BlockRun(study, other).load_state_dict(state)
+    assert not BlockRun(load_study(tiny, [WIDTH, "budget.total=80"]), BLOCK).load_state_dict(state)
+
+
+def test_pack_keeps_values_and_types() -> None:
+    frame = pd.DataFrame(
+        {
+            "a": pd.array([1, None], dtype="Int64"),
+            "b": [0.1, float("nan")],
+            "c": ["x", "y"],
+            "d": [True, False],
+            "e": [1, 2],
+        }
+    )
+    pd.testing.assert_frame_equal(unpack(pack(frame)), frame)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dynloss_core.config import ConfigError, build, to_dict
+from studies.definition import LIBRARY, Study, load_study
+from tests.studies.conftest import TINY
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_study_loads_under_its_own_name(path: Path) -> None:
+    study = load_study(path.stem)
+    assert study.name == path.stem
+    assert study.description
+    assert build(Study, to_dict(study)).hash == study.hash
+
+
+def test_overrides_reach_into_files_and_spaces(tiny: Path) -> None:
+    study = load_study(
+        tiny,
+        ["budget.total=90", "space.parameters.period.high=5000", "storage.experiment=mine",
+         "training.learning_rate_schedule.warmup=0.1"],
+    )  # fmt: skip
+    assert study.problem().steps == 90
+    assert study.space.parameters["period"].bounds == (200, 5000)  # type: ignore[union-attr]
+    assert study.storage.experiment == "mine"
+    assert study.training.learning_rate_schedule.warmup == 0.1
+
+
+def test_hash_ignores_what_cannot_change_a_result(tiny: Path) -> None:
+    study = load_study(tiny)
+    for same in ("description=x", "storage.experiment=x", "resources.cpu=2"):
+        assert load_study(tiny, [same]).hash == study.hash
+    for other in (
+        "seed=1",
+        "budget.total=61",
+        "parallel_blocks=3",
+        "space.parameters.period.low=300",
+    ):
+        assert load_study(tiny, [other]).hash != study.hash
+
+
+def test_both_arms_share_seeds_and_fresh_ones_are_fresh(tiny: Path) -> None:
+    study, other = load_study(tiny), load_study(tiny, ["seed=1"])
+    seeds = [
+        *study.search_seeds(),
+        *study.fresh_seeds(),
+        *other.search_seeds(),
+        *other.fresh_seeds(),
+    ]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_epochs_become_steps(tiny: Path) -> None:
+    study = load_study(
+        tiny,
+        ["budget.unit=epochs", "budget.total=12", "budget.static_tail=2", "budget.evaluate_every=3",
+         "training.batch_size=7", "space.parameters.period.unit=epochs",
+         "space.parameters.period.low=2"],
+    )  # fmt: skip
+    problem = study.problem()
+    assert (problem.steps, problem.static_tail, problem.evaluate_every) == (48, 8, 12)
+    point = {"period": 5, "amplitude": 2.0, "learning_rate": 0.1}
+    assert study.member(point, 0, problem).period == 20
+
+
+def test_dotted_parameters_change_the_problem(tiny: Path) -> None:
+    width = "space.parameters={model.width: {type: int, low: 3, high: 9, role: scientific}}"
+    study = load_study(tiny, ["space.extends=spirals-mlp", width])
+    assert study.problem({"model.width": 4}).model.width == 4
+    assert "model.width" in study.arm_space("static").parameters
+
+
+def test_map_designs(tiny: Path) -> None:
+    grid = "grid={period: 3, amplitude: 2, learning_rate: 2}"
+    study = load_study(tiny, ["mode=map", "trials_per_arm=null", grid])
+    assert study.trials("dynamical") == 12
+    assert study.trials("static") == 2, "the static arm has no period and no amplitude"
+    dynamical = {point["learning_rate"] for point in study.design("dynamical") or []}
+    assert dynamical == {point["learning_rate"] for point in study.design("static") or []}
+    assert not study.confirms()
+    sobol = load_study(tiny, ["mode=map", "sampler=sobol"])
+    assert [len(sobol.design(arm) or []) for arm in sobol.arms] == [6, 6]
+
+
+BAD = [
+    ("trials_per_arm: 6", "trials_per_arn: 6", "trials_per_arn: unknown key; did you mean"),
+    ("name: tiny", "name: tiny\nname: tiny", "name: duplicate key on line 3"),
+    ("name: tiny", "name: ../tiny", "name: '../tiny' cannot name a folder"),
+    ("name: tiny", "name: 7", "name: expected text, got 7"),
+    ("total: 60", "total: sixty", "budget.total: expected an integer, got 'sixty'"),
+    ("total: 60", "total: 6e1", "budget.total: '6e1' is text, not a number"),
+    ("total: 60", "total: 0", "budget.total: 0 is below 1"),
+    ("static_tail: 20", "static_tail: 61", "budget.static_tail: 61 is not within the run"),
+    ("evaluate_every: 20", "evaluate_every: 0", "budget.evaluate_every: 0 is below 1"),
+    ("width: 6", "width: 0", "model.width: 0 is below 1"),
+    ("name: mlp", "name: cnn", "model.name: 'cnn' is not a choice"),
+    ("name: spirals,", "name: spiral,", "data.name: 'spiral' is not a choice"),
+    ("mode: optimize", "mode: optimise", "mode: 'optimise' is not a choice; did you mean 'optimize'"),
+    ("mode: optimize", "mode: map", "grid: missing"),
+    ("mode: optimize", "mode: confirm", "winners: missing"),
+    ("mode: optimize", "mode: optimize\nsampler: grid", "sampler: 'grid' in mode optimize; use tpe"),
+    ("mode: optimize", "mode: optimize\ngrid: {period: 2}", "grid: given with sampler tpe"),
+    ("trials_per_arm: 6\n", "", "trials_per_arm: missing"),
+    ("trials_per_arm: 6", "trials_per_arm: 0", "trials_per_arm: 0 < 1"),
+    ("block_size: 2", "block_size: 0", "block_size: 0 is below 1"),
+    ("confirm_seeds: 3", "confirm_seeds: 1", "confirm_seeds: 1 is below 2"),
+    ("space: spirals-mlp", "space: spiral-mlp", "space: no space 'spiral-mlp'"),
+    ("space: spirals-mlp", "space: {extends: spirals-mlp, parameters: {amplitude: {low: 0.5}}}",
+     "space.parameters.amplitude.low: 0.5 is below 1"),
+    ("space: spirals-mlp", "space: {extends: spirals-mlp, parameters: {learning_rate: null}}",
+     "space.parameters.learning_rate: missing"),
+    ("space: spirals-mlp",
+     "space: {extends: spirals-mlp, parameters: {model.widht: {type: const, value: 3}}}",
+     "model.widht: unknown key; did you mean 'width'?"),
+    ("space: spirals-mlp",
+     "space: {extends: spirals-mlp, parameters: {foo.bar: {type: const, value: 3}}}",
+     "foo.bar: names nothing"),
+    ("resources: {cpu: 1}", "resources: {cpu: -1}", "resources.cpu: -1.0 is negative"),
+    ("resources: {cpu: 1}", "arms: []", "arms: []"),
+    ("resources: {cpu: 1}", "arms: [static, static]", "list dynamical, static, or both, once"),
+    ("resources: {cpu: 1}", "engine: fused", "engine: 'fused' is not a choice"),
+    ("resources: {cpu: 1}", "training: {batch_size: -2}", "batch_size: -2 is below 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD, ids=[bad[2][:50] for bad in BAD])
+def test_a_bad_study_is_refused_in_one_line(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    assert old in TINY
+    file = tmp_path / "bad.yaml"
+    file.write_text(TINY.replace(old, new))
+    with pytest.raises(ConfigError) as refusal:
+        load_study(file)
+    text = str(refusal.value)
+    assert message in text
+    assert text.startswith(str(file))
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("override", ["x", "=3", "name.x=3", "budget.total=1e-4", "a: b"])
+def test_bad_overrides(tiny: Path, override: str) -> None:
+    with pytest.raises(ConfigError):
+        load_study(tiny, [override])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(line=st.integers(0, 12), text=st.text(max_size=30))
+def test_no_text_brings_a_traceback(tmp_path: Path, line: int, text: str) -> None:
+    lines = TINY.splitlines()
+    lines[min(line, len(lines) - 1)] = text
+    file = tmp_path / "fuzz.yaml"
+    file.write_text("\n".join(lines), encoding="utf-8", errors="replace")
+    try:
+        load_study(file)
+    except ConfigError as error:
+        assert "\n" not in str(error)

@@ -1,0 +1,197 @@
+"""The plan, with real Optuna and a stand-in for training that answers from a formula."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+
+from dynloss_core import keys
+from studies.blocks import Block
+from studies.definition import Study, load_study
+from studies.search import Plan
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def table(block: Block, *, diverged: set[int] = frozenset()) -> pd.DataFrame:  # type: ignore[assignment]
+    """Members whose accuracy peaks at learning rate 1 and grows with the amplitude."""
+    rows = []
+    for trial in block.trials:
+        rate, amplitude = trial.point["learning_rate"], trial.point["amplitude"]
+        accuracy = math.exp(-(math.log(rate) ** 2)) + 0.1 * math.log(amplitude)  # type: ignore[arg-type]
+        rows += [
+            {
+                keys.TRIAL: trial.number,
+                keys.SEED: seed,
+                keys.VALIDATION_ACCURACY: accuracy + 1e-3 * (seed % 7),
+                keys.DIVERGED: trial.number in diverged,
+            }
+            for seed in block.seeds
+        ]
+    return pd.DataFrame(rows)
+
+
+def drive(
+    plan: Plan, *, at_once: int = 1, order: int = 0, stop_after: int | None = None
+) -> dict[str, Block]:
+    """Run a plan with blocks that finish in a shuffled order; the blocks handed out, by id."""
+    chance = random.Random(order)
+    running: list[Block] = []
+    seen: dict[str, Block] = {}
+    while not plan.finished:
+        while len(running) < at_once and (block := plan.next_block()) is not None:
+            running.append(block)
+            seen[block.id] = block
+        if not running:
+            break
+        block = running.pop(chance.randrange(len(running)))
+        if stop_after is not None and len(seen) > stop_after:
+            return seen
+        plan.receive(block, table(block))
+    return seen
+
+
+def fresh(study: Study, storage: object = None, recorded: object = None) -> Plan:
+    storage = storage or optuna.storages.InMemoryStorage()
+    return Plan(study, storage, recorded or (lambda block: None))  # type: ignore[arg-type]
+
+
+def test_hands_out_every_trial_once_and_then_the_winners(tiny: Path) -> None:
+    study = load_study(tiny)
+    plan = fresh(study)
+    blocks = drive(plan)
+    assert plan.finished
+    for arm in study.arms:
+        search = [b for b in blocks.values() if b.arm == arm and b.phase == keys.SEARCH]
+        assert [t.number for b in search for t in b.trials] == list(range(6))
+        assert all(b.seeds == tuple(study.search_seeds()) for b in search)
+        winner = plan.winners()[arm]
+        confirm = blocks[f"confirm-{arm}-00000"]
+        assert confirm.trials[0].point == winner.point
+        assert confirm.seeds == tuple(study.fresh_seeds())
+        trials = plan.searches[arm].optuna.get_trials()
+        assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+        assert winner.objective == max(trial.value for trial in trials if trial.value is not None)
+
+
+def test_starts_from_the_points_of_the_space(tiny: Path) -> None:
+    blocks = drive(fresh(load_study(tiny)))
+    first = blocks["search-dynamical-00000"].trials[0].point
+    assert first == {"period": 5000, "amplitude": 70.0, "learning_rate": 1.0}
+    assert blocks["search-static-00000"].trials[0].point == {"amplitude": 1.0, "learning_rate": 1.0}
+
+
+@pytest.mark.parametrize("order", range(4))
+def test_proposals_do_not_depend_on_who_finishes_first(tiny: Path, order: int) -> None:
+    study = load_study(tiny, ["trials_per_arm=17", "parallel_blocks=3"])
+    one = drive(fresh(study), at_once=6, order=99)
+    other = drive(fresh(study), at_once=1 + 2 * order, order=order)
+    assert one == other
+
+
+def test_another_seed_proposes_something_else(tiny: Path) -> None:
+    one = drive(fresh(load_study(tiny)))
+    other = drive(fresh(load_study(tiny, ["seed=1"])))
+    assert one["search-dynamical-00001"].trials != other["search-dynamical-00001"].trials
+
+
+@pytest.mark.parametrize("stop_after", range(1, 15, 2))
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(
+    tiny: Path, tmp_path: Path, stop_after: int
+) -> None:
+    """The storage survives, the tables of finished blocks survive, everything else is lost."""
+    study = load_study(tiny, ["trials_per_arm=12"])
+    expected = drive(fresh(study))
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    tables: dict[str, pd.DataFrame] = {}
+
+    def record(block: Block) -> pd.DataFrame | None:
+        return tables.get(block.id)
+
+    first = Plan(study, optuna.storages.RDBStorage(url), record)
+    chance = random.Random(stop_after)
+    running: list[Block] = []
+    for finished in range(stop_after):
+        while len(running) < 3 and (block := first.next_block()) is not None:
+            running.append(block)
+        block = running.pop(chance.randrange(len(running)))
+        tables[block.id] = table(block)
+        if finished < stop_after - 1 or chance.random() < 0.5:
+            first.receive(block, tables[block.id])  # else killed between the table and Optuna
+    second = Plan(study, optuna.storages.RDBStorage(url), record)
+    again = drive(second)
+    assert not set(again) & set(tables), "nothing finished is trained again"
+    assert set(again) | set(tables) == set(expected)
+    assert all(block == expected[name] for name, block in again.items())
+    for arm in study.arms:
+        trials = second.searches[arm].optuna.get_trials()
+        assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 12
+
+
+def test_diverged_and_lost_trials_fail_with_their_parameters(tiny: Path) -> None:
+    study = load_study(tiny)
+    plan = fresh(study)
+    while (block := plan.next_block()) is not None:
+        if block.phase == keys.SEARCH and block.index == 1:
+            plan.receive(block, None)
+        else:
+            plan.receive(block, table(block, diverged={0}))
+    assert plan.finished
+    trials = plan.searches["dynamical"].optuna.get_trials()
+    assert [trial.state.name for trial in trials] == [
+        "FAIL", "COMPLETE", "FAIL", "FAIL", "COMPLETE", "COMPLETE",
+    ]  # fmt: skip
+    assert trials[0].user_attrs[keys.DIVERGED] is True
+    assert "could not be trained" in trials[2].user_attrs["error"]
+    assert all(set(trial.params) == {"period", "amplitude", "learning_rate"} for trial in trials)
+
+
+def test_without_a_winner_nothing_is_confirmed(tiny: Path) -> None:
+    plan = fresh(load_study(tiny))
+    while (block := plan.next_block()) is not None:
+        plan.receive(block, None)
+    assert plan.finished
+    assert plan.winners() == {}
+
+
+def test_a_map_hands_out_its_whole_design_at_once(tiny: Path) -> None:
+    grid = "grid={period: 3, amplitude: 2, learning_rate: 1}"
+    study = load_study(tiny, ["mode=map", "trials_per_arm=null", grid])
+    plan = fresh(study)
+    blocks = []
+    while (block := plan.next_block()) is not None:
+        blocks.append(block)
+    points = [t.point for b in blocks for t in b.trials if b.arm == "dynamical"]
+    assert points == study.design("dynamical")
+    for block in reversed(blocks):
+        plan.receive(block, table(block))
+    assert plan.next_block() is None
+    assert plan.finished
+
+
+def test_given_winners_are_confirmed_without_a_search(tiny: Path) -> None:
+    winners = (
+        "winners={dynamical: {period: 300, amplitude: 5.0, learning_rate: 1.0}, "
+        "static: {learning_rate: 2.0}}"
+    )
+    study = load_study(tiny, ["mode=confirm", "trials_per_arm=null", winners])
+    blocks = drive(fresh(study))
+    assert set(blocks) == {"confirm-dynamical-00000", "confirm-static-00000"}
+    static = blocks["confirm-static-00000"].trials[0].point
+    assert static == {"amplitude": 1.0, "learning_rate": 2.0}
+
+
+def test_losses_are_minimised(tiny: Path) -> None:
+    study = load_study(tiny, ["objective=validation_loss"])
+    plan = fresh(study)
+    while (block := plan.next_block()) is not None:
+        rows = table(block).rename(columns={keys.VALIDATION_ACCURACY: keys.VALIDATION_LOSS})
+        plan.receive(block, rows)
+    trials = plan.searches["static"].optuna.get_trials()
+    assert plan.winners()["static"].objective == min(t.value for t in trials if t.value is not None)
