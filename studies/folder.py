@@ -18,7 +18,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,8 @@ class StudyFolder:
             raise ConfigError("", "holds no study", "run one first", str(self.path))
         return study_from_mapping(read_document(self.definition), source=str(self.definition))
 
-    def begin(self, study: Study, *, resume: bool) -> None:
-        """Make the folder ready for a study, or check that it holds this one.
+    def begin(self, study: Study, *, resume: bool) -> bool:
+        """Make the folder ready for a study, or check that it holds this one; whether it is new.
 
         Raises:
             ConfigError: if it holds another study, or this one and `resume` is false, or if it
@@ -114,7 +114,7 @@ class StudyFolder:
                 raise ConfigError(
                     "", "holds this study already", "add --resume to go on", str(self.path)
                 )
-            return
+            return False
         if self.path.exists() and any(self.path.iterdir()):
             raise ConfigError(
                 "", "is not empty and holds no study", "choose another --out", str(self.path)
@@ -127,6 +127,13 @@ class StudyFolder:
             raise ConfigError(
                 "", f"cannot be written: {error.strerror}", "choose another --out", str(self.path)
             ) from None
+        return True
+
+    def discard(self) -> None:
+        """Take back a `begin` that led to nothing, and the output folder if it is empty then."""
+        shutil.rmtree(self.path)
+        with suppress(OSError):
+            self.path.parent.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -53,15 +53,21 @@ def run_study(
     if address is None:
         check_resources(study, local_resources())
     folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=resume)
+    fresh = folder.begin(study, resume=resume)
     with folder.locked():
-        origin = provenance()
-        folder.write_state({"provenance": origin})
         uri = study.storage.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         uri = uri or folder.default_tracking_uri
-        tracker = Tracker(study, folder.state()["study_id"], uri, out / "artifacts")
-        folder.write_state({"mlflow_run": tracker.parent, "tracking_uri": uri})
+        try:
+            tracker = Tracker(study, folder.state()["study_id"], uri, out / "artifacts")
+        except ConfigError:
+            if fresh:
+                folder.discard()
+            raise
+        origin = provenance()
         tracker.tag_study(origin)
+        folder.write_state(
+            {"provenance": origin, "mlflow_run": tracker.parent, "tracking_uri": uri}
+        )
         finished = False
         try:
             with StudyProgress(study) as progress:

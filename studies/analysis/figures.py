@@ -85,6 +85,7 @@ def draw_verdict(pairs: pd.DataFrame, verdict: Verdict) -> Figure:
             verdict.interval().replace(" ", "\n", 1),
             (0.27, verdict.difference),
             va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
         )
         right.set_xlim(-0.2, 0.72)
         right.set_xticks([])
@@ -99,7 +100,7 @@ def draw_gain_map(result: GainMap) -> Figure:
     with _figure(6.8, 4.7) as figure:
         axes = figure.subplots()
         axes.grid(visible=False)
-        largest = float(np.nanmax(np.abs(result.gain), initial=0.0)) or 1.0
+        largest = _colour_limit(result.gain)
         norm = TwoSlopeNorm(0.0, -largest, largest)
         mesh = axes.pcolormesh(
             result.period_edges,
@@ -121,7 +122,8 @@ def draw_gain_map(result: GainMap) -> Figure:
             )
         axes.set(xscale="log", yscale="log", xlabel="period T (steps)", ylabel="amplitude A")
         _plain_ticks(axes)
-        bar = figure.colorbar(mesh, ax=axes)
+        beyond = float(np.nanmax(np.abs(result.gain), initial=0.0)) > largest
+        bar = figure.colorbar(mesh, ax=axes, extend="min" if beyond else "neither")
         bar.set_label(f"gain in {_words(result.metric)}")
         bar.outline.set_visible(False)
         axes.legend(
@@ -193,6 +195,15 @@ def _headline(verdict: Verdict) -> str:
         "undecided": "Undecided",
     }
     return f"{claims[verdict.outcome]} on fresh seeds, each arm at its own best"
+
+
+def _colour_limit(gain: np.ndarray) -> float:
+    """Where the colours end: at the largest gain, or at most of the losses if they are larger. A
+    few disasters, such as a learning rate that trained nothing, must not bleach the map."""
+    known = gain[np.isfinite(gain)]
+    if known.size == 0:
+        return 1.0
+    return max(float(known.max()), float(np.quantile(np.abs(known), 0.8)), 1e-6)
 
 
 def _cell_patch(result: GainMap, row: int, column: int, **style: object) -> Rectangle:

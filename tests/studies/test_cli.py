@@ -1,0 +1,116 @@
+"""What a newcomer types, and what they get wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.studies.test_run import dynloss
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("run",), ("status",), ("analyse",), ("ui",), ("train",), ("space",), ("space", "sample")],
+    ids=" ".join,
+)
+def test_help(arguments: tuple[str, ...]) -> None:
+    done = dynloss(*arguments, "--help")
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+    if arguments and arguments != ("space",):
+        assert "Example" in done.stdout
+
+
+def test_help_does_not_wait_for_torch_or_ray() -> None:
+    code = "import sys, studies.cli; print('torch' in sys.modules or 'ray' in sys.modules)"
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_dry_run_starts_nothing(tiny: Path, tmp_path: Path) -> None:
+    done = dynloss("run", tiny, "--dry-run", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    for expected in ("6 dynamical + 6 static", "30 networks in 8 blocks", "60 each", "member-step",
+                     "the cluster has", "about"):  # fmt: skip
+        assert expected in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+REFUSED = [
+    (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
+    (["run", "nostudy"], "no study 'nostudy'; give a .yaml file, or one of: digits, quickstart"),
+    (["run", "TINY", "--set", "resources.gpu=512"], "resources.gpu: a block asks for 512 GPU"),
+    (["run", "TINY", "--set", "resources.cpu=4096"], "resources.cpu: a block asks for 4096 CPU"),
+    (["run", "TINY", "--dry-run", "--set", "resources.gpu=512"], "the cluster has"),
+    (["run", "TINY", "--set", "budget.total=1e-4"], "'1e-4' is text, not a number"),
+    (["run", "TINY", "--set", "space.parameters.amplitude.low=0.2"], "0.2 is below 1"),
+    (["run", "TINY", "--set", "storage.tracking_uri=sqlite:////proc/nowhere.db"],
+     "storage.tracking_uri: sqlite:////proc/nowhere.db cannot be used"),
+    (["run", "TINY", "--set", "storage.tracking_uri=gopher://u:secret@h/x"], "gopher://u:***@h/x"),
+    (["run", "TINY", "--out", "/proc/nowhere"], "cannot be written"),
+    (["status", "TINY"], "holds no study; run it first"),
+    (["analyse", "TINY"], "holds no study; run it first"),
+    (["ui"], "holds no MLflow store"),
+    (["space", "validate", "nowhere.yaml"], "nowhere.yaml: no such file"),
+    (["space", "show", "nospace"], "no space 'nospace'"),
+    (["train", "--data", "spiral"], "'spiral' is not a choice"),
+    (["train", "--amplitude", "0.5"], "amplitude: 0.5 is below 1"),
+    (["train", "--period", "1"], "period: 1 is below 2"),
+    (["train", "--batch-size", "9999"], "batch_size: 9999 exceeds"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[" ".join(r[0]) for r in REFUSED])
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    filled = [str(tiny) if each == "TINY" else each for each in arguments]
+    done = dynloss(*filled)
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert message in lines[0]
+    assert "secret" not in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before, "nothing was started"
+
+
+def test_a_folder_in_use_is_not_touched(tiny: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "out" / "tiny"
+    taken.mkdir(parents=True)
+    (taken / "thesis.txt").write_text("precious")
+    done = dynloss("run", tiny, "--out", tmp_path / "out", "--resume")
+    assert done.returncode == 2
+    assert "is not empty and holds no study" in done.stderr
+    assert os.listdir(taken) == ["thesis.txt"]  # noqa: PTH208
+
+
+def test_space_commands() -> None:
+    listed = dynloss("space", "list")
+    assert "spirals-mlp" in listed.stdout
+    shown = dynloss("space", "show", "spirals-mlp")
+    assert "200 to 10000" in shown.stdout
+    assert "dropped" in shown.stdout
+    valid = dynloss("space", "validate", "spirals-mlp", "digits-mlp")
+    assert valid.stdout.count("valid") == 2
+    sampled = dynloss("space", "sample", "spirals-mlp", "-n", "3", "--sobol")
+    points = [json.loads(line) for line in sampled.stdout.splitlines()]
+    assert len(points) == 3
+    assert all(set(point) == {"period", "amplitude", "learning_rate"} for point in points)
+
+
+def test_train_shows_a_run() -> None:
+    done = dynloss("train", "--width", 10, "--steps", 200, "--static-tail", 50, "--period", 20)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1].split()[:2] == ["step", "train"]
+    assert lines[-2].split()[0] == "200"
+    diverged = dynloss("train", "--width", 10, "--steps", 200, "--static-tail", 0, "--lr", 1e300)
+    assert "diverged" in diverged.stdout
