@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynloss_core.config import ConfigError
 from studies.cluster import check_resources, joined_cluster, local_resources
 from studies.definition import Study
 from studies.folder import StudyFolder
