@@ -11,10 +11,14 @@ import logging
 import math
 import os
 import re
+import socket
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -58,6 +62,7 @@ class Tracker:
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         try:
+            _probe(uri)
             self._client = MlflowClient(tracking_uri=uri)
             self._experiment = self._find_experiment(artifacts)
             self._parent = self._find_parent(study_id)
@@ -251,6 +256,18 @@ class Tracker:
             chunk = entries[start : start + _METRICS_A_BATCH]
             self._client.log_batch(run, metrics=chunk, params=params or [], tags=run_tags)
             params, run_tags = None, []
+
+
+def _probe(uri: str) -> None:
+    """Fail at once where MLflow would retry for minutes: an SQLite file that cannot be written, a
+    server that does not answer."""
+    if uri.startswith("sqlite:///"):
+        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=30)) as database:
+            database.execute("BEGIN IMMEDIATE")
+    elif uri.startswith(("http://", "https://")):
+        parts = urlsplit(uri)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=5).close()
 
 
 def hide_password(text: str) -> str:

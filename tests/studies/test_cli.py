@@ -53,6 +53,8 @@ REFUSED = [
     (["run", "TINY", "--set", "storage.tracking_uri=sqlite:////proc/nowhere.db"],
      "storage.tracking_uri: sqlite:////proc/nowhere.db cannot be used"),
     (["run", "TINY", "--set", "storage.tracking_uri=gopher://u:secret@h/x"], "gopher://u:***@h/x"),
+    (["run", "TINY", "--set", "storage.tracking_uri=http://127.0.0.1:9"],
+     "http://127.0.0.1:9 cannot be used: [Errno 111] Connection refused"),
     (["run", "TINY", "--out", "/proc/nowhere"], "cannot be written"),
     (["status", "TINY"], "holds no study; run it first"),
     (["analyse", "TINY"], "holds no study; run it first"),
