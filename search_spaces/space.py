@@ -206,6 +206,10 @@ class Space:
         """Names of the parameters that are not constants."""
         return [n for n, p in self.parameters.items() if not isinstance(p, ConstParameter)]
 
+    def constants(self) -> Point:
+        """The parameters that are not searched, with their values."""
+        return {n: p.value for n, p in self.parameters.items() if isinstance(p, ConstParameter)}
+
     def _check_point(self, point: Mapping[str, object], key: str) -> None:
         for name, value in point.items():
             if name not in self.parameters:

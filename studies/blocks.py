@@ -107,7 +107,12 @@ class BlockRun:
         self._engine = self._start()
 
     def progress(self) -> Iterator[BlockProgress]:
-        """Train to the end, yielding after every evaluation."""
+        """Train to the end, yielding after every evaluation.
+
+        After a checkpoint was loaded, the first report carries the curves before it once more: the
+        driver may never have seen them.
+        """
+        restored = list(self._curves)
         while self._current < len(self._ensembles):
             rows, _, problem = self._ensembles[self._current]
             started = time.perf_counter()
@@ -121,7 +126,9 @@ class BlockRun:
                 )
                 if over:
                     self._close_ensemble(evaluation)
-                yield BlockProgress(done, tables.mean_curves(curves))
+                unseen = pd.concat([*restored, curves]) if restored else curves
+                restored = []
+                yield BlockProgress(done, tables.mean_curves(unseen))
                 started = time.perf_counter()
 
     def result(self) -> BlockResult:

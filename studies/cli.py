@@ -7,6 +7,7 @@ imported inside them, so that `--help` answers at once.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +82,7 @@ def run(
     ] = False,
     address: Annotated[
         str | None,
-        typer.Option("--address", metavar="A", help="Ray cluster: auto, HOST:PORT or ray://..."),
+        typer.Option("--address", metavar="A", help="Ray cluster to join: auto, or HOST:PORT."),
     ] = None,
     out: Out = DEFAULT_OUT,
     set_: Overrides = None,
@@ -102,7 +103,10 @@ def run(
         _print_interrupted(study, out, address, set_ or [])
         raise typer.Exit(INTERRUPTED)
     _print_results(definition, outcome.folder, outcome.results)
-    if outcome.results.failed_completely(definition):
+    missing = outcome.results.without_winner(definition)
+    if missing:
+        arms = " and no ".join(missing)
+        typer.echo(f"no verdict: there is no {arms} trial that trained without diverging", err=True)
         raise typer.Exit(1)
 
 
@@ -131,7 +135,9 @@ def ui(
         str | None,
         typer.Argument(metavar="[STUDY]", help="A study that was run; by default the folder's."),
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on this machine's loopback.")] = 5000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port on this machine's loopback.")
+    ] = 5000,
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Open MLflow's user interface on the store of a study, on loopback only."""
@@ -159,7 +165,10 @@ def train(
     momentum: Annotated[float, typer.Option(help="Momentum.")] = 0.0,
     batch_size: Annotated[int | None, typer.Option(help="Default: full batch.")] = None,
     steps: Annotated[int, typer.Option(help="Length of the run.")] = 35_000,
-    static_tail: Annotated[int, typer.Option(help="Steps without oscillation at its end.")] = 5_000,
+    static_tail: Annotated[
+        int | None,
+        typer.Option(help="Steps without oscillation at its end; by default a seventh."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of data, initialisation and batches.")] = 0,
     loss: Annotated[str, typer.Option(help="cross_entropy, mse_sample_weighted, ...")] = (
         "cross_entropy"
@@ -174,7 +183,7 @@ def train(
         "loss": loss,
         "batch_size": batch_size,
         "steps": steps,
-        "static_tail": static_tail,
+        "static_tail": steps // 7 if static_tail is None else static_tail,
         "evaluate_every": max(1, steps // 100),
     }
     member = {
@@ -227,13 +236,12 @@ def space_show(space: SpaceArgument) -> None:
         if fixed is None:
             of_static = "dropped"
         else:
-            of_static = "same" if fixed == each else f"= {fixed.grid(1)[0]:g}"
+            of_static = "same" if fixed == each else f"= {_brief(fixed.grid(1)[0])}"
         table.add_row(name, each.type, limits, scale, each.unit or "", each.role, of_static)
     console.print(f"[bold]{loaded.name}[/bold]  hash {loaded.hash}\n{loaded.description}\n")
     console.print(table)
     for point in loaded.points:
-        values = ", ".join(f"{name} {value:g}" for name, value in point.items())
-        console.print(f"starts from: {values}")
+        console.print(f"starts from: {_in_a_line(point)}")
 
 
 @space_app.command("sample", epilog="Example: `dynloss space sample spirals-mlp -n 8 --sobol`")
@@ -315,8 +323,7 @@ def _print_results(study: Study, folder: StudyFolder, results: Results) -> None:
         lost = f", {diverged} of them diverged" if diverged else ""
         console.print(f"searched   {arm:<10} {tried} trials{lost}")
     for arm, point in results.winners.items():
-        values = ", ".join(f"{name} {value:.4g}" for name, value in point.items())
-        console.print(f"winner     {arm:<10} {values}")
+        console.print(f"winner     {arm:<10} {_in_a_line(point)}")
     if results.verdict is not None and results.validation is not None:
         console.print(f"\n[bold]{results.verdict.sentence()}[/bold]")
         console.print(f"Wilcoxon signed-rank p = {results.verdict.p_wilcoxon:.2g}.", end=" ")
@@ -331,6 +338,14 @@ def _print_results(study: Study, folder: StudyFolder, results: Results) -> None:
     console.print(f"\nfigures    {folder.figures}")
     console.print(f"tables     {folder.tables}")
     console.print(f"browse     dynloss ui {_option(folder.path.parent)}".rstrip())
+
+
+def _in_a_line(point: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {_brief(value)}" for name, value in point.items())
+
+
+def _brief(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _print_interrupted(study: str, out: Path, address: str | None, overrides: list[str]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from dynloss_core.config import ConfigError
 from studies.definition import Study
@@ -24,17 +26,25 @@ def local_resources() -> Capacity:
 
 @contextmanager
 def joined_cluster(address: str | None) -> Iterator[Capacity]:
-    """Join the cluster at `address`, or start one on this machine's loopback; yields its resources.
+    """Join the cluster at `address`, or start one on this machine's loopback.
+
+    Yields:
+        CPUs and GPUs of the cluster, and those of its largest nodes under `node:CPU` and
+        `node:GPU`: a block is placed on one node.
 
     Raises:
-        ConfigError: if no cluster answers at `address`.
+        ConfigError: if no cluster answers at `address`, or Ray cannot start here.
     """
+    if address is not None and address.startswith("ray://"):
+        remedy = "run dynloss on a machine of the cluster with --address auto"
+        raise ConfigError("--address", f"{address}: Ray's client cannot run Tune", remedy)
+    if address is not None and address != "auto":
+        _probe(address)
     # Ray reads these when it is imported or started.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:  # Ray's switch for a node that listens on loopback only, on any system
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -44,6 +54,7 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
     try:
         if address is None:
             ray.init(
+                address="local",
                 num_cpus=_available_cpus(),
                 include_dashboard=False,
                 log_to_driver=False,
@@ -51,14 +62,40 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        if address is None:
+            raise ConfigError("", f"Ray cannot start here: {reason}", "see `ray status`") from None
         remedy = "check it with `ray status`, or leave it out to run on this machine"
         raise ConfigError("--address", f"no cluster at {address}: {reason}", remedy) from None
     try:
-        yield {name: float(amount) for name, amount in ray.cluster_resources().items()}
+        yield _capacity(ray.nodes())
     finally:
         ray.shutdown()
+
+
+def _probe(address: str) -> None:
+    """Fail at once where Ray would try for minutes.
+
+    Raises:
+        ConfigError: if nothing listens at `address`.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError, OverflowError) as error:
+        problem = f"no cluster at {address}: {error}"
+        raise ConfigError("--address", problem, "give auto, or HOST:PORT of the head") from None
+
+
+def _capacity(nodes: list[dict[str, Any]]) -> Capacity:
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    capacity = {}
+    for name in ("CPU", "GPU"):
+        amounts = [float(resources.get(name, 0.0)) for resources in alive]
+        capacity[name] = sum(amounts)
+        capacity[f"node:{name}"] = max(amounts, default=0.0)
+    return capacity
 
 
 def check_resources(study: Study, capacity: Capacity) -> None:
@@ -69,10 +106,10 @@ def check_resources(study: Study, capacity: Capacity) -> None:
     """
     for key, name in (("cpu", "CPU"), ("gpu", "GPU")):
         wanted = getattr(study.resources, key)
-        there = capacity.get(name, 0.0)
+        there = capacity.get(f"node:{name}", capacity.get(name, 0.0))
         if wanted > there:
             remedy = f"set resources.{key} to {there:g} or less, or join a larger cluster"
-            problem = f"a block asks for {wanted:g} {name}, the cluster has {there:g}"
+            problem = f"a block asks for {wanted:g} {name}, the largest machine has {there:g}"
             raise ConfigError(f"resources.{key}", problem, remedy)
 
 

@@ -13,7 +13,14 @@ from dynloss_core.config import ConfigError, build, config_hash, join_key, show,
 from dynloss_core.data import DataConfig
 from dynloss_core.losses import LossName
 from dynloss_core.models import ModelConfig
-from dynloss_core.training import EngineName, LearningRateSchedule, Member, Problem, choose_engine
+from dynloss_core.training import (
+    EngineName,
+    LearningRateSchedule,
+    Member,
+    Problem,
+    choose_engine,
+    steps_per_epoch,
+)
 from search_spaces import Point, Space, from_mapping, load
 from search_spaces.documents import parse_document, read_document
 
@@ -56,6 +63,14 @@ class Budget:
     static_tail: int
     evaluate_every: int
     unit: Literal["steps", "epochs"] = "steps"
+
+    def __post_init__(self) -> None:
+        for key in ("total", "evaluate_every"):
+            if getattr(self, key) < 1:
+                raise ConfigError(key, f"{getattr(self, key)} is below 1", "use >= 1")
+        if not 0 <= self.static_tail <= self.total:
+            problem = f"{self.static_tail} is not within the run of {self.total} {self.unit}"
+            raise ConfigError("static_tail", problem, f"use a number from 0 to {self.total}")
 
 
 @dataclass(frozen=True)
@@ -177,6 +192,7 @@ class Study:
                 )
         if not self.arms or len(set(self.arms)) < len(self.arms):
             raise ConfigError("arms", f"{list(self.arms)}", "list dynamical, static, or both, once")
+        self._check_arms()
         self._check_mode()
         self._check_problems()
 
@@ -241,32 +257,25 @@ class Study:
                     raise ConfigError(name, "names nothing", f"start with {', '.join(parts)}")
                 _assign(parts[owner], leaf, value)
         training = parts.pop("training")
-        epoch = 1
-        if self.budget.unit == "epochs":
-            epoch = _steps_per_epoch(build(Problem, {**parts, **training}))
         try:
-            return build(
-                Problem,
-                {
-                    **parts,
-                    **training,
-                    "steps": self.budget.total * epoch,
-                    "static_tail": self.budget.static_tail * epoch,
-                    "evaluate_every": self.budget.evaluate_every * epoch,
-                },
-            )
+            problem = build(Problem, {**parts, **training})
         except ConfigError as error:
-            renamed = {"steps": "budget.total", "static_tail": "budget.static_tail"}
-            renamed["evaluate_every"] = "budget.evaluate_every"
-            key = renamed.get(error.key, error.key)
-            raise ConfigError(key, error.problem, error.remedy) from None
+            prefix = "" if error.key.partition(".")[0] in parts else "training"
+            raise error.inside(prefix) from None
+        epoch = steps_per_epoch(problem) if self.budget.unit == "epochs" else 1
+        return replace(
+            problem,
+            steps=self.budget.total * epoch,
+            static_tail=self.budget.static_tail * epoch,
+            evaluate_every=self.budget.evaluate_every * epoch,
+        )
 
     def member(self, point: Mapping[str, Any], seed: int, problem: Problem) -> Member:
         """The member of a seed at a point of the problem; a period in epochs becomes steps."""
         values = {name: value for name, value in point.items() if name in keys.MEMBER_PARAMETERS}
         period = values.get(keys.PERIOD)
         if period is not None and self.space.parameters[keys.PERIOD].unit == "epochs":
-            values[keys.PERIOD] = max(2, round(period * _steps_per_epoch(problem)))
+            values[keys.PERIOD] = round(period * steps_per_epoch(problem))
         return build(Member, {**values, "seed": seed})
 
     def _check_mode(self) -> None:
@@ -295,23 +304,47 @@ class Study:
             _check_inside(self.arm_space(arm), point, f"winners.{arm}")
         if self.winners is not None and set(self.winners) != set(self.arms):
             raise ConfigError("winners", "not one point for each arm", "add the missing arm")
-        if self.confirms() and self.mode == "optimize" and len(self.arms) == 0:
-            raise ConfigError("arms", "empty", "list both arms")
+
+    def _check_arms(self) -> None:
+        """Refuse a space whose arms would not be what they are called."""
+        needed = [keys.LEARNING_RATE]
+        needed += [keys.PERIOD, keys.AMPLITUDE] if keys.DYNAMICAL in self.arms else []
+        for name in needed:
+            if name not in self.space.parameters:
+                key = f"space.parameters.{name}"
+                raise ConfigError(key, "missing", "search it, or give it as a constant")
+        if keys.STATIC in self.arms:
+            constants = self.space.static().constants()
+            if constants.get(keys.AMPLITUDE) != 1 or keys.PERIOD in self.space.static().parameters:
+                raise ConfigError(
+                    "space.baseline",
+                    "makes no static arm",
+                    "write baseline: {fix: {amplitude: 1.0}, drop: [period]}",
+                )
+        for name, parameter in self.space.parameters.items():
+            if self.mode == "optimize" and "." in name and parameter.role == "scientific":
+                raise ConfigError(
+                    f"space.parameters.{name}.role",
+                    "'scientific': each arm would pick its own and the verdict compare the two",
+                    "use mode: map, or role: nuisance to tune it for each arm",
+                )
 
     def _check_problems(self) -> None:
-        """Build the problem and a member at the corners of the space, so that nothing can fail
+        """Build a problem and a member at every end of every parameter, so that nothing fails
         later for a value that could have been refused now."""
-        if keys.LEARNING_RATE not in self.space.parameters:
-            raise ConfigError(
-                "space.parameters.learning_rate", "missing", "search it, or give it as a constant"
-            )
-        for fraction in (0.0, 1.0):
-            for arm in self.arms:
-                parameters = self.arm_space(arm).parameters
-                point = {name: each.at(fraction) for name, each in parameters.items()}
-                problem = self.problem(point)
-                self.member(point, 0, problem)
-                choose_engine(problem, self.engine)
+        for arm in self.arms:
+            parameters = self.arm_space(arm).parameters
+            middle = {name: each.at(0.5) for name, each in parameters.items()}
+            for name, parameter in parameters.items():
+                for value in [*parameter.grid(2), parameter.at(0.5)]:
+                    point = {**middle, name: value}
+                    problem = self.problem(point)
+                    steps_per_epoch(problem)
+                    try:
+                        self.member(point, 0, problem)
+                    except ConfigError as error:
+                        raise error.inside("space.parameters") from None
+                    choose_engine(problem, self.engine)
 
 
 def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Study:
@@ -366,12 +399,6 @@ def find_study(name_or_path: str | Path) -> Path:
     raise ConfigError(
         "", f"no study {text!r}", f"give a .yaml file, or one of: {', '.join(shipped)}"
     )
-
-
-def _steps_per_epoch(problem: Problem) -> int:
-    if problem.batch_size is None:
-        return 1
-    return max(1, len(problem.data.load(0).train) // problem.batch_size)
 
 
 def _assign(document: dict[str, Any], key: str, value: Any) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from studies.session import Session
@@ -23,6 +24,7 @@ from studies.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
 __all__ = ["train"]
 
 _RETRIES_A_BLOCK = 2
+_SCHEDULERS = {"fifo": FIFOScheduler}
 
 
 def train(session: Session) -> None:
@@ -42,6 +44,7 @@ def train(session: Session) -> None:
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=BlockSearcher(session),
+                scheduler=_SCHEDULERS[study.scheduler](),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=_block_id,

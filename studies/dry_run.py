@@ -65,13 +65,29 @@ def estimate(study: Study, capacity: Capacity) -> Estimate:
             break
     microseconds = elapsed / max(evaluation.step, 1) / len(members) * 1e6
     trials: dict[str, int] = {each: study.trials(each) for each in study.arms}
-    blocks = sum(-(-count // study.block_size) for count in trials.values())
-    blocks += len(study.arms) if study.confirms() else 0
-    parallel = min(parallel_blocks(study, capacity), max(blocks, 1))
-    training = study.members() * full.steps * microseconds / 1e6
-    seconds = _SECONDS_TO_START + (training + blocks * _SECONDS_A_BLOCK) / parallel
+    searching = sum(-(-count // study.block_size) for count in trials.values())
+    confirming = len(study.arms) if study.confirms() else 0
+    room = parallel_blocks(study, capacity)
+    parallel = min(room, searching) if searching else min(room, confirming)
+    if study.design(arm) is None and searching:  # proposals wait for results
+        parallel = min(parallel, len(study.arms) * study.parallel_blocks)
+    a_member = full.steps * microseconds / 1e6
+    searched = sum(trials.values()) * study.seeds_per_point
+    seconds = _SECONDS_TO_START
+    if searching:
+        seconds += (searched * a_member + searching * _SECONDS_A_BLOCK) / parallel
+    if confirming:
+        confirmed = study.members() - searched
+        seconds += (confirmed * a_member + confirming * _SECONDS_A_BLOCK) / min(room, confirming)
     return Estimate(
-        trials, blocks, study.members(), full.steps, engine.name, microseconds, parallel, seconds
+        trials=trials,
+        blocks=searching + confirming,
+        members=study.members(),
+        steps=full.steps,
+        engine=engine.name,
+        microseconds=microseconds,
+        parallel=max(parallel, 1),
+        seconds=seconds,
     )
 
 

@@ -33,6 +33,8 @@ from studies.tables import write_parquet
 
 __all__ = ["StudyFolder"]
 
+_BEGUN = {"state.json", "state.part", "study.part", ".lock"}  # what a begin may leave if killed
+
 
 class StudyFolder:
     """The folder of one study.
@@ -81,7 +83,7 @@ class StudyFolder:
 
     def exists(self) -> bool:
         """Whether a study was begun here."""
-        return self.definition.exists()
+        return os.access(self.definition, os.R_OK)
 
     def study(self) -> Study:
         """The study that was begun here.
@@ -115,12 +117,13 @@ class StudyFolder:
                     "", "holds this study already", "add --resume to go on", str(self.path)
                 )
             return False
-        if self.path.exists() and any(self.path.iterdir()):
-            raise ConfigError(
-                "", "is not empty and holds no study", "choose another --out", str(self.path)
-            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            foreign = {path.name for path in self.path.iterdir()} - _BEGUN
+            if foreign:
+                raise ConfigError(
+                    "", "is not empty and holds no study", "choose another --out", str(self.path)
+                )
             self.write_state({"study_id": uuid.uuid4().hex})
             self._write(self.definition, yaml.safe_dump(to_dict(study), sort_keys=False))
         except OSError as error:
@@ -145,7 +148,7 @@ class StudyFolder:
         with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise ConfigError(
                     "", "another process is running this study", "wait, or stop it", str(self.path)
                 ) from None
@@ -154,10 +157,13 @@ class StudyFolder:
     def is_locked(self) -> bool:
         """Whether a driver is at work here."""
         try:
-            with self.locked():
-                return False
-        except ConfigError:
+            with (self.path / ".lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
+        except OSError:
+            return False
+        return False
 
     def tracking_uri(self) -> str:
         """MLflow's store of the study that was begun here."""
@@ -184,8 +190,18 @@ class StudyFolder:
         write_parquet(result.members, self._part(block, "members"))
         self.checkpoint(block).unlink(missing_ok=True)
 
+    def record_failure(self, block: Block, error: str) -> None:
+        """Keep it that a block could not be trained: an empty members table, and the reason."""
+        write_parquet(pd.DataFrame(), self._part(block, "members"))
+        self._failure(block).write_text(error + "\n")
+
+    def recorded_failure(self, block: Block) -> str:
+        """Why a block could not be trained."""
+        path = self._failure(block)
+        return path.read_text().strip() if path.exists() else "unknown error"
+
     def recorded(self, block: Block) -> pd.DataFrame | None:
-        """The members table of a finished block; None if it is not finished."""
+        """The members table of a finished block, empty if it failed; None if it is not finished."""
         path = self._part(block, "members")
         return pd.read_parquet(path) if path.exists() else None
 
@@ -194,9 +210,15 @@ class StudyFolder:
         return pd.read_parquet(self._part(block, "curves"))
 
     def gather(self, kind: str) -> pd.DataFrame:
-        """One table of all finished blocks: `members` or `curves`; empty if there are none."""
+        """One table of all finished blocks: `members` or `curves`; empty if there are none.
+
+        Where the parts are gone, it is the table that was gathered before.
+        """
         parts = sorted((self.path / "parts").glob(f"*.{kind}.parquet"))
-        frames = [pd.read_parquet(path) for path in parts]
+        gathered = self.tables / f"{kind}.parquet"
+        if not parts:
+            return pd.read_parquet(gathered) if gathered.exists() else pd.DataFrame()
+        frames = [frame for path in parts if not (frame := pd.read_parquet(path)).empty]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def write_tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -209,6 +231,9 @@ class StudyFolder:
     def sweep(self) -> None:
         """Remove what only an unfinished study needs."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+    def _failure(self, block: Block) -> Path:
+        return self.path / "parts" / f"{block.id}.error.txt"
 
     def _part(self, block: Block, kind: str) -> Path:
         return self.path / "parts" / f"{block.id}.{kind}.parquet"

@@ -30,12 +30,6 @@ def provenance() -> dict[str, str]:
     return tags
 
 
-def hardware(tags: dict[str, str]) -> str:
-    """The hardware in a phrase."""
-    gpu = tags.get("hardware.gpu", "none")
-    return tags.get("hardware.cpu", "unknown CPU") + ("" if gpu == "none" else f"; {gpu}")
-
-
 def _version(name: str) -> str:
     try:
         return version(name)
@@ -63,6 +57,8 @@ def _memory() -> str:
 def _commit() -> str | None:
     """The commit of the source, with `+changes` if the working tree differs; None outside git."""
     source = Path(__file__).parent
+    if not (source.parent / "pyproject.toml").exists():
+        return None  # installed, not a checkout: a repository around it would be another one
     command = ["git", "-C", str(source), "describe", "--always", "--dirty=+changes", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

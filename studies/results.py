@@ -39,9 +39,9 @@ class Results:
     figures: tuple[Path, ...]
     trials: dict[str, tuple[int, int]]
 
-    def failed_completely(self, study: Study) -> bool:
-        """Whether an arm has no trial that could represent it."""
-        return study.confirms() and set(self.winners) != set(study.arms)
+    def without_winner(self, study: Study) -> list[str]:
+        """Arms that have no trial that could represent them, where one was to be confirmed."""
+        return [arm for arm in study.arms if study.confirms() and arm not in self.winners]
 
     def metrics(self) -> dict[str, float]:
         """The verdict as metrics of the parent run."""
@@ -76,8 +76,9 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
             figures["gain_map"] = draw_gain_map(result)
         confirm = members[members[keys.PHASE] == keys.CONFIRM]
         winners = {arm: _point(study, confirm, arm) for arm in confirm[keys.ARM].unique()}
-        if set(winners) == {keys.DYNAMICAL, keys.STATIC}:
-            metric = study.objective.replace("validation", "test")
+        metric = study.objective.replace("validation", "test")
+        both = set(winners) == {keys.DYNAMICAL, keys.STATIC}
+        if both and len(paired_by_seed(confirm, metric)) >= 2:
             verdict = judge(confirm, metric)
             validation = judge(confirm, study.objective)
             figures["verdict"] = draw_verdict(paired_by_seed(confirm, metric), verdict)
@@ -85,8 +86,9 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
             rows = curves[curves[keys.PHASE] == keys.CONFIRM]
             shown = (keys.VALIDATION_ACCURACY, keys.TRAIN_ACCURACY, keys.TRAIN_LOSS)
             panels = [learning_curves(rows, metric) for metric in shown]
-            tail = _tail_start(study, winners)
-            figures["learning_curves"] = draw_learning_curves(panels, tail_start=tail)
+            figures["learning_curves"] = draw_learning_curves(
+                panels, tail_start=_tail_start(study, confirm)
+            )
     if verdict is not None and validation is not None:
         record = {
             "study": study.name,
@@ -107,18 +109,21 @@ def _count(search: pd.DataFrame, arm: str) -> tuple[int, int]:
 
 
 def _point(study: Study, confirm: pd.DataFrame, arm: str) -> dict[str, object]:
+    """The parameters that an arm was confirmed with, a period in steps; as plain values."""
     row = confirm[confirm[keys.ARM] == arm].iloc[0]
     names = [name for name in study.arm_space(arm).parameters if name in confirm.columns]
-    return {name: row[name].item() if hasattr(row[name], "item") else row[name] for name in names}
+    plain = {name: row[name].item() if hasattr(row[name], "item") else row[name] for name in names}
+    return {name: None if pd.isna(value) else value for name, value in plain.items()}
 
 
-def _tail_start(study: Study, winners: dict[str, dict[str, object]]) -> int | None:
+def _tail_start(study: Study, confirm: pd.DataFrame) -> int | None:
     """The step from which the dynamical winner trains statically."""
-    period = winners.get(keys.DYNAMICAL, {}).get(keys.PERIOD)
-    if period is None:
+    rows = confirm[confirm[keys.ARM] == keys.DYNAMICAL]
+    if rows.empty:
         return None
-    problem = study.problem(winners[keys.DYNAMICAL])
-    return oscillation_stop(problem.steps, problem.static_tail, int(str(period)))
+    steps, period = int(rows["steps"].iloc[0]), int(rows[keys.PERIOD].iloc[0])
+    tail = round(study.budget.static_tail / study.budget.total * steps)
+    return oscillation_stop(steps, tail, period)
 
 
 def _save(figure: Figure, folder: StudyFolder, name: str) -> list[Path]:

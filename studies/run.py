@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from studies.progress import StudyProgress
 from studies.provenance import provenance
 from studies.results import Results, write_results
 from studies.session import Session
-from studies.tracking import Tracker
+from studies.tracking import Tracker, hide_password, tracking_uri
 
 __all__ = ["Outcome", "run_study"]
 
@@ -51,46 +51,63 @@ def run_study(
         ConfigError: before anything has started, if the folder, the store or the cluster cannot
             serve the study.
     """
-    if address is None:
-        check_resources(study, local_resources())
-    folder = StudyFolder.of(study, out)
-    fresh = folder.begin(study, resume=resume)
-    with folder.locked():
-        uri = study.storage.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        uri = uri or folder.default_tracking_uri
+    with ExitStack() as stack:
+        if address is None:
+            check_resources(study, local_resources())
+        else:  # before anything is written
+            check_resources(study, stack.enter_context(joined_cluster(address)))
+        folder = StudyFolder.of(study, out)
+        fresh = folder.begin(study, resume=resume)
+        stack.enter_context(folder.locked())
+        uri = tracking_uri(study, folder)
         try:
             tracker = Tracker(study, folder.state()["study_id"], uri, out / "artifacts")
         except ConfigError:
             if fresh:
                 folder.discard()
             raise
-        origin = provenance()
-        tracker.tag_study(origin)
         folder.write_state(
-            {"provenance": origin, "mlflow_run": tracker.parent, "tracking_uri": uri}
+            {"mlflow_run": tracker.parent, "tracking_uri": hide_password(tracker.uri)}
         )
-        finished = False
-        try:
-            with StudyProgress(study) as progress:
-                session = Session(study, folder, tracker, progress)
-                if not session.prepared():
-                    with joined_cluster(address) as capacity:
-                        check_resources(study, capacity)
-                        from studies.distribution import train
+        return _run(study, folder, tracker, address)
 
-                        train(session)
-                finished = session.finished
-        finally:
-            results = write_results(study, folder)
-            artifacts = [(folder.definition, ""), *((path, "figures") for path in results.figures)]
-            if finished:
-                artifacts += [(path, "tables") for path in sorted(folder.tables.glob("*.parquet"))]
-            if folder.verdict.exists():
-                artifacts.append((folder.verdict, ""))
-            outcome = {"verdict": results.verdict.outcome} if results.verdict else {}
-            tracker.close(
-                finished=finished, metrics=results.metrics(), tags=outcome, artifacts=artifacts
-            )
-        if finished:
-            folder.sweep()
-        return Outcome(finished, session.failures, folder, results)
+
+def _run(study: Study, folder: StudyFolder, tracker: Tracker, address: str | None) -> Outcome:
+    """Train what is left, then write the results, whatever happened."""
+    finished = False
+    failures: dict[str, str] = {}
+    try:
+        with StudyProgress(study) as progress:
+            session = Session(study, folder, tracker, progress)
+            failures = session.failures
+            if not session.prepared():
+                origin = provenance()
+                folder.write_state({"provenance": origin})
+                tracker.tag_study(origin)
+                with joined_cluster(None) if address is None else nullcontext():
+                    from studies.distribution import train
+
+                    train(session)
+            finished = session.finished
+    except KeyboardInterrupt:  # where Tune does not catch it: while Ray starts or stops
+        pass
+    results = write_results(study, folder)
+    tracker.close(
+        finished=finished,
+        metrics=results.metrics(),
+        tags={"verdict": results.verdict.outcome} if results.verdict else {},
+        artifacts=_artifacts(folder, results, finished=finished),
+    )
+    if finished:
+        folder.sweep()
+    return Outcome(finished, dict(failures), folder, results)
+
+
+def _artifacts(folder: StudyFolder, results: Results, *, finished: bool) -> list[tuple[Path, str]]:
+    """The files that belong to the parent run, with their folders."""
+    files = [(folder.definition, ""), *((path, "figures") for path in results.figures)]
+    if folder.verdict.exists():
+        files.append((folder.verdict, ""))
+    if finished:
+        files += [(path, "tables") for path in sorted(folder.tables.glob("*.parquet"))]
+    return files

@@ -19,7 +19,6 @@ from optuna.trial import TrialState
 
 from dynloss_core import keys
 from search_spaces import Point
-from search_spaces.parameters import ConstParameter
 from studies.blocks import Block, Trial
 from studies.definition import Study
 
@@ -63,7 +62,7 @@ class ArmSearch:
         self._trials = study.trials(arm)
         self._asked = 0  # blocks
         self._told = 0  # blocks
-        self._results: dict[int, pd.DataFrame | None] = {}
+        self._results: dict[int, pd.DataFrame] = {}
         up = keys.higher_is_better(study.objective)
         self.optuna = optuna.create_study(
             study_name=f"{study.name}/{arm}",
@@ -113,8 +112,8 @@ class ArmSearch:
         self._asked += 1
         return block
 
-    def receive(self, block: Block, members: pd.DataFrame | None) -> None:
-        """Take a block's results; None if it could not be trained."""
+    def receive(self, block: Block, members: pd.DataFrame) -> None:
+        """Take a block's members table; empty if it could not be trained."""
         self._results[block.index] = members
         if self._design is not None:
             self._tell(block.index)
@@ -131,9 +130,8 @@ class ArmSearch:
             return None
         sign = -1 if keys.higher_is_better(self.study.objective) else 1
         best = min(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
-        constants = self.space.parameters.items()
-        fixed = {name: p.value for name, p in constants if isinstance(p, ConstParameter)}
-        return Winner(self.arm, best.number, {**fixed, **best.params}, float(best.value or 0.0))
+        point = {**self.space.constants(), **best.params}
+        return Winner(self.arm, best.number, point, float(best.value or 0.0))
 
     def _ask_trial(self, number: int) -> Point:
         """The point of a trial, as stored by an earlier session or newly proposed."""
@@ -176,7 +174,7 @@ class ArmSearch:
             stored = self._stored.get(number)
             if stored is not None and stored.state.is_finished():
                 continue
-            if members is None:
+            if members.empty:
                 self._set_attr(number, "error", "the block could not be trained")
                 self.optuna.tell(number, state=TrialState.FAIL)
                 continue
@@ -235,8 +233,8 @@ class Plan:
             self.receive(block, members)
         return None
 
-    def receive(self, block: Block, members: pd.DataFrame | None) -> None:
-        """Take a block's results; None if it could not be trained."""
+    def receive(self, block: Block, members: pd.DataFrame) -> None:
+        """Take a block's members table; empty if it could not be trained."""
         if block.phase == keys.CONFIRM:
             self._confirming.discard(block.id)
         else:
@@ -245,17 +243,13 @@ class Plan:
     def winners(self) -> dict[str, Winner]:
         """The point that represents each arm: the search's best, or the one that was given."""
         if self.study.winners is not None:
-            return {
-                arm: Winner(arm, 0, self._complete(arm), float("nan")) for arm in self.study.arms
+            given = {
+                arm: {**self.study.arm_space(arm).constants(), **point}
+                for arm, point in self.study.winners.items()
             }
+            return {arm: Winner(arm, 0, point, float("nan")) for arm, point in given.items()}
         best = {arm: search.best() for arm, search in self.searches.items()}
         return {arm: winner for arm, winner in best.items() if winner is not None}
-
-    def _complete(self, arm: str) -> Point:
-        """The given point of an arm, with the constants of its space."""
-        parameters = self.study.arm_space(arm).parameters.items()
-        fixed = {name: p.value for name, p in parameters if isinstance(p, ConstParameter)}
-        return {**fixed, **(self.study.winners or {})[arm]}
 
     def _next(self) -> Block | None:
         for search in sorted(self.searches.values(), key=lambda each: each.asked):

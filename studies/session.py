@@ -84,22 +84,29 @@ class Session:
     def failed(self, block: Block, error: str) -> None:
         """A block could not be trained, not even after retries."""
         self.failures[block.id] = error
-        self.tracker.finish(block, None)
-        self._received(block, None)
+        self.folder.record_failure(block, error)
+        self.tracker.finish(block, pd.DataFrame())
+        self._received(block, pd.DataFrame())
 
-    def _received(self, block: Block, members: pd.DataFrame | None) -> None:
+    def _received(self, block: Block, members: pd.DataFrame) -> None:
         self.plan.receive(block, members)
         if block.phase == keys.SEARCH:
             self.progress.best(self.plan.winners())
         self.progress.finish(block)
 
     def _recorded(self, block: Block) -> pd.DataFrame | None:
-        """The table of a block that an earlier session finished; MLflow is brought up to it."""
+        """The table of a block that an earlier session finished; MLflow is brought up to it.
+
+        It is empty for a block that could not be trained: resuming does not try that again.
+        """
         members = self.folder.recorded(block)
         if members is not None:
+            if members.empty:
+                self.failures[block.id] = self.folder.recorded_failure(block)
             self.tracker.start(block)
             if not self.tracker.is_finished(block):
-                self.tracker.log_means(block, mean_curves(self.folder.recorded_curves(block)))
+                if not members.empty:
+                    self.tracker.log_means(block, mean_curves(self.folder.recorded_curves(block)))
                 self.tracker.finish(block, members)
             self.progress.recorded(block)
         return members

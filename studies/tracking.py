@@ -26,6 +26,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks import Block
 from studies.definition import Study
+from studies.folder import StudyFolder
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -34,12 +35,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
-__all__ = ["Tracker"]
+__all__ = ["Tracker", "hide_password", "tracking_uri"]
 
 _METRICS_A_BATCH = 1000
 _RUNS_A_PAGE = 1000
 _PARENT = "mlflow.parentRunId"
 _TAG = "dynloss."
+_HIDDEN = "***"
 
 TrialKey = tuple[str, str, int]  # phase, arm, number
 
@@ -58,7 +60,7 @@ class Tracker:
     """
 
     def __init__(self, study: Study, study_id: str, uri: str, artifacts: Path) -> None:
-        self._study, self._uri = study, uri
+        self._study, self.uri = study, uri
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         try:
@@ -107,14 +109,18 @@ class Tracker:
             self._log(self._runs[key], metrics=metrics)
             self._last_step[key] = int(rows[keys.STEP].max())
 
-    def finish(self, block: Block, members: pd.DataFrame | None) -> None:
-        """Close the runs of a block: FINISHED, or FAILED with the reason as a tag."""
+    def finish(self, block: Block, members: pd.DataFrame) -> None:
+        """Close the runs of a block: FINISHED, or FAILED with the reason as a tag.
+
+        An empty table says that the block could not be trained.
+        """
+        self.start(block)
         for trial in block.trials:
             key = (block.phase, block.arm, trial.number)
             if key in self._finished:
                 continue
             run = self._runs[key]
-            if members is None:
+            if members.empty:
                 self._log(run, tags={"failure": "the block could not be trained"})
                 self._client.set_terminated(run, RunStatus.to_string(RunStatus.FAILED))
             else:
@@ -152,7 +158,7 @@ class Tracker:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        local = self._uri.startswith(("sqlite:", "file:"))
+        local = self.uri.startswith(("sqlite:", "file:"))
         location = artifacts.absolute().as_uri() if local else None
         return str(self._client.create_experiment(name, artifact_location=location))
 
@@ -258,6 +264,21 @@ class Tracker:
             params, run_tags = None, []
 
 
+def tracking_uri(study: Study, folder: StudyFolder) -> str:
+    """Where a study is tracked: as its file says, else the environment, else where it was begun.
+
+    Raises:
+        ConfigError: if it was begun on a store whose password only the environment knew.
+    """
+    stored = folder.tracking_uri()
+    uri = study.storage.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or stored
+    if uri == stored and _HIDDEN in uri:
+        raise ConfigError(
+            "MLFLOW_TRACKING_URI", f"not set; the study is tracked at {uri}", "set it, to go on"
+        )
+    return uri
+
+
 def _probe(uri: str) -> None:
     """Fail at once where MLflow would retry for minutes: an SQLite file that cannot be written, a
     server that does not answer."""
@@ -272,4 +293,4 @@ def _probe(uri: str) -> None:
 
 def hide_password(text: str) -> str:
     """`scheme://user:secret@host` with the secret taken out, wherever it stands in a text."""
-    return re.sub(r"(\w+://[^:/@\s]+):[^@/\s]+@", r"\1:***@", text)
+    return re.sub(r"(\w+://[^:/@\s]*):[^@/\s]+@", rf"\1:{_HIDDEN}@", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class BlockTrainable(tune.Trainable):
             means.append(progress.means)
             now = time.monotonic()
             if now - self._saved >= _SECONDS_BETWEEN_CHECKPOINTS:
-                save_checkpoint(self._checkpoint, self._run.state_dict())
+                with suppress(OSError):  # where the study's folder is not shared, go on without
+                    save_checkpoint(self._checkpoint, self._run.state_dict())
                 self._saved = now
             if now - started >= _SECONDS_BETWEEN_REPORTS:
                 fraction, finished = progress.fraction, False
@@ -70,8 +72,9 @@ class BlockTrainable(tune.Trainable):
     def _begin(self, block: Block) -> None:
         self._run = BlockRun(self._study, block, device_of(self._study))
         self._checkpoint = self._checkpoints / f"{block.id}.pt"
-        state = load_checkpoint(self._checkpoint)
-        if state is not None:
-            self._run.load_state_dict(state)
+        with suppress(OSError):
+            state = load_checkpoint(self._checkpoint)
+            if state is not None:
+                self._run.load_state_dict(state)
         self._progress = self._run.progress()
         self._saved = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from dynloss_core.config import ConfigError
@@ -42,7 +43,11 @@ def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
     print(f"MLflow at http://{_LOOPBACK}:{port}  (Ctrl-C stops it)", flush=True)  # noqa: T201
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", _LOOPBACK, "--port", str(port), "--workers", "1"]
-    try:
-        return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode
-    except KeyboardInterrupt:
-        return 0
+    with tempfile.TemporaryFile("w+") as log:
+        try:
+            code = subprocess.run(command, check=False, stdout=log, stderr=log).returncode
+        except KeyboardInterrupt:
+            return 0
+        log.seek(0)
+        print("".join(log.readlines()[-5:]), file=sys.stderr)  # noqa: T201
+    return code

@@ -19,6 +19,7 @@ __all__ = ["DigitsConfig"]
 
 _BRIGHTEST = 16.0
 _NUM_CLASSES = 10
+_SAMPLES = 1797
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,10 @@ class DigitsConfig:
             share = getattr(self, key)
             if not 0 < share < 1:
                 raise ConfigError(key, f"{share} is not a share", "use a number between 0 and 1")
-        if self.validation + self.test >= 1:
-            raise ConfigError("test", "validation + test leave no training samples", "lower both")
+        shares = (self.validation, self.test, 1 - self.validation - self.test)
+        if min(shares) * _SAMPLES < 5 * _NUM_CLASSES:
+            problem = f"shares {self.validation:g} and {self.test:g} leave a split too small"
+            raise ConfigError("test", problem, "each split needs five samples a class")
         if self.split_seed < 0:
             raise ConfigError("split_seed", f"{self.split_seed} is negative", "use >= 0")
 

@@ -7,7 +7,7 @@ from dynloss_core.training.engine import Engine
 from dynloss_core.training.members import Member
 from dynloss_core.training.problem import LearningRateSchedule, Problem
 from dynloss_core.training.records import Evaluation, HeldOut
-from dynloss_core.training.setup import Setup
+from dynloss_core.training.setup import Setup, steps_per_epoch
 
 __all__ = [
     "AutogradEngine",
@@ -21,4 +21,5 @@ __all__ = [
     "Problem",
     "Setup",
     "choose_engine",
+    "steps_per_epoch",
 ]

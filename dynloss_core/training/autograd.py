@@ -76,7 +76,7 @@ class AutogradEngine(Engine):
 
     def _parameters_state(self) -> Any:
         return [
-            {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+            copy.deepcopy({"network": network.state_dict(), "optimiser": optimiser.state_dict()})
             for network, optimiser in zip(self._networks, self._optimisers, strict=True)
         ]
 

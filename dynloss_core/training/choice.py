@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-
 from dynloss_core.config import ConfigError
 from dynloss_core.training.autograd import AutogradEngine
 from dynloss_core.training.batched import BatchedEngine
 from dynloss_core.training.engine import Engine
 from dynloss_core.training.problem import Problem
-from dynloss_core.training.setup import Setup
 
 __all__ = ["EngineName", "choose_engine"]
 
@@ -33,10 +30,3 @@ def choose_engine(problem: Problem, name: EngineName = "auto") -> type[Engine]:
     if reason is not None:
         raise ConfigError("engine", f"{name!r} cannot train this problem: {reason}", "use 'auto'")
     return engine
-
-
-def _make_engine(
-    setup: Setup, name: EngineName = "auto", device: torch.device | str = "cpu"
-) -> Engine:
-    """The chosen engine, ready to train `setup` on `device`."""
-    return choose_engine(setup.problem, name)(setup, device)

@@ -23,7 +23,7 @@ from dynloss_core.seeding import Stream, generator
 from dynloss_core.training.members import Member
 from dynloss_core.training.problem import Problem
 
-__all__ = ["Setup", "batch_order", "ensemble_class_weights"]
+__all__ = ["Setup", "batch_order", "ensemble_class_weights", "steps_per_epoch"]
 
 ClassWeights = Callable[[Tensor], Tensor]
 
@@ -61,12 +61,7 @@ class Setup:
         splits = {seed: problem.data.load(seed) for seed in seeds}
         networks = {seed: _initial_network(problem, splits[seed], seed) for seed in seeds}
         some = splits[members[0].seed]
-        if problem.batch_size is not None and problem.batch_size > len(some.train):
-            raise ConfigError(
-                "batch_size",
-                f"{problem.batch_size} exceeds the {len(some.train)} training samples",
-                "use a smaller batch, or null for full batch",
-            )
+        steps_per_epoch(problem)
         return cls(
             problem=problem,
             members=tuple(members),
@@ -80,20 +75,33 @@ class Setup:
         """C, the same for all members."""
         return self.splits[0].num_classes
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps in which the training set is visited once."""
-        batch = self.problem.batch_size
-        return 1 if batch is None else len(self.splits[0].train) // batch
-
     def batch(self, member: int, step: int) -> Tensor | None:
         """Indices (B,) of a member's training batch at `step`; None for the full batch."""
         size = self.problem.batch_size
         if size is None:
             return None
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = batch_order(self.members[member].seed, epoch, len(self.splits[member].train))
+        samples = len(self.splits[member].train)
+        epoch, position = divmod(step, samples // size)
+        order = batch_order(self.members[member].seed, epoch, samples)
         return order[position * size : (position + 1) * size]
+
+
+def steps_per_epoch(problem: Problem) -> int:
+    """Optimiser steps in which the training set is visited once; 1 for full batch.
+
+    Raises:
+        ConfigError: if a batch is larger than the training set.
+    """
+    if problem.batch_size is None:
+        return 1
+    samples = len(problem.data.load(0).train)
+    if problem.batch_size > samples:
+        raise ConfigError(
+            "training.batch_size",
+            f"{problem.batch_size} exceeds the {samples} training samples",
+            "use a smaller batch, or null for full batch",
+        )
+    return samples // problem.batch_size
 
 
 @lru_cache(maxsize=4096)

@@ -42,7 +42,8 @@ class Verdict:
 
     Args:
         outcome: `better` or `worse` says which side of zero the whole interval lies on, seen from
-            the dynamical arm; `undecided` that it holds zero.
+            the dynamical arm; `undecided` that it holds zero, or that a loss was compared and some
+            networks diverged: the survivors alone would not be a fair sample.
         metric: what was compared.
         difference: mean of dynamical - static over pairs.
         low: lower end of the interval of that mean.
@@ -70,12 +71,18 @@ class Verdict:
         claims = {
             "better": "The dynamical loss beats the static one",
             "worse": "The dynamical loss loses to the static one",
-            "undecided": "Undecided: the interval holds zero",
+            "undecided": "Undecided",
         }
+        lost = ""
+        if self.dynamical.diverged or self.static.diverged:
+            lost = (
+                f"; {self.dynamical.diverged} dynamical and {self.static.diverged} static "
+                "networks diverged"
+            )
         return (
             f"{claims[self.outcome]}: {self.metric.replace('_', ' ')} {self.dynamical.mean:.3f} "
             f"against {self.static.mean:.3f}, difference {self.interval()} "
-            f"({self.level:.0%} interval, n = {self.n} fresh seeds, paired)"
+            f"({self.level:.0%} interval, n = {self.n} fresh seeds, paired{lost})"
         )
 
     def interval(self) -> str:
@@ -89,7 +96,7 @@ def paired_by_seed(members: pd.DataFrame, metric: str) -> pd.DataFrame:
     """A row a seed, a column an arm.
 
     A diverged network classifies nothing: its accuracy counts as 0. It has no loss, so for a loss
-    its seed is left out.
+    its seed is left out, and the verdict must not claim a direction (see `judge`).
     """
     table = members.pivot(index=keys.SEED, columns=keys.ARM, values=metric)
     if keys.higher_is_better(metric):
@@ -117,10 +124,11 @@ def judge(members: pd.DataFrame, metric: str, *, level: float = 0.95) -> Verdict
     difference = (pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy(dtype=float)
     mean, low, high = mean_interval(difference, level)
     gain_low, gain_high = (low, high) if keys.higher_is_better(metric) else (-high, -low)
+    survivors_only = not keys.higher_is_better(metric) and bool(members[keys.DIVERGED].any())
     outcome: Outcome = "undecided"
-    if gain_low > 0:
+    if gain_low > 0 and not survivors_only:
         outcome = "better"
-    elif gain_high < 0:
+    elif gain_high < 0 and not survivors_only:
         outcome = "worse"
     return Verdict(
         outcome=outcome,

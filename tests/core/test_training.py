@@ -19,6 +19,7 @@ from dynloss_core.training import (
     Problem,
     Setup,
     choose_engine,
+    steps_per_epoch,
 )
 from dynloss_core.training.setup import batch_order
 from tests.cases import CASES, SMALL_SPIRALS
@@ -36,7 +37,7 @@ def test_the_two_arms_share_data_initialisation_and_batch_order() -> None:
 def test_an_epoch_visits_every_sample_once() -> None:
     problem = Problem(data=SMALL_SPIRALS, batch_size=7, steps=10, static_tail=0)
     setup = Setup.build(problem, [Member(0.1, seed=5)])
-    assert setup.steps_per_epoch == 3
+    assert steps_per_epoch(problem) == 3
     for epoch in range(2):
         batches = [setup.batch(0, 3 * epoch + i) for i in range(3)]
         visited = torch.cat([each for each in batches if each is not None])

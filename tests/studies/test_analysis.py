@@ -80,7 +80,10 @@ def test_a_diverged_network_counts_as_accuracy_zero_and_leaves_a_loss() -> None:
     assert verdict.n == 3
     assert verdict.dynamical.mean == pytest.approx(0.6)
     assert verdict.dynamical.diverged == 1
-    assert judge(confirmation(dynamical, static, keys.TEST_LOSS), keys.TEST_LOSS).n == 2
+    verdict = judge(confirmation(dynamical, static, keys.TEST_LOSS), keys.TEST_LOSS)
+    assert verdict.n == 2
+    assert verdict.outcome == "undecided", "survivors alone give no direction"
+    assert "1 dynamical and 0 static networks diverged" in verdict.sentence()
 
 
 def test_a_verdict_needs_two_arms_and_two_pairs() -> None:

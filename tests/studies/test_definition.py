@@ -69,7 +69,7 @@ def test_epochs_become_steps(tiny: Path) -> None:
 
 
 def test_dotted_parameters_change_the_problem(tiny: Path) -> None:
-    width = "space.parameters={model.width: {type: int, low: 3, high: 9, role: scientific}}"
+    width = "space.parameters={model.width: {type: int, low: 3, high: 9}}"
     study = load_study(tiny, ["space.extends=spirals-mlp", width])
     assert study.problem({"model.width": 4}).model.width == 4
     assert "model.width" in study.arm_space("static").parameters
@@ -124,7 +124,25 @@ BAD = [
     ("resources: {cpu: 1}", "arms: []", "arms: []"),
     ("resources: {cpu: 1}", "arms: [static, static]", "list dynamical, static, or both, once"),
     ("resources: {cpu: 1}", "engine: fused", "engine: 'fused' is not a choice"),
-    ("resources: {cpu: 1}", "training: {batch_size: -2}", "batch_size: -2 is below 1"),
+    ("resources: {cpu: 1}", "training: {batch_size: -2}", "training.batch_size: -2 is below 1"),
+    ("resources: {cpu: 1}", "training: {batch_size: 99}", "training.batch_size: 99 exceeds the 30"),
+    ("space: spirals-mlp",
+     "space: {extends: spirals-mlp, parameters: {model.width: {type: choice, values: [5, 0, 9]}}}",
+     "model.width: 0 is below 1"),
+    ("space: spirals-mlp",
+     "space: {extends: spirals-mlp, parameters: {model.width: {type: float, low: 2, high: 9}}}",
+     "model.width: expected an integer, got"),
+    ("space: spirals-mlp", "space: {extends: spirals-mlp, baseline: {fix: {amplitude: 20.0}}}",
+     "space.baseline: makes no static arm"),
+    ("space: spirals-mlp", "space: {extends: spirals-mlp, parameters: {amplitude: null}}",
+     "space.parameters.amplitude: missing"),
+    ("space: spirals-mlp",
+     "space: {extends: spirals-mlp, parameters: {period: {type: float, unit: epochs, low: 0.1, high: 1}}}",
+     "period: 0 is below 2"),
+    ("space: spirals-mlp",
+     "space: {extends: spirals-mlp, parameters: {model.width: {type: int, low: 2, high: 9, role: scientific}}}",
+     "space.parameters.model.width.role: 'scientific'"),
+    ("name: spirals, points_per_class: 10", "name: digits, test: 0.001", "data.test: shares 0.2 and 0.001 leave a split too small"),
 ]  # fmt: skip
 
 

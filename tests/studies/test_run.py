@@ -214,7 +214,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     file, undisturbed, _ = finished
     process = start("run", file, "--out", tmp_path)
     wait_for_parts(tmp_path, 1, process)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal signals the whole group
     out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, (out, err)
     assert "Traceback" not in err

@@ -139,7 +139,7 @@ def test_diverged_and_lost_trials_fail_with_their_parameters(tiny: Path) -> None
     plan = fresh(study)
     while (block := plan.next_block()) is not None:
         if block.phase == keys.SEARCH and block.index == 1:
-            plan.receive(block, None)
+            plan.receive(block, pd.DataFrame())
         else:
             plan.receive(block, table(block, diverged={0}))
     assert plan.finished
@@ -155,7 +155,7 @@ def test_diverged_and_lost_trials_fail_with_their_parameters(tiny: Path) -> None
 def test_without_a_winner_nothing_is_confirmed(tiny: Path) -> None:
     plan = fresh(load_study(tiny))
     while (block := plan.next_block()) is not None:
-        plan.receive(block, None)
+        plan.receive(block, pd.DataFrame())
     assert plan.finished
     assert plan.winners() == {}
 
