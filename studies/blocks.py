@@ -164,7 +164,7 @@ class BlockRun:
 
     def _start(self) -> Any:
         _, members, problem = self._ensembles[min(self._current, len(self._ensembles) - 1)]
-        engine = choose_engine(problem, self.study.engine)
+        engine = choose_engine(problem, self.study.engine, self._device)
         return engine(Setup.build(problem, members), self._device)
 
     def _close_ensemble(self, last: Evaluation) -> None:
@@ -204,11 +204,6 @@ def _ensembles(study: Study, block: Block) -> list[tuple[pd.DataFrame, list[Memb
                 }
             )
     return [(pd.DataFrame(r), m, problem) for problem, (r, m) in groups.items()]
-
-
-def device_of(study: Study) -> str:
-    """Where the blocks of a study train."""
-    return "cuda" if study.resources.gpu > 0 else "cpu"
 
 
 def use_threads(cpus: float) -> None:

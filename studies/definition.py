@@ -35,6 +35,7 @@ Mode = Literal["map", "optimize", "confirm"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SEEDS_A_STUDY = 100_000
 _FIRST_FRESH_SEED = 50_000
+HIDDEN = "***"
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,14 @@ class Storage:
 
     tracking_uri: str | None = None
     experiment: str = "dynloss"
+
+    def __post_init__(self) -> None:
+        if self.tracking_uri is not None and hide_password(self.tracking_uri) != self.tracking_uri:
+            raise ConfigError(
+                "tracking_uri",
+                f"{hide_password(self.tracking_uri)} holds a password, and study files are shared",
+                "leave it out and set MLFLOW_TRACKING_URI",
+            )
 
 
 @dataclass(frozen=True)
@@ -195,6 +204,11 @@ class Study:
         self._check_arms()
         self._check_mode()
         self._check_problems()
+
+    @property
+    def device(self) -> str:
+        """Where its blocks train."""
+        return "cuda" if self.resources.gpu > 0 else "cpu"
 
     @property
     def hash(self) -> str:
@@ -344,7 +358,12 @@ class Study:
                         self.member(point, 0, problem)
                     except ConfigError as error:
                         raise error.inside("space.parameters") from None
-                    choose_engine(problem, self.engine)
+                    choose_engine(problem, self.engine, self.device)
+
+
+def hide_password(text: str) -> str:
+    """`scheme://user:secret@host` with the secret taken out, wherever it stands in a text."""
+    return re.sub(r"(\w+://[^:/@\s]*):[^@/\s]+@", rf"\1:{HIDDEN}@", text)
 
 
 def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Study:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+import torch
+
 from dynloss_core.training import Setup, choose_engine
-from studies.blocks import device_of, use_threads
+from studies.blocks import use_threads
 from studies.cluster import Capacity, parallel_blocks
 from studies.definition import Study
 
@@ -57,13 +59,18 @@ def estimate(study: Study, capacity: Capacity) -> Estimate:
     problem = replace(full, evaluate_every=max(1, min(full.evaluate_every, 100)))
     members = [study.member(point, seed, problem) for seed in seeds] * copies
     use_threads(study.resources.cpu)
-    engine = choose_engine(problem, study.engine)(Setup.build(problem, members), _device(study))
+    device = study.device if torch.cuda.is_available() else "cpu"
+    name = study.engine if device == study.device else "auto"
+    engine = choose_engine(problem, name, device)(Setup.build(problem, members), device)
+    warm_up = engine.evaluations()  # compiles what needs compiling
+    next(warm_up), next(warm_up)
+    first_step = engine.step
     started = time.perf_counter()
-    for evaluation in engine.evaluations():
-        elapsed = time.perf_counter() - started
-        if elapsed > _CALIBRATION_SECONDS and evaluation.step > 0:
+    for _ in engine.evaluations():
+        if time.perf_counter() - started > _CALIBRATION_SECONDS:
             break
-    microseconds = elapsed / max(evaluation.step, 1) / len(members) * 1e6
+    elapsed, done = time.perf_counter() - started, engine.step - first_step
+    microseconds = elapsed / max(done, 1) / len(members) * 1e6
     trials: dict[str, int] = {each: study.trials(each) for each in study.arms}
     searching = sum(-(-count // study.block_size) for count in trials.values())
     confirming = len(study.arms) if study.confirms() else 0
@@ -89,9 +96,3 @@ def estimate(study: Study, capacity: Capacity) -> Estimate:
         parallel=max(parallel, 1),
         seconds=seconds,
     )
-
-
-def _device(study: Study) -> str:
-    import torch
-
-    return device_of(study) if torch.cuda.is_available() else "cpu"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from dynloss_core.config import ConfigError
 from studies.cluster import check_resources, joined_cluster, local_resources
-from studies.definition import Study
+from studies.definition import Study, hide_password
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
 from studies.provenance import provenance
 from studies.results import Results, write_results
 from studies.session import Session
-from studies.tracking import Tracker, hide_password, tracking_uri
+from studies.tracking import Tracker, tracking_uri
 
 __all__ = ["Outcome", "run_study"]
 

@@ -87,7 +87,7 @@ def unpack(packed: dict[str, Any]) -> pd.DataFrame:
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
     """Write a table so that a reader sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
+    temporary = path.with_suffix(f".{os.getpid()}.part")
     frame.to_parquet(temporary, index=False)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 import socket
 import sqlite3
 import time
@@ -25,7 +24,7 @@ import pandas as pd
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks import Block
-from studies.definition import Study
+from studies.definition import HIDDEN, Study, hide_password
 from studies.folder import StudyFolder
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -35,13 +34,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
-__all__ = ["Tracker", "hide_password", "tracking_uri"]
+__all__ = ["Tracker", "tracking_uri"]
 
 _METRICS_A_BATCH = 1000
 _RUNS_A_PAGE = 1000
 _PARENT = "mlflow.parentRunId"
 _TAG = "dynloss."
-_HIDDEN = "***"
 
 TrialKey = tuple[str, str, int]  # phase, arm, number
 
@@ -272,7 +270,7 @@ def tracking_uri(study: Study, folder: StudyFolder) -> str:
     """
     stored = folder.tracking_uri()
     uri = study.storage.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or stored
-    if uri == stored and _HIDDEN in uri:
+    if uri == stored and HIDDEN in uri:
         raise ConfigError(
             "MLFLOW_TRACKING_URI", f"not set; the study is tracked at {uri}", "set it, to go on"
         )
@@ -289,8 +287,3 @@ def _probe(uri: str) -> None:
         parts = urlsplit(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), timeout=5).close()
-
-
-def hide_password(text: str) -> str:
-    """`scheme://user:secret@host` with the secret taken out, wherever it stands in a text."""
-    return re.sub(r"(\w+://[^:/@\s]*):[^@/\s]+@", rf"\1:{_HIDDEN}@", text)

@@ -11,7 +11,7 @@ import pandas as pd
 from ray import tune
 
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
-from studies.blocks import Block, BlockRun, device_of, use_threads
+from studies.blocks import Block, BlockRun, use_threads
 from studies.definition import Study
 
 __all__ = ["BLOCK", "FRACTION", "MEANS", "RESULT", "BlockTrainable"]
@@ -70,7 +70,7 @@ class BlockTrainable(tune.Trainable):
         }
 
     def _begin(self, block: Block) -> None:
-        self._run = BlockRun(self._study, block, device_of(self._study))
+        self._run = BlockRun(self._study, block, self._study.device)
         self._checkpoint = self._checkpoints / f"{block.id}.pt"
         with suppress(OSError):
             state = load_checkpoint(self._checkpoint)

@@ -4,6 +4,7 @@ from dynloss_core.training.autograd import AutogradEngine
 from dynloss_core.training.batched import BatchedEngine
 from dynloss_core.training.choice import EngineName, choose_engine
 from dynloss_core.training.engine import Engine
+from dynloss_core.training.fused import FusedEngine
 from dynloss_core.training.members import Member
 from dynloss_core.training.problem import LearningRateSchedule, Problem
 from dynloss_core.training.records import Evaluation, HeldOut
@@ -14,6 +15,7 @@ __all__ = [
     "BatchedEngine",
     "Engine",
     "EngineName",
+    "FusedEngine",
     "Evaluation",
     "HeldOut",
     "LearningRateSchedule",

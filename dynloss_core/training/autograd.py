@@ -41,7 +41,7 @@ class AutogradEngine(Engine):
         ]
 
     @classmethod
-    def refusal(cls, problem: Problem) -> str | None:
+    def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
         return None
 
     def _advance(self, steps: int) -> None:

@@ -54,7 +54,7 @@ class BatchedEngine(Engine):
         self._one_hot = (train[:, None] == classes).to(self.device, dtype)  # (M or 1, C, N)
 
     @classmethod
-    def refusal(cls, problem: Problem) -> str | None:
+    def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
         if not isinstance(problem.model, MLPConfig):
             return f"it trains multilayer perceptrons, not {problem.model.name!r}"
         return None

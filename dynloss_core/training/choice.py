@@ -8,25 +8,26 @@ from dynloss_core.config import ConfigError
 from dynloss_core.training.autograd import AutogradEngine
 from dynloss_core.training.batched import BatchedEngine
 from dynloss_core.training.engine import Engine
+from dynloss_core.training.fused import FusedEngine
 from dynloss_core.training.problem import Problem
 
 __all__ = ["EngineName", "choose_engine"]
 
-EngineName = Literal["auto", "autograd", "batched"]
+EngineName = Literal["auto", "autograd", "batched", "fused"]
 
-_FASTEST_FIRST: tuple[type[Engine], ...] = (BatchedEngine, AutogradEngine)
+_FASTEST_FIRST: tuple[type[Engine], ...] = (FusedEngine, BatchedEngine, AutogradEngine)
 
 
-def choose_engine(problem: Problem, name: EngineName = "auto") -> type[Engine]:
-    """The engine called `name`, or the fastest one that can train `problem`.
+def choose_engine(problem: Problem, name: EngineName = "auto", device: str = "cpu") -> type[Engine]:
+    """The engine called `name`, or the fastest one that can train `problem` on `device`.
 
     Raises:
         ConfigError: if the engine asked for cannot train the problem; it says why.
     """
     if name == "auto":
-        return next(engine for engine in _FASTEST_FIRST if engine.refusal(problem) is None)
+        return next(engine for engine in _FASTEST_FIRST if engine.refusal(problem, device) is None)
     engine = next(engine for engine in _FASTEST_FIRST if engine.name == name)
-    reason = engine.refusal(problem)
+    reason = engine.refusal(problem, device)
     if reason is not None:
         raise ConfigError("engine", f"{name!r} cannot train this problem: {reason}", "use 'auto'")
     return engine

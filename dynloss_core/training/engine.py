@@ -49,8 +49,8 @@ class Engine(ABC):
 
     @classmethod
     @abstractmethod
-    def refusal(cls, problem: Problem) -> str | None:
-        """Why this engine cannot train `problem`; None if it can."""
+    def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
+        """Why this engine cannot train `problem` on `device` here; None if it can."""
 
     def evaluations(self) -> Iterator[Evaluation]:
         """Train to the end of the budget, evaluating before the first step, every

@@ -40,7 +40,7 @@ def test_a_layer_imports_only_what_lies_below_it(layer: str, path: Path) -> None
 
 def test_engines_import_neither_the_chooser_nor_each_other() -> None:
     training = ROOT / "dynloss_core" / "training"
-    engines = {"autograd", "batched"}
+    engines = {"autograd", "batched", "fused"}
     for engine in engines:
         text = (training / f"{engine}.py").read_text()
         for other in (engines - {engine}) | {"choice"}:
@@ -58,12 +58,12 @@ def modules_after(statement: str) -> set[str]:
 def test_the_core_runs_where_only_torch_and_numpy_are() -> None:
     statement = """
 import sys
-for name in ("ray", "optuna", "mlflow", "yaml", "pandas", "scipy", "sklearn", "torchvision"):
+for name in ("ray", "optuna", "mlflow", "yaml", "pandas", "scipy", "sklearn", "torchvision", "numba", "llvmlite"):
     sys.modules[name] = None
 import dynloss_core
-from dynloss_core.training import BatchedEngine, Member, Problem, Setup
+from dynloss_core.training import Member, Problem, Setup, choose_engine
 problem = Problem(steps=2, static_tail=0)
-assert list(BatchedEngine(Setup.build(problem, [Member(0.1, seed=0)])).evaluations())
+assert list(choose_engine(problem)(Setup.build(problem, [Member(0.1, seed=0)])).evaluations())
 """
     assert "torch" in modules_after(statement)
 

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from dynloss_core.data import Labelled, SpiralsConfig, Splits
 from dynloss_core.models import MLP, MLPConfig
-from dynloss_core.training import AutogradEngine, BatchedEngine, Engine, Member, Problem, Setup
+from dynloss_core.training import (
+    AutogradEngine,
+    BatchedEngine,
+    Engine,
+    FusedEngine,
+    Member,
+    Problem,
+    Setup,
+)
 
 TOLERANCE = 1e-9
 _ALTERNATIONS = 10
@@ -67,7 +75,9 @@ def as_setup(stored: dict[str, np.ndarray], steps: int) -> Setup:
     )
 
 
-@pytest.mark.parametrize("engine", [AutogradEngine, BatchedEngine], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "engine", [AutogradEngine, BatchedEngine, FusedEngine], ids=lambda each: each.name
+)
 def test_agrees_with_the_reference_up_to_the_first_instability(
     trajectory: Path, engine: type[Engine]
 ) -> None:

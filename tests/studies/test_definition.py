@@ -123,7 +123,7 @@ BAD = [
     ("resources: {cpu: 1}", "resources: {cpu: -1}", "resources.cpu: -1.0 is negative"),
     ("resources: {cpu: 1}", "arms: []", "arms: []"),
     ("resources: {cpu: 1}", "arms: [static, static]", "list dynamical, static, or both, once"),
-    ("resources: {cpu: 1}", "engine: fused", "engine: 'fused' is not a choice"),
+    ("resources: {cpu: 1}", "engine: fast", "engine: 'fast' is not a choice"),
     ("resources: {cpu: 1}", "training: {batch_size: -2}", "training.batch_size: -2 is below 1"),
     ("resources: {cpu: 1}", "training: {batch_size: 99}", "training.batch_size: 99 exceeds the 30"),
     ("space: spirals-mlp",

@@ -1,0 +1,292 @@
+"""One member's training steps as one compiled loop: one hidden layer, full batch.
+
+Symbols
+    D      inputs
+    W      hidden units, padded to whole vectors
+    C      classes
+    N      samples, padded to whole vectors
+    G      classes' weights over samples, Gamma_c / samples
+
+The parameters of hidden unit w are column w of one array (D + 1 + C, W): D input weights, the bias,
+C output weights. A step has two passes, and in both the sums live in registers:
+
+    forward   vectors of samples; a loop over hidden units adds up the outputs, which the softmax
+              turns into their gradient `delta`
+    backward  vectors of hidden units; a loop over samples recomputes the unit, adds up its
+              gradients, and updates it on the spot
+
+Recomputing the hidden layer costs D multiplications a unit and saves writing and reading it. Padded
+units have zero parameters and stay zero; padded samples have no class, hence no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
+
+from dynloss_core.losses import LossName
+from dynloss_core.training.lanes import Lanes, array_data
+
+__all__ = ["steps_kernel"]
+
+_TILE = 4  # vectors of samples whose outputs are summed at once
+
+Kernel = Callable[..., None]
+
+
+@cache
+def steps_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
+    """The compiled loop over steps, for float32 and float64 alike.
+
+    Its arguments are `weights` and `velocity` (D + 1 + C, W), `bias` and `bias_velocity` (C,), the
+    `samples` (D, N), `one_hot` (C, N), scratch `delta` (C, N) and `sums` (C, lanes), and for every
+    step `class_weights` (n, C) and `rates` (n,); then the number of samples that are not padding,
+    `momentum`, `weight_decay`, and whether the momentum is Nesterov's.
+    """
+    forward, backward = _forward(inputs, classes, loss), _backward(inputs, classes)
+
+    @numba.njit(nogil=True, error_model="numpy")
+    def steps(
+        weights: Any,
+        velocity: Any,
+        bias: Any,
+        bias_velocity: Any,
+        samples: Any,
+        one_hot: Any,
+        delta: Any,
+        sums: Any,
+        class_weights: Any,
+        rates: Any,
+        count: int,
+        momentum: Any,
+        weight_decay: Any,
+        nesterov: bool,
+    ) -> None:
+        for step in range(len(rates)):
+            forward(weights, bias, samples, one_hot, delta, sums, class_weights[step], count)
+            look_ahead = momentum if nesterov else rates[step] * 0
+            backward(
+                weights, velocity, samples, delta, count,
+                rates[step], momentum, weight_decay, look_ahead, nesterov,
+            )  # fmt: skip
+            for c in range(classes):
+                gradient = weight_decay * bias[c]
+                for lane in range(sums.shape[1]):
+                    gradient += sums[c, lane]
+                bias_velocity[c] = momentum * bias_velocity[c] + gradient
+                if nesterov:
+                    bias[c] -= rates[step] * (gradient + momentum * bias_velocity[c])
+                else:
+                    bias[c] -= rates[step] * bias_velocity[c]
+
+    return steps
+
+
+def _forward(inputs: int, classes: int, loss: LossName) -> Any:
+    """The forward pass as a numba intrinsic: fills `delta`, and `sums` with its sums by lane."""
+
+    @intrinsic
+    def forward(
+        typingctx: Any, weights: Any, bias: Any, samples: Any, one_hot: Any,
+        delta: Any, sums: Any, class_weights: Any, count: Any,
+    ) -> Any:  # fmt: skip
+        signature = types.void(weights, bias, samples, one_hot, delta, sums, class_weights, count)
+
+        def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            lanes = Lanes(builder, weights.dtype)
+            data = [
+                array_data(context, builder, kind, value)
+                for kind, value in zip(sig.args[:7], arguments[:7], strict=True)
+            ]
+            shapes = [
+                context.make_array(kind)(context, builder, value).shape
+                for kind, value in zip(sig.args[:3:2], arguments[:3:2], strict=True)
+            ]
+            width, padded = (builder.extract_value(shape, 1) for shape in shapes)
+            samples_there = builder.sitofp(arguments[7], lanes.element)
+            _emit_forward(lanes, inputs, classes, loss, data, width, padded, samples_there)
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return forward
+
+
+def _emit_forward(
+    lanes: Lanes, inputs: int, classes: int, loss: LossName, data: list[Any],
+    width: Any, padded: Any, samples_there: Any,
+) -> None:  # fmt: skip
+    weights, bias, samples, one_hot, delta, sums, class_weights = data
+    builder = lanes.builder
+    share = lanes.div(lanes.constant(1.0), lanes.splat(samples_there))
+    if loss != "cross_entropy":
+        share = lanes.mul(share, lanes.constant(2.0 / classes))
+    of_class = [
+        lanes.mul(lanes.spread(class_weights, lanes.index(c)), share) for c in range(classes)
+    ]  # G
+    totals = [lanes.variable(lanes.constant(0.0)) for _ in range(classes)]
+
+    def row(k: int, stride: Any, column: Any) -> Any:
+        return builder.add(builder.mul(lanes.index(k), stride), column)
+
+    def tile(vectors: int, first: Any) -> None:
+        columns = [builder.add(first, lanes.index(v * lanes.count)) for v in range(vectors)]
+        x = [[lanes.load(samples, row(i, padded, at)) for i in range(inputs)] for at in columns]
+        start = [lanes.spread(bias, lanes.index(c)) for c in range(classes)]
+        outputs = [[lanes.variable(start[c]) for c in range(classes)] for _ in columns]
+        with lanes.loop(lanes.index(0), width, 1) as unit:
+            into = [lanes.spread(weights, row(i, width, unit)) for i in range(inputs)]
+            offset = lanes.spread(weights, row(inputs, width, unit))
+            out = [lanes.spread(weights, row(inputs + 1 + c, width, unit)) for c in range(classes)]
+            for v in range(vectors):
+                before = offset
+                for i in range(inputs):
+                    before = lanes.fma(x[v][i], into[i], before)
+                hidden = lanes.relu(before)
+                for c in range(classes):
+                    outputs[v][c].set(lanes.fma(hidden, out[c], outputs[v][c].get()))
+        for v, at in enumerate(columns):
+            target = [lanes.load(one_hot, row(c, padded, at)) for c in range(classes)]
+            z = [variable.get() for variable in outputs[v]]
+            for c, gradient in enumerate(_emit_output_gradient(lanes, loss, z, target, of_class)):
+                lanes.store(gradient, delta, row(c, padded, at))
+                totals[c].set(lanes.add(totals[c].get(), gradient))
+
+    tile_samples = lanes.index(_TILE * lanes.count)
+    whole = builder.mul(builder.sdiv(padded, tile_samples), tile_samples)
+    with lanes.loop(lanes.index(0), whole, _TILE * lanes.count) as first:
+        tile(_TILE, first)
+    with lanes.loop(whole, padded, lanes.count) as first:
+        tile(1, first)
+    for c, total in enumerate(totals):
+        lanes.store(total.get(), sums, lanes.index(c * lanes.count))
+
+
+def _emit_output_gradient(
+    lanes: Lanes, loss: LossName, z: list[Any], target: list[Any], of_class: list[Any]
+) -> list[Any]:
+    """The gradient with respect to the outputs, as in `losses.output_gradient`."""
+    classes = range(len(z))
+    if loss == "mse_output_weighted":
+        there = target[0]
+        for c in classes[1:]:
+            there = lanes.add(there, target[c])  # 0 for padding
+        errors = [lanes.mul(lanes.sub(z[c], target[c]), there) for c in classes]
+        return [lanes.mul(errors[c], of_class[c]) for c in classes]
+    of_sample = lanes.mul(target[0], of_class[0])
+    for c in classes[1:]:
+        of_sample = lanes.fma(target[c], of_class[c], of_sample)
+    if loss == "mse_sample_weighted":
+        return [lanes.mul(lanes.sub(z[c], target[c]), of_sample) for c in classes]
+    largest = z[0]
+    for c in classes[1:]:
+        largest = lanes.maximum(largest, z[c])
+    powers = [lanes.exp(lanes.sub(z[c], largest)) for c in classes]
+    total = powers[0]
+    for c in classes[1:]:
+        total = lanes.add(total, powers[c])
+    scale = lanes.div(lanes.constant(1.0), total)
+    return [
+        lanes.mul(lanes.fma(powers[c], scale, lanes.sub(lanes.constant(0.0), target[c])), of_sample)
+        for c in classes
+    ]
+
+
+def _backward(inputs: int, classes: int) -> Any:
+    """The backward pass and the update of the hidden units as a numba intrinsic."""
+
+    @intrinsic
+    def backward(
+        typingctx: Any, weights: Any, velocity: Any, samples: Any, delta: Any, count: Any,
+        rate: Any, momentum: Any, weight_decay: Any, look_ahead: Any, nesterov: Any,
+    ) -> Any:  # fmt: skip
+        signature = types.void(
+            weights, velocity, samples, delta, count, rate, momentum, weight_decay, look_ahead,
+            nesterov,
+        )  # fmt: skip
+
+        def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            lanes = Lanes(builder, weights.dtype)
+            data = [
+                array_data(context, builder, kind, value)
+                for kind, value in zip(sig.args[:4], arguments[:4], strict=True)
+            ]
+            width, padded = (
+                builder.extract_value(
+                    context.make_array(sig.args[k])(context, builder, arguments[k]).shape, 1
+                )
+                for k in (0, 2)
+            )
+            scalars = [
+                lanes.splat(context.cast(builder, arguments[k], sig.args[k], weights.dtype))
+                for k in range(5, 9)
+            ]
+            _emit_backward(
+                lanes, inputs, classes, data, width, padded, arguments[4], scalars, arguments[9]
+            )
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return backward
+
+
+def _emit_backward(
+    lanes: Lanes, inputs: int, classes: int, data: list[Any],
+    width: Any, padded: Any, count: Any, scalars: list[Any], nesterov: Any,
+) -> None:  # fmt: skip
+    weights, velocity, samples, delta = data
+    rate, momentum, weight_decay, look_ahead = scalars
+    builder = lanes.builder
+    rows = inputs + 1 + classes
+    fresh = builder.select(nesterov, lanes.constant(1.0), lanes.constant(0.0))
+    carried = builder.select(nesterov, look_ahead, lanes.constant(1.0))
+
+    def row(k: int, stride: Any, column: Any) -> Any:
+        return builder.add(builder.mul(lanes.index(k), stride), column)
+
+    with lanes.loop(lanes.index(0), width, lanes.count) as unit:
+        parameters = [lanes.load(weights, row(k, width, unit)) for k in range(rows)]
+        into, offset, out = parameters[:inputs], parameters[inputs], parameters[inputs + 1 :]
+        gradients = [lanes.variable(lanes.constant(0.0)) for _ in range(rows)]
+        with lanes.loop(lanes.index(0), count, 1) as sample:
+            x = [lanes.spread(samples, row(i, padded, sample)) for i in range(inputs)]
+            d = [lanes.spread(delta, row(c, padded, sample)) for c in range(classes)]
+            before = offset
+            for i in range(inputs):
+                before = lanes.fma(x[i], into[i], before)
+            hidden = lanes.relu(before)
+            back = lanes.mul(d[0], out[0])
+            for c in range(1, classes):
+                back = lanes.fma(d[c], out[c], back)
+            back = lanes.where_positive(before, back)
+            for i in range(inputs):
+                gradients[i].set(lanes.fma(back, x[i], gradients[i].get()))
+            gradients[inputs].set(lanes.add(gradients[inputs].get(), back))
+            for c in range(classes):
+                k = inputs + 1 + c
+                gradients[k].set(lanes.fma(hidden, d[c], gradients[k].get()))
+        for k in range(rows):
+            at = row(k, width, unit)
+            gradient = lanes.fma(weight_decay, parameters[k], gradients[k].get())
+            speed = lanes.fma(momentum, lanes.load(velocity, at), gradient)
+            lanes.store(speed, velocity, at)
+            move = lanes.fma(carried, speed, lanes.mul(fresh, gradient))
+            step = lanes.sub(lanes.constant(0.0), rate)
+            lanes.store(lanes.fma(step, move, parameters[k]), weights, at)
+
+
+def padded_size(size: int, lanes: int) -> int:
+    """The next multiple of `lanes`."""
+    return -(-size // lanes) * lanes
+
+
+def zeros_padded(shape: tuple[int, ...], dtype: np.dtype[Any], lanes: int) -> np.ndarray:
+    """Zeros whose last axis is padded to whole vectors."""
+    return np.zeros((*shape[:-1], padded_size(shape[-1], lanes)), dtype)

@@ -1,0 +1,172 @@
+"""Vectors of lanes in LLVM: what the fused kernel computes with, sixteen floats or eight doubles.
+
+Numba's loops leave it to LLVM to find vectors; here they are written down. A kernel is emitted once
+for its sizes, straight into the machine code of the numba function around it, and every value named
+in it is a register.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+__all__ = ["Lanes", "lane_count"]
+
+_REGISTER_BYTES = 64
+_TAYLOR_DEGREE = {4: 7, 8: 13}  # exp(r), |r| <= ln(2)/2, to the last bit of the type
+_SMALLEST_EXPONENT = {4: -87.0, 8: -708.0}
+
+
+def lane_count(element_bytes: int) -> int:
+    """Values in one vector: 16 floats, 8 doubles."""
+    return _REGISTER_BYTES // element_bytes
+
+
+class Lanes:
+    """Emits vector instructions at the present place of a builder.
+
+    Args:
+        builder: llvmlite's instruction builder.
+        element: numba's float32 or float64.
+    """
+
+    def __init__(self, builder: Any, element: Any) -> None:
+        self.builder = builder
+        self.bytes = element.bitwidth // 8
+        self.count = lane_count(self.bytes)
+        self.element = ir.FloatType() if self.bytes == 4 else ir.DoubleType()
+        self.vector = ir.VectorType(self.element, self.count)
+        self._int = ir.VectorType(ir.IntType(element.bitwidth), self.count)
+        self._suffix = f"v{self.count}f{element.bitwidth}"
+
+    def constant(self, value: float) -> Any:
+        """The same number in every lane."""
+        return ir.Constant(self.vector, [value] * self.count)
+
+    def index(self, value: int) -> Any:
+        """A constant index."""
+        return ir.Constant(ir.IntType(64), value)
+
+    def load(self, pointer: Any, index: Any) -> Any:
+        """Consecutive values from `pointer[index]` on."""
+        return self.builder.load(self._at(pointer, index), align=self.bytes)
+
+    def store(self, vector: Any, pointer: Any, index: Any) -> None:
+        """The lanes to `pointer[index]` and on."""
+        self.builder.store(vector, self._at(pointer, index), align=self.bytes)
+
+    def spread(self, pointer: Any, index: Any) -> Any:
+        """The one value `pointer[index]` in every lane."""
+        return self.splat(self.builder.load(self.builder.gep(pointer, [index])))
+
+    def splat(self, scalar: Any) -> Any:
+        """A scalar in every lane."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        one = self.builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.count), [0] * self.count)
+        return self.builder.shuffle_vector(one, undefined, mask)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c, rounded once."""
+        return self._call("fma", a, b, c)
+
+    def add(self, a: Any, b: Any) -> Any:
+        """a + b."""
+        return self.builder.fadd(a, b)
+
+    def sub(self, a: Any, b: Any) -> Any:
+        """a - b."""
+        return self.builder.fsub(a, b)
+
+    def mul(self, a: Any, b: Any) -> Any:
+        """a * b."""
+        return self.builder.fmul(a, b)
+
+    def div(self, a: Any, b: Any) -> Any:
+        """a / b."""
+        return self.builder.fdiv(a, b)
+
+    def relu(self, a: Any) -> Any:
+        """max(a, 0)."""
+        return self.where_positive(a, a)
+
+    def where_positive(self, test: Any, value: Any) -> Any:
+        """`value` where `test` > 0, else 0."""
+        zero = self.constant(0.0)
+        return self.builder.select(self.builder.fcmp_ordered(">", test, zero), value, zero)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        """The larger of each pair; NaN spreads, so that a diverged member shows."""
+        return self.builder.select(self.builder.fcmp_unordered(">", a, b), a, b)
+
+    def exp(self, x: Any) -> Any:
+        """exp(x) for x <= 0: x = k ln 2 + r, Taylor's series for exp(r), 2^k from its bits."""
+        builder = self.builder
+        lowest = self.constant(_SMALLEST_EXPONENT[self.bytes])
+        x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
+        k = self._call("nearbyint", self.mul(x, self.constant(1 / math.log(2))))
+        high = 0.693359375 if self.bytes == 4 else 0.6931471803691238  # few bits: k * high is exact
+        low = math.log(2) - high if self.bytes == 4 else 1.9082149292705877e-10
+        r = self.fma(k, self.constant(-high), x)
+        r = self.fma(k, self.constant(-low), r)
+        degree = _TAYLOR_DEGREE[self.bytes]
+        series = self.constant(1 / math.factorial(degree))
+        for power in range(degree - 1, -1, -1):
+            series = self.fma(series, r, self.constant(1 / math.factorial(power)))
+        mantissa, bias = (23, 127) if self.bytes == 4 else (52, 1023)
+        exponent = builder.add(
+            builder.fptosi(k, self._int), ir.Constant(self._int, [bias] * self.count)
+        )
+        bits = builder.shl(exponent, ir.Constant(self._int, [mantissa] * self.count))
+        return self.mul(series, builder.bitcast(bits, self.vector))
+
+    def variable(self, initial: Any) -> Variable:
+        """A register that a loop may change."""
+        return Variable(self.builder, initial)
+
+    @contextmanager
+    def loop(self, start: Any, stop: Any, step: int) -> Iterator[Any]:
+        """A loop over indices; yields the index."""
+        builder = self.builder
+        with cgutils.for_range_slice(
+            builder, start, stop, self.index(step), intp=ir.IntType(64)
+        ) as (index, _):
+            yield index
+
+    def _at(self, pointer: Any, index: Any) -> Any:
+        place = self.builder.gep(pointer, [index])
+        return self.builder.bitcast(place, self.vector.as_pointer())
+
+    def _call(self, name: str, *arguments: Sequence[Any]) -> Any:
+        signature = ir.FunctionType(self.vector, [self.vector] * len(arguments))
+        function = cgutils.get_or_insert_function(
+            self.builder.module, signature, f"llvm.{name}.{self._suffix}"
+        )
+        return self.builder.call(function, arguments)
+
+
+class Variable:
+    """A vector that changes from one turn of a loop to the next."""
+
+    def __init__(self, builder: Any, initial: Any) -> None:
+        self._builder = builder
+        self._place = cgutils.alloca_once(builder, initial.type)
+        self.set(initial)
+
+    def get(self) -> Any:
+        """Its value here."""
+        return self._builder.load(self._place)
+
+    def set(self, value: Any) -> None:
+        """Its value from here on."""
+        self._builder.store(value, self._place)
+
+
+def array_data(context: Any, builder: Any, kind: types.Array, value: Any) -> Any:
+    """Pointer to the first element of a numba array."""
+    return context.make_array(kind)(context, builder, value).data

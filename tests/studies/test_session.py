@@ -1,0 +1,151 @@
+"""A session over real folders, Optuna and MLflow, with blocks trained in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from studies.blocks import Block, BlockRun
+from studies.definition import Study, load_study
+from studies.folder import StudyFolder
+from studies.progress import StudyProgress
+from studies.results import write_results
+from studies.session import Session
+from studies.tracking import Tracker, tracking_uri
+
+
+def session_of(study: Study, out: Path) -> Session:
+    folder = StudyFolder.of(study, out)
+    folder.begin(study, resume=True)
+    identity = folder.state()["study_id"]
+    tracker = Tracker(study, identity, folder.default_tracking_uri, out / "artifacts")
+    return Session(study, folder, tracker, StudyProgress(study))
+
+
+def train(session: Session, block: Block) -> None:
+    run = BlockRun(session.study, block)
+    session.started(block)
+    for progress in run.progress():
+        session.reported(block, progress.fraction, progress.means, None)
+    session.reported(block, 1.0, None, run.result())
+
+
+def statuses(out: Path, parent: str) -> dict[str, str]:
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("dynloss")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent}'")
+    return {run.info.run_name: run.info.status for run in runs}
+
+
+def test_a_failed_block_is_recorded_and_not_tried_again(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    first = session_of(study, tmp_path)
+    lost = None
+    while (block := first.next_block()) is not None:
+        if lost is None:
+            lost = block
+            first.failed(block, "OSError: the machine is gone")
+        else:
+            train(first, block)
+    assert lost is not None
+    assert first.finished
+    assert first.failures == {lost.id: "OSError: the machine is gone"}
+    second = session_of(study, tmp_path)
+    assert second.prepared(), "nothing is left to train"
+    assert second.failures == first.failures
+    states = statuses(tmp_path, second.tracker.parent)
+    for trial in lost.trials:
+        assert states[f"{lost.phase}/{lost.arm}/{trial.number}"] == "FAILED"
+    assert sorted(set(states.values())) == ["FAILED", "FINISHED"]
+    results = write_results(study, second.folder)
+    assert results.verdict is not None
+    assert results.trials[lost.arm] == (study.trials(lost.arm) - len(lost.trials), 0)
+
+
+def test_an_arm_without_a_winner_has_no_verdict(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    session = session_of(study, tmp_path)
+    while (block := session.next_block()) is not None:
+        if block.arm == keys.STATIC:
+            session.failed(block, "lost")
+        else:
+            train(session, block)
+    results = write_results(study, session.folder)
+    assert results.verdict is None
+    assert results.without_winner(study) == [keys.STATIC]
+
+
+def test_mlflow_catches_up_with_the_folder(tiny: Path, tmp_path: Path) -> None:
+    """Killed after the tables were written, before MLflow heard of them."""
+    study = load_study(tiny)
+    first = session_of(study, tmp_path)
+    block = first.next_block()
+    assert block is not None
+    run = BlockRun(study, block)
+    first.started(block)
+    progress = run.progress()
+    first.tracker.log_means(block, next(progress).means)
+    list(progress)
+    first.folder.record(block, run.result())
+    second = session_of(study, tmp_path)
+    assert not second.prepared()
+    assert second.tracker.is_finished(block)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    identifier = second.tracker._runs[block.phase, block.arm, 0]
+    history = client.get_metric_history(identifier, keys.TRAIN_LOSS)
+    assert [metric.step for metric in history] == [0, 20, 40, 60], "each step once, none missing"
+
+
+def test_tables_survive_the_loss_of_their_parts(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    session = session_of(study, tmp_path)
+    block = session.next_block()
+    assert block is not None
+    train(session, block)
+    members, _ = session.folder.write_tables()
+    for part in (session.folder.path / "parts").iterdir():
+        part.unlink()
+    again, _ = session.folder.write_tables()
+    pd.testing.assert_frame_equal(again, members)
+
+
+def test_two_drivers_do_not_share_a_study(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    folder = StudyFolder.of(study, tmp_path)
+    assert folder.begin(study, resume=False)
+    with folder.locked():
+        assert folder.is_locked()
+        with pytest.raises(ConfigError, match="another process"), folder.locked():
+            pass
+    assert not folder.is_locked()
+
+
+def test_a_begin_that_was_killed_can_begin_again(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    folder = StudyFolder.of(study, tmp_path)
+    folder.begin(study, resume=False)
+    folder.definition.unlink()
+    assert folder.begin(study, resume=True)
+
+
+def test_where_a_study_is_tracked(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    study = load_study(tiny)
+    folder = StudyFolder.of(study, tmp_path)
+    folder.begin(study, resume=False)
+    assert tracking_uri(study, folder) == folder.default_tracking_uri
+    folder.write_state({"tracking_uri": "http://u:***@h"})
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI: not set"):
+        tracking_uri(study, folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://u:p@h")
+    assert tracking_uri(study, folder) == "http://u:p@h"
+    named = load_study(tiny, ["storage.tracking_uri=http://other"])
+    assert tracking_uri(named, folder) == "http://other"
