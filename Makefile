@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-slow lint format clean
+.PHONY: help install quickstart test test-slow bench lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ test: $(STAMP) ## the test suite, under ten minutes on two cores
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP) ## engines against each other and this machine's matrix products; stored as JSON
+	$(BIN)/python -m tests.benchmarks.engines
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
