@@ -212,7 +212,8 @@ class Study:
 
     @property
     def hash(self) -> str:
-        """Names the study by everything its results depend on."""
+        """Names the study by everything its results depend on, but for what only rounds them
+        differently: how many threads, and CPU or GPU."""
         neutral = replace(self, description="", storage=Storage(), resources=Resources())
         return config_hash(neutral)
 

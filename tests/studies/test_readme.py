@@ -1,0 +1,66 @@
+"""The README's examples, taken from it and run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+
+import search_spaces
+from studies.definition import load_study
+from tests.studies.test_run import dynloss
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_space_loads(tmp_path: Path) -> None:
+    (text,) = [block for block in blocks("yaml") if "extends: dynloss-base" in block]
+    (tmp_path / "space.yaml").write_text(text)
+    space = search_spaces.load(tmp_path / "space.yaml")
+    assert space.searched() == ["period", "amplitude", "learning_rate", "model.width"]
+    assert space.points
+
+
+def test_the_study_loads_and_is_the_quickstart_but_for_its_name(tmp_path: Path) -> None:
+    (text,) = [block for block in blocks("yaml") if "mode: optimize" in block]
+    (tmp_path / "study.yaml").write_text(text)
+    study = load_study(tmp_path / "study.yaml")
+    assert study.members() == load_study("quickstart").members()
+    for override in re.findall(r"`--set ([^`]+)`", README):
+        load_study(tmp_path / "study.yaml", [override])
+
+
+def test_the_loss_and_the_space_in_three_lines() -> None:
+    loss_example, space_example = blocks("python")
+    model = torch.nn.Linear(4, 10)
+    names = {
+        "logits": model(torch.randn(8, 4)),
+        "targets": torch.randint(10, (8,)),
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+    }
+    exec(loss_example, names)
+    assert names["criterion"].current_step == 1  # type: ignore[attr-defined]
+    study = optuna.create_study()
+    lines = [line for line in space_example.splitlines() if not line.startswith("tuner")]
+    names = {"trial": study.ask()}
+    exec("\n".join(lines), names)
+    assert len(names["points"]) == 8 * 8 * 3  # type: ignore[arg-type]
+    assert names["space"].to_ray()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("word", ["status", "analyse", "ui", "train"])
+def test_the_commands_exist(word: str) -> None:
+    assert f"dynloss {word}" in README
+    assert dynloss(word, "--help").returncode == 0
+
+
+def test_the_figures_are_there() -> None:
+    for path in re.findall(r"\]\((studies/[^)]+)\)", README):
+        assert (Path(__file__).parents[2] / path).is_file(), path
