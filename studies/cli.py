@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,11 +97,19 @@ def run(
         return
     from studies.run import run_study
 
-    outcome = run_study(definition, out, address=address, resume=resume)
-    for block, error in outcome.failures.items():
-        console.print(f"block {block} failed: {error}", style="red")
+    try:
+        outcome = run_study(definition, out, address=address, resume=resume)
+    except ConfigError:
+        raise
+    except Exception as error:
+        _print_crash(error, out / definition.name)
+        _print_resume(study, out, address, set_ or [])
+        raise typer.Exit(1) from None
+    for block, reason in outcome.failures.items():
+        console.print(f"block {block} failed: {reason}", style="red")
     if not outcome.finished:
-        _print_interrupted(study, out, address, set_ or [])
+        typer.echo("stopped; everything so far is kept", err=True)
+        _print_resume(study, out, address, set_ or [])
         raise typer.Exit(INTERRUPTED)
     _print_results(definition, outcome.folder, outcome.results)
     missing = outcome.results.without_winner(definition)
@@ -348,7 +357,7 @@ def _brief(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _print_interrupted(study: str, out: Path, address: str | None, overrides: list[str]) -> None:
+def _print_resume(study: str, out: Path, address: str | None, overrides: list[str]) -> None:
     import shlex
 
     command = ["dynloss", "run", study, "--resume"]
@@ -356,8 +365,18 @@ def _print_interrupted(study: str, out: Path, address: str | None, overrides: li
     command += [] if address is None else ["--address", address]
     for override in overrides:
         command += ["--set", override]
-    typer.echo("stopped; everything so far is kept. Go on with:", err=True)
-    typer.echo(f"    {shlex.join(command)}", err=True)
+    typer.echo(f"go on with:  {shlex.join(command)}", err=True)
+
+
+def _print_crash(error: Exception, folder: Path) -> None:
+    """One line for the user, the traceback in a file for whoever mends it."""
+    import traceback
+
+    log = folder / "error.log"
+    with suppress(OSError):
+        log.write_text("".join(traceback.format_exception(error)))
+    line = (str(error).strip() or repr(error)).splitlines()[-1][:300]
+    typer.echo(f"dynloss: {type(error).__name__}: {line} (see {log})", err=True)
 
 
 def _option(out: Path) -> str:

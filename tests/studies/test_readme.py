@@ -33,7 +33,7 @@ def test_the_study_loads_and_is_the_quickstart_but_for_its_name(tmp_path: Path) 
     (tmp_path / "study.yaml").write_text(text)
     study = load_study(tmp_path / "study.yaml")
     assert study.members() == load_study("quickstart").members()
-    for override in re.findall(r"`--set ([^`]+)`", README):
+    for override in re.findall(r"`--set ([^`]+\.[^`]+)`", README):
         load_study(tmp_path / "study.yaml", [override])
 
 

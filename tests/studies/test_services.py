@@ -1,0 +1,111 @@
+"""A Ray cluster that is already there, and an MLflow server: both real, both on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from dynloss_core import keys
+from tests.studies.test_run import SECONDS, dynloss, table
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise TimeoutError(f"nothing listens on {port}")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """An MLflow server on loopback."""
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+            "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}",
+            "--artifacts-destination", str(tmp_path / "server-artifacts"),
+        ],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(port)
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=30)
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Ray head on loopback, with its own session folder."""
+    ray = shutil.which("ray", path=str(Path(sys.executable).parent))
+    assert ray is not None
+    port = free_port()
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    head = subprocess.Popen(
+        [
+            ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2",
+            "--include-dashboard=false", "--disable-usage-stats", "--block",
+        ],
+        start_new_session=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(port)
+    time.sleep(3)
+    yield f"127.0.0.1:{port}"
+    os.killpg(head.pid, signal.SIGTERM)
+    head.wait(timeout=30)
+
+
+def test_an_mlflow_server_holds_the_study(server: str, tiny: Path, tmp_path: Path) -> None:
+    done = dynloss("run", tiny, "--out", tmp_path, "--set", f"storage.tracking_uri={server}")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "mlflow.db").exists()
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name("dynloss")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    assert len(runs) == 1 + 12 + 2
+    parent = next(run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    assert parent.info.status == "FINISHED"
+    files = {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
+    assert "figures/verdict.png" in files
+    shown = dynloss("ui", tiny, "--out", tmp_path)
+    assert server in shown.stdout
+
+
+def test_a_running_cluster_trains_the_study(cluster: str, tiny: Path, tmp_path: Path) -> None:
+    done = dynloss("run", tiny, "--out", tmp_path, "--address", cluster)
+    assert done.returncode == 0, done.stderr
+    assert len(table(tmp_path)) == 30
+    assert not table(tmp_path)[keys.DIVERGED].any()
+    refused = dynloss(
+        "run", tiny, "--out", tmp_path / "b", "--address", cluster, "--set", "resources.gpu=1"
+    )
+    assert refused.returncode == 2
+    assert "the largest machine has 0" in refused.stderr
+    assert not (tmp_path / "b").exists()
