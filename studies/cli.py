@@ -89,7 +89,7 @@ def run(
     set_: Overrides = None,
 ) -> None:
     """Run a study to its verdict: search, confirmation, tables, figures."""
-    from studies.definition import load_study
+    from studies.study_files import load_study
 
     definition = load_study(study, set_ or [])
     if dry_run:
@@ -285,8 +285,8 @@ def main() -> None:
 def _recorded(study: str, out: Path) -> StudyFolder:
     """The folder of a study that was run, from its name, its file or the folder itself."""
     from search_spaces.documents import read_document
-    from studies.definition import find_study
     from studies.folder import StudyFolder
+    from studies.study_files import find_study
 
     for path in (Path(study), out / study):
         if (path / "study.yaml").is_file():

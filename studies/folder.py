@@ -28,7 +28,8 @@ import yaml
 from dynloss_core.config import ConfigError, to_dict
 from search_spaces.documents import read_document
 from studies.blocks import Block, BlockResult
-from studies.definition import Study, study_from_mapping
+from studies.definition import Study
+from studies.study_files import study_from_mapping
 from studies.tables import write_parquet
 
 __all__ = ["StudyFolder"]

@@ -8,7 +8,7 @@ import pytest
 from dynloss_core import keys
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from studies.blocks import Block, BlockResult, BlockRun, Trial
-from studies.definition import load_study
+from studies.study_files import load_study
 from studies.tables import pack, unpack
 
 POINTS = (

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynloss_core.config import ConfigError, build, to_dict
-from studies.definition import LIBRARY, Study, load_study
+from studies.definition import Study
+from studies.study_files import LIBRARY, load_study
 from tests.studies.conftest import TINY
 
 

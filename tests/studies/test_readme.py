@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import search_spaces
-from studies.definition import load_study
+from studies.study_files import load_study
 from tests.studies.test_run import dynloss
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

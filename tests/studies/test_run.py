@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from studies.definition import load_study
+from studies.study_files import load_study
 
 SECONDS = 150
 

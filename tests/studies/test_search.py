@@ -13,8 +13,9 @@ from optuna.trial import TrialState
 
 from dynloss_core import keys
 from studies.blocks import Block
-from studies.definition import Study, load_study
+from studies.definition import Study
 from studies.search import Plan
+from studies.study_files import load_study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

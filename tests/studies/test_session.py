@@ -11,11 +11,12 @@ from mlflow import MlflowClient
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks import Block, BlockRun
-from studies.definition import Study, load_study
+from studies.definition import Study
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
 from studies.results import write_results
 from studies.session import Session
+from studies.study_files import load_study
 from studies.tracking import Tracker, tracking_uri
 
 

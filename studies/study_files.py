@@ -1,0 +1,70 @@
+"""Study files: found by name or path, read, overridden, and built into a `Study`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dynloss_core.config import ConfigError, build
+from search_spaces import from_mapping, load
+from search_spaces.documents import parse_document, read_document
+from studies.definition import Study, assign
+
+__all__ = ["LIBRARY", "find_study", "load_study", "study_from_mapping"]
+
+LIBRARY = Path(__file__).parent / "library"
+
+
+def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Study:
+    """A study from the library by name, or from a YAML file by path.
+
+    Args:
+        name_or_path: `quickstart`, or a path to a file.
+        overrides: `key=value` lines that replace entries of the file; keys are dotted paths,
+            values are YAML.
+
+    Raises:
+        ConfigError: one line with the file, the key, the value and the remedy.
+    """
+    path = find_study(name_or_path)
+    document = read_document(path)
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError("--set", f"{override!r} is not key=value", "write budget.total=1000")
+        if key.strip().startswith("space.") and isinstance(document.get("space"), str):
+            document["space"] = {"extends": document["space"]}
+        assign(document, key.strip(), parse_document(value, f"--set {key}"))
+    return study_from_mapping(document, source=str(path), folder=path.parent)
+
+
+def study_from_mapping(
+    document: dict[str, Any], *, source: str = "", folder: Path | None = None
+) -> Study:
+    """A study from a plain mapping; raises ConfigError as `load_study` does."""
+    space = document.get("space")
+    if isinstance(space, str):
+        relative = (folder or Path()) / space
+        try:
+            document = {**document, "space": load(relative if relative.is_file() else space)}
+        except ConfigError as error:
+            raise error.inside("space" if not error.source else "", source) from None
+    elif isinstance(space, Mapping):
+        made = from_mapping(space, source=source, folder=folder, key="space")
+        document = {**document, "space": made}
+    return build(Study, document, source=source)
+
+
+def find_study(name_or_path: str | Path) -> Path:
+    """The file of a study in the library, or the path itself if it is one."""
+    text = str(name_or_path)
+    shipped = sorted(path.stem for path in LIBRARY.glob("*.yaml"))
+    if text in shipped:
+        return LIBRARY / f"{text}.yaml"
+    path = Path(text)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        return path
+    raise ConfigError(
+        "", f"no study {text!r}", f"give a .yaml file, or one of: {', '.join(shipped)}"
+    )
