@@ -37,6 +37,7 @@ from mlflow.exceptions import MlflowException
 __all__ = ["Tracker", "tracking_uri"]
 
 _METRICS_A_BATCH = 1000
+_SECONDS_BETWEEN_BATCHES = 15.0
 _RUNS_A_PAGE = 1000
 _PARENT = "mlflow.parentRunId"
 _TAG = "dynloss."
@@ -75,6 +76,8 @@ class Tracker:
                 "give a store that can be written, or leave it out for a local one",
             ) from None
         self._last_step: dict[TrialKey, int] = {}
+        self._pending: dict[str, list[pd.DataFrame]] = {}  # by block
+        self._flushed: dict[str, float] = {}
 
     @property
     def parent(self) -> str:
@@ -91,8 +94,20 @@ class Tracker:
                 self._last_step[key] = self._logged_up_to(self._runs[key])
 
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
-        """Log mean curves (see `tables.mean_curves`), each step once."""
-        now = int(time.time() * 1000)
+        """Take mean curves (see `tables.mean_curves`); they are sent every few seconds, in batches,
+        and each step once."""
+        self._pending.setdefault(block.id, []).append(means)
+        last = self._flushed.setdefault(block.id, time.monotonic())
+        if time.monotonic() - last >= _SECONDS_BETWEEN_BATCHES:
+            self._flush(block)
+
+    def _flush(self, block: Block) -> None:
+        """Send what is pending of a block."""
+        pending = self._pending.pop(block.id, [])
+        self._flushed[block.id] = time.monotonic()
+        if not pending:
+            return
+        means, now = pd.concat(pending, ignore_index=True), int(time.time() * 1000)
         for number, rows in means.groupby(keys.TRIAL, sort=False):
             key = (block.phase, block.arm, int(str(number)))
             rows = rows[rows[keys.STEP] > self._last_step.get(key, -1)]
@@ -113,6 +128,7 @@ class Tracker:
         An empty table says that the block could not be trained.
         """
         self.start(block)
+        self._flush(block)
         for trial in block.trials:
             key = (block.phase, block.arm, trial.number)
             if key in self._finished:

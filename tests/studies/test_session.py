@@ -82,8 +82,11 @@ def test_an_arm_without_a_winner_has_no_verdict(tiny: Path, tmp_path: Path) -> N
     assert results.without_winner(study) == [keys.STATIC]
 
 
-def test_mlflow_catches_up_with_the_folder(tiny: Path, tmp_path: Path) -> None:
-    """Killed after the tables were written, before MLflow heard of them."""
+def test_mlflow_catches_up_with_the_folder(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the tables were written, when MLflow had heard of the first step only."""
+    monkeypatch.setattr("studies.tracking._SECONDS_BETWEEN_BATCHES", 0.0)
     study = load_study(tiny)
     first = session_of(study, tmp_path)
     block = first.next_block()
