@@ -6,7 +6,8 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError
@@ -15,6 +16,8 @@ from studies.definition import Study
 __all__ = ["check_resources", "joined_cluster", "local_resources"]
 
 Capacity = dict[str, float]
+
+_CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108  Ray's own place
 
 
 def local_resources() -> Capacity:
@@ -40,14 +43,7 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
         raise ConfigError("--address", f"{address}: Ray's client cannot run Tune", remedy)
     if address is not None and address != "auto":
         _probe(address)
-    # Ray reads these when it is imported or started.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address is None:  # Ray's switch for a node that listens on loopback only, on any system
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    _set_environment(address)
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
@@ -86,6 +82,24 @@ def _probe(address: str) -> None:
     except (OSError, ValueError, OverflowError) as error:
         problem = f"no cluster at {address}: {error}"
         raise ConfigError("--address", problem, "give auto, or HOST:PORT of the head") from None
+
+
+def _set_environment(address: str | None) -> None:
+    """What Ray reads when it is imported or started."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == "auto":  # where `ray start` on this machine left its address
+        with suppress(OSError):
+            address = os.environ.get("RAY_ADDRESS") or _CURRENT_CLUSTER.read_text().strip()
+    if address is None or address.startswith(("127.", "localhost")):
+        # Ray's switch for nodes that talk over loopback only, on any system
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if address is not None and (Path.home() / ".ray" / "auth_token").exists():
+        # A cluster asks for its token unless told otherwise; a driver shows one only if told to.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _capacity(nodes: list[dict[str, Any]]) -> Capacity:

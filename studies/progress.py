@@ -35,6 +35,7 @@ class StudyProgress:
         self._running: dict[str, float] = {}
         self._best: dict[str, float] = {}
         self._started = time.monotonic()
+        self._training_since: float | None = None
         self._last_line = -_SECONDS_BETWEEN_LINES
         self._phase = keys.SEARCH
         self._bar: Progress | None = None
@@ -75,6 +76,7 @@ class StudyProgress:
     def advance(self, block: Block, fraction: float) -> None:
         """A running block has done `fraction` of its training."""
         self._phase = block.phase
+        self._training_since = self._training_since or time.monotonic()
         self._running[block.id] = fraction * block.members
         self._show()
 
@@ -93,8 +95,9 @@ class StudyProgress:
         elapsed = time.monotonic() - self._started
         fresh = done - self._at_start
         left = ""
-        if fresh > 0.02 * self._total:
-            left = f"{duration((self._total - done) * elapsed / fresh)} left"
+        trained = time.monotonic() - (self._training_since or time.monotonic())
+        if fresh > 0.02 * self._total and trained > 0:
+            left = f"{duration((self._total - done) * trained / fresh)} left"
         found = [f"{arm} {v:.3f}" for arm, v in self._best.items() if v == v]
         best = f"best {self._objective}: {', '.join(found)}" if found else ""
         if self._bar is not None:

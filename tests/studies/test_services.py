@@ -77,8 +77,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     wait_for(port)
     time.sleep(3)
     yield f"127.0.0.1:{port}"
-    os.killpg(head.pid, signal.SIGTERM)
-    head.wait(timeout=30)
+    head.terminate()  # it ends its own processes
+    head.wait(timeout=60)
 
 
 def test_an_mlflow_server_holds_the_study(server: str, tiny: Path, tmp_path: Path) -> None:
