@@ -37,6 +37,10 @@ MOMENTUM = "momentum"
 WEIGHT_DECAY = "weight_decay"
 MEMBER_PARAMETERS = (PERIOD, AMPLITUDE, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
 
+STEPS = "steps"
+PARAMETERS = "parameters"
+TRAIN_SAMPLES = "train_samples"
+
 SEED = "seed"
 DIVERGED = "diverged"
 DIVERGED_STEP = "diverged_step"

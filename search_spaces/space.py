@@ -48,10 +48,13 @@ class Baseline:
     Args:
         fix: parameters that become constants, with their values.
         drop: parameters that mean nothing to the static arm.
+        search: parameters that the static arm searches over a range of its own, so that it can be
+            tuned where the space holds the dynamical arm fixed.
     """
 
     fix: dict[str, Any] = field(default_factory=lambda: {keys.AMPLITUDE: 1.0})
     drop: tuple[str, ...] = (keys.PERIOD,)
+    search: dict[str, Parameter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,14 @@ class Space:
             raise ConfigError("parameters", "empty", "add at least one parameter")
         for name, parameter in self.parameters.items():
             _check_meaning(name, parameter)
-        for key in (*self.baseline.fix, *self.baseline.drop):
+        for key in (*self.baseline.fix, *self.baseline.drop, *self.baseline.search):
             if key not in self.parameters and key not in keys.MEMBER_PARAMETERS:
                 raise unknown_key(key, list(self.parameters), "baseline")
+        for name, parameter in self.baseline.search.items():
+            try:
+                _check_meaning(name, parameter)
+            except ConfigError as error:
+                raise error.inside("baseline.search") from None
         for index, point in enumerate(self.points):
             self._check_point(point, f"points[{index}]")
 
@@ -185,7 +193,7 @@ class Space:
         return replace(self, parameters=narrowed, points=tuple(inside))
 
     def static(self) -> Space:
-        """The space of the static arm: what `baseline` fixes and drops, and all the rest alike."""
+        """The space of the static arm: what `baseline` says, and all the rest alike."""
         parameters = {
             name: parameter
             for name, parameter in self.parameters.items()
@@ -193,6 +201,7 @@ class Space:
         }
         for name, value in self.baseline.fix.items():
             parameters[name] = ConstParameter(value=value)
+        parameters.update(self.baseline.search)
         points = (
             {**{n: v for n, v in point.items() if n in parameters}, **self.baseline.fix}
             for point in self.points

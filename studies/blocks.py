@@ -169,11 +169,11 @@ class BlockRun:
 
     def _close_ensemble(self, last: Evaluation) -> None:
         """Note the ensemble's final metrics and begin the next one."""
-        rows, members, problem = self._ensembles[self._current]
+        rows, members, _ = self._ensembles[self._current]
         started = time.perf_counter()
         held_out = self._engine.held_out() if self.block.phase == keys.CONFIRM else None
         self._seconds += time.perf_counter() - started
-        frame = tables.member_rows(rows, members, problem, last, held_out)
+        frame = tables.member_rows(rows, members, self._engine.setup, last, held_out)
         frame[keys.ENGINE] = self._engine.name
         frame[keys.SECONDS] = self._seconds / len(members)
         self._members.append(frame)

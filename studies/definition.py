@@ -138,6 +138,8 @@ class Study:
         confirm_seeds: fresh seeds for the winners.
         winners: in mode `confirm`, the point of each arm.
         objective: static validation metric that chooses.
+        equivalence_margin: the largest difference in the objective that would not matter, in its
+            own unit; a claim that both arms are equivalent needs it, and needs it set beforehand.
         block_size: points trained together as one unit of scheduling.
         parallel_blocks: blocks of an arm in flight while TPE proposes more; a part of the
             definition, because proposals depend on it.
@@ -166,6 +168,7 @@ class Study:
     confirm_seeds: int = 20
     winners: dict[str, dict[str, Any]] | None = None
     objective: keys.Objective = "validation_accuracy"
+    equivalence_margin: float | None = None
     block_size: int = 1
     parallel_blocks: int = 2
     resources: Resources = field(default_factory=Resources)
@@ -196,6 +199,10 @@ class Study:
                 raise ConfigError(
                     key, f"{getattr(self, key)} exceeds {_FIRST_FRESH_SEED}", "lower it"
                 )
+        if self.equivalence_margin is not None and not self.equivalence_margin > 0:
+            raise ConfigError(
+                "equivalence_margin", f"{self.equivalence_margin} is not above 0", "use > 0"
+            )
         if not self.arms or len(set(self.arms)) < len(self.arms):
             raise ConfigError("arms", f"{list(self.arms)}", "list dynamical, static, or both, once")
         self._check_arms()

@@ -121,7 +121,7 @@ def _tail_start(study: Study, confirm: pd.DataFrame) -> int | None:
     rows = confirm[confirm[keys.ARM] == keys.DYNAMICAL]
     if rows.empty:
         return None
-    steps, period = int(rows["steps"].iloc[0]), int(rows[keys.PERIOD].iloc[0])
+    steps, period = int(rows[keys.STEPS].iloc[0]), int(rows[keys.PERIOD].iloc[0])
     tail = round(study.budget.static_tail / study.budget.total * steps)
     return oscillation_stop(steps, tail, period)
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from dynloss_core import keys
 from dynloss_core.config import config_hash, to_dict
-from dynloss_core.training import Evaluation, HeldOut, Member, Problem
+from dynloss_core.training import Evaluation, HeldOut, Member, Setup
 
 __all__ = ["curve_rows", "mean_curves", "member_rows", "pack", "unpack", "write_parquet"]
 
@@ -43,7 +44,7 @@ def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
 def member_rows(
     identity: pd.DataFrame,
     members: Sequence[Member],
-    problem: Problem,
+    setup: Setup,
     last: Evaluation,
     held_out: HeldOut | None,
 ) -> pd.DataFrame:
@@ -56,7 +57,9 @@ def member_rows(
     for name in keys.MEMBER_PARAMETERS:
         rows[name] = [getattr(member, name) for member in members]
     rows[keys.PERIOD] = rows[keys.PERIOD].astype("Int64")
-    rows["steps"] = problem.steps
+    rows[keys.STEPS] = setup.problem.steps
+    rows[keys.PARAMETERS] = [_size(network) for network in setup.networks]
+    rows[keys.TRAIN_SAMPLES] = [len(splits.train) for splits in setup.splits]
     rows[keys.DIVERGED_STEP] = last.diverged_step.numpy()
     rows[keys.DIVERGED] = rows[keys.DIVERGED_STEP] >= 0
     for metric in keys.EVALUATION_METRICS:
@@ -65,9 +68,13 @@ def member_rows(
         values = np.nan if held_out is None else getattr(held_out, metric).numpy()
         rows[metric] = values
         rows.loc[rows[keys.DIVERGED], metric] = np.nan
-    base = to_dict(problem)
+    base = to_dict(setup.problem)
     rows[keys.CONFIG_HASH] = [config_hash({**base, "member": to_dict(m)}) for m in members]
     return rows
+
+
+def _size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def pack(frame: pd.DataFrame) -> dict[str, Any]:
