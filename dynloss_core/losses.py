@@ -32,6 +32,7 @@ __all__ = [
     "DynamicalMSE",
     "LossName",
     "MSEVariant",
+    "class_losses",
     "output_gradient",
     "weighted_cross_entropy",
     "weighted_loss",
@@ -105,6 +106,31 @@ def weighted_loss(
         return weighted_cross_entropy(outputs, targets, class_weights)
     variant: MSEVariant = "sample_weighted" if name == "mse_sample_weighted" else "output_weighted"
     return weighted_mse(outputs, targets, class_weights, variant=variant)
+
+
+def class_losses(name: LossName, outputs: Tensor, one_hot: Tensor) -> Tensor:
+    r"""What each class contributes to the static loss: the weighted one is their weighted sum.
+
+    .. math:: F = \sum_c \Gamma_c L_c, \qquad
+        L_c = \frac{1}{N} \sum_{j: y_j = c} \mathrm{CE}(z_j, y_j)
+
+    and likewise for the mean squared errors, where a class is the sample's or the output unit's.
+
+    Args:
+        name: which loss.
+        outputs: (..., C, N), samples last as in `output_gradient`.
+        one_hot: (..., C, N) one-hot targets.
+
+    Returns:
+        (..., C).
+    """
+    classes = outputs.shape[-2]
+    if name == "mse_output_weighted":
+        return ((outputs - one_hot) ** 2).mean(-1) / classes
+    if name == "mse_sample_weighted":
+        per_sample = ((outputs - one_hot) ** 2).sum(-2, keepdim=True) / classes  # (..., 1, N)
+        return (per_sample * one_hot).mean(-1)
+    return -(torch.log_softmax(outputs, -2) * one_hot).mean(-1)
 
 
 def output_gradient(

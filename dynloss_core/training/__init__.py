@@ -4,10 +4,10 @@ from dynloss_core.training.autograd import AutogradEngine
 from dynloss_core.training.batched import BatchedEngine
 from dynloss_core.training.choice import EngineName, choose_engine
 from dynloss_core.training.engine import Engine
-from dynloss_core.training.fused import FusedEngine
+from dynloss_core.training.fused_cpu import FusedCPUEngine
 from dynloss_core.training.members import Member
 from dynloss_core.training.problem import LearningRateSchedule, Problem
-from dynloss_core.training.records import Evaluation, HeldOut
+from dynloss_core.training.records import Evaluation, HeldOut, History, Trace
 from dynloss_core.training.setup import Setup, steps_per_epoch
 
 __all__ = [
@@ -15,13 +15,15 @@ __all__ = [
     "BatchedEngine",
     "Engine",
     "EngineName",
-    "FusedEngine",
+    "FusedCPUEngine",
     "Evaluation",
     "HeldOut",
+    "History",
     "LearningRateSchedule",
     "Member",
     "Problem",
     "Setup",
+    "Trace",
     "choose_engine",
     "steps_per_epoch",
 ]

@@ -6,13 +6,14 @@ It trains any model and serves as the truth that the ensemble engines are tested
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dynloss_core.losses import weighted_loss
-from dynloss_core.training.engine import Engine, SplitName
+from dynloss_core.losses import class_losses, weighted_loss
+from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
 from dynloss_core.training.problem import Problem
 from dynloss_core.training.setup import Setup
 
@@ -24,8 +25,10 @@ class AutogradEngine(Engine):
 
     name = "autograd"
 
-    def __init__(self, setup: Setup, device: torch.device | str = "cpu") -> None:
-        super().__init__(setup, device)
+    def __init__(
+        self, setup: Setup, device: torch.device | str = "cpu", *, traced: Sequence[int] = ()
+    ) -> None:
+        super().__init__(setup, device, traced=traced)
         dtype = setup.problem.torch_dtype
         self._splits = [splits.to(dtype, self.device) for splits in setup.splits]
         self._networks = [copy.deepcopy(network).to(self.device) for network in setup.networks]
@@ -44,15 +47,25 @@ class AutogradEngine(Engine):
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
         return None
 
-    def _advance(self, steps: int) -> None:
+    def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
         weights = self.setup.class_weights(torch.arange(self.step, self.step + steps))
         weights = weights.to(self.device, self.setup.problem.torch_dtype)  # (n, M, C)
+        rows = {} if trace is None else {m: row for row, m in enumerate(trace.members)}
         for member in range(len(self.setup.members)):
-            if self.diverged_step[member] < 0:
-                for offset in range(steps):
-                    self._update(member, self.step + offset, weights[offset, member])
+            if self.diverged_step[member] >= 0:
+                continue
+            for offset in range(steps):
+                outputs, targets = self._update(member, self.step + offset, weights[offset, member])
+                if trace is not None and member in rows:
+                    row = rows[member]
+                    one_hot = targets == torch.arange(outputs.shape[1], device=self.device)[:, None]
+                    trace.class_losses[row, offset] = class_losses(
+                        self.setup.problem.loss, outputs.T, one_hot.to(outputs.dtype)
+                    )
+                    trace.correct[row, offset] = (outputs.argmax(-1) == targets).sum()
 
-    def _update(self, member: int, step: int, class_weights: Tensor) -> None:
+    def _update(self, member: int, step: int, class_weights: Tensor) -> tuple[Tensor, Tensor]:
+        """One update; returns the outputs (B, C) before it, and their targets (B,)."""
         problem, optimiser = self.setup.problem, self._optimisers[member]
         train = self._splits[member].train
         batch = self.setup.batch(member, step)
@@ -65,6 +78,7 @@ class AutogradEngine(Engine):
         outputs = self._networks[member](inputs)
         weighted_loss(problem.loss, outputs, targets, class_weights).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        return outputs.detach(), targets
 
     @torch.no_grad()
     def _outputs(self, split: SplitName) -> Tensor:
@@ -73,6 +87,10 @@ class AutogradEngine(Engine):
 
     def _freeze(self, members: Tensor) -> None:
         """Nothing to do: `_advance` passes over diverged members."""
+
+    def _member_parameters(self, member: int) -> dict[str, Tensor]:
+        named = self._networks[member].state_dict()
+        return {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
 
     def _parameters_state(self) -> Any:
         return [

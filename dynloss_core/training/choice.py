@@ -8,14 +8,14 @@ from dynloss_core.config import ConfigError
 from dynloss_core.training.autograd import AutogradEngine
 from dynloss_core.training.batched import BatchedEngine
 from dynloss_core.training.engine import Engine
-from dynloss_core.training.fused import FusedEngine
+from dynloss_core.training.fused_cpu import FusedCPUEngine
 from dynloss_core.training.problem import Problem
 
 __all__ = ["EngineName", "choose_engine"]
 
 EngineName = Literal["auto", "autograd", "batched", "fused"]
 
-_FASTEST_FIRST: tuple[type[Engine], ...] = (FusedEngine, BatchedEngine, AutogradEngine)
+_FASTEST_FIRST: tuple[type[Engine], ...] = (FusedCPUEngine, BatchedEngine, AutogradEngine)
 
 
 def choose_engine(problem: Problem, name: EngineName = "auto", device: str = "cpu") -> type[Engine]:

@@ -2,14 +2,18 @@
 
 Symbols
     M      members
+    K      members whose every step is traced
     C      classes
     N      samples of a split
+    B      samples of a training batch; N for full batch
+    n      steps between two evaluations
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -19,12 +23,29 @@ from torch import Tensor
 from dynloss_core.data import Labelled
 from dynloss_core.losses import weighted_loss
 from dynloss_core.training.problem import Problem
-from dynloss_core.training.records import Evaluation, HeldOut
+from dynloss_core.training.records import Evaluation, HeldOut, History, Trace
 from dynloss_core.training.setup import Setup
 
-__all__ = ["Engine", "SplitName"]
+__all__ = ["Engine", "SplitName", "TraceBuffer"]
 
 SplitName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class TraceBuffer:
+    """Where an engine writes what it sees at each step of the traced members, before the update.
+
+    What it does not write stays NaN.
+
+    Args:
+        members: K indices, ascending.
+        class_losses: (K, n, C), see `losses.class_losses`; on the engine's device.
+        correct: (K, n) samples classified correctly.
+    """
+
+    members: tuple[int, ...]
+    class_losses: Tensor
+    correct: Tensor
 
 
 class Engine(ABC):
@@ -36,13 +57,20 @@ class Engine(ABC):
     Args:
         setup: problem, members, data, initial networks.
         device: where to train.
+        traced: indices of the members whose every step is to be recorded. Tracing changes nothing
+            in the training.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, setup: Setup, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, setup: Setup, device: torch.device | str = "cpu", *, traced: Sequence[int] = ()
+    ) -> None:
         self.setup = setup
         self.device = torch.device(device)
+        self.traced = tuple(sorted(set(traced)))
+        if self.traced and not 0 <= self.traced[0] <= self.traced[-1] < len(setup.members):
+            raise ValueError(f"traced must name members 0 to {len(setup.members) - 1}")
         self.step = 0
         self.diverged_step = torch.full((len(setup.members),), -1)
         self._last_evaluation = -1
@@ -65,9 +93,28 @@ class Engine(ABC):
         while self.step < problem.steps and bool((self.diverged_step < 0).any()):
             next_report = (self.step // problem.evaluate_every + 1) * problem.evaluate_every
             target = min(next_report, problem.steps)
-            self._advance(target - self.step)
+            trace = self._train(target - self.step)
             self.step = target
-            yield self._evaluate()
+            yield self._evaluate(trace)
+
+    def run(self) -> History:
+        """Train to the end of the budget and return everything, from where the engine stands."""
+        evaluations = tuple(self.evaluations())
+        traces = [each.trace for each in evaluations if each.trace is not None]
+        members = range(len(self.setup.members))
+        return History(
+            evaluations=evaluations,
+            trace=Trace.joined(traces) if traces else None,
+            parameters=tuple(self.parameters(member) for member in members),
+        )
+
+    def parameters(self, member: int) -> dict[str, Tensor]:
+        """A member's present parameters on the CPU, named as in its network's `state_dict`; NaN if
+        it has diverged."""
+        named = self._member_parameters(member)
+        if self.diverged_step[member] >= 0:
+            return {name: torch.full_like(tensor, torch.nan) for name, tensor in named.items()}
+        return named
 
     def held_out(self) -> HeldOut:
         """Metrics on the test set with the present parameters."""
@@ -102,7 +149,7 @@ class Engine(ABC):
         self._load_parameters_state(state["parameters"])
 
     @abstractmethod
-    def _advance(self, steps: int) -> None:
+    def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
         """Do `steps` updates, starting with the class weights of `self.step`."""
 
     @abstractmethod
@@ -114,12 +161,51 @@ class Engine(ABC):
         """Stop the members (bool, (M,)) for good, so that they cost and disturb nothing."""
 
     @abstractmethod
+    def _member_parameters(self, member: int) -> dict[str, Tensor]:
+        """A copy of a member's parameters on the CPU."""
+
+    @abstractmethod
     def _parameters_state(self) -> Any: ...
 
     @abstractmethod
     def _load_parameters_state(self, state: Any) -> None: ...
 
-    def _evaluate(self) -> Evaluation:
+    def _train(self, steps: int) -> Trace | None:
+        """Advance, and make a trace of what the engine saw if any was asked for."""
+        if not self.traced:
+            self._advance(steps, None)
+            return None
+        dtype = self.setup.problem.torch_dtype
+        size = (len(self.traced), steps)
+        buffer = TraceBuffer(
+            members=self.traced,
+            class_losses=torch.full(
+                (*size, self.setup.num_classes), torch.nan, dtype=dtype, device=self.device
+            ),
+            correct=torch.full(size, torch.nan, dtype=dtype, device=self.device),
+        )
+        diverged = self.diverged_step[list(self.traced)] >= 0  # before these steps
+        self._advance(steps, buffer)
+        every_step = torch.arange(self.step, self.step + steps)
+        members = torch.tensor(self.traced)
+        class_weights = self.setup.class_weights(every_step)[:, members]  # (n, K, C)
+        class_losses = buffer.class_losses.cpu().double().transpose(0, 1)  # (n, K, C)
+        class_losses[:, diverged] = torch.nan
+        accuracy = buffer.correct.cpu().double().T / self._samples_a_step()
+        accuracy[:, diverged] = torch.nan
+        return Trace(
+            steps=every_step,
+            members=members,
+            weighted_loss=(class_weights * class_losses).sum(-1),
+            loss=class_losses.sum(-1),
+            accuracy=accuracy,
+            class_weights=class_weights,
+        )
+
+    def _samples_a_step(self) -> int:
+        return self.setup.problem.batch_size or len(self.setup.splits[0].train)
+
+    def _evaluate(self, trace: Trace | None = None) -> Evaluation:
         weights = self.setup.class_weights(torch.tensor([self.step]))[0].to(self.device)  # (M, C)
         train_loss, train_accuracy, weighted = self._metrics("train", weights)
         validation_loss, validation_accuracy, _ = self._metrics("validation", self._unit_weights())
@@ -141,6 +227,7 @@ class Engine(ABC):
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
             diverged_step=self.diverged_step.clone(),
+            trace=trace,
         )
 
     def _metrics(self, split: SplitName, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,24 +1,27 @@
-"""Many small networks, each trained by one compiled loop that never leaves the cache.
+"""Many small networks, each trained by one loop that never leaves the fastest memory there is.
 
-For one hidden layer, few inputs and classes, and full batches: the case of the spirals. Members are
-spread over the threads that torch was given; each is trained by itself, so that its result does not
-depend on its neighbours or on the number of threads.
+For one hidden layer, few inputs and classes, and full batches: the case of the spirals. What the
+engines for the CPU and for CUDA have in common is here: the layout, the metrics, the state. Each
+member is trained by itself, so its result depends neither on its neighbours nor on how the members
+are spread.
 
 Symbols
     M      members
     D      inputs
-    W      hidden units
+    W      hidden units; S >= W are stored, the rest stay zero
     C      classes
     N      samples
+
+The parameters of hidden unit w are column w of one array (D + 1 + C, S): D input weights, the bias,
+C output weights.
 """
 
 from __future__ import annotations
 
-import importlib.util
-from concurrent.futures import ThreadPoolExecutor
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,40 +33,38 @@ from dynloss_core.training.setup import Setup
 
 __all__ = ["FusedEngine"]
 
-_CHUNK = 512  # steps between two looks at the class weights
 _MOST_CLASSES = 8  # sums of all classes must fit the registers
+_HIDDEN_VALUES = 2**26  # hidden activations held at once in an evaluation
 
 
 class FusedEngine(Engine):
-    """One compiled loop a member, on the CPU; its own learning rate, momentum and weight decay."""
+    """One fused loop a member; its own learning rate, momentum and weight decay."""
 
     name = "fused"
 
-    def __init__(self, setup: Setup, device: torch.device | str = "cpu") -> None:
-        from dynloss_core.training import fused_kernel, lanes
-
-        super().__init__(setup, device)
-        dtype = np.dtype(setup.problem.dtype)
-        count = lanes.lane_count(dtype.itemsize)
+    def __init__(
+        self, setup: Setup, device: torch.device | str = "cpu", *, traced: Sequence[int] = ()
+    ) -> None:
+        super().__init__(setup, device, traced=traced)
+        dtype = setup.problem.torch_dtype
         members, classes = len(setup.members), setup.num_classes
-        inputs = setup.splits[0].train.inputs.shape[1]
-        self._inputs, self._width = inputs, setup.problem.model.width
-        shape = (members, inputs + 1 + classes, self._width)
-        self._weights = fused_kernel.zeros_padded(shape, dtype, count)
-        self._bias = np.zeros((members, classes), dtype)
+        self._inputs = setup.splits[0].train.inputs.shape[1]
+        self._width = setup.problem.model.width
+        rows = self._inputs + 1 + classes
+        stored = self._stored_width()
+        self._weights = torch.zeros(members, rows, stored, dtype=dtype)
+        self._bias = torch.zeros(members, classes, dtype=dtype)
         for member, network in enumerate(setup.networks):
             named = {name: tensor.detach() for name, tensor in network.named_parameters()}
             hidden, offset, output, bias = named.values()  # (W, D), (W,), (C, W), (C,)
-            rows = torch.cat([hidden.T, offset[None], output])  # (D + 1 + C, W)
-            self._weights[member, :, : self._width] = rows.numpy()
-            self._bias[member] = bias.numpy()
-        self._velocity = np.zeros_like(self._weights)
-        self._bias_velocity = np.zeros_like(self._bias)
-        self._kernel = fused_kernel.steps_kernel(inputs, classes, setup.problem.loss)
-        self._lanes = count
-        self._train = [self._padded_split(member) for member in range(members)]
-        own = {id(splits) for splits in setup.splits}
-        self._shared = len(own) == 1
+            self._weights[member, :, : self._width] = torch.cat([hidden.T, offset[None], output])
+            self._bias[member] = bias
+        self._weights = self._weights.to(self.device)
+        self._bias = self._bias.to(self.device)
+        self._velocity = torch.zeros_like(self._weights)
+        self._bias_velocity = torch.zeros_like(self._bias)
+        shared = len({id(splits) for splits in setup.splits}) == 1
+        self._own_splits = setup.splits[:1] if shared else setup.splits
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
@@ -73,78 +74,74 @@ class FusedEngine(Engine):
             return "it trains on full batches"
         if not isinstance(problem.data, SpiralsConfig) or problem.data.num_classes > _MOST_CLASSES:
             return f"it trains on two inputs and up to {_MOST_CLASSES} classes"
-        if torch.device(device).type != "cpu":
-            return "it runs on the CPU"
-        if importlib.util.find_spec("numba") is None:
-            return "it needs numba (pip install numba)"
-        return None
+        return cls._machine_refusal(problem, torch.device(device).type)
 
-    def _advance(self, steps: int) -> None:
-        problem, dtype = self.setup.problem, self._weights.dtype
-        schedule = problem.learning_rate_schedule
-        active = [m for m, found in enumerate(self.diverged_step.tolist()) if found < 0]
-        threads = min(torch.get_num_threads(), len(active))
-        with ThreadPoolExecutor(threads) as pool:
-            for start in range(self.step, self.step + steps, _CHUNK):
-                chunk = range(start, min(start + _CHUNK, self.step + steps))
-                weights = self.setup.class_weights(torch.arange(chunk.start, chunk.stop))
-                by_member = weights.transpose(0, 1).contiguous().numpy().astype(dtype)  # (M, n, C)
-                factors = np.array([schedule.factor(step, problem.steps) for step in chunk])
-                work = [(m, by_member[m], factors) for m in active]
-                list(pool.map(self._train_member, *zip(*work, strict=True)))
+    @classmethod
+    @abstractmethod
+    def _machine_refusal(cls, problem: Problem, device: str) -> str | None:
+        """Why a problem that the loop could train cannot be trained on this device here."""
 
-    def _train_member(self, m: int, class_weights: np.ndarray, factors: np.ndarray) -> None:
-        member, dtype = self.setup.members[m], self._weights.dtype.type
-        samples, one_hot, count = self._train[m]
-        self._kernel(
-            self._weights[m],
-            self._velocity[m],
-            self._bias[m],
-            self._bias_velocity[m],
-            samples,
-            one_hot,
-            np.empty_like(one_hot),
-            np.empty((len(one_hot), self._lanes), self._weights.dtype),
-            class_weights,
-            (member.learning_rate * factors).astype(dtype),
-            count,
-            dtype(member.momentum),
-            dtype(member.weight_decay),
-            self.setup.problem.nesterov and member.momentum > 0,
+    @abstractmethod
+    def _stored_width(self) -> int:
+        """S, columns kept for a member's hidden units."""
+
+    def _samples(self, pad_to: int = 1) -> tuple[Tensor, Tensor]:
+        """Training samples (M or 1, D, N) and one-hot targets (M or 1, C, N), with N padded by
+        zeros to a multiple of `pad_to`, on the device."""
+        dtype = self.setup.problem.torch_dtype
+        inputs = torch.stack([splits.train.inputs.T for splits in self._own_splits]).to(dtype)
+        targets = torch.stack([splits.train.targets for splits in self._own_splits])
+        classes = torch.arange(self.setup.num_classes)[:, None]
+        one_hot = (targets[:, None] == classes).to(dtype)
+        padding = (0, -inputs.shape[-1] % pad_to)
+        pad = torch.nn.functional.pad
+        return (
+            pad(inputs, padding).contiguous().to(self.device),
+            pad(one_hot, padding).contiguous().to(self.device),
         )
 
-    def _padded_split(self, member: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Samples (D, N), one-hot targets (C, N), both padded, and how many are there."""
-        from dynloss_core.training.fused_kernel import zeros_padded
-
-        train = self.setup.splits[member].train
-        count, dtype = len(train), self._weights.dtype
-        samples = zeros_padded((self._inputs, count), dtype, self._lanes)
-        samples[:, :count] = train.inputs.numpy().T
-        one_hot = zeros_padded((self.setup.num_classes, count), dtype, self._lanes)
-        one_hot[train.targets.numpy(), np.arange(count)] = 1
-        return samples, one_hot, count
+    def _active(self) -> list[int]:
+        return [m for m, found in enumerate(self.diverged_step.tolist()) if found < 0]
 
     def _outputs(self, split: SplitName) -> Tensor:
-        used = self.setup.splits[:1] if self._shared else self.setup.splits
-        x = torch.stack([getattr(splits, split).inputs for splits in used])  # (M or 1, N, D)
-        x = x.to(self.setup.problem.torch_dtype).expand(len(self.setup.members), -1, -1)
-        weights = torch.from_numpy(self._weights[:, :, : self._width])  # (M, D + 1 + C, W)
+        x = torch.stack([getattr(splits, split).inputs for splits in self._own_splits])
+        x = x.to(self.device, self._weights.dtype)  # (M or 1, N, D)
+        x = x.expand(len(self.setup.members), -1, -1)
+        weights = self._weights[:, :, : self._width]  # (M, D + 1 + C, W)
+        at_once = max(1, _HIDDEN_VALUES // (x.shape[1] * self._width))
+        parts = zip(
+            *(part.split(at_once) for part in (x, weights, self._bias[:, None])), strict=True
+        )
+        return torch.cat([self._part_outputs(*part) for part in parts])
+
+    def _part_outputs(self, x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
         into, offset = weights[:, : self._inputs], weights[:, self._inputs, None]
         hidden = torch.baddbmm(offset, x, into).relu_()  # (M, N, W)
-        bias = torch.from_numpy(self._bias)[:, None]
         return torch.baddbmm(bias, hidden, weights[:, self._inputs + 1 :].mT)
 
     def _freeze(self, members: Tensor) -> None:
         """Zero parameters: finite, and `_advance` passes over them."""
-        chosen = members.numpy()
-        for array in (self._weights, self._bias, self._velocity, self._bias_velocity):
-            array[chosen] = 0
+        for tensor in (self._weights, self._bias, self._velocity, self._bias_velocity):
+            tensor[members.to(self.device)] = 0
+
+    def _member_parameters(self, member: int) -> dict[str, Tensor]:
+        weights = self._weights[member, :, : self._width].cpu()
+        return {
+            "layers.0.weight": weights[: self._inputs].T.clone(),
+            "layers.0.bias": weights[self._inputs].clone(),
+            "layers.1.weight": weights[self._inputs + 1 :].clone(),
+            "layers.1.bias": self._bias[member].cpu().clone(),
+        }
 
     def _parameters_state(self) -> Any:
-        arrays = (self._weights, self._bias, self._velocity, self._bias_velocity)
-        return [torch.from_numpy(array.copy()) for array in arrays]
+        """Without padding: a run that began on one device can go on on another."""
+        stored = (self._weights[..., : self._width], self._bias)
+        moving = (self._velocity[..., : self._width], self._bias_velocity)
+        return [tensor.cpu().clone() for tensor in (*stored, *moving)]
 
     def _load_parameters_state(self, state: Any) -> None:
-        arrays = [tensor.numpy().copy() for tensor in state]
-        self._weights, self._bias, self._velocity, self._bias_velocity = arrays
+        weights, bias, velocity, bias_velocity = state
+        self._weights[..., : self._width] = weights
+        self._velocity[..., : self._width] = velocity
+        self._bias.copy_(bias)
+        self._bias_velocity.copy_(bias_velocity)

@@ -26,7 +26,6 @@ from functools import cache
 from typing import Any
 
 import numba
-import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -41,15 +40,17 @@ Kernel = Callable[..., None]
 
 
 @cache
-def steps_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
+def steps_kernel(inputs: int, classes: int, loss: LossName, *, traced: bool) -> Kernel:
     """The compiled loop over steps, for float32 and float64 alike.
 
     Its arguments are `weights` and `velocity` (D + 1 + C, W), `bias` and `bias_velocity` (C,), the
-    `samples` (D, N), `one_hot` (C, N), scratch `delta` (C, N) and `sums` (C, lanes), and for every
-    step `class_weights` (n, C) and `rates` (n,); then the number of samples that are not padding,
-    `momentum`, `weight_decay`, and whether the momentum is Nesterov's.
+    `samples` (D, N), `one_hot` (C, N), scratch `delta` (C, N) and `sums` (2 C + 1, lanes), and for
+    every step `class_weights` (n, C) and `rates` (n,); then the number of samples that are not
+    padding, `momentum`, `weight_decay`, and whether the momentum is Nesterov's; last, what a traced
+    kernel fills in: `class_losses` (n, C) and `correct` (n,) before each update.
     """
-    forward, backward = _forward(inputs, classes, loss), _backward(inputs, classes)
+    forward, backward = _forward(inputs, classes, loss, traced), _backward(inputs, classes)
+    parts = 1.0 if loss == "cross_entropy" else 1.0 / classes  # of a sample's loss in the mean
 
     @numba.njit(nogil=True, error_model="numpy")
     def steps(
@@ -67,9 +68,15 @@ def steps_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
         momentum: Any,
         weight_decay: Any,
         nesterov: bool,
+        class_losses: Any,
+        correct: Any,
     ) -> None:
         for step in range(len(rates)):
             forward(weights, bias, samples, one_hot, delta, sums, class_weights[step], count)
+            if traced:
+                for c in range(classes):
+                    class_losses[step, c] = sums[classes + c].sum() * parts / count
+                correct[step] = sums[2 * classes].sum()
             look_ahead = momentum if nesterov else rates[step] * 0
             backward(
                 weights, velocity, samples, delta, count,
@@ -88,8 +95,9 @@ def steps_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
     return steps
 
 
-def _forward(inputs: int, classes: int, loss: LossName) -> Any:
-    """The forward pass as a numba intrinsic: fills `delta`, and `sums` with its sums by lane."""
+def _forward(inputs: int, classes: int, loss: LossName, traced: bool) -> Any:
+    """The forward pass as a numba intrinsic: fills `delta`, and `sums` with sums by lane: of delta
+    for each class and, if traced, of the loss for each class and of the correct answers."""
 
     @intrinsic
     def forward(
@@ -110,7 +118,7 @@ def _forward(inputs: int, classes: int, loss: LossName) -> Any:
             ]
             width, padded = (builder.extract_value(shape, 1) for shape in shapes)
             samples_there = builder.sitofp(arguments[7], lanes.element)
-            _emit_forward(lanes, inputs, classes, loss, data, width, padded, samples_there)
+            _emit_forward(lanes, inputs, classes, loss, traced, data, width, padded, samples_there)
             return context.get_dummy_value()
 
         return signature, emit
@@ -119,7 +127,7 @@ def _forward(inputs: int, classes: int, loss: LossName) -> Any:
 
 
 def _emit_forward(
-    lanes: Lanes, inputs: int, classes: int, loss: LossName, data: list[Any],
+    lanes: Lanes, inputs: int, classes: int, loss: LossName, traced: bool, data: list[Any],
     width: Any, padded: Any, samples_there: Any,
 ) -> None:  # fmt: skip
     weights, bias, samples, one_hot, delta, sums, class_weights = data
@@ -130,7 +138,8 @@ def _emit_forward(
     of_class = [
         lanes.mul(lanes.spread(class_weights, lanes.index(c)), share) for c in range(classes)
     ]  # G
-    totals = [lanes.variable(lanes.constant(0.0)) for _ in range(classes)]
+    summed = 2 * classes + 1 if traced else classes
+    totals = [lanes.variable(lanes.constant(0.0)) for _ in range(summed)]
 
     def row(k: int, stride: Any, column: Any) -> Any:
         return builder.add(builder.mul(lanes.index(k), stride), column)
@@ -154,9 +163,13 @@ def _emit_forward(
         for v, at in enumerate(columns):
             target = [lanes.load(one_hot, row(c, padded, at)) for c in range(classes)]
             z = [variable.get() for variable in outputs[v]]
-            for c, gradient in enumerate(_emit_output_gradient(lanes, loss, z, target, of_class)):
+            gradients = _emit_output_gradient(lanes, loss, z, target, of_class)
+            for c, gradient in enumerate(gradients):
                 lanes.store(gradient, delta, row(c, padded, at))
-                totals[c].set(lanes.add(totals[c].get(), gradient))
+            seen = _emit_class_losses(lanes, loss, z, target) if traced else []
+            right = [_emit_correct(lanes, z, target)] if traced else []
+            for total, value in zip(totals, [*gradients, *seen, *right], strict=True):
+                total.set(lanes.add(total.get(), value))
 
     tile_samples = lanes.index(_TILE * lanes.count)
     whole = builder.mul(builder.sdiv(padded, tile_samples), tile_samples)
@@ -196,6 +209,47 @@ def _emit_output_gradient(
         lanes.mul(lanes.fma(powers[c], scale, lanes.sub(lanes.constant(0.0), target[c])), of_sample)
         for c in classes
     ]
+
+
+def _emit_class_losses(lanes: Lanes, loss: LossName, z: list[Any], target: list[Any]) -> list[Any]:
+    """Each sample's loss under the class it counts for, as in `losses.class_losses`; 0 for padding.
+
+    What it has in common with the gradient is computed twice here and merged by LLVM.
+    """
+    classes = range(len(z))
+    there = target[0]
+    for c in classes[1:]:
+        there = lanes.add(there, target[c])
+    errors = [lanes.sub(z[c], target[c]) for c in classes]
+    squares = [lanes.mul(error, error) for error in errors]
+    if loss == "mse_output_weighted":
+        return [lanes.mul(square, there) for square in squares]
+    if loss == "mse_sample_weighted":
+        of_sample = squares[0]
+        for c in classes[1:]:
+            of_sample = lanes.add(of_sample, squares[c])
+        return [lanes.mul(of_sample, target[c]) for c in classes]
+    largest = z[0]
+    for c in classes[1:]:
+        largest = lanes.maximum(largest, z[c])
+    total, of_target = lanes.constant(0.0), lanes.constant(0.0)
+    for c in classes:
+        total = lanes.add(total, lanes.exp(lanes.sub(z[c], largest)))
+        of_target = lanes.fma(z[c], target[c], of_target)
+    entropy = lanes.sub(lanes.add(lanes.log(total), largest), of_target)
+    return [lanes.mul(entropy, target[c]) for c in classes]
+
+
+def _emit_correct(lanes: Lanes, z: list[Any], target: list[Any]) -> Any:
+    """1 where the target has the largest output, the first of equal ones; 0 elsewhere."""
+    correct = lanes.constant(0.0)
+    for c, expected in enumerate(target):
+        wins = expected
+        for other in range(len(z)):
+            if other != c:
+                wins = lanes.where(">" if other < c else ">=", z[c], z[other], wins)
+        correct = lanes.add(correct, wins)
+    return correct
 
 
 def _backward(inputs: int, classes: int) -> Any:
@@ -280,13 +334,3 @@ def _emit_backward(
             move = lanes.fma(carried, speed, lanes.mul(fresh, gradient))
             step = lanes.sub(lanes.constant(0.0), rate)
             lanes.store(lanes.fma(step, move, parameters[k]), weights, at)
-
-
-def padded_size(size: int, lanes: int) -> int:
-    """The next multiple of `lanes`."""
-    return -(-size // lanes) * lanes
-
-
-def zeros_padded(shape: tuple[int, ...], dtype: np.dtype[Any], lanes: int) -> np.ndarray:
-    """Zeros whose last axis is padded to whole vectors."""
-    return np.zeros((*shape[:-1], padded_size(shape[-1], lanes)), dtype)

@@ -8,6 +8,7 @@ in it is a register.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,9 @@ __all__ = ["Lanes", "lane_count"]
 _REGISTER_BYTES = 64
 _TAYLOR_DEGREE = {4: 7, 8: 13}  # exp(r), |r| <= ln(2)/2, to the last bit of the type
 _SMALLEST_EXPONENT = {4: -87.0, 8: -708.0}
+_MANTISSA_BITS = {4: 23, 8: 52}
+_EXPONENT_BIAS = {4: 127, 8: 1023}
+_ATANH_TERMS = {4: 5, 8: 11}  # atanh(s), |s| <= 3 - sqrt(8), to the last bit of the type
 
 
 def lane_count(element_bytes: int) -> int:
@@ -97,8 +101,12 @@ class Lanes:
 
     def where_positive(self, test: Any, value: Any) -> Any:
         """`value` where `test` > 0, else 0."""
-        zero = self.constant(0.0)
-        return self.builder.select(self.builder.fcmp_ordered(">", test, zero), value, zero)
+        return self.where(">", test, self.constant(0.0), value)
+
+    def where(self, comparison: str, a: Any, b: Any, value: Any) -> Any:
+        """`value` where `a` compares so with `b`, else 0; also 0 where either is NaN."""
+        test = self.builder.fcmp_ordered(comparison, a, b)
+        return self.builder.select(test, value, self.constant(0.0))
 
     def maximum(self, a: Any, b: Any) -> Any:
         """The larger of each pair; NaN spreads, so that a diverged member shows."""
@@ -118,12 +126,37 @@ class Lanes:
         series = self.constant(1 / math.factorial(degree))
         for power in range(degree - 1, -1, -1):
             series = self.fma(series, r, self.constant(1 / math.factorial(power)))
-        mantissa, bias = (23, 127) if self.bytes == 4 else (52, 1023)
         exponent = builder.add(
-            builder.fptosi(k, self._int), ir.Constant(self._int, [bias] * self.count)
+            builder.fptosi(k, self._int), self._whole(_EXPONENT_BIAS[self.bytes])
         )
-        bits = builder.shl(exponent, ir.Constant(self._int, [mantissa] * self.count))
+        bits = builder.shl(exponent, self._whole(_MANTISSA_BITS[self.bytes]))
         return self.mul(series, builder.bitcast(bits, self.vector))
+
+    def log(self, x: Any) -> Any:
+        """log(x) for normal x > 0: x = 2^k m with m in [sqrt(1/2), sqrt(2)), and log(m) =
+        2 atanh((m - 1) / (m + 1)); NaN where x is infinite or NaN."""
+        builder = self.builder
+        mantissa, bias = _MANTISSA_BITS[self.bytes], _EXPONENT_BIAS[self.bytes]
+        # adding 1 - sqrt(1/2) to the bits carries into the exponent where m >= sqrt(2)
+        pattern = _bits_of(1.0, self.bytes) - _bits_of(math.sqrt(0.5), self.bytes)
+        bits = builder.bitcast(x, self._int)
+        carried = builder.add(bits, self._whole(pattern))
+        k = builder.sub(builder.ashr(carried, self._whole(mantissa)), self._whole(bias))
+        m = builder.bitcast(builder.sub(bits, builder.shl(k, self._whole(mantissa))), self.vector)
+        s = self.div(self.sub(m, self.constant(1.0)), self.add(m, self.constant(1.0)))
+        square = self.mul(s, s)
+        terms = _ATANH_TERMS[self.bytes]
+        series = self.constant(2 / (2 * terms - 1))
+        for term in range(terms - 2, -1, -1):
+            series = self.fma(series, square, self.constant(2 / (2 * term + 1)))
+        result = self.fma(
+            builder.sitofp(k, self.vector), self.constant(math.log(2)), self.mul(series, s)
+        )
+        return self.add(result, self.mul(self.sub(x, x), x))  # infinite or NaN stays NaN
+
+    def _whole(self, value: int) -> Any:
+        """The same integer in every lane."""
+        return ir.Constant(self._int, [value] * self.count)
 
     def variable(self, initial: Any) -> Variable:
         """A register that a loop may change."""
@@ -148,6 +181,11 @@ class Lanes:
             self.builder.module, signature, f"llvm.{name}.{self._suffix}"
         )
         return self.builder.call(function, arguments)
+
+
+def _bits_of(value: float, size: int) -> int:
+    """The bit pattern of a number as an integer."""
+    return int.from_bytes(struct.pack("<f" if size == 4 else "<d", value), "little")
 
 
 class Variable:

@@ -1,15 +1,56 @@
 """What training yields: typed records, the same from every engine.
 
-M is the number of members. Tensors live on the CPU, metrics in float64.
+Symbols
+    M      members
+    K      members whose every step is traced
+    C      classes
+    n      steps
+    E      evaluations
+
+Tensors live on the CPU, metrics in float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-__all__ = ["Evaluation", "HeldOut"]
+__all__ = ["Evaluation", "HeldOut", "History", "Trace"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Every step of some members.
+
+    Row i is the state *after* `steps[i]` updates, as the update that follows sees it: with its
+    class weights, and in mini-batch training on its batch. A diverged member has NaN from the
+    evaluation that found it on.
+
+    Args:
+        steps: (n,) updates done.
+        members: (K,) indices of the members in the ensemble.
+        weighted_loss: (n, K) F at `class_weights`.
+        loss: (n, K) static loss.
+        accuracy: (n, K) in [0, 1].
+        class_weights: (n, K, C) of the update that follows.
+    """
+
+    steps: Tensor
+    members: Tensor
+    weighted_loss: Tensor
+    loss: Tensor
+    accuracy: Tensor
+    class_weights: Tensor
+
+    @classmethod
+    def joined(cls, traces: Sequence[Trace]) -> Trace:
+        """Consecutive traces of the same members as one."""
+        names = ("steps", "weighted_loss", "loss", "accuracy", "class_weights")
+        parts = {name: torch.cat([getattr(trace, name) for trace in traces]) for name in names}
+        return cls(members=traces[0].members, **parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +67,7 @@ class Evaluation:
         validation_loss: (M,) static loss on the validation set.
         validation_accuracy: (M,) in [0, 1].
         diverged_step: (M,) the step at which a member was found to have diverged; -1: it has not.
+        trace: every step since the evaluation before, of the members that were asked for.
     """
 
     step: int
@@ -35,6 +77,7 @@ class Evaluation:
     validation_loss: Tensor
     validation_accuracy: Tensor
     diverged_step: Tensor
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,3 +91,27 @@ class HeldOut:
 
     test_loss: Tensor
     test_accuracy: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """A whole run (see `Engine.run`).
+
+    Args:
+        evaluations: E of them, in the order of their steps.
+        trace: every step of the members asked for; None if none was.
+        parameters: of each member at the end, named as in its network's `state_dict`.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    trace: Trace | None
+    parameters: tuple[dict[str, Tensor], ...]
+
+    @property
+    def steps(self) -> Tensor:
+        """(E,) updates done at each evaluation."""
+        return torch.tensor([evaluation.step for evaluation in self.evaluations])
+
+    def curve(self, metric: str) -> Tensor:
+        """A metric of `Evaluation` over the run, (E, M)."""
+        return torch.stack([getattr(evaluation, metric) for evaluation in self.evaluations])

@@ -125,7 +125,8 @@ def ensemble_class_weights(
     stop = torch.tensor([schedule.stop for schedule in schedules])
 
     def weights(steps: Tensor) -> Tensor:
-        return class_weights(steps[:, None], period, amplitude, stop, num_classes)
+        own = (each.to(steps.device) for each in (period, amplitude, stop))
+        return class_weights(steps[:, None], *own, num_classes)
 
     return weights
 

@@ -28,7 +28,7 @@ from dynloss_core.training import (
     AutogradEngine,
     BatchedEngine,
     Engine,
-    FusedEngine,
+    FusedCPUEngine,
     Member,
     Problem,
     Setup,
@@ -159,7 +159,7 @@ def table_of(widths: list[int], members: int, dtypes: list[str], threads: int) -
                 (
                     "fused",
                     members,
-                    lambda w=width, d=dtype: engine_steps(FusedEngine, w, members, d),
+                    lambda w=width, d=dtype: engine_steps(FusedCPUEngine, w, members, d),
                 ),
             ]
             reference = None

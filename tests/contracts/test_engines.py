@@ -18,14 +18,14 @@ from dynloss_core.training import (
     BatchedEngine,
     Engine,
     Evaluation,
-    FusedEngine,
+    FusedCPUEngine,
     Member,
     Problem,
     Setup,
 )
 from tests.cases import CASES, MIXED, Case
 
-ENGINES = [AutogradEngine, BatchedEngine, FusedEngine]
+ENGINES = [AutogradEngine, BatchedEngine, FusedCPUEngine]
 METRICS = (
     "weighted_loss",
     "train_loss",
@@ -190,10 +190,10 @@ def test_the_number_of_threads_changes_nothing() -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        several = list(FusedEngine(setup_of(case)).evaluations())
+        several = list(FusedCPUEngine(setup_of(case)).evaluations())
     finally:
         torch.set_num_threads(threads)
-    assert_equal(several, list(FusedEngine(setup_of(case)).evaluations()), exactly=True)
+    assert_equal(several, list(FusedCPUEngine(setup_of(case)).evaluations()), exactly=True)
 
 
 RANDOM_PROBLEMS = st.builds(

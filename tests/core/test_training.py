@@ -14,7 +14,7 @@ from dynloss_core.seeding import Stream, generator
 from dynloss_core.training import (
     AutogradEngine,
     BatchedEngine,
-    FusedEngine,
+    FusedCPUEngine,
     LearningRateSchedule,
     Member,
     Problem,
@@ -108,7 +108,7 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
 
 
 def test_the_fastest_engine_that_can_is_chosen() -> None:
-    assert choose_engine(CASES[0].problem) is FusedEngine
+    assert choose_engine(CASES[0].problem) is FusedCPUEngine
     assert choose_engine(CASES[0].problem, device="cuda") is BatchedEngine
     mini_batches = next(case.problem for case in CASES if case.problem.batch_size)
     assert choose_engine(mini_batches) is BatchedEngine

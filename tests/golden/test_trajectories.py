@@ -21,7 +21,7 @@ from dynloss_core.training import (
     AutogradEngine,
     BatchedEngine,
     Engine,
-    FusedEngine,
+    FusedCPUEngine,
     Member,
     Problem,
     Setup,
@@ -76,7 +76,7 @@ def as_setup(stored: dict[str, np.ndarray], steps: int) -> Setup:
 
 
 @pytest.mark.parametrize(
-    "engine", [AutogradEngine, BatchedEngine, FusedEngine], ids=lambda each: each.name
+    "engine", [AutogradEngine, BatchedEngine, FusedCPUEngine], ids=lambda each: each.name
 )
 def test_agrees_with_the_reference_up_to_the_first_instability(
     trajectory: Path, engine: type[Engine]
