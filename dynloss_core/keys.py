@@ -14,6 +14,9 @@ Objective = Literal["validation_accuracy", "validation_loss"]
 STEP = "step"
 
 WEIGHTED_LOSS = "weighted_loss"
+LOSS = "loss"
+ACCURACY = "accuracy"
+CLASS_WEIGHT = "class_weight"
 TRAIN_LOSS = "train_loss"
 TRAIN_ACCURACY = "train_accuracy"
 VALIDATION_LOSS = "validation_loss"
@@ -41,6 +44,7 @@ STEPS = "steps"
 PARAMETERS = "parameters"
 TRAIN_SAMPLES = "train_samples"
 
+MEMBER = "member"
 SEED = "seed"
 DIVERGED = "diverged"
 DIVERGED_STEP = "diverged_step"

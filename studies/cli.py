@@ -160,6 +160,7 @@ def ui(
     epilog=(
         "Examples: `dynloss train` is the published spiral run, shortened · "
         "`dynloss train --amplitude 1` is its static baseline · "
+        "`dynloss train --trace steps.parquet` keeps every step · "
         "`dynloss train --data digits --width 10 --batch-size 64 --momentum 0.9 --lr 0.1 "
         "--period 40 --steps 1000 --static-tail 200`"
     )
@@ -182,6 +183,12 @@ def train(
     loss: Annotated[str, typer.Option(help="cross_entropy, mse_sample_weighted, ...")] = (
         "cross_entropy"
     ),
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet", help="Write every step: F, loss, accuracy, class weights."
+        ),
+    ] = None,
 ) -> None:
     """Train one network with the dynamical loss and watch it."""
     from studies.single_run import train_one
@@ -202,7 +209,7 @@ def train(
         "amplitude": amplitude,
         "period": period,
     }
-    train_one(problem, member, console)
+    train_one(problem, member, console, trace)
 
 
 @space_app.command("list")

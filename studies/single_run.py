@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from rich.console import Console
 
 from dynloss_core.config import build
-from dynloss_core.training import Evaluation, Member, Problem, Setup, choose_engine
+from dynloss_core.training import Evaluation, Member, Problem, Setup, Trace, choose_engine
 from studies.progress import duration
+from studies.tables import trace_rows, write_parquet
 
 __all__ = ["train_one"]
 
@@ -17,9 +19,18 @@ _LINES = 20
 
 
 def train_one(
-    problem: Mapping[str, object], member: Mapping[str, object], console: Console
+    problem: Mapping[str, object],
+    member: Mapping[str, object],
+    console: Console,
+    trace: Path | None = None,
 ) -> Evaluation:
     """Train one member and print its progress, about twenty lines of it; returns the end.
+
+    Args:
+        problem: as in `Problem`.
+        member: as in `Member`.
+        console: where to print.
+        trace: a Parquet file to write, with a row a step.
 
     Raises:
         ConfigError: for a value that is refused.
@@ -27,7 +38,7 @@ def train_one(
     made = build(Problem, problem, source="dynloss train")
     engine_class = choose_engine(made)
     one = build(Member, member, source="dynloss train")
-    engine = engine_class(Setup.build(made, [one]))
+    engine = engine_class(Setup.build(made, [one]), traced=[] if trace is None else [0])
     console.print(
         f"{made.data.name}, {made.model.name} of width {made.model.width}, "
         f"{made.steps:,} steps, engine {engine.name}"
@@ -35,8 +46,11 @@ def train_one(
     header = f"{'step':>8}  {'train loss':>10}  {'train acc':>9}  {'val acc':>8}  {'F':>10}"
     console.print(header, style="bold")
     started, every = time.perf_counter(), max(1, made.steps // made.evaluate_every // _LINES)
+    traces: list[Trace] = []
     for index, evaluation in enumerate(engine.evaluations()):
         last = evaluation
+        if evaluation.trace is not None:
+            traces.append(evaluation.trace)
         if index % every == 0 or evaluation.step == made.steps:
             console.print(
                 f"{evaluation.step:>8}  {float(evaluation.train_loss):>10.4g}  "
@@ -47,4 +61,8 @@ def train_one(
     if int(last.diverged_step) >= 0:
         console.print(f"diverged, found at step {int(last.diverged_step)}", style="red")
     console.print(f"{duration(time.perf_counter() - started)}")
+    if trace is not None:
+        rows = trace_rows(Trace.joined(traces))
+        write_parquet(rows, trace)
+        console.print(f"{len(rows):,} steps in {trace}: {', '.join(rows.columns)}")
     return last

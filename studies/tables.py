@@ -17,9 +17,17 @@ from torch import nn
 
 from dynloss_core import keys
 from dynloss_core.config import config_hash, to_dict
-from dynloss_core.training import Evaluation, HeldOut, Member, Setup
+from dynloss_core.training import Evaluation, HeldOut, Member, Setup, Trace
 
-__all__ = ["curve_rows", "mean_curves", "member_rows", "pack", "unpack", "write_parquet"]
+__all__ = [
+    "curve_rows",
+    "mean_curves",
+    "member_rows",
+    "pack",
+    "trace_rows",
+    "unpack",
+    "write_parquet",
+]
 
 IDENTITY = [keys.STUDY, keys.PHASE, keys.ARM, keys.BLOCK, keys.TRIAL, keys.SEED]
 TRIAL_IDENTITY = [keys.PHASE, keys.ARM, keys.TRIAL]
@@ -32,6 +40,23 @@ def curve_rows(identity: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
     for metric in keys.EVALUATION_METRICS:
         rows[metric] = getattr(evaluation, metric).numpy()
     return rows
+
+
+def trace_rows(trace: Trace) -> pd.DataFrame:
+    """A trace of K members as a row a member and step; class weights as `class_weight_0`, ..."""
+    members = len(trace.members)
+    rows = pd.DataFrame(
+        {
+            keys.MEMBER: trace.members.repeat(len(trace.steps)).numpy(),
+            keys.STEP: trace.steps.repeat_interleave(members).numpy(),
+            keys.WEIGHTED_LOSS: trace.weighted_loss.flatten().numpy(),
+            keys.LOSS: trace.loss.flatten().numpy(),
+            keys.ACCURACY: trace.accuracy.flatten().numpy(),
+        }
+    )
+    for c, weights in enumerate(trace.class_weights.unbind(-1)):
+        rows[f"{keys.CLASS_WEIGHT}_{c}"] = weights.flatten().numpy()
+    return rows.sort_values([keys.MEMBER, keys.STEP], ignore_index=True)
 
 
 def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dynloss_core.data import DigitsConfig, SpiralsConfig
-from dynloss_core.models import MLPConfig
+from dynloss_core.models import MLPConfig, Myrtle5Config
 from dynloss_core.training import LearningRateSchedule, Member, Problem
 
 SMALL_SPIRALS = SpiralsConfig(points_per_class=7)
@@ -64,6 +64,11 @@ CASES = [
     Case(
         "digits",
         _problem(data=DigitsConfig(), batch_size=64, steps=41, model=MLPConfig(width=5)),
+        WITH_MOMENTUM,
+    ),
+    Case(
+        "small convnet",
+        _problem(data=DigitsConfig(), batch_size=16, steps=25, model=Myrtle5Config(channels=3)),
         WITH_MOMENTUM,
     ),
 ]

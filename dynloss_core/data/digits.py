@@ -19,6 +19,7 @@ __all__ = ["DigitsConfig"]
 
 _BRIGHTEST = 16.0
 _NUM_CLASSES = 10
+_SHAPE = (8, 8)
 _SAMPLES = 1797
 
 
@@ -77,6 +78,9 @@ def _load(config: DigitsConfig) -> Splits:
     )
     parts = [(train_x, train_y), (validation_x, validation_y), (test_x, test_y)]
     train, validation, test = (
-        Labelled(torch.from_numpy(x / _BRIGHTEST), torch.from_numpy(y).long()) for x, y in parts
+        Labelled(
+            torch.from_numpy(x / _BRIGHTEST).reshape(-1, 1, *_SHAPE), torch.from_numpy(y).long()
+        )
+        for x, y in parts
     )
     return Splits(train, validation, test, _NUM_CLASSES)

@@ -1,7 +1,17 @@
 """Networks, each with its configuration."""
 
-from dynloss_core.models.mlp import MLP, Initialisation, MLPConfig
+from dynloss_core.models.initialisation import Initialisation, initialise
+from dynloss_core.models.mlp import MLP, MLPConfig
+from dynloss_core.models.myrtle import Myrtle5, Myrtle5Config
 
-__all__ = ["MLP", "Initialisation", "MLPConfig", "ModelConfig"]
+__all__ = [
+    "MLP",
+    "Initialisation",
+    "MLPConfig",
+    "ModelConfig",
+    "Myrtle5",
+    "Myrtle5Config",
+    "initialise",
+]
 
-ModelConfig = MLPConfig
+ModelConfig = MLPConfig | Myrtle5Config

@@ -7,16 +7,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import torch
 import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor, nn
 
 from dynloss_core.config import ConfigError
+from dynloss_core.models.initialisation import Initialisation
 
-__all__ = ["MLP", "Initialisation", "MLPConfig"]
-
-Initialisation = Literal["lecun_normal", "glorot_normal"]
+__all__ = ["MLP", "MLPConfig"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,7 @@ class MLPConfig:
     Args:
         width: units in each hidden layer, >= 1.
         depth: number of hidden layers, >= 0 (0 is a linear classifier).
-        initialisation: of the weights; biases start at 0 and are trained. `lecun_normal` has
-            variance 1 / fan_in and is what the published spiral figure came from; `glorot_normal`
-            has variance 2 / (fan_in + fan_out).
+        initialisation: of the weights, see `initialisation.initialise`.
     """
 
     name: Literal["mlp"] = "mlp"
@@ -43,7 +38,7 @@ class MLPConfig:
             raise ConfigError("depth", f"{self.depth} is negative", "use >= 0")
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> MLP:
-        """The network, with parameters not yet drawn (see `MLP.initialise`)."""
+        """The network, with parameters not yet drawn (see `initialisation.initialise`)."""
         return MLP(math.prod(input_shape), [self.width] * self.depth, num_classes)
 
 
@@ -69,18 +64,3 @@ class MLP(nn.Module):
         for layer in self.layers[:-1]:
             hidden = F.relu(layer(hidden))
         return self.layers[-1](hidden)  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def initialise(self, scheme: Initialisation, draws: np.random.Generator) -> MLP:
-        """Draw the weights by `scheme` and set the biases to 0, in place.
-
-        The draws are made in float64, so that networks of different dtypes start alike.
-        """
-        for layer in self.layers:
-            assert isinstance(layer, nn.Linear)
-            fan_out, fan_in = layer.weight.shape
-            variance = 1 / fan_in if scheme == "lecun_normal" else 2 / (fan_in + fan_out)
-            weight = draws.standard_normal((fan_out, fan_in)) * math.sqrt(variance)
-            layer.weight.copy_(torch.from_numpy(weight))
-            layer.bias.zero_()
-        return self

@@ -9,6 +9,7 @@ from dynloss_core.training.members import Member
 from dynloss_core.training.problem import LearningRateSchedule, Problem
 from dynloss_core.training.records import Evaluation, HeldOut, History, Trace
 from dynloss_core.training.setup import Setup, steps_per_epoch
+from dynloss_core.training.vmapped import VmappedEngine
 
 __all__ = [
     "AutogradEngine",
@@ -24,6 +25,7 @@ __all__ = [
     "Problem",
     "Setup",
     "Trace",
+    "VmappedEngine",
     "choose_engine",
     "steps_per_epoch",
 ]

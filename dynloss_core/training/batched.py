@@ -25,6 +25,7 @@ from dynloss_core.models import MLP, MLPConfig
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
 from dynloss_core.training.problem import Problem
 from dynloss_core.training.setup import Setup
+from dynloss_core.training.stacked_sgd import StackedSGD
 
 __all__ = ["BatchedEngine"]
 
@@ -42,12 +43,7 @@ class BatchedEngine(Engine):
         super().__init__(setup, device, traced=traced)
         dtype = setup.problem.torch_dtype
         self._weights = [w.to(self.device, dtype) for w in _stack(setup)]  # [(M, O, I + 1)]
-        momentum = self._column([member.momentum for member in setup.members])
-        self._momentum = momentum if bool(momentum.any()) else None  # (M, 1, 1)
-        decay = self._column([member.weight_decay for member in setup.members])
-        self._weight_decay = decay if bool(decay.any()) else None  # (M, 1, 1)
-        self._learning_rate = self._column([member.learning_rate for member in setup.members])
-        self._velocity = [torch.zeros_like(w) for w in self._weights] if momentum.any() else []
+        self._sgd = StackedSGD(setup, self._weights)
         self._workspaces: dict[int, list[Tensor]] = {}
         shared = all(splits is setup.splits[0] for splits in setup.splits)
         self._own_splits = setup.splits[:1] if shared else setup.splits
@@ -74,7 +70,8 @@ class BatchedEngine(Engine):
                 if trace is not None:
                     self._record(trace, step - self.step, outputs, one_hot)
                 gradients = self._gradients(activations, outputs, one_hot, class_weights)
-                self._update(gradients, problem.learning_rate_schedule.factor(step, problem.steps))
+                factor = problem.learning_rate_schedule.factor(step, problem.steps)
+                self._sgd.step(self._weights, gradients, factor)
 
     def _record(self, trace: TraceBuffer, offset: int, outputs: Tensor, one_hot: Tensor) -> None:
         everyone = len(trace.members) == len(self.setup.members)
@@ -108,21 +105,6 @@ class BatchedEngine(Engine):
             hidden.relu_()
             activations.append(buffer)
         return activations, torch.bmm(self._weights[-1], activations[-1])
-
-    def _update(self, gradients: list[Tensor], factor: float) -> None:
-        """Stochastic gradient descent with torch.optim.SGD's conventions."""
-        rate = self._learning_rate * factor
-        for layer, (weights, gradient) in enumerate(zip(self._weights, gradients, strict=True)):
-            if self._weight_decay is not None:
-                gradient.addcmul_(weights, self._weight_decay)
-            if self._momentum is not None:
-                velocity = self._velocity[layer].mul_(self._momentum).add_(gradient)
-                gradient = (
-                    gradient.addcmul_(velocity, self._momentum)
-                    if self.setup.problem.nesterov
-                    else velocity
-                )
-            weights.addcmul_(gradient, rate, value=-1)
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs (M, I + 1, N) and one-hot targets (M or 1, C, N) of one step."""
@@ -159,8 +141,9 @@ class BatchedEngine(Engine):
 
     def _freeze(self, members: Tensor) -> None:
         """Zero parameters and learning rate: finite, and they stay as they are."""
-        for tensor in [self._learning_rate, *self._weights, *self._velocity]:
-            tensor[members.to(self.device)] = 0
+        for weights in self._weights:
+            weights[members.to(self.device)] = 0
+        self._sgd.freeze(members)
 
     def _member_parameters(self, member: int) -> dict[str, Tensor]:
         named = {}
@@ -173,18 +156,14 @@ class BatchedEngine(Engine):
     def _parameters_state(self) -> Any:
         return {
             "weights": [weights.clone() for weights in self._weights],
-            "velocity": [velocity.clone() for velocity in self._velocity],
+            "velocity": [velocity.clone() for velocity in self._sgd.velocity],
         }
 
     def _load_parameters_state(self, state: Any) -> None:
         self._weights = [weights.to(self.device).clone() for weights in state["weights"]]
-        self._velocity = [velocity.to(self.device).clone() for velocity in state["velocity"]]
+        for velocity, saved in zip(self._sgd.velocity, state["velocity"], strict=True):
+            velocity.copy_(saved)
         self._freeze(self.diverged_step >= 0)
-
-    def _column(self, values: list[float]) -> Tensor:
-        """A value a member, (M, 1, 1)."""
-        dtype = self.setup.problem.torch_dtype
-        return torch.tensor(values, dtype=dtype, device=self.device)[:, None, None]
 
 
 def _take(tensor: Tensor, columns: Tensor) -> Tensor:

@@ -10,12 +10,18 @@ from dynloss_core.training.batched import BatchedEngine
 from dynloss_core.training.engine import Engine
 from dynloss_core.training.fused_cpu import FusedCPUEngine
 from dynloss_core.training.problem import Problem
+from dynloss_core.training.vmapped import VmappedEngine
 
 __all__ = ["EngineName", "choose_engine"]
 
 EngineName = Literal["auto", "autograd", "batched", "fused"]
 
-_FASTEST_FIRST: tuple[type[Engine], ...] = (FusedCPUEngine, BatchedEngine, AutogradEngine)
+_FASTEST_FIRST: tuple[type[Engine], ...] = (
+    FusedCPUEngine,
+    BatchedEngine,
+    VmappedEngine,
+    AutogradEngine,
+)
 
 
 def choose_engine(problem: Problem, name: EngineName = "auto", device: str = "cpu") -> type[Engine]:
@@ -26,8 +32,12 @@ def choose_engine(problem: Problem, name: EngineName = "auto", device: str = "cp
     """
     if name == "auto":
         return next(engine for engine in _FASTEST_FIRST if engine.refusal(problem, device) is None)
-    engine = next(engine for engine in _FASTEST_FIRST if engine.name == name)
-    reason = engine.refusal(problem, device)
-    if reason is not None:
-        raise ConfigError("engine", f"{name!r} cannot train this problem: {reason}", "use 'auto'")
-    return engine
+    reasons = []
+    for engine in _FASTEST_FIRST:
+        if engine.name == name:
+            reason = engine.refusal(problem, device)
+            if reason is None:
+                return engine
+            reasons.append(reason)
+    problem_of_all = "; ".join(dict.fromkeys(reasons))
+    raise ConfigError("engine", f"{name!r} cannot train this problem: {problem_of_all}", "use auto")

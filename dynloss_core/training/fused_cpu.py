@@ -7,6 +7,7 @@ Symbols as in `fused`; n steps between two looks at the class weights, `lanes` v
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,12 +60,11 @@ class FusedCPUEngine(FusedEngine):
         threads = min(torch.get_num_threads(), len(active))
         rows = {} if trace is None else {m: row for row, m in enumerate(trace.members)}
 
-        def train(m: int, begin: int, class_weights: Tensor, factors: np.ndarray) -> None:
-            where = slice(begin - self.step, begin - self.step + len(factors))
+        def train(m: int, chunk: range, class_weights: Tensor, factors: np.ndarray) -> None:
             into = None
             if trace is not None and m in rows:
-                row = rows[m]
-                into = trace.class_losses[row, where].numpy(), trace.correct[row, where].numpy()
+                here = rows[m], slice(chunk.start - self.step, chunk.stop - self.step)
+                into = trace.class_losses[here].numpy(), trace.correct[here].numpy()
             self._train_member(m, class_weights.numpy(), factors, into)
 
         with ThreadPoolExecutor(threads) as pool:
@@ -73,7 +73,8 @@ class FusedCPUEngine(FusedEngine):
                 weights = self.setup.class_weights(torch.arange(chunk.start, chunk.stop))
                 weights = weights.to(problem.torch_dtype).transpose(0, 1).contiguous()  # (M, n, C)
                 factors = np.array([schedule.factor(step, problem.steps) for step in chunk])
-                list(pool.map(lambda m: train(m, begin, weights[m], factors), active))
+                for_all = itertools.repeat(chunk), weights[active], itertools.repeat(factors)
+                list(pool.map(train, active, *for_all))
 
     def _train_member(
         self,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import Splits
+from dynloss_core.models import initialise
 from dynloss_core.schedules import class_weights
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.training.members import Member
@@ -133,4 +134,5 @@ def ensemble_class_weights(
 
 def _initial_network(problem: Problem, splits: Splits, seed: int) -> nn.Module:
     network = problem.model.build(splits.input_shape, splits.num_classes).to(problem.torch_dtype)
-    return network.initialise(problem.model.initialisation, generator(seed, Stream.INITIALISATION))
+    draws = generator(seed, Stream.INITIALISATION)
+    return initialise(network, problem.model.initialisation, draws)

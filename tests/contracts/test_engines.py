@@ -22,10 +22,11 @@ from dynloss_core.training import (
     Member,
     Problem,
     Setup,
+    VmappedEngine,
 )
 from tests.cases import CASES, MIXED, Case
 
-ENGINES = [AutogradEngine, BatchedEngine, FusedCPUEngine]
+ENGINES = [AutogradEngine, BatchedEngine, VmappedEngine, FusedCPUEngine]
 METRICS = (
     "weighted_loss",
     "train_loss",
@@ -34,11 +35,11 @@ METRICS = (
     "validation_accuracy",
 )
 
-every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda each: each.name)
+every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda each: each.__name__)
 every_pair = pytest.mark.parametrize(
     ("engine", "case"),
     [
-        pytest.param(engine, case, id=f"{engine.name}-{case.name}")
+        pytest.param(engine, case, id=f"{engine.__name__}-{case.name}")
         for engine in ENGINES
         for case in CASES
         if engine.refusal(case.problem) is None
@@ -224,7 +225,7 @@ RANDOM_MEMBERS = st.lists(
 )
 
 
-@pytest.mark.parametrize("engine", ENGINES[1:], ids=lambda each: each.name)
+@pytest.mark.parametrize("engine", ENGINES[1:], ids=lambda each: each.__name__)
 @settings(max_examples=40)
 @given(problem=RANDOM_PROBLEMS, members=RANDOM_MEMBERS)
 def test_agrees_with_the_reference_on_random_problems(

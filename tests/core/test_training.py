@@ -9,7 +9,7 @@ import torch
 
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.config import ConfigError
-from dynloss_core.models import MLP, MLPConfig
+from dynloss_core.models import MLP, MLPConfig, Myrtle5Config, initialise
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.training import (
     AutogradEngine,
@@ -19,6 +19,7 @@ from dynloss_core.training import (
     Member,
     Problem,
     Setup,
+    VmappedEngine,
     choose_engine,
     steps_per_epoch,
 )
@@ -48,7 +49,7 @@ def test_an_epoch_visits_every_sample_once() -> None:
 
 @pytest.mark.parametrize(("scheme", "gain"), [("lecun_normal", 1 / 40), ("glorot_normal", 2 / 540)])
 def test_initialisation_has_its_variance_and_zero_biases(scheme: str, gain: float) -> None:
-    network = MLP(40, [500], 3).initialise(scheme, generator(0, Stream.INITIALISATION))  # type: ignore[arg-type]
+    network = initialise(MLP(40, [500], 3), scheme, generator(0, Stream.INITIALISATION))  # type: ignore[arg-type]
     weight = network.layers[0].weight
     assert weight.var().item() == pytest.approx(gain, rel=0.05)
     assert abs(weight.mean().item()) < 3 * math.sqrt(gain / weight.numel())
@@ -57,11 +58,30 @@ def test_initialisation_has_its_variance_and_zero_biases(scheme: str, gain: floa
 
 
 def test_dtypes_start_alike() -> None:
-    one = MLPConfig(width=4).build((2,), 3).initialise("lecun_normal", generator(0, Stream.DATA))
-    other = MLPConfig(width=4).build((2,), 3).double()
-    other.initialise("lecun_normal", generator(0, Stream.DATA))
+    one, other = MLPConfig(width=4).build((2,), 3), MLPConfig(width=4).build((2,), 3).double()
+    for network in (one, other):
+        initialise(network, "lecun_normal", generator(0, Stream.DATA))
     for single, double in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(single, double.float())
+
+
+def test_a_convolution_counts_its_field_in_the_fan() -> None:
+    network = initialise(
+        Myrtle5Config(channels=30).build((3, 8, 8), 10),
+        "lecun_normal",
+        generator(0, Stream.INITIALISATION),
+    )
+    weight = network.convolutions[1].weight
+    assert weight.var().item() == pytest.approx(1 / (30 * 9), rel=0.05)
+
+
+def test_myrtle_counts_its_parameters_and_wants_images() -> None:
+    network = Myrtle5Config(channels=64).build((3, 32, 32), 10)
+    convolutions = (3 * 9 + 1) * 64 + 3 * (64 * 9 + 1) * 64
+    assert sum(p.numel() for p in network.parameters()) == convolutions + 64 * 10 + 10
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    with pytest.raises(ConfigError, match="8 x 8 pixels or more"):
+        Myrtle5Config().build((2,), 3)
 
 
 def test_parameter_count() -> None:
@@ -115,6 +135,9 @@ def test_the_fastest_engine_that_can_is_chosen() -> None:
     with pytest.raises(ConfigError, match="cannot train this problem: it trains on full batches"):
         choose_engine(mini_batches, "fused")
     assert choose_engine(CASES[0].problem, "autograd") is AutogradEngine
+    convolutions = next(case.problem for case in CASES if case.name == "small convnet")
+    assert choose_engine(convolutions) is VmappedEngine
+    assert choose_engine(convolutions, "batched") is VmappedEngine
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Trajectories of the authors' update rule, which both engines must follow.
+"""Trajectories of the authors' update rule, which engines must follow.
 
 `pytest tests/golden --trajectory FILE.npz` runs the same check on any file in the reference format:
 arrays X, y, W1, b1, W2, b2, per-step loss, weighted_loss, accuracy and class_weights, and the
@@ -76,7 +76,7 @@ def as_setup(stored: dict[str, np.ndarray], steps: int) -> Setup:
 
 
 @pytest.mark.parametrize(
-    "engine", [AutogradEngine, BatchedEngine, FusedCPUEngine], ids=lambda each: each.name
+    "engine", [AutogradEngine, BatchedEngine, FusedCPUEngine], ids=lambda each: each.__name__
 )
 def test_agrees_with_the_reference_up_to_the_first_instability(
     trajectory: Path, engine: type[Engine]

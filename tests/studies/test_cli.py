@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.studies.test_run import dynloss
@@ -118,3 +119,14 @@ def test_train_shows_a_run() -> None:
     assert lines[-2].split()[0] == "200"
     diverged = dynloss("train", "--width", 10, "--steps", 200, "--static-tail", 0, "--lr", 1e300)
     assert "diverged" in diverged.stdout
+
+
+def test_train_keeps_every_step(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "steps.parquet"
+    done = dynloss("train", "--width", 5, "--steps", 40, "--period", 10, "--trace", file)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_parquet(file)
+    assert rows["step"].tolist() == list(range(40))
+    weights = rows[["class_weight_0", "class_weight_1", "class_weight_2"]]
+    assert weights.sum(axis=1).to_numpy() == pytest.approx(3.0)
+    assert (weights.iloc[5].to_numpy() == weights.iloc[5].max()).tolist() == [True, False, False]

@@ -1,0 +1,81 @@
+"""Myrtle5: four 3 x 3 convolutions and a linear layer, without batch normalisation.
+
+    image -> conv ReLU, conv ReLU, pool -> conv ReLU, pool -> conv ReLU, pool -> mean -> linear
+
+Source: V. Shankar et al., "Neural kernels without tangents", ICML 2020, arXiv:2003.02237, after
+D. Page's Myrtle.ai networks; with 64 channels it is the overparametrized network of Ruiz-Garcia et
+al. on CIFAR-10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F  # noqa: N812  torch's own convention
+from torch import Tensor, nn
+
+from dynloss_core.config import ConfigError
+from dynloss_core.models.initialisation import Initialisation
+
+__all__ = ["Myrtle5", "Myrtle5Config"]
+
+_SMALLEST_SIDE = 8  # three poolings by two leave one pixel
+
+
+@dataclass(frozen=True)
+class Myrtle5Config:
+    """A Myrtle5.
+
+    Args:
+        channels: of every convolution, >= 1.
+        initialisation: of the weights, see `initialisation.initialise`.
+    """
+
+    name: Literal["myrtle5"] = "myrtle5"
+    channels: int = 64
+    initialisation: Initialisation = "lecun_normal"
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise ConfigError("channels", f"{self.channels} is below 1", "use >= 1")
+
+    def build(self, input_shape: tuple[int, ...], num_classes: int) -> Myrtle5:
+        """The network, with parameters not yet drawn.
+
+        Raises:
+            ConfigError: if samples are no images of at least 8 x 8 pixels.
+        """
+        if len(input_shape) != 3 or min(input_shape[1:]) < _SMALLEST_SIDE:
+            raise ConfigError(
+                "model.name",
+                f"'myrtle5' on samples of shape {tuple(input_shape)}",
+                f"it needs images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more",
+            )
+        return Myrtle5(input_shape[0], self.channels, num_classes)
+
+
+class Myrtle5(nn.Module):
+    """The network.
+
+    Args:
+        inputs: channels of an image.
+        channels: of every convolution.
+        outputs: C.
+    """
+
+    def __init__(self, inputs: int, channels: int, outputs: int) -> None:
+        super().__init__()
+        widths = [inputs, channels, channels, channels]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, channels, kernel_size=3, padding=1) for before in widths
+        )
+        self.linear = nn.Linear(channels, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of images (N, inputs, H, W)."""
+        first, *rest = self.convolutions
+        hidden = F.relu(first(images))
+        for convolution in rest:
+            hidden = F.avg_pool2d(F.relu(convolution(hidden)), 2)
+        return self.linear(hidden.mean((2, 3)))  # type: ignore[no-any-return]
