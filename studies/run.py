@@ -14,6 +14,7 @@ from studies.progress import StudyProgress
 from studies.provenance import provenance
 from studies.results import Results, write_results
 from studies.session import Session
+from studies.sqlite import tune_sqlite
 from studies.tracking import Tracker, tracking_uri
 
 __all__ = ["Outcome", "run_study"]
@@ -56,6 +57,7 @@ def run_study(
             check_resources(study, local_resources())
         else:  # before anything is written
             check_resources(study, stack.enter_context(joined_cluster(address)))
+        tune_sqlite()
         folder = StudyFolder.of(study, out)
         fresh = folder.begin(study, resume=resume)
         stack.enter_context(folder.locked())

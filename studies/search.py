@@ -3,7 +3,8 @@
 Nothing here knows Ray. Proposals are repeatable: each trial has its own sampler seed, and a block
 is asked for only once the results of all blocks but the last `parallel_blocks` of its arm are in,
 told in order. What TPE proposes then depends on the study file alone, never on which block happened
-to finish first, and a resumed search goes on exactly as the uninterrupted one would have.
+to finish first, and a resumed search goes on exactly as the uninterrupted one would have. A design
+needs no proposals: its trials enter Optuna's storage when they are done.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import optuna
@@ -106,7 +108,7 @@ class ArmSearch:
             self._tell_up_to(needed)
         first = self._asked * self.study.block_size
         numbers = range(first, min(first + self.study.block_size, self._trials))
-        trials = tuple(Trial(number, self._ask_trial(number)) for number in numbers)
+        trials = tuple(Trial(number, self._point(number)) for number in numbers)
         seeds = tuple(self.study.search_seeds())
         block = Block(keys.SEARCH, self.arm, self._asked, trials, seeds)
         self._asked += 1
@@ -115,9 +117,7 @@ class ArmSearch:
     def receive(self, block: Block, members: pd.DataFrame) -> None:
         """Take a block's members table; empty if it could not be trained."""
         self._results[block.index] = members
-        if self._design is not None:
-            self._tell(block.index)
-        elif self._asked == self.blocks:
+        if self._design is not None or self._asked == self.blocks:
             ready = self._told
             while ready in self._results:
                 ready += 1
@@ -133,14 +133,17 @@ class ArmSearch:
         point = {**self.space.constants(), **best.params}
         return Winner(self.arm, best.number, point, float(best.value or 0.0))
 
+    def _point(self, number: int) -> Point:
+        return self._ask_trial(number) if self._design is None else self._design[number]
+
     def _ask_trial(self, number: int) -> Point:
         """The point of a trial, as stored by an earlier session or newly proposed."""
         stored = self._stored.get(number)
         self.optuna.sampler = self._sampler(number)
         if stored is None or stored.state == TrialState.WAITING:
-            fixed = self._fixed_point(number)
-            if stored is None and fixed is not None:
-                searched = {n: v for n, v in fixed.items() if n in self.space.searched()}
+            if stored is None and number < len(self.space.points):  # what the space starts from
+                start = self.space.points[number]
+                searched = {n: v for n, v in start.items() if n in self.space.searched()}
                 self.optuna.enqueue_trial(searched)
             trial = self.optuna.ask()
             if trial.number != number:
@@ -149,11 +152,6 @@ class ArmSearch:
         if stored.state == TrialState.RUNNING:  # asked by a session that was killed
             return self.space.suggest(optuna.trial.Trial(self.optuna, stored._trial_id))
         return self.space.suggest(optuna.trial.FixedTrial(stored.params, number))  # type: ignore[arg-type]
-
-    def _fixed_point(self, number: int) -> Point | None:
-        """A point of the design, or one that the space says to start from."""
-        points = self._design if self._design is not None else list(self.space.points)
-        return points[number] if number < len(points) else None
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         entropy = np.random.SeedSequence([self.study.seed, _ARM_CODE[self.arm], number])
@@ -175,23 +173,37 @@ class ArmSearch:
             if stored is not None and stored.state.is_finished():
                 continue
             if members.empty:
-                self._set_attr(number, "error", "the block could not be trained")
-                self.optuna.tell(number, state=TrialState.FAIL)
+                self._tell_trial(number, {"error": "the block could not be trained"}, None)
                 continue
             mine = members[members[keys.TRIAL] == number]
-            values = mine[self.study.objective]
-            self._set_attr(number, "values", [float(value) for value in values])
+            values = [float(value) for value in mine[self.study.objective]]
             if bool(mine[keys.DIVERGED].any()):
-                self._set_attr(number, keys.DIVERGED, True)
-                self.optuna.tell(number, state=TrialState.FAIL)
+                self._tell_trial(number, {"values": values, keys.DIVERGED: True}, None)
             else:
-                self.optuna.tell(number, float(values.mean()))
+                self._tell_trial(number, {"values": values}, float(np.mean(values)))
         self._told += 1
 
-    def _set_attr(self, number: int, key: str, value: object) -> None:
-        storage = self.optuna._storage
-        identifier = storage.get_trial_id_from_study_id_trial_number(self.optuna._study_id, number)
-        storage.set_trial_user_attr(identifier, key, value)
+    def _tell_trial(self, number: int, attributes: dict[str, Any], value: float | None) -> None:
+        """Tell a trial's value, or that it failed, with what is to be kept beside it."""
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        if self._design is None:
+            storage, study = self.optuna._storage, self.optuna._study_id
+            identifier = storage.get_trial_id_from_study_id_trial_number(study, number)
+            for key, each in attributes.items():
+                storage.set_trial_user_attr(identifier, key, each)
+            self.optuna.tell(number, value, state)
+            return
+        point = optuna.trial.FixedTrial(self._design[number], number)
+        self.space.suggest(point)  # type: ignore[arg-type]  # names the distributions
+        self.optuna.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                value=value,
+                params=point.params,
+                distributions=point.distributions,
+                user_attrs=attributes,
+            )
+        )
 
 
 class Plan:

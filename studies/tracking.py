@@ -104,24 +104,30 @@ class Tracker:
 
     def _flush(self, block: Block) -> None:
         """Send what is pending of a block."""
+        for key, metrics in self._take_pending(block).items():
+            self._log(self._runs[key], metrics=metrics)
+
+    def _take_pending(self, block: Block) -> dict[TrialKey, list[Metric]]:
+        """What is pending of each trial of a block, and pending no more."""
         pending = self._pending.pop(block.id, [])
         self._flushed[block.id] = time.monotonic()
         if not pending:
-            return
+            return {}
+        taken = {}
         means, now = pd.concat(pending, ignore_index=True), int(time.time() * 1000)
         for number, rows in means.groupby(keys.TRIAL, sort=False):
             key = (block.phase, block.arm, int(str(number)))
             rows = rows[rows[keys.STEP] > self._last_step.get(key, -1)]
             if key in self._finished or rows.empty:
                 continue
-            metrics = [
+            taken[key] = [
                 Metric(metric, value, now, step)
                 for metric in keys.EVALUATION_METRICS
                 for step, value in zip(rows[keys.STEP].tolist(), rows[metric].tolist(), strict=True)
                 if math.isfinite(value)
             ]
-            self._log(self._runs[key], metrics=metrics)
             self._last_step[key] = int(rows[keys.STEP].max())
+        return taken
 
     def finish(self, block: Block, members: pd.DataFrame) -> None:
         """Close the runs of a block: FINISHED, or FAILED with the reason as a tag.
@@ -129,17 +135,19 @@ class Tracker:
         An empty table says that the block could not be trained.
         """
         self.start(block)
-        self._flush(block)
+        pending = self._take_pending(block)
+        by_trial = {} if members.empty else dict(iter(members.groupby(keys.TRIAL)))
         for trial in block.trials:
             key = (block.phase, block.arm, trial.number)
             if key in self._finished:
                 continue
             run = self._runs[key]
             if members.empty:
-                self._log(run, tags={"failure": "the block could not be trained"})
+                failure = {"failure": "the block could not be trained"}
+                self._log(run, metrics=pending.get(key), tags=failure)
                 self._client.set_terminated(run, RunStatus.to_string(RunStatus.FAILED))
             else:
-                self._close(run, members[members[keys.TRIAL] == trial.number])
+                self._close(run, by_trial[trial.number], pending.get(key, []))
             self._finished.add(key)
 
     def is_finished(self, block: Block) -> bool:
@@ -234,7 +242,8 @@ class Tracker:
         self._log(run, params=params)
         return run
 
-    def _close(self, run: str, members: pd.DataFrame) -> None:
+    def _close(self, run: str, members: pd.DataFrame, curve: list[Metric]) -> None:
+        """Send the rest of a trial's curve and its final metrics, and end its run."""
         now = int(time.time() * 1000)
         finals = {}
         for metric in (*keys.EVALUATION_METRICS, *keys.TEST_METRICS):
@@ -251,7 +260,7 @@ class Tracker:
             f"{_TAG}{keys.DIVERGED}": str(diverged > 0).lower(),
         }
         metrics = [Metric(k, v, now, 0) for k, v in finals.items() if math.isfinite(v)]
-        self._log(run, metrics=metrics, tags=tags)
+        self._log(run, metrics=[*curve, *metrics], tags=tags)
         status = RunStatus.FAILED if diverged else RunStatus.FINISHED
         self._client.set_terminated(run, RunStatus.to_string(status))
 

@@ -1,18 +1,20 @@
 """Engines against each other and against this machine's own matrix products: `make bench`.
 
-All figures of a table come from one run, so that its ratios hold whatever the machine's mood. A
-member-step counts 2 N W (2 D + 3 C) floating-point operations: two products forward, three backward,
-without the gradient with respect to the inputs.
+All figures of a table come from one run, so that its ratios hold whatever the machine's mood. Each
+row is measured in a process of its own, next to the matrix product it is compared with: that is how
+its memory is known. A member-step counts 2 N W (2 D + 3 C) floating-point operations: two products
+forward, three backward, without the gradient with respect to the inputs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,37 +26,51 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from dynloss_core.data import SpiralsConfig
 from dynloss_core.losses import weighted_cross_entropy
 from dynloss_core.models import MLPConfig
-from dynloss_core.training import (
-    AutogradEngine,
-    BatchedEngine,
-    Engine,
-    FusedCPUEngine,
-    Member,
-    Problem,
-    Setup,
-)
+from dynloss_core.training import Member, Problem, Setup, choose_engine
 from studies.provenance import provenance
 
-REPEATS = 3
+REPEATS = 5
 SECONDS = 1.0
 INPUTS, CLASSES, SAMPLES = 2, 3, 300
+VMAP = "torch.func.vmap"
+
+Steps = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One engine at one size: medians over repeats, and their spread."""
+class Job:
+    """One row to measure."""
 
     engine: str
     width: int
     members: int
     dtype: str
+    device: str
     threads: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One engine at one size: medians over repeats, and their spread.
+
+    Args:
+        microseconds: for one step of one member.
+        fastest: of the repeats.
+        slowest: of the repeats.
+        gflops: by the count above.
+        of_matmul: share of the matrix product's rate on the same threads, in the same process.
+        traced: time with every step of every member traced over time without; None for a rival.
+        megabytes: peak memory of the process above what it had before the engine was made; on CUDA
+            the peak of torch's allocator.
+    """
+
+    job: Job
     microseconds: float
     fastest: float
     slowest: float
     gflops: float
     of_matmul: float
-    times_autograd: float
+    traced: float | None
     megabytes: float
 
 
@@ -62,49 +78,54 @@ def operations(width: int) -> float:
     return 2.0 * SAMPLES * width * (2 * INPUTS + 3 * CLASSES)
 
 
-def matmul_rate(dtype: torch.dtype) -> float:
-    """GFLOP/s of a large matrix product on the present threads: the median of ten."""
-    a = torch.randn(1536, 1536, dtype=dtype)
-    for _ in range(3):
-        a @ a
+def matmul_rate(dtype: torch.dtype, device: str) -> float:
+    """GFLOP/s of a large matrix product: the median of ten."""
+    size = 1536 if device == "cpu" else 8192
+    a = torch.randn(size, size, dtype=dtype, device=device)
     rates = []
-    for _ in range(10):
+    for _ in range(13):
+        wait_for(device)
         started = time.perf_counter()
         a @ a
-        rates.append(2 * 1536**3 / (time.perf_counter() - started) / 1e9)
-    return statistics.median(rates)
+        wait_for(device)
+        rates.append(2 * size**3 / (time.perf_counter() - started) / 1e9)
+    return statistics.median(rates[3:])
 
 
-def problem_of(width: int, dtype: str, steps: int) -> Problem:
-    return Problem(
+def wait_for(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def setup_of(job: Job) -> Setup:
+    problem = Problem(
         data=SpiralsConfig(points_per_class=SAMPLES // CLASSES),
-        model=MLPConfig(width=width),
-        dtype=dtype,  # type: ignore[arg-type]
-        steps=steps,
+        model=MLPConfig(width=job.width),
+        dtype=job.dtype,  # type: ignore[arg-type]
+        steps=10**9,
         static_tail=0,
-        evaluate_every=steps,
+        evaluate_every=10**9,
     )
+    seeds = min(job.members, 64)
+    members = [
+        Member(1.0, seed=index % seeds, period=1000, amplitude=70.0) for index in range(job.members)
+    ]
+    return Setup.build(problem, members)
 
 
-def members_of(count: int) -> list[Member]:
-    return [Member(1.0, seed=seed, period=1000, amplitude=70.0) for seed in range(count)]
-
-
-def engine_steps(
-    engine: type[Engine], width: int, members: int, dtype: str
-) -> Callable[[int], None]:
-    running = engine(Setup.build(problem_of(width, dtype, 10**9), members_of(members)))
+def engine_steps(job: Job, setup: Setup, traced: Sequence[int] = ()) -> Steps:
+    engine = choose_engine(setup.problem, job.engine, job.device)  # type: ignore[arg-type]
+    running = engine(setup, job.device, traced=traced)
 
     def steps(count: int) -> None:
-        running._advance(count)
+        running._train(count)
         running.step += count
 
     return steps
 
 
-def vmap_steps(width: int, members: int, dtype: str) -> Callable[[int], None]:
+def vmap_steps(setup: Setup) -> Steps:
     """The rival: torch.func.vmap over stacked networks, as its tutorial does it."""
-    setup = Setup.build(problem_of(width, dtype, 10**9), members_of(members))
     kind = setup.problem.torch_dtype
     parameters, buffers = stack_module_state(list(setup.networks))
     inputs = torch.stack([splits.train.inputs.to(kind) for splits in setup.splits])
@@ -128,63 +149,110 @@ def vmap_steps(width: int, members: int, dtype: str) -> Callable[[int], None]:
     return steps
 
 
-def measure(steps: Callable[[int], None], members: int) -> tuple[float, float, float]:
-    """Microseconds a member-step: median, fastest and slowest of the repeats."""
-    steps(2)  # compiles and allocates
+def timed(steps: Steps, count: int, device: str) -> float:
+    wait_for(device)
     started = time.perf_counter()
-    steps(8)
-    count = max(8, int(8 * SECONDS / (time.perf_counter() - started)))
+    steps(count)
+    wait_for(device)
+    return time.perf_counter() - started
+
+
+def steps_for(steps: Steps, device: str) -> int:
+    """How many steps take about `SECONDS`; compiles and allocates on the way."""
+    timed(steps, 2, device)
+    return max(8, int(8 * SECONDS / timed(steps, 8, device)))
+
+
+def measure(job: Job) -> Measurement:
+    """One row; called in a process of its own."""
+    torch.set_num_threads(job.threads)
+    rate = matmul_rate(getattr(torch, job.dtype), job.device)
+    setup = setup_of(job)
+    before = resident_megabytes()
+    plain = vmap_steps(setup) if job.engine == VMAP else engine_steps(job, setup)
+    count = steps_for(plain, job.device)
+    found = [timed(plain, count, job.device) for _ in range(REPEATS)]
+    memory = peak_megabytes(job.device, before)
+    traced = None
+    if job.engine != VMAP:  # alternating, so that a machine that slows down slows both
+        tracing = engine_steps(job, setup, traced=range(job.members))
+        steps_for(tracing, job.device)
+        pairs = [
+            (timed(tracing, count, job.device), timed(plain, count, job.device))
+            for _ in range(REPEATS)
+        ]
+        traced = statistics.median(one / other for one, other in pairs)
+    scale = 1e6 / count / job.members
+    microseconds = statistics.median(found) * scale
+    gflops = operations(job.width) / microseconds / 1e3
+    return Measurement(
+        job=job,
+        microseconds=microseconds,
+        fastest=min(found) * scale,
+        slowest=max(found) * scale,
+        gflops=gflops,
+        of_matmul=gflops / rate,
+        traced=traced,
+        megabytes=memory,
+    )
+
+
+def resident_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def peak_megabytes(device: str, before: float) -> float:
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resident_megabytes() - before
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
     found = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        steps(count)
-        found.append((time.perf_counter() - started) / count / members * 1e6)
-    return statistics.median(found), min(found), max(found)
+    for threads in dict.fromkeys(options.threads):
+        for dtype in options.dtypes:
+            for width in options.widths:
+                for engine, members in (
+                    ("autograd", 1),
+                    (VMAP, options.members),
+                    ("batched", options.members),
+                    ("fused", options.members),
+                ):
+                    found.append(Job(engine, width, members, dtype, "cpu", threads))
+    if torch.cuda.is_available():
+        for dtype in options.dtypes:
+            for width in options.widths:
+                for engine, members in (("autograd", 1), ("batched", 1024), ("fused", 4096)):
+                    found.append(Job(engine, width, members, dtype, "cuda", 1))
+    return found
 
 
-def table_of(widths: list[int], members: int, dtypes: list[str], threads: int) -> list[Measurement]:
-    torch.set_num_threads(threads)
-    rows = []
-    for dtype in dtypes:
-        rate = matmul_rate(getattr(torch, dtype))
-        for width in widths:
-            rivals: list[tuple[str, int, Callable[[], Callable[[int], None]]]] = [
-                ("autograd", 1, lambda w=width, d=dtype: engine_steps(AutogradEngine, w, 1, d)),
-                ("torch.func.vmap", members, lambda w=width, d=dtype: vmap_steps(w, members, d)),
-                (
-                    "batched",
-                    members,
-                    lambda w=width, d=dtype: engine_steps(BatchedEngine, w, members, d),
-                ),
-                (
-                    "fused",
-                    members,
-                    lambda w=width, d=dtype: engine_steps(FusedCPUEngine, w, members, d),
-                ),
-            ]
-            reference = None
-            for name, count, make in rivals:
-                median, fastest, slowest = measure(make(), count)
-                reference = reference or median
-                gflops = operations(width) / median / 1e3
-                memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-                rows.append(
-                    Measurement(
-                        name,
-                        width,
-                        count,
-                        dtype,
-                        threads,
-                        median,
-                        fastest,
-                        slowest,
-                        gflops,
-                        gflops / rate,
-                        reference / median,
-                        memory,
-                    )
-                )
-    return rows
+def show(rows: list[Measurement], console: Console) -> None:
+    table = Table(
+        "engine", "width", "members", "dtype", "on", "µs a member-step", "GFLOP/s", "of matmul",
+        "x autograd", "x vmap", "traced", "MB", box=None,
+    )  # fmt: skip
+    for row in rows:
+        job = row.job
+        same = [r for r in rows if matches(r.job, job)]
+        against = {r.job.engine: r.microseconds / row.microseconds for r in same}
+        table.add_row(
+            job.engine, str(job.width), str(job.members), job.dtype,
+            f"{job.threads} threads" if job.device == "cpu" else job.device,
+            f"{row.microseconds:.2f} ({row.fastest:.2f}-{row.slowest:.2f})", f"{row.gflops:.1f}",
+            f"{row.of_matmul:.0%}", ratio(against.get("autograd")), ratio(against.get(VMAP)),
+            "" if row.traced is None else f"{row.traced - 1:+.0%}", f"{row.megabytes:.0f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+def matches(one: Job, other: Job) -> bool:
+    names = ("width", "dtype", "device", "threads")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def main() -> None:
@@ -195,20 +263,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("engines.json"))
     options = parser.parse_args()
-    rows: list[Measurement] = []
-    for threads in dict.fromkeys(options.threads):
-        rows += table_of(options.widths, options.members, options.dtypes, threads)
-    shown = Table(
-        "engine", "width", "members", "dtype", "threads", "µs a member-step", "GFLOP/s",
-        "of matmul", "x autograd", box=None,
-    )  # fmt: skip
-    for row in rows:
-        shown.add_row(
-            row.engine, str(row.width), str(row.members), row.dtype, str(row.threads),
-            f"{row.microseconds:.2f} ({row.fastest:.2f}-{row.slowest:.2f})", f"{row.gflops:.1f}",
-            f"{row.of_matmul:.0%}", f"{row.times_autograd:.1f}",
-        )  # fmt: skip
-    Console(width=110).print(shown)
+    rows = []
+    console = Console(width=140)
+    processes = multiprocessing.get_context("spawn")
+    for job in jobs(options):
+        with processes.Pool(1) as alone:
+            rows.append(alone.apply(measure, (job,)))
+        console.print(
+            f"{job.engine} {job.width} {job.dtype}: {rows[-1].microseconds:.2f} µs", style="dim"
+        )
+    show(rows, console)
     record = {"provenance": provenance(), "repeats": REPEATS, "rows": [asdict(row) for row in rows]}
     options.out.write_text(json.dumps(record, indent=1) + "\n")
 
