@@ -1,0 +1,48 @@
+"""Learning curves of both arms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from studies.analysis.figures.style import ARM_COLOURS, blank_figure, headline, thousands, words
+from studies.analysis.learning_curves import LearningCurve
+
+__all__ = ["draw_learning_curves"]
+
+
+def draw_learning_curves(
+    panels: Sequence[Sequence[LearningCurve]], *, tail_start: int | None = None
+) -> Figure:
+    """Learning curves of the arms, a panel a metric.
+
+    Args:
+        panels: curves of each panel.
+        tail_start: earliest step from which no oscillation is left; shaded.
+    """
+    with blank_figure(4.3 * len(panels), 3.7) as figure:
+        for axes, curves in zip(
+            np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True
+        ):
+            for curve in curves:
+                colour = ARM_COLOURS[curve.arm]
+                label = f"{curve.arm} (n = {curve.n})"
+                axes.plot(curve.steps, curve.mean, color=colour, label=label)
+                axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.2, lw=0)
+            if tail_start is not None:
+                end = max(curve.steps[-1] for curve in curves)
+                axes.axvspan(tail_start, end, color="black", alpha=0.06, lw=0, label="static tail")
+            metric = words(curves[0].metric)
+            if curves[0].metric.endswith("loss"):
+                axes.set_yscale("log")
+                metric += " (unweighted, geometric mean)"
+            axes.set(xlabel="step", ylabel=metric)
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
+            axes.set_title(words(curves[0].metric).capitalize())
+        axes.legend(loc="best")
+        headline(figure, "Winners of both arms on fresh seeds: mean and 95% interval")
+    return figure

@@ -1,0 +1,85 @@
+"""What all figures share: style, colours, sizes, words.
+
+Figures are drawn from results alone, without pyplot's global state. Colours are safe for
+colour-blind eyes (Okabe and Ito 2008, Color Universal Design); maps that diverge are centred on 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from dynloss_core import keys
+
+__all__ = [
+    "ARM_COLOURS",
+    "GREY",
+    "blank_figure",
+    "headline",
+    "note",
+    "plain_ticks",
+    "thousands",
+    "words",
+]
+
+ARM_COLOURS = {keys.DYNAMICAL: "#D55E00", keys.STATIC: "#0072B2"}
+GREY = "#6B6B6B"
+
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "legend.frameon": False,
+    "figure.dpi": 150,
+    "savefig.bbox": "tight",
+    "svg.hashsalt": "dynloss",
+}
+
+
+@contextmanager
+def blank_figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure in inches, in the suite's style, without pyplot's global state."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def headline(figure: Figure, text: str) -> None:
+    """The finding, above everything, at the left."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=13, fontweight="bold")
+
+
+def note(figure: Figure, text: str) -> None:
+    """Small print below everything: how to read the figure."""
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=GREY)
+
+
+def plain_ticks(axes: Axes) -> None:
+    """Numbers as people write them on both logarithmic axes."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
+        axis.set_minor_locator(mpl.ticker.NullLocator())
+
+
+def thousands(value: float, _: int | None = None) -> str:
+    """`20 000`; small numbers as they are."""
+    return f"{value:,.0f}".replace(",", " ") if value >= 10 or value == 0 else f"{value:g}"
+
+
+def words(metric: str) -> str:
+    """The name of a metric, as a label."""
+    return metric.replace("_", " ")

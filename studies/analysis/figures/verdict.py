@@ -1,0 +1,76 @@
+"""The verdict: each seed's pair of networks, and the distribution of their differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dynloss_core import keys
+from studies.analysis.figures.style import ARM_COLOURS, GREY, blank_figure, headline, words
+from studies.analysis.verdict import Verdict
+
+__all__ = ["draw_verdict"]
+
+
+def draw_verdict(pairs: pd.DataFrame, verdict: Verdict) -> Figure:
+    """Each seed's pair of networks, and the distribution of their differences.
+
+    Args:
+        pairs: a row a seed, a column an arm (see `verdict.paired_by_seed`).
+        verdict: the comparison of them.
+    """
+    metric = words(verdict.metric)
+    with blank_figure(8.4, 3.9) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
+        spread = np.linspace(-0.07, 0.07, len(pairs))
+        places = {keys.STATIC: 0, keys.DYNAMICAL: 1}
+        ends = [pairs[arm].to_numpy() for arm in places]
+        left.plot([spread, 1 + spread], ends, color=GREY, alpha=0.25, linewidth=0.8, zorder=1)
+        for arm, place in places.items():
+            summary = verdict.static if arm == keys.STATIC else verdict.dynamical
+            left.scatter(place + spread, pairs[arm], s=20, color=ARM_COLOURS[arm], alpha=0.75)
+            side = -0.24 if arm == keys.STATIC else 0.24
+            left.errorbar(
+                place + side, summary.mean, summary.sd, fmt="o", color=ARM_COLOURS[arm], capsize=4
+            )
+            left.annotate(
+                f"{summary.mean:.3f}\n± {summary.sd:.3f}",
+                (place + 1.35 * side, summary.mean),
+                ha="right" if side < 0 else "left",
+                va="center",
+                color=ARM_COLOURS[arm],
+            )
+        left.set_xticks(list(places.values()), list(places))
+        left.set_xlim(-0.85, 1.85)
+        left.grid(visible=False, axis="x")
+        left.set_ylabel(metric)
+        left.set_title("Each seed, both arms (mean ± sd)")
+
+        difference = (pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy()
+        right.axhline(0, color="black", linewidth=0.9)
+        right.scatter(spread, difference, s=20, color=GREY, alpha=0.7)
+        half = [[verdict.difference - verdict.low], [verdict.high - verdict.difference]]
+        right.errorbar(0.22, verdict.difference, half, fmt="D", color="black", capsize=5, ms=5)
+        right.annotate(
+            verdict.interval().replace(" ", "\n", 1),
+            (0.27, verdict.difference),
+            va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
+        )
+        right.set_xlim(-0.2, 0.72)
+        right.set_xticks([])
+        right.set_ylabel(f"{metric}: dynamical − static")
+        right.set_title(f"Difference, {verdict.level:.0%} interval (n = {verdict.n})")
+        headline(figure, _headline(verdict))
+    return figure
+
+
+def _headline(verdict: Verdict) -> str:
+    claims = {
+        "better": "The dynamical loss is better",
+        "worse": "The dynamical loss is worse",
+        "equivalent": f"Equivalent within ±{verdict.margin or 0:g}",
+        "undecided": "Undecided",
+    }
+    return f"{claims[verdict.outcome]} on fresh seeds, each arm at its own best"
