@@ -14,7 +14,8 @@ from dynloss_core.schedules import oscillation_stop
 from studies.analysis.figures import draw_gain_map, draw_learning_curves, draw_verdict
 from studies.analysis.gain_map import gain_map
 from studies.analysis.learning_curves import learning_curves
-from studies.analysis.verdict import Verdict, judge, paired_by_seed
+from studies.analysis.pairing import paired_by_seed
+from studies.analysis.verdict import Verdict, judge
 from studies.definition import Study
 from studies.folder import StudyFolder
 
@@ -71,16 +72,17 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
     if not members.empty:
         search = members[members[keys.PHASE] == keys.SEARCH]
         trials = {arm: _count(search, arm) for arm in study.arms}
-        result = gain_map(search, study.objective)
-        if result is not None:
-            figures["gain_map"] = draw_gain_map(result)
+        for name, x in (("gain_map", keys.PERIOD), ("learning_rate_map", keys.LEARNING_RATE)):
+            result = gain_map(search, study.objective, x)
+            if result is not None:
+                figures[name] = draw_gain_map(result)
         confirm = members[members[keys.PHASE] == keys.CONFIRM]
         winners = {arm: _point(study, confirm, arm) for arm in confirm[keys.ARM].unique()}
         metric = study.objective.replace("validation", "test")
         both = set(winners) == {keys.DYNAMICAL, keys.STATIC}
         if both and len(paired_by_seed(confirm, metric)) >= 2:
-            verdict = judge(confirm, metric)
-            validation = judge(confirm, study.objective)
+            verdict = judge(confirm, metric, margin=study.equivalence_margin)
+            validation = judge(confirm, study.objective, margin=study.equivalence_margin)
             figures["verdict"] = draw_verdict(paired_by_seed(confirm, metric), verdict)
         if winners:
             rows = curves[curves[keys.PHASE] == keys.CONFIRM]

@@ -1,133 +1,277 @@
-"""The gain over period and amplitude: where the dynamical loss beats the best static one.
+"""The gain map: where, over two parameters, does the dynamical loss beat the static one?
 
-Each cell holds the best dynamical trial whose period and amplitude lie in it, and compares it with
-the best static trial, seed by seed; both are chosen by their mean objective over the same seeds.
-On a grid both arms had the same learning rates to choose from. In an adaptive search the map is
-exploratory: its points gather where the search found them good, and a cell of few trials stands
-against the best of all static ones, so that it leans towards a loss. False discoveries over the
-cells are controlled (Benjamini-Hochberg).
+Two baselines, both shown. `own best`: the static trial with the best mean objective, at whatever
+learning rate. It was chosen to be the best on the seeds it is compared on, which leans against the
+dynamical arm. `same learning rate`: the static trial at each dynamical trial's own learning rate.
+
+A cell may hold several trials, which differ in the parameters the map does not show. That its best
+one gains is then a claim about the smallest of k p values, which counts k times (Bonferroni); that
+even its best one loses is a claim about all of them, and takes the largest p value (Berger 1982,
+Technometrics 24:295). The gain shown is free of the winner's curse: for each seed, the trial is
+chosen on the others (see `pairing`). Over the cells, false discoveries are controlled (Benjamini
+and Hochberg 1995).
+
+Symbols
+    K      dynamical trials
+    n      seeds
+    P, Q   cells along x and y
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.verdict import paired_by_seed
+from studies.analysis.comparison import compare_cells
 
-__all__ = ["GainMap", "gain_map"]
+__all__ = ["BASELINES", "Baseline", "Gain", "GainMap", "gain_map"]
 
+Baseline = Literal["own best", "same learning rate"]
+BASELINES: tuple[Baseline, ...] = ("own best", "same learning rate")
+
+FALSE_DISCOVERY_RATE = 0.05
 _BINS = 6
-_FALSE_DISCOVERY_RATE = 0.05
+_SAME = 1e-6  # relative: learning rates of both arms that came from other sides of one grid
+
+
+@dataclass(frozen=True, eq=False)
+class Gain:
+    """Gain over one baseline, P x Q cells.
+
+    Args:
+        baseline: which.
+        gain: (P, Q) mean paired difference, oriented so that positive is a gain; NaN: no trial.
+        p: (P, Q) two-sided p values, adjusted over the cells.
+        significant: (P, Q) p < 0.05.
+        static_mean: mean objective of the static trial, if it is the same for all cells.
+        static_learning_rate: its learning rate, likewise.
+    """
+
+    baseline: Baseline
+    gain: np.ndarray
+    p: np.ndarray
+    significant: np.ndarray
+    static_mean: float | None
+    static_learning_rate: float | None
+
+    @property
+    def wins(self) -> np.ndarray:
+        """(P, Q) where the dynamical loss wins."""
+        return self.significant & (self.gain > 0)
+
+    @property
+    def losses(self) -> np.ndarray:
+        """(P, Q) where it loses."""
+        return self.significant & (self.gain < 0)
+
+    def best(self) -> tuple[int, int] | None:
+        """The cell with the largest gain; None if no cell has one."""
+        if not np.isfinite(self.gain).any():
+            return None
+        row, column = np.unravel_index(np.nanargmax(self.gain), self.gain.shape)
+        return int(row), int(column)
 
 
 @dataclass(frozen=True, eq=False)
 class GainMap:
-    """Gain over period x amplitude, P x Q cells.
+    """Gain over two parameters.
 
     Args:
-        period_edges: (P + 1,) in steps.
-        amplitude_edges: (Q + 1,).
-        gain: (P, Q) mean paired difference, oriented so that positive is a gain; NaN: no trial.
-        p: (P, Q) two-sided p values of the paired t test, adjusted over the cells.
-        significant: (P, Q) p < 0.05.
+        x: parameter along the first axis.
+        y: parameter along the second.
+        x_edges: (P + 1,) of the cells.
+        y_edges: (Q + 1,).
+        gains: over each baseline that could be compared with.
         diverged: (P, Q) every trial in the cell diverged for some seed.
         metric: what is compared.
         n: seeds in each comparison.
-        binned: whether cells are bins of scattered trials rather than points of a grid.
-        static_trial: number of the static trial that all cells are compared with.
-        static_mean: its mean.
+        trials_a_cell: the most trials that a cell holds.
+        binned: whether cells are bins of scattered trials rather than points of a grid. The map of
+            an adaptive search is exploratory: its points gather where the search found them good.
     """
 
-    period_edges: np.ndarray
-    amplitude_edges: np.ndarray
-    gain: np.ndarray
-    p: np.ndarray
-    significant: np.ndarray
+    x: str
+    y: str
+    x_edges: np.ndarray
+    y_edges: np.ndarray
+    gains: tuple[Gain, ...]
     diverged: np.ndarray
     metric: str
     n: int
+    trials_a_cell: int
     binned: bool
-    static_trial: int
-    static_mean: float
+
+    def table(self) -> pd.DataFrame:
+        """A row a cell and baseline."""
+        rows = []
+        for gain in self.gains:
+            for row, column in np.ndindex(gain.gain.shape):
+                rows.append(
+                    {
+                        "baseline": gain.baseline,
+                        f"{self.x}_low": self.x_edges[row],
+                        f"{self.x}_high": self.x_edges[row + 1],
+                        f"{self.y}_low": self.y_edges[column],
+                        f"{self.y}_high": self.y_edges[column + 1],
+                        "gain": gain.gain[row, column],
+                        "p_adjusted": gain.p[row, column],
+                        "significant": gain.significant[row, column],
+                        keys.DIVERGED: self.diverged[row, column],
+                    }
+                )
+        return pd.DataFrame(rows)
 
 
-def gain_map(members: pd.DataFrame, metric: str) -> GainMap | None:
-    """The gain map of a search; None unless period and amplitude both vary and both arms are there.
+def gain_map(
+    search: pd.DataFrame, metric: str, x: str = keys.PERIOD, y: str = keys.AMPLITUDE
+) -> GainMap | None:
+    """The gain map of a search; None if `x` or `y` does not vary, if an arm has no sound trial, or
+    if the problem itself varies: its sizes are compared by `regimes`.
 
     Args:
-        members: rows of the members table with phase `search`.
+        search: rows of the members table with phase `search`.
         metric: static validation metric to compare.
+        x: parameter along the first axis.
+        y: parameter along the second.
     """
-    static = members[members[keys.ARM] == keys.STATIC]
-    dynamical = members[members[keys.ARM] == keys.DYNAMICAL]
-    baseline = _best_trial(static, metric)
-    if baseline is None or any(
-        dynamical[name].nunique() < 2 for name in (keys.PERIOD, keys.AMPLITUDE)
+    dynamical = search[search[keys.ARM] == keys.DYNAMICAL]
+    static = search[search[keys.ARM] == keys.STATIC]
+    dotted = [name for name in search.columns if "." in name]
+    if any(search[name].nunique() > 1 for name in dotted) or any(
+        dynamical[name].nunique() < 2 for name in (x, y)
     ):
         return None
-    trials = dynamical.drop_duplicates(keys.TRIAL)
-    periods = trials[keys.PERIOD].to_numpy(dtype=float)
-    amplitudes = trials[keys.AMPLITUDE].to_numpy(dtype=float)
-    on_grid = len(np.unique(periods)) * len(np.unique(amplitudes)) <= len(trials)
-    make_edges = _edges_around if on_grid else _edges_between
-    period_edges, amplitude_edges = make_edges(periods), make_edges(amplitudes)
-    rows = _cell(dynamical[keys.PERIOD].to_numpy(dtype=float), period_edges)
-    columns = _cell(dynamical[keys.AMPLITUDE].to_numpy(dtype=float), amplitude_edges)
-    shape = (len(period_edges) - 1, len(amplitude_edges) - 1)
-    gain, p = np.full(shape, np.nan), np.full(shape, np.nan)
-    diverged = np.zeros(shape, dtype=bool)
+    seeds = np.intersect1d(dynamical[keys.SEED].unique(), static[keys.SEED].unique())
+    if len(seeds) < 2:
+        return None
+    trials, values, sound = _matrix(dynamical, metric, seeds)
+    static_trials, static_values, static_sound = _matrix(static, metric, seeds)
+    if not sound.any() or not static_sound.any():
+        return None
     sign = 1.0 if keys.higher_is_better(metric) else -1.0
-    for row, column in sorted(set(zip(rows.tolist(), columns.tolist(), strict=True))):
-        cell = dynamical[(rows == row) & (columns == column)]
-        best = _best_trial(cell, metric)
-        if best is None:
-            diverged[row, column] = True
-            continue
-        pairs = paired_by_seed(pd.concat([best, baseline]), metric)
-        difference = sign * (pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy(dtype=float)
-        gain[row, column] = difference.mean()
-        p[row, column] = _p_value(difference)
-    known = np.isfinite(p)
-    p[known] = stats.false_discovery_control(p[known]) if known.any() else p[known]
+    values, static_values = sign * values, sign * static_values
+    along_x, along_y = (trials[name].to_numpy(dtype=float) for name in (x, y))
+    on_grid = len(np.unique(along_x)) * len(np.unique(along_y)) <= len(trials)
+    make_edges = _edges_around if on_grid else _edges_between
+    x_edges, y_edges = make_edges(along_x), make_edges(along_y)
+    shape = (len(x_edges) - 1, len(y_edges) - 1)
+    cell = np.ravel_multi_index((_cell(along_x, x_edges), _cell(along_y, y_edges)), shape)
+    best = int(np.where(static_sound, static_values.mean(axis=1), -np.inf).argmax())
+    rates = trials[keys.LEARNING_RATE].to_numpy(dtype=float)
+    static_rates = static_trials[keys.LEARNING_RATE].to_numpy(dtype=float)
+    partner = _same_rate(rates, static_rates, static_sound)
+    gains = [
+        Gain(
+            "own best",
+            *_cells(values - static_values[best], sound, cell, shape),
+            static_mean=sign * float(static_values[best].mean()),
+            static_learning_rate=float(static_rates[best]),
+        )
+    ]
+    there = sound & (partner >= 0)
+    if there.any():
+        one = np.unique(partner[there])
+        at = int(one[0]) if len(one) == 1 else None
+        gains.append(
+            Gain(
+                "same learning rate",
+                *_cells(values - static_values[partner], there, cell, shape),
+                static_mean=None if at is None else sign * float(static_values[at].mean()),
+                static_learning_rate=None if at is None else float(static_rates[at]),
+            )
+        )
+    held = np.bincount(cell, minlength=shape[0] * shape[1])
+    found_sound = np.bincount(cell, weights=sound, minlength=len(held))
     return GainMap(
-        period_edges=period_edges,
-        amplitude_edges=amplitude_edges,
-        gain=gain,
-        p=p,
-        significant=known & (p < _FALSE_DISCOVERY_RATE),
-        diverged=diverged,
+        x=x,
+        y=y,
+        x_edges=x_edges,
+        y_edges=y_edges,
+        gains=tuple(gains),
+        diverged=((held > 0) & (found_sound == 0)).reshape(shape),
         metric=metric,
-        n=int(baseline[keys.SEED].nunique()),
+        n=len(seeds),
+        trials_a_cell=int(held.max()),
         binned=not on_grid,
-        static_trial=int(baseline[keys.TRIAL].iloc[0]),
-        static_mean=float(baseline[metric].mean()),
     )
 
 
-def _best_trial(members: pd.DataFrame, metric: str) -> pd.DataFrame | None:
-    """The members of the trial with the best mean among those without a diverged one."""
-    if members.empty:
-        return None
-    sound = members[~members.groupby(keys.TRIAL)[keys.DIVERGED].transform("any")]
-    if sound.empty:
-        return None
-    means = sound.groupby(keys.TRIAL)[metric].mean()
-    best = means.idxmax() if keys.higher_is_better(metric) else means.idxmin()
-    return sound[sound[keys.TRIAL] == best]
+def _matrix(
+    members: pd.DataFrame, metric: str, seeds: np.ndarray
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """A row of parameters a trial, the metric (K, n) over the seeds, and which trials are sound:
+    trained with every seed, and none diverged."""
+    trials = members.drop_duplicates(keys.TRIAL)
+    row = pd.Index(trials[keys.TRIAL]).get_indexer(members[keys.TRIAL])
+    column = pd.Index(seeds).get_indexer(members[keys.SEED])
+    known = (column >= 0) & ~members[keys.DIVERGED].to_numpy(dtype=bool)
+    values = np.full((len(trials), len(seeds)), np.nan)
+    values[row[known], column[known]] = members[metric].to_numpy(dtype=float)[known]
+    return trials, values, np.isfinite(values).all(axis=1)
 
 
-def _p_value(difference: np.ndarray) -> float:
-    """Two-sided paired t test; the sign test where all differences are equal."""
-    if len(difference) < 2 or not difference.any():
-        return 1.0
-    if np.ptp(difference) == 0:
-        return 2.0 ** (1 - len(difference))
-    return float(stats.ttest_1samp(difference, 0.0).pvalue)
+def _cells(
+    differences: np.ndarray, usable: np.ndarray, cell: np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gain, adjusted p and significance of each cell, (P, Q) each.
+
+    Args:
+        differences: (K, n) oriented so that positive is a gain.
+        usable: (K,) trials that may represent a cell.
+        cell: (K,) flat index of each trial's cell.
+        shape: P, Q.
+    """
+    cells = shape[0] * shape[1]
+    differences, cell = differences[usable], cell[usable]
+    compared = compare_cells(differences)
+    larger = np.where(compared.mean > 0, compared.p / 2, 1 - compared.p / 2)
+    held = np.bincount(cell, minlength=cells)
+    gains, loses = np.ones(cells), np.zeros(cells)
+    np.minimum.at(gains, cell, larger)
+    np.maximum.at(loses, cell, 1 - larger)
+    p = np.full(cells, np.nan)
+    there = held > 0
+    p[there] = np.minimum(1.0, 2 * np.minimum(held * gains, loses)[there])
+    if there.any():
+        p[there] = stats.false_discovery_control(p[there])
+    gain = _cross_fitted(differences, cell, cells)
+    significant = there & (p < FALSE_DISCOVERY_RATE)
+    return gain.reshape(shape), p.reshape(shape), significant.reshape(shape)
+
+
+def _cross_fitted(differences: np.ndarray, cell: np.ndarray, cells: int) -> np.ndarray:
+    """(P Q,) mean over seeds of each cell's best trial, chosen for each seed on the others."""
+    n = differences.shape[1]
+    others = (differences.sum(axis=1, keepdims=True) - differences) / (n - 1)  # (K, n)
+    order = np.argsort(cell, kind="stable")
+    starts = np.searchsorted(cell[order], np.arange(cells))
+    stops = np.searchsorted(cell[order], np.arange(cells), side="right")
+    gain = np.full(cells, np.nan)
+    single = stops - starts == 1
+    gain[single] = differences[order[starts[single]]].mean(axis=1)
+    for index in np.flatnonzero(stops - starts > 1):
+        mine = order[starts[index] : stops[index]]
+        chosen = mine[others[mine].argmax(axis=0)]  # (n,)
+        gain[index] = differences[chosen, np.arange(n)].mean()
+    return gain
+
+
+def _same_rate(rates: np.ndarray, static_rates: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    """(K,) index of the sound static trial at each trial's learning rate; -1: there is none."""
+    usable = np.flatnonzero(sound)
+    usable = usable[np.argsort(static_rates[usable], kind="stable")]
+    sorted_rates = static_rates[usable]
+    right = np.clip(np.searchsorted(sorted_rates, rates), 0, len(usable) - 1)
+    left = np.maximum(right - 1, 0)
+    nearer = np.abs(sorted_rates[left] - rates) < np.abs(sorted_rates[right] - rates)
+    nearest = np.where(nearer, left, right)
+    same = np.abs(sorted_rates[nearest] - rates) <= _SAME * rates
+    return np.where(same, usable[nearest], -1)
 
 
 def _edges_around(values: np.ndarray) -> np.ndarray:

@@ -2,23 +2,22 @@
 
 Both arms of a seed share data, initialisation and batch order, so the difference is taken within
 each seed and its interval is that of a paired t test. Wilcoxon's signed-rank test, which assumes no
-normal distribution, is the check beside it.
+normal distribution, is the check beside it. That neither beats the other is a claim of its own,
+against a margin set beforehand (see `equivalence`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from dynloss_core import keys
+from studies.analysis.comparison import compare
+from studies.analysis.equivalence import Decision, Outcome, decide
+from studies.analysis.pairing import paired_by_seed
 
-__all__ = ["ArmSummary", "Verdict", "judge", "paired_by_seed"]
-
-Outcome = Literal["better", "worse", "undecided"]
+__all__ = ["ArmSummary", "Verdict", "judge"]
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,22 @@ class Verdict:
     """The paired comparison of both arms.
 
     Args:
-        outcome: `better` or `worse` says which side of zero the whole interval lies on, seen from
-            the dynamical arm; `undecided` that it holds zero, or that a loss was compared and some
-            networks diverged: the survivors alone would not be a fair sample.
+        outcome: of the dynamical arm: `better`, `worse`, `equivalent` or `undecided` (see
+            `equivalence.Decision`). Always `undecided` if a loss was compared and some networks
+            diverged: the survivors alone would not be a fair sample.
         metric: what was compared.
         difference: mean of dynamical - static over pairs.
+        median: of the same differences.
         low: lower end of the interval of that mean.
         high: upper end.
         level: of the interval.
         n: pairs, one a seed.
+        effect_size: Cohen's d_z; None where all differences are equal.
+        p_t: two-sided p value of the paired t test, on which `better` and `worse` rest.
         p_wilcoxon: two-sided p value of the signed-rank test.
+        p_equivalence: p value of the two one-sided tests; None without a margin.
+        margin: largest difference that would not matter, in the metric's unit.
+        seeds_needed: about how many seeds would settle what is undecided; None: no telling.
         dynamical: that arm alone.
         static: that arm alone.
     """
@@ -58,11 +63,17 @@ class Verdict:
     outcome: Outcome
     metric: str
     difference: float
+    median: float
     low: float
     high: float
     level: float
     n: int
+    effect_size: float | None
+    p_t: float
     p_wilcoxon: float
+    p_equivalence: float | None
+    margin: float | None
+    seeds_needed: int | None
     dynamical: ArmSummary
     static: ArmSummary
 
@@ -71,18 +82,23 @@ class Verdict:
         claims = {
             "better": "The dynamical loss beats the static one",
             "worse": "The dynamical loss loses to the static one",
+            "equivalent": f"The two losses are equivalent within ±{self.margin or 0:g}",
             "undecided": "Undecided",
         }
-        lost = ""
+        notes = ["paired"]
+        if self.outcome == "equivalent":
+            notes.append(f"two one-sided tests p = {self.p_equivalence:.2g}")
         if self.dynamical.diverged or self.static.diverged:
-            lost = (
-                f"; {self.dynamical.diverged} dynamical and {self.static.diverged} static "
+            notes.append(
+                f"{self.dynamical.diverged} dynamical and {self.static.diverged} static "
                 "networks diverged"
             )
+        if self.seeds_needed is not None:
+            notes.append(f"about {self.seeds_needed} would settle it")
         return (
             f"{claims[self.outcome]}: {self.metric.replace('_', ' ')} {self.dynamical.mean:.3f} "
             f"against {self.static.mean:.3f}, difference {self.interval()} "
-            f"({self.level:.0%} interval, n = {self.n} fresh seeds, paired{lost})"
+            f"({self.level:.0%} interval, n = {self.n} fresh seeds, {'; '.join(notes)})"
         )
 
     def interval(self) -> str:
@@ -92,28 +108,20 @@ class Verdict:
         return "{} [{}, {}]".format(*values)
 
 
-def paired_by_seed(members: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A row a seed, a column an arm.
-
-    A diverged network classifies nothing: its accuracy counts as 0. It has no loss, so for a loss
-    its seed is left out, and the verdict must not claim a direction (see `judge`).
-    """
-    table = members.pivot(index=keys.SEED, columns=keys.ARM, values=metric)
-    if keys.higher_is_better(metric):
-        table = table.fillna(0.0)
-    return table.dropna()
-
-
-def judge(members: pd.DataFrame, metric: str, *, level: float = 0.95) -> Verdict:
+def judge(
+    members: pd.DataFrame, metric: str, *, margin: float | None = None, level: float = 0.95
+) -> Verdict:
     """The verdict on the members of a confirmation.
 
     Args:
         members: rows of the members table, one for each arm and seed.
         metric: column to compare.
+        margin: largest difference that would not matter, set before the data were seen; None claims
+            no equivalence.
         level: of the interval.
 
     Raises:
-        ValueError: without both arms, or with fewer than two pairs.
+        ValueError: without both arms, with fewer than two pairs, or a margin not above 0.
     """
     missing = {keys.DYNAMICAL, keys.STATIC} - set(members[keys.ARM])
     if missing:
@@ -121,40 +129,30 @@ def judge(members: pd.DataFrame, metric: str, *, level: float = 0.95) -> Verdict
     pairs = paired_by_seed(members, metric)
     if len(pairs) < 2:
         raise ValueError(f"a verdict needs at least two pairs, there are {len(pairs)}")
-    difference = (pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy(dtype=float)
-    mean, low, high = mean_interval(difference, level)
-    gain_low, gain_high = (low, high) if keys.higher_is_better(metric) else (-high, -low)
-    survivors_only = not keys.higher_is_better(metric) and bool(members[keys.DIVERGED].any())
-    outcome: Outcome = "undecided"
-    if gain_low > 0 and not survivors_only:
-        outcome = "better"
-    elif gain_high < 0 and not survivors_only:
-        outcome = "worse"
+    differences = (pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy(dtype=float)
+    higher_is_better = keys.higher_is_better(metric)
+    found = compare(differences, level=level)
+    decision = decide(found, margin, higher_is_better=higher_is_better)
+    if not higher_is_better and bool(members[keys.DIVERGED].any()):
+        decision = Decision("undecided", decision.p_equivalence, margin, None)
     return Verdict(
-        outcome=outcome,
+        outcome=decision.outcome,
         metric=metric,
-        difference=mean,
-        low=low,
-        high=high,
+        difference=found.mean,
+        median=found.median,
+        low=found.low,
+        high=found.high,
         level=level,
-        n=len(difference),
-        p_wilcoxon=_wilcoxon(difference),
+        n=found.n,
+        effect_size=found.effect_size,
+        p_t=found.p_t,
+        p_wilcoxon=found.p_wilcoxon,
+        p_equivalence=decision.p_equivalence,
+        margin=margin,
+        seeds_needed=decision.seeds_needed,
         dynamical=_summary(members, pairs, keys.DYNAMICAL),
         static=_summary(members, pairs, keys.STATIC),
     )
-
-
-def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of n >= 2 values and its t interval."""
-    mean = float(values.mean())
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
-    return mean, mean - float(half), mean + float(half)
-
-
-def _wilcoxon(difference: np.ndarray) -> float:
-    if not np.any(difference):
-        return 1.0
-    return float(stats.wilcoxon(difference, zero_method="zsplit").pvalue)
 
 
 def _summary(members: pd.DataFrame, pairs: pd.DataFrame, arm: str) -> ArmSummary:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.figures import draw_gain_map, draw_learning_curves, draw_verdict
-from studies.analysis.gain_map import gain_map
+from studies.analysis.figures import draw_learning_curves, draw_verdict
 from studies.analysis.learning_curves import learning_curves
-from studies.analysis.verdict import judge, paired_by_seed
+from studies.analysis.pairing import paired_by_seed
+from studies.analysis.verdict import judge
 
 ACCURACY = keys.TEST_ACCURACY
 
@@ -38,6 +41,11 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     assert verdict.static.sd == pytest.approx(static.std(ddof=1))
     assert verdict.n == 12
     assert verdict.outcome == "better"
+    assert verdict.p_t == pytest.approx(stats.ttest_rel(dynamical, static).pvalue)
+    assert verdict.median == pytest.approx(np.median(dynamical - static))
+    gain = dynamical - static
+    assert verdict.effect_size == pytest.approx(gain.mean() / gain.std(ddof=1))
+    assert (verdict.margin, verdict.p_equivalence, verdict.seeds_needed) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +62,36 @@ def test_outcomes(shift: float, metric: str, outcome: str) -> None:
     noise = np.array([0.01, -0.01, 0.02, -0.02, 0.0, 0.0])
     table = confirmation(0.5 + shift + noise, np.full(6, 0.5), metric)
     assert judge(table, metric).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("shift", "margin", "outcome", "words"),
+    [
+        (0.1, None, "better", ["The dynamical loss beats the static one: test accuracy 0.600"]),
+        (-0.1, 0.02, "worse", ["The dynamical loss loses to the static one", "against 0.500"]),
+        (0.0, 0.02, "equivalent", ["equivalent within ±0.02", "two one-sided tests p = 0.009"]),
+        (0.004, None, "undecided", ["Undecided: ", "paired; about 134 would settle it)"]),
+        (0.004, 0.015, "undecided", ["Undecided: ", "about 16 would settle it"]),
+    ],
+)
+def test_a_verdict_in_words(
+    shift: float, margin: float | None, outcome: str, words: list[str]
+) -> None:
+    noise = np.array([0.01, -0.01, 0.02, -0.02, 0.0, 0.0])
+    table = confirmation(0.5 + shift + noise, np.full(6, 0.5))
+    verdict = judge(table, ACCURACY, margin=margin)
+    assert verdict.outcome == outcome
+    assert verdict.margin == margin
+    for expected in [*words, "(95% interval, n = 6 fresh seeds, paired"]:
+        assert expected in verdict.sentence()
+    json.dumps(asdict(verdict), allow_nan=False)
+
+
+def test_survivors_are_not_equivalent_either() -> None:
+    dynamical, static = np.full(12, 0.5), np.full(12, 0.5)
+    dynamical[0] = np.nan
+    verdict = judge(confirmation(dynamical, static, keys.TEST_LOSS), keys.TEST_LOSS, margin=0.1)
+    assert (verdict.outcome, verdict.seeds_needed) == ("undecided", None)
 
 
 def test_pairing_is_by_seed_not_by_row() -> None:
@@ -94,66 +132,6 @@ def test_a_verdict_needs_two_arms_and_two_pairs() -> None:
         judge(table[table[keys.SEED] == 0], ACCURACY)
 
 
-def search(periods: list[int], amplitudes: list[float], seeds: int = 8) -> pd.DataFrame:
-    """A search in which long periods gain 0.2 and short ones nothing; the longest diverge."""
-    draws = np.random.default_rng(2)
-    rows = []
-    points = [(p, a) for p in periods for a in amplitudes]
-    for trial, (period, amplitude) in enumerate([(None, 1.0), (None, 1.0), *points]):
-        arm = keys.STATIC if period is None else keys.DYNAMICAL
-        gain = 0.2 if period is not None and period >= 100 else 0.0
-        if trial == 1:
-            gain = -0.1  # a worse static trial, which must not be the baseline
-        for seed in range(seeds):
-            diverged = period == max(periods)
-            rows.append(
-                {
-                    keys.ARM: arm,
-                    keys.TRIAL: trial,
-                    keys.SEED: seed,
-                    keys.PERIOD: period,
-                    keys.AMPLITUDE: amplitude,
-                    keys.DIVERGED: diverged,
-                    keys.VALIDATION_ACCURACY: np.nan
-                    if diverged
-                    else 0.5 + 0.02 * seed + gain + draws.normal(0, 0.02) * (period is not None),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def test_gain_map_of_a_grid() -> None:
-    found = gain_map(search([10, 50, 100, 500, 1000], [2.0, 20.0]), keys.VALIDATION_ACCURACY)
-    assert found is not None
-    assert not found.binned
-    assert found.gain.shape == (5, 2)
-    assert found.static_trial == 0
-    np.testing.assert_allclose(found.gain[2:4], 0.2, atol=0.03)
-    np.testing.assert_allclose(found.gain[:2], 0.0, atol=0.03)
-    assert found.significant[2:4].all()
-    assert not found.significant[:2].any()
-    assert found.diverged.tolist() == [[False] * 2] * 4 + [[True] * 2]
-    assert np.isnan(found.gain[4]).all()
-    for edges, values in ((found.period_edges, [10, 50, 100, 500, 1000]),):
-        assert all(a < v < b for a, v, b in zip(edges[:-1], values, edges[1:], strict=True))
-
-
-def test_gain_map_of_scattered_trials_is_binned() -> None:
-    table = search([10, 50, 100, 500, 1000], [2.0, 20.0])
-    table[keys.PERIOD] = table[keys.PERIOD] + table[keys.TRIAL]
-    found = gain_map(table, keys.VALIDATION_ACCURACY)
-    assert found is not None
-    assert found.binned
-    assert found.gain.shape == (6, 6)
-    assert np.isfinite(found.gain).sum() > 3
-
-
-def test_no_map_without_a_baseline_or_without_variation() -> None:
-    table = search([10, 100], [2.0, 3.0])
-    assert gain_map(table[table[keys.ARM] == keys.DYNAMICAL], keys.VALIDATION_ACCURACY) is None
-    assert gain_map(search([10, 100], [2.0]), keys.VALIDATION_ACCURACY) is None
-
-
 def curves(metric: str) -> pd.DataFrame:
     rows = [
         {keys.ARM: arm, keys.SEED: seed, keys.STEP: step, metric: 0.1 * (seed + 1) + step / 100}
@@ -188,16 +166,6 @@ def test_figures_say_what_they_show(tmp_path: object) -> None:
     words = texts(figure)
     for expected in ("dynamical loss is better", "test accuracy", "n = 10", "static", "95%"):
         assert expected in words
-    found = gain_map(search([10, 50, 100, 500, 1000], [2.0, 20.0]), keys.VALIDATION_ACCURACY)
-    assert found is not None
-    figure = draw_gain_map(found)
-    words = texts(figure)
-    for expected in ("period T (steps)", "amplitude A", "gain in validation accuracy", "diverged"):
-        assert expected in words
-    hatched = [patch for patch in figure.axes[0].patches if patch.get_hatch()]
-    assert len(hatched) == int((np.isfinite(found.gain) & ~found.significant).sum()) == 4
-    norm = figure.axes[0].collections[0].norm
-    assert norm.vcenter == 0  # type: ignore[union-attr]
     panels = [learning_curves(curves(m), m) for m in (keys.TRAIN_ACCURACY, keys.TRAIN_LOSS)]
     figure = draw_learning_curves(panels, tail_start=15)
     words = texts(figure)

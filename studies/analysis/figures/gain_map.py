@@ -1,60 +1,122 @@
-"""The gain map."""
+"""The gain map, a panel a baseline."""
 
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from studies.analysis.figures.style import GREY, blank_figure, plain_ticks, words
-from studies.analysis.gain_map import GainMap
+from dynloss_core import keys
+from studies.analysis.figures.style import GREY, blank_figure, headline, plain_ticks, words
+from studies.analysis.gain_map import Gain, GainMap
 
 __all__ = ["draw_gain_map"]
 
+_LABELS = {
+    keys.PERIOD: "period T (steps)",
+    keys.AMPLITUDE: "amplitude A",
+    keys.LEARNING_RATE: "learning rate",
+}
+_BOUNDARY = "#1A1A1A"
 
-def draw_gain_map(result: GainMap) -> Figure:
-    """Gain over period and amplitude; cells that are not significant are hatched."""
-    with blank_figure(6.8, 4.7) as figure:
-        axes = figure.subplots()
-        axes.grid(visible=False)
-        largest = _colour_limit(result.gain)
+
+def draw_gain_map(result: GainMap, *, interpolate: bool = False) -> Figure:
+    """Gain over both baselines on one colour scale. Cells that are not significant are hatched,
+    diverged ones black; lines bound the region where the dynamical loss wins.
+
+    Args:
+        result: the map.
+        interpolate: smooth the colours between cells; lines and hatching stay those of the cells.
+    """
+    panels = len(result.gains)
+    with blank_figure(1.3 + 4.6 * panels, 4.9) as figure:
+        axes = np.atleast_1d(figure.subplots(1, panels, sharey=True))
+        largest = _colour_limit(np.concatenate([gain.gain.ravel() for gain in result.gains]))
         norm = TwoSlopeNorm(0.0, -largest, largest)
+        for place, gain in zip(axes, result.gains, strict=True):
+            mesh = _draw_gain(place, result, gain, norm, interpolate=interpolate)
+        axes[0].set_ylabel(_LABELS.get(result.y, words(result.y)))
+        beyond = max(float(np.nanmax(np.abs(gain.gain), initial=0.0)) for gain in result.gains)
+        bar = figure.colorbar(mesh, ax=axes, extend="min" if beyond > largest else "neither")
+        bar.set_label(f"gain in {words(result.metric)}")
+        bar.outline.set_visible(False)
+        legend = figure.legend(
+            handles=_legend(result),
+            title=_reading(result),
+            title_fontproperties={"size": 8},
+            loc="outside lower left",
+            alignment="left",
+            ncols=4,
+            fontsize=9,
+        )
+        legend.get_title().set_color(GREY)
+        headline(figure, f"Gain of the dynamical loss, n = {result.n} seeds, paired")
+    return figure
+
+
+def _draw_gain(
+    axes: Axes, result: GainMap, gain: Gain, norm: TwoSlopeNorm, *, interpolate: bool
+) -> object:
+    axes.grid(visible=False)
+    if interpolate:
+        centres = (np.sqrt(edges[1:] * edges[:-1]) for edges in (result.x_edges, result.y_edges))
+        mesh = axes.pcolormesh(*centres, gain.gain.T, cmap="RdBu_r", norm=norm, shading="gouraud")
+    else:
         mesh = axes.pcolormesh(
-            result.period_edges,
-            result.amplitude_edges,
-            result.gain.T,
+            result.x_edges,
+            result.y_edges,
+            gain.gain.T,
             cmap="RdBu_r",
             norm=norm,
             edgecolors="white",
-            linewidth=0.5,
+            linewidth=0.3,
         )
-        for row, column in np.argwhere(np.isfinite(result.gain) & ~result.significant):
-            axes.add_patch(_cell_patch(result, row, column, hatch="////", edgecolor=GREY))
-        for row, column in np.argwhere(result.diverged):
-            axes.add_patch(_cell_patch(result, row, column, facecolor="black"))
-        if np.isfinite(result.gain).any():
-            best = np.unravel_index(np.nanargmax(result.gain), result.gain.shape)
-            axes.add_patch(
-                _cell_patch(result, int(best[0]), int(best[1]), edgecolor="black", linewidth=2)
-            )
-        axes.set(xscale="log", yscale="log", xlabel="period T (steps)", ylabel="amplitude A")
-        plain_ticks(axes)
-        beyond = float(np.nanmax(np.abs(result.gain), initial=0.0)) > largest
-        bar = figure.colorbar(mesh, ax=axes, extend="min" if beyond else "neither")
-        bar.set_label(f"gain in {words(result.metric)}")
-        bar.outline.set_visible(False)
-        axes.legend(
-            handles=_map_legend(result), loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.16)
+    for row, column in np.argwhere(np.isfinite(gain.gain) & ~gain.significant):
+        axes.add_patch(_cell_patch(result, row, column, hatch="////", edgecolor=GREY))
+    for row, column in np.argwhere(result.diverged):
+        axes.add_patch(_cell_patch(result, row, column, facecolor="black"))
+    lines = _boundary(result, gain.wins)
+    axes.add_collection(LineCollection(lines, colors=_BOUNDARY, linewidths=1.6), autolim=False)
+    best = gain.best()
+    if best is not None and gain.gain[best] > 0:
+        x, y = (
+            np.sqrt(edges[at] * edges[at + 1])
+            for edges, at in zip((result.x_edges, result.y_edges), best, strict=True)
         )
-        axes.set_title(
-            f"Gain over the best static trial ({result.static_mean:.3f}), n = {result.n} seeds"
-        )
-        note = "Each cell: the best trial in it. "
-        if result.binned:
-            note += "Exploratory: an adaptive search placed them, at few learning rates a cell."
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=GREY)
-    return figure
+        axes.plot(x, y, marker="*", ms=13, color="#F0E442", mec="black", mew=0.8, ls="none")
+    axes.set(xscale="log", yscale="log", xlabel=_LABELS.get(result.x, words(result.x)))
+    axes.set_xlim(result.x_edges[0], result.x_edges[-1])
+    axes.set_ylim(result.y_edges[0], result.y_edges[-1])
+    plain_ticks(axes)
+    axes.set_title(_baseline_title(gain), fontsize=10)
+    return mesh
+
+
+def _baseline_title(gain: Gain) -> str:
+    lines = {
+        "own best": "over static at its own best learning rate",
+        "same learning rate": "over static at the same learning rate",
+    }
+    title = lines[gain.baseline]
+    if gain.static_mean is not None:
+        title += f"\n(learning rate {gain.static_learning_rate:.3g}: {gain.static_mean:.3f})"
+    return title
+
+
+def _boundary(result: GainMap, wins: np.ndarray) -> list[list[tuple[float, float]]]:
+    """Edges between cells that win and cells that do not, and around those at the rim."""
+    x, y = result.x_edges, result.y_edges
+    padded = np.pad(wins, 1)
+    lines = []
+    for row, column in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]):
+        lines.append([(x[row], y[column]), (x[row], y[column + 1])])
+    for row, column in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]):
+        lines.append([(x[row], y[column]), (x[row + 1], y[column])])
+    return lines
 
 
 def _colour_limit(gain: np.ndarray) -> float:
@@ -67,17 +129,34 @@ def _colour_limit(gain: np.ndarray) -> float:
 
 
 def _cell_patch(result: GainMap, row: int, column: int, **style: object) -> Rectangle:
-    left, right = result.period_edges[row : row + 2]
-    low, high = result.amplitude_edges[column : column + 2]
+    left, right = result.x_edges[row : row + 2]
+    low, high = result.y_edges[column : column + 2]
     options = {"fill": "facecolor" in style, "linewidth": 0, **style}
     return Rectangle((left, low), right - left, high - low, **options)  # type: ignore[arg-type]
 
 
-def _map_legend(result: GainMap) -> list[Patch]:
-    handles = [Patch(fill=False, edgecolor="black", linewidth=2, label="largest gain")]
-    if bool((np.isfinite(result.gain) & ~result.significant).any()):
+def _legend(result: GainMap) -> list[object]:
+    handles: list[object] = [
+        Line2D([], [], color=_BOUNDARY, lw=1.6, label="bound of the winning region"),
+        Line2D(
+            [], [], marker="*", ms=12, color="#F0E442", mec="black", ls="", label="largest gain"
+        ),
+    ]
+    if any((np.isfinite(gain.gain) & ~gain.significant).any() for gain in result.gains):
         label = "not significant (FDR 5%)"
         handles.append(Patch(fill=False, hatch="////", edgecolor=GREY, label=label, linewidth=0))
     if result.diverged.any():
         handles.append(Patch(facecolor="black", label="diverged"))
     return handles
+
+
+def _reading(result: GainMap) -> str:
+    text = "The static trial at its best was chosen on the same seeds: that leans against a gain. "
+    if result.trials_a_cell > 1:
+        text += (
+            f"A cell holds up to {result.trials_a_cell} trials: its gain is cross-fitted, its p "
+            "value counts them all. "
+        )
+    if result.binned:
+        text += "Exploratory: an adaptive search placed the trials."
+    return text

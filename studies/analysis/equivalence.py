@@ -1,0 +1,198 @@
+"""Better, worse, equivalent or undecided, and how many seeds it takes to know.
+
+Symbols: n pairs; effect, the mean difference; sd of the differences; margin m > 0, the largest
+difference that would not matter, in the metric's own unit and set before the data are seen;
+alpha, the chance of a false claim (0.05 at level 0.95).
+
+Failing to find a difference is no evidence that there is none: with three seeds hardly any is
+found. Equivalence is claimed by two one-sided t tests (TOST; Schuirmann 1987, J. Pharmacokinet.
+Biopharm. 15:657; Lakens 2017, Soc. Psychol. Personal. Sci. 8:355), one against effect <= -m and one
+against effect >= m, both of which must reject at alpha. That is the same as the interval of level
+1 - 2 alpha, 90% by convention, lying within (-m, m).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import integrate, stats
+from statsmodels.stats.power import TTestPower
+
+from studies.analysis.comparison import Comparison
+
+__all__ = [
+    "Decision",
+    "Outcome",
+    "decide",
+    "equivalence_power",
+    "equivalence_test",
+    "seeds_for_equivalence",
+    "seeds_for_power",
+]
+
+Outcome = Literal["better", "worse", "equivalent", "undecided"]
+
+_MOST_SEEDS = 1_000_000  # a plan for more is no plan
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What n pairs decide.
+
+    Args:
+        outcome: `equivalent`: the interval of level 1 - 2 alpha lies within the margin: whether or
+            not it holds zero, the difference is too small to matter. `better` or `worse`, seen from
+            the first arm: it does not, and the interval of level 1 - alpha excludes zero.
+            `undecided`: neither.
+        p_equivalence: p value of the two one-sided tests; None without a margin.
+        margin: largest difference that would not matter; None: equivalence was not tested.
+        seeds_needed: only if undecided: how many seeds in total, rather than n, would give a power
+            of 90% if the effect and its sd are what was observed: the smaller of
+            `seeds_for_power` and, if the effect is within the margin, `seeds_for_equivalence`.
+            None: no number up to a million. It is a rough guide, as the observed effect is, and a
+            plan for fresh seeds: adding seeds until one likes the answer raises alpha.
+    """
+
+    outcome: Outcome
+    p_equivalence: float | None
+    margin: float | None
+    seeds_needed: int | None
+
+
+def decide(
+    comparison: Comparison,
+    margin: float | None = None,
+    *,
+    higher_is_better: bool,
+    power: float = 0.9,
+) -> Decision:
+    """Decide between the arms; alpha is 1 - the comparison's level.
+
+    Where all differences are equal, sign tests stand in for t tests (see `comparison`).
+
+    Args:
+        comparison: of first arm - second arm.
+        margin: of equivalence; None claims no equivalence.
+        higher_is_better: whether the metric is maximised.
+        power: that `seeds_needed` plans for.
+
+    Raises:
+        ValueError: if the margin is not above 0.
+    """
+    alpha = 1 - comparison.level
+    effect, sd = comparison.mean, comparison.sd
+    p_equivalence = None if margin is None else equivalence_test(comparison, margin)
+    if p_equivalence is not None and p_equivalence < alpha:
+        return Decision("equivalent", p_equivalence, margin, None)
+    if comparison.p_t < alpha:
+        outcome: Outcome = "better" if (effect > 0) == higher_is_better else "worse"
+        return Decision(outcome, p_equivalence, margin, None)
+    enough = [seeds_for_power(sd, effect, power, alpha)]
+    if margin is not None:
+        enough.append(seeds_for_equivalence(sd, effect, margin, power, alpha))
+    needed = min((n for n in enough if n is not None), default=None)
+    return Decision("undecided", p_equivalence, margin, needed)
+
+
+def equivalence_test(comparison: Comparison, margin: float) -> float:
+    """The p value of the two one-sided t tests: the larger of theirs.
+
+    Where all differences are equal, one-sided sign tests against both ends of the margin stand in:
+    2^-n if the difference is within it.
+
+    Raises:
+        ValueError: if the margin is not above 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin {margin} is not above 0")
+    room = margin - abs(comparison.mean)  # to the nearer end, whose test has the larger p value
+    if comparison.sd == 0:
+        return 2.0**-comparison.n if room > 0 else 1.0
+    return float(stats.t.sf(room * math.sqrt(comparison.n) / comparison.sd, comparison.n - 1))
+
+
+def equivalence_power(
+    n: int, sd_of_differences: float, effect: float, margin: float, alpha: float = 0.05
+) -> float:
+    r"""The chance that n pairs show equivalence, exactly.
+
+    With :math:`s = \sigma \chi_\nu / \sqrt{\nu}`, :math:`\nu = n - 1` and :math:`t` the critical
+    value of both tests, the mean must fall between :math:`\pm(m - t s / \sqrt{n})`. It is normal
+    and independent of s:
+
+    .. math::
+        \int \Big[\Phi\Big(\frac{m - \delta}{\sigma / \sqrt{n}} - t \frac{s}{\sigma}\Big)
+        - \Phi\Big(\frac{-m - \delta}{\sigma / \sqrt{n}} + t \frac{s}{\sigma}\Big)\Big]_+ dP(s)
+
+    (Phillips 1990, J. Pharmacokinet. Biopharm. 18:137.)
+    """
+    nu = n - 1
+    sem = sd_of_differences / math.sqrt(n)
+    critical = float(stats.t.isf(alpha, nu))
+    most = margin / sem / critical * math.sqrt(nu)  # no chi above this leaves room in the margin
+
+    def density(chi: np.ndarray) -> np.ndarray:
+        reach = critical * chi / math.sqrt(nu)
+        inside = stats.norm.cdf((margin - effect) / sem - reach) - stats.norm.cdf(
+            (-margin - effect) / sem + reach
+        )
+        return np.asarray(inside * stats.chi.pdf(chi, nu))
+
+    start = float(stats.chi.ppf(1e-12, nu))
+    stop = min(most, float(stats.chi.isf(1e-12, nu)))
+    return float(integrate.fixed_quad(density, start, stop, n=100)[0]) if stop > start else 0.0
+
+
+def seeds_for_power(
+    sd_of_differences: float, effect: float, power: float = 0.9, alpha: float = 0.05
+) -> int | None:
+    """The fewest seeds whose paired two-sided t test finds the effect with this power.
+
+    The power is that of the noncentral t distribution (Cohen 1988, chapter 2), without the
+    rejections that would take the effect for its opposite. Without spread it is the sign test that
+    must be able to reject. None if no number up to a million is enough.
+    """
+    if effect == 0:
+        return None
+    if sd_of_differences == 0:
+        return math.floor(1 - math.log2(alpha)) + 1
+    size = abs(effect) / sd_of_differences
+    return _fewest(
+        lambda n: float(TTestPower().power(size, n, alpha / 2, alternative="larger")), power
+    )
+
+
+def seeds_for_equivalence(
+    sd_of_differences: float,
+    effect: float,
+    margin: float,
+    power: float = 0.9,
+    alpha: float = 0.05,
+) -> int | None:
+    """The fewest seeds that show equivalence with this power, if `effect` is the true difference.
+
+    None if it is not within the margin, or no number up to a million is enough.
+    """
+    if abs(effect) >= margin:
+        return None
+    if sd_of_differences == 0:
+        return math.floor(-math.log2(alpha)) + 1
+    return _fewest(lambda n: equivalence_power(n, sd_of_differences, effect, margin, alpha), power)
+
+
+def _fewest(power_of: Callable[[int], float], power: float) -> int | None:
+    """The smallest n >= 2 that has this power, which grows with n."""
+    if power_of(_MOST_SEEDS) < power:
+        return None
+    high = 2
+    while power_of(high) < power:
+        high *= 2
+    low = high // 2
+    while high - low > 1 and high > 2:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power_of(middle) >= power else (middle, high)
+    return high
