@@ -2,8 +2,15 @@
 
 from dynloss_core.data.digits import DigitsConfig
 from dynloss_core.data.spirals import SpiralsConfig
-from dynloss_core.data.splits import Labelled, Splits
+from dynloss_core.data.splits import Labelled, Splits, attainable_accuracy
 
-__all__ = ["DataConfig", "DigitsConfig", "Labelled", "SpiralsConfig", "Splits"]
+__all__ = [
+    "DataConfig",
+    "DigitsConfig",
+    "Labelled",
+    "SpiralsConfig",
+    "Splits",
+    "attainable_accuracy",
+]
 
 DataConfig = SpiralsConfig | DigitsConfig

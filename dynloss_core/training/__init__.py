@@ -5,6 +5,7 @@ from dynloss_core.training.batched import BatchedEngine
 from dynloss_core.training.choice import EngineName, choose_engine
 from dynloss_core.training.engine import Engine
 from dynloss_core.training.fused_cpu import FusedCPUEngine
+from dynloss_core.training.fused_cuda import FusedCUDAEngine
 from dynloss_core.training.members import Member
 from dynloss_core.training.problem import LearningRateSchedule, Problem
 from dynloss_core.training.records import Evaluation, HeldOut, History, Trace
@@ -17,6 +18,7 @@ __all__ = [
     "Engine",
     "EngineName",
     "FusedCPUEngine",
+    "FusedCUDAEngine",
     "Evaluation",
     "HeldOut",
     "History",

@@ -9,6 +9,7 @@ from dynloss_core.training.autograd import AutogradEngine
 from dynloss_core.training.batched import BatchedEngine
 from dynloss_core.training.engine import Engine
 from dynloss_core.training.fused_cpu import FusedCPUEngine
+from dynloss_core.training.fused_cuda import FusedCUDAEngine
 from dynloss_core.training.problem import Problem
 from dynloss_core.training.vmapped import VmappedEngine
 
@@ -18,6 +19,7 @@ EngineName = Literal["auto", "autograd", "batched", "fused"]
 
 _FASTEST_FIRST: tuple[type[Engine], ...] = (
     FusedCPUEngine,
+    FusedCUDAEngine,
     BatchedEngine,
     VmappedEngine,
     AutogradEngine,
@@ -39,5 +41,5 @@ def choose_engine(problem: Problem, name: EngineName = "auto", device: str = "cp
             if reason is None:
                 return engine
             reasons.append(reason)
-    problem_of_all = "; ".join(dict.fromkeys(reasons))
+    problem_of_all = " or ".join(dict.fromkeys(reasons))
     raise ConfigError("engine", f"{name!r} cannot train this problem: {problem_of_all}", "use auto")

@@ -15,6 +15,7 @@ from dynloss_core.training import (
     AutogradEngine,
     BatchedEngine,
     FusedCPUEngine,
+    FusedCUDAEngine,
     LearningRateSchedule,
     Member,
     Problem,
@@ -129,7 +130,8 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
 
 def test_the_fastest_engine_that_can_is_chosen() -> None:
     assert choose_engine(CASES[0].problem) is FusedCPUEngine
-    assert choose_engine(CASES[0].problem, device="cuda") is BatchedEngine
+    assert choose_engine(CASES[0].problem, device="cuda") is FusedCUDAEngine
+    assert choose_engine(CASES[0].problem, "fused", device="cuda") is FusedCUDAEngine
     mini_batches = next(case.problem for case in CASES if case.problem.batch_size)
     assert choose_engine(mini_batches) is BatchedEngine
     with pytest.raises(ConfigError, match="cannot train this problem: it trains on full batches"):

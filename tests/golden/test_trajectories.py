@@ -22,6 +22,7 @@ from dynloss_core.training import (
     BatchedEngine,
     Engine,
     FusedCPUEngine,
+    FusedCUDAEngine,
     Member,
     Problem,
     Setup,
@@ -76,17 +77,27 @@ def as_setup(stored: dict[str, np.ndarray], steps: int) -> Setup:
 
 
 @pytest.mark.parametrize(
-    "engine", [AutogradEngine, BatchedEngine, FusedCPUEngine], ids=lambda each: each.__name__
+    ("engine", "device"),
+    [
+        (AutogradEngine, "cpu"),
+        (BatchedEngine, "cpu"),
+        (FusedCPUEngine, "cpu"),
+        pytest.param(
+            FusedCUDAEngine,
+            "cuda",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+        ),
+    ],
 )
 def test_agrees_with_the_reference_up_to_the_first_instability(
-    trajectory: Path, engine: type[Engine]
+    trajectory: Path, engine: type[Engine], device: str
 ) -> None:
     with np.load(trajectory) as file:
         stored = {name: file[name] for name in file.files}
     steps = first_instability(stored["weighted_loss"])
     assert steps > 100, "the file should hold a stretch that is not chaotic"
     setup = as_setup(stored, steps)
-    found = list(engine(setup).evaluations())[1:]
+    found = list(engine(setup, device).evaluations())[1:]
     for name, key in {"loss": "train_loss", "weighted_loss": "weighted_loss"}.items():
         ours = np.array([getattr(each, key).item() for each in found])
         np.testing.assert_allclose(
