@@ -36,7 +36,7 @@ class Block:
     """Trials of one arm and phase, each to be trained with every seed.
 
     Args:
-        phase: `search` or `confirm`.
+        phase: `search`, or a round of confirmation: `confirm`, `confirm-2`, ...
         arm: `dynamical` or `static`.
         index: of the block within its phase and arm.
         trials: the points.
@@ -171,7 +171,7 @@ class BlockRun:
         """Note the ensemble's final metrics and begin the next one."""
         rows, members, _ = self._ensembles[self._current]
         started = time.perf_counter()
-        held_out = self._engine.held_out() if self.block.phase == keys.CONFIRM else None
+        held_out = None if self.block.phase == keys.SEARCH else self._engine.held_out()
         self._seconds += time.perf_counter() - started
         frame = tables.member_rows(rows, members, self._engine.setup, last, held_out)
         frame[keys.ENGINE] = self._engine.name

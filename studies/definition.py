@@ -247,10 +247,19 @@ class Study:
         """Seeds of the search; both arms and all points share them."""
         return [self.seed * _SEEDS_A_STUDY + index for index in range(self.seeds_per_point)]
 
+    @property
+    def first_fresh_seed(self) -> int:
+        """The first seed that no search of this study has seen."""
+        return self.seed * _SEEDS_A_STUDY + _FIRST_FRESH_SEED
+
+    @property
+    def fresh_seeds_in_all(self) -> int:
+        """How many there are."""
+        return _SEEDS_A_STUDY - _FIRST_FRESH_SEED
+
     def fresh_seeds(self) -> list[int]:
-        """Seeds that no search has seen."""
-        first = self.seed * _SEEDS_A_STUDY + _FIRST_FRESH_SEED
-        return [first + index for index in range(self.confirm_seeds)]
+        """The fresh seeds of the study's own confirmation."""
+        return [self.first_fresh_seed + index for index in range(self.confirm_seeds)]
 
     def confirms(self) -> bool:
         """Whether the winners are rerun on fresh seeds."""

@@ -7,6 +7,7 @@ parts/          two tables a finished block; a block is finished when its member
 checkpoints/    blocks in flight
 tables/         members.parquet and curves.parquet
 figures/        PNG and SVG
+confirm.json    rounds of confirmation asked for after the search
 verdict.json    the answer
 """
 
@@ -25,9 +26,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from dynloss_core.config import ConfigError, to_dict
+from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import read_document
 from studies.blocks import Block, BlockResult
+from studies.confirmation import Confirmation
 from studies.definition import Study
 from studies.study_files import study_from_mapping
 from studies.tables import write_parquet
@@ -71,6 +73,11 @@ class StudyFolder:
     def verdict(self) -> Path:
         """The answer, as JSON."""
         return self.path / "verdict.json"
+
+    @property
+    def confirm(self) -> Path:
+        """Rounds of confirmation, as JSON."""
+        return self.path / "confirm.json"
 
     @property
     def optuna_url(self) -> str:
@@ -180,6 +187,21 @@ class StudyFolder:
         file = self.path / "state.json"
         state = self.state() if file.exists() else {}
         self._write(file, json.dumps({**state, **changes}, indent=2) + "\n")
+
+    def confirmations(self) -> list[Confirmation]:
+        """Rounds of confirmation that were asked for, in their order."""
+        if not self.confirm.exists():
+            return []
+        rounds = json.loads(self.confirm.read_text())
+        return [
+            build(Confirmation, each, source=f"{self.confirm}[{index}]")
+            for index, each in enumerate(rounds)
+        ]
+
+    def add_confirmation(self, confirmation: Confirmation) -> None:
+        """Note a round before it begins, so that whoever resumes the study goes on with it."""
+        rounds = [to_dict(each) for each in (*self.confirmations(), confirmation)]
+        self._write(self.confirm, json.dumps(rounds, indent=2) + "\n")
 
     def checkpoint(self, block: Block) -> Path:
         """Where a block in flight is saved."""

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from dynloss_core import keys
 from studies.blocks import Block
+from studies.confirmation import Winner
 from studies.definition import Study
-from studies.search import Winner
 
 __all__ = ["StudyProgress", "duration"]
 
@@ -67,6 +67,12 @@ class StudyProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def expect(self, members: int) -> None:
+        """Count networks beyond the study's own."""
+        self._total += members
+        if self._bar is not None:
+            self._bar.update(self._task, total=self._total)
 
     def recorded(self, block: Block) -> None:
         """Count a block that an earlier session finished."""

@@ -10,8 +10,7 @@ needs no proposals: its trials enter Optuna's storage when they are done.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,30 +21,14 @@ from optuna.trial import TrialState
 from dynloss_core import keys
 from search_spaces import Point
 from studies.blocks import Block, Trial
+from studies.confirmation import Confirmation, Winner
 from studies.definition import Study
 
-__all__ = ["ArmSearch", "Plan", "Winner"]
+__all__ = ["ArmSearch", "Plan"]
 
 _ARM_CODE = {keys.DYNAMICAL: 0, keys.STATIC: 1}  # part of every proposal: never renumber
 
 Recorded = Callable[[Block], pd.DataFrame | None]
-
-
-@dataclass(frozen=True)
-class Winner:
-    """The best point of an arm, chosen on validation.
-
-    Args:
-        arm: `dynamical` or `static`.
-        trial: its number.
-        point: its parameters.
-        objective: mean over the search's seeds; biased upwards, for it was chosen to be the best.
-    """
-
-    arm: str
-    trial: int
-    point: Point
-    objective: float
 
 
 class ArmSearch:
@@ -213,16 +196,21 @@ class Plan:
         study: the definition.
         storage: Optuna's storage.
         recorded: the members table of a block that an earlier session finished, or None.
+        rounds: confirmations that were asked for beside the study's own.
     """
 
     def __init__(
-        self, study: Study, storage: optuna.storages.BaseStorage, recorded: Recorded
+        self,
+        study: Study,
+        storage: optuna.storages.BaseStorage,
+        recorded: Recorded,
+        rounds: Sequence[Confirmation] = (),
     ) -> None:
         self.study = study
         self.searches: dict[str, ArmSearch] = {
             arm: ArmSearch(study, arm, storage) for arm in study.arms
         }
-        self._recorded = recorded
+        self._recorded, self._rounds = recorded, tuple(rounds)
         self._confirm: list[Block] | None = None
         self._confirming: set[str] = set()
 
@@ -247,10 +235,10 @@ class Plan:
 
     def receive(self, block: Block, members: pd.DataFrame) -> None:
         """Take a block's members table; empty if it could not be trained."""
-        if block.phase == keys.CONFIRM:
-            self._confirming.discard(block.id)
-        else:
+        if block.phase == keys.SEARCH:
             self.searches[block.arm].receive(block, members)
+        else:
+            self._confirming.discard(block.id)
 
     def winners(self) -> dict[str, Winner]:
         """The point that represents each arm: the search's best, or the one that was given."""
@@ -279,10 +267,8 @@ class Plan:
         return block
 
     def _confirmation(self) -> list[Block]:
-        if not self.study.confirms():
-            return []
-        seeds = tuple(self.study.fresh_seeds())
-        return [
-            Block(keys.CONFIRM, arm, 0, (Trial(winner.trial, winner.point),), seeds)
-            for arm, winner in self.winners().items()
-        ]
+        rounds = list(self._rounds)
+        if self.study.confirms():
+            seeds, winners = tuple(self.study.fresh_seeds()), tuple(self.winners().values())
+            rounds.insert(0, Confirmation(1, seeds, winners))
+        return [block for each in rounds for block in each.blocks()]

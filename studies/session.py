@@ -43,7 +43,9 @@ class Session:
         self._first: Block | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = optuna.storages.RDBStorage(folder.optuna_url)
-        self.plan = Plan(study, storage, self._recorded)
+        rounds = folder.confirmations()
+        progress.expect(sum(block.members for each in rounds for block in each.blocks()))
+        self.plan = Plan(study, storage, self._recorded, rounds)
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Tune pickles its searcher and callbacks, but a study never resumes from that."""

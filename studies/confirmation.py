@@ -1,0 +1,186 @@
+"""Confirmation: the winners of a finished search, rerun on seeds that no search has seen.
+
+A search chooses the best of many points and so overestimates it. A round of confirmation reruns
+each arm's winner on fresh seeds, in one comparison for each scientific setting of the problem
+(`model.width`, say), and only its test metric supports a claim. Every round has seeds of its own:
+adding seeds to a round until its verdict pleases would be no confirmation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from search_spaces import Point
+from studies.analysis.comparison import compare
+from studies.analysis.equivalence import seeds_for_equivalence, seeds_for_power
+from studies.analysis.pairing import at_own_best, paired_by_seed
+from studies.blocks import Block, Trial
+from studies.definition import Study
+
+__all__ = [
+    "Confirmation",
+    "Winner",
+    "confirmation_phase",
+    "plan_confirmation",
+    "scientific_settings",
+]
+
+FEWEST_SEEDS = 20
+MOST_SEEDS = 100
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The best point of an arm, chosen on validation.
+
+    Args:
+        arm: `dynamical` or `static`.
+        trial: its number.
+        point: its parameters.
+        objective: mean over the search's seeds; biased upwards, for it was chosen to be the best.
+    """
+
+    arm: str
+    trial: int
+    point: Point
+    objective: float
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """One round.
+
+    Args:
+        round: 1, 2, ...
+        seeds: fresh ones.
+        winners: points to rerun, one an arm and scientific setting.
+        reason: why so many seeds.
+    """
+
+    round: int
+    seeds: tuple[int, ...]
+    winners: tuple[Winner, ...]
+    reason: str = ""
+
+    @property
+    def phase(self) -> str:
+        """`confirm`, `confirm-2`, ...: names the round in tables, blocks and MLflow."""
+        return confirmation_phase(self.round)
+
+    def blocks(self) -> list[Block]:
+        """A block a winner."""
+        made: list[Block] = []
+        for winner in self.winners:
+            index = sum(block.arm == winner.arm for block in made)
+            trials = (Trial(winner.trial, winner.point),)
+            made.append(Block(self.phase, winner.arm, index, trials, self.seeds))
+        return made
+
+
+def confirmation_phase(number: int) -> str:
+    """The phase of a round."""
+    return keys.CONFIRM if number == 1 else f"{keys.CONFIRM}-{number}"
+
+
+def scientific_settings(study: Study) -> list[str]:
+    """Searched parameters that change the problem and are what the study asks about."""
+    parameters = study.space.parameters
+    return [
+        name
+        for name in study.space.searched()
+        if "." in name and parameters[name].role == "scientific"
+    ]
+
+
+def plan_confirmation(
+    study: Study, search: pd.DataFrame, number: int, used: int, seeds: int | None = None
+) -> Confirmation:
+    """A round for the winners of a search.
+
+    Args:
+        study: the definition.
+        search: rows of the members table with phase `search`.
+        number: of the round.
+        used: fresh seeds that earlier rounds took.
+        seeds: how many; by default as many as give a power of 90% in every comparison, within
+            20 and 100, if effect and spread are those of the search, cross-fitted.
+
+    Raises:
+        ConfigError: if an arm has no winner, or the fresh seeds are used up.
+    """
+    settings = scientific_settings(study)
+    winners = _winners(study, search, settings)
+    missing = [arm for arm in study.arms if not any(winner.arm == arm for winner in winners)]
+    if missing:
+        raise ConfigError(
+            "", f"the search has no {' and no '.join(missing)} winner", "run it first"
+        )
+    reason = "as asked"
+    if seeds is None:
+        seeds, reason = _seeds_needed(study, search, settings)
+    first = study.first_fresh_seed + used
+    if used + seeds > study.fresh_seeds_in_all:
+        raise ConfigError("--seeds", f"{seeds} more are not left", "use fewer")
+    return Confirmation(number, tuple(range(first, first + seeds)), tuple(winners), reason)
+
+
+def _winners(study: Study, search: pd.DataFrame, settings: Sequence[str]) -> list[Winner]:
+    """The best sound trial of each arm and setting, the earliest of equals; settings in order."""
+    found = []
+    for arm in study.arms:
+        mine = search[search[keys.ARM] == arm]
+        sound = mine[~mine.groupby(keys.TRIAL)[keys.DIVERGED].transform("any")]
+        for _, group in sound.groupby(list(settings)) if settings else [((), sound)]:
+            if group.empty:
+                continue
+            means = group.groupby(keys.TRIAL)[study.objective].mean()
+            up = keys.higher_is_better(study.objective)
+            best = int(means.idxmax() if up else means.idxmin())
+            row = group[group[keys.TRIAL] == best].iloc[0]
+            found.append(Winner(arm, best, _point(study, arm, row), float(means[best])))
+    return found
+
+
+def _point(study: Study, arm: str, row: pd.Series) -> Point:
+    """A row's parameters as the arm's space names them."""
+    point: dict[str, Any] = dict(study.arm_space(arm).constants())
+    for name, parameter in study.arm_space(arm).parameters.items():
+        if name in point:
+            continue
+        value = row[name].item() if hasattr(row[name], "item") else row[name]
+        matching = [each for each in parameter.grid(1) if each == value]
+        point[name] = matching[0] if matching else value
+    return point
+
+
+def _seeds_needed(study: Study, search: pd.DataFrame, settings: Sequence[str]) -> tuple[int, str]:
+    """Seeds for 90% power in every comparison, and the reason in words."""
+    if set(study.arms) != {keys.DYNAMICAL, keys.STATIC}:
+        return FEWEST_SEEDS, "the default for one arm"
+    needed: list[int | None] = []
+    try:
+        best = at_own_best(search, study.objective, [*settings, keys.ARM])
+    except ValueError:  # one seed a point: no spread to plan with
+        return FEWEST_SEEDS, f"one seed a point gives no spread to plan with: {FEWEST_SEEDS}"
+    for _, group in best.groupby(list(settings)) if settings else [((), best)]:
+        pairs = paired_by_seed(group, study.objective)
+        if len(pairs) < 2:
+            continue
+        found = compare((pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy(dtype=float))
+        options = [seeds_for_power(found.sd, found.mean)]
+        if study.equivalence_margin is not None:
+            margin = study.equivalence_margin
+            options.append(seeds_for_equivalence(found.sd, found.mean, margin))
+        needed.append(min((n for n in options if n is not None), default=None))
+    wanted = max((MOST_SEEDS if n is None else n for n in needed), default=FEWEST_SEEDS)
+    seeds = math.ceil(min(max(wanted, FEWEST_SEEDS), MOST_SEEDS))
+    enough = sum(n is not None and n <= seeds for n in needed)
+    what = "comparison" if len(needed) == 1 else "comparisons"
+    return seeds, f"enough for 90% power in {enough} of {len(needed)} {what}, as the search has it"
