@@ -150,6 +150,7 @@ def _convert_union(arguments: tuple[Any, ...], value: object, key: str) -> objec
         return _build_tagged(classes, value, key)
     if len(members) == 1:
         return _convert(members[0], value, key)
+    members.sort(key=lambda member: member is not type(value))  # 4 is an integer before a number
     refusals = []
     for member in members:
         try:

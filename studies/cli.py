@@ -7,27 +7,35 @@ imported inside them, so that `--help` answers at once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from dynloss_core.config import ConfigError
+from studies.terminal import (
+    DEFAULT_OUT,
+    again,
+    brief,
+    console,
+    in_a_line,
+    show_comparison,
+    show_crash,
+    show_estimate,
+    show_results,
+)
 
 if TYPE_CHECKING:
     from studies.definition import Study
     from studies.folder import StudyFolder
-    from studies.results import Results
+    from studies.run import Outcome
 
 __all__ = ["app", "main"]
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
-DEFAULT_OUT = Path("results")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +54,6 @@ space_app = typer.Typer(
     help="Look at search spaces, check them, draw points from them.",
 )
 app.add_typer(space_app, name="space")
-console = Console(highlight=False, soft_wrap=True)
 
 StudyArgument = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study of the library by name, or a .yaml file.")
@@ -60,6 +67,10 @@ Out = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace an entry of the file; repeatable."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="A", help="Ray cluster to join: auto, or HOST:PORT."),
 ]
 SpaceArgument = Annotated[
     str, typer.Argument(metavar="SPACE", help="A space of the library by name, or a .yaml file.")
@@ -81,10 +92,7 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a study already begun in its folder.")
     ] = False,
-    address: Annotated[
-        str | None,
-        typer.Option("--address", metavar="A", help="Ray cluster to join: auto, or HOST:PORT."),
-    ] = None,
+    address: Address = None,
     out: Out = DEFAULT_OUT,
     set_: Overrides = None,
 ) -> None:
@@ -93,26 +101,66 @@ def run(
 
     definition = load_study(study, set_ or [])
     if dry_run:
-        _print_estimate(definition, address)
+        _estimate(definition, address)
         return
     from studies.run import run_study
 
+    arguments = ["run", study, "--resume"]
+    for override in set_ or []:
+        arguments += ["--set", override]
+    _conclude(
+        definition,
+        out,
+        lambda: run_study(definition, out, address=address, resume=resume),
+        again(arguments, out, address),
+    )
+
+
+@app.command(
+    epilog=(
+        "Examples: `dynloss confirm spirals_width_sweep` · `dynloss confirm quickstart --seeds 60`"
+    )
+)
+def confirm(
+    study: RecordedStudy,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Fresh seeds; by default what the power analysis asks for."),
+    ] = None,
+    address: Address = None,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Rerun each arm's winner on fresh seeds and write the verdict; goes on with one begun."""
+    from studies.run import confirm_study
+
+    folder = _recorded(study, out)
+    arguments = ["confirm", study]
+    _conclude(
+        folder.study(),
+        folder.path.parent,
+        lambda: confirm_study(folder, seeds=seeds, address=address),
+        again(arguments, out, address),
+    )
+
+
+def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) -> None:
+    """Do the work, print what came of it, and leave with the exit code that says so."""
     try:
-        outcome = run_study(definition, out, address=address, resume=resume)
+        outcome = work()
     except ConfigError:
         raise
     except Exception as error:
-        _print_crash(error, out / definition.name)
-        _print_resume(study, out, address, set_ or [])
+        show_crash(error, out / study.name)
+        typer.echo(f"go on with:  {go_on}", err=True)
         raise typer.Exit(1) from None
     for block, reason in outcome.failures.items():
         console.print(f"block {block} failed: {reason}", style="red")
     if not outcome.finished:
         typer.echo("stopped; everything so far is kept", err=True)
-        _print_resume(study, out, address, set_ or [])
+        typer.echo(f"go on with:  {go_on}", err=True)
         raise typer.Exit(INTERRUPTED)
-    _print_results(definition, outcome.folder, outcome.results)
-    missing = outcome.results.without_winner(definition)
+    show_results(study, outcome.folder, outcome.results)
+    missing = outcome.results.without_winner(study)
     if missing:
         arms = " and no ".join(missing)
         typer.echo(f"no verdict: there is no {arms} trial that trained without diverging", err=True)
@@ -128,14 +176,29 @@ def status(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
     console.print(study_status(folder))
 
 
-@app.command(epilog="Example: `dynloss analyse quickstart`")
-def analyse(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
-    """Judge a study again from its tables, and draw its figures anew."""
-    from studies.results import write_results
+@app.command(
+    epilog=(
+        "Examples: `dynloss analyse quickstart` · "
+        "`dynloss analyse quickstart digits spirals_width_sweep` puts them side by side"
+    )
+)
+def analyse(
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY...", help="Studies that were run.")
+    ],
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Analyse a study again from its tables; several go into one table and one figure."""
+    folders = [_recorded(study, out) for study in studies]
+    if len(folders) == 1:
+        from studies.results import write_results
 
-    folder = _recorded(study, out)
-    definition = folder.study()
-    _print_results(definition, folder, write_results(definition, folder))
+        definition = folders[0].study()
+        show_results(definition, folders[0], write_results(definition, folders[0]))
+        return
+    from studies.comparing import compare_studies
+
+    show_comparison(compare_studies(folders, out / "across"))
 
 
 @app.command(epilog="Examples: `dynloss ui` · `dynloss ui quickstart --port 5001`")
@@ -252,12 +315,12 @@ def space_show(space: SpaceArgument) -> None:
         if fixed is None:
             of_static = "dropped"
         else:
-            of_static = "same" if fixed == each else f"= {_brief(fixed.grid(1)[0])}"
+            of_static = "same" if fixed == each else f"= {brief(fixed.grid(1)[0])}"
         table.add_row(name, each.type, limits, scale, each.unit or "", each.role, of_static)
     console.print(f"[bold]{loaded.name}[/bold]  hash {loaded.hash}\n{loaded.description}\n")
     console.print(table)
     for point in loaded.points:
-        console.print(f"starts from: {_in_a_line(point)}")
+        console.print(f"starts from: {in_a_line(point)}")
 
 
 @space_app.command("sample", epilog="Example: `dynloss space sample spirals-mlp -n 8 --sobol`")
@@ -306,10 +369,9 @@ def _recorded(study: str, out: Path) -> StudyFolder:
     return folder
 
 
-def _print_estimate(study: Study, address: str | None) -> None:
+def _estimate(study: Study, address: str | None) -> None:
     from studies.cluster import check_resources, joined_cluster, local_resources
     from studies.dry_run import estimate
-    from studies.progress import duration
 
     if address is None:
         capacity = local_resources()
@@ -317,74 +379,4 @@ def _print_estimate(study: Study, address: str | None) -> None:
         with joined_cluster(address) as capacity:
             pass
     check_resources(study, capacity)
-    cost = estimate(study, capacity)
-    trials = " + ".join(f"{count} {arm}" for arm, count in cost.trials.items())
-    resources = f"{study.resources.cpu:g} CPU, {study.resources.gpu:g} GPU"
-    there = f"{capacity.get('CPU', 0):g} CPU, {capacity.get('GPU', 0):g} GPU"
-    for label, value in {
-        "study": f"{study.name} ({study.mode}), hash {study.hash}",
-        "trials": trials,
-        "members": f"{cost.members} networks in {cost.blocks} blocks",
-        "steps": f"{cost.steps:,} each, {cost.members * cost.steps:,} in all",
-        "engine": f"{cost.engine}, {cost.microseconds:.1f} µs a member-step (measured here)",
-        "resources": f"a block asks for {resources}; the cluster has {there}: "
-        f"{cost.parallel} at once",
-        "time": f"about {duration(cost.seconds)}",
-    }.items():
-        console.print(f"{label:<10} {value}")
-
-
-def _print_results(study: Study, folder: StudyFolder, results: Results) -> None:
-    for arm, (tried, diverged) in results.trials.items():
-        lost = f", {diverged} of them diverged" if diverged else ""
-        console.print(f"searched   {arm:<10} {tried} trials{lost}")
-    for arm, point in results.winners.items():
-        console.print(f"winner     {arm:<10} {_in_a_line(point)}")
-    if results.verdict is not None and results.validation is not None:
-        console.print(f"\n[bold]{results.verdict.sentence()}[/bold]")
-        console.print(f"Wilcoxon signed-rank p = {results.verdict.p_wilcoxon:.2g}.", end=" ")
-        validation = results.validation
-        console.print(
-            f"Validation accuracy on the same seeds: {validation.dynamical.mean:.3f} against "
-            f"{validation.static.mean:.3f}."
-            if study.objective.endswith("accuracy")
-            else f"Validation loss: {validation.dynamical.mean:.4g} against "
-            f"{validation.static.mean:.4g}."
-        )
-    console.print(f"\nfigures    {folder.figures}")
-    console.print(f"tables     {folder.tables}")
-    console.print(f"browse     dynloss ui {_option(folder.path.parent)}".rstrip())
-
-
-def _in_a_line(point: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {_brief(value)}" for name, value in point.items())
-
-
-def _brief(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _print_resume(study: str, out: Path, address: str | None, overrides: list[str]) -> None:
-    import shlex
-
-    command = ["dynloss", "run", study, "--resume"]
-    command += [] if out == DEFAULT_OUT else ["--out", str(out)]
-    command += [] if address is None else ["--address", address]
-    for override in overrides:
-        command += ["--set", override]
-    typer.echo(f"go on with:  {shlex.join(command)}", err=True)
-
-
-def _print_crash(error: Exception, folder: Path) -> None:
-    """One line for the user, the traceback in a file for whoever mends it."""
-    import traceback
-
-    log = folder / "error.log"
-    with suppress(OSError):
-        log.write_text("".join(traceback.format_exception(error)))
-    line = (str(error).strip() or repr(error)).splitlines()[-1][:300]
-    typer.echo(f"dynloss: {type(error).__name__}: {line} (see {log})", err=True)
-
-
-def _option(out: Path) -> str:
-    return "" if out == DEFAULT_OUT.absolute() else f"--out {out}"
+    show_estimate(study, estimate(study, capacity), capacity)

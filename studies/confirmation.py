@@ -142,7 +142,8 @@ def _winners(study: Study, search: pd.DataFrame, settings: Sequence[str]) -> lis
                 continue
             means = group.groupby(keys.TRIAL)[study.objective].mean()
             up = keys.higher_is_better(study.objective)
-            best = int(means.idxmax() if up else means.idxmin())
+            order = (-means if up else means).sort_values(kind="stable")
+            best = int(order.index.to_numpy()[0])
             row = group[group[keys.TRIAL] == best].iloc[0]
             found.append(Winner(arm, best, _point(study, arm, row), float(means[best])))
     return found

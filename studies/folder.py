@@ -8,7 +8,8 @@ checkpoints/    blocks in flight
 tables/         members.parquet and curves.parquet
 figures/        PNG and SVG
 confirm.json    rounds of confirmation asked for after the search
-verdict.json    the answer
+summary.json    the answer
+report.html     the answer, to be read
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ class StudyFolder:
         return self.path / "tables"
 
     @property
-    def verdict(self) -> Path:
+    def summary(self) -> Path:
         """The answer, as JSON."""
-        return self.path / "verdict.json"
+        return self.path / "summary.json"
 
     @property
     def confirm(self) -> Path:
@@ -172,6 +173,20 @@ class StudyFolder:
         except OSError:
             return False
         return False
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.path / "report.html"
+
+    def runs(self) -> pd.DataFrame:
+        """MLflow's run id of each trial (see `Tracker.runs`); empty before a session has ended."""
+        path = self.tables / "runs.parquet"
+        return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+
+    def has_state(self) -> bool:
+        """Whether a study was begun here."""
+        return (self.path / "state.json").exists()
 
     def tracking_uri(self) -> str:
         """MLflow's store of the study that was begun here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def provenance() -> dict[str, str]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     tags["hardware.gpu"] = ", ".join(gpus) or "none"
     tags["os"] = f"{platform.system()} {platform.machine()}"
+    tags["date"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     commit = _commit()
     if commit:
         tags["commit"] = commit

@@ -1,136 +1,167 @@
-"""From a study's tables to its answer: verdict, figures and files, on disk and in MLflow."""
+"""From a study's folder to its answer: tables gathered, analysed, drawn and written."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from dynloss_core import keys
-from dynloss_core.schedules import oscillation_stop
-from studies.analysis.figures import draw_gain_map, draw_learning_curves, draw_verdict
-from studies.analysis.gain_map import gain_map
-from studies.analysis.learning_curves import learning_curves
-from studies.analysis.pairing import paired_by_seed
-from studies.analysis.verdict import Verdict, judge
+from dynloss_core.config import ConfigError
+from dynloss_core.data import attainable_accuracy
+from studies.analysis.figures import draw_study
+from studies.analysis.study_analysis import Analysis, Question, analyse
+from studies.confirmation import scientific_settings
 from studies.definition import Study
 from studies.folder import StudyFolder
+from studies.report import render
+from studies.reporting import report_of
 
-__all__ = ["Results", "write_results"]
+__all__ = ["Results", "question_of", "save_figure", "write_results"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
-    """What a study's tables say.
+    """What a study's tables say, and the files that say it.
 
     Args:
-        verdict: on the test metric of fresh seeds; None before they are trained, or with one arm.
-        validation: the same comparison on the validation metric.
-        winners: the members-table row of each arm's confirmed point.
+        analysis: the result.
         figures: files drawn.
-        trials: searched trials of each arm, and how many of them diverged.
+        tables: files written beside the two tables of the study itself.
     """
 
-    verdict: Verdict | None
-    validation: Verdict | None
-    winners: dict[str, dict[str, object]]
+    analysis: Analysis
     figures: tuple[Path, ...]
-    trials: dict[str, tuple[int, int]]
+    tables: tuple[Path, ...]
 
     def without_winner(self, study: Study) -> list[str]:
         """Arms that have no trial that could represent them, where one was to be confirmed."""
-        return [arm for arm in study.arms if study.confirms() and arm not in self.winners]
+        return [a for a in study.arms if study.confirms() and a not in self.analysis.winners]
 
     def metrics(self) -> dict[str, float]:
-        """The verdict as metrics of the parent run."""
-        if self.verdict is None:
-            return {}
-        return {
-            "verdict_difference": self.verdict.difference,
-            "verdict_low": self.verdict.low,
-            "verdict_high": self.verdict.high,
-            "verdict_n": float(self.verdict.n),
-            "verdict_p_wilcoxon": self.verdict.p_wilcoxon,
-            "verdict_dynamical_mean": self.verdict.dynamical.mean,
-            "verdict_static_mean": self.verdict.static.mean,
-        }
+        """The verdicts as metrics of the parent run."""
+        found: dict[str, float] = {}
+        for each in self.analysis.verdicts:
+            verdict, where = each.test, each.label.replace(" ", "_").replace(",", "")
+            named = {
+                "difference": verdict.difference,
+                "low": verdict.low,
+                "high": verdict.high,
+                "n": float(verdict.n),
+                "p_wilcoxon": verdict.p_wilcoxon,
+                "dynamical_mean": verdict.dynamical.mean,
+                "static_mean": verdict.static.mean,
+            }
+            found |= {"_".join(p for p in ("verdict", where, k) if p): v for k, v in named.items()}
+        return found
+
+    def tags(self) -> dict[str, str]:
+        """The outcome as a tag of the parent run."""
+        outcomes = [f"{each.label} {each.test.outcome}".strip() for each in self.analysis.verdicts]
+        return {"verdict": ", ".join(outcomes)} if outcomes else {}
+
+
+def question_of(study: Study, members: pd.DataFrame) -> Question:
+    """What the analysis must know of a study beside its tables."""
+    spaces = {str(arm): study.arm_space(arm) for arm in study.arms}
+    return Question(
+        objective=study.objective,
+        spaces=spaces,
+        scientific=tuple(scientific_settings(study)),
+        adaptive=study.sampler == "tpe",
+        margin=study.equivalence_margin,
+        attainable=_attainable(study, members),
+        tail=study.budget.static_tail / study.budget.total,
+    )
 
 
 def write_results(study: Study, folder: StudyFolder) -> Results:
-    """Gather the tables of a study, judge them, draw the figures and write it all.
+    """Gather the tables of a study, analyse them, draw the figures and write it all.
 
     Works on an unfinished study too, with what is there.
     """
     members, curves = folder.write_tables()
-    verdict = validation = None
-    winners: dict[str, dict[str, object]] = {}
-    figures: dict[str, Figure] = {}
-    trials: dict[str, tuple[int, int]] = {}
+    analysis = analyse(members, curves, question_of(study, members))
+    tables = {f"{name}.csv": each.table() for name, each in analysis.maps.items()}
+    for name, each in analysis.regimes.items():
+        tables[f"regimes_{name.rpartition('.')[2]}.csv"] = each.table()
+    written = []
+    for name, table in tables.items():
+        table.to_csv(folder.tables / name, index=False)
+        written.append(folder.tables / name)
     if not members.empty:
-        search = members[members[keys.PHASE] == keys.SEARCH]
-        trials = {arm: _count(search, arm) for arm in study.arms}
-        for name, x in (("gain_map", keys.PERIOD), ("learning_rate_map", keys.LEARNING_RATE)):
-            result = gain_map(search, study.objective, x)
-            if result is not None:
-                figures[name] = draw_gain_map(result)
-        confirm = members[members[keys.PHASE] == keys.CONFIRM]
-        winners = {arm: _point(study, confirm, arm) for arm in confirm[keys.ARM].unique()}
-        metric = study.objective.replace("validation", "test")
-        both = set(winners) == {keys.DYNAMICAL, keys.STATIC}
-        if both and len(paired_by_seed(confirm, metric)) >= 2:
-            verdict = judge(confirm, metric, margin=study.equivalence_margin)
-            validation = judge(confirm, study.objective, margin=study.equivalence_margin)
-            figures["verdict"] = draw_verdict(paired_by_seed(confirm, metric), verdict)
-        if winners:
-            rows = curves[curves[keys.PHASE] == keys.CONFIRM]
-            shown = (keys.VALIDATION_ACCURACY, keys.TRAIN_ACCURACY, keys.TRAIN_LOSS)
-            panels = [learning_curves(rows, metric) for metric in shown]
-            figures["learning_curves"] = draw_learning_curves(
-                panels, tail_start=_tail_start(study, confirm)
-            )
-    if verdict is not None and validation is not None:
-        record = {
+        record = json.dumps(summary(study, folder, analysis), indent=2, default=str)
+        folder.summary.write_text(record + "\n")
+    drawn = [
+        path
+        for name, figure in draw_study(analysis)
+        for path in save_figure(figure, folder.figures, name)
+    ]
+    if not members.empty:
+        report = report_of(study, folder, analysis, members, drawn)
+        folder.report.write_text(render(report), encoding="utf-8")
+    return Results(analysis, tuple(drawn), tuple(written))
+
+
+def summary(study: Study, folder: StudyFolder, analysis: Analysis) -> dict[str, Any]:
+    """What a study found, as plain data: the answer, its numbers, where it comes from."""
+    verdicts = [
+        {
+            "setting": each.setting,
+            "points": each.points,
+            "p_adjusted": each.p_adjusted,
+            "test": asdict(each.test),
+            "validation": asdict(each.validation),
+        }
+        for each in analysis.verdicts
+    ]
+    return _strict(
+        {
             "study": study.name,
             "study_hash": study.hash,
-            "verdict": asdict(verdict),
-            "validation": asdict(validation),
-            "winners": winners,
+            "findings": analysis.findings(),
+            "warnings": analysis.warnings(),
+            "trials": {arm: {"tried": t, "diverged": d} for arm, (t, d) in analysis.trials.items()},
+            "confirmation": analysis.phase,
+            "verdicts": verdicts,
+            "regimes": {
+                name: json.loads(each.table().to_json(orient="records"))
+                for name, each in analysis.regimes.items()
+            },
             "provenance": folder.state().get("provenance", {}),
         }
-        folder.verdict.write_text(json.dumps(record, indent=2, default=str) + "\n")
-    drawn = tuple(path for name, fig in figures.items() for path in _save(fig, folder, name))
-    return Results(verdict, validation, winners, drawn, trials)
+    )
 
 
-def _count(search: pd.DataFrame, arm: str) -> tuple[int, int]:
-    by_trial = search[search[keys.ARM] == arm].groupby(keys.TRIAL)[keys.DIVERGED].any()
-    return len(by_trial), int(by_trial.sum())
+def _strict(value: Any) -> Any:
+    """NaN and infinities as null: strict JSON has no word for them."""
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _point(study: Study, confirm: pd.DataFrame, arm: str) -> dict[str, object]:
-    """The parameters that an arm was confirmed with, a period in steps; as plain values."""
-    row = confirm[confirm[keys.ARM] == arm].iloc[0]
-    names = [name for name in study.arm_space(arm).parameters if name in confirm.columns]
-    plain = {name: row[name].item() if hasattr(row[name], "item") else row[name] for name in names}
-    return {name: None if pd.isna(value) else value for name, value in plain.items()}
+def _attainable(study: Study, members: pd.DataFrame) -> float:
+    """The best training accuracy that the data of every seed allow."""
+    if members.empty:
+        return 1.0
+    try:
+        seeds = members[keys.SEED].unique()[:1]
+        return min(attainable_accuracy(study.data.load(int(seed)).train) for seed in seeds)
+    except (ConfigError, OSError):  # analysed where the data are not
+        return 1.0
 
 
-def _tail_start(study: Study, confirm: pd.DataFrame) -> int | None:
-    """The step from which the dynamical winner trains statically."""
-    rows = confirm[confirm[keys.ARM] == keys.DYNAMICAL]
-    if rows.empty:
-        return None
-    steps, period = int(rows[keys.STEPS].iloc[0]), int(rows[keys.PERIOD].iloc[0])
-    tail = round(study.budget.static_tail / study.budget.total * steps)
-    return oscillation_stop(steps, tail, period)
-
-
-def _save(figure: Figure, folder: StudyFolder, name: str) -> list[Path]:
-    folder.figures.mkdir(parents=True, exist_ok=True)
-    paths = [folder.figures / f"{name}.{ending}" for ending in ("png", "svg")]
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and SVG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{ending}" for ending in ("png", "svg")]
     for path in paths:
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(path, metadata=metadata)

@@ -6,8 +6,10 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.cluster import check_resources, joined_cluster, local_resources
+from studies.confirmation import plan_confirmation
 from studies.definition import Study, hide_password
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
@@ -15,9 +17,10 @@ from studies.provenance import provenance
 from studies.results import Results, write_results
 from studies.session import Session
 from studies.sqlite import tune_sqlite
+from studies.tables import write_parquet
 from studies.tracking import Tracker, tracking_uri
 
-__all__ = ["Outcome", "run_study"]
+__all__ = ["Outcome", "confirm_study", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,52 @@ def run_study(
                 folder.discard()
             raise
         folder.write_state(
-            {"mlflow_run": tracker.parent, "tracking_uri": hide_password(tracker.uri)}
+            {
+                "mlflow_run": tracker.parent,
+                "mlflow_experiment": tracker.experiment,
+                "tracking_uri": hide_password(tracker.uri),
+            }
         )
         return _run(study, folder, tracker, address)
+
+
+def confirm_study(
+    folder: StudyFolder, *, seeds: int | None = None, address: str | None = None
+) -> Outcome:
+    """Rerun the winners of a finished search on fresh seeds, and judge them.
+
+    A round that was begun and not finished is gone on with.
+
+    Args:
+        folder: of the study.
+        seeds: how many; None asks the power analysis.
+        address: of a Ray cluster; None starts one on this machine.
+
+    Raises:
+        ConfigError: if the search is not finished, or has no winner to confirm.
+    """
+    study, rounds = folder.study(), folder.confirmations()
+    if folder.is_locked():
+        raise ConfigError("", "another process is running this study", "wait", str(folder.path))
+    begun = rounds and any(folder.recorded(block) is None for block in rounds[-1].blocks())
+    if not begun:
+        own = study.confirm_seeds if study.confirms() else 0
+        members = folder.gather("members")
+        search = members[members[keys.PHASE] == keys.SEARCH] if len(members) else members
+        tried = {a: search.loc[search[keys.ARM] == a, keys.TRIAL].nunique() for a in study.arms}
+        unfinished = [arm for arm in study.arms if tried[arm] == 0 and study.trials(arm) > 0]
+        if search.empty or unfinished:
+            raise ConfigError("", "its search has no results", "finish it first", str(folder.path))
+        folder.add_confirmation(
+            plan_confirmation(
+                study,
+                search,
+                number=len(rounds) + (2 if study.confirms() else 1),
+                used=own + sum(len(each.seeds) for each in rounds),
+                seeds=seeds,
+            )
+        )
+    return run_study(study, folder.path.parent, address=address, resume=True)
 
 
 def _run(study: Study, folder: StudyFolder, tracker: Tracker, address: str | None) -> Outcome:
@@ -93,11 +139,12 @@ def _run(study: Study, folder: StudyFolder, tracker: Tracker, address: str | Non
             finished = session.finished
     except KeyboardInterrupt:  # where Tune does not catch it: while Ray starts or stops
         pass
+    write_parquet(tracker.runs(), folder.tables / "runs.parquet")
     results = write_results(study, folder)
     tracker.close(
         finished=finished,
         metrics=results.metrics(),
-        tags={"verdict": results.verdict.outcome} if results.verdict else {},
+        tags=results.tags(),
         artifacts=_artifacts(folder, results, finished=finished),
     )
     if finished:
@@ -108,8 +155,8 @@ def _run(study: Study, folder: StudyFolder, tracker: Tracker, address: str | Non
 def _artifacts(folder: StudyFolder, results: Results, *, finished: bool) -> list[tuple[Path, str]]:
     """The files that belong to the parent run, with their folders."""
     files = [(folder.definition, ""), *((path, "figures") for path in results.figures)]
-    if folder.verdict.exists():
-        files.append((folder.verdict, ""))
+    files += [(path, "") for path in (folder.summary, folder.report) if path.exists()]
+    files += [(path, "tables") for path in results.tables]
     if finished:
         files += [(path, "tables") for path in sorted(folder.tables.glob("*.parquet"))]
     return files

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dynloss_core.config import build
+from dynloss_core.models import MLPConfig
 from dynloss_core.training import Evaluation, Member, Problem, Setup, Trace, choose_engine
 from studies.progress import duration
 from studies.tables import trace_rows, write_parquet
@@ -40,8 +41,7 @@ def train_one(
     one = build(Member, member, source="dynloss train")
     engine = engine_class(Setup.build(made, [one]), traced=[] if trace is None else [0])
     console.print(
-        f"{made.data.name}, {made.model.name} of width {made.model.width}, "
-        f"{made.steps:,} steps, engine {engine.name}"
+        f"{made.data.name}, {_described(made)}, {made.steps:,} steps, engine {engine.name}"
     )
     header = f"{'step':>8}  {'train loss':>10}  {'train acc':>9}  {'val acc':>8}  {'F':>10}"
     console.print(header, style="bold")
@@ -66,3 +66,9 @@ def train_one(
         write_parquet(rows, trace)
         console.print(f"{len(rows):,} steps in {trace}: {', '.join(rows.columns)}")
     return last
+
+
+def _described(problem: Problem) -> str:
+    if isinstance(problem.model, MLPConfig):
+        return f"mlp of width {problem.model.width}"
+    return f"{problem.model.name} of {problem.model.channels} channels"

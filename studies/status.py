@@ -42,6 +42,13 @@ def study_status(folder: StudyFolder) -> str:
                 rows = (members[keys.ARM] == arm) & (members[keys.PHASE] == keys.CONFIRM)
                 count = int(rows.sum())
             lines.append(f"  confirm  {arm:<10} {count} of {study.confirm_seeds} fresh seeds")
-    if folder.verdict.exists():
-        lines.append(f"  verdict  {folder.verdict}")
+    for confirmation in folder.confirmations():
+        for arm in study.arms:
+            rows = (members[keys.ARM] == arm) & (members[keys.PHASE] == confirmation.phase)
+            count = sum(len(b.seeds) for b in confirmation.blocks() if b.arm == arm)
+            lines.append(
+                f"  {confirmation.phase:<8} {arm:<10} {int(rows.sum())} of {count} networks"
+            )
+    if folder.summary.exists():
+        lines.append(f"  summary  {folder.summary}")
     return "\n".join(lines)

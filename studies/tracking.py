@@ -85,6 +85,16 @@ class Tracker:
         """Identifier of the study's run."""
         return self._parent
 
+    @property
+    def experiment(self) -> str:
+        """Identifier of the experiment."""
+        return self._experiment
+
+    def runs(self) -> pd.DataFrame:
+        """The run of each trial: phase, arm, trial and `mlflow_run`."""
+        rows = [(*key, run) for key, run in sorted(self._runs.items())]
+        return pd.DataFrame(rows, columns=[keys.PHASE, keys.ARM, keys.TRIAL, "mlflow_run"])
+
     def start(self, block: Block) -> None:
         """Make a run for each trial of a block that has none."""
         for trial in block.trials:

@@ -49,7 +49,9 @@ class FusedEngine(Engine):
         dtype = setup.problem.torch_dtype
         members, classes = len(setup.members), setup.num_classes
         self._inputs = setup.splits[0].train.inputs.shape[1]
-        self._width = setup.problem.model.width
+        model = setup.problem.model
+        assert isinstance(model, MLPConfig)
+        self._width = model.width
         rows = self._inputs + 1 + classes
         stored = self._stored_width()
         self._weights = torch.zeros(members, rows, stored, dtype=dtype)
@@ -110,7 +112,8 @@ class FusedEngine(Engine):
         weights = self._weights[:, :, : self._width]  # (M, D + 1 + C, W)
         at_once = max(1, _HIDDEN_VALUES // (x.shape[1] * self._width))
         parts = zip(
-            *(part.split(at_once) for part in (x, weights, self._bias[:, None])), strict=True
+            *(torch.split(part, at_once) for part in (x, weights, self._bias[:, None])),
+            strict=True,
         )
         return torch.cat([self._part_outputs(*part) for part in parts])
 

@@ -51,7 +51,7 @@ class FusedCPUEngine(FusedEngine):
         return None
 
     def _stored_width(self) -> int:
-        return -(-self.setup.problem.model.width // self._lanes) * self._lanes
+        return -(-self._width // self._lanes) * self._lanes
 
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
         problem = self.setup.problem

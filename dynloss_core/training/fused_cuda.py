@@ -43,7 +43,7 @@ class FusedCUDAEngine(FusedEngine):
         return None
 
     def _stored_width(self) -> int:
-        return self.setup.problem.model.width
+        return self._width
 
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
         from dynloss_core.training.fused_triton import train_steps

@@ -126,8 +126,8 @@ def ensemble_class_weights(
     stop = torch.tensor([schedule.stop for schedule in schedules])
 
     def weights(steps: Tensor) -> Tensor:
-        own = (each.to(steps.device) for each in (period, amplitude, stop))
-        return class_weights(steps[:, None], *own, num_classes)
+        own = [each.to(steps.device) for each in (period, amplitude, stop)]
+        return class_weights(steps[:, None], own[0], own[1], own[2], num_classes)
 
     return weights
 

@@ -86,6 +86,8 @@ class GainMap:
         y: parameter along the second.
         x_edges: (P + 1,) of the cells.
         y_edges: (Q + 1,).
+        x_values: (P,) the grid's values; the geometric middle of a bin.
+        y_values: (Q,).
         gains: over each baseline that could be compared with.
         diverged: (P, Q) every trial in the cell diverged for some seed.
         metric: what is compared.
@@ -99,12 +101,36 @@ class GainMap:
     y: str
     x_edges: np.ndarray
     y_edges: np.ndarray
+    x_values: np.ndarray
+    y_values: np.ndarray
     gains: tuple[Gain, ...]
     diverged: np.ndarray
     metric: str
     n: int
     trials_a_cell: int
     binned: bool
+
+    def sentences(self) -> list[str]:
+        """How much of the map wins and loses, one sentence a baseline."""
+        x_name, metric = self.x.replace("_", " "), self.metric.replace("_", " ")
+        found = []
+        for gain in self.gains:
+            cells = int(np.isfinite(gain.gain).sum())
+            whose = "its own best" if gain.baseline == "own best" else "the same"
+            text = (
+                f"Over {x_name} and {self.y}, against the static arm at {whose} learning rate: the "
+                f"dynamical loss wins in {int(gain.wins.sum())} of {cells} cells and loses in "
+                f"{int(gain.losses.sum())}"
+            )
+            best = gain.best()
+            if best is not None:
+                x, y = self.x_values[best[0]], self.y_values[best[1]]
+                text += (
+                    f"; the largest gain in {metric} is {gain.gain[best]:+.3f}, at {x_name} "
+                    f"{x:,.4g} and {self.y} {y:,.4g}"
+                )
+            found.append(f"{text} (n = {self.n} search seeds, false discovery rate 5%).")
+        return found
 
     def table(self) -> pd.DataFrame:
         """A row a cell and baseline."""
@@ -114,10 +140,8 @@ class GainMap:
                 rows.append(
                     {
                         "baseline": gain.baseline,
-                        f"{self.x}_low": self.x_edges[row],
-                        f"{self.x}_high": self.x_edges[row + 1],
-                        f"{self.y}_low": self.y_edges[column],
-                        f"{self.y}_high": self.y_edges[column + 1],
+                        self.x: self.x_values[row],
+                        self.y: self.y_values[column],
                         "gain": gain.gain[row, column],
                         "p_adjusted": gain.p[row, column],
                         "significant": gain.significant[row, column],
@@ -159,6 +183,10 @@ def gain_map(
     on_grid = len(np.unique(along_x)) * len(np.unique(along_y)) <= len(trials)
     make_edges = _edges_around if on_grid else _edges_between
     x_edges, y_edges = make_edges(along_x), make_edges(along_y)
+    x_values, y_values = (
+        np.unique(values) if on_grid else np.sqrt(edges[1:] * edges[:-1])
+        for values, edges in ((along_x, x_edges), (along_y, y_edges))
+    )
     shape = (len(x_edges) - 1, len(y_edges) - 1)
     cell = np.ravel_multi_index((_cell(along_x, x_edges), _cell(along_y, y_edges)), shape)
     best = int(np.where(static_sound, static_values.mean(axis=1), -np.inf).argmax())
@@ -192,6 +220,8 @@ def gain_map(
         y=y,
         x_edges=x_edges,
         y_edges=y_edges,
+        x_values=x_values,
+        y_values=y_values,
         gains=tuple(gains),
         diverged=((held > 0) & (found_sound == 0)).reshape(shape),
         metric=metric,

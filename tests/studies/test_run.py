@@ -91,14 +91,19 @@ def check_records(out: Path, file: Path) -> None:
             history = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
             steps = [metric.step for metric in history]
             assert steps == [0, 20, 40, 60]
-    verdict = json.loads((out / "tiny" / "verdict.json").read_text())
-    assert verdict["verdict"]["n"] == study.confirm_seeds
+    summary = json.loads((out / "tiny" / "summary.json").read_text(), parse_constant=pytest.fail)
+    (verdict,) = summary["verdicts"]
+    assert verdict["test"]["n"] == study.confirm_seeds
+    assert f"n = {study.confirm_seeds} fresh seeds" in summary["findings"][0]
+    page = (out / "tiny" / "report.html").read_text()
+    assert parent.info.run_name in page
+    assert all(run.info.run_id in page for run in children), "the report names MLflow's runs"
     assert parent.data.metrics["verdict_n"] == study.confirm_seeds
     assert parent.data.tags["dynloss.space_hash"] == study.space.hash
     assert parent.data.tags["version.torch"]
     assert parent.data.tags["hardware.cpu"]
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert {"study.yaml", "verdict.json", "figures", "tables"} <= files
+    assert {"study.yaml", "summary.json", "report.html", "figures", "tables"} <= files
     drawn = {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
     assert {"figures/verdict.png", "figures/gain_map.svg", "figures/learning_curves.png"} <= drawn
 

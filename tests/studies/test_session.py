@@ -65,8 +65,8 @@ def test_a_failed_block_is_recorded_and_not_tried_again(tiny: Path, tmp_path: Pa
         assert states[f"{lost.phase}/{lost.arm}/{trial.number}"] == "FAILED"
     assert sorted(set(states.values())) == ["FAILED", "FINISHED"]
     results = write_results(study, second.folder)
-    assert results.verdict is not None
-    assert results.trials[lost.arm] == (study.trials(lost.arm) - len(lost.trials), 0)
+    assert len(results.analysis.verdicts) == 1
+    assert results.analysis.trials[lost.arm] == (study.trials(lost.arm) - len(lost.trials), 0)
 
 
 def test_an_arm_without_a_winner_has_no_verdict(tiny: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_an_arm_without_a_winner_has_no_verdict(tiny: Path, tmp_path: Path) -> N
         else:
             train(session, block)
     results = write_results(study, session.folder)
-    assert results.verdict is None
+    assert results.analysis.verdicts == ()
     assert results.without_winner(study) == [keys.STATIC]
 
 

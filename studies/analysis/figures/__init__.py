@@ -2,7 +2,19 @@
 
 from studies.analysis.figures.gain_map import draw_gain_map
 from studies.analysis.figures.learning_curves import draw_learning_curves
+from studies.analysis.figures.regimes import draw_regimes
+from studies.analysis.figures.search_health import draw_convergence, draw_isolation
+from studies.analysis.figures.study import draw_study
 from studies.analysis.figures.style import ARM_COLOURS
 from studies.analysis.figures.verdict import draw_verdict
 
-__all__ = ["ARM_COLOURS", "draw_gain_map", "draw_learning_curves", "draw_verdict"]
+__all__ = [
+    "ARM_COLOURS",
+    "draw_convergence",
+    "draw_gain_map",
+    "draw_isolation",
+    "draw_learning_curves",
+    "draw_regimes",
+    "draw_study",
+    "draw_verdict",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -60,11 +60,11 @@ def draw_gain_map(result: GainMap, *, interpolate: bool = False) -> Figure:
 
 def _draw_gain(
     axes: Axes, result: GainMap, gain: Gain, norm: TwoSlopeNorm, *, interpolate: bool
-) -> object:
+) -> QuadMesh:
     axes.grid(visible=False)
     if interpolate:
-        centres = (np.sqrt(edges[1:] * edges[:-1]) for edges in (result.x_edges, result.y_edges))
-        mesh = axes.pcolormesh(*centres, gain.gain.T, cmap="RdBu_r", norm=norm, shading="gouraud")
+        places = result.x_values, result.y_values
+        mesh = axes.pcolormesh(*places, gain.gain.T, cmap="RdBu_r", norm=norm, shading="gouraud")
     else:
         mesh = axes.pcolormesh(
             result.x_edges,
@@ -83,10 +83,7 @@ def _draw_gain(
     axes.add_collection(LineCollection(lines, colors=_BOUNDARY, linewidths=1.6), autolim=False)
     best = gain.best()
     if best is not None and gain.gain[best] > 0:
-        x, y = (
-            np.sqrt(edges[at] * edges[at + 1])
-            for edges, at in zip((result.x_edges, result.y_edges), best, strict=True)
-        )
+        x, y = result.x_values[best[0]], result.y_values[best[1]]
         axes.plot(x, y, marker="*", ms=13, color="#F0E442", mec="black", mew=0.8, ls="none")
     axes.set(xscale="log", yscale="log", xlabel=_LABELS.get(result.x, words(result.x)))
     axes.set_xlim(result.x_edges[0], result.x_edges[-1])

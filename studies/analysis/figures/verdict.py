@@ -13,12 +13,13 @@ from studies.analysis.verdict import Verdict
 __all__ = ["draw_verdict"]
 
 
-def draw_verdict(pairs: pd.DataFrame, verdict: Verdict) -> Figure:
+def draw_verdict(pairs: pd.DataFrame, verdict: Verdict, where: str = "") -> Figure:
     """Each seed's pair of networks, and the distribution of their differences.
 
     Args:
         pairs: a row a seed, a column an arm (see `verdict.paired_by_seed`).
         verdict: the comparison of them.
+        where: the setting they belong to, for the headline.
     """
     metric = words(verdict.metric)
     with blank_figure(8.4, 3.9) as figure:
@@ -62,15 +63,16 @@ def draw_verdict(pairs: pd.DataFrame, verdict: Verdict) -> Figure:
         right.set_xticks([])
         right.set_ylabel(f"{metric}: dynamical − static")
         right.set_title(f"Difference, {verdict.level:.0%} interval (n = {verdict.n})")
-        headline(figure, _headline(verdict))
+        headline(figure, _headline(verdict, where))
     return figure
 
 
-def _headline(verdict: Verdict) -> str:
+def _headline(verdict: Verdict, where: str) -> str:
     claims = {
         "better": "The dynamical loss is better",
         "worse": "The dynamical loss is worse",
         "equivalent": f"Equivalent within ±{verdict.margin or 0:g}",
         "undecided": "Undecided",
     }
-    return f"{claims[verdict.outcome]} on fresh seeds, each arm at its own best"
+    at = f" at {where}" if where else ""
+    return f"{claims[verdict.outcome]}{at} on fresh seeds, each arm at its own best"

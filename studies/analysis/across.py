@@ -1,0 +1,148 @@
+"""Several studies side by side: one row a study and setting, with its gain and how sure it is.
+
+A row stands on the best evidence its study has: a verdict on fresh seeds; else the half of the
+search's seeds that took no part in choosing each arm's setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from dynloss_core import keys
+from studies.analysis.comparison import compare
+from studies.analysis.equivalence import Outcome, decide
+from studies.analysis.pairing import at_own_best, paired_by_seed
+from studies.analysis.study_analysis import Analysis, Question
+
+__all__ = ["AcrossRow", "StudyTables", "across", "across_table"]
+
+
+@dataclass(frozen=True, eq=False)
+class StudyTables:
+    """A study as this comparison sees it.
+
+    Args:
+        name: of the study.
+        data: of its data set.
+        model: of its network.
+        members: its members table.
+        question: what was asked.
+        analysis: what was found.
+    """
+
+    name: str
+    data: str
+    model: str
+    members: pd.DataFrame
+    question: Question
+    analysis: Analysis
+
+
+@dataclass(frozen=True)
+class AcrossRow:
+    """One comparison.
+
+    Args:
+        study: its name.
+        data: data set.
+        model: network.
+        setting: scientific setting in words; empty if there is none.
+        parameters_per_sample: trainable parameters over training samples; None if not recorded.
+        metric: what was compared.
+        gain: mean paired difference, oriented so that positive is a gain.
+        low: lower end of its 95% interval.
+        high: upper end.
+        n: pairs.
+        fresh: whether the seeds are fresh ones.
+        outcome: of this comparison alone.
+    """
+
+    study: str
+    data: str
+    model: str
+    setting: str
+    parameters_per_sample: float | None
+    metric: str
+    gain: float
+    low: float
+    high: float
+    n: int
+    fresh: bool
+    outcome: Outcome
+
+    @property
+    def label(self) -> str:
+        """Study and setting."""
+        return f"{self.study}, {self.setting}" if self.setting else self.study
+
+
+def across(studies: Sequence[StudyTables]) -> list[AcrossRow]:
+    """A row for each study and scientific setting, in the order given."""
+    return [row for study in studies for row in _rows(study)]
+
+
+def across_table(rows: Sequence[AcrossRow]) -> pd.DataFrame:
+    """The rows as a table."""
+    return pd.DataFrame([vars(row) for row in rows])
+
+
+def _rows(study: StudyTables) -> list[AcrossRow]:
+    scientific = list(study.question.scientific)
+    if study.analysis.verdicts:
+        members = study.members[study.members[keys.PHASE] == study.analysis.phase]
+        metric = study.question.objective.replace("validation", "test")
+    else:
+        search = study.members[study.members[keys.PHASE] == keys.SEARCH]
+        metric = study.question.objective
+        try:
+            members = at_own_best(search, metric, [*scientific, keys.ARM], choosing="half")
+        except ValueError:  # one seed a point
+            return []
+    found = []
+    for value, rows in members.groupby(scientific) if scientific else [((), members)]:
+        row = _row(study, metric, _setting(scientific, value), rows)
+        if row is not None:
+            found.append(row)
+    return found
+
+
+def _row(study: StudyTables, metric: str, setting: str, rows: pd.DataFrame) -> AcrossRow | None:
+    if set(rows[keys.ARM]) != {keys.DYNAMICAL, keys.STATIC}:
+        return None
+    pairs = paired_by_seed(rows, metric)
+    if len(pairs) < 2:
+        return None
+    up = keys.higher_is_better(metric)
+    first, second = (keys.DYNAMICAL, keys.STATIC) if up else (keys.STATIC, keys.DYNAMICAL)
+    found = compare((pairs[first] - pairs[second]).to_numpy(dtype=float))
+    decision = decide(found, study.question.margin, higher_is_better=True)
+    return AcrossRow(
+        study=study.name,
+        data=study.data,
+        model=study.model,
+        setting=setting,
+        parameters_per_sample=_ratio(rows),
+        metric=metric,
+        gain=found.mean,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        fresh=bool(study.analysis.verdicts),
+        outcome=decision.outcome,
+    )
+
+
+def _setting(names: Sequence[str], values: object) -> str:
+    listed = values if isinstance(values, tuple) else (values,)
+    parts = zip(names, listed, strict=False)
+    return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in parts)
+
+
+def _ratio(rows: pd.DataFrame) -> float | None:
+    needed = [keys.PARAMETERS, keys.TRAIN_SAMPLES]
+    if not set(needed) <= set(rows.columns) or rows[needed].isna().any(axis=None):
+        return None
+    return float(rows[keys.PARAMETERS].iloc[0] / rows[keys.TRAIN_SAMPLES].iloc[0])

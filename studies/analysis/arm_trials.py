@@ -1,0 +1,179 @@
+"""The trials of one arm, one row each, out of the members table: what search health is read from.
+
+Symbols: K trials of an arm in the order of their numbers, n seeds each.
+
+A trial is infeasible if one of its networks diverged, or its objective is not finite; it never
+wins.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from dynloss_core import keys
+from search_spaces import ChoiceParameter, FloatParameter, IntParameter, Parameter, Space
+
+__all__ = ["ArmTrials", "Ordered", "along", "arm_trials", "bounds_of", "scale_of"]
+
+Ordered = Literal["linear", "log"]
+
+_TIE = 1e-9  # relative: equal means of the same accuracies, added in another order
+
+
+@dataclass(frozen=True, eq=False)
+class ArmTrials:
+    """The K trials of an arm.
+
+    Args:
+        arm: `dynamical` or `static`.
+        number: (K,) ascending.
+        mean: (K,) objective, mean over seeds; NaN where infeasible.
+        sem: (K,) standard error of the mean over seeds; NaN where infeasible or n < 2.
+        n: (K,) seeds.
+        noise: about the standard error of the mean of a good trial, without what its seeds do alike
+            in every trial; NaN if there is no telling.
+        score: (K,) the mean, oriented so that more is better; -inf where infeasible.
+        settings: (K,) by parameter that varies, in the unit of the space; of a choice without an
+            order, the index of the value.
+    """
+
+    arm: str
+    number: np.ndarray
+    mean: np.ndarray
+    sem: np.ndarray
+    n: np.ndarray
+    noise: float
+    score: np.ndarray
+    settings: dict[str, np.ndarray]
+
+    @property
+    def infeasible(self) -> np.ndarray:
+        """(K,) whether a network diverged, or the objective is not finite."""
+        return np.isneginf(self.score)
+
+    def best(self) -> np.ndarray:
+        """Indices of the best trials: more than one if they are equal, none if all infeasible."""
+        top = self.score.max(initial=-np.inf)
+        if np.isneginf(top):
+            return np.empty(0, dtype=int)
+        return np.flatnonzero(self.score >= top - _TIE * abs(top))
+
+
+def arm_trials(
+    search: pd.DataFrame, arm: str, space: Space, objective: str, *, epochs: float | None = None
+) -> ArmTrials:
+    """The trials of one arm.
+
+    Args:
+        search: rows of the members table with phase `search`.
+        arm: which arm.
+        space: of the arm.
+        objective: metric that was optimised.
+        epochs: length of a run, needed where the space gives the period in epochs.
+
+    Raises:
+        ValueError: if a parameter has no column, or a period is in epochs and `epochs` missing.
+    """
+    rows = search[search[keys.ARM] == arm]
+    number, first, trial = np.unique(
+        rows[keys.TRIAL].to_numpy(), return_index=True, return_inverse=True
+    )
+    values = rows[objective].to_numpy(dtype=float, na_value=np.nan)
+    sound = np.isfinite(values) & ~rows[keys.DIVERGED].to_numpy(dtype=bool)
+    n = np.bincount(trial)
+    feasible = np.bincount(trial, sound) == n
+    mean = np.bincount(trial, np.where(sound, values, 0.0)) / n
+    squares = np.bincount(trial, np.where(sound, values - mean[trial], 0.0) ** 2)
+    sem = np.sqrt(squares / np.maximum(n - 1, 1) / n)
+    sign = 1.0 if keys.higher_is_better(objective) else -1.0
+    score = np.where(feasible, sign * mean, -np.inf)
+    points = rows.iloc[first]
+    return ArmTrials(
+        arm=arm,
+        number=number,
+        mean=np.where(feasible, mean, np.nan),
+        sem=np.where(feasible & (n > 1), sem, np.nan),
+        n=n,
+        noise=_noise(values, mean, trial, rows[keys.SEED].to_numpy(), score),
+        score=score,
+        settings={
+            name: _settings(points, name, parameter, epochs)
+            for name, parameter in space.parameters.items()
+            if len(parameter.grid(2)) > 1
+        },
+    )
+
+
+def along(values: np.ndarray, low: float, high: float, scale: Ordered) -> np.ndarray:
+    """The place of each value between the bounds along the scale, in [0, 1]."""
+    if scale == "log":
+        return np.log(values / low) / math.log(high / low)
+    return (values - low) / (high - low)
+
+
+def _noise(
+    values: np.ndarray, mean: np.ndarray, trial: np.ndarray, seed: np.ndarray, score: np.ndarray
+) -> float:
+    """Standard error of a trial's mean by the residual of trial + seed, two-way, in the better half
+    of the feasible trials: bad ones may scatter over decades of loss."""
+    feasible = np.isfinite(score)
+    if not feasible.any():
+        return np.nan
+    rows = (score >= np.median(score[feasible]))[trial]
+    values, trial = values[rows], trial[rows]
+    seeds, seed = np.unique(seed[rows], return_inverse=True)
+    count = len(np.unique(trial))
+    freedom = (count - 1) * (len(seeds) - 1)
+    if freedom < 1:
+        return np.nan
+    offset = values - mean[trial]
+    residual = offset - (np.bincount(seed, offset) / np.bincount(seed))[seed]
+    return float(np.sqrt(np.square(residual).sum() / freedom / len(seeds)))
+
+
+def scale_of(parameter: Parameter) -> Ordered | None:
+    """How values are spaced; a list of numbers over a factor of 5 or more counts as `log`."""
+    if isinstance(parameter, (FloatParameter, IntParameter)):
+        return parameter.scale
+    values = parameter.grid(2)
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        return None
+    low, high = bounds_of(parameter)
+    return "log" if low > 0 and high / low >= 5 else "linear"
+
+
+def bounds_of(parameter: Parameter) -> tuple[float, float]:
+    """The smallest and the largest value, both inclusive."""
+    values = [float(value) for value in parameter.grid(2)]  # type: ignore[arg-type]  # numbers
+    return min(values), max(values)
+
+
+def _settings(
+    points: pd.DataFrame, name: str, parameter: Parameter, epochs: float | None
+) -> np.ndarray:
+    """(K,) the values of a parameter, in the unit of the space and within it."""
+    if name not in points.columns:
+        raise ValueError(f"the members table has no column {name}, which the space searches")
+    if scale_of(parameter) is None:
+        assert isinstance(parameter, ChoiceParameter)
+        index = {value: i for i, value in enumerate(parameter.values)}
+        found = [index.get(None if pd.isna(v) else v, -1) for v in points[name]]
+        if min(found, default=0) < 0:
+            raise ValueError(f"{name}: the members table has values that the space does not list")
+        return np.array(found)
+    values = points[name].to_numpy(dtype=float, na_value=np.nan)
+    if np.isnan(values).any():
+        raise ValueError(f"{name}: the members table lacks values of what the space searches")
+    if parameter.unit == "epochs":
+        if epochs is None:
+            raise ValueError(f"{name} is searched in epochs: pass epochs, the length of a run")
+        values = values * epochs / points[keys.STEPS].to_numpy(dtype=float)
+    if isinstance(parameter, ChoiceParameter):
+        listed = np.array(parameter.values, dtype=float)
+        return listed[np.abs(values[:, np.newaxis] - listed).argmin(axis=1)]
+    return np.clip(values, *bounds_of(parameter))

@@ -1,0 +1,113 @@
+"""Several studies side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from studies.analysis.across import AcrossRow
+from studies.analysis.figures.style import GREY, blank_figure, headline, note, thousands
+
+__all__ = ["draw_across"]
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "osD^vPX"
+
+
+def draw_across(rows: Sequence[AcrossRow]) -> Figure:
+    """Every comparison with its interval, and the gain against the size of the network.
+
+    Args:
+        rows: at least one.
+    """
+    colours = dict(zip(dict.fromkeys(row.data for row in rows), _COLOURS * len(rows), strict=False))
+    markers = dict(
+        zip(dict.fromkeys(row.study for row in rows), _MARKERS * len(rows), strict=False)
+    )
+    sized = [row for row in rows if row.parameters_per_sample is not None]
+    longest = max(len(row.label) for row in rows)
+    with blank_figure(5.2 + 0.075 * longest + 4.6 * bool(sized), 1.9 + 0.3 * len(rows)) as figure:
+        ratios = [1.25, 1.0] if sized else [1.0]
+        panels = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
+        _forest(panels[0], rows, colours, markers)
+        if sized:
+            _against_size(panels[1], sized, colours, markers)
+        headline(figure, "Gain of the dynamical loss across studies")
+        note(
+            figure,
+            "Mean and 95% interval, paired by seed, each arm at its own best setting. "
+            "Filled: fresh seeds, test set. Open: held-out search seeds, validation set.",
+        )
+    return figure
+
+
+def _forest(
+    axes: Axes, rows: Sequence[AcrossRow], colours: dict[str, str], markers: dict[str, str]
+) -> None:
+    for place, row in enumerate(rows):
+        _point(axes, row, row.gain, place, colours[row.data], markers[row.study], along="x")
+        axes.annotate(
+            f"n = {row.n}, {row.outcome}",
+            (1.01, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            color=GREY,
+        )
+    axes.axvline(0, color="black", lw=0.9)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=9)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    metrics = {row.metric.replace("_", " ") for row in rows}
+    axes.set_xlabel(f"gain in {' or '.join(sorted(metrics))}")
+
+
+def _against_size(
+    axes: Axes, rows: Sequence[AcrossRow], colours: dict[str, str], markers: dict[str, str]
+) -> None:
+    for study in dict.fromkeys(row.study for row in rows):
+        mine = sorted(
+            (row for row in rows if row.study == study),
+            key=lambda row: row.parameters_per_sample or 0,
+        )
+        colour = colours[mine[0].data]
+        sizes = [row.parameters_per_sample for row in mine]
+        axes.plot(sizes, [row.gain for row in mine], color=colour, lw=1.2, alpha=0.6)  # type: ignore[arg-type]
+        for row in mine:
+            at = row.parameters_per_sample or 0.0
+            _point(axes, row, at, row.gain, colour, markers[study], along="y")
+    axes.axhline(0, color="black", lw=0.9)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
+    axes.set(xlabel="parameters a training sample", ylabel="gain")
+    axes.yaxis.tick_right()
+    axes.yaxis.set_label_position("right")
+    handles = [
+        mpl.lines.Line2D([], [], color=colour, lw=3, label=data) for data, colour in colours.items()
+    ]
+    handles += [
+        mpl.lines.Line2D([], [], color=GREY, marker=markers[study], ls="", label=study)
+        for study in dict.fromkeys(row.study for row in rows)
+    ]
+    axes.legend(handles=handles, loc="best", fontsize=8)
+
+
+def _point(
+    axes: Axes, row: AcrossRow, x: float, y: float, colour: str, marker: str, *, along: str
+) -> None:
+    half = [[row.gain - row.low], [row.high - row.gain]]
+    axes.errorbar(
+        x,
+        y,
+        xerr=half if along == "x" else None,
+        yerr=half if along == "y" else None,
+        fmt=marker,
+        color=colour,
+        mfc=colour if row.fresh else "white",
+        capsize=3,
+        ms=6,
+        lw=1.3,
+    )

@@ -1,0 +1,125 @@
+"""The under- and overparametrized regimes over the size of the network."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dynloss_core import keys
+from studies.analysis.figures.style import (
+    ARM_COLOURS,
+    GREY,
+    blank_figure,
+    headline,
+    note,
+    thousands,
+    words,
+)
+from studies.analysis.regimes import Regimes
+
+__all__ = ["draw_regimes"]
+
+_GAIN_COLOURS = ("#CC79A7", "#009E73")  # training, generalisation
+_MARKERS = {keys.STATIC: "s", keys.DYNAMICAL: "o"}
+
+
+def draw_regimes(result: Regimes) -> Figure:
+    """Accuracies of both arms and the gain, over size; the interpolation threshold is marked."""
+    with blank_figure(12.6, 4.6) as figure:
+        panels = figure.subplots(1, 3, sharex=True)
+        sizes = np.array([size.value for size in result.sizes])
+        for which, axes in enumerate(panels[:2]):
+            metric = result.sizes[0].gains[which].metric
+            for arm in (keys.STATIC, keys.DYNAMICAL):
+                triples = np.array(
+                    [
+                        [
+                            getattr(size.gains[which], f"{arm}_{end}")
+                            for end in ("mean", "low", "high")
+                        ]
+                        for size in result.sizes
+                    ]
+                )  # (sizes, 3)
+                _series(axes, sizes, triples, ARM_COLOURS[arm], _MARKERS[arm], arm)
+            axes.set_ylabel(words(metric))
+            axes.set_title(words(metric).capitalize())
+        if result.attainable < 1:
+            panels[0].axhline(result.attainable, color=GREY, lw=0.8, ls=":")
+            panels[0].annotate(
+                f"attainable: {result.attainable:.4f}",
+                (0.02, result.attainable),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                fontsize=8,
+                color=GREY,
+            )
+        gains = panels[2]
+        gains.axhline(0, color="black", lw=0.9)
+        for which, (colour, marker) in enumerate(zip(_GAIN_COLOURS, "D^", strict=True)):
+            found = [size.gains[which].comparison for size in result.sizes]
+            triples = np.array([[each.mean, each.low, each.high] for each in found])
+            metric = result.sizes[0].gains[which].metric
+            shift = 0.97 if which == 0 else 1.03
+            _series(gains, sizes * shift, triples, colour, marker, words(metric))
+            filled = [size.gains[which].wins or size.gains[which].loses for size in result.sizes]
+            open_ones = ~np.array(filled)
+            gains.plot(
+                (sizes * shift)[open_ones], triples[open_ones, 0], marker, mfc="white", mec=colour,
+                ls="", zorder=4,
+            )  # fmt: skip
+        gains.set_ylabel("gain: dynamical − static")
+        gains.set_title("Gain (open: not significant, FDR 5%)")
+        for axes in panels:
+            _over_size(axes, result, sizes)
+        panels[0].legend(loc="lower right")
+        gains.legend(loc="upper right", frameon=True, edgecolor="none", framealpha=0.9)
+        source = "fresh" if result.fresh else "held-out"
+        headline(figure, "From under- to overparametrized, each arm at its own best setting")
+        note(
+            figure,
+            f"Mean and 95% t interval over {result.n} {source} seeds a size, gains paired by seed. "
+            "Dashed: interpolation threshold, from which on a static setting reaches the "
+            "attainable training accuracy for every seed.",
+        )
+    return figure
+
+
+def _series(
+    axes: Axes, sizes: np.ndarray, triples: np.ndarray, colour: str, marker: str, label: str
+) -> None:
+    half = np.abs(triples[:, 1:].T - triples[:, 0])
+    axes.errorbar(
+        sizes,
+        triples[:, 0],
+        half,
+        color=colour,
+        marker=marker,
+        ms=5,
+        lw=1.4,
+        capsize=3,
+        label=label,
+    )
+
+
+def _over_size(axes: Axes, result: Regimes, sizes: np.ndarray) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(mpl.ticker.FixedLocator(list(sizes)))
+    axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
+    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_xlabel(result.parameter.rpartition(".")[2])
+    ratios = [size.ratio for size in result.sizes]
+    if all(ratio is not None for ratio in ratios):
+        top = axes.secondary_xaxis("top")
+        top.xaxis.set_major_locator(mpl.ticker.FixedLocator(list(sizes)))
+        labels = [f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}" for ratio in ratios if ratio]
+        top.xaxis.set_major_formatter(mpl.ticker.FixedFormatter(labels))
+        top.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        top.tick_params(axis="x", labelsize=7, colors=GREY)
+        top.set_xlabel("parameters a sample", fontsize=8, color=GREY)
+        top.spines["top"].set_visible(False)
+    if result.threshold is not None:
+        axes.axvline(result.threshold, color="black", lw=1.0, ls="--")

@@ -1,0 +1,335 @@
+"""Search health: isolation of each parameter, the objective against the budget, importances."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from dynloss_core import keys
+from studies.analysis.figures.style import (
+    ARM_COLOURS,
+    GREY,
+    blank_figure,
+    headline,
+    note,
+    thousands,
+    words,
+)
+from studies.analysis.importances import Importances
+from studies.analysis.isolation import LEVEL, Isolation
+from studies.analysis.search_health import Convergence, SearchHealth
+
+__all__ = ["draw_convergence", "draw_isolation"]
+
+_MARKERS = {keys.DYNAMICAL: "o", keys.STATIC: "s"}
+_SYMBOLS = {keys.PERIOD: " T", keys.AMPLITUDE: " A"}
+_IN_A_ROW = 4
+_FEW_TRIALS = 50  # beyond, or with budgets further apart, the budget is on a log axis
+_BUDGETS_APART = 4
+
+
+def draw_isolation(health: SearchHealth) -> Figure:
+    """The best trial at each value of each parameter; below, how many trials there were."""
+    panels = _panels(health)
+    columns = min(max(len(panels), 1), _IN_A_ROW)
+    rows = max(-(-len(panels) // columns), 1)
+    with blank_figure(max(1.0 + 3.4 * columns, 7.6), 1.4 + 3.8 * rows) as figure:
+        inside = figure.add_subfigure(GridSpec(1, 1, figure)[0])  # the note goes below its legend
+        grid = inside.subplots(2 * rows, columns, height_ratios=[3.6, 1] * rows, squeeze=False)
+        for index in range(rows * columns):
+            row, column = divmod(index, columns)
+            top, bottom = grid[2 * row][column], grid[2 * row + 1][column]
+            if index >= len(panels):
+                top.remove()
+                bottom.remove()
+                continue
+            if index:
+                top.sharey(grid[0][0])
+            for each, sign in zip(panels[index], (1, -1), strict=False):
+                _best_trials(top, each, health)
+                _counts(bottom, each, sign)
+            bottom.axhline(0, color="black", linewidth=0.8)
+            _parameter_axis(top, bottom, panels[index])
+            _objective_axis(top, health)
+            if column == 0:
+                top.set_ylabel(words(health.objective))
+                bottom.set_ylabel("trials")
+            else:
+                top.tick_params(labelleft=False)
+        inside.legend(
+            handles=_isolation_legend(health), loc="outside lower left", ncols=2 * columns
+        )
+        headline(figure, _isolation_headline(health))
+        note(figure, _wrapped(figure, _isolation_note(health)))
+    return figure
+
+
+def draw_convergence(health: SearchHealth) -> Figure:
+    """The best objective against the number of trials, and importances if there are any."""
+    known = [found for found in health.importances.values() if found is not None]
+    with blank_figure(10.8 if known else 6.6, 4.4) as figure:
+        panels = figure.subplots(1, 2, width_ratios=[1.3, 1]) if known else [figure.subplots()]
+        _budget_panel(panels[0], health)
+        if known:
+            _importance_panel(panels[1], known)
+        headline(figure, _convergence_headline(health))
+        note(figure, _wrapped(figure, _convergence_note(health, known)))
+    return figure
+
+
+def _panels(health: SearchHealth) -> list[list[Isolation]]:
+    """The arms' isolations of each parameter; apart if they choose from different values."""
+    panels: dict[object, list[Isolation]] = {}
+    for each in health.isolations:
+        choices = each.values if each.scale is None else None
+        panels.setdefault((each.parameter, choices), []).append(each)
+    return list(panels.values())
+
+
+def _objective_axis(axes: Axes, health: SearchHealth) -> None:
+    """Losses span decades."""
+    if health.objective.endswith("loss"):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
+        axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+
+
+def _best_trials(axes: Axes, found: Isolation, health: SearchHealth) -> None:
+    colour = ARM_COLOURS[found.arm]
+    at = _places(found)
+    known = found.best >= 0
+    if not known.any():
+        return
+    half = np.nan_to_num([found.mean - found.low, found.high - found.mean])
+    axes.errorbar(
+        at[known],
+        found.mean[known],
+        half[:, known],
+        color=colour,
+        marker=_MARKERS[found.arm],
+        markersize=5,
+        linewidth=1.2 if found.scale else 0,
+        elinewidth=1,
+        capsize=2.5,
+        alpha=0.9,
+        zorder=3,
+    )
+    up = keys.higher_is_better(health.objective)
+    top = int(np.nanargmax(found.mean if up else -found.mean))
+    star: dict[str, Any] = {"marker": "*", "markersize": 14, "markeredgecolor": "black"}
+    axes.plot(at[top], found.mean[top], **star, markeredgewidth=0.8, color=colour, zorder=5)
+    for near in health.near_bounds:
+        if (near.arm, near.parameter) == (found.arm, found.parameter):
+            axes.axvline(near.bound, color=colour, linestyle="--", linewidth=1.2, zorder=2)
+            ring: dict[str, Any] = {"marker": "o", "markersize": 19, "markerfacecolor": "none"}
+            axes.plot(near.value, found.mean[top], **ring, markeredgecolor="black", zorder=6)
+
+
+def _counts(axes: Axes, found: Isolation, sign: int) -> None:
+    """Trials at each value or in each bin, infeasible ones hatched; upwards or downwards."""
+    colour = ARM_COLOURS[found.arm]
+    axes.stairs(sign * found.trials, found.edges, fill=True, color=colour, alpha=0.3, linewidth=0)
+    axes.stairs(sign * found.trials, found.edges, color=colour, linewidth=1)
+    if found.infeasible.any():
+        hatched: dict[str, Any] = {"facecolor": colour, "edgecolor": "black", "hatch": "/////"}
+        axes.stairs(sign * found.infeasible, found.edges, fill=True, linewidth=0, **hatched)
+
+
+def _parameter_axis(top: Axes, bottom: Axes, found: list[Isolation]) -> None:
+    """The parameter along the shared horizontal axis of a panel and its counts."""
+    first = found[0]
+    leaf = words(first.parameter.rpartition(".")[2])
+    unit = f" ({first.unit})" if first.unit else ""
+    bottom.set_xlabel(f"{leaf}{_SYMBOLS.get(first.parameter, '')}{unit}")
+    bottom.yaxis.set_major_locator(mpl.ticker.MaxNLocator(2 * len(found), integer=True))
+    bottom.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda n, _: thousands(abs(n))))
+    low = min(each.edges[0] for each in found)
+    high = max(each.edges[-1] for each in found)
+    for axes in (top, bottom):
+        if first.scale == "log":
+            axes.set_xscale("log")
+            margin = (high / low) ** 0.04
+            axes.set_xlim(low / margin, high * margin)
+            few = high / low < 300
+            axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5) if few else (1,)))
+            axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
+            axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        elif first.scale == "linear":
+            axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+        else:
+            axes.set_xlim(low - 0.1, high + 0.1)
+            axes.set_xticks(range(len(first.values)), [words(str(each)) for each in first.values])
+            axes.grid(visible=False, axis="x")
+    top.tick_params(labelbottom=False)
+
+
+def _places(found: Isolation) -> np.ndarray:
+    """(V,) where the values stand on the axis."""
+    if found.scale is None:
+        return np.arange(len(found.values)) + (-0.06 if found.arm == keys.DYNAMICAL else 0.06)
+    return np.array(found.values, dtype=float)
+
+
+def _isolation_legend(health: SearchHealth) -> list[Line2D | Patch]:
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=ARM_COLOURS[arm], marker=_MARKERS[arm], label=_arm_label(health, arm))
+        for arm in health.infeasible
+    ]
+    star = Line2D([], [], ls="", marker="*", ms=12, mfc=GREY, mec="black", label="best of the arm")
+    handles.append(star)
+    if health.near_bounds:
+        ring = Line2D([], [], ls="--", marker="o", ms=13, mfc="none", mec="black", color=GREY)
+        ring.set_label("near a bound")
+        handles.append(ring)
+    if any(each.count for each in health.infeasible.values()):
+        handles.append(Patch(facecolor=GREY, hatch="/////", label="infeasible trials"))
+    return handles
+
+
+def _arm_label(health: SearchHealth, arm: str) -> str:
+    found = health.infeasible[arm]
+    plural = "trials" if found.trials > 1 else "trial"
+    label = f"{arm} ({thousands(found.trials)} {plural}"
+    return label + (f", {found.fraction:.0%} infeasible)" if found.count else ")")
+
+
+def _isolation_headline(health: SearchHealth) -> str:
+    without = [arm for arm, each in health.infeasible.items() if each.count == each.trials]
+    if without:
+        return f"No feasible trial: {' and '.join(without)}"
+    if not health.near_bounds:
+        return "No best setting near a bound"
+    names = (f"{near.arm} {words(near.parameter)}" for near in health.near_bounds)
+    return f"Best setting near a bound: {', '.join(names)}"
+
+
+def _isolation_note(health: SearchHealth) -> str:
+    seeds = [int(n) for each in health.isolations for n in each.n if n > 0]
+    n = f" (n = {max(seeds)})" if seeds else ""
+    binned = [each.binned for each in health.isolations]
+    where = "in a bin" if all(binned) else "at a value or in a bin" if any(binned) else "at a value"
+    return (
+        f"Each point: the best trial {where}, all other parameters optimised away; mean over seeds"
+        f"{n} and its {LEVEL:.0%} interval. The best of many trials looks better than it is; how "
+        "many there were is shown below. Infeasible: a network diverged."
+    )
+
+
+def _budget_panel(axes: Axes, health: SearchHealth) -> None:
+    axes.margins(y=0.1)
+    curves = list(health.convergence.values())
+    for curve in curves:
+        _curve(axes, curve, keys.higher_is_better(health.objective))
+    budgets = [curve.trials for curve in curves]
+    if health.adaptive:
+        axes.set_xlim(0, 1.04 * max(budgets))
+    if health.adaptive and len(set(budgets)) == 1:
+        axes.axvspan(2 / 3 * budgets[0], budgets[0], color="black", alpha=0.05, lw=0)
+        axes.annotate(
+            "last third",
+            (budgets[0], 0.02),
+            xycoords=("data", "axes fraction"),
+            ha="right",
+            fontsize=8,
+            color=GREY,
+        )
+    if not health.adaptive and (
+        max(budgets) > _FEW_TRIALS or max(budgets) > _BUDGETS_APART * min(budgets)
+    ):
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    _objective_axis(axes, health)
+    axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
+    axes.set_xlabel("trials")
+    axes.set_ylabel(words(health.objective))
+    axes.set_title("Best so far" if health.adaptive else "Expected best of so many trials")
+    axes.legend(loc="best")
+
+
+def _curve(axes: Axes, curve: Convergence, up: bool) -> None:
+    colour = ARM_COLOURS[curve.arm]
+    if curve.best.size == 0:
+        axes.plot([], [], color=colour, label=f"{curve.arm}: all {curve.trials} infeasible")
+        return
+    if curve.last_improvement is None:
+        label = f"{curve.arm} ({thousands(curve.trials)} trials)"
+        axes.plot(curve.budget, curve.best, color=colour, linewidth=2, label=label)
+    else:
+        last = curve.last_improvement
+        label = f"{curve.arm}: last gain at trial {thousands(last)} of {thousands(curve.trials)}"
+        axes.step(curve.budget, curve.best, where="post", color=colour, linewidth=2, label=label)
+        value = curve.best[np.searchsorted(curve.budget, last, side="right") - 1]
+        axes.plot(last, value, marker=_MARKERS[curve.arm], color=colour, mec="black", ms=8)
+    axes.annotate(
+        f"{curve.best[-1]:.3f}" if up else f"{curve.best[-1]:.3g}",
+        (curve.budget[-1], curve.best[-1]),
+        (0, 5 if up else -5),
+        textcoords="offset points",
+        ha="right",
+        va="bottom" if up else "top",
+        color=colour,
+    )
+
+
+def _importance_panel(axes: Axes, known: list[Importances]) -> None:
+    names = list(dict.fromkeys(name for each in known for name in each.fractions))
+    height = 0.8 / len(known)
+    for k, each in enumerate(known):
+        places = (
+            np.array([names.index(name) for name in each.fractions])
+            + (k - (len(known) - 1) / 2) * height
+        )
+        axes.barh(
+            places,
+            list(each.fractions.values()),
+            height * 0.9,
+            xerr=[each.sem[name] for name in each.fractions],
+            color=ARM_COLOURS[each.arm],
+            error_kw={"elinewidth": 1, "capsize": 3},
+            label=f"{each.arm} (n = {each.trials} trials)",
+        )
+    axes.set_yticks(range(len(names)), [words(name.rpartition(".")[2]) for name in names])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("fraction of the variance explained alone (± s.e.)")
+    axes.set_title(f"Importances ({known[0].method})")
+    axes.legend(loc="lower right")
+
+
+def _convergence_headline(health: SearchHealth) -> str:
+    if not health.adaptive:
+        return "What smaller budgets would have found"
+    open_arms = [arm for arm, curve in health.convergence.items() if not curve.converged]
+    if open_arms:
+        return f"Not converged: {' and '.join(open_arms)}"
+    return "Converged: no gain in the last third of the trials"
+
+
+def _convergence_note(health: SearchHealth, known: list[Importances]) -> str:
+    lines = []
+    if health.adaptive:
+        tolerances = ", ".join(f"{arm} {c.tolerance:.2g}" for arm, c in health.convergence.items())
+        lines.append(f"Marked: the last gain of more than the tolerance ({tolerances}).")
+        if health.equal_budgets is False:
+            lines[0] += " The arms had unequal budgets."
+    else:
+        lines.append("Mean over the orders in which the trials of the design could have come.")
+    lines += dict.fromkeys(each.warning for each in known if each.warning)
+    return "\n".join(line[0].upper() + line[1:] for line in lines)
+
+
+def _wrapped(figure: Figure, text: str) -> str:
+    """Small print in lines as wide as the figure."""
+    characters = int(17 * figure.get_figwidth())
+    return "\n".join(textwrap.fill(line, characters) for line in text.splitlines())

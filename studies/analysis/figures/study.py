@@ -1,0 +1,35 @@
+"""All figures of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from matplotlib.figure import Figure
+
+from studies.analysis.figures.gain_map import draw_gain_map
+from studies.analysis.figures.learning_curves import draw_learning_curves
+from studies.analysis.figures.regimes import draw_regimes
+from studies.analysis.figures.search_health import draw_convergence, draw_isolation
+from studies.analysis.figures.verdict import draw_verdict
+from studies.analysis.study_analysis import Analysis
+
+__all__ = ["draw_study"]
+
+
+def draw_study(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
+    """The figures that an analysis gives rise to, one after another, with their names."""
+    for verdict, pairs in zip(analysis.verdicts, analysis.pairs, strict=True):
+        name = "_".join(["verdict", *verdict.label.replace(",", "").split()])
+        yield name, draw_verdict(pairs, verdict.test, verdict.label)
+    for parameter, found in analysis.regimes.items():
+        yield f"regimes_{parameter.rpartition('.')[2]}", draw_regimes(found)
+    for name, gains in analysis.maps.items():
+        yield name, draw_gain_map(gains)
+    if analysis.curves:
+        yield (
+            "learning_curves",
+            draw_learning_curves(analysis.curves, tail_start=analysis.tail_start),
+        )
+    if analysis.health is not None:
+        yield "isolation", draw_isolation(analysis.health)
+        yield "convergence", draw_convergence(analysis.health)

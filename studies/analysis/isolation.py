@@ -1,0 +1,249 @@
+"""Isolation: the best objective at each value of one parameter, all others optimised away.
+
+Symbols: V values of a parameter that a design lists, or bins of scattered ones; u in [0, 1] the
+place of a value between the bounds along the parameter's scale.
+
+After the isolation plots of Godbole, Dahl, Gilmer, Shallue and Nado (2023), Deep Learning
+Tuning Playbook, "Understanding the impact of a particular hyperparameter", which also asks whether
+the best point lies near the boundary of the space. The best of many trials looks better than it is,
+the more so the more trials a bin holds: the intervals are those of single trials and do not know
+that these were chosen. Parameters of the problem (`model.width`) are optimised away like the
+others: for a question about one width, pass the rows and the narrowed space of that width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from search_spaces import ChoiceParameter, IntParameter, Parameter, Space
+from studies.analysis.arm_trials import ArmTrials, Ordered, along, bounds_of, scale_of
+
+__all__ = ["Isolation", "NearBound", "isolate", "near_bounds"]
+
+LEVEL = 0.95  # of the intervals
+NEAR = 0.05  # of the length of the scale
+_FEWEST_TRIED = 3  # of two values the best is always at an end
+_MOST_VALUES = 50  # shown one by one
+_TRIALS_A_BIN = 5
+_TIE = 1e-9  # relative
+
+
+@dataclass(frozen=True, eq=False)
+class Isolation:
+    """The best trial of an arm at each value, or in each bin, of one parameter.
+
+    Args:
+        arm: `dynamical` or `static`.
+        parameter: its name.
+        unit: `steps` or `epochs` for a period, else None.
+        scale: how the values are spaced; None for a choice without an order.
+        binned: whether each entry is a bin of scattered values rather than a value.
+        values: (V,) the value; of a bin, that of its best trial, NaN if it has none.
+        edges: (V + 1,) of the bins, or around the values; around the indices if `scale` is None.
+        trials: (V,) how many trials there are.
+        infeasible: (V,) how many of them are infeasible.
+        best: (V,) number of the best trial, the first of equals; -1 if none is feasible.
+        mean: (V,) its objective, mean over seeds; NaN if there is none.
+        low: (V,) lower end of the t interval of that mean over seeds; NaN with one seed.
+        high: (V,) upper end.
+        n: (V,) its seeds; 0 if there is none.
+    """
+
+    arm: str
+    parameter: str
+    unit: str | None
+    scale: Ordered | None
+    binned: bool
+    values: tuple[object, ...]
+    edges: np.ndarray
+    trials: np.ndarray
+    infeasible: np.ndarray
+    best: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: np.ndarray
+
+
+@dataclass(frozen=True)
+class NearBound:
+    """The best trial of an arm has a value near a bound of the space.
+
+    Args:
+        arm: `dynamical` or `static`.
+        parameter: its name.
+        unit: `steps` or `epochs` for a period, else None.
+        value: of the best trial.
+        bound: the bound that it is near to.
+        side: of the bound.
+        listed: whether the value is the end of a list of values rather than in a range.
+    """
+
+    arm: str
+    parameter: str
+    unit: str | None
+    value: float
+    bound: float
+    side: Literal["lower", "upper"]
+    listed: bool
+
+    def sentence(self) -> str:
+        """What is near what, and what to do."""
+        unit = f" {self.unit}" if self.unit else ""
+        best = f"{self.arm}: the best {self.parameter}, {_number(self.value)}{unit}, is"
+        if self.listed:
+            end, beyond = ("smallest", "smaller") if self.side == "lower" else ("largest", "larger")
+            return f"{best} the {end} value listed: add {beyond} ones and search again"
+        where = f"at the {self.side} bound"
+        if not math.isclose(self.value, self.bound):
+            where = (
+                f"within {NEAR:.0%} of the range from its {self.side} bound, {_number(self.bound)}"
+            )
+        verb = "lower" if self.side == "lower" else "raise"
+        return f"{best} {where}: widen the range ({verb} that bound) and search again"
+
+
+def isolate(trials: ArmTrials, space: Space) -> list[Isolation]:
+    """The isolation of every parameter of an arm that varies."""
+    return [_isolate(trials, name, space.parameters[name]) for name in trials.settings]
+
+
+def near_bounds(trials: ArmTrials, space: Space) -> list[NearBound]:
+    """The parameters whose best value is near a bound that can be moved.
+
+    Near is within 5% of the length of the scale, or at the end of a list of numbers. The best of
+    fewer than three values tried is at an end anyway; nothing is said of it, nor where an equally
+    good trial lies inside, nor of a bound that the parameter's meaning sets (amplitude 1 is the
+    static loss), nor of a scientific parameter of the problem (`model.width`): that is a
+    condition of the study, not a setting to tune.
+    """
+    found = []
+    best = trials.best()
+    for name, values in trials.settings.items():
+        parameter = space.parameters[name]
+        scale = scale_of(parameter)
+        asked = "." in name and parameter.role == "scientific"
+        if asked or scale is None or not best.size or np.unique(values).size < _FEWEST_TRIED:
+            continue
+        low, high = bounds_of(parameter)
+        listed = isinstance(parameter, ChoiceParameter)
+        margin = 0.0 if listed else NEAR
+        u = along(values[best], low, high, scale)
+        if ((u > margin + _TIE) & (u < 1 - margin - _TIE)).any():
+            continue
+        side: Literal["lower", "upper"] = "lower" if u[0] < 0.5 else "upper"
+        if _can_widen(space, name, side):
+            bound = low if side == "lower" else high
+            value = float(values[best[0]])
+            found.append(NearBound(trials.arm, name, parameter.unit, value, bound, side, listed))
+    return found
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
+
+
+def _isolate(trials: ArmTrials, name: str, parameter: Parameter) -> Isolation:
+    settings = trials.settings[name]
+    values, edges, place = _places(parameter, settings)
+    count = len(edges) - 1
+    best = _best_of_each(trials.score, place, count)
+    known = best >= 0
+    n = np.where(known, trials.n[best], 0)
+    mean = np.where(known, trials.mean[best], np.nan)
+    half = np.where(known, trials.sem[best], np.nan)
+    half = half * stats.t.isf((1 - LEVEL) / 2, np.maximum(n - 1, 1))
+    return Isolation(
+        arm=trials.arm,
+        parameter=name,
+        unit=parameter.unit,
+        scale=scale_of(parameter),
+        binned=values is None,
+        values=tuple(np.where(known, settings[best], np.nan).tolist())
+        if values is None
+        else values,
+        edges=edges,
+        trials=np.bincount(place, minlength=count),
+        infeasible=np.bincount(place, trials.infeasible, minlength=count).astype(int),
+        best=np.where(known, trials.number[best], -1),
+        mean=mean,
+        low=mean - half,
+        high=mean + half,
+        n=n,
+    )
+
+
+def _places(
+    parameter: Parameter, settings: np.ndarray
+) -> tuple[tuple[object, ...] | None, np.ndarray, np.ndarray]:
+    """The V values (None: bins), their edges (V + 1,), and which of them each trial has (K,)."""
+    scale = scale_of(parameter)
+    if scale is None:
+        assert isinstance(parameter, ChoiceParameter)
+        return parameter.values, np.arange(len(parameter.values) + 1) - 0.5, settings
+    values = _listed(parameter, settings)
+    if values is not None:
+        return tuple(values.tolist()), _around(values, scale), np.searchsorted(values, settings)
+    bins = int(np.clip(len(settings) // _TRIALS_A_BIN, 3, 12))
+    edges = (np.geomspace if scale == "log" else np.linspace)(*bounds_of(parameter), bins + 1)
+    return None, edges, np.clip(np.searchsorted(edges, settings, side="right") - 1, 0, bins - 1)
+
+
+def _best_of_each(score: np.ndarray, place: np.ndarray, count: int) -> np.ndarray:
+    """(count,) index of the best trial at each place, the first of equals; -1: none feasible."""
+    order = np.lexsort((-score, place))  # stable
+    places, first = np.unique(place[order], return_index=True)
+    best = np.full(count, -1)
+    best[places] = np.where(np.isneginf(score[order[first]]), -1, order[first])
+    return best
+
+
+def _listed(parameter: Parameter, settings: np.ndarray) -> np.ndarray | None:
+    """The values of a design, ascending; None if the settings are scattered."""
+    if isinstance(parameter, ChoiceParameter):
+        return np.sort(np.array(parameter.values, dtype=float))
+    values = np.unique(settings)
+    if len(values) > _MOST_VALUES:
+        return None
+    on_grid = len(values) > 1 and np.allclose(values, np.array(parameter.grid(len(values)), float))
+    return values if on_grid or 2 * len(values) <= len(settings) else None
+
+
+def _around(values: np.ndarray, scale: Ordered) -> np.ndarray:
+    """(V + 1,) edges halfway between V values along the scale."""
+    at = np.log(values) if scale == "log" else values
+    if len(at) == 1:
+        edges = at[0] + np.array([-0.5, 0.5]) * (abs(at[0]) if scale == "linear" and at[0] else 1.0)
+    else:
+        middles = (at[1:] + at[:-1]) / 2
+        edges = np.concatenate([[2 * at[0] - middles[0]], middles, [2 * at[-1] - middles[-1]]])
+    return np.exp(edges) if scale == "log" else edges
+
+
+def _can_widen(space: Space, name: str, side: Literal["lower", "upper"]) -> bool:
+    """Whether the space accepts a value just beyond its bound."""
+    parameter = space.parameters[name]
+    low, high = bounds_of(parameter)
+    in_steps = name == keys.PERIOD and parameter.unit != "epochs"
+    whole = in_steps or isinstance(parameter, IntParameter)
+    away = 1.0 if whole else 1e-6 * (min(high - low, low) if low > 0 else high - low)
+    beyond = low - away if side == "lower" else high + away
+    number = int(beyond) if whole and beyond == int(beyond) else beyond
+    wider: Parameter
+    try:
+        if isinstance(parameter, ChoiceParameter):
+            wider = replace(parameter, values=(*parameter.values, number))
+        else:
+            end = {"low" if side == "lower" else "high": number}
+            wider = replace(parameter, **end)  # type: ignore[arg-type]  # a range
+        replace(space, parameters={**space.parameters, name: wider})
+    except ConfigError:
+        return False
+    return True

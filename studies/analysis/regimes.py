@@ -1,0 +1,310 @@
+"""Regimes: what the dynamical loss gains from under- to overparametrized networks.
+
+At each size both arms stand at their own best setting, chosen on the validation objective, and are
+compared seed by seed on other seeds than chose: the fresh seeds of a confirmation if there was one,
+else the half of the search's seeds that took no part in the choice (see `pairing`).
+
+A static arm interpolates at a size if some setting of it reaches, for every seed, the best training
+accuracy that the data allow (equal inputs of different classes cannot all be right). The smallest
+size from which on it does at every size is the interpolation threshold.
+
+The paper's two claims: underparametrized networks *train* better with the dynamical loss, and
+overparametrized ones *generalise* better (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy import stats
+
+from dynloss_core import keys
+from studies.analysis.comparison import Comparison, compare
+from studies.analysis.equivalence import Decision, decide
+from studies.analysis.pairing import at_own_best, paired_by_seed
+
+__all__ = ["MetricGain", "Regimes", "Size", "regimes"]
+
+_ROUNDING = 1e-9
+_FALSE_DISCOVERY_RATE = 0.05
+
+
+@dataclass(frozen=True)
+class MetricGain:
+    """Both arms at one size, in one metric.
+
+    Args:
+        metric: which.
+        static_mean: of the static arm.
+        static_low: lower end of the 95% t interval of its mean.
+        static_high: upper end.
+        dynamical_mean: of the dynamical arm.
+        dynamical_low: lower end.
+        dynamical_high: upper end.
+        comparison: dynamical - static, paired.
+        decision: at this size alone.
+        p_adjusted: p value of the t test, adjusted over the sizes (Benjamini-Hochberg).
+    """
+
+    metric: str
+    static_mean: float
+    static_low: float
+    static_high: float
+    dynamical_mean: float
+    dynamical_low: float
+    dynamical_high: float
+    comparison: Comparison
+    decision: Decision
+    p_adjusted: float
+
+    @property
+    def wins(self) -> bool:
+        """Whether the dynamical arm is better, over all sizes' worth of chances to err."""
+        return self.p_adjusted < _FALSE_DISCOVERY_RATE and self._oriented > 0
+
+    @property
+    def loses(self) -> bool:
+        """Whether it is worse."""
+        return self.p_adjusted < _FALSE_DISCOVERY_RATE and self._oriented < 0
+
+    @property
+    def _oriented(self) -> float:
+        sign = 1 if keys.higher_is_better(self.metric) else -1
+        return sign * self.comparison.mean
+
+
+@dataclass(frozen=True)
+class Size:
+    """One size of the network.
+
+    Args:
+        value: of the parameter that sets it.
+        parameters: trainable ones; None in tables that do not say.
+        samples: of the training set; None likewise.
+        interpolates: whether the static arm interpolates the training set.
+        static_train_best: the best mean training accuracy of a static setting.
+        gains: in training accuracy, then in the metric that generalisation is judged by.
+    """
+
+    value: float
+    parameters: int | None
+    samples: int | None
+    interpolates: bool
+    static_train_best: float
+    gains: tuple[MetricGain, MetricGain]
+
+    @property
+    def ratio(self) -> float | None:
+        """Parameters a training sample."""
+        if self.parameters is None or self.samples is None:
+            return None
+        return self.parameters / self.samples
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """All sizes.
+
+    Args:
+        parameter: that sets the size.
+        sizes: in ascending order.
+        threshold: the interpolation threshold; None: it is not reached.
+        attainable: the best training accuracy that the data allow.
+        n: pairs at each size.
+        fresh: whether the seeds are fresh ones.
+    """
+
+    parameter: str
+    sizes: tuple[Size, ...]
+    threshold: float | None
+    attainable: float
+    n: int
+    fresh: bool
+
+    def sentences(self) -> list[str]:
+        """Which claims of the paper hold here, each with its evidence."""
+        below = [s for s in self.sizes if self.threshold is None or s.value < self.threshold]
+        above = [s for s in self.sizes if s not in below]
+        name = self.parameter.rpartition(".")[2]
+        seeds = f"{self.n} {'fresh' if self.fresh else 'held-out'} seeds a {name}"
+        if self.threshold is None:
+            where = f"No static network up to {name} {self.sizes[-1].value:g} interpolates."
+        else:
+            where = f"The static arm interpolates from {name} {self.threshold:g} on."
+        return [
+            f"{where} Intervals are 95%, paired, {seeds}, each arm at its own best setting.",
+            _claim("Underparametrized networks train better", below, 0, name),
+            _claim("Overparametrized networks generalise better", above, 1, name),
+        ]
+
+    def table(self) -> pd.DataFrame:
+        """A row a size and metric."""
+        rows = [
+            {
+                self.parameter: size.value,
+                keys.PARAMETERS: size.parameters,
+                "parameters_per_sample": size.ratio,
+                "static_interpolates": size.interpolates,
+                "metric": gain.metric,
+                keys.STATIC: gain.static_mean,
+                keys.DYNAMICAL: gain.dynamical_mean,
+                "gain": gain.comparison.mean,
+                "low": gain.comparison.low,
+                "high": gain.comparison.high,
+                "n": gain.comparison.n,
+                "p_adjusted": gain.p_adjusted,
+                "outcome": gain.decision.outcome,
+            }
+            for size in self.sizes
+            for gain in size.gains
+        ]
+        return pd.DataFrame(rows)
+
+
+def regimes(
+    search: pd.DataFrame,
+    confirm: pd.DataFrame,
+    parameter: str,
+    objective: str,
+    *,
+    attainable: float = 1.0,
+    margin: float | None = None,
+) -> Regimes | None:
+    """The regimes of a study over the sizes of its network; None without both arms at two sizes.
+
+    Args:
+        search: rows of the members table with phase `search`.
+        confirm: rows of a confirmation; empty if there was none.
+        parameter: that sets the size, such as `model.width`.
+        objective: static validation metric that chose the settings.
+        attainable: the best training accuracy that the data allow.
+        margin: of equivalence in the objective, set beforehand.
+    """
+    by = [parameter, keys.ARM]
+    fresh = not confirm.empty and confirm.groupby(by).ngroups >= 2 * 2
+    generalisation = objective.replace("validation", "test") if fresh else objective
+    if fresh:
+        chosen = confirm
+    elif search[keys.SEED].nunique() >= 2 * 2:
+        chosen = at_own_best(search, objective, by, choosing="half")
+    else:
+        return None
+    found = []
+    for value, rows in chosen.groupby(parameter):
+        pairs = {m: paired_by_seed(rows, m) for m in (keys.TRAIN_ACCURACY, generalisation)}
+        if set(rows[keys.ARM]) == {keys.DYNAMICAL, keys.STATIC} and all(
+            len(each) >= 2 for each in pairs.values()
+        ):
+            found.append((float(str(value)), rows, pairs))
+    if len(found) < 2:
+        return None
+    metrics = (keys.TRAIN_ACCURACY, generalisation)
+    compared = {
+        metric: [
+            compare((p[metric][keys.DYNAMICAL] - p[metric][keys.STATIC]).to_numpy(dtype=float))
+            for _, _, p in found
+        ]
+        for metric in metrics
+    }
+    adjusted = {
+        metric: stats.false_discovery_control([each.p_t for each in comparisons])
+        for metric, comparisons in compared.items()
+    }
+    sizes = []
+    for index, (value, rows, pairs) in enumerate(found):
+        gains = [
+            _gain(m, pairs[m], compared[m][index], float(adjusted[m][index]), margin)
+            for m in metrics
+        ]
+        mine = search[(search[parameter] == value) & (search[keys.ARM] == keys.STATIC)]
+        interpolates, best = _interpolation(mine if len(mine) else rows, attainable)
+        sizes.append(
+            Size(
+                value,
+                _whole(rows, keys.PARAMETERS),
+                _whole(rows, keys.TRAIN_SAMPLES),
+                interpolates,
+                best,
+                (gains[0], gains[1]),
+            )
+        )
+    return Regimes(
+        parameter=parameter,
+        sizes=tuple(sizes),
+        threshold=_threshold(sizes),
+        attainable=attainable,
+        n=min(gain.comparison.n for size in sizes for gain in size.gains),
+        fresh=fresh,
+    )
+
+
+def _gain(
+    metric: str, pairs: pd.DataFrame, comparison: Comparison, p: float, margin: float | None
+) -> MetricGain:
+    up = keys.higher_is_better(metric)
+    decision = decide(comparison, margin, higher_is_better=up)
+    static, dynamical = (_mean_interval(pairs[arm]) for arm in (keys.STATIC, keys.DYNAMICAL))
+    return MetricGain(metric, *static, *dynamical, comparison, decision, p)
+
+
+def _mean_interval(values: pd.Series) -> tuple[float, float, float]:
+    """Mean of n >= 2 values and its 95% t interval."""
+    found = compare(values.to_numpy(dtype=float))
+    return found.mean, found.low, found.high
+
+
+def _interpolation(static: pd.DataFrame, attainable: float) -> tuple[bool, float]:
+    """Whether some static setting reaches `attainable` for every seed; the best mean."""
+    by_trial = static[~static[keys.DIVERGED].astype(bool)].groupby(keys.TRIAL)[keys.TRAIN_ACCURACY]
+    if by_trial.ngroups == 0:
+        return False, float("nan")
+    return bool((by_trial.min() >= attainable - _ROUNDING).any()), float(by_trial.mean().max())
+
+
+def _threshold(sizes: list[Size]) -> float | None:
+    """The smallest size from which on the static arm interpolates at every size."""
+    threshold = None
+    for size in reversed(sizes):
+        if not size.interpolates:
+            break
+        threshold = size.value
+    return threshold
+
+
+def _whole(rows: pd.DataFrame, name: str) -> int | None:
+    return int(rows[name].iloc[0]) if name in rows.columns and rows[name].notna().all() else None
+
+
+def _claim(claim: str, sizes: list[Size], which: int, name: str) -> str:
+    if not sizes:
+        return f"{claim}: not tested, no size lies on that side of the threshold."
+    won = [size for size in sizes if size.gains[which].wins]
+    lost = [size for size in sizes if size.gains[which].loses]
+    rest = [size for size in sizes if size not in won and size not in lost]
+    same = [size for size in rest if size.gains[which].decision.outcome == "equivalent"]
+    rest = [size for size in rest if size not in same]
+    verdict = "holds" if len(won) == len(sizes) else "holds in part" if won else "does not hold"
+    parts = [
+        f"{word} at {name} {_listed(group, which)}"
+        for word, group in (
+            ("gain", won),
+            ("loss", lost),
+            ("equivalent", same),
+            ("no difference shown", rest),
+        )
+        if group
+    ]
+    metric = sizes[0].gains[which].metric.replace("_", " ")
+    return f"{claim}: {verdict} here ({metric}: {'; '.join(parts)})."
+
+
+def _listed(sizes: list[Size], which: int) -> str:
+    """`20 (+0.053 [0.031, 0.075]), 50 (...)`."""
+    parts = []
+    for size in sizes:
+        found = size.gains[which].comparison
+        decimals = 3 if found.high - found.low > 0.01 else 4
+        low, high = (f"{v:+.{decimals}f}" for v in (found.low, found.high))
+        parts.append(f"{size.value:g} ({found.mean:+.{decimals}f} [{low}, {high}])")
+    return ", ".join(parts)

@@ -1,0 +1,266 @@
+"""Search health: whether a study's search can be trusted to have found each arm's best.
+
+Symbols: K trials of an arm, in the order of their numbers; m <= K of them, a smaller budget.
+
+What is asked is what Godbole, Dahl, Gilmer, Shallue and Nado (2023, Deep Learning Tuning Playbook)
+ask before they believe a comparison: does the best lie inside its ranges (see `isolation`), how
+much of the space is infeasible, has the search levelled off, did both arms get the same budget, and
+which parameters matter.
+
+Objective against budget. An adaptive search has an order: its best so far is shown. The trials of
+a design do not, so what is shown is the expected best of m trials drawn from it at random, without
+replacement (Dodge, Gururangan, Card, Schwartz and Smith 2019, Show Your Work, EMNLP, with the
+finite-sample weights C(i - 1, m - 1) / C(K, m) on the i-th worst), given that one is feasible.
+
+Infeasible trials are many where the interval of their fraction lies above 10%.
+
+Converged means: nothing in the last third of the trials improved on the best before it by more than
+a tolerance, and there were at least 15 trials, so that this third comes after the 10 random ones
+that TPE starts with. It is a necessary sign, no proof: trials drawn at random pass two times in
+three.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+from dynloss_core import keys
+from search_spaces import Space
+from studies.analysis.arm_trials import ArmTrials, arm_trials
+from studies.analysis.importances import Importances, importances
+from studies.analysis.isolation import LEVEL, Isolation, NearBound, isolate, near_bounds
+
+__all__ = ["Convergence", "Infeasible", "SearchHealth", "search_health"]
+
+_MANY_INFEASIBLE = 0.1
+_ACCURACY_TOLERANCE = 0.005  # half of what the library's studies call too small to matter
+_LOSS_TOLERANCE = 0.01  # relative
+_QUIET_SHARE = 1 / 3
+_FEWEST_TO_CONVERGE = 15
+_BUDGETS = 60  # at which an expected best is evaluated
+
+
+@dataclass(frozen=True)
+class Infeasible:
+    """How many trials of an arm are infeasible.
+
+    Args:
+        arm: `dynamical` or `static`.
+        count: trials with a diverged network, or an objective that is not finite.
+        trials: K.
+        low: lower end of the Wilson interval of the fraction (Wilson 1927, J. Am. Stat. Assoc.
+            22:209).
+        high: upper end.
+    """
+
+    arm: str
+    count: int
+    trials: int
+    low: float
+    high: float
+
+    @property
+    def fraction(self) -> float:
+        """Of the trials."""
+        return self.count / self.trials
+
+
+@dataclass(frozen=True, eq=False)
+class Convergence:
+    """The objective against the budget.
+
+    Args:
+        arm: `dynamical` or `static`.
+        trials: K, infeasible ones included.
+        expected: whether `best` is the expectation over random orders of a design, rather than what
+            an adaptive search had found.
+        budget: (M,) numbers of trials m: those of each improvement and K, or spread over 1 to K.
+        best: (M,) best mean objective among m trials; empty if all are infeasible.
+        tolerance: largest improvement that does not count, in the objective's unit.
+        last_improvement: the trial, counted from 1, with which the best so far came within the
+            tolerance of the final best; None of a design, or if all are infeasible.
+        converged: whether that was before the last third; None of a design.
+    """
+
+    arm: str
+    trials: int
+    expected: bool
+    budget: np.ndarray
+    best: np.ndarray
+    tolerance: float
+    last_improvement: int | None
+    converged: bool | None
+
+    @property
+    def share_since(self) -> float | None:
+        """Share of the budget spent since the last improvement."""
+        if self.last_improvement is None:
+            return None
+        return 1 - self.last_improvement / self.trials
+
+
+@dataclass(frozen=True, eq=False)
+class SearchHealth:
+    """The health of a study's search.
+
+    Args:
+        objective: what was optimised.
+        adaptive: whether proposals depended on results (`tpe`).
+        isolations: of each arm and parameter that varies.
+        near_bounds: parameters whose best value is near a bound.
+        infeasible: by arm.
+        convergence: by arm.
+        importances: by arm; None with fewer than 20 feasible trials or two varying parameters, or
+            if all trials are equally good.
+        equal_budgets: whether both arms had as many trials; None with one arm, and of a design,
+            where a richer space takes more.
+    """
+
+    objective: str
+    adaptive: bool
+    isolations: tuple[Isolation, ...]
+    near_bounds: tuple[NearBound, ...]
+    infeasible: dict[str, Infeasible]
+    convergence: dict[str, Convergence]
+    importances: dict[str, Importances | None]
+    equal_budgets: bool | None
+
+    def warnings(self) -> list[str]:
+        """What speaks against trusting the search, a sentence each."""
+        found = [each.sentence() for each in self.near_bounds]
+        for arm, each in self.infeasible.items():
+            share = f"{each.count} of {each.trials} trials"
+            if each.count == each.trials:
+                found.append(f"{arm}: {share} were infeasible: no setting can be chosen")
+            elif each.low > _MANY_INFEASIBLE:
+                found.append(
+                    f"{arm}: {share} ({each.fraction:.0%}, {LEVEL:.0%} interval {each.low:.0%} to "
+                    f"{each.high:.0%}) were infeasible: narrow the space where the isolation "
+                    "figure shows them"
+                )
+        for arm, curve in self.convergence.items():
+            if curve.converged is not False or curve.last_improvement is None:
+                continue
+            if curve.trials < _FEWEST_TO_CONVERGE:
+                found.append(
+                    f"{arm}: too few trials ({curve.trials}) to say that the search converged: "
+                    f"give it {_FEWEST_TO_CONVERGE} or more"
+                )
+            else:
+                found.append(
+                    f"{arm}: not converged: trial {curve.last_improvement} of {curve.trials}, in "
+                    f"the last third, still improved by more than {curve.tolerance:.2g}: extend "
+                    "the search"
+                )
+        if self.equal_budgets is False:
+            budgets = " and ".join(f"{c.trials} {arm}" for arm, c in self.convergence.items())
+            found.append(
+                f"unequal budgets: {budgets} trials: the arm with more has the better chance of a "
+                "good one; give both as many"
+            )
+        return found
+
+
+def search_health(
+    search: pd.DataFrame,
+    spaces: Mapping[str, Space],
+    objective: str,
+    *,
+    adaptive: bool,
+    epochs: float | None = None,
+    tolerance: float | None = None,
+) -> SearchHealth | None:
+    """The health of a search; None if no trial of the given arms is there.
+
+    Args:
+        search: rows of the members table with phase `search`.
+        spaces: by arm.
+        objective: static validation metric that was optimised.
+        adaptive: whether proposals depended on results (`tpe`).
+        epochs: length of a run, needed where a space gives the period in epochs.
+        tolerance: largest improvement that does not count, in the objective's unit; by default
+            0.005 of an accuracy, 1% of the best loss, or the noise of a trial's mean if that is
+            more: the best of many noisy trials creeps upwards for ever.
+
+    Raises:
+        ValueError: if the table lacks a parameter of a space, or `epochs` is needed.
+    """
+    present = set(search[keys.ARM])
+    arms = [
+        arm_trials(search, arm, spaces[arm], objective, epochs=epochs)
+        for arm in (keys.DYNAMICAL, keys.STATIC)
+        if arm in present and arm in spaces
+    ]
+    if not arms:
+        return None
+    up = keys.higher_is_better(objective)
+    budgets = {len(each.number) for each in arms} | ({0} if len(arms) < len(spaces) else set())
+    return SearchHealth(
+        objective=objective,
+        adaptive=adaptive,
+        isolations=tuple(one for each in arms for one in isolate(each, spaces[each.arm])),
+        near_bounds=tuple(one for each in arms for one in near_bounds(each, spaces[each.arm])),
+        infeasible={each.arm: _infeasible(each) for each in arms},
+        convergence={each.arm: _convergence(each, adaptive, up, tolerance) for each in arms},
+        importances={
+            each.arm: importances(each, spaces[each.arm], adaptive=adaptive) for each in arms
+        },
+        equal_budgets=len(budgets) == 1 if adaptive and len(spaces) > 1 else None,
+    )
+
+
+def _infeasible(trials: ArmTrials) -> Infeasible:
+    count, total = int(trials.infeasible.sum()), len(trials.number)
+    low, high = proportion_confint(count, total, alpha=1 - LEVEL, method="wilson")
+    return Infeasible(trials.arm, count, total, float(low), float(high))
+
+
+def _convergence(
+    trials: ArmTrials, adaptive: bool, up: bool, tolerance: float | None
+) -> Convergence:
+    total, sign = len(trials.score), 1.0 if up else -1.0
+    top = float(trials.score.max())
+    if tolerance is None:
+        small = _ACCURACY_TOLERANCE if up or math.isinf(top) else _LOSS_TOLERANCE * abs(top)
+        tolerance = float(np.fmax(small, trials.noise))
+    last = None
+    if math.isinf(top):
+        budget, best = np.empty(0, dtype=int), np.empty(0)
+    elif adaptive:
+        so_far = np.maximum.accumulate(trials.score)  # (K,)
+        first = int(np.isfinite(so_far).argmax())
+        steps = first + 1 + np.flatnonzero(np.diff(so_far[first:]) > 0)
+        at = np.unique([first, *steps, total - 1])
+        budget, best = at + 1, so_far[at]
+        last = int(np.argmax(so_far >= top - tolerance)) + 1
+    else:
+        budget, best = _expected_best(trials.score)
+    converged = None
+    if adaptive:
+        quiet = last is not None and 1 - last / total >= _QUIET_SHARE
+        converged = quiet and total >= _FEWEST_TO_CONVERGE
+    return Convergence(
+        trials.arm, total, not adaptive, budget, sign * best, tolerance, last, converged
+    )
+
+
+def _expected_best(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Budgets (M,), and the expected best score of so many trials drawn without replacement."""
+    total = len(score)
+    ranked = np.sort(score)  # (K,) infeasible first
+    feasible = np.isfinite(ranked)
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])  # log i!
+    budget = np.unique(np.geomspace(1, total, _BUDGETS).round().astype(int))
+    best = np.empty(len(budget))
+    for k, m in enumerate(budget):
+        i = np.arange(max(m, np.argmax(feasible) + 1), total + 1)  # ranks that can be the best
+        log_weight = logs[i - 1] - logs[i - m]
+        weight = np.exp(log_weight - log_weight.max())
+        best[k] = weight @ ranked[i - 1] / weight.sum()
+    return budget, best

@@ -1,0 +1,250 @@
+"""Everything that a study's tables say, as one frozen result; no figure is drawn and no file read.
+
+What can be said depends on the study: a map has gain maps, a sweep over sizes has regimes, a search
+has its health, and a confirmation has verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from dynloss_core import keys
+from dynloss_core.schedules import oscillation_stop
+from search_spaces import Space
+from studies.analysis.gain_map import GainMap, gain_map
+from studies.analysis.learning_curves import LearningCurve, learning_curves
+from studies.analysis.pairing import paired_by_seed
+from studies.analysis.regimes import Regimes, regimes
+from studies.analysis.search_health import SearchHealth, search_health
+from studies.analysis.verdict import Verdict, judge
+
+__all__ = ["Analysis", "Question", "SettingVerdict", "analyse"]
+
+MAPS = {"gain_map": keys.PERIOD, "learning_rate_map": keys.LEARNING_RATE}
+_SHOWN_CURVES = (keys.VALIDATION_ACCURACY, keys.TRAIN_ACCURACY, keys.TRAIN_LOSS)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the tables alone do not tell.
+
+    Args:
+        objective: static validation metric that chose.
+        spaces: searched space of each arm.
+        scientific: searched parameters that change the problem and are what the study asks about.
+        adaptive: whether proposals depended on results.
+        margin: of equivalence, in the objective's unit.
+        attainable: the best training accuracy that the data allow.
+        tail: share of the run at its end that trains statically.
+    """
+
+    objective: str
+    spaces: Mapping[str, Space]
+    scientific: tuple[str, ...] = ()
+    adaptive: bool = False
+    margin: float | None = None
+    attainable: float = 1.0
+    tail: float = 0.0
+
+
+@dataclass(frozen=True)
+class SettingVerdict:
+    """Both arms' winners on fresh seeds, at one scientific setting.
+
+    Args:
+        setting: scientific parameters; empty if the study has none.
+        test: verdict on the test metric: the claim.
+        validation: the same comparison on the metric that chose.
+        points: of each arm, a period in steps.
+        p_adjusted: p value of the claim's t test, adjusted over the settings (Benjamini-Hochberg).
+    """
+
+    setting: dict[str, object]
+    test: Verdict
+    validation: Verdict
+    points: dict[str, dict[str, object]]
+    p_adjusted: float
+
+    @property
+    def label(self) -> str:
+        """`width 50`; empty if the study has no scientific setting."""
+        return ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in self.setting.items())
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What a study's tables say.
+
+    Args:
+        trials: searched trials of each arm, and how many of them diverged.
+        verdicts: of the latest confirmation, one a scientific setting.
+        phase: of that confirmation; None if there was none.
+        pairs: the test metric behind each verdict, a row a seed, a column an arm.
+        winners: point of each arm that was confirmed, at the first setting.
+        maps: gain maps by name.
+        regimes: by the parameter that sets the size.
+        health: of the search.
+        curves: learning curves of the winners, a panel a metric; only with one setting.
+        tail_start: the step from which the dynamical winner trains statically.
+    """
+
+    trials: dict[str, tuple[int, int]] = field(default_factory=dict)
+    verdicts: tuple[SettingVerdict, ...] = ()
+    phase: str | None = None
+    pairs: tuple[pd.DataFrame, ...] = ()
+    winners: dict[str, dict[str, object]] = field(default_factory=dict)
+    maps: dict[str, GainMap] = field(default_factory=dict)
+    regimes: dict[str, Regimes] = field(default_factory=dict)
+    health: SearchHealth | None = None
+    curves: tuple[list[LearningCurve], ...] = ()
+    tail_start: int | None = None
+
+    def findings(self) -> list[str]:
+        """What was found, in sentences, claims on fresh seeds first."""
+        found = []
+        for each in self.verdicts:
+            where = f"At {each.label}: " if each.label else ""
+            found.append(f"{where}{each.test.sentence()}.")
+        for regime in self.regimes.values():
+            found += regime.sentences()
+        for gains in self.maps.values():
+            found += gains.sentences()
+        return found
+
+    def warnings(self) -> list[str]:
+        """What to beware of in the search behind it."""
+        return [] if self.health is None else self.health.warnings()
+
+
+def analyse(members: pd.DataFrame, curves: pd.DataFrame, question: Question) -> Analysis:
+    """Analyse a study, finished or not, with what is there.
+
+    Args:
+        members: the members table.
+        curves: the curves table; may be empty.
+        question: what the tables alone do not tell.
+    """
+    if members.empty:
+        return Analysis()
+    search = members[members[keys.PHASE] == keys.SEARCH]
+    phase, confirm = _latest_confirmation(members)
+    arms = list(question.spaces)
+    verdicts, pairs = _verdicts(confirm, question)
+    first = _at_first_setting(confirm, question.scientific)
+    winners = {arm: _point(question, first, arm) for arm in arms if (first[keys.ARM] == arm).any()}
+    maps = {name: gain_map(search, question.objective, x) for name, x in MAPS.items()}
+    found = {
+        name: regimes(
+            search,
+            confirm,
+            name,
+            question.objective,
+            attainable=question.attainable,
+            margin=question.margin,
+        )
+        for name in question.scientific
+    }
+    shown: tuple[list[LearningCurve], ...] = ()
+    if winners and not curves.empty and len(verdicts) <= 1:
+        rows = curves[curves[keys.PHASE] == phase]
+        shown = tuple(learning_curves(rows, metric) for metric in _SHOWN_CURVES)
+    return Analysis(
+        trials={arm: _count(search, arm) for arm in arms},
+        verdicts=verdicts,
+        phase=phase,
+        pairs=pairs,
+        winners=winners,
+        maps={name: each for name, each in maps.items() if each is not None},
+        regimes={name: each for name, each in found.items() if each is not None},
+        health=_health(search, question),
+        curves=shown,
+        tail_start=_tail_start(first, question.tail),
+    )
+
+
+def _latest_confirmation(members: pd.DataFrame) -> tuple[str | None, pd.DataFrame]:
+    """The last round that has begun, and its rows."""
+    phases = [str(each) for each in members[keys.PHASE].unique() if each != keys.SEARCH]
+    if not phases:
+        return None, members.iloc[:0]
+    latest = max(phases, key=lambda each: int(each.partition("-")[2] or 1))
+    return latest, members[members[keys.PHASE] == latest]
+
+
+def _verdicts(
+    confirm: pd.DataFrame, question: Question
+) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
+    metric = question.objective.replace("validation", "test")
+    found, pairs = [], []
+    for setting, rows in _by_setting(confirm, question.scientific):
+        table = paired_by_seed(rows, metric)
+        if set(rows[keys.ARM]) != {keys.DYNAMICAL, keys.STATIC} or len(table) < 2:
+            continue
+        points = {arm: _point(question, rows, arm) for arm in question.spaces}
+        test = judge(rows, metric, margin=question.margin)
+        validation = judge(rows, question.objective, margin=question.margin)
+        found.append((setting, test, validation, points))
+        pairs.append(table)
+    if not found:
+        return (), ()
+    adjusted = stats.false_discovery_control([test.p_t for _, test, _, _ in found])
+    verdicts = tuple(
+        SettingVerdict(*each, p_adjusted=float(p)) for each, p in zip(found, adjusted, strict=True)
+    )
+    return verdicts, tuple(pairs)
+
+
+def _by_setting(
+    rows: pd.DataFrame, scientific: Sequence[str]
+) -> list[tuple[dict[str, object], pd.DataFrame]]:
+    if not scientific:
+        return [({}, rows)]
+    return [
+        (dict(zip(scientific, map(_plain, values), strict=True)), group)
+        for values, group in rows.groupby(list(scientific))
+    ]
+
+
+def _at_first_setting(rows: pd.DataFrame, scientific: Sequence[str]) -> pd.DataFrame:
+    settings = _by_setting(rows, scientific)
+    return settings[0][1] if settings else rows
+
+
+def _point(question: Question, rows: pd.DataFrame, arm: str) -> dict[str, object]:
+    """The parameters that an arm was trained with, a period in steps; as plain values."""
+    row = rows[rows[keys.ARM] == arm].iloc[0]
+    names = [name for name in question.spaces[arm].parameters if name in rows.columns]
+    plain = {name: _plain(row[name]) for name in names}
+    return {name: None if pd.isna(value) else value for name, value in plain.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _count(search: pd.DataFrame, arm: str) -> tuple[int, int]:
+    by_trial = search[search[keys.ARM] == arm].groupby(keys.TRIAL)[keys.DIVERGED].any()
+    return len(by_trial), int(by_trial.sum())
+
+
+def _health(search: pd.DataFrame, question: Question) -> SearchHealth | None:
+    if search.empty:
+        return None
+    return search_health(
+        search, dict(question.spaces), question.objective, adaptive=question.adaptive
+    )
+
+
+def _tail_start(confirm: pd.DataFrame, tail: float) -> int | None:
+    """The step from which the dynamical winner trains statically."""
+    rows = confirm[confirm[keys.ARM] == keys.DYNAMICAL]
+    if rows.empty:
+        return None
+    steps, period = int(rows[keys.STEPS].iloc[0]), int(rows[keys.PERIOD].iloc[0])
+    return oscillation_stop(steps, round(tail * steps), period)

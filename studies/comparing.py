@@ -1,0 +1,61 @@
+"""`dynloss analyse A B C`: several studies in one table and one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from dynloss_core.config import ConfigError
+from studies.analysis.across import AcrossRow, StudyTables, across, across_table
+from studies.analysis.figures.across import draw_across
+from studies.analysis.study_analysis import analyse
+from studies.folder import StudyFolder
+from studies.results import question_of, save_figure
+
+__all__ = ["Comparison", "compare_studies"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it.
+
+    Args:
+        rows: a comparison a study and setting.
+        table: CSV file.
+        figures: files drawn.
+    """
+
+    rows: tuple[AcrossRow, ...]
+    table: Path
+    figures: tuple[Path, ...]
+
+
+def compare_studies(folders: Sequence[StudyFolder], out: Path) -> Comparison:
+    """Put studies side by side and write the table and the figure to `out`.
+
+    Raises:
+        ConfigError: if no study has both arms on two seeds.
+    """
+    rows = across([_tables(folder) for folder in folders])
+    if not rows:
+        raise ConfigError("", "no study has both arms", "run them first", str(out))
+    out.mkdir(parents=True, exist_ok=True)
+    table = out / "across.csv"
+    across_table(rows).to_csv(table, index=False)
+    return Comparison(tuple(rows), table, tuple(save_figure(draw_across(rows), out, "across")))
+
+
+def _tables(folder: StudyFolder) -> StudyTables:
+    study, members = folder.study(), folder.gather("members")
+    question = question_of(study, members)
+    return StudyTables(
+        name=study.name,
+        data=study.data.name,
+        model=study.model.name,
+        members=members,
+        question=question,
+        analysis=analyse(members, pd.DataFrame(), question),
+    )

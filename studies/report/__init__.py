@@ -1,0 +1,23 @@
+"""A study's report: one self-contained HTML file, to open anywhere and to send to colleagues."""
+
+from studies.report.document import (
+    Command,
+    Estimate,
+    Finding,
+    Picture,
+    Report,
+    Section,
+    TrialTable,
+    render,
+)
+
+__all__ = [
+    "Command",
+    "Estimate",
+    "Finding",
+    "Picture",
+    "Report",
+    "Section",
+    "TrialTable",
+    "render",
+]

@@ -1,0 +1,285 @@
+"use strict";
+// The report is complete without this script. It adds copy buttons, marks the section in view in
+// the contents, and makes the table of trials one to sort, filter and turn the pages of.
+(() => {
+  const MISSING = "–";
+  const make = (tag, properties = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  };
+
+  // ---- Copying ----------------------------------------------------------------------------------
+
+  async function copy(text, button) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {  // no permission, or a browser that gives files none
+      const area = make("textarea", { value: text });
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+      button.focus();
+    }
+    const before = button.textContent;
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = before; }, 1200);
+  }
+
+  for (const box of document.querySelectorAll("[data-copy]")) {
+    const button = make("button", { type: "button", className: "copy" }, "Copy");
+    button.setAttribute("aria-label", `Copy ${box.dataset.copy}`);
+    button.addEventListener("click", () => copy(box.querySelector("pre").textContent, button));
+    box.append(button);
+  }
+
+  // ---- Contents ---------------------------------------------------------------------------------
+
+  const links = new Map();
+  for (const link of document.querySelectorAll(".contents a")) {
+    links.set(document.getElementById(link.hash.slice(1)), link);
+  }
+  const watch = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      links.get(entry.target).setAttribute("aria-current", "true");
+    }
+  }, { rootMargin: "-15% 0px -80% 0px" });
+  for (const section of links.keys()) watch.observe(section);
+
+  // ---- Numbers, formatted as in document.py -----------------------------------------------------
+
+  function digits(value, decimals) {
+    if (decimals !== null) return value.toFixed(decimals);
+    if (value === 0) return "0";
+    const size = Math.abs(value);
+    if (size < 1e-4 || size >= 1e6) {
+      const [mantissa, exponent] = value.toExponential(3).split("e");
+      return `${Number(mantissa)}e${Number(exponent)}`;
+    }
+    return String(Number(value.toFixed(Math.max(0, 3 - Math.floor(Math.log10(size))))));
+  }
+
+  const grouped = (text) => text.replace(/\B(?=(\d{3})+$)/g, "\u202f");
+
+  // ---- Columns ----------------------------------------------------------------------------------
+  // A number column has `values`, a Float64Array; a text column has `levels`, its distinct strings,
+  // and `codes`, an Int32Array of indices into them. What is missing is NaN, or code -1.
+
+  function column(raw) {
+    const numeric = raw.kind === "number";
+    const at = (i) => (raw.levels ? raw.levels[raw.codes[i]] : raw.values[i]) ?? null;
+    const count = (raw.codes ?? raw.values).length;
+    const made = { ...raw, numeric };
+    if (numeric) {
+      made.values = Float64Array.from({ length: count }, (_, i) => at(i) ?? NaN);
+      made.missing = (row) => Number.isNaN(made.values[row]);
+      made.plain = (row) => {
+        const value = made.values[row];
+        return Number.isFinite(value) ? digits(value, raw.decimals) : value < 0 ? "-∞" : "∞";
+      };
+      made.order = made.values;
+    } else {
+      made.levels = raw.levels ?? raw.values.map((value) => value ?? "");
+      made.codes = Int32Array.from(raw.codes ?? raw.values.map((v, i) => (v === null ? -1 : i)));
+      made.missing = (row) => made.codes[row] < 0;
+      made.plain = (row) => made.levels[made.codes[row]];
+    }
+    made.cell = (row) => {
+      if (made.missing(row)) return MISSING;
+      const text = made.plain(row);
+      return numeric ? (raw.grouped ? grouped(text) : text).replaceAll("-", "−") : text;
+    };
+    return made;
+  }
+
+  function ranks(texts) {  // the place of each row among sorted texts
+    if (texts.order) return texts.order;
+    const compare = new Intl.Collator("en", { numeric: true }).compare;
+    const sorted = texts.levels.map((_, i) => i).sort(
+      (a, b) => compare(texts.levels[a], texts.levels[b]));
+    const place = new Int32Array(sorted.length);
+    let rank = 0;
+    sorted.forEach((level, i) => {
+      if (i && texts.levels[level] !== texts.levels[sorted[i - 1]]) rank += 1;
+      place[level] = rank;
+    });
+    texts.order = Float64Array.from(texts.codes, (code) => (code < 0 ? NaN : place[code]));
+    return texts.order;
+  }
+
+  // ---- Filtering --------------------------------------------------------------------------------
+
+  const OPERATORS = {
+    "=": (a, b) => a === b, "!=": (a, b) => a !== b, "<": (a, b) => a < b,
+    ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b,
+  };
+  const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const plainMinus = (text) => text.replaceAll("−", "-");
+
+  // The tests, each of a row, that all must hold: comparisons (`learning rate > 1`), then words.
+  function tests(query, columns) {
+    const named = new Map();
+    for (const c of columns) for (const n of [c.label, c.name]) named.set(n.toLowerCase(), c);
+    const names = [...named.keys()].filter(Boolean).sort((a, b) => b.length - a.length);
+    const pattern = new RegExp(
+      `(^|\\s)(${names.map(escaped).join("|")})\\s*(<=|>=|!=|[<>=])\\s*("[^"]*"?|\\S*)`, "gi");
+    const found = [];
+    const words = query.replace(pattern, (_, before, name, operator, value) => {
+      if (value) found.push(comparison(named.get(name.toLowerCase()), operator, value));
+      return " ";
+    });
+    for (const [quoted] of words.matchAll(/"[^"]*"?|\S+/g)) {
+      const word = plainMinus(quoted.replaceAll('"', "").toLowerCase());
+      if (word) found.push(anywhere(word, columns));
+    }
+    return found;
+  }
+
+  function comparison(target, operator, value) {
+    const holds = OPERATORS[operator];
+    const text = value.replaceAll('"', "").toLowerCase();
+    if (target.numeric) {
+      const number = Number(plainMinus(text));
+      const equal = operator === "=" || operator === "!=";
+      return (row) => !target.missing(row) && (holds(target.values[row], number)
+        || (equal && holds(target.plain(row), plainMinus(text))));
+    }
+    const passes = target.levels.map((level) => holds(level.toLowerCase(), text));
+    return (row) => !target.missing(row) && passes[target.codes[row]];
+  }
+
+  function anywhere(word, columns) {  // in a text, or at the beginning of a number
+    const looksNumeric = /^-?[\d.∞]/.test(word);
+    const checks = columns.filter((c) => !c.numeric || looksNumeric).map((c) => {
+      if (c.numeric) return (row) => !c.missing(row) && c.plain(row).startsWith(word);
+      const passes = c.levels.map((level) => level.toLowerCase().includes(word));
+      return (row) => !c.missing(row) && passes[c.codes[row]];
+    });
+    return (row) => checks.some((check) => check(row));
+  }
+
+  // The rows that pass, found in slices so that the page answers meanwhile; null if out of date.
+  async function passing(checks, count, current) {
+    const rows = new Uint32Array(count);
+    let found = 0;
+    let pause = performance.now() + 12;
+    for (let row = 0; row < count; row += 1) {
+      if (checks.every((check) => check(row))) rows[found++] = row;
+      if (row % 512 === 0 && performance.now() > pause) {
+        await new Promise((resume) => { setTimeout(resume); });
+        if (!current()) return null;
+        pause = performance.now() + 12;
+      }
+    }
+    return rows.subarray(0, found);
+  }
+
+  // ---- The table --------------------------------------------------------------------------------
+
+  function trials(data) {
+    const columns = data.columns.map(column);
+    const table = document.getElementById("trial-table");
+    const filter = document.getElementById("filter");
+    const size = document.getElementById("rows");
+    const found = document.getElementById("found");
+    const range = document.getElementById("range");
+    const buttons = document.querySelectorAll("[data-page]");
+    const headers = [...table.tHead.rows[0].cells];
+    const body = table.tBodies[0];
+    let matching = Uint32Array.from({ length: data.rows }, (_, i) => i);
+    let shown = matching;
+    let sorting = { by: null, direction: 1 };
+    let page = 0;
+    let search = 0;
+
+    function cell(row, c) {
+      const text = c.cell(row);
+      const td = make("td", { className: c.kind });
+      if (c.kind !== "run" || c.missing(row)) td.textContent = text;
+      else if (data.run_url) {
+        td.append(make("a", { href: data.run_url + encodeURIComponent(text), rel: "noreferrer" },
+          text));
+      } else {
+        const button = make("button", { type: "button", title: `Copy ${text}` }, text);
+        button.addEventListener("click", () => copy(text, button));
+        td.append(button);
+      }
+      if (c.kind === "text") td.title = text;
+      return td;
+    }
+
+    function draw() {
+      const rows = Number(size.value);
+      const pages = Math.max(1, Math.ceil(shown.length / rows));
+      page = Math.min(Math.max(page, 0), pages - 1);
+      const here = shown.subarray(page * rows, (page + 1) * rows);
+      body.replaceChildren(...Array.from(here, (row) =>
+        make("tr", {}, ...columns.map((c) => cell(row, c)))));
+      const [all, count] = [data.rows, shown.length].map((n) => grouped(String(n)));
+      const [first, last] = [page * rows + 1, page * rows + here.length].map(
+        (n) => grouped(String(n)));
+      found.textContent = shown.length === data.rows ? `${all} trials` : `${count} of ${all} trials`;
+      range.textContent = here.length ? `${first}–${last} of ${count}` : "No trial matches";
+      for (const button of buttons) {
+        const back = button.dataset.page === "first" || button.dataset.page === "previous";
+        button.disabled = back ? page === 0 : page === pages - 1;
+      }
+    }
+
+    function arrange() {
+      shown = matching;
+      if (sorting.by !== null) {
+        const order = ranks(columns[sorting.by]);
+        const last = (row) => Number.isNaN(order[row]);
+        shown = matching.slice().sort((a, b) =>
+          last(a) - last(b) || sorting.direction * (order[a] - order[b]) || a - b);
+      }
+      headers.forEach((header, i) => {
+        const direction = sorting.direction > 0 ? "ascending" : "descending";
+        header.setAttribute("aria-sort", i === sorting.by ? direction : "none");
+      });
+      page = 0;
+      draw();
+    }
+
+    async function refilter() {
+      const mine = ++search;
+      const rows = await passing(tests(filter.value, columns), data.rows, () => mine === search);
+      if (rows === null || mine !== search) return;
+      matching = rows;
+      arrange();
+    }
+
+    headers.forEach((header, i) => {
+      const button = make("button", { type: "button" }, header.textContent);
+      button.addEventListener("click", () => {  // ascending, descending, as it came
+        if (sorting.by !== i) sorting = { by: i, direction: 1 };
+        else if (sorting.direction > 0) sorting.direction = -1;
+        else sorting = { by: null, direction: 1 };
+        arrange();
+      });
+      header.replaceChildren(button);
+    });
+    let typing;
+    filter.addEventListener("input", () => {
+      clearTimeout(typing);
+      typing = setTimeout(refilter, 120);
+    });
+    size.addEventListener("change", () => { page = 0; draw(); });
+    for (const button of buttons) {
+      button.addEventListener("click", () => {
+        const to = { first: 0, previous: page - 1, next: page + 1, last: Infinity };
+        page = to[button.dataset.page];
+        draw();
+      });
+    }
+    for (const controls of document.querySelectorAll(".controls")) controls.hidden = false;
+    arrange();
+  }
+
+  const data = document.getElementById("trial-data");
+  if (data) setTimeout(() => trials(JSON.parse(data.textContent)));  // let the page appear first
+})();

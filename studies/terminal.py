@@ -1,0 +1,134 @@
+"""What the commands print beside their progress."""
+
+from __future__ import annotations
+
+import shlex
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from studies.cluster import Capacity
+    from studies.comparing import Comparison
+    from studies.definition import Study
+    from studies.dry_run import Estimate
+    from studies.folder import StudyFolder
+    from studies.results import Results
+
+__all__ = [
+    "DEFAULT_OUT",
+    "again",
+    "brief",
+    "console",
+    "in_a_line",
+    "show_comparison",
+    "show_crash",
+    "show_estimate",
+    "show_results",
+]
+
+DEFAULT_OUT = Path("results")
+console = Console(highlight=False, soft_wrap=True)
+
+
+def show_estimate(study: Study, cost: Estimate, capacity: Capacity) -> None:
+    """What a study would cost."""
+    from studies.progress import duration
+
+    trials = " + ".join(f"{count} {arm}" for arm, count in cost.trials.items())
+    resources = f"{study.resources.cpu:g} CPU, {study.resources.gpu:g} GPU"
+    there = f"{capacity.get('CPU', 0):g} CPU, {capacity.get('GPU', 0):g} GPU"
+    for label, value in {
+        "study": f"{study.name} ({study.mode}), hash {study.hash}",
+        "trials": trials,
+        "members": f"{cost.members} networks in {cost.blocks} blocks",
+        "steps": f"{cost.steps:,} each, {cost.members * cost.steps:,} in all",
+        "engine": f"{cost.engine}, {cost.microseconds:.1f} µs a member-step (measured here)",
+        "resources": f"a block asks for {resources}; the cluster has {there}: "
+        f"{cost.parallel} at once",
+        "time": f"about {duration(cost.seconds)}",
+    }.items():
+        console.print(f"{label:<10} {value}")
+
+
+def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
+    """What a study found, and where it is."""
+    analysis = results.analysis
+    for arm, (tried, diverged) in analysis.trials.items():
+        lost = f", {diverged} of them diverged" if diverged else ""
+        console.print(f"searched   {arm:<10} {tried} trials{lost}")
+    if len(analysis.verdicts) <= 1:
+        for arm, point in analysis.winners.items():
+            console.print(f"winner     {arm:<10} {in_a_line(point)}")
+    for finding in analysis.findings():
+        console.print(f"\n[bold]{escape(finding)}[/bold]")
+    for verdict in analysis.verdicts[:1] if len(analysis.verdicts) == 1 else ():
+        objective, found = study.objective.replace("_", " "), verdict.validation
+        console.print(
+            f"Wilcoxon signed-rank p = {verdict.test.p_wilcoxon:.2g}. {objective.capitalize()} on "
+            f"the same seeds: {found.dynamical.mean:.4g} against {found.static.mean:.4g}."
+        )
+    for warning in analysis.warnings():
+        console.print(f"\nnote: {escape(warning)}")
+    console.print(f"\nfigures    {folder.figures}")
+    console.print(f"tables     {folder.tables}")
+    console.print(f"report     {folder.report}")
+    console.print(f"browse     dynloss ui {_option(folder.path.parent)}".rstrip())
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Several studies, a line a study and setting."""
+    table = Table("study", "data", "metric", "gain", "95% interval", "n", "seeds", "", box=None)
+    for row in comparison.rows:
+        table.add_row(
+            escape(row.label),
+            row.data,
+            row.metric.replace("_", " "),
+            f"{row.gain:+.4f}",
+            f"[{row.low:+.4f}, {row.high:+.4f}]".replace("[", "\\["),
+            str(row.n),
+            "fresh" if row.fresh else "held out",
+            row.outcome,
+        )
+    console.print(table)
+    console.print(f"\ntable      {comparison.table}")
+    for figure in comparison.figures:
+        console.print(f"figure     {figure}")
+
+
+def show_crash(error: Exception, folder: Path) -> None:
+    """One line for the user, the traceback in a file for whoever mends it."""
+    log = folder / "error.log"
+    with suppress(OSError):
+        log.write_text("".join(traceback.format_exception(error)))
+    line = (str(error).strip() or repr(error)).splitlines()[-1][:300]
+    typer.echo(f"dynloss: {type(error).__name__}: {line} (see {log})", err=True)
+
+
+def again(arguments: Sequence[str], out: Path, address: str | None) -> str:
+    """The command that goes on with what was interrupted."""
+    command = ["dynloss", *arguments]
+    command += [] if out == DEFAULT_OUT else ["--out", str(out)]
+    command += [] if address is None else ["--address", address]
+    return shlex.join(command)
+
+
+def in_a_line(point: Mapping[str, object]) -> str:
+    """`period 300, amplitude 20`."""
+    return ", ".join(f"{name} {brief(value)}" for name, value in point.items())
+
+
+def brief(value: object) -> str:
+    """A value with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _option(out: Path) -> str:
+    return "" if out == DEFAULT_OUT.absolute() else f"--out {out}"

@@ -1,0 +1,148 @@
+"""Rounds of confirmation: planned from a search, trained on fresh seeds, judged, resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from studies.confirmation import FEWEST_SEEDS, MOST_SEEDS, plan_confirmation
+from studies.definition import Study
+from studies.folder import StudyFolder
+from studies.results import write_results
+from studies.session import Session
+from studies.study_files import load_study
+from tests.studies.test_session import session_of, statuses, train
+
+SWEEP = """\
+schema: 1
+name: sweep
+mode: map
+data: {name: spirals, points_per_class: 10}
+model: {name: mlp, width: 4}
+budget: {total: 60, static_tail: 20, evaluate_every: 20}
+space:
+  extends: spirals-mlp
+  name: sweep-space
+  parameters:
+    model.width: {type: choice, values: [4, 6], role: scientific}
+    period: {type: const, value: 5, unit: steps, role: fixed}
+    amplitude: {type: choice, values: [5.0, 20.0]}
+    learning_rate: {low: 0.3, high: 3.0}
+  points: []
+grid: {learning_rate: 2}
+seeds_per_point: 4
+block_size: 3
+equivalence_margin: 0.02
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Study:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SWEEP)
+    return load_study(path)
+
+
+def finish(session: Session) -> None:
+    while (block := session.next_block()) is not None:
+        train(session, block)
+    assert session.finished
+
+
+def searched(folder: StudyFolder) -> pd.DataFrame:
+    members = folder.gather("members")
+    return members[members[keys.PHASE] == keys.SEARCH]
+
+
+def test_one_winner_an_arm_and_scientific_setting(sweep: Study, tmp_path: Path) -> None:
+    session = session_of(sweep, tmp_path)
+    finish(session)
+    search = searched(session.folder)
+    round_ = plan_confirmation(sweep, search, number=1, used=0, seeds=5)
+    assert [(w.arm, w.point["model.width"]) for w in round_.winners] == [
+        (keys.DYNAMICAL, 4), (keys.DYNAMICAL, 6), (keys.STATIC, 4), (keys.STATIC, 6),
+    ]  # fmt: skip
+    for winner in round_.winners:
+        mine = search[(search[keys.ARM] == winner.arm)]
+        same = mine[mine["model.width"] == winner.point["model.width"]]
+        means = same.groupby(keys.TRIAL)[keys.VALIDATION_ACCURACY].mean()
+        assert winner.objective == means.max()
+        row = mine[mine[keys.TRIAL] == winner.trial].iloc[0]
+        assert row[keys.LEARNING_RATE] == winner.point[keys.LEARNING_RATE]
+    assert not set(round_.seeds) & set(search[keys.SEED])
+    assert (round_.phase, len(round_.seeds)) == ("confirm", 5)
+
+
+def test_trained_judged_and_gone_on_with(sweep: Study, tmp_path: Path) -> None:
+    first = session_of(sweep, tmp_path)
+    finish(first)
+    first.folder.add_confirmation(plan_confirmation(sweep, searched(first.folder), 1, 0, seeds=5))
+    begun = session_of(sweep, tmp_path)
+    block = begun.next_block()
+    assert block is not None
+    assert (block.phase, block.members) == ("confirm", 5)
+    train(begun, block)  # and then the driver is killed
+    second = session_of(sweep, tmp_path)
+    finish(second)
+    members = second.folder.gather("members")
+    confirm = members[members[keys.PHASE] == "confirm"]
+    assert len(confirm) == 4 * 5
+    assert confirm[keys.TEST_ACCURACY].notna().all()
+    analysis = write_results(sweep, second.folder).analysis
+    assert [each.label for each in analysis.verdicts] == ["width 4", "width 6"]
+    assert [each.test.n for each in analysis.verdicts] == [5, 5]
+    assert all(each.test.margin == 0.02 for each in analysis.verdicts)
+    assert analysis.regimes["model.width"].fresh
+    runs = statuses(tmp_path, second.tracker.parent)
+    assert sum(name.startswith("confirm/") for name in runs) == 4
+    assert set(runs.values()) == {"FINISHED"}
+
+
+def test_a_second_round_has_seeds_and_a_name_of_its_own(sweep: Study, tmp_path: Path) -> None:
+    session = session_of(sweep, tmp_path)
+    finish(session)
+    search = searched(session.folder)
+    one = plan_confirmation(sweep, search, 1, 0, seeds=5)
+    two = plan_confirmation(sweep, search, 2, 5, seeds=7)
+    assert not set(one.seeds) & set(two.seeds)
+    for each in (one, two):
+        session.folder.add_confirmation(each)
+    assert session.folder.confirmations() == [one, two]
+    later = session_of(sweep, tmp_path)
+    finish(later)
+    assert write_results(sweep, later.folder).analysis.phase == "confirm-2"
+    with pytest.raises(ConfigError, match="are not left"):
+        plan_confirmation(sweep, search, 3, 12, seeds=60_000)
+
+
+def table(gain: float, sd: float, study: Study, seeds: int = 40) -> pd.DataFrame:
+    draws = np.random.default_rng(0)
+    rows = []
+    for arm, shift in ((keys.DYNAMICAL, gain), (keys.STATIC, 0.0)):
+        for trial, width in enumerate((4, 6)):
+            values = 0.6 + shift + draws.normal(0, sd / np.sqrt(2), seeds)
+            rows += [
+                {
+                    keys.ARM: arm, keys.TRIAL: trial, keys.SEED: seed, "model.width": width,
+                    keys.AMPLITUDE: 5.0, keys.LEARNING_RATE: 0.3, keys.DIVERGED: False,
+                    study.objective: value,
+                }
+                for seed, value in enumerate(values)
+            ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_seeds_follow_from_the_power_analysis(sweep: Study) -> None:
+    clear = plan_confirmation(sweep, table(0.2, 0.05, sweep), 1, 0)
+    assert len(clear.seeds) == FEWEST_SEEDS
+    assert "enough for 90% power in 2 of 2 comparisons" in clear.reason
+    smaller = plan_confirmation(sweep, table(0.04, 0.08, sweep), 1, 0)
+    assert FEWEST_SEEDS < len(smaller.seeds) < MOST_SEEDS
+    hopeless = plan_confirmation(sweep, table(0.02, 0.3, sweep), 1, 0)
+    assert len(hopeless.seeds) == MOST_SEEDS
+    assert "in 2 of 2" not in hopeless.reason

@@ -1,0 +1,584 @@
+"""Search health on tables whose answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from scipy import stats
+
+from dynloss_core import keys
+from search_spaces import (
+    ChoiceParameter,
+    ConstParameter,
+    FloatParameter,
+    IntParameter,
+    Parameter,
+    Space,
+    load,
+)
+from studies.analysis.arm_trials import arm_trials
+from studies.analysis.figures.search_health import draw_convergence, draw_isolation
+from studies.analysis.importances import importances
+from studies.analysis.isolation import Isolation, isolate, near_bounds
+from studies.analysis.search_health import SearchHealth, search_health
+
+ACCURACY, LOSS = keys.VALIDATION_ACCURACY, keys.VALIDATION_LOSS
+RATE = FloatParameter(low=0.01, high=100.0, scale="log")
+OFFSETS = np.array([-0.03, 0.0, 0.01, 0.02])  # of the seeds, alike in every trial
+
+
+def space(**parameters: Parameter) -> Space:
+    return Space(name="s", parameters=parameters)
+
+
+def table(
+    points: Sequence[dict[str, object]],
+    values: Sequence[float] | np.ndarray,
+    arm: str = keys.DYNAMICAL,
+    metric: str = ACCURACY,
+    diverged: Sequence[int] = (),
+    offsets: np.ndarray = OFFSETS,
+) -> pd.DataFrame:
+    """A row a trial and seed, shuffled; of a trial that diverged, only the first network did."""
+    rows = [
+        {
+            keys.ARM: arm,
+            keys.TRIAL: trial,
+            keys.SEED: seed,
+            keys.STEPS: 1000,
+            keys.DIVERGED: (gone := trial in diverged and seed == 0),
+            metric: np.nan if gone else value + offset,
+            **point,
+        }
+        for trial, (point, value) in enumerate(zip(points, values, strict=True))
+        for seed, offset in enumerate(offsets)
+    ]
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def rates(*values: float) -> list[dict[str, object]]:
+    return [{keys.LEARNING_RATE: value} for value in values]
+
+
+def isolation(found: Sequence[Isolation], parameter: str, arm: str = keys.DYNAMICAL) -> Isolation:
+    (one,) = [each for each in found if (each.parameter, each.arm) == (parameter, arm)]
+    return one
+
+
+def grid_of_two() -> tuple[pd.DataFrame, Space]:
+    """Period x learning rate; the best point of all, period 100 and rate 10, has diverged."""
+    mine = space(
+        period=ChoiceParameter(values=(1000, 10, 100), unit="steps"),
+        learning_rate=ChoiceParameter(values=(0.1, 1.0, 10.0)),
+    )
+    points = mine.grid({})
+    value = {(10, 0.1): 0.5, (10, 1.0): 0.6, (10, 10.0): 0.55, (100, 0.1): 0.4, (100, 1.0): 0.8}
+    value |= {(100, 10.0): 0.95, (1000, 0.1): 0.7, (1000, 1.0): 0.65, (1000, 10.0): 0.3}
+    values = [value[point["period"], point["learning_rate"]] for point in points]  # type: ignore[index]
+    bad = [k for k, p in enumerate(points) if p == {"period": 100, "learning_rate": 10.0}]
+    return table(points, values, diverged=bad), mine
+
+
+def test_isolation_of_a_grid() -> None:
+    search, mine = grid_of_two()
+    found = isolate(arm_trials(search, keys.DYNAMICAL, mine, ACCURACY), mine)
+    period = isolation(found, keys.PERIOD)
+    assert (period.values, period.scale, period.unit) == ((10.0, 100.0, 1000.0), "log", "steps")
+    assert not period.binned
+    np.testing.assert_allclose(period.mean, [0.6, 0.8, 0.7])
+    assert period.best.tolist() == [4, 7, 0], "numbers of the trials"
+    assert period.trials.tolist() == [3, 3, 3]
+    assert period.infeasible.tolist() == [0, 1, 0]
+    assert period.n.tolist() == [4, 4, 4]
+    expected = stats.t.interval(0.95, 3, 0.6, stats.sem(OFFSETS))
+    assert (period.low[0], period.high[0]) == pytest.approx(expected)
+    np.testing.assert_allclose(period.edges, 10 ** np.array([0.5, 1.5, 2.5, 3.5]))
+    rate = isolation(found, keys.LEARNING_RATE)
+    np.testing.assert_allclose(rate.mean, [0.7, 0.8, 0.55], err_msg="the diverged trial lost")
+
+
+def test_a_loss_is_minimised() -> None:
+    mine = space(learning_rate=ChoiceParameter(values=(0.1, 1.0, 10.0)))
+    search = table(rates(0.1, 0.1, 1.0, 10.0), [0.5, 0.4, 0.9, 0.1], metric=LOSS, diverged=[3])
+    found = isolate(arm_trials(search, keys.DYNAMICAL, mine, LOSS), mine)[0]
+    assert found.best.tolist() == [1, 2, -1]
+    np.testing.assert_allclose(found.mean, [0.4, 0.9, np.nan])
+    assert found.n.tolist() == [4, 4, 0]
+
+
+def test_scattered_values_are_binned_on_their_scale() -> None:
+    mine = space(learning_rate=RATE, momentum=FloatParameter(low=0.0, high=0.9))
+    draws = np.random.default_rng(0)
+    values = 10 ** draws.uniform(-2, 1, 20)  # the last quarter of the range is never tried
+    points = [
+        {"learning_rate": r, "momentum": m}
+        for r, m in zip(values, 0.9 * draws.random(20), strict=True)
+    ]
+    scores = 0.5 + 0.1 * draws.random(20)
+    found = isolate(arm_trials(table(points, scores), keys.DYNAMICAL, mine, ACCURACY), mine)
+    rate = isolation(found, keys.LEARNING_RATE)
+    assert rate.binned
+    np.testing.assert_allclose(rate.edges, [0.01, 0.1, 1.0, 10.0, 100.0])
+    for k, (low, high) in enumerate(zip(rate.edges[:-1], rate.edges[1:], strict=True)):
+        inside = (values >= low) & (values < high)
+        assert rate.trials[k] == inside.sum()
+        if inside.any():
+            best = np.flatnonzero(inside)[scores[inside].argmax()]
+            assert rate.best[k] == best
+            assert rate.values[k] == pytest.approx(values[best])
+    assert rate.best[3] == -1
+    assert np.isnan(rate.values[3])  # type: ignore[call-overload]
+    momentum = isolation(found, keys.MOMENTUM)
+    assert momentum.scale == "linear"
+    np.testing.assert_allclose(momentum.edges, np.linspace(0, 0.9, 5))
+
+
+def test_a_grid_over_a_range_is_shown_value_by_value() -> None:
+    mine = space(learning_rate=RATE)
+    points = mine.grid(5)
+    found = isolate(arm_trials(table(points, [0.5] * 5), keys.DYNAMICAL, mine, ACCURACY), mine)[0]
+    assert not found.binned
+    np.testing.assert_allclose(np.array(found.values, float), [0.01, 0.1, 1.0, 10.0, 100.0])
+
+
+def test_a_choice_without_an_order() -> None:
+    name = "model.initialisation"
+    mine = Space(name="s", parameters={name: ChoiceParameter(values=("lecun", "glorot", "he"))})
+    points = [{name: value} for value in ("glorot", "lecun", "glorot")]
+    found = isolate(
+        arm_trials(table(points, [0.5, 0.6, 0.7]), keys.DYNAMICAL, mine, ACCURACY), mine
+    )[0]
+    assert (found.scale, found.values) == (None, ("lecun", "glorot", "he"))
+    assert found.best.tolist() == [1, 2, -1]
+    assert found.edges.tolist() == [-0.5, 0.5, 1.5, 2.5]
+    with pytest.raises(ValueError, match="does not list"):
+        arm_trials(table([{name: "zeros"}], [0.5]), keys.DYNAMICAL, mine, ACCURACY)
+
+
+def test_a_period_in_epochs_is_shown_in_epochs() -> None:
+    mine = space(period=IntParameter(low=1, high=20, scale="log", unit="epochs"))
+    search = table([{"period": 50 * epochs} for epochs in (1, 4, 16)], [0.5, 0.6, 0.7])
+    trials = arm_trials(search, keys.DYNAMICAL, mine, ACCURACY, epochs=20)  # 1000 steps
+    assert trials.settings[keys.PERIOD].tolist() == [1, 4, 16]
+    assert isolate(trials, mine)[0].unit == "epochs"
+    with pytest.raises(ValueError, match="pass epochs"):
+        arm_trials(search, keys.DYNAMICAL, mine, ACCURACY)
+
+
+def test_a_table_without_a_searched_parameter_is_refused() -> None:
+    search = table(rates(0.1, 1.0), [0.5, 0.6])
+    mine = space(learning_rate=RATE, momentum=FloatParameter(low=0.0, high=0.9))
+    with pytest.raises(ValueError, match="no column momentum"):
+        arm_trials(search, keys.DYNAMICAL, mine, ACCURACY)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "tried", "words"),
+    [
+        (RATE, [0.1, 1.0, 70.0], "learning_rate, 70, is within 5% of the range from its upper bound, 100: widen the range (raise"),
+        (RATE, [0.1, 1.0, 100.0], "learning_rate, 100, is at the upper bound: widen the range (raise"),
+        (RATE, [1.0, 10.0, 0.015], "within 5% of the range from its lower bound, 0.01: widen the range (lower"),
+        (RATE, [0.1, 1.0, 60.0], None),  # at 94% of the logarithmic range
+        (FloatParameter(low=0.01, high=100.0), [0.1, 1.0, 4.0], "lower bound, 0.01"),  # at 4% of the linear one
+        (RATE, [0.1, 90.0], None),  # of two values the best is always at an end
+        (ChoiceParameter(values=(0.1, 10.0, 1.0)), [0.1, 1.0, 10.0], "10, is the largest value listed: add larger ones"),
+        (ChoiceParameter(values=(0.1, 10.0, 1.0)), [0.1, 10.0, 1.0], None),
+        (ChoiceParameter(values=(0.1, 1.0)), [0.1, 1.0], None),
+    ],
+)  # fmt: skip
+def test_the_best_near_a_bound(parameter: Parameter, tried: list[float], words: str | None) -> None:
+    mine = space(learning_rate=parameter)
+    search = table(rates(*tried), np.linspace(0.5, 0.6, len(tried)))
+    found = near_bounds(arm_trials(search, keys.DYNAMICAL, mine, ACCURACY), mine)
+    assert len(found) == (words is not None)
+    if words is not None:
+        assert words in found[0].sentence()
+        assert found[0].sentence().startswith("dynamical: the best ")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "best", "warned"),
+    [
+        (keys.AMPLITUDE, FloatParameter(low=1.0, high=100.0, scale="log"), 1.1, False),
+        (keys.AMPLITUDE, FloatParameter(low=1.5, high=100.0, scale="log"), 1.6, True),
+        (keys.MOMENTUM, FloatParameter(low=0.0, high=0.9), 0.0, False),
+        (keys.MOMENTUM, FloatParameter(low=0.0, high=0.9), 0.89, True),
+        (keys.PERIOD, IntParameter(low=2, high=1000, scale="log"), 2, False),
+        (keys.PERIOD, ChoiceParameter(values=(100, 10, 1000)), 10, True),
+        ("model.width", ChoiceParameter(values=(10, 20, 50), role="scientific"), 50, False),
+        ("model.width", ChoiceParameter(values=(10, 20, 50)), 50, True),
+    ],
+)
+def test_bounds_that_cannot_or_need_not_move(
+    name: str, parameter: Parameter, best: float, warned: bool
+) -> None:
+    mine = Space(name="s", parameters={name: parameter})
+    middle = [parameter.grid(5)[1], parameter.grid(5)[2]]
+    search = table([{name: value} for value in (*middle, best)], [0.5, 0.5, 0.6])
+    found = near_bounds(arm_trials(search, keys.DYNAMICAL, mine, ACCURACY), mine)
+    assert bool(found) == warned
+
+
+def test_an_equally_good_trial_inside_clears_a_bound() -> None:
+    mine = space(learning_rate=RATE)
+    search = table(rates(100.0, 1.0, 0.1), [0.6, 0.6, 0.5])
+    assert near_bounds(arm_trials(search, keys.DYNAMICAL, mine, ACCURACY), mine) == []
+    search = table(rates(100.0, 1.0, 0.1), [0.6, 0.6, 0.5], diverged=[1])
+    assert len(near_bounds(arm_trials(search, keys.DYNAMICAL, mine, ACCURACY), mine)) == 1
+
+
+def health(
+    values: Sequence[float] | np.ndarray,
+    adaptive: bool = True,
+    diverged: Sequence[int] = (),
+    offsets: np.ndarray = OFFSETS,
+    metric: str = ACCURACY,
+    tolerance: float | None = None,
+) -> SearchHealth:
+    """Of a static arm that tries the middle of its range."""
+    points = rates(*np.geomspace(0.1, 10, len(values)))
+    search = table(points, values, keys.STATIC, metric, diverged, offsets)
+    spaces = {keys.STATIC: space(learning_rate=RATE)}
+    found = search_health(search, spaces, metric, adaptive=adaptive, tolerance=tolerance)
+    assert found is not None
+    return found
+
+
+def test_the_fraction_infeasible_has_a_wilson_interval() -> None:
+    found = health([0.5] * 40, diverged=range(10)).infeasible[keys.STATIC]
+    assert (found.count, found.trials, found.fraction) == (10, 40, 0.25)
+    z, p, n = stats.norm.ppf(0.975), 0.25, 40
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
+
+
+@pytest.mark.parametrize(
+    ("values", "last", "converged"),
+    [
+        ([0.1, 0.5] + [0.4] * 28, 2, True),
+        ([0.1] * 20 + [0.5] + [0.4] * 9, 21, False),
+        ([0.1] * 19 + [0.5] + [0.4] * 10, 20, True),  # the last third is trials 21 to 30
+        ([0.5] * 15 + list(0.5 + 0.001 * np.arange(1, 16)), 25, False),  # small gains add up
+        ([0.5] * 27 + [0.504] * 3, 1, True),  # within the tolerance
+        ([0.5] + [0.4] * 13, 1, False),  # 14 trials
+        ([0.5] + [0.4] * 14, 1, True),
+    ],
+)
+def test_convergence(values: list[float], last: int, converged: bool) -> None:
+    curve = health(values).convergence[keys.STATIC]
+    assert curve.tolerance == pytest.approx(0.005), "the seeds differ alike: there is no noise"
+    assert (curve.last_improvement, curve.converged) == (last, converged)
+    assert curve.share_since == pytest.approx(1 - last / len(values))
+    best = np.maximum.accumulate(values)
+    np.testing.assert_allclose(curve.best, best[curve.budget - 1])
+    assert curve.budget[-1] == curve.trials == len(values)
+    assert not curve.expected
+
+
+def test_infeasible_trials_spend_budget_but_win_nothing() -> None:
+    curve = health([0.9, 0.5, *[0.4] * 18], diverged=[0]).convergence[keys.STATIC]
+    assert (curve.trials, curve.last_improvement) == (20, 2)
+    assert curve.budget.tolist() == [2, 20]
+    np.testing.assert_allclose(curve.best, [0.5, 0.5])
+
+
+def test_a_loss_converges_downwards_to_one_per_cent() -> None:
+    curve = health([2.0, 1.02, *[1.005] * 10, *[1.0] * 8], metric=LOSS).convergence[keys.STATIC]
+    assert curve.tolerance == pytest.approx(0.01)
+    assert curve.last_improvement == 3
+    np.testing.assert_allclose(curve.best, [2.0, 1.02, 1.005, 1.0, 1.0])
+
+
+def test_the_creep_of_the_best_of_noise_is_no_gain() -> None:
+    """The noise is the residual of trial + seed; the seeds' own differences are none of it."""
+    draws = np.random.default_rng(0)
+    converged, tolerances = [], []
+    for _ in range(20):
+        trials = np.zeros((60, 1)) + [0.5, 0.6, 0.7, 0.8] + draws.normal(0, 0.04, (60, 4))
+        search = table(rates(*[1.0] * 60), trials[:, 0], keys.STATIC, offsets=np.zeros(4))
+        search[ACCURACY] = trials[search[keys.TRIAL], search[keys.SEED]]
+        found = search_health(
+            search, {keys.STATIC: space(learning_rate=RATE)}, ACCURACY, adaptive=True
+        )
+        assert found is not None
+        converged.append(found.convergence[keys.STATIC].converged)
+        tolerances.append(found.convergence[keys.STATIC].tolerance)
+    assert np.mean(tolerances) == pytest.approx(0.04 / 2, rel=0.1)
+    assert np.mean(converged) > 0.75
+
+
+def test_a_tolerance_can_be_given() -> None:
+    curve = health([0.1] * 20 + [0.5] + [0.4] * 9, tolerance=0.5).convergence[keys.STATIC]
+    assert (curve.tolerance, curve.last_improvement) == (0.5, 1)
+
+
+@pytest.mark.parametrize("diverged", [[], [1, 4, 5]])
+def test_the_expected_best_of_a_design_by_counting(diverged: list[int]) -> None:
+    values = np.array([0.3, 0.9, 0.5, 0.2, 0.8, 0.6, 0.4])
+    curve = health(values, adaptive=False, diverged=diverged).convergence[keys.STATIC]
+    assert curve.expected
+    assert (curve.last_improvement, curve.converged, curve.share_since) == (None, None, None)
+    assert curve.budget.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    values[diverged] = -np.inf
+    for m, best in zip(curve.budget, curve.best, strict=True):
+        bests = [max(draw) for draw in combinations(values, m)]
+        assert best == pytest.approx(np.mean([each for each in bests if np.isfinite(each)]))
+
+
+def sobol(count: int, arm_space: Space) -> list[dict[str, object]]:
+    return [dict(point) for point in arm_space.sample(count, method="sobol")]
+
+
+def test_importances_are_fractions_of_the_variance_on_the_scale() -> None:
+    """y = 2 u + v, additive: variances 4 to 1. On the raw values, most of u's lie below 0.01."""
+    mine = space(
+        learning_rate=FloatParameter(low=1e-4, high=1.0, scale="log"),
+        momentum=FloatParameter(low=0.0, high=0.9),
+        weight_decay=ConstParameter(value=0.0),
+    )
+    points = sobol(128, mine)
+    values = [
+        2 * (4 + np.log10(p["learning_rate"])) / 4 + p["momentum"] / 0.9  # type: ignore[operator,call-overload]
+        for p in points
+    ]
+    trials = arm_trials(table(points, values), keys.DYNAMICAL, mine, ACCURACY)
+    found = importances(trials, mine, adaptive=False)
+    assert found is not None
+    assert list(found.fractions) == ["learning_rate", "momentum"]
+    assert found.fractions["learning_rate"] == pytest.approx(0.8, abs=0.05)
+    assert found.fractions["momentum"] == pytest.approx(0.2, abs=0.05)
+    assert all(0 < sem < 0.05 for sem in found.sem.values())
+    assert (found.trials, found.feasible, found.method) == (128, 128, "fANOVA")
+    assert found.warning is None
+    again = importances(trials, mine, adaptive=True)
+    assert again is not None
+    assert again.fractions == found.fractions
+    assert again.warning is not None
+    assert "adaptive sampling biases a map" in again.warning
+
+
+def test_importances_of_a_choice_and_of_a_large_study() -> None:
+    mine = Space(
+        name="s",
+        parameters={
+            "model.initialisation": ChoiceParameter(values=("a", "b", "c")),
+            "learning_rate": RATE,
+        },
+    )
+    points = sobol(1024, mine)
+    values = [{"a": 0.1, "b": 0.5, "c": 0.2}[p["model.initialisation"]] for p in points]  # type: ignore[index]
+    trials = arm_trials(table(points, values, diverged=[0]), keys.DYNAMICAL, mine, ACCURACY)
+    level = optuna.logging.get_verbosity()
+    found = importances(trials, mine, adaptive=False)
+    assert optuna.logging.get_verbosity() == level
+    assert found is not None
+    assert (found.trials, found.feasible) == (200, 1023)
+    assert found.fractions["model.initialisation"] > 0.98
+    assert found.fractions["learning_rate"] < 0.02
+
+
+def test_no_importances_of_too_little() -> None:
+    mine = space(learning_rate=RATE, momentum=FloatParameter(low=0.0, high=0.9))
+    points, values = sobol(20, mine), np.linspace(0.4, 0.6, 20)
+    few = arm_trials(table(points, values, diverged=[0]), keys.DYNAMICAL, mine, ACCURACY)
+    assert importances(few, mine, adaptive=False) is None, "19 feasible trials"
+    flat = arm_trials(table(points, np.full(20, 0.5)), keys.DYNAMICAL, mine, ACCURACY)
+    assert importances(flat, mine, adaptive=False) is None
+    assert health(np.linspace(0.4, 0.6, 30)).importances == {keys.STATIC: None}, "one parameter"
+
+
+def both_arms(
+    dynamical: int = 40, static: int = 40, diverged: Sequence[int] = ()
+) -> tuple[pd.DataFrame, dict[str, Space]]:
+    """A search of `spirals-mlp` with each arm's optimum inside, unless it has few trials."""
+    spaces = {keys.DYNAMICAL: load("spirals-mlp"), keys.STATIC: load("spirals-mlp").static()}
+    frames = []
+    for (arm, mine), count in zip(spaces.items(), (dynamical, static), strict=True):
+        points = [{keys.PERIOD: np.nan, **p} for p in sobol(count, mine)]
+        values = [0.9 - 0.2 * np.log10(p["learning_rate"]) ** 2 for p in points]  # type: ignore[call-overload]
+        gone = diverged if arm == keys.STATIC else ()
+        frames.append(table(points, values, arm, diverged=gone))
+    search = pd.concat(frames, ignore_index=True)
+    return search.astype({keys.PERIOD: "Int64"}), spaces
+
+
+def test_one_arm_missing() -> None:
+    search, spaces = both_arms()
+    alone = search[search[keys.ARM] == keys.STATIC]
+    found = search_health(alone, spaces, ACCURACY, adaptive=True)
+    assert found is not None
+    assert list(found.infeasible) == list(found.convergence) == [keys.STATIC]
+    assert found.equal_budgets is False
+    assert any("unequal budgets" in each for each in found.warnings())
+    only = search_health(alone, {keys.STATIC: spaces[keys.STATIC]}, ACCURACY, adaptive=True)
+    assert only is not None
+    assert only.equal_budgets is None
+    assert search_health(search[:0], spaces, ACCURACY, adaptive=True) is None
+
+
+def test_one_trial_of_one_seed() -> None:
+    found = health([0.5], offsets=np.zeros(1))
+    (one,) = found.isolations
+    assert one.trials.sum() == 1
+    assert np.nanmax(one.mean) == 0.5
+    assert np.isnan(one.low).all()
+    assert found.near_bounds == ()
+    assert found.convergence[keys.STATIC].tolerance == 0.005
+    assert found.warnings() == [
+        "static: too few trials (1) to say that the search converged: give it 15 or more"
+    ]
+    draw_isolation(found)
+    draw_convergence(found)
+
+
+@pytest.mark.parametrize("metric", [ACCURACY, LOSS])
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_an_arm_whose_trials_are_all_infeasible(adaptive: bool, metric: str) -> None:
+    found = health([0.5] * 20, adaptive, diverged=range(20), metric=metric)
+    assert found.infeasible[keys.STATIC].fraction == 1
+    assert (found.isolations[0].best == -1).all()
+    curve = found.convergence[keys.STATIC]
+    assert curve.best.size == 0
+    assert curve.converged is (False if adaptive else None)
+    assert found.warnings() == ["static: 20 of 20 trials were infeasible: no setting can be chosen"]
+    assert "No feasible trial: static" in texts(draw_isolation(found))
+    assert "static: all 20 infeasible" in texts(draw_convergence(found))
+
+
+def test_warnings() -> None:
+    search, spaces = both_arms(40, 20, diverged=range(0, 20, 2))
+    late = (search[keys.ARM] == keys.DYNAMICAL) & (search[keys.TRIAL] == 35)
+    search.loc[late, ACCURACY] = 1.0
+    search.loc[late, keys.AMPLITUDE] = 149.0
+    search.loc[late, keys.PERIOD] = 1000
+    search.loc[late, keys.LEARNING_RATE] = 1.0
+    found = search_health(search, spaces, ACCURACY, adaptive=True)
+    assert found is not None
+    expected = [
+        "dynamical: the best amplitude, 149, is within 5% of the range from its upper bound, 150: "
+        "widen the range (raise that bound) and search again",
+        "static: 10 of 20 trials (50%, 95% interval 30% to 70%) were infeasible: narrow the space "
+        "where the isolation figure shows them",
+        "dynamical: not converged: trial 36 of 40, in the last third, still improved by more than "
+        "0.005: extend the search",
+        "unequal budgets: 40 dynamical and 20 static trials: the arm with more has the better "
+        "chance of a good one; give both as many",
+    ]
+    assert [
+        each for each in found.warnings() if each.startswith("static: not") is False
+    ] == expected
+    design = search_health(search, spaces, ACCURACY, adaptive=False)
+    assert design is not None
+    assert design.equal_budgets is None
+    assert design.warnings() == expected[:2], "a design neither converges nor needs equal budgets"
+
+
+def test_a_healthy_search_has_no_warnings() -> None:
+    search, spaces = both_arms()
+    found = search_health(search, spaces, ACCURACY, adaptive=False)
+    assert found is not None
+    assert found.warnings() == []
+    assert [(each.arm, each.parameter) for each in found.isolations] == [
+        (keys.DYNAMICAL, keys.PERIOD),
+        (keys.DYNAMICAL, keys.AMPLITUDE),
+        (keys.DYNAMICAL, keys.LEARNING_RATE),
+        (keys.STATIC, keys.LEARNING_RATE),
+    ]
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))  # type: ignore[attr-defined]
+
+
+def test_the_isolation_figure() -> None:
+    search, spaces = both_arms(diverged=[3])
+    search.loc[search[keys.AMPLITUDE] > 100, ACCURACY] += 0.5
+    found = search_health(search, spaces, ACCURACY, adaptive=True)
+    assert found is not None
+    assert len(found.near_bounds) == 1
+    figure = draw_isolation(found)
+    words = texts(figure)
+    for expected in (
+        "period T (steps)",
+        "amplitude A",
+        "learning rate",
+        "validation accuracy",
+        "trials",
+        "dynamical (40 trials)",
+        "static (40 trials, 2% infeasible)",
+        "best of the arm",
+        "near a bound",
+        "infeasible trials",
+        "n = 4",
+        "95% interval",
+        "Best setting near a bound: dynamical amplitude",
+    ):
+        assert expected in words
+    assert len(figure.axes) == 6
+    assert {axes.get_xscale() for axes in figure.axes} == {"log"}
+    period, amplitude, rate = figure.axes[:3]
+    assert [len(axes.containers) for axes in (period, amplitude, rate)] == [1, 1, 2], "arms"
+    dashed = [[line for line in axes.lines if line.get_linestyle() == "--"] for axes in figure.axes]
+    assert [len(lines) for lines in dashed[:3]] == [0, 1, 0]
+    assert dashed[1][0].get_xdata()[0] == 150  # type: ignore[index]
+    assert figure.axes[5].get_ylim()[0] < 0, "the static arm's trials are counted downwards"
+
+
+def test_a_loss_and_choices_in_the_isolation_figure() -> None:
+    name = "model.initialisation"
+    mine = Space(
+        name="s",
+        parameters={
+            name: ChoiceParameter(values=("lecun_normal", "glorot_normal")),
+            "momentum": FloatParameter(low=0.0, high=0.9),
+        },
+    )
+    points = sobol(16, mine)
+    search = table(points, np.linspace(0.1, 5, 16), metric=LOSS)
+    found = search_health(search, {keys.DYNAMICAL: mine}, LOSS, adaptive=False)
+    assert found is not None
+    figure = draw_isolation(found)
+    words = texts(figure)
+    for expected in ("initialisation", "lecun normal", "momentum", "validation loss"):
+        assert expected in words
+    assert figure.axes[0].get_yscale() == "log"
+    assert [axes.get_xscale() for axes in figure.axes[:2]] == ["linear", "linear"]
+    assert draw_convergence(found).axes[0].get_yscale() == "log"
+
+
+def test_the_convergence_figure() -> None:
+    search, spaces = both_arms(40, 40)
+    found = search_health(search, spaces, ACCURACY, adaptive=True)
+    assert found is not None
+    figure = draw_convergence(found)
+    words = texts(figure)
+    last = found.convergence[keys.DYNAMICAL].last_improvement
+    for expected in (
+        "Best so far",
+        "trials",
+        "validation accuracy",
+        f"dynamical: last gain at trial {last} of 40",
+        "static: last gain",
+        "last third",
+        "Importances (fANOVA)",
+        "dynamical (n = 40 trials)",
+        "fraction of the variance explained alone (± s.e.)",
+        "daptive sampling biases a map",
+        "tolerance",
+    ):
+        assert expected in words.replace("\n", " ")
+    assert len(figure.axes[1].patches) == 3
+    design = search_health(search, spaces, ACCURACY, adaptive=False)
+    assert design is not None
+    words = texts(draw_convergence(design))
+    for expected in ("Expected best of so many trials", "dynamical (40 trials)", "smaller budgets"):
+        assert expected in words
+    assert "biases" not in words
