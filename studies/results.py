@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from dynloss_core.data import attainable_accuracy
+from dynloss_core.training import steps_per_epoch
 from studies.analysis.figures import draw_study
 from studies.analysis.study_analysis import Analysis, Question, analyse
 from studies.confirmation import scientific_settings
@@ -77,6 +78,7 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
         margin=study.equivalence_margin,
         attainable=_attainable(study, members),
         tail=study.budget.static_tail / study.budget.total,
+        epochs=_epochs(study),
     )
 
 
@@ -156,6 +158,15 @@ def _attainable(study: Study, members: pd.DataFrame) -> float:
         return min(attainable_accuracy(study.data.load(int(seed)).train) for seed in seeds)
     except (ConfigError, OSError):  # analysed where the data are not
         return 1.0
+
+
+def _epochs(study: Study) -> float | None:
+    """Length of the run in epochs, where the space gives the period so."""
+    period = study.space.parameters.get(keys.PERIOD)
+    if period is None or period.unit != "epochs":
+        return None
+    problem = study.problem()
+    return problem.steps / steps_per_epoch(problem)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:

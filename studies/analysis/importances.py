@@ -77,20 +77,18 @@ def importances(trials: ArmTrials, space: Space, *, adaptive: bool) -> Importanc
 
     Returns:
         None with fewer than 20 feasible trials, fewer than two varying parameters, or if all trials
-        are equally good.
+        (of a group of the jackknife) are equally good.
     """
     feasible = np.flatnonzero(~trials.infeasible)
-    if len(feasible) < _FEWEST or len(trials.settings) < 2 or not np.ptp(trials.score[feasible]):
+    if len(feasible) < _FEWEST or len(trials.settings) < 2:
         return None
     draws = np.random.default_rng(_SEED)
     rows = draws.permutation(feasible)[:_MOST]
+    without = [np.delete(rows, np.s_[group::_GROUPS]) for group in range(_GROUPS)]
+    if not all(np.ptp(trials.score[part]) for part in without):
+        return None
     whole = _fractions(trials, space, rows)
-    parts = np.array(
-        [
-            list(_fractions(trials, space, np.delete(rows, np.s_[group::_GROUPS])).values())
-            for group in range(_GROUPS)
-        ]
-    )  # (groups, d)
+    parts = np.array([[*_fractions(trials, space, part).values()] for part in without])  # (5, d)
     sem = np.sqrt((_GROUPS - 1) * parts.var(axis=0))
     order = sorted(whole, key=lambda name: -whole[name])
     return Importances(

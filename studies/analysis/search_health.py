@@ -41,7 +41,6 @@ __all__ = ["Convergence", "Infeasible", "SearchHealth", "search_health"]
 _MANY_INFEASIBLE = 0.1
 _ACCURACY_TOLERANCE = 0.005  # half of what the library's studies call too small to matter
 _LOSS_TOLERANCE = 0.01  # relative
-_QUIET_SHARE = 1 / 3
 _FEWEST_TO_CONVERGE = 15
 _BUDGETS = 60  # at which an expected best is evaluated
 
@@ -159,10 +158,11 @@ class SearchHealth:
                     "the search"
                 )
         if self.equal_budgets is False:
-            budgets = " and ".join(f"{c.trials} {arm}" for arm, c in self.convergence.items())
+            budgets = {arm: curve.trials for arm, curve in self.convergence.items()}
             found.append(
-                f"unequal budgets: {budgets} trials: the arm with more has the better chance of a "
-                "good one; give both as many"
+                f"unequal budgets: {budgets.get(keys.DYNAMICAL, 0)} dynamical and "
+                f"{budgets.get(keys.STATIC, 0)} static trials: the arm with more has the better "
+                "chance of a good one; give both as many"
             )
         return found
 
@@ -243,7 +243,7 @@ def _convergence(
         budget, best = _expected_best(trials.score)
     converged = None
     if adaptive:
-        quiet = last is not None and 1 - last / total >= _QUIET_SHARE
+        quiet = last is not None and 3 * last <= 2 * total
         converged = quiet and total >= _FEWEST_TO_CONVERGE
     return Convergence(
         trials.arm, total, not adaptive, budget, sign * best, tolerance, last, converged

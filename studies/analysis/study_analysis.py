@@ -41,6 +41,7 @@ class Question:
         margin: of equivalence, in the objective's unit.
         attainable: the best training accuracy that the data allow.
         tail: share of the run at its end that trains statically.
+        epochs: length of the run, where the spaces give the period in epochs.
     """
 
     objective: str
@@ -50,6 +51,7 @@ class Question:
     margin: float | None = None
     attainable: float = 1.0
     tail: float = 0.0
+    epochs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,11 @@ def _health(search: pd.DataFrame, question: Question) -> SearchHealth | None:
     if search.empty:
         return None
     return search_health(
-        search, dict(question.spaces), question.objective, adaptive=question.adaptive
+        search,
+        dict(question.spaces),
+        question.objective,
+        adaptive=question.adaptive,
+        epochs=question.epochs,
     )
 
 

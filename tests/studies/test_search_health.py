@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -39,7 +39,7 @@ def space(**parameters: Parameter) -> Space:
 
 
 def table(
-    points: Sequence[dict[str, object]],
+    points: Sequence[Mapping[str, object]],
     values: Sequence[float] | np.ndarray,
     arm: str = keys.DYNAMICAL,
     metric: str = ACCURACY,
@@ -211,9 +211,9 @@ def test_the_best_near_a_bound(parameter: Parameter, tried: list[float], words: 
         (keys.MOMENTUM, FloatParameter(low=0.0, high=0.9), 0.0, False),
         (keys.MOMENTUM, FloatParameter(low=0.0, high=0.9), 0.89, True),
         (keys.PERIOD, IntParameter(low=2, high=1000, scale="log"), 2, False),
-        (keys.PERIOD, ChoiceParameter(values=(100, 10, 1000)), 10, True),
-        ("model.width", ChoiceParameter(values=(10, 20, 50), role="scientific"), 50, False),
-        ("model.width", ChoiceParameter(values=(10, 20, 50)), 50, True),
+        (keys.PERIOD, ChoiceParameter(values=(10, 100, 1000)), 10, True),
+        ("model.width", ChoiceParameter(values=(10, 20, 50), role="scientific"), 10, False),
+        ("model.width", ChoiceParameter(values=(10, 20, 50)), 10, True),
     ],
 )
 def test_bounds_that_cannot_or_need_not_move(
@@ -266,7 +266,7 @@ def test_the_fraction_infeasible_has_a_wilson_interval() -> None:
         ([0.1, 0.5] + [0.4] * 28, 2, True),
         ([0.1] * 20 + [0.5] + [0.4] * 9, 21, False),
         ([0.1] * 19 + [0.5] + [0.4] * 10, 20, True),  # the last third is trials 21 to 30
-        ([0.5] * 15 + list(0.5 + 0.001 * np.arange(1, 16)), 25, False),  # small gains add up
+        ([0.5] * 15 + list(0.5 + 0.0011 * np.arange(1, 16)), 26, False),  # small gains add up
         ([0.5] * 27 + [0.504] * 3, 1, True),  # within the tolerance
         ([0.5] + [0.4] * 13, 1, False),  # 14 trials
         ([0.5] + [0.4] * 14, 1, True),
@@ -300,19 +300,19 @@ def test_a_loss_converges_downwards_to_one_per_cent() -> None:
 def test_the_creep_of_the_best_of_noise_is_no_gain() -> None:
     """The noise is the residual of trial + seed; the seeds' own differences are none of it."""
     draws = np.random.default_rng(0)
-    converged, tolerances = [], []
+    converged, tolerances = 0, []
     for _ in range(20):
-        trials = np.zeros((60, 1)) + [0.5, 0.6, 0.7, 0.8] + draws.normal(0, 0.04, (60, 4))
+        trials = np.array([0.5, 0.6, 0.7, 0.8]) + draws.normal(0, 0.04, (60, 4))
         search = table(rates(*[1.0] * 60), trials[:, 0], keys.STATIC, offsets=np.zeros(4))
         search[ACCURACY] = trials[search[keys.TRIAL], search[keys.SEED]]
         found = search_health(
             search, {keys.STATIC: space(learning_rate=RATE)}, ACCURACY, adaptive=True
         )
         assert found is not None
-        converged.append(found.convergence[keys.STATIC].converged)
+        converged += found.convergence[keys.STATIC].converged is True
         tolerances.append(found.convergence[keys.STATIC].tolerance)
     assert np.mean(tolerances) == pytest.approx(0.04 / 2, rel=0.1)
-    assert np.mean(converged) > 0.75
+    assert converged >= 15
 
 
 def test_a_tolerance_can_be_given() -> None:
@@ -392,6 +392,8 @@ def test_no_importances_of_too_little() -> None:
     assert importances(few, mine, adaptive=False) is None, "19 feasible trials"
     flat = arm_trials(table(points, np.full(20, 0.5)), keys.DYNAMICAL, mine, ACCURACY)
     assert importances(flat, mine, adaptive=False) is None
+    one = arm_trials(table(points, [0.6, *[0.5] * 19]), keys.DYNAMICAL, mine, ACCURACY)
+    assert importances(one, mine, adaptive=False) is None, "flat once that trial is left out"
     assert health(np.linspace(0.4, 0.6, 30)).importances == {keys.STATIC: None}, "one parameter"
 
 
@@ -403,7 +405,8 @@ def both_arms(
     frames = []
     for (arm, mine), count in zip(spaces.items(), (dynamical, static), strict=True):
         points = [{keys.PERIOD: np.nan, **p} for p in sobol(count, mine)]
-        values = [0.9 - 0.2 * np.log10(p["learning_rate"]) ** 2 for p in points]  # type: ignore[call-overload]
+        at = np.log10(pd.DataFrame(points)[[*mine.searched()]].to_numpy(dtype=float))
+        values = 0.9 - 0.2 * np.square(at - [3.0, 1.2, 0.0][-at.shape[1] :]).sum(axis=1)
         gone = diverged if arm == keys.STATIC else ()
         frames.append(table(points, values, arm, diverged=gone))
     search = pd.concat(frames, ignore_index=True)
@@ -417,7 +420,7 @@ def test_one_arm_missing() -> None:
     assert found is not None
     assert list(found.infeasible) == list(found.convergence) == [keys.STATIC]
     assert found.equal_budgets is False
-    assert any("unequal budgets" in each for each in found.warnings())
+    assert any("0 dynamical and 40 static trials" in each for each in found.warnings())
     only = search_health(alone, {keys.STATIC: spaces[keys.STATIC]}, ACCURACY, adaptive=True)
     assert only is not None
     assert only.equal_budgets is None
@@ -495,12 +498,13 @@ def test_a_healthy_search_has_no_warnings() -> None:
 
 
 def texts(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(Text))  # type: ignore[attr-defined]
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 def test_the_isolation_figure() -> None:
     search, spaces = both_arms(diverged=[3])
-    search.loc[search[keys.AMPLITUDE] > 100, ACCURACY] += 0.5
+    largest = search[keys.AMPLITUDE] == search[keys.AMPLITUDE].max()
+    search.loc[largest, ACCURACY] = 0.95
     found = search_health(search, spaces, ACCURACY, adaptive=True)
     assert found is not None
     assert len(found.near_bounds) == 1
@@ -529,6 +533,7 @@ def test_the_isolation_figure() -> None:
     dashed = [[line for line in axes.lines if line.get_linestyle() == "--"] for axes in figure.axes]
     assert [len(lines) for lines in dashed[:3]] == [0, 1, 0]
     assert dashed[1][0].get_xdata()[0] == 150  # type: ignore[index]
+    assert period.get_ylim()[0] >= 0, "an interval beyond an accuracy is cut off"
     assert figure.axes[5].get_ylim()[0] < 0, "the static arm's trials are counted downwards"
 
 

@@ -64,6 +64,9 @@ def draw_isolation(health: SearchHealth) -> Figure:
                 bottom.set_ylabel("trials")
             else:
                 top.tick_params(labelleft=False)
+        if panels and keys.higher_is_better(health.objective):
+            low, high = grid[0][0].get_ylim()  # a t interval of few seeds leaves [0, 1]
+            grid[0][0].set_ylim(max(low, 0.0), min(high, 1.02))
         inside.legend(
             handles=_isolation_legend(health), loc="outside lower left", ncols=2 * columns
         )
@@ -96,7 +99,8 @@ def _panels(health: SearchHealth) -> list[list[Isolation]]:
 
 def _objective_axis(axes: Axes, health: SearchHealth) -> None:
     """Losses span decades."""
-    if health.objective.endswith("loss"):
+    feasible = any(each.count < each.trials for each in health.infeasible.values())
+    if health.objective.endswith("loss") and feasible:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
