@@ -1,0 +1,75 @@
+"""From a study's folder to its answer, on real folders trained in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dynloss_core import keys
+from studies.folder import StudyFolder
+from studies.results import question_of, write_results
+from studies.study_files import load_study
+from tests.studies.test_confirmation import finish
+from tests.studies.test_session import session_of, train
+
+EPOCHS = """\
+schema: 1
+name: epochs
+mode: map
+data: {name: digits}
+model: {name: mlp, width: 3}
+training: {batch_size: 512}
+budget: {unit: epochs, total: 6, static_tail: 2, evaluate_every: 2}
+space:
+  extends: dynloss-base
+  name: in-epochs
+  parameters:
+    period: {type: float, low: 1.0, high: 4.0, unit: epochs, scale: linear}
+    amplitude: {type: choice, values: [5.0, 20.0]}
+    learning_rate: {low: 0.1, high: 1.0}
+grid: {period: 3, learning_rate: 2}
+seeds_per_point: 3
+block_size: 4
+"""
+
+
+def test_a_period_in_epochs_is_analysed_in_epochs(tmp_path: Path) -> None:
+    file = tmp_path / "epochs.yaml"
+    file.write_text(EPOCHS)
+    study = load_study(file)
+    session = session_of(study, tmp_path)
+    finish(session)
+    members = session.folder.gather("members")
+    assert question_of(study, members).epochs == 6
+    results = write_results(study, session.folder)
+    assert results.analysis.health is not None
+    assert {path.name for path in results.figures} >= {"gain_map.png", "isolation.svg"}
+    assert members[keys.PERIOD].dropna().min() == 2, "an epoch of two steps"
+
+
+def test_an_unfinished_study_is_analysed_with_what_is_there(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    session = session_of(study, tmp_path)
+    nothing = write_results(study, session.folder)
+    assert nothing.analysis.findings() == []
+    block = session.next_block()
+    assert block is not None
+    train(session, block)
+    results = write_results(study, session.folder)
+    assert results.analysis.verdicts == ()
+    assert results.metrics() == {}
+    page = session.folder.report.read_text()
+    assert study.name in page
+    summary = json.loads(session.folder.summary.read_text(), parse_constant=pytest.fail)
+    assert summary["trials"][block.arm]["tried"] == len(block.trials)
+
+
+def test_the_attainable_accuracy_is_that_of_the_data(tiny: Path) -> None:
+    study = load_study(tiny)
+    import pandas as pd
+
+    question = question_of(study, pd.DataFrame({keys.SEED: [0]}))
+    assert question.attainable == pytest.approx(28 / 30), "three of thirty begin in one point"
+    assert not StudyFolder(Path("nowhere")).has_state()
