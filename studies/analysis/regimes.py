@@ -279,18 +279,18 @@ def _whole(rows: pd.DataFrame, name: str) -> int | None:
 def _claim(claim: str, sizes: list[Size], which: int, name: str) -> str:
     if not sizes:
         return f"{claim}: not tested, no size lies on that side of the threshold."
-    won = [size for size in sizes if size.gains[which].wins]
-    lost = [size for size in sizes if size.gains[which].loses]
-    rest = [size for size in sizes if size not in won and size not in lost]
-    same = [size for size in rest if size.gains[which].decision.outcome == "equivalent"]
-    rest = [size for size in rest if size not in same]
+    same = [size for size in sizes if size.gains[which].decision.outcome == "equivalent"]
+    won = [size for size in sizes if size.gains[which].wins and size not in same]
+    lost = [size for size in sizes if size.gains[which].loses and size not in same]
+    rest = [size for size in sizes if size not in (*same, *won, *lost)]
     verdict = "holds" if len(won) == len(sizes) else "holds in part" if won else "does not hold"
+    margin = sizes[0].gains[which].decision.margin
     parts = [
         f"{word} at {name} {_listed(group, which)}"
         for word, group in (
             ("gain", won),
             ("loss", lost),
-            ("equivalent", same),
+            (f"equivalent within ±{margin or 0:g}", same),
             ("no difference shown", rest),
         )
         if group
