@@ -30,7 +30,7 @@ from dynloss_core.training import Member, Problem, Setup, choose_engine
 from studies.provenance import provenance
 
 REPEATS = 5
-SECONDS = 1.0
+SECONDS = 0.3
 INPUTS, CLASSES, SAMPLES = 2, 3, 300
 VMAP = "torch.func.vmap"
 
