@@ -14,7 +14,17 @@ from tests.studies.test_run import dynloss
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("run",), ("status",), ("analyse",), ("ui",), ("train",), ("space",), ("space", "sample")],
+    [
+        (),
+        ("run",),
+        ("confirm",),
+        ("status",),
+        ("analyse",),
+        ("ui",),
+        ("train",),
+        ("space",),
+        ("space", "sample"),
+    ],
     ids=" ".join,
 )
 def test_help(arguments: tuple[str, ...]) -> None:

@@ -55,7 +55,7 @@ def test_the_loss_and_the_space_in_three_lines() -> None:
     assert names["space"].to_ray()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("word", ["status", "analyse", "ui", "train"])
+@pytest.mark.parametrize("word", ["confirm", "status", "analyse", "ui", "train"])
 def test_the_commands_exist(word: str) -> None:
     assert f"dynloss {word}" in README
     assert dynloss(word, "--help").returncode == 0

@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
+from studies.folder import StudyFolder
 from studies.study_files import load_study
 
 SECONDS = 150
@@ -247,3 +248,35 @@ def test_a_study_with_diverging_trials_goes_on(tiny: Path, tmp_path: Path) -> No
     assert failed
     assert {run.info.status for run in failed} == {"FAILED"}
     assert all(keys.LEARNING_RATE in run.data.params for run in failed)
+
+
+def test_confirmed_again_on_fresh_seeds_and_put_side_by_side(
+    finished: tuple[Path, Path, str], tiny: Path, tmp_path: Path
+) -> None:
+    _, other, _ = finished
+    copy = tmp_path / "out"
+    assert dynloss("run", tiny, "--out", copy).returncode == 0
+    done = dynloss("confirm", "tiny", "--seeds", 4, "--out", copy)
+    assert done.returncode == 0, done.stderr
+    assert "n = 4 fresh seeds" in done.stdout
+    members = pd.read_parquet(copy / "tiny" / "tables" / "members.parquet")
+    rounds = members[members[keys.PHASE] != keys.SEARCH].groupby(keys.PHASE)[keys.SEED]
+    first, second = (set(rounds.get_group(name)) for name in ("confirm", "confirm-2"))
+    assert len(second) == 4
+    assert not first & second
+    assert "confirm-2" in dynloss("status", "tiny", "--out", copy).stdout
+    together = dynloss("analyse", copy / "tiny", other / "tiny", "--out", tmp_path)
+    assert together.returncode == 0, together.stderr
+    table = pd.read_csv(tmp_path / "across" / "across.csv")
+    assert table["n"].tolist() == [4, 3]
+    assert table["fresh"].all()
+    assert (tmp_path / "across" / "across.png").stat().st_size > 10_000
+
+
+def test_nothing_to_confirm_is_said_in_a_line(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    StudyFolder.of(study, tmp_path).begin(study, resume=False)
+    done = dynloss("confirm", "tiny", "--out", tmp_path)
+    assert done.returncode == 2
+    assert "its search has no results; finish it first" in done.stderr
+    assert "Traceback" not in done.stderr
