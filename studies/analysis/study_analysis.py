@@ -181,6 +181,8 @@ def _latest_confirmation(members: pd.DataFrame) -> tuple[str | None, pd.DataFram
 def _verdicts(
     confirm: pd.DataFrame, question: Question
 ) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
+    if confirm.empty:
+        return (), ()
     metric = question.objective.replace("validation", "test")
     found, pairs = [], []
     for setting, rows in _by_setting(confirm, question.scientific):

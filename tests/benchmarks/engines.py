@@ -2,7 +2,8 @@
 
 All figures of a table come from one run, so that its ratios hold whatever the machine's mood. Each
 row is measured in a process of its own, next to the matrix product it is compared with: that is how
-its memory is known. A member-step counts 2 N W (2 D + 3 C) floating-point operations: two products
+its memory is known. That product is the faster of torch's and NumPy's, whose libraries know different
+processors (OpenBLAS is left to find the kernel that fits this one). A member-step counts 2 N W (2 D + 3 C) floating-point operations: two products
 forward, three backward, without the gradient with respect to the inputs.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import statistics
 import time
@@ -18,9 +20,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dynloss_core.data import SpiralsConfig
@@ -58,7 +62,8 @@ class Measurement:
         fastest: of the repeats.
         slowest: of the repeats.
         gflops: by the count above.
-        of_matmul: share of the matrix product's rate on the same threads, in the same process.
+        matmul_gflops: rate of the matrix product on the same threads, in the same process.
+        of_matmul: share of it.
         traced: time with every step of every member traced over time without; None for a rival.
         megabytes: peak memory of the process above what it had before the engine was made; on CUDA
             the peak of torch's allocator.
@@ -69,6 +74,7 @@ class Measurement:
     fastest: float
     slowest: float
     gflops: float
+    matmul_gflops: float
     of_matmul: float
     traced: float | None
     megabytes: float
@@ -78,17 +84,26 @@ def operations(width: int) -> float:
     return 2.0 * SAMPLES * width * (2 * INPUTS + 3 * CLASSES)
 
 
-def matmul_rate(dtype: torch.dtype, device: str) -> float:
-    """GFLOP/s of a large matrix product: the median of ten."""
+def matmul_rate(dtype: torch.dtype, device: str, threads: int) -> float:
+    """GFLOP/s of a large matrix product on so many threads."""
     size = 1536 if device == "cpu" else 8192
     a = torch.randn(size, size, dtype=dtype, device=device)
+    rate = product_rate(a, device)
+    if device != "cpu":
+        return rate
+    with threadpool_limits(threads, user_api="blas"):
+        return max(rate, product_rate(a.numpy(), device))
+
+
+def product_rate(a: torch.Tensor | np.ndarray, device: str) -> float:
+    """GFLOP/s of a square matrix times itself: the median of ten."""
     rates = []
     for _ in range(13):
         wait_for(device)
         started = time.perf_counter()
         a @ a
         wait_for(device)
-        rates.append(2 * size**3 / (time.perf_counter() - started) / 1e9)
+        rates.append(2 * len(a) ** 3 / (time.perf_counter() - started) / 1e9)
     return statistics.median(rates[3:])
 
 
@@ -166,7 +181,7 @@ def steps_for(steps: Steps, device: str) -> int:
 def measure(job: Job) -> Measurement:
     """One row; called in a process of its own."""
     torch.set_num_threads(job.threads)
-    rate = matmul_rate(getattr(torch, job.dtype), job.device)
+    rate = matmul_rate(getattr(torch, job.dtype), job.device, job.threads)
     setup = setup_of(job)
     before = resident_megabytes()
     plain = vmap_steps(setup) if job.engine == VMAP else engine_steps(job, setup)
@@ -191,6 +206,7 @@ def measure(job: Job) -> Measurement:
         fastest=min(found) * scale,
         slowest=max(found) * scale,
         gflops=gflops,
+        matmul_gflops=rate,
         of_matmul=gflops / rate,
         traced=traced,
         megabytes=memory,
@@ -263,6 +279,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("engines.json"))
     options = parser.parse_args()
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # a pinned kernel is no yardstick
+        os.environ.pop(name, None)
     rows = []
     console = Console(width=140)
     processes = multiprocessing.get_context("spawn")
