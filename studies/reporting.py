@@ -95,7 +95,8 @@ def _findings(analysis: Analysis) -> Iterable[Finding]:
     for regime in analysis.regimes.values():
         yield from (Finding(sentence) for sentence in regime.sentences())
     for gains in analysis.maps.values():
-        yield from (Finding(sentence) for sentence in gains.sentences())
+        if not gains.binned:
+            yield from (Finding(sentence) for sentence in gains.sentences())
 
 
 def _finding(each: SettingVerdict) -> Finding:

@@ -67,14 +67,15 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
     if len(analysis.verdicts) <= 1:
         for arm, point in analysis.winners.items():
             console.print(f"winner     {arm:<10} {in_a_line(point)}")
-    for finding in analysis.findings():
+    for index, finding in enumerate(analysis.findings()):
         console.print(f"\n[bold]{escape(finding)}[/bold]")
-    for verdict in analysis.verdicts[:1] if len(analysis.verdicts) == 1 else ():
-        objective, found = study.objective.replace("_", " "), verdict.validation
-        console.print(
-            f"Wilcoxon signed-rank p = {verdict.test.p_wilcoxon:.2g}. {objective.capitalize()} on "
-            f"the same seeds: {found.dynamical.mean:.4g} against {found.static.mean:.4g}."
-        )
+        if index == 0 and len(analysis.verdicts) == 1:
+            test, found = analysis.verdicts[0].test, analysis.verdicts[0].validation
+            console.print(
+                f"Wilcoxon signed-rank p = {test.p_wilcoxon:.2g}. "
+                f"{study.objective.replace('_', ' ').capitalize()} on the same seeds: "
+                f"{found.dynamical.mean:.4g} against {found.static.mean:.4g}."
+            )
     for warning in analysis.warnings():
         console.print(f"\nnote: {escape(warning)}")
     console.print(f"\nfigures    {folder.figures}")

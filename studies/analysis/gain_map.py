@@ -88,7 +88,7 @@ class GainMap:
         y_edges: (Q + 1,).
         x_values: (P,) the grid's values; the geometric middle of a bin.
         y_values: (Q,).
-        gains: over each baseline that could be compared with.
+        gains: over each baseline that most trials could be compared with.
         diverged: (P, Q) every trial in the cell diverged for some seed.
         metric: what is compared.
         n: seeds in each comparison.
@@ -202,7 +202,7 @@ def gain_map(
         )
     ]
     there = sound & (partner >= 0)
-    if there.any():
+    if 2 * np.count_nonzero(there) >= np.count_nonzero(sound):  # else it would be a map of holes
         one = np.unique(partner[there])
         at = int(one[0]) if len(one) == 1 else None
         gains.append(

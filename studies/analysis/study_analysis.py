@@ -115,7 +115,7 @@ class Analysis:
         for regime in self.regimes.values():
             found += regime.sentences()
         for gains in self.maps.values():
-            found += gains.sentences()
+            found += [] if gains.binned else gains.sentences()  # a binned map is exploratory
         return found
 
     def warnings(self) -> list[str]:
