@@ -92,11 +92,7 @@ def report_of(
 def _findings(analysis: Analysis) -> Iterable[Finding]:
     for each in analysis.verdicts:
         yield _finding(each)
-    for regime in analysis.regimes.values():
-        yield from (Finding(sentence) for sentence in regime.sentences())
-    for gains in analysis.maps.values():
-        if not gains.binned:
-            yield from (Finding(sentence) for sentence in gains.sentences())
+    yield from (Finding(sentence) for sentence in analysis.statements())
 
 
 def _finding(each: SettingVerdict) -> Finding:

@@ -112,11 +112,12 @@ class Analysis:
         for each in self.verdicts:
             where = f"At {each.label}: " if each.label else ""
             found.append(f"{where}{each.test.sentence()}.")
-        for regime in self.regimes.values():
-            found += regime.sentences()
-        for gains in self.maps.values():
-            found += [] if gains.binned else gains.sentences()  # a binned map is exploratory
-        return found
+        return [*found, *self.statements()]
+
+    def statements(self) -> list[str]:
+        """What regimes and maps say, in sentences; a binned map is exploratory and says nothing."""
+        sources = [*self.regimes.values(), *(m for m in self.maps.values() if not m.binned)]
+        return [sentence for source in sources for sentence in source.sentences()]
 
     def warnings(self) -> list[str]:
         """What to beware of in the search behind it."""
