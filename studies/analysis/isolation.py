@@ -212,7 +212,8 @@ def _listed(parameter: Parameter, settings: np.ndarray) -> np.ndarray | None:
     values = np.unique(settings)
     if len(values) > _MOST_VALUES:
         return None
-    on_grid = len(values) > 1 and np.allclose(values, np.array(parameter.grid(len(values)), float))
+    grid = np.array(parameter.grid(len(values)), dtype=float)  # shorter where integers coincide
+    on_grid = 1 < len(values) == len(grid) and np.allclose(values, grid)
     return values if on_grid or 2 * len(values) <= len(settings) else None
 
 

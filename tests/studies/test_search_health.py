@@ -148,6 +148,22 @@ def test_a_grid_over_a_range_is_shown_value_by_value() -> None:
     np.testing.assert_allclose(np.array(found.values, float), [0.01, 0.1, 1.0, 10.0, 100.0])
 
 
+def test_scattered_integers_whose_grid_would_coincide() -> None:
+    periods = [*range(2, 21), 400]
+    parameter = IntParameter(low=2, high=400, scale="log")
+    assert len(parameter.grid(20)) < 20
+    found = isolate(
+        arm_trials(
+            table([{keys.PERIOD: each} for each in periods], np.linspace(0.5, 0.6, 20)),
+            keys.DYNAMICAL,
+            space(period=parameter),
+            ACCURACY,
+        ),
+        space(period=parameter),
+    )
+    assert sum(isolation(found, keys.PERIOD).trials) == len(periods)
+
+
 def test_a_choice_without_an_order() -> None:
     name = "model.initialisation"
     mine = Space(name="s", parameters={name: ChoiceParameter(values=("lecun", "glorot", "he"))})
