@@ -116,7 +116,8 @@ class Analysis:
 
     def statements(self) -> list[str]:
         """What regimes and maps say, in sentences; a binned map is exploratory and says nothing."""
-        sources = [*self.regimes.values(), *(m for m in self.maps.values() if not m.binned)]
+        sources: list[Regimes | GainMap] = list(self.regimes.values())
+        sources += [gains for gains in self.maps.values() if not gains.binned]
         return [sentence for source in sources for sentence in source.sentences()]
 
     def warnings(self) -> list[str]:
