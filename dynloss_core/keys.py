@@ -17,6 +17,15 @@ WEIGHTED_LOSS = "weighted_loss"
 LOSS = "loss"
 ACCURACY = "accuracy"
 CLASS_WEIGHT = "class_weight"
+
+HESSIAN_LAMBDA_MAX = "hessian_lambda_max"
+NTK_LAMBDA_MAX = "ntk_lambda_max"
+CURVATURE_METRICS = (
+    HESSIAN_LAMBDA_MAX,
+    "hessian_residual",
+    "hessian_converged",
+    NTK_LAMBDA_MAX,
+)
 TRAIN_LOSS = "train_loss"
 TRAIN_ACCURACY = "train_accuracy"
 VALIDATION_LOSS = "validation_loss"
@@ -44,7 +53,6 @@ STEPS = "steps"
 PARAMETERS = "parameters"
 TRAIN_SAMPLES = "train_samples"
 
-MEMBER = "member"
 SEED = "seed"
 DIVERGED = "diverged"
 DIVERGED_STEP = "diverged_step"

@@ -22,7 +22,17 @@ from dynloss_core.training import (
 )
 from search_spaces import Point, Space
 
-__all__ = ["Arm", "Budget", "Resources", "Storage", "Study", "Training", "assign", "hide_password"]
+__all__ = [
+    "Arm",
+    "Budget",
+    "Record",
+    "Resources",
+    "Storage",
+    "Study",
+    "Training",
+    "assign",
+    "hide_password",
+]
 
 SCHEMA_VERSION = 1
 
@@ -94,6 +104,28 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Record:
+    """What is recorded beside the evaluations; recording changes nothing in the training.
+
+    Args:
+        seeds: how many seeds of each point, the first ones.
+        trace: every step: F, static loss, accuracy.
+        curvature_every: steps between two measurements of the largest eigenvalues of the Hessian
+            of F and of the tangent kernel; None measures none.
+    """
+
+    seeds: int = 1
+    trace: bool = False
+    curvature_every: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError("seeds", f"{self.seeds} is below 1", "use >= 1")
+        if self.curvature_every is not None and self.curvature_every < 1:
+            raise ConfigError("curvature_every", f"{self.curvature_every} is below 1", "use >= 1")
+
+
+@dataclass(frozen=True)
 class Storage:
     """Where a study is recorded.
 
@@ -143,6 +175,7 @@ class Study:
         block_size: points trained together as one unit of scheduling.
         parallel_blocks: blocks of an arm in flight while TPE proposes more; a part of the
             definition, because proposals depend on it.
+        record: what to keep of each run beside its evaluations; None keeps no more.
         resources: of one block.
         engine: `auto` takes the fastest that can train the problem.
         scheduler: `fifo` runs every trial to its end. With an oscillating loss, comparing trials
@@ -171,6 +204,7 @@ class Study:
     equivalence_margin: float | None = None
     block_size: int = 1
     parallel_blocks: int = 2
+    record: Record | None = None
     resources: Resources = field(default_factory=Resources)
     engine: EngineName = "auto"
     scheduler: Literal["fifo"] = "fifo"

@@ -6,13 +6,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 
 from dynloss_core.config import build
 from dynloss_core.models import MLPConfig
 from dynloss_core.training import Evaluation, Member, Problem, Setup, Trace, choose_engine
 from studies.progress import duration
-from studies.tables import trace_rows, write_parquet
+from studies.tables import IDENTITY, trace_rows, write_parquet
 
 __all__ = ["train_one"]
 
@@ -62,7 +63,8 @@ def train_one(
         console.print(f"diverged, found at step {int(last.diverged_step)}", style="red")
     console.print(f"{duration(time.perf_counter() - started)}")
     if trace is not None:
-        rows = trace_rows(Trace.joined(traces))
+        nobody = pd.DataFrame([dict.fromkeys(IDENTITY, 0)])
+        rows = trace_rows(nobody, Trace.joined(traces)).drop(columns=IDENTITY)
         write_parquet(rows, trace)
         console.print(f"{len(rows):,} steps in {trace}: {', '.join(rows.columns)}")
     return last

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from dynloss_core import keys
 from dynloss_core.config import config_hash, to_dict
-from dynloss_core.training import Evaluation, HeldOut, Member, Setup, Trace
+from dynloss_core.training import CurvatureSeries, Evaluation, HeldOut, Member, Setup, Trace
 
 __all__ = [
+    "curvature_rows",
     "curve_rows",
     "mean_curves",
     "member_rows",
@@ -42,21 +44,31 @@ def curve_rows(identity: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
     return rows
 
 
-def trace_rows(trace: Trace) -> pd.DataFrame:
-    """A trace of K members as a row a member and step; class weights as `class_weight_0`, ..."""
-    members = len(trace.members)
-    rows = pd.DataFrame(
-        {
-            keys.MEMBER: trace.members.repeat(len(trace.steps)).numpy(),
-            keys.STEP: trace.steps.repeat_interleave(members).numpy(),
-            keys.WEIGHTED_LOSS: trace.weighted_loss.flatten().numpy(),
-            keys.LOSS: trace.loss.flatten().numpy(),
-            keys.ACCURACY: trace.accuracy.flatten().numpy(),
-        }
-    )
+def trace_rows(identity: pd.DataFrame, trace: Trace) -> pd.DataFrame:
+    """Every step of the traced members as rows, member by member."""
+    members, steps = trace.members.numpy(), trace.steps.numpy()
+    rows = _repeated(identity, members, len(steps))
+    rows[keys.STEP] = np.tile(steps, len(members))
+    for name in (keys.WEIGHTED_LOSS, keys.LOSS, keys.ACCURACY):
+        rows[name] = getattr(trace, name).T.flatten().numpy()
     for c, weights in enumerate(trace.class_weights.unbind(-1)):
-        rows[f"{keys.CLASS_WEIGHT}_{c}"] = weights.flatten().numpy()
-    return rows.sort_values([keys.MEMBER, keys.STEP], ignore_index=True)
+        rows[f"{keys.CLASS_WEIGHT}_{c}"] = weights.T.flatten().numpy()
+    return rows
+
+
+def curvature_rows(identity: pd.DataFrame, series: CurvatureSeries) -> pd.DataFrame:
+    """Every measurement of the probed members as rows, member by member."""
+    members, steps = series.members.numpy(), series.steps.numpy()
+    rows = _repeated(identity, members, len(steps))
+    rows[keys.STEP] = np.tile(steps, len(members))
+    for name in keys.CURVATURE_METRICS:
+        rows[name] = getattr(series, name).T.flatten().numpy()
+    return rows
+
+
+def _repeated(identity: pd.DataFrame, members: np.ndarray, times: int) -> pd.DataFrame:
+    """The identifying rows of some members, each so many times."""
+    return identity[IDENTITY].iloc[np.repeat(members, times)].reset_index(drop=True)
 
 
 def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
@@ -103,17 +115,27 @@ def _size(network: nn.Module) -> int:
 
 
 def pack(frame: pd.DataFrame) -> dict[str, Any]:
-    """A frame as plain lists, for a checkpoint that loads without executing anything."""
-    plain = frame.astype(object).where(frame.notna(), None)
+    """A frame as tensors, and lists where it holds no plain numbers, for a checkpoint that loads
+    without executing anything."""
     return {
         "dtypes": {name: str(dtype) for name, dtype in frame.dtypes.items()},
-        "columns": {name: plain[name].tolist() for name in frame.columns},
+        "columns": {name: _pack_column(frame[name]) for name in frame.columns},
     }
+
+
+def _pack_column(column: pd.Series) -> Any:
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "fib":
+        return torch.from_numpy(column.to_numpy(copy=True))
+    return column.astype(object).where(column.notna(), None).tolist()
 
 
 def unpack(packed: dict[str, Any]) -> pd.DataFrame:
     """The frame that `pack` took apart."""
-    return pd.DataFrame(packed["columns"]).astype(packed["dtypes"])
+    columns = {
+        name: values.numpy() if isinstance(values, torch.Tensor) else values
+        for name, values in packed["columns"].items()
+    }
+    return pd.DataFrame(columns).astype(packed["dtypes"])
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:

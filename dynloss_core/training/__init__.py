@@ -7,14 +7,16 @@ from dynloss_core.training.engine import Engine
 from dynloss_core.training.fused_cpu import FusedCPUEngine
 from dynloss_core.training.fused_cuda import FusedCUDAEngine
 from dynloss_core.training.members import Member
+from dynloss_core.training.probing import Probes
 from dynloss_core.training.problem import LearningRateSchedule, Problem
-from dynloss_core.training.records import Evaluation, HeldOut, History, Trace
+from dynloss_core.training.records import CurvatureSeries, Evaluation, HeldOut, History, Trace
 from dynloss_core.training.setup import Setup, steps_per_epoch
 from dynloss_core.training.vmapped import VmappedEngine
 
 __all__ = [
     "AutogradEngine",
     "BatchedEngine",
+    "CurvatureSeries",
     "Engine",
     "EngineName",
     "FusedCPUEngine",
@@ -24,6 +26,7 @@ __all__ = [
     "History",
     "LearningRateSchedule",
     "Member",
+    "Probes",
     "Problem",
     "Setup",
     "Trace",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dynloss_core.losses import class_losses, weighted_loss
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
+from dynloss_core.training.probing import Probes
 from dynloss_core.training.problem import Problem
 from dynloss_core.training.setup import Setup
 
@@ -26,9 +27,14 @@ class AutogradEngine(Engine):
     name = "autograd"
 
     def __init__(
-        self, setup: Setup, device: torch.device | str = "cpu", *, traced: Sequence[int] = ()
+        self,
+        setup: Setup,
+        device: torch.device | str = "cpu",
+        *,
+        traced: Sequence[int] = (),
+        probes: Probes | None = None,
     ) -> None:
-        super().__init__(setup, device, traced=traced)
+        super().__init__(setup, device, traced=traced, probes=probes)
         dtype = setup.problem.torch_dtype
         self._splits = [splits.to(dtype, self.device) for splits in setup.splits]
         self._networks = [copy.deepcopy(network).to(self.device) for network in setup.networks]

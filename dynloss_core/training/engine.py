@@ -22,8 +22,9 @@ from torch import Tensor
 
 from dynloss_core.data import Labelled
 from dynloss_core.losses import weighted_loss
+from dynloss_core.training.probing import Prober, Probes
 from dynloss_core.training.problem import Problem
-from dynloss_core.training.records import Evaluation, HeldOut, History, Trace
+from dynloss_core.training.records import CurvatureSeries, Evaluation, HeldOut, History, Trace
 from dynloss_core.training.setup import Setup
 
 __all__ = ["Engine", "SplitName", "TraceBuffer"]
@@ -59,18 +60,25 @@ class Engine(ABC):
         device: where to train.
         traced: indices of the members whose every step is to be recorded. Tracing changes nothing
             in the training.
+        probes: whose curvature to measure and when; that changes nothing in the training either.
     """
 
     name: ClassVar[str]
 
     def __init__(
-        self, setup: Setup, device: torch.device | str = "cpu", *, traced: Sequence[int] = ()
+        self,
+        setup: Setup,
+        device: torch.device | str = "cpu",
+        *,
+        traced: Sequence[int] = (),
+        probes: Probes | None = None,
     ) -> None:
         self.setup = setup
         self.device = torch.device(device)
         self.traced = tuple(sorted(set(traced)))
         if self.traced and not 0 <= self.traced[0] <= self.traced[-1] < len(setup.members):
             raise ValueError(f"traced must name members 0 to {len(setup.members) - 1}")
+        self._prober = None if probes is None else Prober(probes, setup, self.device)
         self.step = 0
         self.diverged_step = torch.full((len(setup.members),), -1)
         self._last_evaluation = -1
@@ -89,22 +97,23 @@ class Engine(ABC):
         """
         problem = self.setup.problem
         if self._last_evaluation < self.step:
-            yield self._evaluate()
+            due = self._prober is not None and self._prober.is_due(self.step)
+            yield self._evaluate(curvature=self._probe() if due else None)
         while self.step < problem.steps and bool((self.diverged_step < 0).any()):
             next_report = (self.step // problem.evaluate_every + 1) * problem.evaluate_every
             target = min(next_report, problem.steps)
-            trace = self._train(target - self.step)
-            self.step = target
-            yield self._evaluate(trace)
+            yield self._evaluate(*self._train(target - self.step))
 
     def run(self) -> History:
         """Train to the end of the budget and return everything, from where the engine stands."""
         evaluations = tuple(self.evaluations())
         traces = [each.trace for each in evaluations if each.trace is not None]
+        series = [each.curvature for each in evaluations if each.curvature is not None]
         members = range(len(self.setup.members))
         return History(
             evaluations=evaluations,
             trace=Trace.joined(traces) if traces else None,
+            curvature=CurvatureSeries.joined(series) if series else None,
             parameters=tuple(self.parameters(member) for member in members),
         )
 
@@ -129,6 +138,7 @@ class Engine(ABC):
             "last_evaluation": self._last_evaluation,
             "diverged_step": self.diverged_step.clone(),
             "parameters": self._parameters_state(),
+            "probes": None if self._prober is None else self._prober.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -147,6 +157,8 @@ class Engine(ABC):
         self._last_evaluation = int(state["last_evaluation"])
         self.diverged_step = state["diverged_step"].clone()
         self._load_parameters_state(state["parameters"])
+        if self._prober is not None and state["probes"] is not None:
+            self._prober.load_state_dict(state["probes"])
 
     @abstractmethod
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
@@ -170,7 +182,29 @@ class Engine(ABC):
     @abstractmethod
     def _load_parameters_state(self, state: Any) -> None: ...
 
-    def _train(self, steps: int) -> Trace | None:
+    def _train(self, steps: int) -> tuple[Trace | None, CurvatureSeries | None]:
+        """Go on for so many steps, stopping for the probes on the way."""
+        traces, series, target = [], [], self.step + steps
+        while self.step < target:
+            stop = target
+            if self._prober is not None:
+                stop = min(target, self._prober.next_stop(self.step))
+            trace = self._watch(stop - self.step)
+            self.step = stop
+            if trace is not None:
+                traces.append(trace)
+            if self._prober is not None and self._prober.is_due(stop):
+                series.append(self._probe())
+        return (
+            Trace.joined(traces) if traces else None,
+            CurvatureSeries.joined(series) if series else None,
+        )
+
+    def _probe(self) -> CurvatureSeries:
+        assert self._prober is not None
+        return self._prober.measure(self.step, self.parameters)
+
+    def _watch(self, steps: int) -> Trace | None:
         """Advance, and make a trace of what the engine saw if any was asked for."""
         if not self.traced:
             self._advance(steps, None)
@@ -205,7 +239,9 @@ class Engine(ABC):
     def _samples_a_step(self) -> int:
         return self.setup.problem.batch_size or len(self.setup.splits[0].train)
 
-    def _evaluate(self, trace: Trace | None = None) -> Evaluation:
+    def _evaluate(
+        self, trace: Trace | None = None, curvature: CurvatureSeries | None = None
+    ) -> Evaluation:
         weights = self.setup.class_weights(torch.tensor([self.step]))[0].to(self.device)  # (M, C)
         train_loss, train_accuracy, weighted = self._metrics("train", weights)
         validation_loss, validation_accuracy, _ = self._metrics("validation", self._unit_weights())
@@ -228,6 +264,7 @@ class Engine(ABC):
             validation_accuracy=validation_accuracy,
             diverged_step=self.diverged_step.clone(),
             trace=trace,
+            curvature=curvature,
         )
 
     def _metrics(self, split: SplitName, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,6 +28,7 @@ from torch import Tensor
 from dynloss_core.data import SpiralsConfig
 from dynloss_core.models import MLPConfig
 from dynloss_core.training.engine import Engine, SplitName
+from dynloss_core.training.probing import Probes
 from dynloss_core.training.problem import Problem
 from dynloss_core.training.setup import Setup
 
@@ -43,9 +44,14 @@ class FusedEngine(Engine):
     name = "fused"
 
     def __init__(
-        self, setup: Setup, device: torch.device | str = "cpu", *, traced: Sequence[int] = ()
+        self,
+        setup: Setup,
+        device: torch.device | str = "cpu",
+        *,
+        traced: Sequence[int] = (),
+        probes: Probes | None = None,
     ) -> None:
-        super().__init__(setup, device, traced=traced)
+        super().__init__(setup, device, traced=traced, probes=probes)
         dtype = setup.problem.torch_dtype
         members, classes = len(setup.members), setup.num_classes
         self._inputs = setup.splits[0].train.inputs.shape[1]

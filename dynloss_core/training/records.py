@@ -5,6 +5,7 @@ Symbols
     K      members whose every step is traced
     C      classes
     n      steps
+    k      moments at which the curvature was measured
     E      evaluations
 
 Tensors live on the CPU, metrics in float64.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Evaluation", "HeldOut", "History", "Trace"]
+__all__ = ["CurvatureSeries", "Evaluation", "HeldOut", "History", "Trace"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,44 @@ class Trace:
 
 
 @dataclass(frozen=True, eq=False)
+class CurvatureSeries:
+    """The curvature of some members along their training.
+
+    Row i is the landscape of F after `steps[i]` updates, at the class weights of the update that
+    follows. A diverged member has NaN.
+
+    Args:
+        steps: (k,) updates done.
+        members: (K,) indices of the members in the ensemble.
+        hessian_lambda_max: (k, K) largest eigenvalue of the Hessian of F.
+        hessian_residual: (k, K) an eigenvalue lies within it of the value.
+        hessian_converged: (k, K) whether the residual met its tolerance.
+        ntk_lambda_max: (k, K) largest eigenvalue of the tangent kernel of the first training
+            samples, averaged over the outputs.
+    """
+
+    steps: Tensor
+    members: Tensor
+    hessian_lambda_max: Tensor
+    hessian_residual: Tensor
+    hessian_converged: Tensor
+    ntk_lambda_max: Tensor
+
+    @classmethod
+    def joined(cls, series: Sequence[CurvatureSeries]) -> CurvatureSeries:
+        """Consecutive series of the same members as one."""
+        names = (
+            "steps",
+            "hessian_lambda_max",
+            "hessian_residual",
+            "hessian_converged",
+            "ntk_lambda_max",
+        )
+        parts = {name: torch.cat([getattr(each, name) for each in series]) for name in names}
+        return cls(members=series[0].members, **parts)
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """The ensemble after `step` updates.
 
@@ -68,6 +107,7 @@ class Evaluation:
         validation_accuracy: (M,) in [0, 1].
         diverged_step: (M,) the step at which a member was found to have diverged; -1: it has not.
         trace: every step since the evaluation before, of the members that were asked for.
+        curvature: moments since the evaluation before, up to this one, of the members probed.
     """
 
     step: int
@@ -78,6 +118,7 @@ class Evaluation:
     validation_accuracy: Tensor
     diverged_step: Tensor
     trace: Trace | None = None
+    curvature: CurvatureSeries | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +141,13 @@ class History:
     Args:
         evaluations: E of them, in the order of their steps.
         trace: every step of the members asked for; None if none was.
+        curvature: of the members probed; None if none was.
         parameters: of each member at the end, named as in its network's `state_dict`.
     """
 
     evaluations: tuple[Evaluation, ...]
     trace: Trace | None
+    curvature: CurvatureSeries | None
     parameters: tuple[dict[str, Tensor], ...]
 
     @property

@@ -134,7 +134,6 @@ def engine_steps(job: Job, setup: Setup, traced: Sequence[int] = ()) -> Steps:
 
     def steps(count: int) -> None:
         running._train(count)
-        running.step += count
 
     return steps
 

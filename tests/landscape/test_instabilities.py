@@ -43,7 +43,7 @@ def burst(steps: int, start: int, stop: int, size: float = 0.02, growth: float =
     """F = 1 with an alternation that grows from nothing to `size` and dies again."""
     t = np.arange(steps)
     envelope = np.minimum(t - start, stop - t) * growth + np.log(1e-6)
-    return 1 + size * np.exp(np.minimum(envelope, 0)) * (-1.0) ** t
+    return np.asarray(1 + size * np.exp(np.minimum(envelope, 0)) * (-1.0) ** t)
 
 
 # Regimes: the logistic map
@@ -93,7 +93,7 @@ def test_the_logistic_map_driven_through_r_shows_its_cascade() -> None:
     assert all(a.end == b.start for a, b in zip(found.cascade, found.cascade[1:], strict=False))
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(seed=SEEDS, period=st.sampled_from([2, 4, 3, 8]), slope=st.floats(-1e-4, 1e-4))
 def test_a_regime_survives_jitter_and_a_slow_drift(seed: int, period: int, slope: float) -> None:
     rate = {2: 3.3, 4: 3.5, 3: 3.83, 8: 3.55}[period]
@@ -154,6 +154,7 @@ def test_below_the_crossing_a_kick_dies_out() -> None:
 # What is measured
 
 
+@settings(max_examples=40, deadline=None)
 @given(size=st.floats(0.01, 0.2), slope=st.floats(-1e-3, 1e-3))
 def test_the_amplitude_is_that_of_the_alternation_whatever_the_slope(
     size: float, slope: float
@@ -163,7 +164,8 @@ def test_the_amplitude_is_that_of_the_alternation_whatever_the_slope(
     assert found.amplitude == pytest.approx(size, rel=1e-9)
     assert found.begins_before
     assert found.continues
-    assert found.cascade == (Regime(0, 200, 2, pytest.approx(0, abs=1e-6)),)
+    assert dataclasses.replace(found.cascade[0], residual=0.0) == Regime(0, 200, 2, 0.0)
+    assert found.cascade[0].residual < 1e-6
 
 
 def test_a_trend_hides_the_alternation_that_the_amplitude_shows() -> None:
@@ -190,9 +192,13 @@ def test_the_period_and_the_distance_to_its_end() -> None:
     trace = burst(1000, 500, 800)
     (found,) = find_instabilities(trace, first_step=4000, period=900)
     assert found.period_number == 5
-    assert found.before_period_end == 5400 - found.onset
+    assert found.before_period_end == 5400 - found.onset == 900 - found.onset % 900
+    assert found.boundary_offset == found.onset - 4500
+    (early,) = find_instabilities(trace, first_step=3900, period=900)
+    assert (early.period_number, early.boundary_offset) == (4, early.onset - 4500)
     (rest,) = find_instabilities(trace, first_step=4000, period=900, stop=4500)
-    assert (rest.onset, rest.period_number, rest.before_period_end) == (found.onset, None, None)
+    assert rest.onset == found.onset
+    assert (rest.period_number, rest.before_period_end, rest.boundary_offset) == (None, None, None)
 
 
 def test_curvature_around_an_instability() -> None:
@@ -222,11 +228,25 @@ def test_close_instabilities_are_one(gap: int, count: int) -> None:
     trace = 1 + np.concatenate([np.zeros(300), alternation, np.zeros(gap), alternation])
     found = find_instabilities(np.concatenate([trace, np.ones(300)]))
     assert len(found) == count
+    # a quarter of a short period keeps neighbours apart
+    assert len(find_instabilities(np.concatenate([trace, np.ones(300)]), period=160)) == 2
     assert found[0].onset == pytest.approx(300, abs=2)
     assert found[-1].end == pytest.approx(700 + gap, abs=2)
 
 
-@settings(max_examples=40)
+def test_weak_alternation_extends_an_instability_only_if_it_is_next_to_it() -> None:
+    alternation = (-1.0) ** np.arange(200)
+    quiet, weak, large = np.zeros(150), PEAK / 2 * alternation, 0.02 * alternation
+    (found,) = find_instabilities(1 + np.concatenate([quiet, weak, quiet, large, quiet, weak]))
+    assert abs(found.onset - 500) <= 2
+    assert abs(found.end - 700) <= 2
+    (longer,) = find_instabilities(1 + np.concatenate([quiet, weak, quiet[:40], large, weak]))
+    assert abs(longer.onset - 150) <= 2
+    assert longer.end == 790
+    assert find_instabilities(1 + np.concatenate([quiet, weak, quiet])) == ()
+
+
+@settings(max_examples=40, deadline=None)
 @given(cut=st.integers(250, 600))
 def test_a_trace_may_begin_or_end_inside(cut: int) -> None:
     trace = burst(900, 150, 750)
@@ -248,7 +268,7 @@ def test_a_trace_may_begin_or_end_inside(cut: int) -> None:
     assert tail.hessian_before is None
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=SEEDS,
     level=st.floats(1e-4, 10),
@@ -270,7 +290,7 @@ def test_smooth_kinked_and_noisy_traces_have_no_instability(
     assert find_instabilities(noisy.astype(np.float32)) == ()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, calm=st.integers(MERGE + 10, 400))
 def test_noise_and_kinks_before_an_instability_leave_its_onset(seed: int, calm: int) -> None:
     (clean,) = find_instabilities(burst(900, 150, 750))

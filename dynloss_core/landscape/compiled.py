@@ -1,0 +1,153 @@
+"""The curvature of an ensemble by one compiled function a member, on the CPU.
+
+Members are spread over the threads that torch was given; how they are does not matter for any of
+them. Symbols as in `tracker` and `curvature_kernel`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynloss_core.landscape.probes import Purpose, start_vectors
+from dynloss_core.landscape.tracker import (
+    Curvature,
+    CurvatureTracker,
+    LargestEigenvalue,
+    TrackedProblem,
+    Tracking,
+)
+
+__all__ = ["CompiledTracker"]
+
+_NAMES = ("layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias")
+_MOST_SUMS = 12  # C (D + 1): what the kernel sums up must fit the registers
+_LANES = 8  # doubles in a vector
+
+
+class CompiledTracker(CurvatureTracker):
+    """Float64 whatever the dtype of the parameters; compiled when it is first used."""
+
+    name = "compiled"
+
+    def __init__(
+        self,
+        problem: TrackedProblem,
+        tracking: Tracking | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        from dynloss_core.landscape.curvature_kernel import curvature_kernel
+
+        super().__init__(problem, tracking, device)
+        sizes = problem.one_hidden_layer
+        assert sizes is not None
+        self._inputs, self._width, self._classes = sizes
+        rows, stored = self._inputs + 1 + self._classes, _padded(self._width)
+        self._weights = np.zeros((self.members, rows, stored))
+        self._biases = np.zeros((self.members, self._classes))
+        x, targets = problem.samples(torch.float64, torch.device("cpu"))
+        classes = torch.arange(self._classes)[:, None]
+        self._samples = _pad(x.mT)
+        self._one_hot = _pad((targets[:, None] == classes).double())
+        self._ntk_x = _pad(x[:, : self.ntk_samples].mT)
+        directions = rows * stored + self._classes
+        self._directions = np.zeros((self.members, 2, directions))
+        self._fresh = self._to_kernel(start_vectors(self.dimension, problem.seeds))
+        self._ntk_directions = np.zeros((self.members, 2, self._ntk_x.shape[-1]))
+        self._ntk_fresh = _pad(start_vectors(self.ntk_samples, problem.seeds, Purpose.NTK_START))
+        self._kernel = curvature_kernel(self._inputs, self._classes, problem.loss)
+
+    @classmethod
+    def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
+        if torch.device(device).type != "cpu":
+            return "it runs on the CPU"
+        sizes = problem.one_hidden_layer
+        if sizes is None or problem.data[0].inputs.ndim != 2:
+            return "it follows networks with one hidden layer, on flat inputs"
+        if sizes[2] * (sizes[0] + 1) > _MOST_SUMS:
+            return f"it follows networks with C (D + 1) <= {_MOST_SUMS} for C classes and D inputs"
+        if importlib.util.find_spec("numba") is None:
+            return "it needs numba (pip install numba)"
+        return None
+
+    def measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
+        self._take(parameters)
+        weights = class_weights.detach().cpu().to(torch.float64).contiguous().numpy()
+        results = np.empty((self.members, 2, 4))
+        tracking = self.tracking
+        arguments = (
+            self._weights, self._biases, self._samples, self._one_hot, weights,
+            len(self.problem.data[0]), self._ntk_x, self.ntk_samples,
+            self._fresh, self._directions, self._ntk_fresh, self._ntk_directions,
+            tracking.share, np.array(tracking.tolerances), tracking.max_iterations, results,
+        )  # fmt: skip
+        every = np.arange(self.members)
+        threads = min(torch.get_num_threads(), self.members)
+        if threads == 1:
+            self._kernel(every, *arguments)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                parts = [every[first::threads] for first in range(threads)]
+                list(pool.map(lambda part: self._kernel(part, *arguments), parts))
+        hessian, ntk = (_largest(results[:, which]) for which in range(2))
+        return Curvature(hessian, ntk)
+
+    def _take(self, parameters: Mapping[str, Tensor]) -> None:
+        """Copy the parameters into the kernel's layout."""
+        into, offset, out, bias = (parameters[name].detach().cpu().numpy() for name in _NAMES)
+        width, inputs = self._width, self._inputs
+        self._weights[:, :inputs, :width] = into.swapaxes(1, 2)
+        self._weights[:, inputs, :width] = offset
+        self._weights[:, inputs + 1 :, :width] = out
+        self._biases[:] = bias
+
+    def _to_kernel(self, vectors: Tensor) -> np.ndarray:
+        """Directions (..., P) in the order of the names to (..., R S + C)."""
+        inputs, width, classes = self._inputs, self._width, self._classes
+        sizes = [width * inputs, width, classes * width, classes]
+        into, offset, out, bias = torch.split(vectors, sizes, dim=-1)
+        lead = vectors.shape[:-1]
+        rows = torch.cat(
+            [into.view(*lead, width, inputs).mT, offset[..., None, :], out.view(*lead, -1, width)],
+            dim=-2,
+        )
+        flat = torch.from_numpy(_pad(rows)).flatten(-2)
+        return torch.cat([flat, bias], dim=-1).numpy()
+
+    def _found(self) -> tuple[Tensor, Tensor]:
+        kept = torch.from_numpy(self._directions)
+        cut = self._weights[0].size
+        rows = kept[..., :cut].view(self.members, 2, -1, _padded(self._width))[..., : self._width]
+        into, offset, out = torch.split(rows, [self._inputs, 1, self._classes], dim=-2)
+        parts = [into.mT, offset, out, kept[..., None, cut:]]
+        hessian = torch.cat([part.flatten(2) for part in parts], dim=-1)
+        return hessian, torch.from_numpy(self._ntk_directions)[..., : self.ntk_samples]
+
+    def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None:
+        self._directions[:] = self._to_kernel(hessian)
+        self._ntk_directions[:] = _pad(ntk)
+
+
+def _padded(length: int) -> int:
+    return -(-length // _LANES) * _LANES
+
+
+def _pad(tensor: Tensor) -> np.ndarray:
+    """The last axis padded by zeros to whole vectors."""
+    padding = (0, _padded(tensor.shape[-1]) - tensor.shape[-1])
+    return torch.nn.functional.pad(tensor, padding).contiguous().numpy()
+
+
+def _largest(results: np.ndarray) -> LargestEigenvalue:
+    value, residual, iterations, converged = results.T
+    return LargestEigenvalue(
+        torch.from_numpy(value),
+        torch.from_numpy(residual),
+        torch.from_numpy(converged > 0),
+        torch.from_numpy(iterations.astype(np.int64)),
+    )

@@ -1,0 +1,44 @@
+"""Which tracker follows an ensemble's curvature, and parameters in the form that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dynloss_core.landscape.compiled import CompiledTracker
+from dynloss_core.landscape.refuse import LandscapeError
+from dynloss_core.landscape.stacked import StackedTracker
+from dynloss_core.landscape.tracker import CurvatureTracker, TrackedProblem
+
+__all__ = ["TrackerName", "choose_tracker", "stack_parameters"]
+
+TrackerName = Literal["auto", "compiled", "stacked"]
+
+_TRACKERS: tuple[type[CurvatureTracker], ...] = (CompiledTracker, StackedTracker)  # fastest first
+
+
+def choose_tracker(
+    problem: TrackedProblem, device: str = "cpu", name: TrackerName = "auto"
+) -> type[CurvatureTracker]:
+    """The fastest tracker that can follow `problem` on `device`, or the one that is named.
+
+    Raises:
+        LandscapeError: if the one that is named cannot, or there is none of that name.
+    """
+    for tracker in _TRACKERS:
+        if name in ("auto", tracker.name):
+            reason = tracker.refusal(problem, device)
+            if reason is None:
+                return tracker
+            if name == tracker.name:
+                raise LandscapeError(f"the {name} tracker: {reason}", "use 'auto'")
+    raise LandscapeError(f"no tracker {name!r}", "use 'auto', 'compiled' or 'stacked'")
+
+
+def stack_parameters(parameters: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The parameters of M members, such as `[engine.parameters(m) for m in range(M)]`, stacked:
+    (M, ...) each."""
+    return {name: torch.stack([each[name] for each in parameters]) for name in parameters[0]}

@@ -1,0 +1,79 @@
+"""What the landscape of a network cannot be measured on, refused with its reason and remedy.
+
+Curvature is a property of ONE function of the parameters, a mean over independent samples. A
+network that draws random numbers is another function at every call; one that normalises by batch
+statistics ties its samples together, so that a data set cannot be split into batches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+__all__ = ["LandscapeError", "refuse_unmeasurable"]
+
+_SAME = 1e-3  # far above what the order of a sum can do, far below what dropout does
+
+
+class LandscapeError(ValueError):
+    """A measurement that is refused, in one line: what is wrong and what to do.
+
+    Args:
+        problem: what is wrong, with the value.
+        remedy: what to do instead.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        self.problem, self.remedy = problem, remedy
+        super().__init__(problem, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}"
+
+
+def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
+    """Refuse a network whose outputs are random or tie samples together.
+
+    Args:
+        network: to be measured in its present mode.
+        inputs: (n, ...) a few samples of the data, anywhere. The network sees them twice.
+
+    Raises:
+        LandscapeError: for active dropout, batch statistics, outputs that differ from call to call,
+            or a network without trainable parameters.
+    """
+    some = next((each for each in network.parameters() if each.requires_grad), None)
+    if some is None:
+        raise LandscapeError(
+            f"{type(network).__name__} has no trainable parameters",
+            "set requires_grad on those whose landscape is meant",
+        )
+    for name, module in network.named_modules():
+        called = f"{type(module).__name__} {name!r}"
+        if isinstance(module, _DropoutNd) and module.training and module.p > 0:
+            raise LandscapeError(
+                f"{called} is active: the loss is another one at every call",
+                "call network.eval() first",
+            )
+        if isinstance(module, _BatchNorm):
+            if not module.track_running_stats:
+                raise LandscapeError(
+                    f"{called} always normalises by its batch: samples do not count alone",
+                    "build it with track_running_stats=True and call network.eval()",
+                )
+            if module.training:
+                raise LandscapeError(
+                    f"{called} is in training mode: it normalises by its batch, and measuring "
+                    "would move its running statistics",
+                    "call network.eval() first",
+                )
+    with torch.no_grad():
+        few = inputs.to(some.device, some.dtype)
+        first, second = network(few), network(few)
+    if not torch.allclose(first, second, rtol=_SAME, atol=_SAME, equal_nan=True):
+        raise LandscapeError(
+            f"{type(network).__name__} gives other outputs at every call",
+            "switch off what is random in it, by network.eval() or its own configuration",
+        )

@@ -1,0 +1,123 @@
+"""The curvature of an ensemble as batched products in torch, on any device.
+
+One hidden layer and few inputs: products with the activation pattern, see `pattern`. Any other
+network: `torch.func`, see `vmapped`. Symbols as in `tracker`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from dynloss_core.landscape.krylov import Operator
+from dynloss_core.landscape.lanczos import TopEigen, top_eigen
+from dynloss_core.landscape.pattern import PatternHessian, PatternNTK
+from dynloss_core.landscape.probes import Purpose, start_vectors
+from dynloss_core.landscape.tracker import (
+    Curvature,
+    CurvatureTracker,
+    LargestEigenvalue,
+    TrackedProblem,
+    Tracking,
+)
+from dynloss_core.landscape.vmapped import VmappedHessian, VmappedNTK
+
+__all__ = ["StackedTracker"]
+
+_BASIS = 24  # vectors held for each member
+
+
+class StackedTracker(CurvatureTracker):
+    """One batched product for all members, in the dtype of their parameters."""
+
+    name = "stacked"
+
+    def __init__(
+        self,
+        problem: TrackedProblem,
+        tracking: Tracking | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(problem, tracking, device)
+        self._network = copy.deepcopy(problem.network).to("meta")
+        self._fresh = start_vectors(self.dimension, problem.seeds).to(self.device)
+        self._ntk_fresh = start_vectors(self.ntk_samples, problem.seeds, Purpose.NTK_START).to(
+            self.device
+        )
+        self._hessian = self._fresh.new_zeros(self.members, 2, self.dimension)
+        self._ntk = self._fresh.new_zeros(self.members, 2, self.ntk_samples)
+        self._samples: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+
+    @classmethod
+    def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
+        return None
+
+    @torch.no_grad()
+    def measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
+        here = {name: tensor.detach().to(self.device) for name, tensor in parameters.items()}
+        dtype = next(iter(here.values())).dtype
+        if dtype not in self._samples:
+            self._samples[dtype] = self.problem.samples(dtype, self.device)
+        hessian, ntk = self._operators(here, class_weights.to(self.device, dtype), dtype)
+        of_loss, self._hessian = self._largest(hessian, self._hessian, self._fresh)
+        of_kernel, self._ntk = self._largest(ntk, self._ntk, self._ntk_fresh)
+        return Curvature(of_loss, of_kernel)
+
+    def _operators(
+        self, parameters: Mapping[str, Tensor], class_weights: Tensor, dtype: torch.dtype
+    ) -> tuple[Operator, Operator]:
+        inputs, targets = self._samples[dtype]
+        few = inputs[:, : self.ntk_samples]
+        network, loss = self._network, self.problem.loss
+        if _is_small(self.problem):
+            return (
+                PatternHessian(parameters, loss, inputs, targets, class_weights),
+                PatternNTK(parameters, few),
+            )
+        at_once = self.tracking.samples_at_once
+        hessian = VmappedHessian(
+            network, parameters, loss, inputs, targets, class_weights, samples_at_once=at_once
+        )
+        return hessian, VmappedNTK(network, parameters, few, samples_at_once=at_once)
+
+    def _largest(
+        self, operator: Operator, found: Tensor, fresh: Tensor
+    ) -> tuple[LargestEigenvalue, Tensor]:
+        """The largest eigenvalues, and the Ritz vectors (M, 2, .) to begin with next time."""
+        top = top_eigen(
+            operator,
+            found.sum(1) + self.tracking.share * fresh,
+            k=2,
+            tolerance=self.tracking.tolerances,
+            max_iterations=self.tracking.max_iterations,
+            basis_size=_BASIS,
+        )
+        lost = ~torch.isfinite(top.vectors)
+        return _first(top), torch.where(lost, torch.zeros_like(top.vectors), top.vectors)
+
+    def _found(self) -> tuple[Tensor, Tensor]:
+        return self._hessian, self._ntk
+
+    def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None:
+        self._hessian, self._ntk = hessian.to(self.device), ntk.to(self.device)
+
+
+def _is_small(problem: TrackedProblem) -> bool:
+    """Whether the products with the pattern are fewer than those of the network's own layers."""
+    sizes = problem.one_hidden_layer
+    if sizes is None or problem.data[0].inputs.ndim != 2:
+        return False
+    inputs, _, classes = sizes
+    return (inputs + 1) * classes <= 2 * (inputs + 1) + 6 * classes
+
+
+def _first(top: TopEigen) -> LargestEigenvalue:
+    return LargestEigenvalue(
+        value=top.values[:, 0].cpu(),
+        residual=top.residuals[:, 0].cpu(),
+        converged=top.converged.all(1).cpu(),
+        iterations=top.iterations.cpu(),
+    )

@@ -1,0 +1,215 @@
+"""Following the curvature of an ensemble through training: what all trackers have in common.
+
+Symbols
+    M      members
+    N      samples the loss is a mean over
+    n      samples of the tangent kernel, the first ones
+    C      classes
+    P      trainable parameters of a member
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dynloss_core.data import Labelled
+from dynloss_core.landscape.refuse import LandscapeError, refuse_unmeasurable
+from dynloss_core.losses import LossName
+from dynloss_core.models import MLP
+
+__all__ = ["Curvature", "CurvatureTracker", "LargestEigenvalue", "TrackedProblem", "Tracking"]
+
+
+@dataclass(frozen=True, eq=False)
+class LargestEigenvalue:
+    """The largest eigenvalue of each of M operators, on the CPU, in float64.
+
+    Args:
+        value: (M,); NaN for a member whose parameters are not finite.
+        residual: (M,) length of A v - value v: an eigenvalue lies within it of the value.
+        converged: (M,) whether the residuals of this eigenvalue and the next met their tolerances.
+        iterations: (M,) products that were needed.
+    """
+
+    value: Tensor
+    residual: Tensor
+    converged: Tensor
+    iterations: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """The curvature of an ensemble at one moment.
+
+    Args:
+        hessian: of F at the class weights of the moment.
+        ntk: of the tangent kernel on the first samples, averaged over the outputs.
+    """
+
+    hessian: LargestEigenvalue
+    ntk: LargestEigenvalue
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """How carefully to follow.
+
+    Args:
+        tolerance: bound on the residual relative to the largest eigenvalue. The error of the
+            eigenvalue is of the order of its square.
+        next_tolerance: the same for the second eigenvalue, so that one that overtakes is seen.
+        share: length of the random part in a start vector.
+        max_iterations: products a measurement may cost a member.
+        ntk_samples: n; the paper's figure takes 50.
+        samples_at_once: samples, times members, seen together; bounds the memory where the network
+            is not small, and changes nothing but the rounding.
+    """
+
+    tolerance: float = 1e-3
+    next_tolerance: float = 0.1
+    share: float = 0.03
+    max_iterations: int = 200
+    ntk_samples: int = 50
+    samples_at_once: int = 4096
+
+    def __post_init__(self) -> None:
+        for name in ("tolerance", "next_tolerance", "share"):
+            if not 0 < getattr(self, name) < 1:
+                raise LandscapeError(f"{name} = {getattr(self, name)}", "use a number in (0, 1)")
+        for name in ("max_iterations", "ntk_samples", "samples_at_once"):
+            if getattr(self, name) < 2:
+                raise LandscapeError(f"{name} = {getattr(self, name)}", "use at least 2")
+
+    @property
+    def tolerances(self) -> tuple[float, float]:
+        """Of the largest eigenvalue and the next."""
+        return self.tolerance, self.next_tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedProblem:
+    """Whose curvature is followed.
+
+    Args:
+        network: the architecture of all members, in the mode in which it is to be measured.
+        loss: which dynamical loss.
+        data: the samples of each of the M members, or one for all.
+        seeds: M seeds, of the members' random start vectors.
+    """
+
+    network: nn.Module
+    loss: LossName
+    data: Sequence[Labelled]
+    seeds: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise LandscapeError("an ensemble without members", "give one seed a member")
+        if len(self.data) not in (1, len(self.seeds)):
+            raise LandscapeError(
+                f"{len(self.data)} data sets for {len(self.seeds)} members",
+                "give one a member, or one for all",
+            )
+        if len({len(each) for each in self.data}) != 1 or len(self.data[0]) < 2:
+            raise LandscapeError(
+                "the members' data sets differ in size or hold less than two samples",
+                "make them alike",
+            )
+        refuse_unmeasurable(self.network, self.data[0].inputs[:2])
+        frozen = not all(parameter.requires_grad for parameter in self.network.parameters())
+        if frozen or next(self.network.buffers(), None) is not None:
+            raise LandscapeError(
+                f"{type(self.network).__name__} keeps buffers or parameters that are not trained",
+                "measure its members one at a time, with `hessian_top` and `ntk_top`",
+            )
+
+    @property
+    def one_hidden_layer(self) -> tuple[int, int, int] | None:
+        """Inputs, hidden units and classes of an `MLP` with one hidden layer; None for others."""
+        if not isinstance(self.network, MLP) or len(self.network.layers) != 2:
+            return None
+        hidden, last = self.network.layers
+        assert isinstance(hidden, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        return hidden.in_features, hidden.out_features, last.out_features
+
+    def samples(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Inputs (M or 1, N, ...) and targets (M or 1, N)."""
+        inputs = torch.stack([each.inputs for each in self.data]).to(device, dtype)
+        return inputs, torch.stack([each.targets for each in self.data]).to(device)
+
+
+class CurvatureTracker(ABC):
+    """Measures the members' largest eigenvalues again and again, each time from the last ones.
+
+    What a member yields depends on its own history alone: on its parameters and class weights at
+    this and earlier measurements, and its seed.
+
+    Args:
+        problem: whose curvature.
+        tracking: how carefully.
+        device: where the parameters are.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        problem: TrackedProblem,
+        tracking: Tracking | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.problem = problem
+        self.tracking = tracking or Tracking()
+        self.device = torch.device(device)
+        self.members = len(problem.seeds)
+        self.dimension = sum(each.numel() for each in problem.network.parameters())
+        self.ntk_samples = min(self.tracking.ntk_samples, len(problem.data[0]))
+
+    @classmethod
+    @abstractmethod
+    def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
+        """Why this tracker cannot follow `problem` on `device` here; None if it can."""
+
+    @abstractmethod
+    def measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
+        """The curvature of all members at this moment.
+
+        Args:
+            parameters: stacked, (M, ...) each, named as in the network.
+            class_weights: (M, C) Gamma; that of step t for the landscape that update t sees.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next measurement starts from: Ritz vectors (M, 2, P) and (M, 2, n), in the order
+        of the parameters' names, zero if there are none yet. Any tracker can go on from it."""
+        hessian, ntk = self._found()
+        return {"hessian": hessian.cpu().clone(), "ntk": ntk.cpu().clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            LandscapeError: if an ensemble of another size or architecture saved it.
+        """
+        hessian, ntk = state["hessian"], state["ntk"]
+        expected = (self.members, 2, self.dimension), (self.members, 2, self.ntk_samples)
+        if (tuple(hessian.shape), tuple(ntk.shape)) != expected:
+            raise LandscapeError(
+                f"a tracker's state of shapes {tuple(hessian.shape)} and {tuple(ntk.shape)}, "
+                f"expected {expected[0]} and {expected[1]}",
+                "load it with the members and the network that it was saved with",
+            )
+        self._go_on_from(hessian, ntk)
+
+    @abstractmethod
+    def _found(self) -> tuple[Tensor, Tensor]: ...
+
+    @abstractmethod
+    def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None: ...

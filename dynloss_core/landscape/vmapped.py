@@ -1,0 +1,141 @@
+"""Curvature of an ensemble of any networks without batch statistics, through `torch.func`.
+
+Symbols
+    M      members
+    P      trainable parameters of a member, flattened in the order of their names
+    N      samples
+    n      samples of the tangent kernel
+    C      classes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp, vjp, vmap
+
+from dynloss_core.losses import LossName, weighted_loss
+
+__all__ = ["VmappedHessian", "VmappedNTK"]
+
+Named = dict[str, Tensor]
+
+
+class _Stacked:
+    """Stacked parameters, and vectors (M, P) in their shape."""
+
+    def __init__(self, network: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+        self._network, self._parameters = network, dict(parameters)
+        self._sizes = [tensor[0].numel() for tensor in parameters.values()]
+        self._dtype = next(iter(parameters.values())).dtype
+
+    def _named(self, vectors: Tensor) -> Named:
+        parts = torch.split(vectors.to(self._dtype), self._sizes, dim=1)
+        named = zip(self._parameters.items(), parts, strict=True)
+        return {name: part.view_as(tensor) for (name, tensor), part in named}
+
+    def _outputs(self, parameters: Named, inputs: Tensor) -> Tensor:
+        return functional_call(self._network, parameters, (inputs,))  # type: ignore[no-any-return]
+
+
+class VmappedHessian(_Stacked):
+    """Multiplies each row of (M, P) by the Hessian of its member's F.
+
+    Args:
+        network: the architecture, of trained parameters alone; its own are not used.
+        parameters: stacked, named as in the network.
+        loss: which dynamical loss.
+        inputs: (M or 1, N, ...).
+        targets: (M or 1, N) class indices.
+        class_weights: (M, C) Gamma at the moment that is looked at.
+        samples_at_once: bounds the memory: samples, times members, seen together. A data set that
+            is larger is split into batches, which changes nothing but the rounding.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        parameters: Mapping[str, Tensor],
+        loss: LossName,
+        inputs: Tensor,
+        targets: Tensor,
+        class_weights: Tensor,
+        *,
+        samples_at_once: int = 4096,
+    ) -> None:
+        super().__init__(network, parameters)
+        self._at_once = samples_at_once
+        members = len(class_weights)
+        self._loss = loss
+        self._inputs = inputs.expand(members, *inputs.shape[1:])
+        self._targets = targets.expand(members, -1)
+        self._class_weights = class_weights.to(self._dtype)
+        self.dimension = sum(self._sizes)
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        samples = self._targets.shape[1]
+        batch = min(samples, self._at_once)
+        product = vmap(self._product, chunk_size=max(1, self._at_once // batch))
+        along = self._named(vectors)
+        total = torch.zeros(vectors.shape, dtype=torch.float64, device=vectors.device)
+        for inputs, targets in zip(
+            torch.split(self._inputs, batch, dim=1),
+            torch.split(self._targets, batch, dim=1),
+            strict=True,
+        ):
+            named = product(self._parameters, along, inputs, targets, self._class_weights)
+            flat = torch.cat([named[name].flatten(1) for name in self._parameters], dim=1)
+            total += targets.shape[1] / samples * flat
+        return total.to(vectors.dtype)
+
+    def _product(
+        self, at: Named, along: Named, inputs: Tensor, targets: Tensor, class_weights: Tensor
+    ) -> Named:
+        gradient = grad(partial(self._value, inputs, targets, class_weights))
+        return jvp(gradient, (at,), (along,))[1]  # type: ignore[no-any-return]
+
+    def _value(
+        self, inputs: Tensor, targets: Tensor, class_weights: Tensor, parameters: Named
+    ) -> Tensor:
+        return weighted_loss(self._loss, self._outputs(parameters, inputs), targets, class_weights)
+
+
+class VmappedNTK(_Stacked):
+    """Multiplies each row of (M, n) by its member's tangent kernel, averaged over the outputs.
+
+    Args:
+        network: the architecture; its own parameters are not used.
+        parameters: stacked, named as in the network.
+        inputs: (M or 1, n, ...).
+        samples_at_once: bounds the memory: samples, times members, seen together.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        parameters: Mapping[str, Tensor],
+        inputs: Tensor,
+        *,
+        samples_at_once: int = 4096,
+    ) -> None:
+        super().__init__(network, parameters)
+        self._at_once = samples_at_once
+        members = len(next(iter(parameters.values())))
+        self._inputs = inputs.expand(members, *inputs.shape[1:])
+        self.dimension = inputs.shape[1]
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        product = vmap(self._product, chunk_size=max(1, self._at_once // self.dimension))
+        found = product(self._parameters, self._inputs, vectors.to(self._dtype))
+        return found.to(vectors.dtype)
+
+    def _product(self, at: Named, inputs: Tensor, row: Tensor) -> Tensor:
+        of = partial(self._outputs, inputs=inputs)
+        outputs, pull = vjp(of, at)[:2]
+        unit = torch.eye(outputs.shape[1], dtype=row.dtype, device=row.device)
+        (back,) = vmap(pull)(row[:, None] * unit[:, None])  # (C, n, C): the row in output c
+        forward = vmap(lambda along: jvp(of, (at,), (along,))[1])(back)  # (C, n, C)
+        return torch.diagonal(forward, dim1=0, dim2=2).mean(-1)
