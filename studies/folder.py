@@ -35,7 +35,7 @@ from studies.definition import Study
 from studies.study_files import study_from_mapping
 from studies.tables import write_parquet
 
-__all__ = ["StudyFolder"]
+__all__ = ["RECORDED", "StudyFolder"]
 
 RECORDED = ("traces", "curvature")
 

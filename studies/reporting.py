@@ -33,6 +33,8 @@ _CAPTIONS = {
     "learning rate; right: at the same learning rate. Hatched cells are not significant.",
     "learning_rate_map": "Gain over learning rate and amplitude, over both baselines.",
     "learning_curves": "The winners of both arms on fresh seeds: mean and 95% interval.",
+    "trajectory": "One run, step by step: class weights, F, its change, accuracy, and the largest "
+    "eigenvalues of the Hessian of F and of the tangent kernel. Instabilities are shaded.",
     "isolation": "The best achievable objective at each value of a parameter, the others tuned.",
     "convergence": "The best objective so far against the number of trials, in both arms.",
 }
@@ -42,6 +44,7 @@ _TITLES = {
     "gain_map": "Where it gains: period and amplitude",
     "learning_rate_map": "Where it gains: learning rate and amplitude",
     "learning_curves": "Learning curves",
+    "trajectory": "Instabilities",
     "health": "The health of the search",
 }
 
@@ -145,6 +148,13 @@ def _sections(analysis: Analysis, pictures: dict[str, Path]) -> Iterable[Section
             yield Section(_TITLES[name], [_how_it_was_made(gains)], [_picture(pictures, name)])
     if "learning_curves" in pictures:
         yield Section(_TITLES["learning_curves"], pictures=[_picture(pictures, "learning_curves")])
+    recorded = [name for name in pictures if name.startswith("trajectory")]
+    if recorded and analysis.recorded is not None:
+        yield Section(
+            _TITLES["trajectory"],
+            analysis.recorded.sentences(),
+            [_picture(pictures, name) for name in recorded],
+        )
     health = [_picture(pictures, n) for n in ("isolation", "convergence") if n in pictures]
     if health:
         yield Section(_TITLES["health"], analysis.warnings(), health)

@@ -17,6 +17,7 @@ from dynloss_core import keys
 from dynloss_core.schedules import oscillation_stop
 from search_spaces import Space
 from studies.analysis.gain_map import GainMap, gain_map
+from studies.analysis.instabilities import Recordings, recordings
 from studies.analysis.learning_curves import LearningCurve, learning_curves
 from studies.analysis.pairing import paired_by_seed
 from studies.analysis.regimes import Regimes, regimes
@@ -93,6 +94,7 @@ class Analysis:
         health: of the search.
         curves: learning curves of the winners, a panel a metric; only with one setting.
         tail_start: the step from which the dynamical winner trains statically.
+        recorded: runs of which every step was recorded.
     """
 
     trials: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -105,6 +107,7 @@ class Analysis:
     health: SearchHealth | None = None
     curves: tuple[list[LearningCurve], ...] = ()
     tail_start: int | None = None
+    recorded: Recordings | None = None
 
     def findings(self) -> list[str]:
         """What was found, in sentences, claims on fresh seeds first."""
@@ -115,9 +118,11 @@ class Analysis:
         return [*found, *self.statements()]
 
     def statements(self) -> list[str]:
-        """What regimes and maps say, in sentences; a binned map is exploratory and says nothing."""
-        sources: list[Regimes | GainMap] = list(self.regimes.values())
+        """What regimes, maps and recorded runs say, in sentences; a binned map is exploratory and
+        says nothing."""
+        sources: list[Regimes | GainMap | Recordings] = list(self.regimes.values())
         sources += [gains for gains in self.maps.values() if not gains.binned]
+        sources += [] if self.recorded is None else [self.recorded]
         return [sentence for source in sources for sentence in source.sentences()]
 
     def warnings(self) -> list[str]:
@@ -125,14 +130,23 @@ class Analysis:
         return [] if self.health is None else self.health.warnings()
 
 
-def analyse(members: pd.DataFrame, curves: pd.DataFrame, question: Question) -> Analysis:
+def analyse(
+    members: pd.DataFrame,
+    curves: pd.DataFrame,
+    question: Question,
+    traces: pd.DataFrame | None = None,
+    curvature: pd.DataFrame | None = None,
+) -> Analysis:
     """Analyse a study, finished or not, with what is there.
 
     Args:
         members: the members table.
         curves: the curves table; may be empty.
         question: what the tables alone do not tell.
+        traces: the traces table; None or empty if nothing was recorded.
+        curvature: the curvature table; likewise.
     """
+    nothing = pd.DataFrame()
     if members.empty:
         return Analysis()
     search = members[members[keys.PHASE] == keys.SEARCH]
@@ -168,6 +182,12 @@ def analyse(members: pd.DataFrame, curves: pd.DataFrame, question: Question) -> 
         health=_health(search, question),
         curves=shown,
         tail_start=_tail_start(first, question.tail),
+        recorded=recordings(
+            members,
+            nothing if traces is None else traces,
+            nothing if curvature is None else curvature,
+            question.tail,
+        ),
     )
 
 

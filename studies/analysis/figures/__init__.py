@@ -6,6 +6,7 @@ from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
 from studies.analysis.figures.study import draw_study
 from studies.analysis.figures.style import ARM_COLOURS
+from studies.analysis.figures.trajectory import draw_trajectory
 from studies.analysis.figures.verdict import draw_verdict
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "draw_learning_curves",
     "draw_regimes",
     "draw_study",
+    "draw_trajectory",
     "draw_verdict",
 ]

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
+from dynloss_core import keys
 from studies.analysis.figures.gain_map import draw_gain_map
 from studies.analysis.figures.learning_curves import draw_learning_curves
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
+from studies.analysis.figures.trajectory import draw_trajectory
 from studies.analysis.figures.verdict import draw_verdict
 from studies.analysis.study_analysis import Analysis
 
@@ -30,6 +32,10 @@ def draw_study(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
             "learning_curves",
             draw_learning_curves(analysis.curves, tail_start=analysis.tail_start),
         )
+    if analysis.recorded is not None:
+        for arm in (keys.DYNAMICAL, keys.STATIC):
+            for run in analysis.recorded.of(arm)[:1]:
+                yield f"trajectory_{arm}", draw_trajectory(run)
     if analysis.health is not None:
         yield "isolation", draw_isolation(analysis.health)
         yield "convergence", draw_convergence(analysis.health)

@@ -1,0 +1,74 @@
+"""The six-row figure of a recorded run, after Ruiz-Garcia et al., ICML 2021, figure 3."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dynloss_core import keys
+from studies.analysis.figures.style import GREY, blank_figure, headline, note, thousands
+from studies.analysis.instabilities import RecordedRun
+
+__all__ = ["draw_trajectory"]
+
+_CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_LINE = "#333333"
+
+
+def draw_trajectory(run: RecordedRun) -> Figure:
+    """Class weights, F, its change, accuracy and both largest eigenvalues over the steps of a run;
+    instabilities are shaded."""
+    steps = run.trace[keys.STEP].to_numpy()
+    loss = run.trace[keys.WEIGHTED_LOSS].to_numpy()
+    weights = [name for name in run.trace.columns if name.startswith(keys.CLASS_WEIGHT)]
+    rows = 4 if run.curvature.empty else 6
+    with blank_figure(9.4, 1.55 * rows + 0.9) as figure:
+        panels = figure.subplots(rows, 1, sharex=True)
+        for colour, (c, name) in zip(_CLASS_COLOURS, enumerate(weights), strict=False):
+            panels[0].plot(steps, run.trace[name], color=colour, lw=1.1, label=f"class {c}")
+        panels[0].set_ylabel("class weight Γ")
+        panels[0].legend(loc="upper right", ncols=len(weights), fontsize=8)
+        _steps(panels[1], steps, loss, "F")
+        panels[1].set_yscale("log")
+        _steps(panels[2], steps[1:], np.diff(loss), "F(t) − F(t−1)")
+        _steps(panels[3], steps, run.trace[keys.ACCURACY].to_numpy(), "accuracy")
+        if rows == 6:
+            at = run.curvature[keys.STEP].to_numpy()
+            sharpness = run.curvature[keys.HESSIAN_LAMBDA_MAX].to_numpy()
+            _steps(panels[4], at, sharpness, "Hessian $λ_{max}$")
+            panels[4].set_yscale("log")
+            bound = 2 / run.learning_rate
+            panels[4].axhline(bound, color="#D55E00", lw=1.0, ls="--")
+            panels[4].annotate(
+                f"2 / learning rate = {bound:g}", (steps[0], bound), color="#D55E00", fontsize=8,
+                xytext=(3, 3), textcoords="offset points",
+            )  # fmt: skip
+            _steps(panels[5], at, run.curvature[keys.NTK_LAMBDA_MAX].to_numpy(), "NTK $λ_{max}$")
+        for axes in panels:
+            axes.grid(visible=False, axis="x")
+            for each in run.instabilities:
+                axes.axvspan(each.onset, each.end, color="#E69F00", alpha=0.25, lw=0)
+        panels[-1].set_xlabel("step")
+        panels[-1].set_xlim(steps[0], steps[-1])
+        panels[-1].xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
+        figure.align_ylabels()
+        headline(
+            figure,
+            f"{run.arm.capitalize()} loss, seed {run.seed}: {_counted(run)}, "
+            f"training accuracy {run.final_accuracy:.3f}",
+        )
+        note(figure, "Shaded: instabilities found in F alone, from onset to end.")
+    return figure
+
+
+def _counted(run: RecordedRun) -> str:
+    count = len(run.instabilities)
+    return f"{count} instabilit{'y' if count == 1 else 'ies'}"
+
+
+def _steps(axes: Axes, steps: np.ndarray, values: np.ndarray, label: str) -> None:
+    axes.plot(steps, values, color=_LINE, lw=0.6, rasterized=True)
+    axes.set_ylabel(label)
+    axes.tick_params(axis="y", labelcolor=GREY, labelsize=8)

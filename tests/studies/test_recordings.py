@@ -1,0 +1,168 @@
+"""Runs recorded step by step: tables, resume, instabilities, the six-row figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dynloss_core import keys
+from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
+from studies.analysis.figures import draw_trajectory
+from studies.analysis.instabilities import Recordings, recordings
+from studies.blocks import BlockRun
+from studies.definition import Study
+from studies.results import write_results
+from studies.study_files import load_study
+from tests.studies.test_confirmation import finish
+from tests.studies.test_session import session_of
+
+RECORDED = """\
+schema: 1
+name: recorded
+mode: confirm
+data: {name: spirals, points_per_class: 10}
+model: {name: mlp, width: 8}
+training: {dtype: float64}
+budget: {total: 400, static_tail: 100, evaluate_every: 50}
+space: spirals-mlp
+winners:
+  dynamical: {period: 300, amplitude: 20.0, learning_rate: 10.0}
+  static: {learning_rate: 1.0}
+confirm_seeds: 3
+record: {seeds: 2, trace: true, curvature_every: 20}
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    path = tmp_path / "recorded.yaml"
+    path.write_text(RECORDED)
+    return load_study(path)
+
+
+def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_path: Path) -> None:
+    session = session_of(study, tmp_path)
+    finish(session)
+    results = write_results(study, session.folder)
+    tables = session.folder.tables
+    traces = pd.read_parquet(tables / "traces.parquet")
+    curvature = pd.read_parquet(tables / "curvature.parquet")
+    first_two = study.fresh_seeds()[:2]
+    for frame, steps in ((traces, range(400)), (curvature, range(0, 401, 20))):
+        for (_, seed), rows in frame.groupby([keys.ARM, keys.SEED]):
+            assert seed in first_two
+            assert rows[keys.STEP].tolist() == list(steps)
+        assert frame.groupby([keys.ARM, keys.SEED]).ngroups == 4
+    assert np.isfinite(curvature[keys.HESSIAN_LAMBDA_MAX]).all()
+    members = session.folder.gather("members")
+    assert members[keys.SEED].nunique() == 3
+    recorded = results.analysis.recorded
+    assert recorded is not None
+    assert [(run.arm, run.seed) for run in recorded.runs] == [
+        (arm, seed) for arm in (keys.DYNAMICAL, keys.STATIC) for seed in first_two
+    ]
+    assert (tables / "instabilities.csv").exists()
+    drawn = {path.name for path in results.figures}
+    assert {"trajectory_dynamical.png", "trajectory_static.svg"} <= drawn
+    assert "At the end lambda_max is" in session.folder.report.read_text()
+
+
+def test_recording_changes_nothing_and_survives_a_checkpoint(study: Study, tmp_path: Path) -> None:
+    session = session_of(study, tmp_path)
+    block = session.next_block()
+    assert block is not None
+    whole = BlockRun(study, block)
+    list(whole.progress())
+    first = BlockRun(study, block)
+    for count, _ in enumerate(first.progress()):
+        if count == 4:
+            break
+    save_checkpoint(tmp_path / "block.pt", first.state_dict())
+    second = BlockRun(study, block)
+    state = load_checkpoint(tmp_path / "block.pt")
+    assert state is not None
+    assert second.load_state_dict(state)
+    list(second.progress())
+    for kind in ("curves", "traces", "curvature"):
+        found, expected = (getattr(run.result(), kind) for run in (second, whole))
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def synthetic() -> Recordings:
+    """Two dynamical runs that go unstable at steps 600 and 620 of a period of 1000, when the
+    sharpness passes 2, and a static one that never does."""
+    steps = np.arange(2000)
+    members, traces, curvature = [], [], []
+    for arm, seed, onset in (
+        (keys.DYNAMICAL, 0, 600),
+        (keys.DYNAMICAL, 1, 620),
+        (keys.STATIC, 0, None),
+    ):
+        identity = {keys.PHASE: "confirm", keys.ARM: arm, keys.TRIAL: 0, keys.SEED: seed}
+        loss = 1.0 - steps / 4000
+        if onset is not None:
+            inside = (steps >= onset) & (steps < onset + 200)
+            loss = loss + inside * 0.2 * (-1.0) ** steps
+        rows = pd.DataFrame({**identity, keys.STEP: steps, keys.WEIGHTED_LOSS: loss})
+        rows[keys.LOSS], rows[keys.ACCURACY] = loss, steps / 2000
+        for c in range(3):
+            rows[f"{keys.CLASS_WEIGHT}_{c}"] = 1.0
+        traces.append(rows)
+        at = np.arange(0, 2001, 20)
+        sharp = 0.5 + 1.5 * at / (onset or 4000)
+        kernel = 100.0 + at * 0.1 - (0 if onset is None else 80.0 * (at >= onset + 200))
+        curvature.append(
+            pd.DataFrame(
+                {
+                    **identity,
+                    keys.STEP: at,
+                    keys.HESSIAN_LAMBDA_MAX: sharp,
+                    keys.NTK_LAMBDA_MAX: kernel,
+                }
+            )
+        )
+        members.append(
+            {
+                **identity,
+                keys.PERIOD: 1000 if onset is not None else None,
+                keys.STEPS: 2000,
+                keys.LEARNING_RATE: 1.0,
+                keys.TRAIN_ACCURACY: 0.9,
+            }
+        )
+    found = recordings(pd.DataFrame(members), pd.concat(traces), pd.concat(curvature), tail=0.0)
+    assert found is not None
+    return found
+
+
+def test_known_instabilities_and_their_curvature() -> None:
+    found = synthetic()
+    table = found.table()
+    assert table[keys.SEED].tolist() == [0, 1]
+    assert table["onset"].to_numpy() == pytest.approx([600, 620], abs=2)
+    assert table["hessian_before"].to_numpy() == pytest.approx([2.0, 2.0], abs=0.06)
+    assert (table["ntk_after"] < table["ntk_before"]).all()
+    first, sharp, kernel, end = found.sentences()
+    assert "2 of 2 runs" in first
+    assert "n = 2 instabilities" in sharp
+    assert "falls across 2 of 2" in kernel
+    assert "static one; training accuracy 0.900" in end
+
+
+def test_the_figure_has_the_papers_six_rows() -> None:
+    figure = draw_trajectory(synthetic().runs[0])
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert labels[:4] == ["class weight Γ", "F", "F(t) − F(t−1)", "accuracy"]
+    assert ["Hessian" in labels[4], "NTK" in labels[5]] == [True, True]
+    assert figure.axes[1].get_yscale() == figure.axes[4].get_yscale() == "log"
+    assert figure.axes[5].get_xlabel() == "step"
+    for axes in figure.axes:
+        assert len([patch for patch in axes.patches if patch.get_alpha() == 0.25]) == 1
+    assert "1 instabilities" not in figure.get_suptitle()
+
+
+def test_nothing_recorded_is_nothing_to_say() -> None:
+    assert recordings(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), 0.0) is None
