@@ -6,7 +6,6 @@ It trains any model and serves as the truth that the ensemble engines are tested
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,9 +13,7 @@ from torch import Tensor
 
 from dynloss_core.losses import class_losses, weighted_loss
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
-from dynloss_core.training.probing import Probes
 from dynloss_core.training.problem import Problem
-from dynloss_core.training.setup import Setup
 
 __all__ = ["AutogradEngine"]
 
@@ -26,15 +23,8 @@ class AutogradEngine(Engine):
 
     name = "autograd"
 
-    def __init__(
-        self,
-        setup: Setup,
-        device: torch.device | str = "cpu",
-        *,
-        traced: Sequence[int] = (),
-        probes: Probes | None = None,
-    ) -> None:
-        super().__init__(setup, device, traced=traced, probes=probes)
+    def _prepare(self) -> None:
+        setup = self.setup
         dtype = setup.problem.torch_dtype
         self._splits = [splits.to(dtype, self.device) for splits in setup.splits]
         self._networks = [copy.deepcopy(network).to(self.device) for network in setup.networks]

@@ -14,7 +14,6 @@ The gradients are written out instead of left to autograd: they need no graph an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +22,6 @@ from torch import Tensor
 from dynloss_core.losses import class_losses, output_gradient
 from dynloss_core.models import MLP, MLPConfig
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
-from dynloss_core.training.probing import Probes
 from dynloss_core.training.problem import Problem
 from dynloss_core.training.setup import Setup
 from dynloss_core.training.stacked_sgd import StackedSGD
@@ -38,15 +36,8 @@ class BatchedEngine(Engine):
 
     name = "batched"
 
-    def __init__(
-        self,
-        setup: Setup,
-        device: torch.device | str = "cpu",
-        *,
-        traced: Sequence[int] = (),
-        probes: Probes | None = None,
-    ) -> None:
-        super().__init__(setup, device, traced=traced, probes=probes)
+    def _prepare(self) -> None:
+        setup = self.setup
         dtype = setup.problem.torch_dtype
         self._weights = [w.to(self.device, dtype) for w in _stack(setup)]  # [(M, O, I + 1)]
         self._sgd = StackedSGD(setup, self._weights)

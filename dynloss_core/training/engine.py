@@ -82,6 +82,11 @@ class Engine(ABC):
         self.step = 0
         self.diverged_step = torch.full((len(setup.members),), -1)
         self._last_evaluation = -1
+        self._prepare()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Bring the initial networks and the data into the engine's own form."""
 
     @classmethod
     @abstractmethod

@@ -19,7 +19,6 @@ C output weights.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,9 +27,7 @@ from torch import Tensor
 from dynloss_core.data import SpiralsConfig
 from dynloss_core.models import MLPConfig
 from dynloss_core.training.engine import Engine, SplitName
-from dynloss_core.training.probing import Probes
 from dynloss_core.training.problem import Problem
-from dynloss_core.training.setup import Setup
 
 __all__ = ["FusedEngine"]
 
@@ -43,15 +40,8 @@ class FusedEngine(Engine):
 
     name = "fused"
 
-    def __init__(
-        self,
-        setup: Setup,
-        device: torch.device | str = "cpu",
-        *,
-        traced: Sequence[int] = (),
-        probes: Probes | None = None,
-    ) -> None:
-        super().__init__(setup, device, traced=traced, probes=probes)
+    def _prepare(self) -> None:
+        setup = self.setup
         dtype = setup.problem.torch_dtype
         members, classes = len(setup.members), setup.num_classes
         self._inputs = setup.splits[0].train.inputs.shape[1]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,9 +16,7 @@ from torch import Tensor
 
 from dynloss_core.training.engine import TraceBuffer
 from dynloss_core.training.fused import FusedEngine
-from dynloss_core.training.probing import Probes
 from dynloss_core.training.problem import Problem
-from dynloss_core.training.setup import Setup
 
 __all__ = ["FusedCPUEngine"]
 
@@ -29,18 +26,12 @@ _CHUNK = 512  # steps between two looks at the class weights
 class FusedCPUEngine(FusedEngine):
     """The fused loop in vector instructions, compiled when it is first used."""
 
-    def __init__(
-        self,
-        setup: Setup,
-        device: torch.device | str = "cpu",
-        *,
-        traced: Sequence[int] = (),
-        probes: Probes | None = None,
-    ) -> None:
+    def _prepare(self) -> None:
         from dynloss_core.training import fused_kernel, lanes
 
+        setup = self.setup
         self._lanes = lanes.lane_count(setup.problem.torch_dtype.itemsize)
-        super().__init__(setup, device, traced=traced, probes=probes)
+        super()._prepare()
         samples, one_hot = self._samples(pad_to=self._lanes)
         self._train_samples, self._one_hot = samples.numpy(), one_hot.numpy()
         sizes = self._inputs, setup.num_classes, setup.problem.loss

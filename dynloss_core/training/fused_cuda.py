@@ -7,16 +7,13 @@ Symbols as in `fused`; n steps a launch.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from dynloss_core.training.engine import TraceBuffer
 from dynloss_core.training.fused import FusedEngine
-from dynloss_core.training.probing import Probes
 from dynloss_core.training.problem import Problem
-from dynloss_core.training.setup import Setup
 
 __all__ = ["FusedCUDAEngine"]
 
@@ -26,15 +23,9 @@ _CHUNK = 512  # steps a launch: long enough to hide it, short enough for its cla
 class FusedCUDAEngine(FusedEngine):
     """The fused loop as a Triton kernel, compiled when it is first used."""
 
-    def __init__(
-        self,
-        setup: Setup,
-        device: torch.device | str = "cuda",
-        *,
-        traced: Sequence[int] = (),
-        probes: Probes | None = None,
-    ) -> None:
-        super().__init__(setup, device, traced=traced, probes=probes)
+    def _prepare(self) -> None:
+        setup = self.setup
+        super()._prepare()
         self._train_samples, self._one_hot = self._samples()
         self._learning_rate = self._column([member.learning_rate for member in setup.members])
         self._momentum = self._column([member.momentum for member in setup.members])

@@ -12,7 +12,6 @@ Symbols
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,9 +20,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dynloss_core.losses import class_losses, weighted_loss
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
-from dynloss_core.training.probing import Probes
 from dynloss_core.training.problem import Problem
-from dynloss_core.training.setup import Setup
 from dynloss_core.training.stacked_sgd import StackedSGD
 
 __all__ = ["VmappedEngine"]
@@ -34,15 +31,8 @@ class VmappedEngine(Engine):
 
     name = "batched"
 
-    def __init__(
-        self,
-        setup: Setup,
-        device: torch.device | str = "cpu",
-        *,
-        traced: Sequence[int] = (),
-        probes: Probes | None = None,
-    ) -> None:
-        super().__init__(setup, device, traced=traced, probes=probes)
+    def _prepare(self) -> None:
+        setup = self.setup
         stacked, _ = stack_module_state(list(setup.networks))
         self._stacked = {
             name: tensor.detach().to(self.device).clone() for name, tensor in stacked.items()
