@@ -17,6 +17,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
+from dynloss_core.training import steps_per_epoch
 from search_spaces import Point
 from studies.analysis.comparison import compare
 from studies.analysis.equivalence import seeds_for_equivalence, seeds_for_power
@@ -34,6 +35,7 @@ __all__ = [
 
 FEWEST_SEEDS = 20
 MOST_SEEDS = 100
+_TIE_DECIMALS = 12  # means of the same accuracies, added in another order
 
 
 @dataclass(frozen=True)
@@ -116,48 +118,62 @@ def plan_confirmation(
         ConfigError: if an arm has no winner, or the fresh seeds are used up.
     """
     settings = scientific_settings(study)
-    winners = _winners(study, search, settings)
-    missing = [arm for arm in study.arms if not any(winner.arm == arm for winner in winners)]
-    if missing:
-        raise ConfigError(
-            "", f"the search has no {' and no '.join(missing)} winner", "run it first"
-        )
+    winners, without = _winners(study, search, settings)
+    if not winners:
+        raise ConfigError("", "no setting has a sound trial in every arm", "widen the search")
     reason = "as asked"
     if seeds is None:
         seeds, reason = _seeds_needed(study, search, settings)
+    if without:
+        reason += f"; left out for want of a sound trial in every arm: {', '.join(without)}"
     first = study.first_fresh_seed + used
     if used + seeds > study.fresh_seeds_in_all:
         raise ConfigError("--seeds", f"{seeds} more are not left", "use fewer")
     return Confirmation(number, tuple(range(first, first + seeds)), tuple(winners), reason)
 
 
-def _winners(study: Study, search: pd.DataFrame, settings: Sequence[str]) -> list[Winner]:
-    """The best sound trial of each arm and setting, the earliest of equals; settings in order."""
-    found = []
-    for arm in study.arms:
-        mine = search[search[keys.ARM] == arm]
-        sound = mine[~mine.groupby(keys.TRIAL)[keys.DIVERGED].transform("any")]
-        for _, group in sound.groupby(list(settings)) if settings else [((), sound)]:
-            if group.empty:
-                continue
-            means = group.groupby(keys.TRIAL)[study.objective].mean()
-            up = keys.higher_is_better(study.objective)
-            order = (-means if up else means).sort_values(kind="stable")
-            best = int(order.index.to_numpy()[0])
-            row = group[group[keys.TRIAL] == best].iloc[0]
-            found.append(Winner(arm, best, _point(study, arm, row), float(means[best])))
-    return found
+def _winners(
+    study: Study, search: pd.DataFrame, settings: Sequence[str]
+) -> tuple[list[Winner], list[str]]:
+    """The best sound trial of each arm at each setting, the earliest of equals, arms side by side;
+    and the settings at which some arm has none."""
+    sound = search[~search.groupby([keys.ARM, keys.TRIAL])[keys.DIVERGED].transform("any")]
+    found, without = [], []
+    for value, group in search.groupby(list(settings)) if settings else [("the search", search)]:
+        here = [
+            _winner(study, arm, group[(group[keys.ARM] == arm) & group.index.isin(sound.index)])
+            for arm in study.arms
+        ]
+        if all(here):
+            found += [winner for winner in here if winner is not None]
+        else:
+            without.append(str(value))
+    return found, without
+
+
+def _winner(study: Study, arm: str, sound: pd.DataFrame) -> Winner | None:
+    if sound.empty:
+        return None
+    means = sound.groupby(keys.TRIAL)[study.objective].mean().round(_TIE_DECIMALS)
+    up = keys.higher_is_better(study.objective)
+    best = int((-means if up else means).sort_values(kind="stable").index.to_numpy()[0])
+    row = sound[sound[keys.TRIAL] == best].iloc[0]
+    return Winner(arm, best, _point(study, arm, row), float(means[best]))
 
 
 def _point(study: Study, arm: str, row: pd.Series) -> Point:
-    """A row's parameters as the arm's space names them."""
+    """A row's parameters as the arm's space names them, a period in the space's own unit."""
     point: dict[str, Any] = dict(study.arm_space(arm).constants())
     for name, parameter in study.arm_space(arm).parameters.items():
         if name in point:
             continue
         value = row[name].item() if hasattr(row[name], "item") else row[name]
+        value = None if pd.isna(value) else value
         matching = [each for each in parameter.grid(1) if each == value]
         point[name] = matching[0] if matching else value
+    period = study.arm_space(arm).parameters.get(keys.PERIOD)
+    if period is not None and period.unit == "epochs":  # tables hold steps
+        point[keys.PERIOD] = int(row[keys.PERIOD]) / steps_per_epoch(study.problem(point))
     return point
 
 
@@ -171,6 +187,8 @@ def _seeds_needed(study: Study, search: pd.DataFrame, settings: Sequence[str]) -
     except ValueError:  # one seed a point: no spread to plan with
         return FEWEST_SEEDS, f"one seed a point gives no spread to plan with: {FEWEST_SEEDS}"
     for _, group in best.groupby(list(settings)) if settings else [((), best)]:
+        if set(group[keys.ARM]) != set(study.arms):
+            continue
         pairs = paired_by_seed(group, study.objective)
         if len(pairs) < 2:
             continue

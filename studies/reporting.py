@@ -145,7 +145,8 @@ def _sections(analysis: Analysis, pictures: dict[str, Path]) -> Iterable[Section
         )
     for name, gains in analysis.maps.items():
         if name in pictures:
-            yield Section(_TITLES[name], [_how_it_was_made(gains)], [_picture(pictures, name)])
+            text = _how_it_was_made(gains, adaptive=analysis.adaptive)
+            yield Section(_TITLES[name], [text], [_picture(pictures, name)])
     if "learning_curves" in pictures:
         yield Section(_TITLES["learning_curves"], pictures=[_picture(pictures, "learning_curves")])
     recorded = [name for name in pictures if name.startswith("trajectory")]
@@ -160,13 +161,13 @@ def _sections(analysis: Analysis, pictures: dict[str, Path]) -> Iterable[Section
         yield Section(_TITLES["health"], analysis.warnings(), health)
 
 
-def _how_it_was_made(gains: GainMap) -> str:
+def _how_it_was_made(gains: GainMap, *, adaptive: bool) -> str:
     text = (
         f"{gains.n} seeds a trial, paired. The static trial at its own best learning rate was "
         "chosen on the same seeds, which leans against a gain. False discoveries over the cells "
         "are controlled at 5% (Benjamini-Hochberg)."
     )
-    if gains.binned:
+    if adaptive:
         text += " The trials were placed by an adaptive search: read the map as exploratory."
     return text
 

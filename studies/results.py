@@ -79,6 +79,7 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
         attainable=_attainable(study, members),
         tail=study.budget.static_tail / study.budget.total,
         epochs=_epochs(study),
+        one_split=_one_split(study),
     )
 
 
@@ -157,7 +158,7 @@ def _attainable(study: Study, members: pd.DataFrame) -> float:
     if members.empty:
         return 1.0
     try:
-        seeds = members[keys.SEED].unique()[:1]
+        seeds = members[keys.SEED].unique()
         return min(attainable_accuracy(study.data.load(int(seed)).train) for seed in seeds)
     except (ConfigError, OSError):  # analysed where the data are not
         return 1.0
@@ -170,6 +171,14 @@ def _epochs(study: Study) -> float | None:
         return None
     problem = study.problem()
     return problem.steps / steps_per_epoch(problem)
+
+
+def _one_split(study: Study) -> bool:
+    """Whether the data are the same whatever the seed."""
+    try:
+        return study.data.load(0) is study.data.load(1)
+    except (ConfigError, OSError):
+        return False
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
+from studies.blocks import Block
 from studies.cluster import check_resources, joined_cluster, local_resources
 from studies.confirmation import plan_confirmation
 from studies.definition import Study, hide_password
@@ -99,15 +100,21 @@ def confirm_study(
     study, rounds = folder.study(), folder.confirmations()
     if folder.is_locked():
         raise ConfigError("", "another process is running this study", "wait", str(folder.path))
-    begun = rounds and any(folder.recorded(block) is None for block in rounds[-1].blocks())
-    if not begun:
+    if folder.path.name != study.name:
+        problem = f"holds the study {study.name!r} under another name"
+        raise ConfigError("", problem, f"name it {study.name}", str(folder.path))
+    open_round = rounds and any(folder.recorded(block) is None for block in rounds[-1].blocks())
+    if open_round and seeds is not None and seeds != len(rounds[-1].seeds):
+        problem = f"{seeds}, but a round of {len(rounds[-1].seeds)} is not finished"
+        raise ConfigError("--seeds", problem, "leave it out to go on with that")
+    if not open_round:
         own = study.confirm_seeds if study.confirms() else 0
+        if not _searched(study, folder):
+            raise ConfigError("", "its search is not finished", "finish it first", str(folder.path))
         members = folder.gather("members")
         search = members[members[keys.PHASE] == keys.SEARCH] if len(members) else members
-        tried = {a: search.loc[search[keys.ARM] == a, keys.TRIAL].nunique() for a in study.arms}
-        unfinished = [arm for arm in study.arms if tried[arm] == 0 and study.trials(arm) > 0]
-        if search.empty or unfinished:
-            raise ConfigError("", "its search has no results", "finish it first", str(folder.path))
+        if search.empty:
+            raise ConfigError("", "has no search to confirm", "raise confirm_seeds", study.name)
         folder.add_confirmation(
             plan_confirmation(
                 study,
@@ -118,6 +125,15 @@ def confirm_study(
             )
         )
     return run_study(study, folder.path.parent, address=address, resume=True)
+
+
+def _searched(study: Study, folder: StudyFolder) -> bool:
+    """Whether every block of the search is recorded."""
+    return all(
+        folder.recorded(Block(keys.SEARCH, arm, index, (), ())) is not None
+        for arm in study.arms
+        for index in range(-(-study.trials(arm) // study.block_size))
+    )
 
 
 def _run(study: Study, folder: StudyFolder, tracker: Tracker, address: str | None) -> Outcome:

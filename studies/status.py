@@ -13,7 +13,8 @@ def study_status(folder: StudyFolder) -> str:
     study = folder.study()
     members = folder.gather("members")
     running = "a driver is at work" if folder.is_locked() else "no driver is at work"
-    done = len(members) / study.members()
+    rounds = sum(b.members for each in folder.confirmations() for b in each.blocks())
+    done = len(members) / (study.members() + rounds)
     lines = [f"{study.name} ({study.mode}): {done:.0%} of its networks trained, {running}"]
     for arm in study.arms:
         line = f"  search   {arm:<10} "

@@ -13,7 +13,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.comparison import compare
-from studies.analysis.equivalence import Outcome, decide
+from studies.analysis.equivalence import Decision, Outcome, decide
 from studies.analysis.pairing import at_own_best, paired_by_seed
 from studies.analysis.study_analysis import Analysis, Question
 
@@ -119,6 +119,8 @@ def _row(study: StudyTables, metric: str, setting: str, rows: pd.DataFrame) -> A
     first, second = (keys.DYNAMICAL, keys.STATIC) if up else (keys.STATIC, keys.DYNAMICAL)
     found = compare((pairs[first] - pairs[second]).to_numpy(dtype=float))
     decision = decide(found, study.question.margin, higher_is_better=True)
+    if not up and bool(rows[keys.DIVERGED].any()):  # the survivors are no fair sample
+        decision = Decision("undecided", None, study.question.margin, None)
     return AcrossRow(
         study=study.name,
         data=study.data,

@@ -190,9 +190,8 @@ def gain_map(
     shape = (len(x_edges) - 1, len(y_edges) - 1)
     cell = np.ravel_multi_index((_cell(along_x, x_edges), _cell(along_y, y_edges)), shape)
     best = int(np.where(static_sound, static_values.mean(axis=1), -np.inf).argmax())
-    rates = trials[keys.LEARNING_RATE].to_numpy(dtype=float)
     static_rates = static_trials[keys.LEARNING_RATE].to_numpy(dtype=float)
-    partner = _same_rate(rates, static_rates, static_sound)
+    partner = _partners(trials, static_trials, static_values, static_sound)
     gains = [
         Gain(
             "own best",
@@ -289,6 +288,28 @@ def _cross_fitted(differences: np.ndarray, cell: np.ndarray, cells: int) -> np.n
         chosen = mine[others[mine].argmax(axis=0)]  # (n,)
         gain[index] = differences[chosen, np.arange(n)].mean()
     return gain
+
+
+def _partners(
+    trials: pd.DataFrame, static: pd.DataFrame, static_values: np.ndarray, sound: np.ndarray
+) -> np.ndarray:
+    """(K,) index of the sound static trial that shares learning rate, momentum and weight decay
+    with each trial, the best of several; -1: there is none."""
+    shared = [n for n in (keys.MOMENTUM, keys.WEIGHT_DECAY) if n in trials and n in static]
+    order = np.argsort(-static_values.mean(axis=1), kind="stable")  # the best first; NaN last
+    partner = np.full(len(trials), -1)
+    rates, static_rates = (t[keys.LEARNING_RATE].to_numpy(dtype=float) for t in (trials, static))
+    mine, theirs = (t[shared].fillna(0.0).to_numpy(dtype=float) for t in (trials, static))
+    for values in np.unique(mine, axis=0) if shared else [np.empty(0)]:
+        here = (mine == values).all(axis=1)
+        usable = order[(sound & (theirs == values).all(axis=1))[order]]
+        _, first = np.unique(static_rates[usable], return_index=True)
+        usable = usable[np.sort(first)]
+        if len(usable):
+            there = np.zeros(len(static), dtype=bool)
+            there[usable] = True
+            partner[here] = _same_rate(rates[here], static_rates, there)
+    return partner
 
 
 def _same_rate(rates: np.ndarray, static_rates: np.ndarray, sound: np.ndarray) -> np.ndarray:

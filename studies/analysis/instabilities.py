@@ -135,7 +135,8 @@ class Recordings:
                 f"{_spread(ends[0], 2)} with the dynamical loss and {_spread(ends[1], 2)} with the "
                 f"static one; training accuracy "
                 f"{_spread([run.final_accuracy for run in dynamical], 3)} and "
-                f"{_spread([run.final_accuracy for run in static], 3)}."
+                f"{_spread([run.final_accuracy for run in static], 3)} (mean ± sd, n = "
+                f"{len(dynamical)} and {len(static)} runs)."
             )
         return found
 
@@ -198,5 +199,8 @@ def _ends(runs: Sequence[RecordedRun]) -> list[float]:
 
 def _spread(values: Sequence[float], decimals: int) -> str:
     """`4,022 ± 169`: mean and standard deviation."""
-    mean = f"{np.mean(values):,.{decimals}f}"
-    return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):,.{decimals}f}"
+    known = [value for value in values if np.isfinite(value)]
+    if not known:
+        return "unknown"
+    mean = f"{np.mean(known):,.{decimals}f}"
+    return mean if len(known) < 2 else f"{mean} ± {np.std(known, ddof=1):,.{decimals}f}"

@@ -131,7 +131,10 @@ class Regimes:
         if self.threshold is None:
             where = f"No static network up to {name} {self.sizes[-1].value:g} interpolates."
         else:
-            where = f"The static arm interpolates from {name} {self.threshold:g} on."
+            where = (
+                f"The static arm interpolates from {name} {self.threshold:g} on: some setting of "
+                "it reaches the attainable training accuracy for every seed."
+            )
         return [
             f"{where} Intervals are 95%, paired, {seeds}, each arm at its own best setting.",
             _claim("Underparametrized networks train better", below, 0, name),
@@ -146,6 +149,7 @@ class Regimes:
                 keys.PARAMETERS: size.parameters,
                 "parameters_per_sample": size.ratio,
                 "static_interpolates": size.interpolates,
+                "static_best_train_accuracy": size.static_train_best,
                 "metric": gain.metric,
                 keys.STATIC: gain.static_mean,
                 keys.DYNAMICAL: gain.dynamical_mean,
@@ -182,7 +186,8 @@ def regimes(
         margin: of equivalence in the objective, set beforehand.
     """
     by = [parameter, keys.ARM]
-    fresh = not confirm.empty and confirm.groupby(by).ngroups >= 2 * 2
+    both = confirm.groupby(parameter)[keys.ARM].nunique() if len(confirm) else pd.Series(dtype=int)
+    fresh = int((both == 2).sum()) >= 2
     generalisation = objective.replace("validation", "test") if fresh else objective
     if fresh:
         chosen = confirm
@@ -214,7 +219,14 @@ def regimes(
     sizes = []
     for index, (value, rows, pairs) in enumerate(found):
         gains = [
-            _gain(m, pairs[m], compared[m][index], float(adjusted[m][index]), margin)
+            _gain(
+                m,
+                pairs[m],
+                compared[m][index],
+                float(adjusted[m][index]),
+                margin if _kind(m) == _kind(objective) else None,
+                diverged=bool(rows[keys.DIVERGED].any()),
+            )
             for m in metrics
         ]
         mine = search[(search[parameter] == value) & (search[keys.ARM] == keys.STATIC)]
@@ -239,11 +251,24 @@ def regimes(
     )
 
 
+def _kind(metric: str) -> str:
+    """`accuracy` or `loss`: a margin is in the unit of one of them."""
+    return metric.rpartition("_")[2]
+
+
 def _gain(
-    metric: str, pairs: pd.DataFrame, comparison: Comparison, p: float, margin: float | None
+    metric: str,
+    pairs: pd.DataFrame,
+    comparison: Comparison,
+    p: float,
+    margin: float | None,
+    *,
+    diverged: bool,
 ) -> MetricGain:
     up = keys.higher_is_better(metric)
     decision = decide(comparison, margin, higher_is_better=up)
+    if diverged and not up:  # the survivors are no fair sample
+        decision, p = Decision("undecided", None, margin, None), 1.0
     static, dynamical = (_mean_interval(pairs[arm]) for arm in (keys.STATIC, keys.DYNAMICAL))
     return MetricGain(metric, *static, *dynamical, comparison, decision, p)
 
@@ -256,7 +281,8 @@ def _mean_interval(values: pd.Series) -> tuple[float, float, float]:
 
 def _interpolation(static: pd.DataFrame, attainable: float) -> tuple[bool, float]:
     """Whether some static setting reaches `attainable` for every seed; the best mean."""
-    by_trial = static[~static[keys.DIVERGED].astype(bool)].groupby(keys.TRIAL)[keys.TRAIN_ACCURACY]
+    sound = static[~static.groupby(keys.TRIAL)[keys.DIVERGED].transform("any").astype(bool)]
+    by_trial = sound.groupby(keys.TRIAL)[keys.TRAIN_ACCURACY]
     if by_trial.ngroups == 0:
         return False, float("nan")
     return bool((by_trial.min() >= attainable - _ROUNDING).any()), float(by_trial.mean().max())

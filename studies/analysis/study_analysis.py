@@ -43,6 +43,7 @@ class Question:
         attainable: the best training accuracy that the data allow.
         tail: share of the run at its end that trains statically.
         epochs: length of the run, where the spaces give the period in epochs.
+        one_split: whether all seeds share one split of one data set.
     """
 
     objective: str
@@ -53,6 +54,7 @@ class Question:
     attainable: float = 1.0
     tail: float = 0.0
     epochs: float | None = None
+    one_split: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,9 @@ class Analysis:
         curves: learning curves of the winners, a panel a metric; only with one setting.
         tail_start: the step from which the dynamical winner trains statically.
         recorded: runs of which every step was recorded.
+        earlier: verdicts of earlier rounds of confirmation, by phase.
+        adaptive: whether an adaptive search placed the trials, so that binned maps are exploratory.
+        one_split: whether all seeds share one split of one data set.
     """
 
     trials: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -108,26 +113,33 @@ class Analysis:
     curves: tuple[list[LearningCurve], ...] = ()
     tail_start: int | None = None
     recorded: Recordings | None = None
+    earlier: dict[str, tuple[SettingVerdict, ...]] = field(default_factory=dict)
+    adaptive: bool = False
+    one_split: bool = False
 
     def findings(self) -> list[str]:
         """What was found, in sentences, claims on fresh seeds first."""
-        found = []
-        for each in self.verdicts:
-            where = f"At {each.label}: " if each.label else ""
-            found.append(f"{where}{each.test.sentence()}.")
+        found = _sentences(self.verdicts)
+        for phase, verdicts in self.earlier.items():
+            found += [f"Earlier round ({phase}). {each}" for each in _sentences(verdicts)]
         return [*found, *self.statements()]
 
     def statements(self) -> list[str]:
-        """What regimes, maps and recorded runs say, in sentences; a binned map is exploratory and
-        says nothing."""
+        """What regimes, maps and recorded runs say, in sentences; the map of an adaptive search is
+        exploratory and says nothing."""
         sources: list[Regimes | GainMap | Recordings] = list(self.regimes.values())
-        sources += [gains for gains in self.maps.values() if not gains.binned]
+        sources += [] if self.adaptive else list(self.maps.values())
         sources += [] if self.recorded is None else [self.recorded]
         return [sentence for source in sources for sentence in source.sentences()]
 
     def warnings(self) -> list[str]:
         """What to beware of in the search behind it."""
-        return [] if self.health is None else self.health.warnings()
+        found = [] if self.health is None else self.health.warnings()
+        if self.one_split and self.verdicts:
+            found.append(
+                "all seeds share one split of the data: the intervals do not cover other data"
+            )
+        return found
 
 
 def analyse(
@@ -150,7 +162,9 @@ def analyse(
     if members.empty:
         return Analysis()
     search = members[members[keys.PHASE] == keys.SEARCH]
-    phase, confirm = _latest_confirmation(members)
+    rounds = _rounds(members)
+    phase = next(reversed(rounds), None)
+    confirm = members.iloc[:0] if phase is None else rounds.pop(phase)
     arms = list(question.spaces)
     verdicts, pairs = _verdicts(confirm, question)
     first = _at_first_setting(confirm, question.scientific)
@@ -168,7 +182,8 @@ def analyse(
         for name in question.scientific
     }
     shown: tuple[list[LearningCurve], ...] = ()
-    if winners and not curves.empty and len(verdicts) <= 1:
+    one_setting = len(_by_setting(confirm, question.scientific)) == 1
+    if winners and not curves.empty and one_setting:
         rows = curves[curves[keys.PHASE] == phase]
         shown = tuple(learning_curves(rows, metric) for metric in _SHOWN_CURVES)
     return Analysis(
@@ -182,6 +197,9 @@ def analyse(
         health=_health(search, question),
         curves=shown,
         tail_start=_tail_start(first, question.tail),
+        earlier={name: _verdicts(rows, question)[0] for name, rows in rounds.items()},
+        adaptive=question.adaptive,
+        one_split=question.one_split,
         recorded=recordings(
             members,
             nothing if traces is None else traces,
@@ -191,13 +209,25 @@ def analyse(
     )
 
 
-def _latest_confirmation(members: pd.DataFrame) -> tuple[str | None, pd.DataFrame]:
-    """The last round that has begun, and its rows."""
+def _rounds(members: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Rounds of confirmation in their order; one that has no pair yet only if there is no other."""
     phases = [str(each) for each in members[keys.PHASE].unique() if each != keys.SEARCH]
-    if not phases:
-        return None, members.iloc[:0]
-    latest = max(phases, key=lambda each: int(each.partition("-")[2] or 1))
-    return latest, members[members[keys.PHASE] == latest]
+    phases.sort(key=lambda each: int(each.partition("-")[2] or 1))
+    rounds = {phase: members[members[keys.PHASE] == phase] for phase in phases}
+    paired = {name: rows for name, rows in rounds.items() if rows[keys.ARM].nunique() > 1}
+    return paired or rounds
+
+
+def _sentences(verdicts: Sequence[SettingVerdict]) -> list[str]:
+    """Verdicts in words; with several settings, the p value that counts them all."""
+    several = len(verdicts) > 1
+    return [
+        (f"At {each.label}: " if each.label else "")
+        + each.test.sentence()
+        + (f"; p = {each.p_adjusted:.2g} over {len(verdicts)} settings" if several else "")
+        + "."
+        for each in verdicts
+    ]
 
 
 def _verdicts(

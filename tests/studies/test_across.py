@@ -8,6 +8,7 @@ import pytest
 from dynloss_core import keys
 from studies.analysis.across import StudyTables, across, across_table
 from studies.analysis.figures.across import draw_across
+from studies.analysis.regimes import regimes
 from studies.analysis.study_analysis import Analysis, Question
 from tests.studies.test_gain_map import search
 from tests.studies.test_regimes import WIDTH, WIDTHS, sweep
@@ -53,3 +54,19 @@ def test_the_figure() -> None:
     assert size.get_xscale() == "log"
     assert np.isfinite(forest.get_xlim()).all()
     assert len(draw_across(rows[-1:]).axes) == 1, "no size is known"
+
+
+def test_survivors_of_a_loss_decide_nothing() -> None:
+    (study, _) = tables()
+    members = study.members.assign(**{keys.VALIDATION_LOSS: -study.members[keys.TRAIN_ACCURACY]})
+    lost = (members[keys.ARM] == keys.DYNAMICAL) & (members[keys.SEED] == 1)
+    phase = members.assign(**{keys.PHASE: "confirm", keys.TEST_LOSS: members[keys.VALIDATION_LOSS]})
+    phase = phase[phase[keys.TRIAL] % 2 == 1]
+    phase.loc[lost, [keys.DIVERGED, keys.TEST_LOSS, keys.TRAIN_ACCURACY]] = [True, np.nan, np.nan]
+    found = regimes(members, phase, WIDTH, keys.VALIDATION_LOSS, margin=0.5)
+    assert found is not None
+    for size in found.sizes:
+        train, loss = size.gains
+        assert loss.decision.outcome == "undecided"
+        assert not loss.wins
+        assert train.decision.margin is None, "the margin is in the unit of a loss"

@@ -15,6 +15,7 @@ from studies.definition import Study
 from studies.folder import StudyFolder
 from studies.results import write_results
 from studies.session import Session
+from studies.status import study_status
 from studies.study_files import load_study
 from tests.studies.test_session import session_of, statuses, train
 
@@ -65,7 +66,7 @@ def test_one_winner_an_arm_and_scientific_setting(sweep: Study, tmp_path: Path) 
     search = searched(session.folder)
     round_ = plan_confirmation(sweep, search, number=1, used=0, seeds=5)
     assert [(w.arm, w.point["model.width"]) for w in round_.winners] == [
-        (keys.DYNAMICAL, 4), (keys.DYNAMICAL, 6), (keys.STATIC, 4), (keys.STATIC, 6),
+        (keys.DYNAMICAL, 4), (keys.STATIC, 4), (keys.DYNAMICAL, 6), (keys.STATIC, 6),
     ]  # fmt: skip
     for winner in round_.winners:
         mine = search[(search[keys.ARM] == winner.arm)]
@@ -146,3 +147,48 @@ def test_seeds_follow_from_the_power_analysis(sweep: Study) -> None:
     hopeless = plan_confirmation(sweep, table(0.02, 0.3, sweep), 1, 0)
     assert len(hopeless.seeds) == MOST_SEEDS
     assert "in 2 of 2" not in hopeless.reason
+
+
+def test_a_setting_without_a_sound_trial_is_left_out_and_said(sweep: Study) -> None:
+    search = table(0.2, 0.05, sweep)
+    lost = (search["model.width"] == 6) & (search[keys.ARM] == keys.STATIC)
+    search.loc[lost, keys.DIVERGED] = True
+    round_ = plan_confirmation(sweep, search, 1, 0)
+    assert [(w.arm, w.point["model.width"]) for w in round_.winners] == [
+        (keys.DYNAMICAL, 4),
+        (keys.STATIC, 4),
+    ]
+    assert "left out" in round_.reason
+    with pytest.raises(ConfigError, match="no setting has a sound trial"):
+        plan_confirmation(sweep, search.assign(**{keys.DIVERGED: True}), 1, 0)
+
+
+def test_interrupted_between_settings_it_is_analysed_with_what_is_there(
+    sweep: Study, tmp_path: Path
+) -> None:
+    session = session_of(sweep, tmp_path)
+    finish(session)
+    session.folder.add_confirmation(plan_confirmation(sweep, searched(session.folder), 1, 0, 4))
+    later = session_of(sweep, tmp_path)
+    for expected in (0, 1, 1, 2):  # verdicts after each block: arms come side by side
+        block = later.next_block()
+        assert block is not None
+        train(later, block)
+        analysis = write_results(sweep, later.folder).analysis
+        assert len(analysis.verdicts) == expected
+    assert "% of its networks" in study_status(later.folder)
+    assert "100% of its networks" in study_status(later.folder)
+
+
+def test_an_earlier_round_is_reported_beside_the_latest(sweep: Study, tmp_path: Path) -> None:
+    session = session_of(sweep, tmp_path)
+    finish(session)
+    search = searched(session.folder)
+    for number, used in ((1, 0), (2, 4)):
+        session.folder.add_confirmation(plan_confirmation(sweep, search, number, used, seeds=4))
+    later = session_of(sweep, tmp_path)
+    finish(later)
+    findings = write_results(sweep, later.folder).analysis.findings()
+    assert sum("At width" in each for each in findings) == 4
+    assert sum(each.startswith("Earlier round (confirm). At width") for each in findings) == 2
+    assert "over 2 settings" in findings[0]

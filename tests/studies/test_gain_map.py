@@ -187,3 +187,20 @@ def test_the_table_has_a_row_a_cell_and_baseline() -> None:
     table = found.table()
     assert len(table) == 2 * 5 * 2
     assert table.loc[table["significant"], "gain"].to_numpy() == pytest.approx(0.2, abs=0.03)
+
+
+def test_a_partner_shares_momentum_too() -> None:
+    """Both arms alike, momentum worth 0.3 in both: no gain at the same learning rate."""
+    draws = np.random.default_rng(3)
+    rows, trial = [], 0
+    for momentum in (0.0, 0.9):
+        values = 0.5 + 0.3 * momentum + draws.normal(0, 0.02, 8)
+        static = {keys.LEARNING_RATE: 1.0, keys.MOMENTUM: momentum}
+        rows += rows_of(keys.STATIC, int(momentum > 0), values, **static)
+        for period, amplitude in itertools.product((10, 20), (2.0, 4.0)):
+            point = {**static, keys.PERIOD: period, keys.AMPLITUDE: amplitude}
+            rows += rows_of(keys.DYNAMICAL, trial, values + draws.normal(0, 0.02, 8), **point)
+            trial += 1
+    _, same = the_map(pd.DataFrame(rows)).gains
+    assert not same.wins.any()
+    np.testing.assert_allclose(same.gain, 0.0, atol=0.05)

@@ -71,7 +71,7 @@ def test_the_threshold_and_both_claims() -> None:
     assert [gain.wins for gain in train] == [True, True, False, False]
     assert train[0].comparison.mean == pytest.approx(0.2, abs=0.02)
     where, under, over = result.sentences()
-    assert where.startswith("The static arm interpolates from width 50 on.")
+    assert where.startswith("The static arm interpolates from width 50 on: ")
     assert under.startswith("Underparametrized networks train better: holds here")
     assert re.search(r"10 \(\+0\.[12]\d\d \[", under)
     assert over.startswith("Overparametrized networks generalise better: does not hold here")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dynloss_core import keys
+from studies.confirmation import plan_confirmation
 from studies.folder import StudyFolder
 from studies.results import question_of, write_results
 from studies.study_files import load_study
@@ -43,6 +45,13 @@ def test_a_period_in_epochs_is_analysed_in_epochs(tmp_path: Path) -> None:
     finish(session)
     members = session.folder.gather("members")
     assert question_of(study, members).epochs == 6
+    round_ = plan_confirmation(study, members, 1, 0, seeds=2)
+    for winner in round_.winners:
+        problem = study.problem(winner.point)
+        again = study.member(winner.point, 0, problem).period
+        of_trial = (members[keys.ARM] == winner.arm) & (members[keys.TRIAL] == winner.trial)
+        searched = members.loc[of_trial, keys.PERIOD].iloc[0]
+        assert again is None if pd.isna(searched) else again == searched
     results = write_results(study, session.folder)
     assert results.analysis.health is not None
     assert {path.name for path in results.figures} >= {"gain_map.png", "isolation.svg"}
@@ -68,8 +77,6 @@ def test_an_unfinished_study_is_analysed_with_what_is_there(tiny: Path, tmp_path
 
 def test_the_attainable_accuracy_is_that_of_the_data(tiny: Path) -> None:
     study = load_study(tiny)
-    import pandas as pd
-
     question = question_of(study, pd.DataFrame({keys.SEED: [0]}))
     assert question.attainable == pytest.approx(28 / 30), "three of thirty begin in one point"
     assert not StudyFolder(Path("nowhere")).has_state()

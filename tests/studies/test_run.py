@@ -278,5 +278,5 @@ def test_nothing_to_confirm_is_said_in_a_line(tiny: Path, tmp_path: Path) -> Non
     StudyFolder.of(study, tmp_path).begin(study, resume=False)
     done = dynloss("confirm", "tiny", "--out", tmp_path)
     assert done.returncode == 2
-    assert "its search has no results; finish it first" in done.stderr
+    assert "its search is not finished; finish it first" in done.stderr
     assert "Traceback" not in done.stderr
