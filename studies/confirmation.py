@@ -154,9 +154,9 @@ def _winners(
 def _winner(study: Study, arm: str, sound: pd.DataFrame) -> Winner | None:
     if sound.empty:
         return None
-    means = sound.groupby(keys.TRIAL)[study.objective].mean().round(_TIE_DECIMALS)
-    up = keys.higher_is_better(study.objective)
-    best = int((-means if up else means).sort_values(kind="stable").index.to_numpy()[0])
+    means = sound.groupby(keys.TRIAL)[study.objective].mean()
+    order = means.round(_TIE_DECIMALS) * (-1 if keys.higher_is_better(study.objective) else 1)
+    best = int(order.sort_values(kind="stable").index.to_numpy()[0])
     row = sound[sound[keys.TRIAL] == best].iloc[0]
     return Winner(arm, best, _point(study, arm, row), float(means[best]))
 

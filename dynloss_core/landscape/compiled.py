@@ -46,21 +46,22 @@ class CompiledTracker(CurvatureTracker):
         super().__init__(problem, tracking, device)
         sizes = problem.one_hidden_layer
         assert sizes is not None
-        self._inputs, self._width, self._classes = sizes
-        rows, stored = self._inputs + 1 + self._classes, _padded(self._width)
+        self._inputs, self._width, _ = sizes
+        rows, stored = self._inputs + 1 + self.classes, _padded(self._width)
         self._weights = np.zeros((self.members, rows, stored))
-        self._biases = np.zeros((self.members, self._classes))
+        self._biases = np.zeros((self.members, self.classes))
         x, targets = problem.samples(torch.float64, torch.device("cpu"))
-        classes = torch.arange(self._classes)[:, None]
+        classes = torch.arange(self.classes)[:, None]
         self._samples = _pad(x.mT)
         self._one_hot = _pad((targets[:, None] == classes).double())
         self._ntk_x = _pad(x[:, : self.ntk_samples].mT)
-        directions = rows * stored + self._classes
+        directions = rows * stored + self.classes
         self._directions = np.zeros((self.members, 2, directions))
         self._fresh = self._to_kernel(start_vectors(self.dimension, problem.seeds))
         self._ntk_directions = np.zeros((self.members, 2, self._ntk_x.shape[-1]))
         self._ntk_fresh = _pad(start_vectors(self.ntk_samples, problem.seeds, Purpose.NTK_START))
-        self._kernel = curvature_kernel(self._inputs, self._classes, problem.loss)
+        self._loss = problem.loss == "cross_entropy", problem.loss == "mse_output_weighted"
+        self._kernel = curvature_kernel(self._inputs, self.classes)
 
     @classmethod
     def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
@@ -75,7 +76,7 @@ class CompiledTracker(CurvatureTracker):
             return "it needs numba (pip install numba)"
         return None
 
-    def measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
+    def _measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
         self._take(parameters)
         weights = class_weights.detach().cpu().to(torch.float64).contiguous().numpy()
         results = np.empty((self.members, 2, 4))
@@ -89,11 +90,11 @@ class CompiledTracker(CurvatureTracker):
         every = np.arange(self.members)
         threads = min(torch.get_num_threads(), self.members)
         if threads == 1:
-            self._kernel(every, *arguments)
+            self._kernel(*self._loss, every, *arguments)
         else:
             with ThreadPoolExecutor(threads) as pool:
-                parts = [every[first::threads] for first in range(threads)]
-                list(pool.map(lambda part: self._kernel(part, *arguments), parts))
+                parts = [every[first::threads].copy() for first in range(threads)]
+                list(pool.map(lambda part: self._kernel(*self._loss, part, *arguments), parts))
         hessian, ntk = (_largest(results[:, which]) for which in range(2))
         return Curvature(hessian, ntk)
 
@@ -108,7 +109,7 @@ class CompiledTracker(CurvatureTracker):
 
     def _to_kernel(self, vectors: Tensor) -> np.ndarray:
         """Directions (..., P) in the order of the names to (..., R S + C)."""
-        inputs, width, classes = self._inputs, self._width, self._classes
+        inputs, width, classes = self._inputs, self._width, self.classes
         sizes = [width * inputs, width, classes * width, classes]
         into, offset, out, bias = torch.split(vectors, sizes, dim=-1)
         lead = vectors.shape[:-1]
@@ -123,7 +124,7 @@ class CompiledTracker(CurvatureTracker):
         kept = torch.from_numpy(self._directions)
         cut = self._weights[0].size
         rows = kept[..., :cut].view(self.members, 2, -1, _padded(self._width))[..., : self._width]
-        into, offset, out = torch.split(rows, [self._inputs, 1, self._classes], dim=-2)
+        into, offset, out = torch.split(rows, [self._inputs, 1, self.classes], dim=-2)
         parts = [into.mT, offset, out, kept[..., None, cut:]]
         hessian = torch.cat([part.flatten(2) for part in parts], dim=-1)
         return hessian, torch.from_numpy(self._ntk_directions)[..., : self.ntk_samples]

@@ -7,13 +7,9 @@ Symbols, beyond those of `pattern`, whose formulas these are
     P      R S + C, a direction in parameter space: rows like the weights', then the output biases
     K      channels: C, or 1 for the tangent kernel
 
-Two passes are all there is, and their sums live in registers:
-
-    spread    Phi: vectors of samples; a loop over units adds up the channels
-    gather    its transpose: vectors of units; a loop over samples adds up K (D + 1) sums
-
-Both recompute whether a unit is on: D multiplications are cheaper than reading it from memory.
-Padded units have zero parameters and are never on; padded samples have zero gradient.
+Two passes do nearly all the work, `spread` (Phi) and `gather` (its transpose), see
+`pattern_passes`. Padded units have zero parameters and are never on; padded samples have zero
+gradient.
 """
 
 from __future__ import annotations
@@ -24,26 +20,21 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core import types
-from numba.extending import intrinsic
 
 from dynloss_core.landscape.lanczos_kernel import FAST, lanczos_kernel
-from dynloss_core.losses import LossName
-from dynloss_core.training.lanes import Lanes, array_data
+from dynloss_core.landscape.pattern_passes import gather_pass, spread_pass
 
 __all__ = ["curvature_kernel"]
-
-_SPREAD_TILE = 3  # vectors of samples at once
-_GATHER_TILE = 2  # vectors of units at once
 
 Kernel = Callable[..., None]
 
 
 @cache
-def curvature_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
+def curvature_kernel(inputs: int, classes: int) -> Kernel:
     """The compiled measurement of some members, in float64.
 
-    It takes `members` (m,), their indices; `weights` (M, R, S) and `biases` (M, C); `samples`
+    It takes whether the loss is `cross_entropy` and, if not, whether it weights `by_output`;
+    `members` (m,), their indices; `weights` (M, R, S) and `biases` (M, C); `samples`
     (M or 1, D, N) and `one_hot` (M or 1, C, N); `class_weights` (M, C); the number of samples that
     are not padding; `kernel_samples` (M or 1, D, n) and how many of those are not. Then for the
     Hessian and again for the kernel: start vectors `fresh` (M, .) and what was found last, `found`
@@ -52,9 +43,8 @@ def curvature_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
     products and whether they converged, for the Hessian and the kernel.
     """
     rows = inputs + 1
-    spread, gather = _spread(inputs, classes), _gather(inputs, classes)
-    spread_one, gather_one = _spread(inputs, 1), _gather(inputs, 1)
-    cross_entropy, by_output = loss == "cross_entropy", loss == "mse_output_weighted"
+    spread, gather = spread_pass(inputs, classes), gather_pass(inputs, classes)
+    spread_one, gather_one = spread_pass(inputs, 1), gather_pass(inputs, 1)
 
     @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
     def times_inputs(values: Any, samples: Any, products: Any) -> None:
@@ -125,13 +115,12 @@ def curvature_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
         for j in range(len(vector)):
             product[j] = values[0, j] + total if j < count else 0.0
 
-    hessian_lanczos, kernel_lanczos = (
-        lanczos_kernel(hessian_product),
-        lanczos_kernel(kernel_product),
-    )
+    hessian_lanczos = lanczos_kernel(hessian_product)
+    kernel_lanczos = lanczos_kernel(kernel_product)
 
     @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
     def output_derivatives(
+        cross_entropy: bool, by_output: bool,
         values: Any, one_hot: Any, class_weights: Any, count: int,
         delta: Any, diagonal: Any, outer: Any,
     ) -> None:  # fmt: skip
@@ -165,8 +154,9 @@ def curvature_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
 
     @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
     def measure(
-        members: Any, weights: Any, biases: Any, samples: Any, one_hot: Any, class_weights: Any,
-        count: int, kernel_samples: Any, kernel_count: int,
+        cross_entropy: bool, by_output: bool, members: Any, weights: Any, biases: Any,
+        samples: Any, one_hot: Any, class_weights: Any, count: int,
+        kernel_samples: Any, kernel_count: int,
         fresh: Any, found: Any, kernel_fresh: Any, kernel_found: Any,
         share: float, tolerances: Any, max_iterations: int, results: Any,
     ) -> None:  # fmt: skip
@@ -179,13 +169,7 @@ def curvature_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
         few_values, few_products = np.empty((1, few)), np.empty((rows, few))
         for m in members:
             own, x = weights[m], samples[m % len(samples)]
-            total = 0.0
-            for r in range(len(own)):
-                for w in range(width):
-                    total += own[r, w]
-            for c in range(classes):
-                total += biases[m, c]
-            if not np.isfinite(total):
+            if not (_is_finite(own.ravel()) and _is_finite(biases[m])):
                 for which in range(2):
                     for k in range(4):
                         results[m, which, k] = np.nan if k < 2 else 0.0
@@ -199,7 +183,10 @@ def curvature_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
                 for j in range(padded):
                     values[c, j] += biases[m, c]
             targets = one_hot[m % len(one_hot)]
-            output_derivatives(values, targets, class_weights[m], count, delta, diagonal, outer)
+            output_derivatives(
+                cross_entropy, by_output, values, targets, class_weights[m], count, delta, diagonal,
+                outer,
+            )  # fmt: skip
             times_inputs(delta, x, products)
             gather(own, x, products, residual)
             state = (own, x, diagonal, outer, residual, units, values, inner, products, sums)
@@ -220,120 +207,9 @@ def curvature_kernel(inputs: int, classes: int, loss: LossName) -> Kernel:
     return measure
 
 
-def _spread(inputs: int, channels: int) -> Any:
-    """Phi as a numba intrinsic: (weights, samples, units (K (D + 1), S), values (K, N))."""
-    return _pass(inputs, channels, _emit_spread)
-
-
-def _gather(inputs: int, channels: int) -> Any:
-    """Phi transposed as a numba intrinsic: (weights, samples, products (K (D + 1), N), sums
-    (K (D + 1), S)), where the products are the values times the inputs and times 1."""
-    return _pass(inputs, channels, _emit_gather)
-
-
-def _pass(inputs: int, channels: int, emit_loops: Callable[..., None]) -> Any:
-    @intrinsic
-    def run(_: Any, weights: Any, samples: Any, given: Any, result: Any) -> Any:
-        def emit(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-            lanes = Lanes(builder, weights.dtype)
-            kinds = list(zip(sig.args, arguments, strict=True))
-            data = [array_data(context, builder, kind, value) for kind, value in kinds]
-            width, padded = (
-                builder.extract_value(context.make_array(kind)(context, builder, value).shape, 1)
-                for kind, value in kinds[:2]
-            )
-            emit_loops(lanes, inputs, channels, data, width, padded)
-            return context.get_dummy_value()
-
-        return types.void(weights, samples, given, result), emit
-
-    return run
-
-
-def _emit_spread(
-    lanes: Lanes, inputs: int, channels: int, data: list[Any], width: Any, padded: Any
-) -> None:
-    weights, samples, units, values = data
-    builder, row = lanes.builder, _row(lanes)
-
-    def tile(vectors: int, first: Any) -> None:
-        columns = [builder.add(first, lanes.index(v * lanes.count)) for v in range(vectors)]
-        x = [[lanes.load(samples, row(i, padded, at)) for i in range(inputs)] for at in columns]
-        totals = [[lanes.variable(lanes.constant(0.0)) for _ in range(channels)] for _ in columns]
-        with lanes.loop(lanes.index(0), width, 1) as unit:
-            into = [lanes.spread(weights, row(i, width, unit)) for i in range(inputs + 1)]
-            factors = [
-                lanes.spread(units, row(k, width, unit)) for k in range(channels * (inputs + 1))
-            ]
-            for v in range(vectors):
-                before = _affine(lanes, into, x[v])
-                for c in range(channels):
-                    own = factors[c * (inputs + 1) : (c + 1) * (inputs + 1)]
-                    added = lanes.where_positive(before, _affine(lanes, own, x[v]))
-                    totals[v][c].set(lanes.add(totals[v][c].get(), added))
-        for v, at in enumerate(columns):
-            for c in range(channels):
-                lanes.store(totals[v][c].get(), values, row(c, padded, at))
-
-    _tiles(lanes, padded, _SPREAD_TILE, tile)
-
-
-def _emit_gather(
-    lanes: Lanes, inputs: int, channels: int, data: list[Any], width: Any, padded: Any
-) -> None:
-    weights, samples, products, sums = data
-    builder, row = lanes.builder, _row(lanes)
-    kept = channels * (inputs + 1)
-
-    def tile(vectors: int, first: Any) -> None:
-        columns = [builder.add(first, lanes.index(v * lanes.count)) for v in range(vectors)]
-        into = [
-            [lanes.load(weights, row(i, width, at)) for i in range(inputs + 1)] for at in columns
-        ]
-        totals = [[lanes.variable(lanes.constant(0.0)) for _ in range(kept)] for _ in columns]
-        with lanes.loop(lanes.index(0), padded, 1) as sample:
-            x = [lanes.spread(samples, row(i, padded, sample)) for i in range(inputs)]
-            factors = [lanes.spread(products, row(k, padded, sample)) for k in range(kept)]
-            for v in range(vectors):
-                before = _affine(lanes, into[v], x)
-                # sums and fused multiply-adds run side by side: every other one is made the latter
-                on = lanes.where_positive(before, lanes.constant(1.0))
-                for k, total in enumerate(totals[v]):
-                    if k % 2:
-                        total.set(lanes.fma(on, factors[k], total.get()))
-                    else:
-                        added = lanes.where_positive(before, factors[k])
-                        total.set(lanes.add(total.get(), added))
-        for v, at in enumerate(columns):
-            for k in range(kept):
-                lanes.store(totals[v][k].get(), sums, row(k, width, at))
-
-    _tiles(lanes, width, _GATHER_TILE, tile)
-
-
-def _affine(lanes: Lanes, factors: list[Any], x: list[Any]) -> Any:
-    """factors . x, the last factor for the constant input 1."""
-    total = factors[-1]
-    for factor, value in zip(factors[:-1], x, strict=True):
-        total = lanes.fma(factor, value, total)
-    return total
-
-
-def _row(lanes: Lanes) -> Callable[[int, Any, Any], Any]:
-    builder = lanes.builder
-
-    def place(k: int, stride: Any, column: Any) -> Any:
-        return builder.add(builder.mul(lanes.index(k), stride), column)
-
-    return place
-
-
-def _tiles(lanes: Lanes, length: Any, vectors: int, tile: Callable[[int, Any], None]) -> None:
-    """Cover a length, a whole number of vectors, by tiles and what is left by single vectors."""
-    builder = lanes.builder
-    step = vectors * lanes.count
-    whole = builder.mul(builder.sdiv(length, lanes.index(step)), lanes.index(step))
-    with lanes.loop(lanes.index(0), whole, step) as first:
-        tile(vectors, first)
-    with lanes.loop(whole, length, lanes.count) as first:
-        tile(1, first)
+@numba.njit(nogil=True, error_model="numpy")  # where sums may be rearranged, x - x is 0 for NaN too
+def _is_finite(values: Any) -> bool:
+    total = 0.0
+    for i in range(len(values)):
+        total += 0.0 * values[i]
+    return total == 0.0

@@ -116,7 +116,7 @@ def top_eigen(
     return found.result(single=start.ndim == 1)
 
 
-def warm_start(previous: TopEigen, fresh: Tensor, share: float = 0.03) -> Tensor:
+def warm_start(previous: TopEigen, fresh: Tensor, share: float = 0.1) -> Tensor:
     """A start vector from what was found for a nearby operator.
 
     Args:

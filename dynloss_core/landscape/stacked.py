@@ -56,8 +56,8 @@ class StackedTracker(CurvatureTracker):
         return None
 
     @torch.no_grad()
-    def measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
-        here = {name: tensor.detach().to(self.device) for name, tensor in parameters.items()}
+    def _measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
+        here = {name: parameters[name].detach().to(self.device) for name in self._shapes}
         dtype = next(iter(here.values())).dtype
         if dtype not in self._samples:
             self._samples[dtype] = self.problem.samples(dtype, self.device)

@@ -73,7 +73,7 @@ class Tracking:
 
     tolerance: float = 1e-3
     next_tolerance: float = 0.1
-    share: float = 0.03
+    share: float = 0.1
     max_iterations: int = 200
     ntk_samples: int = 50
     samples_at_once: int = 4096
@@ -130,6 +130,14 @@ class TrackedProblem:
             )
 
     @property
+    def classes(self) -> int:
+        """C, outputs of the network."""
+        some = next(self.network.parameters())
+        with torch.no_grad():
+            outputs = self.network(self.data[0].inputs[:1].to(some.device, some.dtype))
+        return int(outputs.shape[-1])
+
+    @property
     def one_hidden_layer(self) -> tuple[int, int, int] | None:
         """Inputs, hidden units and classes of an `MLP` with one hidden layer; None for others."""
         if not isinstance(self.network, MLP) or len(self.network.layers) != 2:
@@ -169,7 +177,10 @@ class CurvatureTracker(ABC):
         self.tracking = tracking or Tracking()
         self.device = torch.device(device)
         self.members = len(problem.seeds)
-        self.dimension = sum(each.numel() for each in problem.network.parameters())
+        named = dict(problem.network.named_parameters())
+        self._shapes = {name: (self.members, *tensor.shape) for name, tensor in named.items()}
+        self.dimension = sum(tensor.numel() for tensor in named.values())
+        self.classes = problem.classes
         self.ntk_samples = min(self.tracking.ntk_samples, len(problem.data[0]))
 
     @classmethod
@@ -177,14 +188,29 @@ class CurvatureTracker(ABC):
     def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
         """Why this tracker cannot follow `problem` on `device` here; None if it can."""
 
-    @abstractmethod
     def measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
         """The curvature of all members at this moment.
 
         Args:
             parameters: stacked, (M, ...) each, named as in the network.
             class_weights: (M, C) Gamma; that of step t for the landscape that update t sees.
+
+        Raises:
+            LandscapeError: if names or shapes are others.
         """
+        shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
+        if shapes != self._shapes:
+            raise LandscapeError(
+                f"parameters of shapes {shapes}, expected {self._shapes}",
+                "stack those of all members with `stack_parameters`",
+            )
+        if tuple(class_weights.shape) != (self.members, self.classes):
+            raise LandscapeError(
+                f"class weights of shape {tuple(class_weights.shape)}, "
+                f"expected {(self.members, self.classes)}",
+                "give every member those of the moment that is looked at",
+            )
+        return self._measure(parameters, class_weights)
 
     def state_dict(self) -> dict[str, Any]:
         """What the next measurement starts from: Ritz vectors (M, 2, P) and (M, 2, n), in the order
@@ -207,6 +233,9 @@ class CurvatureTracker(ABC):
                 "load it with the members and the network that it was saved with",
             )
         self._go_on_from(hessian, ntk)
+
+    @abstractmethod
+    def _measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature: ...
 
     @abstractmethod
     def _found(self) -> tuple[Tensor, Tensor]: ...
