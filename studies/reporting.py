@@ -29,8 +29,8 @@ _CAPTIONS = {
     "Right: the differences within pairs, their mean and its interval.",
     "regimes": "Accuracies of both arms and the gain of the dynamical loss over the size of the "
     "network; the dashed line is the interpolation threshold.",
-    "gain_map": "Gain over period and amplitude. Left: over the static arm at its own best "
-    "learning rate; right: at the same learning rate. Hatched cells are not significant.",
+    "gain_map": "Gain over period and amplitude, over the static arm at its own best learning rate "
+    "and, where both arms share them, at the same one. Hatched cells are not significant.",
     "learning_rate_map": "Gain over learning rate and amplitude, over both baselines.",
     "learning_curves": "The winners of both arms on fresh seeds: mean and 95% interval.",
     "trajectory": "One run, step by step: class weights, F, its change, accuracy, and the largest "
@@ -150,15 +150,11 @@ def _sections(analysis: Analysis, pictures: dict[str, Path]) -> Iterable[Section
     if "learning_curves" in pictures:
         yield Section(_TITLES["learning_curves"], pictures=[_picture(pictures, "learning_curves")])
     recorded = [name for name in pictures if name.startswith("trajectory")]
-    if recorded and analysis.recorded is not None:
-        yield Section(
-            _TITLES["trajectory"],
-            analysis.recorded.sentences(),
-            [_picture(pictures, name) for name in recorded],
-        )
+    if recorded:
+        yield Section(_TITLES["trajectory"], pictures=[_picture(pictures, n) for n in recorded])
     health = [_picture(pictures, n) for n in ("isolation", "convergence") if n in pictures]
     if health:
-        yield Section(_TITLES["health"], analysis.warnings(), health)
+        yield Section(_TITLES["health"], pictures=health)
 
 
 def _how_it_was_made(gains: GainMap, *, adaptive: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from dynloss_core.config import build
+from dynloss_core.config import ConfigError, build
 from dynloss_core.models import MLPConfig
 from dynloss_core.training import Evaluation, Member, Problem, Setup, Trace, choose_engine
 from studies.progress import duration
@@ -37,6 +38,8 @@ def train_one(
     Raises:
         ConfigError: for a value that is refused.
     """
+    if trace is not None:
+        _check_writable(trace)
     made = build(Problem, problem, source="dynloss train")
     engine_class = choose_engine(made)
     one = build(Member, member, source="dynloss train")
@@ -68,6 +71,11 @@ def train_one(
         write_parquet(rows, trace)
         console.print(f"{len(rows):,} steps in {trace}: {', '.join(rows.columns)}")
     return last
+
+
+def _check_writable(path: Path) -> None:
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError("--trace", f"{path.parent} is no folder to write to", "make it first")
 
 
 def _described(problem: Problem) -> str:

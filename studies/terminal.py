@@ -61,7 +61,12 @@ def show_estimate(study: Study, cost: Estimate, capacity: Capacity) -> None:
 def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
     """What a study found, and where it is."""
     analysis = results.analysis
+    if not analysis.trials:
+        console.print("nothing to analyse yet: no block of this study is finished")
+        return
     for arm, (tried, diverged) in analysis.trials.items():
+        if study.trials(arm) == 0:
+            continue  # its points were given
         lost = f", {diverged} of them diverged" if diverged else ""
         console.print(f"searched   {arm:<10} {tried} trials{lost}")
     if len(analysis.verdicts) <= 1:

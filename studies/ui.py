@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from dynloss_core.config import ConfigError
@@ -14,6 +17,7 @@ from studies.folder import StudyFolder
 __all__ = ["serve"]
 
 _LOOPBACK = "127.0.0.1"
+_SECONDS_TO_END = 3.0
 
 
 def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
@@ -44,10 +48,24 @@ def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", _LOOPBACK, "--port", str(port), "--workers", "1"]
     with tempfile.TemporaryFile("w+") as log:
+        # a session of its own: MLflow starts processes that its end would leave behind
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            code = subprocess.run(command, check=False, stdout=log, stderr=log).returncode
+            code = server.wait()
         except KeyboardInterrupt:
             return 0
+        finally:
+            _end(server)
         log.seek(0)
         print("".join(log.readlines()[-5:]), file=sys.stderr)  # noqa: T201
     return code
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End a server and all that it started."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, kind)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=_SECONDS_TO_END)

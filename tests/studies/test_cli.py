@@ -132,7 +132,10 @@ def test_train_shows_a_run() -> None:
 
 
 def test_train_keeps_every_step(tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "steps.parquet"
+    lost = dynloss("train", "--steps", 40, "--trace", tmp_path / "deep" / "steps.parquet")
+    assert (lost.returncode, lost.stdout) == (2, "")
+    assert "is no folder to write to" in lost.stderr
+    file = tmp_path / "steps.parquet"
     done = dynloss("train", "--width", 5, "--steps", 40, "--period", 10, "--trace", file)
     assert done.returncode == 0, done.stderr
     rows = pd.read_parquet(file)

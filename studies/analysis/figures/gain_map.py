@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, QuadMesh
@@ -46,11 +49,11 @@ def draw_gain_map(result: GainMap, *, interpolate: bool = False) -> Figure:
         bar.outline.set_visible(False)
         legend = figure.legend(
             handles=_legend(result),
-            title=_reading(result),
+            title=textwrap.fill(_reading(result), 62 + 60 * (panels - 1)),
             title_fontproperties={"size": 8},
             loc="outside lower left",
             alignment="left",
-            ncols=4,
+            ncols=4 if panels > 1 else 2,
             fontsize=9,
         )
         legend.get_title().set_color(GREY)
@@ -133,12 +136,19 @@ def _cell_patch(result: GainMap, row: int, column: int, **style: object) -> Rect
 
 
 def _legend(result: GainMap) -> list[object]:
-    handles: list[object] = [
-        Line2D([], [], color=_BOUNDARY, lw=1.6, label="bound of the winning region"),
-        Line2D(
-            [], [], marker="*", ms=12, color="#F0E442", mec="black", ls="", label="largest gain"
-        ),
-    ]
+    handles: list[object] = []
+    if any(gain.wins.any() for gain in result.gains):
+        label = "bound of the winning region"
+        handles.append(Line2D([], [], color=_BOUNDARY, lw=1.6, label=label))
+    if any(np.nanmax(gain.gain, initial=0.0) > 0 for gain in result.gains):
+        star: dict[str, Any] = {
+            "marker": "*",
+            "ms": 12,
+            "color": "#F0E442",
+            "mec": "black",
+            "ls": "",
+        }
+        handles.append(Line2D([], [], label="largest gain", ls="", **star))
     if any((np.isfinite(gain.gain) & ~gain.significant).any() for gain in result.gains):
         label = "not significant (FDR 5%)"
         handles.append(Patch(fill=False, hatch="////", edgecolor=GREY, label=label, linewidth=0))

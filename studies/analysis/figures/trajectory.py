@@ -27,9 +27,11 @@ def draw_trajectory(run: RecordedRun) -> Figure:
     with blank_figure(9.4, 1.55 * rows + 0.9) as figure:
         panels = figure.subplots(rows, 1, sharex=True)
         for colour, (c, name) in zip(_CLASS_COLOURS, enumerate(weights), strict=False):
-            panels[0].plot(steps, run.trace[name], color=colour, lw=1.1, label=f"class {c}")
+            width = 1.1 + 0.9 * (len(weights) - 1 - c)  # where they coincide, all are seen
+            panels[0].plot(steps, run.trace[name], color=colour, lw=width, label=f"class {c}")
         panels[0].set_ylabel("class weight Γ")
-        panels[0].legend(loc="upper right", ncols=len(weights), fontsize=8)
+        panels[0].tick_params(axis="y", labelcolor=GREY, labelsize=8)
+        panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(weights), fontsize=8)
         _steps(panels[1], steps, loss, "F")
         panels[1].set_yscale("log")
         _steps(panels[2], steps[1:], np.diff(loss), "F(t) − F(t−1)")
@@ -71,4 +73,5 @@ def _counted(run: RecordedRun) -> str:
 def _steps(axes: Axes, steps: np.ndarray, values: np.ndarray, label: str) -> None:
     axes.plot(steps, values, color=_LINE, lw=0.6, rasterized=True)
     axes.set_ylabel(label)
-    axes.tick_params(axis="y", labelcolor=GREY, labelsize=8)
+    axes.tick_params(axis="y", which="both", labelcolor=GREY, labelsize=8)
+    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())

@@ -75,4 +75,4 @@ def _headline(verdict: Verdict, where: str) -> str:
         "undecided": "Undecided",
     }
     at = f" at {where}" if where else ""
-    return f"{claims[verdict.outcome]}{at} on fresh seeds, each arm at its own best"
+    return f"{claims[verdict.outcome]}{at} on fresh seeds"
