@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -141,14 +140,11 @@ def _legend(result: GainMap) -> list[object]:
         label = "bound of the winning region"
         handles.append(Line2D([], [], color=_BOUNDARY, lw=1.6, label=label))
     if any(np.nanmax(gain.gain, initial=0.0) > 0 for gain in result.gains):
-        star: dict[str, Any] = {
-            "marker": "*",
-            "ms": 12,
-            "color": "#F0E442",
-            "mec": "black",
-            "ls": "",
-        }
-        handles.append(Line2D([], [], label="largest gain", ls="", **star))
+        handles.append(
+            Line2D(
+                [], [], marker="*", ms=12, color="#F0E442", mec="black", ls="", label="largest gain"
+            )
+        )
     if any((np.isfinite(gain.gain) & ~gain.significant).any() for gain in result.gains):
         label = "not significant (FDR 5%)"
         handles.append(Patch(fill=False, hatch="////", edgecolor=GREY, label=label, linewidth=0))
