@@ -7,15 +7,42 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Labelled", "Splits", "attainable_accuracy"]
+__all__ = ["Labelled", "PixelScale", "Splits", "attainable_accuracy"]
+
+
+@dataclass(frozen=True)
+class PixelScale:
+    """How the bytes of images become what a network sees: (pixel / 255 - mean) / deviation.
+
+    Args:
+        mean: of each channel over the training set, in [0, 1].
+        deviation: standard deviation of each channel, likewise.
+    """
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def __call__(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        """Images (N, channels, H, W) of bytes in another dtype, scaled."""
+        shape = (1, -1, 1, 1)
+        offset = torch.tensor(self.mean, dtype=dtype, device=pixels.device).view(shape)
+        spread = torch.tensor(self.deviation, dtype=dtype, device=pixels.device).view(shape)
+        return (pixels.to(dtype) / 255 - offset) / spread
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Inputs (N, ...) and their class indices (N,)."""
+    """Samples and their classes.
+
+    Args:
+        inputs: (N, ...), what a network sees; or the bytes of images, with a `scale`.
+        targets: (N,) class indices.
+        scale: of the bytes; None if the inputs are what a network sees.
+    """
 
     inputs: Tensor
     targets: Tensor
+    scale: PixelScale | None = None
 
     def __post_init__(self) -> None:
         if self.targets.shape != self.inputs.shape[:1]:
@@ -27,8 +54,10 @@ class Labelled:
         return len(self.targets)
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Labelled:
-        """The same samples with inputs of another dtype, on another device."""
-        return Labelled(self.inputs.to(device, dtype), self.targets.to(device))
+        """The same samples as a network of this dtype sees them, on another device."""
+        inputs = self.inputs.to(device)
+        inputs = inputs.to(dtype) if self.scale is None else self.scale(inputs, dtype)
+        return Labelled(inputs, self.targets.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +79,7 @@ class Splits:
         return tuple(self.train.inputs.shape[1:])
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Splits:
-        """The same splits with inputs of another dtype, on another device."""
+        """The same splits as a network of this dtype sees them, on another device."""
         return Splits(
             self.train.to(dtype, device),
             self.validation.to(dtype, device),

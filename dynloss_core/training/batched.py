@@ -115,9 +115,9 @@ class BatchedEngine(Engine):
 
     def _split_inputs(self, split: SplitName) -> Tensor:
         if split not in self._inputs:
-            flat = torch.stack(
-                [getattr(splits, split).inputs.flatten(1) for splits in self._own_splits]
-            ).to(self.device, self.setup.problem.torch_dtype)  # (M or 1, N, I)
+            dtype = self.setup.problem.torch_dtype
+            parts = [getattr(splits, split).to(dtype, self.device) for splits in self._own_splits]
+            flat = torch.stack([part.inputs.flatten(1) for part in parts])  # (M or 1, N, I)
             with_ones = torch.cat([flat, torch.ones_like(flat[:, :, :1])], dim=-1)
             members = len(self.setup.members)
             self._inputs[split] = with_ones.mT.contiguous().expand(members, -1, -1)

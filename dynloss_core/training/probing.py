@@ -69,7 +69,10 @@ class Prober:
         problem = TrackedProblem(
             network=setup.networks[self.members[0]],
             loss=setup.problem.loss,
-            data=[each.train for each in (splits[:1] if shared else splits)],
+            data=[
+                each.train.to(setup.problem.torch_dtype, "cpu")
+                for each in (splits[:1] if shared else splits)
+            ],
             seeds=[setup.members[m].seed for m in self.members],
         )
         self._tracker = choose_tracker(problem, str(device))(problem, probes.tracking, device)

@@ -92,9 +92,9 @@ class VmappedEngine(Engine):
 
     def _split_inputs(self, split: SplitName) -> Tensor:
         if split not in self._inputs:
-            parts = [getattr(splits, split).inputs for splits in self._own_splits]
-            kept = torch.stack(parts).to(self.device, self.setup.problem.torch_dtype)
-            self._inputs[split] = kept
+            dtype = self.setup.problem.torch_dtype
+            parts = [getattr(splits, split).to(dtype, self.device) for splits in self._own_splits]
+            self._inputs[split] = torch.stack([part.inputs for part in parts])
         return self._inputs[split]
 
     @torch.no_grad()
