@@ -26,6 +26,15 @@ CURVATURE_METRICS = (
     "hessian_converged",
     NTK_LAMBDA_MAX,
 )
+CURVE_CURVATURE_METRICS = (HESSIAN_LAMBDA_MAX, NTK_LAMBDA_MAX)
+FINAL_HESSIAN_LAMBDA_MAX = "final_hessian_lambda_max"
+FINAL_HESSIAN_TRACE = "final_hessian_trace"
+FINAL_HESSIAN_TRACE_ERROR = "final_hessian_trace_error"
+FINAL_CURVATURE_METRICS = (
+    FINAL_HESSIAN_LAMBDA_MAX,
+    FINAL_HESSIAN_TRACE,
+    FINAL_HESSIAN_TRACE_ERROR,
+)
 TRAIN_LOSS = "train_loss"
 TRAIN_ACCURACY = "train_accuracy"
 VALIDATION_LOSS = "validation_loss"
@@ -54,6 +63,7 @@ PARAMETERS = "parameters"
 TRAIN_SAMPLES = "train_samples"
 
 SEED = "seed"
+RECORDED = "recorded"
 DIVERGED = "diverged"
 DIVERGED_STEP = "diverged_step"
 ENGINE = "engine"

@@ -15,10 +15,11 @@ import pandas as pd
 import torch
 
 from dynloss_core import keys
-from dynloss_core.training import Evaluation, Member, Probes, Problem, Setup, choose_engine
+from dynloss_core.training import Evaluation, Member, Problem, Setup, choose_engine
 from search_spaces import Point
 from studies import tables
 from studies.definition import Study
+from studies.recording import Recorder
 
 __all__ = ["Block", "BlockProgress", "BlockResult", "BlockRun", "Trial"]
 
@@ -84,14 +85,12 @@ class BlockResult:
     Args:
         members: a row a member, at the end of its training.
         curves: a row a member and evaluation.
-        traces: a row a recorded member and step; empty if none was asked for.
-        curvature: a row a recorded member and measurement; empty likewise.
+        recorded: a table a kind (see `recording.KINDS`); empty if it was not asked for.
     """
 
     members: pd.DataFrame
     curves: pd.DataFrame
-    traces: pd.DataFrame = field(default_factory=pd.DataFrame)
-    curvature: pd.DataFrame = field(default_factory=pd.DataFrame)
+    recorded: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 class BlockRun:
@@ -113,8 +112,7 @@ class BlockRun:
         self._seconds = 0.0
         self._curves: list[pd.DataFrame] = []
         self._members: list[pd.DataFrame] = []
-        self._traces: list[pd.DataFrame] = []
-        self._curvature: list[pd.DataFrame] = []
+        self._recorder = Recorder(study.record, block.seeds)
         self._engine = self._start()
 
     def progress(self) -> Iterator[BlockProgress]:
@@ -125,15 +123,12 @@ class BlockRun:
         """
         restored = list(self._curves)
         while self._current < len(self._ensembles):
-            rows, _, problem = self._ensembles[self._current]
+            rows, members, problem = self._ensembles[self._current]
             started = time.perf_counter()
             for evaluation in self._engine.evaluations():
                 curves = tables.curve_rows(rows, evaluation)
                 self._curves.append(curves)
-                if evaluation.trace is not None:
-                    self._traces.append(tables.trace_rows(rows, evaluation.trace))
-                if evaluation.curvature is not None:
-                    self._curvature.append(tables.curvature_rows(rows, evaluation.curvature))
+                self._recorder.take(rows, members, problem, evaluation)
                 self._seconds += time.perf_counter() - started
                 done = (self._current + evaluation.step / problem.steps) / len(self._ensembles)
                 over = evaluation.step == problem.steps or bool(
@@ -151,8 +146,7 @@ class BlockRun:
         return BlockResult(
             members=pd.concat(self._members, ignore_index=True),
             curves=pd.concat(self._curves, ignore_index=True),
-            traces=_joined(self._traces),
-            curvature=_joined(self._curvature),
+            recorded=self._recorder.tables(),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -164,8 +158,7 @@ class BlockRun:
             "seconds": self._seconds,
             "curves": [tables.pack(frame) for frame in self._curves],
             "members": [tables.pack(frame) for frame in self._members],
-            "traces": [tables.pack(frame) for frame in self._traces],
-            "curvature": [tables.pack(frame) for frame in self._curvature],
+            "recorder": self._recorder.state_dict(),
             "engine": self._engine.state_dict(),
         }
 
@@ -177,8 +170,7 @@ class BlockRun:
         self._seconds = state["seconds"]
         self._curves = [tables.unpack(frame) for frame in state["curves"]]
         self._members = [tables.unpack(frame) for frame in state["members"]]
-        self._traces = [tables.unpack(frame) for frame in state["traces"]]
-        self._curvature = [tables.unpack(frame) for frame in state["curvature"]]
+        self._recorder.load_state_dict(state["recorder"])
         self._engine = self._start()
         self._engine.load_state_dict(state["engine"])
         return True
@@ -186,26 +178,19 @@ class BlockRun:
     def _start(self) -> Any:
         _, members, problem = self._ensembles[min(self._current, len(self._ensembles) - 1)]
         engine = choose_engine(problem, self.study.engine, self._device)
-        traced, probes = self._recording(members)
+        traced, probes = self._recorder.asks(members)
         return engine(Setup.build(problem, members), self._device, traced=traced, probes=probes)
-
-    def _recording(self, members: list[Member]) -> tuple[list[int], Probes | None]:
-        """Indices of the members to trace, and whose curvature to measure."""
-        record = self.study.record
-        if record is None:
-            return [], None
-        seeds = self.block.seeds[: record.seeds]
-        chosen = [index for index, member in enumerate(members) if member.seed in seeds]
-        every = record.curvature_every
-        return chosen if record.trace else [], Probes(every, tuple(chosen)) if every else None
 
     def _close_ensemble(self, last: Evaluation) -> None:
         """Note the ensemble's final metrics and begin the next one."""
         rows, members, _ = self._ensembles[self._current]
         started = time.perf_counter()
         held_out = None if self.block.phase == keys.SEARCH else self._engine.held_out()
+        recorded = self._recorder.close(rows, members, self._engine)
         self._seconds += time.perf_counter() - started
         frame = tables.member_rows(rows, members, self._engine.setup, last, held_out)
+        for name, column in recorded.items():
+            frame[name] = column
         frame[keys.ENGINE] = self._engine.name
         frame[keys.SECONDS] = self._seconds / len(members)
         self._members.append(frame)
@@ -236,10 +221,6 @@ def _ensembles(study: Study, block: Block) -> list[tuple[pd.DataFrame, list[Memb
                 }
             )
     return [(pd.DataFrame(r), m, problem) for problem, (r, m) in groups.items()]
-
-
-def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def use_threads(cpus: float) -> None:

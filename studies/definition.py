@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, build, config_hash, join_key, show, to_dict
 from dynloss_core.data import DataConfig
+from dynloss_core.landscape.instabilities import SHORTEST_PERIOD
 from dynloss_core.losses import LossName
 from dynloss_core.models import ModelConfig
 from dynloss_core.training import (
@@ -110,13 +111,17 @@ class Record:
     Args:
         seeds: how many seeds of each point, the first ones.
         trace: every step: F, static loss, accuracy.
+        instabilities: those found in every step, which need not be kept for it (full batch only).
         curvature_every: steps between two measurements of the largest eigenvalues of the Hessian
             of F and of the tangent kernel; None measures none.
+        final_curvature: largest eigenvalue and trace of the Hessian of the static loss at the end.
     """
 
     seeds: int = 1
     trace: bool = False
+    instabilities: bool = False
     curvature_every: int | None = None
+    final_curvature: bool = False
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -407,6 +412,23 @@ class Study:
                     except ConfigError as error:
                         raise error.inside("space.parameters") from None
                     choose_engine(problem, self.engine, self.device)
+                    self._check_record(problem, self.member(point, 0, problem).period)
+
+    def _check_record(self, problem: Problem, period: int | None) -> None:
+        if self.record is None or not self.record.instabilities:
+            return
+        if problem.batch_size is not None:
+            raise ConfigError(
+                "record.instabilities",
+                f"with batches of {problem.batch_size}: their noise alone turns the loss",
+                "use batch_size: null",
+            )
+        if period is not None and period < SHORTEST_PERIOD:
+            raise ConfigError(
+                "record.instabilities",
+                f"with a period of {period} steps, in which the class weights alone turn the loss",
+                f"use periods of {SHORTEST_PERIOD} steps or more",
+            )
 
 
 def hide_password(text: str) -> str:

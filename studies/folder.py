@@ -5,7 +5,7 @@ state.json      identity, MLflow run, versions, hardware
 optuna.db       every proposal
 parts/          two tables a finished block; a block is finished when its members table is there
 checkpoints/    blocks in flight
-tables/         members.parquet and curves.parquet; traces and curvature, if recorded
+tables/         members.parquet and curves.parquet; what was recorded beside them
 figures/        PNG and SVG
 confirm.json    rounds of confirmation asked for after the search
 summary.json    the answer
@@ -32,12 +32,11 @@ from search_spaces.documents import read_document
 from studies.blocks import Block, BlockResult
 from studies.confirmation import Confirmation
 from studies.definition import Study
+from studies.recording import KINDS
 from studies.study_files import study_from_mapping
 from studies.tables import write_parquet
 
-__all__ = ["RECORDED", "StudyFolder"]
-
-RECORDED = ("traces", "curvature")
+__all__ = ["StudyFolder"]
 
 _BEGUN = {"state.json", "state.part", "study.part", ".lock"}  # what a begin may leave if killed
 
@@ -227,8 +226,8 @@ class StudyFolder:
     def record(self, block: Block, result: BlockResult) -> None:
         """Keep a finished block for good, and drop its checkpoint."""
         write_parquet(result.curves, self._part(block, "curves"))
-        for kind in RECORDED:
-            if not (frame := getattr(result, kind)).empty:
+        for kind, frame in result.recorded.items():
+            if not frame.empty:
                 write_parquet(frame, self._part(block, kind))
         write_parquet(result.members, self._part(block, "members"))
         self.checkpoint(block).unlink(missing_ok=True)
@@ -254,7 +253,7 @@ class StudyFolder:
 
     def gather(self, kind: str) -> pd.DataFrame:
         """One table of all finished blocks: `members`, `curves` or what was recorded beside them
-        (`traces`, `curvature`); empty if there are none.
+        (see `recording.KINDS`); empty if there are none.
 
         Where the parts are gone, it is the table that was gathered before.
         """
@@ -270,7 +269,7 @@ class StudyFolder:
         members, curves = self.gather("members"), self.gather("curves")
         write_parquet(members, self.tables / "members.parquet")
         write_parquet(curves, self.tables / "curves.parquet")
-        for kind in RECORDED:
+        for kind in KINDS:
             if not (frame := self.gather(kind)).empty:
                 write_parquet(frame, self.tables / f"{kind}.parquet")
         return members, curves

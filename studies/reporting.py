@@ -35,6 +35,10 @@ _CAPTIONS = {
     "learning_curves": "The winners of both arms on fresh seeds: mean and 95% interval.",
     "trajectory": "One run, step by step: class weights, F, its change, accuracy, and the largest "
     "eigenvalues of the Hessian of F and of the tangent kernel. Instabilities are shaded.",
+    "threshold": "Where instabilities begin: the largest Hessian eigenvalue before them, over "
+    "learning rate and size; and how sharp static runs end.",
+    "minima": "How sharp the networks end: largest eigenvalue and trace of the Hessian of the "
+    "static loss in both arms, and what that has to do with validation accuracy.",
     "isolation": "The best achievable objective at each value of a parameter, the others tuned.",
     "convergence": "The best objective so far against the number of trials, in both arms.",
 }
@@ -45,6 +49,8 @@ _TITLES = {
     "learning_rate_map": "Where it gains: learning rate and amplitude",
     "learning_curves": "Learning curves",
     "trajectory": "Instabilities",
+    "threshold": "The threshold of the instabilities",
+    "minima": "Sharpness of the minima",
     "health": "The health of the search",
 }
 
@@ -149,6 +155,15 @@ def _sections(analysis: Analysis, pictures: dict[str, Path]) -> Iterable[Section
             yield Section(_TITLES[name], [text], [_picture(pictures, name)])
     if "learning_curves" in pictures:
         yield Section(_TITLES["learning_curves"], pictures=[_picture(pictures, "learning_curves")])
+    tables = {"threshold": analysis.threshold, "minima": analysis.minima}
+    for name, each in tables.items():
+        if each is not None and name in pictures:
+            yield Section(
+                _TITLES[name],
+                pictures=[_picture(pictures, name)],
+                table=each.table(),
+                table_caption="A row a size" + (" and measure." if name == "minima" else "."),
+            )
     recorded = [name for name in pictures if name.startswith("trajectory")]
     if recorded:
         yield Section(_TITLES["trajectory"], pictures=[_picture(pictures, n) for n in recorded])

@@ -19,7 +19,8 @@ from studies.analysis.figures import draw_study
 from studies.analysis.study_analysis import Analysis, Question, analyse
 from studies.confirmation import scientific_settings
 from studies.definition import Study
-from studies.folder import RECORDED, StudyFolder
+from studies.folder import StudyFolder
+from studies.recording import KINDS
 from studies.report import render
 from studies.reporting import report_of
 
@@ -89,13 +90,17 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
     Works on an unfinished study too, with what is there.
     """
     members, curves = folder.write_tables()
-    recorded = (folder.gather(kind) for kind in RECORDED)
-    analysis = analyse(members, curves, question_of(study, members), *recorded)
+    recorded = {kind: folder.gather(kind) for kind in KINDS}
+    analysis = analyse(members, curves, question_of(study, members), recorded)
     tables = {f"{name}.csv": each.table() for name, each in analysis.maps.items()}
     for name, each in analysis.regimes.items():
         tables[f"regimes_{name.rpartition('.')[2]}.csv"] = each.table()
     if analysis.recorded is not None:
         tables["instabilities.csv"] = analysis.recorded.table()
+    if analysis.threshold is not None:
+        tables["threshold.csv"] = analysis.threshold.table()
+    if analysis.minima is not None:
+        tables["minima.csv"] = analysis.minima.table()
     written = []
     for name, table in tables.items():
         table.to_csv(folder.tables / name, index=False)

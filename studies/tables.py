@@ -36,11 +36,17 @@ TRIAL_IDENTITY = [keys.PHASE, keys.ARM, keys.TRIAL]
 
 
 def curve_rows(identity: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
-    """One evaluation of an ensemble as rows of the curves table."""
+    """One evaluation of an ensemble as rows of the curves table, with the last measurement of the
+    curvature before it; members that are not probed have none."""
     rows = identity[IDENTITY].copy()
     rows[keys.STEP] = evaluation.step
     for metric in keys.EVALUATION_METRICS:
         rows[metric] = getattr(evaluation, metric).numpy()
+    if (series := evaluation.curvature) is not None:
+        for metric in keys.CURVE_CURVATURE_METRICS:
+            values = np.full(len(rows), np.nan)
+            values[series.members.numpy()] = getattr(series, metric)[-1].numpy()
+            rows[metric] = values
     return rows
 
 
@@ -72,10 +78,14 @@ def _repeated(identity: pd.DataFrame, members: np.ndarray, times: int) -> pd.Dat
 
 
 def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds, a row a trial and step; a trial with a diverged member has NaN."""
+    """Means over seeds, a row a trial and step; a trial with a diverged member has NaN. Curvature
+    is averaged over the seeds that are probed."""
     grouped = curves.groupby([*TRIAL_IDENTITY, keys.STEP], sort=False)
-    metrics = list(keys.EVALUATION_METRICS)
-    return grouped[metrics].mean(skipna=False).reset_index()
+    means = grouped[list(keys.EVALUATION_METRICS)].mean(skipna=False)
+    for metric in keys.CURVE_CURVATURE_METRICS:
+        if metric in curves:
+            means[metric] = grouped[metric].mean()
+    return means.reset_index()
 
 
 def member_rows(

@@ -132,7 +132,8 @@ class Tracker:
                 continue
             taken[key] = [
                 Metric(metric, value, now, step)
-                for metric in keys.EVALUATION_METRICS
+                for metric in (*keys.EVALUATION_METRICS, *keys.CURVE_CURVATURE_METRICS)
+                if metric in rows
                 for step, value in zip(rows[keys.STEP].tolist(), rows[metric].tolist(), strict=True)
                 if math.isfinite(value)
             ]
@@ -256,11 +257,11 @@ class Tracker:
         """Send the rest of a trial's curve and its final metrics, and end its run."""
         now = int(time.time() * 1000)
         finals = {}
-        for metric in (*keys.EVALUATION_METRICS, *keys.TEST_METRICS):
-            values = members[metric].dropna()
-            if len(values):
-                finals[f"final_{metric}"] = float(values.mean())
-                finals[f"final_{metric}_sd"] = float(values.std(ddof=1))
+        for metric in (*keys.EVALUATION_METRICS, *keys.TEST_METRICS, *keys.FINAL_CURVATURE_METRICS):
+            if metric in members and len(values := members[metric].dropna()):
+                name = "final_" + metric.removeprefix("final_")
+                finals[name] = float(values.mean())
+                finals[f"{name}_sd"] = float(values.std(ddof=1))
         diverged = int(members[keys.DIVERGED].sum())
         finals["diverged_members"] = float(diverged)
         finals[keys.SECONDS] = float(members[keys.SECONDS].sum())

@@ -40,7 +40,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CurvatureSamples", "Instability", "Regime", "Sample", "find_instabilities", "regimes"]
+__all__ = [
+    "SHORTEST_PERIOD",
+    "CurvatureSamples",
+    "Instability",
+    "Regime",
+    "Sample",
+    "find_instabilities",
+    "regimes",
+]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
@@ -55,6 +63,9 @@ ALTERNATIONS = 10
 LINK = 4
 """Longest distance between two turns of one stretch. Period 2 turns at every step, period 3 at two
 steps of three, and chaos, where it sometimes pauses for longer, is merged again."""
+
+SHORTEST_PERIOD = 2 * LINK + 1
+"""Of the class weights, in steps: with a shorter one they alone turn F as an instability does."""
 
 MERGE = 300
 """Stretches at most this many steps apart, or a quarter of a period if that is less, are one
@@ -259,7 +270,7 @@ def find_instabilities(
     trace = np.asarray(weighted_loss, dtype=np.float64)
     if trace.ndim != 1:
         raise ValueError(f"a trace has one axis, got shape {trace.shape}")
-    if period is not None and period <= 2 * LINK:
+    if period is not None and period < SHORTEST_PERIOD:
         raise ValueError(f"with a period of {period} steps the class weights alone turn F")
     trace = _finite_head(trace)
     turning = _Turning.of(trace)

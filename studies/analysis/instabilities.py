@@ -3,27 +3,24 @@
 The claims to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): instabilities start when the
 largest Hessian eigenvalue of the dynamical loss crosses 2 / learning rate, at the ends of periods,
 where the class weights return to 1; they double their period; the tangent kernel's largest
-eigenvalue falls across each; and the valley in the end is wider than the static loss's.
+eigenvalue falls across each; and the valley in the end is wider than the static loss's. They are
+found while a network trains (see `studies.recording`): what comes here are tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
-from dynloss_core.landscape.instabilities import (
-    CurvatureSamples,
-    Instability,
-    find_instabilities,
-)
-from dynloss_core.schedules import oscillation_stop
 
 __all__ = ["RecordedRun", "Recordings", "recordings"]
 
+_KINDS = ("instabilities", "traces", "curvature")
 _IDENTITY = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
 
 
@@ -34,22 +31,25 @@ class RecordedRun:
     Args:
         arm: `dynamical` or `static`.
         seed: of the network.
-        learning_rate: its learning rate.
-        period: T in steps; None for the static arm.
-        trace: rows of the traces table, ascending steps.
+        point: what it was trained with: member parameters and dotted ones.
+        instabilities: rows of their table, in order; empty if none were found or looked for.
+        trace: rows of the traces table, ascending steps; empty if they were not kept.
         curvature: rows of the curvature table; empty if it was not measured.
-        instabilities: found in the trace.
-        final_accuracy: training accuracy at the end.
+        final_accuracy: training accuracy at the end; NaN if the run diverged.
     """
 
     arm: str
     seed: int
-    learning_rate: float
-    period: int | None
+    point: dict[str, Any]
+    instabilities: pd.DataFrame
     trace: pd.DataFrame
     curvature: pd.DataFrame
-    instabilities: tuple[Instability, ...]
     final_accuracy: float
+
+    @property
+    def learning_rate(self) -> float:
+        """The member's own (peak) learning rate."""
+        return float(self.point[keys.LEARNING_RATE])
 
     @property
     def final_lambda_max(self) -> float | None:
@@ -69,65 +69,40 @@ class Recordings:
         """The runs of one arm."""
         return [run for run in self.runs if run.arm == arm]
 
+    @property
+    def one_point(self) -> bool:
+        """Whether the runs of each arm differ in their seeds alone."""
+        points = {(run.arm, *sorted(run.point.items(), key=str)) for run in self.runs}
+        return len(points) == len({run.arm for run in self.runs})
+
     def table(self) -> pd.DataFrame:
-        """A row an instability."""
-        rows = [
-            {
-                keys.ARM: run.arm,
-                keys.SEED: run.seed,
-                keys.LEARNING_RATE: run.learning_rate,
-                "period_number": each.period_number,
-                "onset": each.onset,
-                "duration": each.duration,
-                "boundary_offset": each.boundary_offset,
-                "relative_amplitude": each.relative_amplitude,
-                "cascade": " ".join(str(r.period or "aperiodic") for r in each.cascade),
-                "hessian_before": each.hessian_before.value if each.hessian_before else None,
-                "ntk_before": each.ntk_before.value if each.ntk_before else None,
-                "ntk_after": each.ntk_after.value if each.ntk_after else None,
-            }
+        """A row an instability, with the point it was found at."""
+        frames = [
+            run.instabilities.assign(
+                **{name: value for name, value in run.point.items() if name != keys.LEARNING_RATE}
+            )
             for run in self.runs
-            for each in run.instabilities
+            if len(run.instabilities)
         ]
-        return pd.DataFrame(rows)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def sentences(self) -> list[str]:
-        """What the runs show of the paper's claims, with the spread over seeds."""
+        """What the runs show of the paper's claims, with the spread over seeds; nothing if they
+        were made at several points (see `threshold`)."""
+        if not self.one_point:
+            return []
         found = []
         dynamical, static = self.of(keys.DYNAMICAL), self.of(keys.STATIC)
-        first = [run.instabilities[0] for run in dynamical if run.instabilities]
-        if first:
+        unstable = [run.instabilities for run in dynamical if len(run.instabilities)]
+        if unstable:
             found.append(
                 f"First instability of the dynamical loss at step "
-                f"{_spread([each.onset for each in first], 0)}, {len(first)} of {len(dynamical)} "
-                f"runs; {_spread([len(run.instabilities) for run in dynamical], 1)} a run."
+                f"{_spread([each['onset'].iloc[0] for each in unstable], 0)}, {len(unstable)} of "
+                f"{len(dynamical)} runs; "
+                f"{_spread([len(run.instabilities) for run in dynamical], 1)} a run."
             )
-        sharp = [
-            each.hessian_before.value * run.learning_rate
-            for run in dynamical
-            for each in run.instabilities
-            if each.hessian_before is not None
-        ]
-        if sharp:
-            low, middle, high = np.quantile(sharp, [0.25, 0.5, 0.75])
-            found.append(
-                "Before an instability lambda_max times the learning rate has the median "
-                f"{middle:.2f}, its middle half lies within {low:.2f} and {high:.2f} "
-                f"(n = {len(sharp)} instabilities; gradient descent on a quadratic is stable below "
-                "2)."
-            )
-        drops = [
-            1 - each.ntk_after.value / each.ntk_before.value
-            for run in dynamical
-            for each in run.instabilities
-            if each.ntk_before is not None and each.ntk_after is not None
-        ]
-        if drops:
-            fell = sum(drop > 0 for drop in drops)
-            found.append(
-                f"The tangent kernel's lambda_max falls across {fell} of {len(drops)} "
-                f"instabilities, by {_spread(drops, 2)} of its value."
-            )
+            rows = pd.concat(unstable)
+            found += _sharpness(rows) + _kernel(rows)
         ends = [_ends(runs) for runs in (dynamical, static)]
         if all(ends):
             found.append(
@@ -141,51 +116,58 @@ class Recordings:
         return found
 
 
-def recordings(
-    members: pd.DataFrame, traces: pd.DataFrame, curvature: pd.DataFrame, tail: float
-) -> Recordings | None:
-    """The recorded runs of a study; None if none was traced.
+def _sharpness(rows: pd.DataFrame) -> list[str]:
+    """How sharp the valley is before an instability, in units of 1 / learning rate."""
+    sharp = (rows["hessian_before"] * rows[keys.LEARNING_RATE]).dropna()
+    if sharp.empty:
+        return []
+    low, middle, high = sharp.quantile([0.25, 0.5, 0.75])
+    return [
+        "Before an instability lambda_max times the learning rate has the median "
+        f"{middle:.2f}, its middle half lies within {low:.2f} and {high:.2f} "
+        f"(n = {len(sharp)} instabilities; gradient descent on a quadratic is stable below 2)."
+    ]
+
+
+def _kernel(rows: pd.DataFrame) -> list[str]:
+    """What an instability does to the tangent kernel."""
+    drops = (1 - rows["ntk_after"] / rows["ntk_before"]).dropna()
+    if drops.empty:
+        return []
+    return [
+        f"The tangent kernel's lambda_max falls across {int((drops > 0).sum())} of {len(drops)} "
+        f"instabilities, by {_spread(drops.tolist(), 2)} of its value."
+    ]
+
+
+def recordings(members: pd.DataFrame, recorded: Mapping[str, pd.DataFrame]) -> Recordings | None:
+    """The recorded runs of a study; None if nothing was recorded along any.
 
     Args:
         members: the members table.
-        traces: the traces table.
-        curvature: the curvature table; may be empty.
-        tail: share of the run at its end that trains statically.
+        recorded: the tables `instabilities`, `traces` and `curvature`; each may be empty or absent.
     """
-    if traces.empty:
+    tables = [recorded.get(kind, pd.DataFrame()) for kind in _KINDS]
+    if keys.RECORDED not in members or all(table.empty for table in tables):
         return None
-    known = members.set_index(_IDENTITY)
-    measured = {} if curvature.empty else dict(iter(curvature.groupby(_IDENTITY)))
+    groups = [{} if each.empty else dict(iter(each.groupby(_IDENTITY))) for each in tables]
+    dotted = [name for name in members.columns if "." in name]
+    parameters = [name for name in (*keys.MEMBER_PARAMETERS, *dotted) if name in members]
     runs = []
-    for name, trace in traces.groupby(_IDENTITY, sort=True):
-        identity = tuple(np.atleast_1d(np.array(name, dtype=object)))
-        member = known.loc[identity]
-        rows = measured.get(identity, curvature.iloc[:0])
-        period = None if pd.isna(member[keys.PERIOD]) else int(member[keys.PERIOD])
-        steps = int(member[keys.STEPS])
-        samples = None
-        if not rows.empty:
-            samples = CurvatureSamples(
-                rows[keys.STEP].to_numpy(),
-                rows[keys.HESSIAN_LAMBDA_MAX].to_numpy(),
-                rows[keys.NTK_LAMBDA_MAX].to_numpy(),
-            )
-        found = find_instabilities(
-            trace[keys.WEIGHTED_LOSS].to_numpy(),
-            first_step=int(trace[keys.STEP].iloc[0]),
-            period=period,
-            stop=None if period is None else oscillation_stop(steps, round(tail * steps), period),
-            curvature=samples,
-        )
+    for _, member in members[members[keys.RECORDED]].iterrows():
+        identity = tuple(member[name] for name in _IDENTITY)
+        own = [
+            group.get(identity, table.iloc[:0]) for group, table in zip(groups, tables, strict=True)
+        ]
+        point = {name: None if pd.isna(member[name]) else member[name] for name in parameters}
         runs.append(
             RecordedRun(
-                arm=str(identity[1]),
-                seed=int(str(identity[3])),
-                learning_rate=float(member[keys.LEARNING_RATE]),
-                period=period,
-                trace=trace,
-                curvature=rows,
-                instabilities=found,
+                arm=str(member[keys.ARM]),
+                seed=int(member[keys.SEED]),
+                point=point,
+                instabilities=own[0],
+                trace=own[1],
+                curvature=own[2],
                 final_accuracy=float(member[keys.TRAIN_ACCURACY]),
             )
         )

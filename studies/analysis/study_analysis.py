@@ -19,9 +19,11 @@ from search_spaces import Space
 from studies.analysis.gain_map import GainMap, gain_map
 from studies.analysis.instabilities import Recordings, recordings
 from studies.analysis.learning_curves import LearningCurve, learning_curves
+from studies.analysis.minima import Minima, minima
 from studies.analysis.pairing import paired_by_seed
 from studies.analysis.regimes import Regimes, regimes
 from studies.analysis.search_health import SearchHealth, search_health
+from studies.analysis.threshold import Threshold, threshold
 from studies.analysis.verdict import Verdict, judge
 
 __all__ = ["Analysis", "Question", "SettingVerdict", "analyse"]
@@ -96,7 +98,9 @@ class Analysis:
         health: of the search.
         curves: learning curves of the winners, a panel a metric; only with one setting.
         tail_start: the step from which the dynamical winner trains statically.
-        recorded: runs of which every step was recorded.
+        recorded: runs that were recorded beside their evaluations.
+        threshold: where their instabilities begin, over learning rates and sizes.
+        minima: how sharp the networks ended.
         earlier: verdicts of earlier rounds of confirmation, by phase.
         adaptive: whether an adaptive search placed the trials, so that binned maps are exploratory.
         one_split: whether all seeds share one split of one data set.
@@ -113,6 +117,8 @@ class Analysis:
     curves: tuple[list[LearningCurve], ...] = ()
     tail_start: int | None = None
     recorded: Recordings | None = None
+    threshold: Threshold | None = None
+    minima: Minima | None = None
     earlier: dict[str, tuple[SettingVerdict, ...]] = field(default_factory=dict)
     adaptive: bool = False
     one_split: bool = False
@@ -127,10 +133,16 @@ class Analysis:
     def statements(self) -> list[str]:
         """What regimes, maps and recorded runs say, in sentences; the map of an adaptive search is
         exploratory and says nothing."""
-        sources: list[Regimes | GainMap | Recordings] = list(self.regimes.values())
-        sources += [] if self.adaptive else list(self.maps.values())
-        sources += [] if self.recorded is None else [self.recorded]
-        return [sentence for source in sources for sentence in source.sentences()]
+        sources = [
+            self.recorded,
+            self.threshold,
+            self.minima,
+            *self.regimes.values(),
+            *([] if self.adaptive else self.maps.values()),
+        ]
+        return [
+            sentence for source in sources if source is not None for sentence in source.sentences()
+        ]
 
     def warnings(self) -> list[str]:
         """What to beware of in the search behind it."""
@@ -146,8 +158,7 @@ def analyse(
     members: pd.DataFrame,
     curves: pd.DataFrame,
     question: Question,
-    traces: pd.DataFrame | None = None,
-    curvature: pd.DataFrame | None = None,
+    recorded: Mapping[str, pd.DataFrame] | None = None,
 ) -> Analysis:
     """Analyse a study, finished or not, with what is there.
 
@@ -155,10 +166,8 @@ def analyse(
         members: the members table.
         curves: the curves table; may be empty.
         question: what the tables alone do not tell.
-        traces: the traces table; None or empty if nothing was recorded.
-        curvature: the curvature table; likewise.
+        recorded: what was recorded beside them, by kind (see `studies.recording.KINDS`).
     """
-    nothing = pd.DataFrame()
     if members.empty:
         return Analysis()
     search = members[members[keys.PHASE] == keys.SEARCH]
@@ -181,6 +190,8 @@ def analyse(
         )
         for name in question.scientific
     }
+    size = next(iter(question.scientific), None)
+    runs = recordings(members, recorded or {})
     shown: tuple[list[LearningCurve], ...] = ()
     one_setting = len(_by_setting(confirm, question.scientific)) == 1
     if winners and not curves.empty and one_setting:
@@ -200,12 +211,9 @@ def analyse(
         earlier={name: _verdicts(rows, question)[0] for name, rows in rounds.items()},
         adaptive=question.adaptive,
         one_split=question.one_split,
-        recorded=recordings(
-            members,
-            nothing if traces is None else traces,
-            nothing if curvature is None else curvature,
-            question.tail,
-        ),
+        recorded=runs,
+        threshold=None if runs is None else threshold(runs, size, question.attainable),
+        minima=minima(members, size),
     )
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dynloss_core import keys
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
+from dynloss_core.landscape.instabilities import CurvatureSamples, find_instabilities
 from studies.analysis.figures import draw_trajectory
 from studies.analysis.instabilities import Recordings, recordings
 from studies.blocks import BlockRun
 from studies.definition import Study
+from studies.recording import instability_rows
 from studies.results import write_results
 from studies.study_files import load_study
 from tests.studies.test_confirmation import finish
@@ -32,7 +35,7 @@ winners:
   dynamical: {period: 300, amplitude: 20.0, learning_rate: 10.0}
   static: {learning_rate: 1.0}
 confirm_seeds: 3
-record: {seeds: 2, trace: true, curvature_every: 20}
+record: {seeds: 2, trace: true, instabilities: true, curvature_every: 20, final_curvature: true}
 """
 
 
@@ -86,34 +89,50 @@ def test_recording_changes_nothing_and_survives_a_checkpoint(study: Study, tmp_p
     assert state is not None
     assert second.load_state_dict(state)
     list(second.progress())
-    for kind in ("curves", "traces", "curvature"):
-        found, expected = (getattr(run.result(), kind) for run in (second, whole))
-        pd.testing.assert_frame_equal(found, expected)
+    found, expected = second.result(), whole.result()
+    pd.testing.assert_frame_equal(found.curves, expected.curves)
+    assert set(found.recorded) == {"traces", "curvature", "instabilities"}
+    assert len(found.recorded["instabilities"])
+    for kind, frame in found.recorded.items():
+        pd.testing.assert_frame_equal(frame, expected.recorded[kind])
+    pd.testing.assert_frame_equal(
+        found.members.drop(columns=keys.SECONDS), expected.members.drop(columns=keys.SECONDS)
+    )
 
 
 def synthetic() -> Recordings:
     """Two dynamical runs that go unstable at steps 600 and 620 of a period of 1000, when the
     sharpness passes 2, and a static one that never does."""
     steps = np.arange(2000)
-    members, traces, curvature = [], [], []
+    members, traces, curvature, unstable = [], [], [], []
     for arm, seed, onset in (
         (keys.DYNAMICAL, 0, 600),
         (keys.DYNAMICAL, 1, 620),
         (keys.STATIC, 0, None),
     ):
-        identity = {keys.PHASE: "confirm", keys.ARM: arm, keys.TRIAL: 0, keys.SEED: seed}
+        identity = {
+            keys.STUDY: "synthetic",
+            keys.BLOCK: 0,
+            keys.PHASE: "confirm",
+            keys.ARM: arm,
+            keys.TRIAL: 0,
+            keys.SEED: seed,
+        }
         loss = 1.0 - steps / 4000
+        at = np.arange(0, 2001, 20)
+        sharp = 0.5 + 1.5 * at / (onset or 4000)
+        kernel = 100.0 + at * 0.1 - (0 if onset is None else 80.0 * (at >= onset + 200))
         if onset is not None:
             inside = (steps >= onset) & (steps < onset + 200)
             loss = loss + inside * 0.2 * (-1.0) ** steps
+            samples = CurvatureSamples(at, sharp, kernel)
+            found = find_instabilities(loss, period=1000, stop=2000, curvature=samples)
+            unstable.append(instability_rows(pd.Series(identity), found, torch.ones(len(found))))
         rows = pd.DataFrame({**identity, keys.STEP: steps, keys.WEIGHTED_LOSS: loss})
         rows[keys.LOSS], rows[keys.ACCURACY] = loss, steps / 2000
         for c in range(3):
             rows[f"{keys.CLASS_WEIGHT}_{c}"] = 1.0
         traces.append(rows)
-        at = np.arange(0, 2001, 20)
-        sharp = 0.5 + 1.5 * at / (onset or 4000)
-        kernel = 100.0 + at * 0.1 - (0 if onset is None else 80.0 * (at >= onset + 200))
         curvature.append(
             pd.DataFrame(
                 {
@@ -128,12 +147,13 @@ def synthetic() -> Recordings:
             {
                 **identity,
                 keys.PERIOD: 1000 if onset is not None else None,
-                keys.STEPS: 2000,
+                keys.RECORDED: True,
                 keys.LEARNING_RATE: 1.0,
                 keys.TRAIN_ACCURACY: 0.9,
             }
         )
-    found = recordings(pd.DataFrame(members), pd.concat(traces), pd.concat(curvature), tail=0.0)
+    tables = {"traces": traces, "curvature": curvature, "instabilities": unstable}
+    found = recordings(pd.DataFrame(members), {k: pd.concat(each) for k, each in tables.items()})
     assert found is not None
     return found
 
@@ -165,4 +185,4 @@ def test_the_figure_has_the_papers_six_rows() -> None:
 
 
 def test_nothing_recorded_is_nothing_to_say() -> None:
-    assert recordings(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), 0.0) is None
+    assert recordings(pd.DataFrame(), {}) is None

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from dynloss_core import keys
 from studies.analysis.figures.gain_map import draw_gain_map
 from studies.analysis.figures.learning_curves import draw_learning_curves
+from studies.analysis.figures.minima import draw_minima
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
+from studies.analysis.figures.threshold import draw_threshold
 from studies.analysis.figures.trajectory import draw_trajectory
 from studies.analysis.figures.verdict import draw_verdict
 from studies.analysis.study_analysis import Analysis
@@ -32,9 +34,14 @@ def draw_study(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
             "learning_curves",
             draw_learning_curves(analysis.curves, tail_start=analysis.tail_start),
         )
+    if analysis.threshold is not None:
+        yield "threshold", draw_threshold(analysis.threshold)
+    if analysis.minima is not None:
+        yield "minima", draw_minima(analysis.minima)
     if analysis.recorded is not None:
         for arm in (keys.DYNAMICAL, keys.STATIC):
-            for run in analysis.recorded.of(arm)[:1]:
+            traced = [run for run in analysis.recorded.of(arm) if not run.trace.empty]
+            for run in traced[:1]:
                 yield f"trajectory_{arm}", draw_trajectory(run)
     if analysis.health is not None:
         yield "isolation", draw_isolation(analysis.health)

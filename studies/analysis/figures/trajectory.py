@@ -50,8 +50,8 @@ def draw_trajectory(run: RecordedRun) -> Figure:
             _steps(panels[5], at, run.curvature[keys.NTK_LAMBDA_MAX].to_numpy(), "NTK $λ_{max}$")
         for axes in panels:
             axes.grid(visible=False, axis="x")
-            for each in run.instabilities:
-                axes.axvspan(each.onset, each.end, color="#E69F00", alpha=0.25, lw=0)
+            for _, each in run.instabilities.iterrows():
+                axes.axvspan(each["onset"], each["end"], color="#E69F00", alpha=0.25, lw=0)
         panels[-1].set_xlabel("step")
         panels[-1].set_xlim(steps[0], steps[-1])
         panels[-1].xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
