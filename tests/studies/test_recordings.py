@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from dynloss_core import keys
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
+from dynloss_core.config import ConfigError
+from dynloss_core.landscape import HessianOperator
 from dynloss_core.landscape.instabilities import CurvatureSamples, find_instabilities
+from dynloss_core.training import AutogradEngine, Setup
 from studies.analysis.figures import draw_trajectory
 from studies.analysis.instabilities import Recordings, recordings
 from studies.blocks import BlockRun
@@ -186,3 +191,65 @@ def test_the_figure_has_the_papers_six_rows() -> None:
 
 def test_nothing_recorded_is_nothing_to_say() -> None:
     assert recordings(pd.DataFrame(), {}) is None
+
+
+def test_curvature_reaches_the_curves_and_mlflow(study: Study, tmp_path: Path) -> None:
+    session = session_of(study, tmp_path)
+    finish(session)
+    curves = session.folder.gather("curves")
+    own = curves[curves[keys.SEED] == study.fresh_seeds()[0]]
+    measured = session.folder.gather("curvature")
+    for arm in study.arms:
+        at_100 = own[(own[keys.ARM] == arm) & (own[keys.STEP] == 100)]
+        exact = measured[
+            (measured[keys.ARM] == arm)
+            & (measured[keys.SEED] == study.fresh_seeds()[0])
+            & (measured[keys.STEP] == 100)
+        ]
+        assert at_100[keys.HESSIAN_LAMBDA_MAX].item() == exact[keys.HESSIAN_LAMBDA_MAX].item()
+    last = curves[curves[keys.SEED] == study.fresh_seeds()[2]]
+    assert last[keys.HESSIAN_LAMBDA_MAX].isna().all()  # not probed
+    client = MlflowClient(session.tracker.uri)
+    run = session.tracker.runs()["mlflow_run"].iloc[0]
+    history = client.get_metric_history(run, keys.NTK_LAMBDA_MAX)
+    assert [each.step for each in history] == list(range(0, 401, 50))
+    metrics = client.get_run(run).data.metrics
+    assert metrics["final_hessian_lambda_max"] > 0
+    assert "final_hessian_trace_sd" in metrics
+
+
+def test_the_final_curvature_is_that_of_the_static_loss(study: Study, tmp_path: Path) -> None:
+    """Against the dense Hessian of the parameters that the run ended with."""
+    study = load_study(tmp_path / "recorded.yaml", ["engine=autograd"])  # chaos: the same engine
+    block = session_of(study, tmp_path).next_block()
+    assert block is not None
+    run = BlockRun(study, block)
+    list(run.progress())
+    row = run.result().members.iloc[0]
+    problem = study.problem(block.trials[0].point)
+    member = study.member(block.trials[0].point, int(row[keys.SEED]), problem)
+    setup = Setup.build(problem, [member])
+    network = copy.deepcopy(setup.networks[0])
+    network.load_state_dict(AutogradEngine(setup).run().parameters[0])
+    operator = HessianOperator(
+        network, "cross_entropy", setup.splits[0].train, torch.ones(3, dtype=torch.float64)
+    )
+    dense = operator.dense()
+    largest = float(torch.linalg.eigvalsh(dense)[-1])
+    assert row[keys.FINAL_HESSIAN_LAMBDA_MAX] == pytest.approx(largest, rel=1e-5)
+    error = 6 * row[keys.FINAL_HESSIAN_TRACE_ERROR]
+    assert row[keys.FINAL_HESSIAN_TRACE] == pytest.approx(float(dense.trace()), abs=error)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("training.batch_size=10", "their noise alone turns the loss"),
+        ("winners.dynamical.period=8", "the class weights alone turn the loss"),
+    ],
+)
+def test_instabilities_that_cannot_be_told_are_refused(
+    study: Study, tmp_path: Path, change: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        load_study(tmp_path / "recorded.yaml", [change])

@@ -2,10 +2,12 @@
 
 from studies.analysis.figures.gain_map import draw_gain_map
 from studies.analysis.figures.learning_curves import draw_learning_curves
+from studies.analysis.figures.minima import draw_minima
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
 from studies.analysis.figures.study import draw_study
 from studies.analysis.figures.style import ARM_COLOURS
+from studies.analysis.figures.threshold import draw_threshold
 from studies.analysis.figures.trajectory import draw_trajectory
 from studies.analysis.figures.verdict import draw_verdict
 
@@ -15,8 +17,10 @@ __all__ = [
     "draw_gain_map",
     "draw_isolation",
     "draw_learning_curves",
+    "draw_minima",
     "draw_regimes",
     "draw_study",
+    "draw_threshold",
     "draw_trajectory",
     "draw_verdict",
 ]
