@@ -245,7 +245,10 @@ def test_the_final_curvature_is_that_of_the_static_loss(study: Study, tmp_path: 
     ("change", "reason"),
     [
         ("training.batch_size=10", "their noise alone turns the loss"),
-        ("winners.dynamical.period=8", "the class weights alone turn the loss"),
+        (
+            "space={extends: spirals-mlp, name: short, parameters: {period: {low: 4}}}",
+            "the class weights alone turn the loss",
+        ),
     ],
 )
 def test_instabilities_that_cannot_be_told_are_refused(
