@@ -48,8 +48,8 @@ class CompiledTracker(CurvatureTracker):
         assert sizes is not None
         self._inputs, self._width, _ = sizes
         rows, stored = self._inputs + 1 + self.classes, _padded(self._width)
-        self._weights = np.zeros((self.members, rows, stored))
-        self._biases = np.zeros((self.members, self.classes))
+        self._weights = np.zeros((1, self.members, rows, stored))  # padding is never written
+        self._biases = np.zeros((1, self.members, self.classes))
         x, targets = problem.samples(torch.float64, torch.device("cpu"))
         classes = torch.arange(self.classes)[:, None]
         self._samples = _pad(x.mT)
@@ -77,12 +77,25 @@ class CompiledTracker(CurvatureTracker):
         return None
 
     def _measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
-        self._take(parameters)
-        weights = class_weights.detach().cpu().to(torch.float64).contiguous().numpy()
-        results = np.empty((self.members, 2, 4))
+        return _curvature(
+            self._results({name: each[None] for name, each in parameters.items()}, class_weights)[0]
+        )
+
+    def _follow(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
+        return _curvature(self._results(parameters, class_weights))
+
+    def _results(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> np.ndarray:
+        """Value, residual, products and whether they converged, (k, M, 2, 4): of Hessian and
+        kernel, at the moments (k, M, ...). One call of the kernel for all of them: a call costs as
+        much as a measurement of a small network."""
+        moments = len(next(iter(parameters.values())))
+        self._take(parameters, moments)
+        weights = class_weights.detach().cpu().to(torch.float64)
+        weights = weights.view(moments, self.members, self.classes).contiguous()
+        results = np.empty((moments, self.members, 2, 4))
         tracking = self.tracking
         arguments = (
-            self._weights, self._biases, self._samples, self._one_hot, weights,
+            self._weights, self._biases, self._samples, self._one_hot, weights.numpy(),
             len(self.problem.data[0]), self._ntk_x, self.ntk_samples,
             self._fresh, self._directions, self._ntk_fresh, self._ntk_directions,
             tracking.share, np.array(tracking.tolerances), tracking.max_iterations, results,
@@ -95,16 +108,18 @@ class CompiledTracker(CurvatureTracker):
             with ThreadPoolExecutor(threads) as pool:
                 parts = [every[first::threads].copy() for first in range(threads)]
                 list(pool.map(lambda part: self._kernel(*self._loss, part, *arguments), parts))
-        hessian, ntk = (_largest(results[:, which]) for which in range(2))
-        return Curvature(hessian, ntk)
+        return results
 
-    def _take(self, parameters: Mapping[str, Tensor]) -> None:
-        """Copy the parameters into the kernel's layout."""
+    def _take(self, parameters: Mapping[str, Tensor], moments: int) -> None:
+        """Copy the parameters (k, M, ...) into the kernel's layout."""
+        if len(self._weights) != moments:
+            self._weights = np.zeros((moments, *self._weights.shape[1:]))
+            self._biases = np.zeros((moments, *self._biases.shape[1:]))
         into, offset, out, bias = (parameters[name].detach().cpu().numpy() for name in _NAMES)
         width, inputs = self._width, self._inputs
-        self._weights[:, :inputs, :width] = into.swapaxes(1, 2)
-        self._weights[:, inputs, :width] = offset
-        self._weights[:, inputs + 1 :, :width] = out
+        self._weights[..., :inputs, :width] = into.swapaxes(-1, -2)
+        self._weights[..., inputs, :width] = offset
+        self._weights[..., inputs + 1 :, :width] = out
         self._biases[:] = bias
 
     def _to_kernel(self, vectors: Tensor) -> np.ndarray:
@@ -122,7 +137,7 @@ class CompiledTracker(CurvatureTracker):
 
     def _found(self) -> tuple[Tensor, Tensor]:
         kept = torch.from_numpy(self._directions)
-        cut = self._weights[0].size
+        cut = self._weights[0, 0].size
         rows = kept[..., :cut].view(self.members, 2, -1, _padded(self._width))[..., : self._width]
         into, offset, out = torch.split(rows, [self._inputs, 1, self.classes], dim=-2)
         parts = [into.mT, offset, out, kept[..., None, cut:]]
@@ -144,8 +159,13 @@ def _pad(tensor: Tensor) -> np.ndarray:
     return torch.nn.functional.pad(tensor, padding).contiguous().numpy()
 
 
+def _curvature(results: np.ndarray) -> Curvature:
+    hessian, ntk = (_largest(results[..., which, :]) for which in range(2))
+    return Curvature(hessian, ntk)
+
+
 def _largest(results: np.ndarray) -> LargestEigenvalue:
-    value, residual, iterations, converged = results.T
+    value, residual, iterations, converged = np.moveaxis(results, -1, 0)
     return LargestEigenvalue(
         torch.from_numpy(value),
         torch.from_numpy(residual),

@@ -2,6 +2,7 @@ r"""One member's curvature as one compiled function: one hidden layer, few input
 
 Symbols, beyond those of `pattern`, whose formulas these are
     S      hidden units, padded to whole vectors
+    k      moments
     R      D + 1 + C, rows of a member's weights (R, S): D input weights, the bias, C output weights
     N      samples, padded to whole vectors; n of them for the tangent kernel
     P      R S + C, a direction in parameter space: rows like the weights', then the output biases
@@ -31,16 +32,16 @@ Kernel = Callable[..., None]
 
 @cache
 def curvature_kernel(inputs: int, classes: int) -> Kernel:
-    """The compiled measurement of some members, in float64.
+    """The compiled measurement of some members at k moments, one after the other, in float64.
 
     It takes whether the loss is `cross_entropy` and, if not, whether it weights `by_output`;
-    `members` (m,), their indices; `weights` (M, R, S) and `biases` (M, C); `samples`
-    (M or 1, D, N) and `one_hot` (M or 1, C, N); `class_weights` (M, C); the number of samples that
-    are not padding; `kernel_samples` (M or 1, D, n) and how many of those are not. Then for the
-    Hessian and again for the kernel: start vectors `fresh` (M, .) and what was found last, `found`
-    (M, 2, .), zero if nothing, which is overwritten; last `share` of the fresh vectors, the two
-    `tolerances`, `max_iterations`, and `results` (M, 2, 4), filled with value, residual, number of
-    products and whether they converged, for the Hessian and the kernel.
+    `members` (m,), their indices; `weights` (k, M, R, S) and `biases` (k, M, C); `samples`
+    (M or 1, D, N) and `one_hot` (M or 1, C, N); `class_weights` (k, M, C); the number of samples
+    that are not padding; `kernel_samples` (M or 1, D, n) and how many of those are not. Then for
+    the Hessian and again for the kernel: start vectors `fresh` (M, .) and what was found last,
+    `found` (M, 2, .), zero if nothing, which is overwritten; last `share` of the fresh vectors, the
+    two `tolerances`, `max_iterations`, and `results` (k, M, 2, 4), filled with value, residual,
+    number of products and whether they converged, for the Hessian and the kernel.
     """
     rows = inputs + 1
     spread, gather = spread_pass(inputs, classes), gather_pass(inputs, classes)
@@ -160,19 +161,21 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
         fresh: Any, found: Any, kernel_fresh: Any, kernel_found: Any,
         share: float, tolerances: Any, max_iterations: int, results: Any,
     ) -> None:  # fmt: skip
-        width, padded, few = weights.shape[2], samples.shape[2], kernel_samples.shape[2]
+        moments, width = len(weights), weights.shape[3]
+        padded, few = samples.shape[2], kernel_samples.shape[2]
         units, sums = np.empty((classes * rows, width)), np.empty((classes * rows, width))
         residual, strength = np.empty((classes * rows, width)), np.empty(width)
         values, delta = np.empty((classes, padded)), np.empty((classes, padded))
         diagonal, outer = np.empty((classes, padded)), np.empty((classes, padded))
         inner, products = np.empty(padded), np.empty((classes * rows, padded))
         few_values, few_products = np.empty((1, few)), np.empty((rows, few))
-        for m in members:
-            own, x = weights[m], samples[m % len(samples)]
-            if not (_is_finite(own.ravel()) and _is_finite(biases[m])):
+        for place in range(len(members) * moments):
+            m, t = members[place // moments], place % moments
+            own, x, result = weights[t, m], samples[m % len(samples)], results[t, m]
+            if not (_is_finite(own.ravel()) and _is_finite(biases[t, m])):
                 for which in range(2):
                     for k in range(4):
-                        results[m, which, k] = np.nan if k < 2 else 0.0
+                        result[which, k] = np.nan if k < 2 else 0.0
                 continue
             for c in range(classes):
                 for d in range(rows):
@@ -181,18 +184,16 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
             spread(own, x, units, values)
             for c in range(classes):
                 for j in range(padded):
-                    values[c, j] += biases[m, c]
+                    values[c, j] += biases[t, m, c]
             targets = one_hot[m % len(one_hot)]
             output_derivatives(
-                cross_entropy, by_output, values, targets, class_weights[m], count, delta, diagonal,
-                outer,
+                cross_entropy, by_output, values, targets, class_weights[t, m], count, delta,
+                diagonal, outer,
             )  # fmt: skip
             times_inputs(delta, x, products)
             gather(own, x, products, residual)
             state = (own, x, diagonal, outer, residual, units, values, inner, products, sums)
-            hessian_lanczos(
-                state, fresh[m], found[m], share, tolerances, max_iterations, results[m, 0]
-            )
+            hessian_lanczos(state, fresh[m], found[m], share, tolerances, max_iterations, result[0])
             for w in range(width):
                 strength[w] = 0.0
                 for c in range(classes):
@@ -201,7 +202,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
             few_state = (own, few_x, kernel_count, strength, units, few_values, few_products, sums)
             kernel_lanczos(
                 few_state, kernel_fresh[m], kernel_found[m], share, tolerances, max_iterations,
-                results[m, 1],
+                result[1],
             )  # fmt: skip
 
     return measure

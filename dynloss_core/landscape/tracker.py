@@ -2,6 +2,7 @@
 
 Symbols
     M      members
+    k      moments
     N      samples the loss is a mean over
     n      samples of the tangent kernel, the first ones
     C      classes
@@ -28,13 +29,14 @@ __all__ = ["Curvature", "CurvatureTracker", "LargestEigenvalue", "TrackedProblem
 
 @dataclass(frozen=True, eq=False)
 class LargestEigenvalue:
-    """The largest eigenvalue of each of M operators, on the CPU, in float64.
+    """The largest eigenvalue of each of M operators, or of k times as many, on the CPU, in float64.
 
     Args:
-        value: (M,); NaN for a member whose parameters are not finite.
-        residual: (M,) length of A v - value v: an eigenvalue lies within it of the value.
-        converged: (M,) whether the residuals of this eigenvalue and the next met their tolerances.
-        iterations: (M,) products that were needed.
+        value: (..., M); NaN for a member whose parameters are not finite.
+        residual: (..., M) length of A v - value v: an eigenvalue lies within it of the value.
+        converged: (..., M) whether the residuals of this eigenvalue and the next met their
+            tolerances.
+        iterations: (..., M) products that were needed.
     """
 
     value: Tensor
@@ -45,7 +47,7 @@ class LargestEigenvalue:
 
 @dataclass(frozen=True, eq=False)
 class Curvature:
-    """The curvature of an ensemble at one moment.
+    """The curvature of an ensemble at one moment, or at k.
 
     Args:
         hessian: of F at the class weights of the moment.
@@ -198,19 +200,39 @@ class CurvatureTracker(ABC):
         Raises:
             LandscapeError: if names or shapes are others.
         """
+        self._refuse_others(parameters, class_weights, ())
+        return self._measure(parameters, class_weights)
+
+    def follow(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
+        """The curvature at k moments, one after the other: what as many calls of `measure` yield,
+        bit for bit, with every tensor of the result (k, M).
+
+        Args:
+            parameters: (k, M, ...) each, named as in the network, k >= 1.
+            class_weights: (k, M, C).
+
+        Raises:
+            LandscapeError: if names or shapes are others.
+        """
+        self._refuse_others(parameters, class_weights, class_weights.shape[:1])
+        return self._follow(parameters, class_weights)
+
+    def _refuse_others(
+        self, parameters: Mapping[str, Tensor], class_weights: Tensor, lead: tuple[int, ...]
+    ) -> None:
         shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
-        if shapes != self._shapes:
+        expected = {name: (*lead, *shape) for name, shape in self._shapes.items()}
+        if shapes != expected:
             raise LandscapeError(
-                f"parameters of shapes {shapes}, expected {self._shapes}",
+                f"parameters of shapes {shapes}, expected {expected}",
                 "stack those of all members with `stack_parameters`",
             )
-        if tuple(class_weights.shape) != (self.members, self.classes):
+        if tuple(class_weights.shape) != (*lead, self.members, self.classes):
             raise LandscapeError(
                 f"class weights of shape {tuple(class_weights.shape)}, "
-                f"expected {(self.members, self.classes)}",
+                f"expected {(*lead, self.members, self.classes)}",
                 "give every member those of the moment that is looked at",
             )
-        return self._measure(parameters, class_weights)
 
     def state_dict(self) -> dict[str, Any]:
         """What the next measurement starts from: Ritz vectors (M, 2, P) and (M, 2, n), in the order
@@ -234,6 +256,15 @@ class CurvatureTracker(ABC):
             )
         self._go_on_from(hessian, ntk)
 
+    def _follow(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
+        found = [
+            self._measure({name: each[i] for name, each in parameters.items()}, weights)
+            for i, weights in enumerate(class_weights)
+        ]
+        return Curvature(
+            _stacked([each.hessian for each in found]), _stacked([each.ntk for each in found])
+        )
+
     @abstractmethod
     def _measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature: ...
 
@@ -242,3 +273,10 @@ class CurvatureTracker(ABC):
 
     @abstractmethod
     def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None: ...
+
+
+def _stacked(moments: Sequence[LargestEigenvalue]) -> LargestEigenvalue:
+    names = ("value", "residual", "converged", "iterations")
+    return LargestEigenvalue(
+        **{name: torch.stack([getattr(each, name) for each in moments]) for name in names}
+    )

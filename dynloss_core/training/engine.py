@@ -7,12 +7,13 @@ Symbols
     N      samples of a split
     B      samples of a training batch; N for full batch
     n      steps between two evaluations
+    k      moments at which the curvature is measured
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from dynloss_core.data import Labelled
+from dynloss_core.landscape.ensemble import stack_parameters
 from dynloss_core.losses import weighted_loss
 from dynloss_core.training.probing import Prober, Probes
 from dynloss_core.training.problem import Problem
@@ -187,33 +189,59 @@ class Engine(ABC):
     @abstractmethod
     def _load_parameters_state(self, state: Any) -> None: ...
 
+    def _advance_by_moments(
+        self, moments: range, members: Sequence[int], trace: TraceBuffer | None
+    ) -> Mapping[str, Tensor]:
+        """Advance to the last of the moments, steps done, and give the parameters of some members
+        at each of them, (k, len(members), ...); NaN for a member that has diverged."""
+        (moment,) = moments
+        self._advance(moment - self.step, trace)
+        return self._present(members)
+
+    def _moments_at_once(self) -> int:
+        """The most moments that `_advance_by_moments` can be given."""
+        return 1
+
     def _train(self, steps: int) -> tuple[Trace | None, CurvatureSeries | None]:
-        """Go on for so many steps, stopping for the probes on the way."""
+        """Go on for so many steps, with the probes on the way."""
         traces, series, target = [], [], self.step + steps
         while self.step < target:
-            stop = target
+            moments = range(0)
             if self._prober is not None:
-                stop = min(target, self._prober.next_stop(self.step))
-            trace = self._watch(stop - self.step)
+                moments = self._prober.moments(self.step, target)[: self._moments_at_once()]
+            stop = moments[-1] if moments else target
+            trace, parameters = self._watch(stop - self.step, moments)
             self.step = stop
             if trace is not None:
                 traces.append(trace)
-            if self._prober is not None and self._prober.is_due(stop):
-                series.append(self._probe())
+            if self._prober is not None and moments:
+                series.append(self._prober.measure(moments, parameters))
         return (
             Trace.joined(traces) if traces else None,
             CurvatureSeries.joined(series) if series else None,
         )
 
     def _probe(self) -> CurvatureSeries:
+        """The curvature before the first step."""
         assert self._prober is not None
-        return self._prober.measure(self.step, self.parameters)
+        return self._prober.measure([self.step], self._present(self._prober.members))
 
-    def _watch(self, steps: int) -> Trace | None:
+    def _present(self, members: Sequence[int]) -> dict[str, Tensor]:
+        """The members' parameters as they are, (1, len(members), ...)."""
+        stacked = stack_parameters([self.parameters(member) for member in members])
+        return {name: tensor[None] for name, tensor in stacked.items()}
+
+    def _go(self, steps: int, moments: range, trace: TraceBuffer | None) -> Mapping[str, Tensor]:
+        """Advance; with moments to their last, giving the parameters to measure."""
+        if self._prober is not None and moments:
+            return self._advance_by_moments(moments, self._prober.members, trace)
+        self._advance(steps, trace)
+        return {}
+
+    def _watch(self, steps: int, moments: range) -> tuple[Trace | None, Mapping[str, Tensor]]:
         """Advance, and make a trace of what the engine saw if any was asked for."""
         if not self.traced:
-            self._advance(steps, None)
-            return None
+            return None, self._go(steps, moments, None)
         dtype = self.setup.problem.torch_dtype
         size = (len(self.traced), steps)
         buffer = TraceBuffer(
@@ -224,7 +252,7 @@ class Engine(ABC):
             correct=torch.full(size, torch.nan, dtype=dtype, device=self.device),
         )
         diverged = self.diverged_step[list(self.traced)] >= 0  # before these steps
-        self._advance(steps, buffer)
+        parameters = self._go(steps, moments, buffer)
         every_step = torch.arange(self.step, self.step + steps)
         members = torch.tensor(self.traced)
         class_weights = self.setup.class_weights(every_step)[:, members]  # (n, K, C)
@@ -232,7 +260,7 @@ class Engine(ABC):
         class_losses[:, diverged] = torch.nan
         accuracy = buffer.correct.cpu().double().T / self._samples_a_step()
         accuracy[:, diverged] = torch.nan
-        return Trace(
+        trace = Trace(
             steps=every_step,
             members=members,
             weighted_loss=(class_weights * class_losses).sum(-1),
@@ -240,6 +268,7 @@ class Engine(ABC):
             accuracy=accuracy,
             class_weights=class_weights,
         )
+        return trace, parameters
 
     def _samples_a_step(self) -> int:
         return self.setup.problem.batch_size or len(self.setup.splits[0].train)

@@ -124,12 +124,17 @@ class FusedEngine(Engine):
             tensor[members.to(self.device)] = 0
 
     def _member_parameters(self, member: int) -> dict[str, Tensor]:
-        weights = self._weights[member, :, : self._width].cpu()
+        named = self._named(self._weights[member], self._bias[member])
+        return {name: tensor.to("cpu", copy=True) for name, tensor in named.items()}
+
+    def _named(self, weights: Tensor, bias: Tensor) -> dict[str, Tensor]:
+        """Views of weights (..., D + 1 + C, S) and biases (..., C), named as in the network."""
+        weights = weights[..., : self._width]
         return {
-            "layers.0.weight": weights[: self._inputs].T.clone(),
-            "layers.0.bias": weights[self._inputs].clone(),
-            "layers.1.weight": weights[self._inputs + 1 :].clone(),
-            "layers.1.bias": self._bias[member].cpu().clone(),
+            "layers.0.weight": weights[..., : self._inputs, :].mT,
+            "layers.0.bias": weights[..., self._inputs, :],
+            "layers.1.weight": weights[..., self._inputs + 1 :, :],
+            "layers.1.bias": bias,
         }
 
     def _parameters_state(self) -> Any:

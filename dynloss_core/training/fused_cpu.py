@@ -1,14 +1,18 @@
 """The fused engine on the CPU: one compiled loop a member, members spread over the threads that
 torch was given.
 
-Symbols as in `fused`; n steps between two looks at the class weights, `lanes` values in a vector.
+Symbols as in `fused`; n steps between two looks at the class weights, `lanes` values in a vector,
+k moments at which the parameters of K members are kept.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,6 +25,41 @@ from dynloss_core.training.problem import Problem
 __all__ = ["FusedCPUEngine"]
 
 _CHUNK = 512  # steps between two looks at the class weights
+_KEPT_VALUES = 2**22  # parameters kept at once for the probes
+_MOST_MOMENTS = 64  # kept at once: more would not be cheaper
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Parameters of some members at some moments.
+
+    Args:
+        moments: k steps, ascending, updates done.
+        rows: K members and the place of each in the arrays.
+        weights: (K, k, D + 1 + C, S); what one member is given to write is contiguous, as the
+            empty arrays are, so that one compiled kernel serves both.
+        bias: (K, k, C).
+    """
+
+    moments: range
+    rows: Mapping[int, int]
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def within(self, chunk: range, member: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is due within the steps of a chunk: after how many of them, (k',), and where the
+        weights (k', D + 1 + C, S) and biases (k', C) of a member go."""
+        due = [i for i, moment in enumerate(self.moments) if chunk.start < moment <= chunk.stop]
+        if not due or member not in self.rows:
+            return self.nothing(self.weights.dtype)
+        here = self.rows[member], slice(due[0], due[-1] + 1)
+        after = np.array([self.moments[i] - chunk.start for i in due])
+        return after, self.weights[here], self.bias[here]
+
+    @staticmethod
+    def nothing(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same where no parameters are to be kept."""
+        return np.empty(0, np.int64), np.empty((0, 0, 0), dtype), np.empty((0, 0), dtype)
 
 
 class FusedCPUEngine(FusedEngine):
@@ -51,10 +90,33 @@ class FusedCPUEngine(FusedEngine):
         return -(-self._width // self._lanes) * self._lanes
 
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
+        self._advance_keeping(steps, trace, None)
+
+    def _moments_at_once(self) -> int:
+        assert self._prober is not None
+        values = len(self._prober.members) * self._weights[0].numel()
+        return max(1, min(_MOST_MOMENTS, _KEPT_VALUES // values))
+
+    def _advance_by_moments(
+        self, moments: range, members: Sequence[int], trace: TraceBuffer | None
+    ) -> Mapping[str, Tensor]:
+        """The loop over steps leaves the parameters behind and need not stop for them: between two
+        moments the steps of a small network cost no more than a few calls into torch."""
+        dtype = self.setup.problem.torch_dtype
+        lead = len(members), len(moments)
+        weights = torch.full((*lead, *self._weights.shape[1:]), torch.nan, dtype=dtype)
+        bias = torch.full((*lead, self.setup.num_classes), torch.nan, dtype=dtype)
+        rows = {member: row for row, member in enumerate(members)}
+        kept = _Kept(moments, rows, weights.numpy(), bias.numpy())
+        self._advance_keeping(moments[-1] - self.step, trace, kept)  # leaves NaN to the diverged
+        return self._named(weights.transpose(0, 1), bias.transpose(0, 1))
+
+    def _advance_keeping(self, steps: int, trace: TraceBuffer | None, kept: _Kept | None) -> None:
         problem = self.setup.problem
         schedule = problem.learning_rate_schedule
         active = self._active()
         threads = min(torch.get_num_threads(), len(active))
+        empty = self._one_hot.dtype
         rows = {} if trace is None else {m: row for row, m in enumerate(trace.members)}
 
         def train(m: int, chunk: range, class_weights: Tensor, factors: np.ndarray) -> None:
@@ -62,16 +124,17 @@ class FusedCPUEngine(FusedEngine):
             if trace is not None and m in rows:
                 here = rows[m], slice(chunk.start - self.step, chunk.stop - self.step)
                 into = trace.class_losses[here].numpy(), trace.correct[here].numpy()
-            self._train_member(m, class_weights.numpy(), factors, into)
+            due = _Kept.nothing(empty) if kept is None else kept.within(chunk, m)
+            self._train_member(m, class_weights.numpy(), factors, into, due)
 
-        with ThreadPoolExecutor(threads) as pool:
+        with _spread_over(threads) as run_all:
             for begin in range(self.step, self.step + steps, _CHUNK):
                 chunk = range(begin, min(begin + _CHUNK, self.step + steps))
                 weights = self.setup.class_weights(torch.arange(chunk.start, chunk.stop))
                 weights = weights.to(problem.torch_dtype).transpose(0, 1).contiguous()  # (M, n, C)
                 factors = np.array([schedule.factor(step, problem.steps) for step in chunk])
                 for_all = itertools.repeat(chunk), weights[active], itertools.repeat(factors)
-                list(pool.map(train, active, *for_all))
+                list(run_all(train, active, *for_all))
 
     def _train_member(
         self,
@@ -79,8 +142,10 @@ class FusedCPUEngine(FusedEngine):
         class_weights: np.ndarray,
         factors: np.ndarray,
         trace: tuple[np.ndarray, np.ndarray] | None,
+        kept: tuple[np.ndarray, np.ndarray, np.ndarray],
     ) -> None:
-        """The steps (n,) of one member; `trace` takes class losses (n, C) and correct ones (n,)."""
+        """The steps (n,) of one member; `trace` takes class losses (n, C) and correct ones (n,),
+        `kept` the parameters after some of the steps."""
         member = self.setup.members[m]
         own = 0 if len(self._one_hot) == 1 else m
         samples, one_hot = self._train_samples[own], self._one_hot[own]
@@ -102,4 +167,16 @@ class FusedCPUEngine(FusedEngine):
             dtype(member.weight_decay),
             self.setup.problem.nesterov and member.momentum > 0,
             *(trace or (np.empty((0, 0), dtype), np.empty(0, dtype))),
+            *kept,
         )
+
+
+@contextmanager
+def _spread_over(threads: int) -> Iterator[Callable[..., Iterator[None]]]:
+    """`map`, by so many threads; by none but this one if one is enough: starting another costs as
+    much as many steps of a small network."""
+    if threads == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool.map

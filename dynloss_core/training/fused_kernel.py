@@ -6,6 +6,7 @@ Symbols
     C      classes
     N      samples, padded to whole vectors
     G      classes' weights over samples, Gamma_c / samples
+    k      moments at which the parameters are kept
 
 The parameters of hidden unit w are column w of one array (D + 1 + C, W): D input weights, the bias,
 C output weights. A step has two passes, and in both the sums live in registers:
@@ -46,8 +47,10 @@ def steps_kernel(inputs: int, classes: int, loss: LossName, *, traced: bool) -> 
     Its arguments are `weights` and `velocity` (D + 1 + C, W), `bias` and `bias_velocity` (C,), the
     `samples` (D, N), `one_hot` (C, N), scratch `delta` (C, N) and `sums` (2 C + 1, lanes), and for
     every step `class_weights` (n, C) and `rates` (n,); then the number of samples that are not
-    padding, `momentum`, `weight_decay`, and whether the momentum is Nesterov's; last, what a traced
-    kernel fills in: `class_losses` (n, C) and `correct` (n,) before each update.
+    padding, `momentum`, `weight_decay`, and whether the momentum is Nesterov's; what a traced
+    kernel fills in: `class_losses` (n, C) and `correct` (n,) before each update; last `moments`
+    (k,), ascending numbers of steps in 1..n after which to copy the parameters to `kept_weights`
+    (k, D + 1 + C, W) and `kept_bias` (k, C).
     """
     forward, backward = _forward(inputs, classes, loss, traced), _backward(inputs, classes)
     parts = 1.0 if loss == "cross_entropy" else 1.0 / classes  # of a sample's loss in the mean
@@ -70,7 +73,11 @@ def steps_kernel(inputs: int, classes: int, loss: LossName, *, traced: bool) -> 
         nesterov: bool,
         class_losses: Any,
         correct: Any,
+        moments: Any,
+        kept_weights: Any,
+        kept_bias: Any,
     ) -> None:
+        kept = 0
         for step in range(len(rates)):
             forward(weights, bias, samples, one_hot, delta, sums, class_weights[step], count)
             if traced:
@@ -91,6 +98,10 @@ def steps_kernel(inputs: int, classes: int, loss: LossName, *, traced: bool) -> 
                     bias[c] -= rates[step] * (gradient + momentum * bias_velocity[c])
                 else:
                     bias[c] -= rates[step] * bias_velocity[c]
+            if kept < len(moments) and step + 1 == moments[kept]:
+                kept_weights[kept] = weights
+                kept_bias[kept] = bias
+                kept += 1
 
     return steps
 

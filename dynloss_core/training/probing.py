@@ -8,14 +8,14 @@ Symbols
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dynloss_core.landscape.ensemble import choose_tracker, stack_parameters
+from dynloss_core.landscape.ensemble import choose_tracker
 from dynloss_core.landscape.tracker import Curvature, TrackedProblem, Tracking
 from dynloss_core.training.records import CurvatureSeries
 from dynloss_core.training.setup import Setup
@@ -77,21 +77,22 @@ class Prober:
         )
         self._tracker = choose_tracker(problem, str(device))(problem, probes.tracking, device)
 
-    def next_stop(self, step: int) -> int:
-        """The next step, after `step`, to measure at."""
-        return (step // self.probes.every + 1) * self.probes.every
+    def moments(self, step: int, last: int) -> range:
+        """The steps after `step`, up to `last` and with it, to measure at."""
+        return range(
+            (step // self.probes.every + 1) * self.probes.every, last + 1, self.probes.every
+        )
 
     def is_due(self, step: int) -> bool:
         """Whether to measure at `step`."""
         return step % self.probes.every == 0
 
-    def measure(
-        self, step: int, parameters: Callable[[int], Mapping[str, Tensor]]
-    ) -> CurvatureSeries:
-        """The curvature at `step`, one moment; `parameters` gives those of a member."""
-        stacked = stack_parameters([parameters(member) for member in self.members])
-        weights = self._setup.class_weights(torch.tensor([step]))[0, list(self.members)]  # (K, C)
-        return _moment(step, self.members, self._tracker.measure(stacked, weights))
+    def measure(self, steps: Sequence[int], parameters: Mapping[str, Tensor]) -> CurvatureSeries:
+        """The curvature after so many steps, k moments in their order; `parameters` are those of
+        the members probed, (k, K, ...)."""
+        moments = torch.tensor(steps)
+        weights = self._setup.class_weights(moments)[:, list(self.members)]  # (k, K, C)
+        return _series(moments, self.members, self._tracker.follow(parameters, weights))
 
     def state_dict(self) -> dict[str, Any]:
         """What the next measurement starts from."""
@@ -102,12 +103,12 @@ class Prober:
         self._tracker.load_state_dict(state)
 
 
-def _moment(step: int, members: tuple[int, ...], found: Curvature) -> CurvatureSeries:
+def _series(steps: Tensor, members: tuple[int, ...], found: Curvature) -> CurvatureSeries:
     return CurvatureSeries(
-        steps=torch.tensor([step]),
+        steps=steps,
         members=torch.tensor(members),
-        hessian_lambda_max=found.hessian.value[None],
-        hessian_residual=found.hessian.residual[None],
-        hessian_converged=found.hessian.converged[None],
-        ntk_lambda_max=found.ntk.value[None],
+        hessian_lambda_max=found.hessian.value,
+        hessian_residual=found.hessian.residual,
+        hessian_converged=found.hessian.converged,
+        ntk_lambda_max=found.ntk.value,
     )

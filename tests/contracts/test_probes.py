@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from dynloss_core.landscape import HessianOperator, NTKOperator
-from dynloss_core.training import AutogradEngine, CurvatureSeries, Engine, Probes, Setup
+from dynloss_core.training import (
+    AutogradEngine,
+    CurvatureSeries,
+    Engine,
+    FusedCPUEngine,
+    Probes,
+    Setup,
+)
 from tests.cases import CASES, Case
 from tests.contracts.test_engines import assert_equal, every_engine, every_pair, setup_of
 from tests.contracts.test_tracing import assert_same_trace
@@ -105,3 +112,31 @@ def test_refuses_probes_of_nobody_and_of_strangers() -> None:
     setup = Setup.build(CASES[0].problem, CASES[0].members)
     with pytest.raises(ValueError, match="members 0 to 2"):
         AutogradEngine(setup, probes=Probes(5, (3,)))
+
+
+def test_parameters_kept_on_the_way_are_those_of_a_run_that_stops_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many moments the compiled loop passes at once, and across its looks at the class
+    weights: bit for bit."""
+    pytest.importorskip("numba")
+    from dynloss_core.training import fused_cpu
+
+    case = CASES[0]
+    stopping = Engine._advance_by_moments, Engine._moments_at_once
+
+    def series() -> CurvatureSeries:
+        probes = Probes(2, tuple(range(len(case.members))))
+        found = FusedCPUEngine(setup_of(case), probes=probes).run().curvature
+        assert found is not None
+        return found
+
+    expected = series()
+    monkeypatch.setattr(fused_cpu, "_CHUNK", 3)
+    in_chunks = series()
+    for name, method in zip(("_advance_by_moments", "_moments_at_once"), stopping, strict=True):
+        monkeypatch.setattr(FusedCPUEngine, name, method)
+    one_by_one = series()
+    for found in (in_chunks, one_by_one):
+        for name in ("steps", "hessian_lambda_max", "hessian_residual", "ntk_lambda_max"):
+            assert torch.equal(getattr(found, name), getattr(expected, name))
