@@ -13,7 +13,17 @@ import torch
 
 __all__ = ["provenance"]
 
-_PACKAGES = ("dynloss", "torch", "numpy", "optuna", "ray", "mlflow", "pandas", "scikit-learn")
+_PACKAGES = (
+    "dynloss",
+    "torch",
+    "torchvision",
+    "numpy",
+    "optuna",
+    "ray",
+    "mlflow",
+    "pandas",
+    "scikit-learn",
+)
 
 
 def provenance() -> dict[str, str]:

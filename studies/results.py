@@ -164,7 +164,8 @@ def _attainable(study: Study, members: pd.DataFrame) -> float:
         return 1.0
     try:
         seeds = members[keys.SEED].unique()
-        return min(attainable_accuracy(study.data.load(int(seed)).train) for seed in seeds)
+        loaded = {study.data.load(int(seed)) for seed in seeds}  # one object if the seed is no part
+        return min(attainable_accuracy(splits.train) for splits in loaded)
     except (ConfigError, OSError):  # analysed where the data are not
         return 1.0
 

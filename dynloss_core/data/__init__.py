@@ -1,17 +1,24 @@
 """Data sets, all behind one `Splits`: training, validation and test, disjoint by construction."""
 
 from dynloss_core.data.digits import DigitsConfig
+from dynloss_core.data.image_folders import chosen_folder, use_data_folder
+from dynloss_core.data.images import CIFAR10Config, FashionMNISTConfig, ImageConfig
 from dynloss_core.data.spirals import SpiralsConfig
 from dynloss_core.data.splits import Labelled, PixelScale, Splits, attainable_accuracy
 
 __all__ = [
+    "CIFAR10Config",
     "DataConfig",
     "DigitsConfig",
+    "FashionMNISTConfig",
+    "ImageConfig",
     "Labelled",
     "PixelScale",
     "SpiralsConfig",
     "Splits",
     "attainable_accuracy",
+    "chosen_folder",
+    "use_data_folder",
 ]
 
-DataConfig = SpiralsConfig | DigitsConfig
+DataConfig = SpiralsConfig | DigitsConfig | FashionMNISTConfig | CIFAR10Config

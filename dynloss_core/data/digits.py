@@ -53,6 +53,11 @@ class DigitsConfig:
         if self.split_seed < 0:
             raise ConfigError("split_seed", f"{self.split_seed} is negative", "use >= 0")
 
+    @property
+    def training_samples(self) -> int:
+        """Samples to train on."""
+        return len(_load(self).train)
+
     def load(self, seed: int) -> Splits:
         """The split of this configuration; `seed` plays no part."""
         return _load(self)

@@ -45,6 +45,11 @@ class SpiralsConfig:
         if self.noise < 0:
             raise ConfigError("noise", f"{self.noise} is negative", "use >= 0")
 
+    @property
+    def training_samples(self) -> int:
+        """Samples to train on."""
+        return self.num_classes * self.points_per_class
+
     def load(self, seed: int) -> Splits:
         """The three draws that belong to a member's seed."""
         draws = generator(seed, Stream.DATA)

@@ -95,7 +95,7 @@ def steps_per_epoch(problem: Problem) -> int:
     """
     if problem.batch_size is None:
         return 1
-    samples = len(problem.data.load(0).train)
+    samples = problem.data.training_samples
     if problem.batch_size > samples:
         raise ConfigError(
             "training.batch_size",

@@ -1,0 +1,260 @@
+"""Fashion-MNIST and CIFAR-10, read by torchvision; the one file that imports it.
+
+Sources: H. Xiao, K. Rasul and R. Vollgraf, "Fashion-MNIST", arXiv:1708.07747; A. Krizhevsky,
+"Learning multiple layers of features from tiny images", 2009.
+
+Symbols
+    N      images of a part
+    K      channels: 1 (grey) or 3 (red, green, blue)
+    H, W   pixels
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynloss_core.config import ConfigError
+from dynloss_core.data.image_folders import (
+    Layout,
+    cache_folder,
+    chosen_folder,
+    data_folders,
+    find,
+    put_in_place,
+)
+from dynloss_core.data.splits import Labelled, PixelScale, Splits
+from dynloss_core.seeding import Stream, generator
+
+__all__ = ["CIFAR10Config", "FashionMNISTConfig", "ImageConfig"]
+
+_NUM_CLASSES = 10
+_FEWEST = 5 * _NUM_CLASSES  # samples of a part
+_LEVELS = 256  # of a byte
+
+
+@dataclass(frozen=True)
+class ImageConfig(ABC):
+    """Images with a test set of their own; validation is taken from the training set.
+
+    The split does not depend on a member's seed, for the reason given in `DigitsConfig`; nor does
+    the validation set depend on `train_samples`. Classes keep their shares in every part.
+
+    Args:
+        validation: images of the training set that are kept for validation.
+        split_seed: which of them, and which of a reduced part.
+        train_samples: images to train on; None takes all that validation leaves.
+        test_samples: images of the test set; None takes all.
+    """
+
+    name: str
+    validation: int = 5000
+    split_seed: int = 0
+    train_samples: int | None = None
+    test_samples: int | None = None
+
+    TRAINING: ClassVar[int]
+    TEST: ClassVar[int] = 10_000
+
+    def __post_init__(self) -> None:
+        if self.split_seed < 0:
+            raise ConfigError("split_seed", f"{self.split_seed} is negative", "use >= 0")
+        left = self.TRAINING - self.validation
+        for key, most in (
+            ("validation", self.TRAINING - _FEWEST),
+            ("train_samples", left),
+            ("test_samples", self.TEST),
+        ):
+            size = getattr(self, key)
+            if size is not None and not _FEWEST <= size <= most:
+                problem = f"{size} is not between {_FEWEST} and {most}"
+                raise ConfigError(key, problem, "choose a number in this range")
+
+    @property
+    def training_samples(self) -> int:
+        """Images to train on; known without reading any."""
+        return self.train_samples or self.TRAINING - self.validation
+
+    def load(self, seed: int) -> Splits:
+        """The split of this configuration, as bytes (N, K, H, W); `seed` plays no part.
+
+        All callers share one object.
+
+        Raises:
+            ConfigError: if the files are nowhere, or damaged, or torchvision is missing.
+        """
+        return _load(self)
+
+    def download(self) -> None:
+        """Fetch the data set, unless it lies in one of the folders already.
+
+        It goes into the chosen folder, or into the user's cache.
+
+        Raises:
+            ConfigError: if it cannot be fetched or written.
+        """
+        layout = self._layout()
+        if any(layout.is_in(folder) or layout.archives_in(folder) for folder in data_folders()):
+            return
+        target = Path(chosen_folder() or cache_folder())
+        if (target / layout.folder).exists():
+            problem = f"{target / layout.folder} is not complete"
+            raise ConfigError("--download", problem, "remove it, and try again")
+        try:
+            put_in_place(target, layout.folder, lambda making: self._dataset(making, download=True))
+        except (OSError, RuntimeError, HTTPException) as error:
+            problem = f"{self.name} cannot be fetched into {target}: {error}"
+            remedy = f"put {layout.folder}/ there by other means"
+            raise ConfigError("--download", problem, remedy) from None
+
+    @abstractmethod
+    def _layout(self) -> Layout:
+        """How it lies in a folder."""
+
+    @abstractmethod
+    def _dataset(self, root: Path, *, train: bool = True, download: bool = False) -> Any:
+        """Torchvision's own data set."""
+
+    @abstractmethod
+    def _read(self, root: Path, *, train: bool) -> tuple[Tensor, Tensor]:
+        """Images (N, K, H, W) in bytes and classes (N,), in the order of the files."""
+
+
+@dataclass(frozen=True)
+class FashionMNISTConfig(ImageConfig):
+    """Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28 pixels, ten kinds of clothing."""
+
+    name: Literal["fashion_mnist"] = "fashion_mnist"
+
+    TRAINING: ClassVar[int] = 60_000
+
+    # Torchvision knows the checksums of the archives as published. Debian's are the same, less the
+    # name and the time in the head of each: so what is checked is the content.
+    _CONTENT: ClassVar[dict[str, str]] = {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    }
+
+    def _layout(self) -> Layout:
+        raw = "FashionMNIST/raw"
+        return Layout(
+            name=self.name,
+            folder="FashionMNIST",
+            files={f"{raw}/{name}": md5 for name, md5 in self._CONTENT.items()},
+            archives=tuple(f"{name}.gz" for name in self._CONTENT),
+            archived_in=(raw, "fashion-mnist", ""),  # torchvision's, Debian's, anybody's
+            unpacks_into=raw,
+            package="dataset-fashion-mnist",
+        )
+
+    def _dataset(self, root: Path, *, train: bool = True, download: bool = False) -> Any:
+        return _torchvision().FashionMNIST(root, train=train, download=download)
+
+    def _read(self, root: Path, *, train: bool) -> tuple[Tensor, Tensor]:
+        dataset = self._dataset(root, train=train)
+        return dataset.data[:, None], dataset.targets
+
+
+@dataclass(frozen=True)
+class CIFAR10Config(ImageConfig):
+    """CIFAR-10: 50,000 + 10,000 colour images of 32 x 32 pixels, ten kinds of things."""
+
+    name: Literal["cifar10"] = "cifar10"
+
+    TRAINING: ClassVar[int] = 50_000
+
+    def _layout(self) -> Layout:
+        source = _torchvision().CIFAR10
+        files = [*source.train_list, *source.test_list]
+        files.append((source.meta["filename"], source.meta["md5"]))
+        return Layout(
+            name=self.name,
+            folder=source.base_folder,
+            files={f"{source.base_folder}/{name}": md5 for name, md5 in files},
+            archives=(source.filename,),
+        )
+
+    def _dataset(self, root: Path, *, train: bool = True, download: bool = False) -> Any:
+        return _torchvision().CIFAR10(root, train=train, download=download)
+
+    def _read(self, root: Path, *, train: bool) -> tuple[Tensor, Tensor]:
+        dataset = self._dataset(root, train=train)
+        # Torchvision views the file's (N, K, H, W) as (N, H, W, K): viewed back, nothing is copied.
+        pixels = torch.from_numpy(dataset.data.transpose(0, 3, 1, 2))
+        return pixels, torch.tensor(dataset.targets)
+
+
+@lru_cache(maxsize=2)  # a study has one; each takes up to 180 MB
+def _load(config: ImageConfig) -> Splits:
+    unpack = _torchvision().utils.extract_archive
+    root = find(config._layout(), unpack)
+    pixels, labels = config._read(root, train=True)
+    sizes = [config.validation, config.training_samples]
+    validation, train = _disjoint(labels, sizes, config.split_seed, part=0)
+    learned = pixels[train]
+    scale = _scale(learned)
+    chosen = Labelled(pixels[validation], labels[validation], scale)
+    trained = Labelled(learned, labels[train], scale)
+    del pixels  # before the test set is read
+    pixels, labels = config._read(root, train=False)
+    (test,) = _disjoint(labels, [config.test_samples or len(labels)], config.split_seed, part=1)
+    return Splits(trained, chosen, Labelled(pixels[test], labels[test], scale), _NUM_CLASSES)
+
+
+def _disjoint(labels: Tensor, sizes: Sequence[int], seed: int, part: int) -> list[Tensor]:
+    """Indices of disjoint sets of `sizes`, each with the classes in the shares that `labels` have.
+
+    Where the shares are no whole numbers, the largest remainders get the samples that are left.
+    """
+    order = torch.from_numpy(generator(seed, Stream.DATA, part).permutation(len(labels)))
+    pools = [order[labels[order] == label] for label in range(_NUM_CLASSES)]
+    chosen = []
+    for size in sizes:
+        there = np.array([len(pool) for pool in pools])
+        count, remainder = np.divmod(size * there, there.sum())
+        largest = np.argsort(-remainder, kind="stable")
+        count[largest[: size - count.sum()]] += 1
+        taken = [pool[:n] for pool, n in zip(pools, count.tolist(), strict=True)]
+        pools = [pool[n:] for pool, n in zip(pools, count.tolist(), strict=True)]
+        chosen.append(torch.cat(taken).sort().values)
+    return chosen
+
+
+def _scale(pixels: Tensor) -> PixelScale:
+    """Mean and standard deviation of each channel, from how often each level occurs.
+
+    No copy in another type is made; the sums are integers, exact in float64.
+    """
+    level = torch.arange(_LEVELS, dtype=torch.float64)
+    means, deviations = [], []
+    for channel in pixels.unbind(1):
+        count = torch.bincount(channel.flatten(), minlength=_LEVELS).double()
+        mean = (count @ level / count.sum()).item()
+        variance = (count @ (level - mean).square() / count.sum()).item()
+        means.append(mean / (_LEVELS - 1))
+        deviations.append(variance**0.5 / (_LEVELS - 1))
+    return PixelScale(tuple(means), tuple(deviations))
+
+
+def _torchvision() -> Any:
+    """`torchvision.datasets`."""
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: made for another torch
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        remedy = "install the torchvision that goes with this torch"
+        raise ConfigError(
+            "data.name", f"images need torchvision, which cannot be imported: {reason}", remedy
+        ) from None
+    return datasets
