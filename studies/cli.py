@@ -72,6 +72,13 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="A", help="Ray cluster to join: auto, or HOST:PORT."),
 ]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="Folder of image data, looked into first."),
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch the data set first, where it is nowhere.")
+]
 SpaceArgument = Annotated[
     str, typer.Argument(metavar="SPACE", help="A space of the library by name, or a .yaml file.")
 ]
@@ -95,11 +102,15 @@ def run(
     address: Address = None,
     out: Out = DEFAULT_OUT,
     set_: Overrides = None,
+    data_dir: DataDir = None,
+    download: Download = False,
 ) -> None:
     """Run a study to its verdict: search, confirmation, tables, figures."""
+    from studies.data_sets import provide
     from studies.study_files import load_study
 
     definition = load_study(study, set_ or [])
+    provide(definition.data, data_dir, download=download)
     if dry_run:
         _estimate(definition, address)
         return
@@ -108,6 +119,7 @@ def run(
     arguments = ["run", study, "--resume"]
     for override in set_ or []:
         arguments += ["--set", override]
+    arguments += _with_data(data_dir)
     _conclude(
         definition,
         out,
@@ -129,14 +141,19 @@ def confirm(
     ] = None,
     address: Address = None,
     out: Out = DEFAULT_OUT,
+    data_dir: DataDir = None,
+    download: Download = False,
 ) -> None:
     """Rerun each arm's winner on fresh seeds and write the verdict; goes on with one begun."""
+    from studies.data_sets import provide
     from studies.run import confirm_study
 
     folder = _recorded(study, out)
-    arguments = ["confirm", study]
+    definition = folder.study()
+    provide(definition.data, data_dir, download=download)
+    arguments = ["confirm", study, *_with_data(data_dir)]
     _conclude(
-        folder.study(),
+        definition,
         folder.path.parent,
         lambda: confirm_study(folder, seeds=seeds, address=address),
         again(arguments, out, address),
@@ -229,7 +246,7 @@ def ui(
     )
 )
 def train(
-    data: Annotated[str, typer.Option(help="spirals or digits.")] = "spirals",
+    data: Annotated[str, typer.Option(help="spirals, digits, fashion_mnist, cifar10.")] = "spirals",
     width: Annotated[int, typer.Option(help="Units of a hidden layer.")] = 100,
     depth: Annotated[int, typer.Option(help="Hidden layers.")] = 1,
     period: Annotated[int, typer.Option(help="T, in steps.")] = 5000,
@@ -252,6 +269,8 @@ def train(
             metavar="FILE.parquet", help="Write every step: F, loss, accuracy, class weights."
         ),
     ] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
 ) -> None:
     """Train one network with the dynamical loss and watch it."""
     from studies.single_run import train_one
@@ -272,7 +291,7 @@ def train(
         "amplitude": amplitude,
         "period": period,
     }
-    train_one(problem, member, console, trace)
+    train_one(problem, member, console, trace, data_dir=data_dir, download=download)
 
 
 @space_app.command("list")
@@ -350,6 +369,11 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("dynloss: interrupted", err=True)
         sys.exit(INTERRUPTED)
+
+
+def _with_data(folder: Path | None) -> list[str]:
+    """The option that names the folder of data again."""
+    return [] if folder is None else ["--data-dir", str(folder)]
 
 
 def _recorded(study: str, out: Path) -> StudyFolder:

@@ -18,6 +18,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from dynloss_core.data import chosen_folder
 from studies.session import Session
 from studies.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
 
@@ -36,7 +37,9 @@ def train(session: Session) -> None:
     storage = Path(tempfile.mkdtemp(prefix=f"dynloss-{study.name}-"))
     checkpoints = str(session.folder.path / "checkpoints")
     trainable = tune.with_resources(
-        tune.with_parameters(BlockTrainable, study=study, checkpoints=checkpoints),
+        tune.with_parameters(
+            BlockTrainable, study=study, checkpoints=checkpoints, data_folder=chosen_folder()
+        ),
         {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
     )
     try:

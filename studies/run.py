@@ -53,9 +53,10 @@ def run_study(
         resume: go on with what the folder holds; without it, a folder in use is refused.
 
     Raises:
-        ConfigError: before anything has started, if the folder, the store or the cluster cannot
-            serve the study.
+        ConfigError: before anything has started, if the data, the folder, the store or the cluster
+            cannot serve the study.
     """
+    study.data.load(study.seed)  # before anything starts: every block would fail without it
     with ExitStack() as stack:
         if address is None:
             check_resources(study, local_resources())
@@ -95,9 +96,11 @@ def confirm_study(
         address: of a Ray cluster; None starts one on this machine.
 
     Raises:
-        ConfigError: if the search is not finished, or has no winner to confirm.
+        ConfigError: if the search is not finished, or has no winner to confirm, or the data are
+            nowhere.
     """
     study, rounds = folder.study(), folder.confirmations()
+    study.data.load(study.seed)
     if folder.is_locked():
         raise ConfigError("", "another process is running this study", "wait", str(folder.path))
     if folder.path.name != study.name:

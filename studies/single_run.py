@@ -13,6 +13,7 @@ from rich.console import Console
 from dynloss_core.config import ConfigError, build
 from dynloss_core.models import MLPConfig
 from dynloss_core.training import Evaluation, Member, Problem, Setup, Trace, choose_engine
+from studies.data_sets import provide
 from studies.progress import duration
 from studies.tables import IDENTITY, trace_rows, write_parquet
 
@@ -26,6 +27,9 @@ def train_one(
     member: Mapping[str, object],
     console: Console,
     trace: Path | None = None,
+    *,
+    data_dir: Path | None = None,
+    download: bool = False,
 ) -> Evaluation:
     """Train one member and print its progress, about twenty lines of it; returns the end.
 
@@ -34,6 +38,8 @@ def train_one(
         member: as in `Member`.
         console: where to print.
         trace: a Parquet file to write, with a row a step.
+        data_dir: folder of image data to look into first.
+        download: fetch the data set where it is nowhere.
 
     Raises:
         ConfigError: for a value that is refused.
@@ -43,6 +49,7 @@ def train_one(
     made = build(Problem, problem, source="dynloss train")
     engine_class = choose_engine(made)
     one = build(Member, member, source="dynloss train")
+    provide(made.data, data_dir, download=download)
     engine = engine_class(Setup.build(made, [one]), traced=[] if trace is None else [0])
     console.print(
         f"{made.data.name}, {_described(made)}, {made.steps:,} steps, engine {engine.name}"

@@ -11,6 +11,7 @@ import pandas as pd
 from ray import tune
 
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
+from dynloss_core.data import use_data_folder
 from studies.blocks import Block, BlockRun, use_threads
 from studies.definition import Study
 
@@ -33,13 +34,14 @@ class BlockTrainable(tune.Trainable):
     from there, and the result is the same as without the interruption.
     """
 
-    def setup(  # type: ignore[override]  # tune.with_parameters adds the last two
-        self, config: dict[str, Any], study: Study, checkpoints: str
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the last three
+        self, config: dict[str, Any], study: Study, checkpoints: str, data_folder: str | None
     ) -> None:
         """Called once an actor, with its first block."""
         self._saved = 0.0
         self._study = study
         self._checkpoints = Path(checkpoints)
+        use_data_folder(data_folder)
         use_threads(study.resources.cpu)
         self._begin(config[BLOCK])
 

@@ -16,6 +16,8 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
+from tests.core.test_image_data import needs_fashion_mnist
+from tests.studies.test_data_sets import run_where_only_the_data_dir_is_sound
 from tests.studies.test_run import SECONDS, dynloss, table
 
 pytestmark = pytest.mark.slow
@@ -110,3 +112,10 @@ def test_a_running_cluster_trains_the_study(cluster: str, tiny: Path, tmp_path: 
     assert refused.returncode == 2
     assert "the largest machine has 0" in refused.stderr
     assert not (tmp_path / "b").exists()
+
+
+@needs_fashion_mnist
+def test_the_data_folder_reaches_the_workers_of_a_running_cluster(
+    cluster: str, tmp_path: Path
+) -> None:
+    run_where_only_the_data_dir_is_sound(tmp_path, "--address", cluster)
