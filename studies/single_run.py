@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from dynloss_core.config import ConfigError, build
-from dynloss_core.models import MLPConfig
+from dynloss_core.models import MLPConfig, WideResNetConfig
 from dynloss_core.training import Evaluation, Member, Problem, Setup, Trace, choose_engine
 from studies.data_sets import provide
 from studies.progress import duration
@@ -88,4 +88,6 @@ def _check_writable(path: Path) -> None:
 def _described(problem: Problem) -> str:
     if isinstance(problem.model, MLPConfig):
         return f"mlp of width {problem.model.width}"
+    if isinstance(problem.model, WideResNetConfig):
+        return f"wide_resnet {problem.model.depth}-{problem.model.widening}"
     return f"{problem.model.name} of {problem.model.channels} channels"

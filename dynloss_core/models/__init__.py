@@ -3,6 +3,7 @@
 from dynloss_core.models.initialisation import Initialisation, initialise
 from dynloss_core.models.mlp import MLP, MLPConfig
 from dynloss_core.models.myrtle import Myrtle5, Myrtle5Config
+from dynloss_core.models.wide_resnet import WideResNet, WideResNetConfig
 
 __all__ = [
     "MLP",
@@ -11,7 +12,9 @@ __all__ = [
     "ModelConfig",
     "Myrtle5",
     "Myrtle5Config",
+    "WideResNet",
+    "WideResNetConfig",
     "initialise",
 ]
 
-ModelConfig = MLPConfig | Myrtle5Config
+ModelConfig = MLPConfig | Myrtle5Config | WideResNetConfig

@@ -15,7 +15,7 @@ from torch import nn
 
 __all__ = ["Initialisation", "initialise"]
 
-Initialisation = Literal["lecun_normal", "glorot_normal"]
+Initialisation = Literal["lecun_normal", "glorot_normal", "he_normal"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -28,7 +28,9 @@ def initialise(network: Network, scheme: Initialisation, draws: np.random.Genera
 
     Args:
         network: whose layers.
-        scheme: `lecun_normal` has variance 1 / fan_in; `glorot_normal` 2 / (fan_in + fan_out).
+        scheme: `lecun_normal` has variance 1 / fan_in; `glorot_normal` 2 / (fan_in + fan_out);
+            `he_normal` 2 / fan_in, which keeps the variance behind a ReLU (He et al., ICCV 2015,
+            arXiv:1502.01852).
         draws: where the numbers come from.
     """
     for layer in network.modules():
@@ -37,9 +39,16 @@ def initialise(network: Network, scheme: Initialisation, draws: np.random.Genera
         weight = layer.weight  # (out, in) or (out, in, height, width)
         field = math.prod(weight.shape[2:])
         fan_out, fan_in = weight.shape[0] * field, weight.shape[1] * field
-        variance = 1 / fan_in if scheme == "lecun_normal" else 2 / (fan_in + fan_out)
-        drawn = draws.standard_normal(tuple(weight.shape)) * math.sqrt(variance)
+        drawn = draws.standard_normal(tuple(weight.shape)) * math.sqrt(
+            _variance(scheme, fan_in, fan_out)
+        )
         weight.copy_(torch.from_numpy(drawn))
         if layer.bias is not None:
             layer.bias.zero_()
     return network
+
+
+def _variance(scheme: Initialisation, fan_in: int, fan_out: int) -> float:
+    if scheme == "glorot_normal":
+        return 2 / (fan_in + fan_out)
+    return (2 if scheme == "he_normal" else 1) / fan_in

@@ -75,7 +75,7 @@ class Myrtle5(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C) of images (N, inputs, H, W)."""
         first, *rest = self.convolutions
-        hidden = F.relu(first(images))
+        hidden = first(images).relu_()  # in place: no gradient needs what it overwrites
         for convolution in rest:
-            hidden = F.avg_pool2d(F.relu(convolution(hidden)), 2)
+            hidden = F.avg_pool2d(convolution(hidden).relu_(), 2)
         return self.linear(hidden.mean((2, 3)))  # type: ignore[no-any-return]

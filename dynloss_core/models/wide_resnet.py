@@ -1,0 +1,170 @@
+r"""Wide residual networks, WRN-d-k: pre-activation blocks of two 3 x 3 convolutions.
+
+    image -> conv 16 -> n blocks of 16 k -> n of 32 k, half size -> n of 64 k, half size again
+          -> norm ReLU -> mean -> linear,        n = (d - 4) / 6
+
+Symbols
+    d      depth
+    k      widening
+    N      images
+    x      what enters a block; a = ReLU(norm(x)), f its two convolutions
+    alpha  a block's scale, only in a network without normalisation
+
+A block gives x + f(a), or shortcut(a) + f(a) where the number of channels or the size changes.
+
+Source: S. Zagoruyko and N. Komodakis, "Wide residual networks", BMVC 2016, arXiv:1605.07146;
+dropout stands between the two convolutions as there. Group normalisation has 16 channels a group
+(Y. Wu and K. He, ECCV 2018, arXiv:1803.08494), which divides every layer of every width.
+
+Without normalisation the variance would grow with each block. There SkipInit takes its place (S. De
+and S. Smith, NeurIPS 2020, arXiv:2002.10444): a block gives x + alpha f(a), alpha is trained and
+starts at 0, so that the network starts as its shortcuts; its convolutions have biases, which the
+normalisation would otherwise bring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812  torch's own convention
+from torch import Tensor, nn
+
+from dynloss_core.config import ConfigError
+from dynloss_core.models.initialisation import Initialisation
+
+__all__ = ["Normalisation", "WideResNet", "WideResNetConfig"]
+
+Normalisation = Literal["batch", "group", "none"]
+
+_STEM = 16  # channels of the first convolution
+_GROUP = 16  # channels a group
+_SMALLEST_SIDE = 4  # halved twice, one pixel is left
+
+
+@dataclass(frozen=True)
+class WideResNetConfig:
+    """A wide residual network.
+
+    Args:
+        depth: d, 6 n + 4 with n >= 1: 10, 16, 22, 28, 34, 40, ...
+        widening: k, >= 1.
+        normalisation: by the statistics of the batch, by those of groups of an image's channels, or
+            none, which starts every block from zero instead.
+        dropout: share of a block's inner activations that a training step leaves out, in [0, 1).
+        initialisation: of the weights, see `initialisation.initialise`. `he_normal` keeps the
+            variance from layer to layer, which networks without normalisation need.
+    """
+
+    name: Literal["wide_resnet"] = "wide_resnet"
+    depth: int = 16
+    widening: int = 4
+    normalisation: Normalisation = "batch"
+    dropout: float = 0.0
+    initialisation: Initialisation = "he_normal"
+
+    def __post_init__(self) -> None:
+        if self.depth < 10 or (self.depth - 4) % 6:
+            below = max(10, self.depth - (self.depth - 4) % 6)
+            raise ConfigError(
+                "depth", f"{self.depth} is not 6 n + 4", f"use {below} or {below + 6}"
+            )
+        if self.widening < 1:
+            raise ConfigError("widening", f"{self.widening} is below 1", "use >= 1")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError("dropout", f"{self.dropout} is not a share", "use [0, 1)")
+
+    def build(self, input_shape: tuple[int, ...], num_classes: int) -> WideResNet:
+        """The network, with parameters not yet drawn.
+
+        Raises:
+            ConfigError: if samples are no images of at least 4 x 4 pixels.
+        """
+        if len(input_shape) != 3 or min(input_shape[1:]) < _SMALLEST_SIDE:
+            raise ConfigError(
+                "model.name",
+                f"'wide_resnet' on samples of shape {tuple(input_shape)}",
+                f"it needs images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more",
+            )
+        return WideResNet(self, input_shape[0], num_classes)
+
+
+class WideResNet(nn.Module):
+    """The network.
+
+    Args:
+        config: its architecture.
+        inputs: channels of an image.
+        outputs: C.
+    """
+
+    def __init__(self, config: WideResNetConfig, inputs: int, outputs: int) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        channels = _STEM
+        for stage in range(3):
+            wider = _STEM * config.widening * 2**stage
+            for index in range((config.depth - 4) // 6):
+                stride = 2 if stage > 0 and index == 0 else 1
+                blocks.append(_Block(config, channels, wider, stride))
+                channels = wider
+        self.stem = _convolution(config, inputs, _STEM)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = _norm(config, channels)
+        self.linear = nn.Linear(channels, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of images (N, inputs, H, W)."""
+        hidden = self.stem(images)
+        for block in self.blocks:
+            hidden = block(hidden)
+        hidden = F.relu(self.norm(hidden))  # (N, 64 k, H / 4, W / 4)
+        return self.linear(hidden.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class _Block(nn.Module):
+    """Two convolutions and a way past them."""
+
+    def __init__(self, config: WideResNetConfig, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.first_norm = _norm(config, before)
+        self.first = _convolution(config, before, after, stride)
+        self.second_norm = _norm(config, after)
+        self.dropout = Dropout(config.dropout)
+        self.second = _convolution(config, after, after)
+        changes = before != after or stride != 1
+        self.shortcut = nn.Conv2d(before, after, 1, stride, bias=False) if changes else None
+        bare = config.normalisation == "none"
+        self.scale = nn.Parameter(torch.zeros(())) if bare else None  # alpha
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        active = F.relu(self.first_norm(hidden))
+        past = hidden if self.shortcut is None else self.shortcut(active)
+        inner = F.relu(self.second_norm(self.first(active)))
+        found = self.second(self.dropout(inner))
+        return past + found if self.scale is None else past + self.scale * found  # type: ignore[no-any-return]
+
+
+class Dropout(nn.Dropout):
+    """Dropout whose mask depends on torch's random state alone, not on how the activations lie in
+    memory: engines that lay them out in different ways then drop the same ones."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return hidden
+        kept = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
+        return hidden * kept.bernoulli_(1 - self.p).div_(1 - self.p)
+
+
+def _convolution(config: WideResNetConfig, before: int, after: int, stride: int = 1) -> nn.Conv2d:
+    bias = config.normalisation == "none"  # elsewhere the norm behind it brings one
+    return nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=bias)
+
+
+def _norm(config: WideResNetConfig, channels: int) -> nn.Module:
+    if config.normalisation == "batch":
+        return nn.BatchNorm2d(channels)
+    if config.normalisation == "group":
+        return nn.GroupNorm(channels // _GROUP, channels)
+    return nn.Identity()
