@@ -14,6 +14,8 @@ from dynloss_core.landscape.instabilities import SHORTEST_PERIOD
 from dynloss_core.losses import LossName
 from dynloss_core.models import ModelConfig
 from dynloss_core.training import (
+    Augmentation,
+    DType,
     EngineName,
     LearningRateSchedule,
     Member,
@@ -54,7 +56,8 @@ class Training:
     batch_size: int | None = None
     nesterov: bool = False
     learning_rate_schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
-    dtype: Literal["float32", "float64"] = "float32"
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    dtype: DType = "float32"
 
 
 @dataclass(frozen=True)
@@ -407,6 +410,8 @@ class Study:
                     point = {**middle, name: value}
                     problem = self.problem(point)
                     steps_per_epoch(problem)
+                    if problem.augmentation.active:
+                        problem.augmentation.check(problem.data.load(0).input_shape)
                     try:
                         self.member(point, 0, problem)
                     except ConfigError as error:

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
-from dynloss_core.data import DigitsConfig, SpiralsConfig
-from dynloss_core.models import MLPConfig, Myrtle5Config
-from dynloss_core.training import LearningRateSchedule, Member, Problem
+import torch
+
+from dynloss_core.data import DigitsConfig, Labelled, PixelScale, SpiralsConfig, Splits
+from dynloss_core.models import MLPConfig, Myrtle5Config, WideResNetConfig
+from dynloss_core.training import Augmentation, LearningRateSchedule, Member, Problem
 
 SMALL_SPIRALS = SpiralsConfig(points_per_class=7)
+
+
+@dataclass(frozen=True)
+class BytesConfig:
+    """Coloured images of bytes, as the image data sets have them, but few and small."""
+
+    name: str = "bytes"
+    samples: int = 37
+    channels: int = 3
+    side: int = 8
+    num_classes: int = 3
+
+    def load(self, seed: int) -> Splits:
+        return _bytes(self)
+
+
+@cache
+def _bytes(config: BytesConfig) -> Splits:
+    draws = torch.Generator().manual_seed(0)
+    shape = (config.samples, config.channels, config.side, config.side)
+    scale = PixelScale((0.4, 0.5, 0.6)[: config.channels], (0.2, 0.3, 0.25)[: config.channels])
+    splits = []
+    for _ in range(3):
+        pixels = torch.randint(0, 256, shape, generator=draws, dtype=torch.uint8)
+        targets = torch.randint(0, config.num_classes, shape[:1], generator=draws)
+        splits.append(Labelled(pixels, targets, scale))
+    return Splits(*splits, config.num_classes)
 
 
 @dataclass(frozen=True)
@@ -42,6 +72,10 @@ WITH_MOMENTUM = (
     Member(0.1, seed=2, momentum=0.5),
     Member(0.2, seed=2, period=7, amplitude=3.0, weight_decay=1e-3),
 )
+SLOWER = (
+    Member(0.02, seed=1, period=2, amplitude=20.0, momentum=0.9, weight_decay=1e-2),
+    Member(0.05, seed=2),
+)
 
 CASES = [
     Case("one hidden layer, full batch", _problem(), MIXED),
@@ -70,5 +104,48 @@ CASES = [
         "small convnet",
         _problem(data=DigitsConfig(), batch_size=16, steps=25, model=Myrtle5Config(channels=3)),
         WITH_MOMENTUM,
+    ),
+    *(
+        Case(
+            f"wide residual network, {normalisation} normalisation",
+            _problem(
+                data=BytesConfig(),
+                batch_size=8,
+                steps=13,
+                evaluate_every=5,
+                nesterov=True,
+                augmentation=Augmentation(crop=2, flip=True),
+                model=WideResNetConfig(depth=10, widening=1, normalisation=normalisation),
+            ),
+            SLOWER,
+        )
+        for normalisation in ("batch", "group", "none")
+    ),
+    Case(
+        "dropout",
+        _problem(
+            data=BytesConfig(channels=1),
+            batch_size=8,
+            steps=8,
+            static_tail=2,
+            evaluate_every=4,
+            model=WideResNetConfig(depth=10, widening=1, dropout=0.4),
+        ),
+        SLOWER[:1],
+    ),
+    Case(
+        "bytes without augmentation",
+        _problem(data=BytesConfig(), batch_size=8, steps=13, model=Myrtle5Config(channels=4)),
+        SLOWER,
+    ),
+    Case(
+        "full batch of augmented images",
+        _problem(
+            data=BytesConfig(),
+            steps=13,
+            augmentation=Augmentation(flip=True),
+            model=Myrtle5Config(channels=4),
+        ),
+        SLOWER,
     ),
 ]

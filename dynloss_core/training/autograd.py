@@ -6,14 +6,18 @@ It trains any model and serves as the truth that the ensemble engines are tested
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynloss_core.losses import class_losses, weighted_loss
+from dynloss_core.training.augmentation import augment
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
+from dynloss_core.training.noise import dropout_noise
 from dynloss_core.training.problem import Problem
+from dynloss_core.training.samples import PIXELS_TOGETHER, Samples, samples_of
 
 __all__ = ["AutogradEngine"]
 
@@ -25,8 +29,7 @@ class AutogradEngine(Engine):
 
     def _prepare(self) -> None:
         setup = self.setup
-        dtype = setup.problem.torch_dtype
-        self._splits = [splits.to(dtype, self.device) for splits in setup.splits]
+        self._samples: dict[SplitName, tuple[Samples, ...]] = {}
         self._networks = [copy.deepcopy(network).to(self.device) for network in setup.networks]
         self._optimisers = [
             torch.optim.SGD(
@@ -63,23 +66,49 @@ class AutogradEngine(Engine):
     def _update(self, member: int, step: int, class_weights: Tensor) -> tuple[Tensor, Tensor]:
         """One update; returns the outputs (B, C) before it, and their targets (B,)."""
         problem, optimiser = self.setup.problem, self._optimisers[member]
-        train = self._splits[member].train
-        batch = self.setup.batch(member, step)
-        inputs, targets = train.inputs, train.targets
-        if batch is not None:
-            inputs, targets = inputs[batch.to(self.device)], targets[batch.to(self.device)]
+        inputs, targets = self._batch(member, step)
         factor = problem.learning_rate_schedule.factor(step, problem.steps)
         optimiser.param_groups[0]["lr"] = self.setup.members[member].learning_rate * factor
         optimiser.zero_grad()
-        outputs = self._networks[member](inputs)
+        network = self._networks[member].train()
+        with dropout_noise(problem, self.setup.members[member].seed, step, self.device):
+            outputs = self._forward(network, inputs)
         weighted_loss(problem.loss, outputs, targets, class_weights).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         return outputs.detach(), targets
 
+    def _batch(self, member: int, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs (B, ...) as the network sees them, and targets (B,)."""
+        train = self._split_samples("train")[member]
+        batch = self.setup.batch(member, step)
+        inputs, targets = train.inputs, train.targets
+        if batch is not None:
+            inputs, targets = inputs[batch.to(self.device)], targets[batch.to(self.device)]
+        draws = self.setup.augmentation_draws(member, step)
+        inputs = train.seen(inputs)
+        if draws is not None:
+            inputs = augment(inputs, draws, self.setup.problem.augmentation.crop)
+        return inputs, targets
+
+    def _forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        with self.setup.problem.autocast(self.device):
+            outputs = network(inputs)
+        return outputs.to(self.setup.problem.torch_dtype)  # type: ignore[no-any-return]
+
     @torch.no_grad()
     def _outputs(self, split: SplitName) -> Tensor:
-        pairs = zip(self._networks, self._splits, strict=True)
-        return torch.stack([network(getattr(data, split).inputs) for network, data in pairs])
+        pairs = zip(self._networks, self._split_samples(split), strict=True)
+        return torch.stack(
+            [
+                samples.outputs(partial(self._forward, network.eval()), PIXELS_TOGETHER)
+                for network, samples in pairs
+            ]
+        )
+
+    def _split_samples(self, split: SplitName) -> tuple[Samples, ...]:
+        if split not in self._samples:
+            self._samples[split] = samples_of(self.setup, split, self.device)
+        return self._samples[split]
 
     def _freeze(self, members: Tensor) -> None:
         """Nothing to do: `_advance` passes over diverged members."""

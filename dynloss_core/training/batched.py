@@ -22,7 +22,7 @@ from torch import Tensor
 from dynloss_core.losses import class_losses, output_gradient
 from dynloss_core.models import MLP, MLPConfig
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
-from dynloss_core.training.problem import Problem
+from dynloss_core.training.problem import Problem, plain_refusal
 from dynloss_core.training.setup import Setup
 from dynloss_core.training.stacked_sgd import StackedSGD
 
@@ -53,7 +53,7 @@ class BatchedEngine(Engine):
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
         if not isinstance(problem.model, MLPConfig):
             return f"it trains multilayer perceptrons, not {problem.model.name!r}"
-        return None
+        return plain_refusal(problem)
 
     @torch.no_grad()
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:

@@ -125,11 +125,14 @@ class Engine(ABC):
         )
 
     def parameters(self, member: int) -> dict[str, Tensor]:
-        """A member's present parameters on the CPU, named as in its network's `state_dict`; NaN if
-        it has diverged."""
+        """A member's present parameters and the statistics of its batch normalisation on the CPU,
+        named as in its network's `state_dict`; NaN if it has diverged."""
         named = self._member_parameters(member)
         if self.diverged_step[member] >= 0:
-            return {name: torch.full_like(tensor, torch.nan) for name, tensor in named.items()}
+            return {
+                name: torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else tensor
+                for name, tensor in named.items()
+            }
         return named
 
     def held_out(self) -> HeldOut:

@@ -27,7 +27,7 @@ from torch import Tensor
 from dynloss_core.data import SpiralsConfig
 from dynloss_core.models import MLPConfig
 from dynloss_core.training.engine import Engine, SplitName
-from dynloss_core.training.problem import Problem
+from dynloss_core.training.problem import Problem, plain_refusal
 
 __all__ = ["FusedEngine"]
 
@@ -72,6 +72,8 @@ class FusedEngine(Engine):
             return "it trains on full batches"
         if not isinstance(problem.data, SpiralsConfig) or problem.data.num_classes > _MOST_CLASSES:
             return f"it trains on two inputs and up to {_MOST_CLASSES} classes"
+        if (reason := plain_refusal(problem)) is not None:
+            return reason
         return cls._machine_refusal(problem, torch.device(device).type)
 
     @classmethod

@@ -8,6 +8,7 @@ Symbols
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +68,7 @@ class Prober:
         splits = [setup.splits[m] for m in self.members]
         shared = all(each is splits[0] for each in splits)
         problem = TrackedProblem(
-            network=setup.networks[self.members[0]],
+            network=copy.deepcopy(setup.networks[self.members[0]]).eval(),
             loss=setup.problem.loss,
             data=[
                 each.train.to(setup.problem.torch_dtype, "cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,8 +13,11 @@ from dynloss_core.config import ConfigError
 from dynloss_core.data import DataConfig, SpiralsConfig
 from dynloss_core.losses import LossName
 from dynloss_core.models import MLPConfig, ModelConfig
+from dynloss_core.training.augmentation import Augmentation
 
-__all__ = ["LearningRateSchedule", "Problem"]
+__all__ = ["Augmentation", "DType", "LearningRateSchedule", "Problem", "plain_refusal"]
+
+DType = Literal["float32", "float64", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,10 @@ class Problem:
             permutation of the training set; a last incomplete batch is left out.
         nesterov: Nesterov's momentum instead of the classical one.
         learning_rate_schedule: factor on every member's learning rate.
-        dtype: of parameters and activations.
+        augmentation: what happens to training images at each visit; evaluations see them as they
+            are.
+        dtype: of parameters and activations. `bfloat16` keeps parameters, updates and the loss in
+            float32 and takes products and convolutions in bfloat16 (torch's autocast).
         steps: length of the run in optimiser steps.
         static_tail: steps at the end that train on the static loss (see `oscillation_stop`).
         evaluate_every: steps between two evaluations.
@@ -73,7 +80,8 @@ class Problem:
     batch_size: int | None = None
     nesterov: bool = False
     learning_rate_schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
-    dtype: Literal["float32", "float64"] = "float32"
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    dtype: DType = "float32"
     steps: int = 35_000
     static_tail: int = 5_000
     evaluate_every: int = 500
@@ -91,8 +99,26 @@ class Problem:
             raise ConfigError(
                 "batch_size", f"{self.batch_size} is below 1", "use >= 1, or null for full batch"
             )
+        if self.augmentation.active and isinstance(self.data, SpiralsConfig):
+            raise ConfigError("augmentation", "spirals are no images", "leave it out")
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """`dtype` as torch's own object."""
+        """Of parameters, updates and losses, as torch's own object."""
         return torch.float64 if self.dtype == "float64" else torch.float32
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Inside it, a network on `device` computes in the dtype that was asked for; its outputs
+        then have to become `torch_dtype` again."""
+        mixed = self.dtype == "bfloat16"
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed)
+
+
+def plain_refusal(problem: Problem) -> str | None:
+    """What an engine says that takes samples as they are and computes in one dtype; None if that
+    is all the problem asks."""
+    if problem.augmentation.active:
+        return "it does not augment images"
+    if problem.dtype == "bfloat16":
+        return "it computes in float32 or float64"
+    return None

@@ -21,6 +21,7 @@ from dynloss_core.data import Splits
 from dynloss_core.models import initialise
 from dynloss_core.schedules import class_weights
 from dynloss_core.seeding import Stream, generator
+from dynloss_core.training.augmentation import augmentation_draws
 from dynloss_core.training.members import Member
 from dynloss_core.training.problem import Problem
 
@@ -54,7 +55,8 @@ class Setup:
 
         Raises:
             ValueError: without members.
-            ConfigError: if a batch is larger than the training set.
+            ConfigError: if a batch is larger than the training set, or samples cannot be augmented
+                as the problem asks.
         """
         if not members:
             raise ValueError("an ensemble needs at least one member")
@@ -63,6 +65,7 @@ class Setup:
         networks = {seed: _initial_network(problem, splits[seed], seed) for seed in seeds}
         some = splits[members[0].seed]
         steps_per_epoch(problem)
+        problem.augmentation.check(some.input_shape)
         return cls(
             problem=problem,
             members=tuple(members),
@@ -81,10 +84,25 @@ class Setup:
         size = self.problem.batch_size
         if size is None:
             return None
+        epoch, place, samples = self._place(member, step)
+        return batch_order(self.members[member].seed, epoch, samples)[place]
+
+    def augmentation_draws(self, member: int, step: int) -> Tensor | None:
+        """What happens to each sample of that batch, (B, 3), see `augmentation_draws`; None if
+        nothing does. A full batch is an epoch of its own."""
+        augmentation = self.problem.augmentation
+        if not augmentation.active:
+            return None
+        epoch, place, samples = self._place(member, step)
+        seed, crop, flip = self.members[member].seed, augmentation.crop, augmentation.flip
+        return augmentation_draws(seed, epoch, samples, crop, flip=flip)[place]
+
+    def _place(self, member: int, step: int) -> tuple[int, slice, int]:
+        """The epoch of a step, the place of its batch in the epoch, and N."""
         samples = len(self.splits[member].train)
+        size = self.problem.batch_size or samples
         epoch, position = divmod(step, samples // size)
-        order = batch_order(self.members[member].seed, epoch, samples)
-        return order[position * size : (position + 1) * size]
+        return epoch, slice(position * size, (position + 1) * size), samples
 
 
 def steps_per_epoch(problem: Problem) -> int:
@@ -105,7 +123,7 @@ def steps_per_epoch(problem: Problem) -> int:
     return samples // problem.batch_size
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)  # of the seeds in flight; 360 KB each for 45,000 samples
 def batch_order(seed: int, epoch: int, samples: int) -> Tensor:
     """The order (N,) in which a seed's epoch visits the training set.
 

@@ -12,6 +12,7 @@ Symbols
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,11 @@ from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dynloss_core.losses import class_losses, weighted_loss
+from dynloss_core.models import WideResNetConfig
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
-from dynloss_core.training.problem import Problem
+from dynloss_core.training.noise import has_dropout
+from dynloss_core.training.problem import Problem, plain_refusal
+from dynloss_core.training.samples import PIXELS_TOGETHER, Samples, samples_of
 from dynloss_core.training.stacked_sgd import StackedSGD
 
 __all__ = ["VmappedEngine"]
@@ -39,15 +43,23 @@ class VmappedEngine(Engine):
         }
         self._sgd = StackedSGD(setup, list(self._stacked.values()))
         self._network = copy.deepcopy(setup.networks[0]).to("meta")
-        shared = all(splits is setup.splits[0] for splits in setup.splits)
-        self._own_splits = setup.splits[:1] if shared else setup.splits
-        self._inputs: dict[str, Tensor] = {}  # (M or 1, N, ...) a split
+        self._samples: dict[SplitName, tuple[Samples, ...]] = {}
+        train = self._split_samples("train")
+        shared = all(samples is train[0] for samples in train)
+        self._train_inputs = torch.stack(  # (M or 1, N, ...), bytes if they are bytes
+            [samples.inputs for samples in (train[:1] if shared else train)]
+        )
         self._train_targets = self._targets("train")  # (M, N)
         self._gradients = vmap(grad(self._loss, has_aux=True))
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
-        return None
+        model = problem.model
+        if isinstance(model, WideResNetConfig) and model.normalisation == "batch":
+            return "it stacks networks without batch statistics"
+        if has_dropout(problem):
+            return "it stacks networks without dropout"
+        return plain_refusal(problem)
 
     @torch.no_grad()
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
@@ -81,30 +93,32 @@ class VmappedEngine(Engine):
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs (M, B, ...) and targets (M, B) of one step."""
-        inputs, targets = self._split_inputs("train"), self._train_targets
+        inputs, targets = self._train_inputs, self._train_targets
         members = range(len(self.setup.members))
         if self.setup.problem.batch_size is None:
-            return inputs.expand(len(members), *inputs.shape[1:]), targets
+            return self._seen(inputs).expand(len(members), *inputs.shape[1:]), targets
         indices = [self.setup.batch(m, step) for m in members]
         rows = torch.stack([i for i in indices if i is not None]).to(self.device)  # (M, B)
         own = torch.arange(len(inputs), device=self.device)[:, None]
-        return inputs[own, rows], targets.gather(1, rows)
+        return self._seen(inputs[own, rows]), targets.gather(1, rows)
 
-    def _split_inputs(self, split: SplitName) -> Tensor:
-        if split not in self._inputs:
-            dtype = self.setup.problem.torch_dtype
-            parts = [getattr(splits, split).to(dtype, self.device) for splits in self._own_splits]
-            self._inputs[split] = torch.stack([part.inputs for part in parts])
-        return self._inputs[split]
+    def _seen(self, inputs: Tensor) -> Tensor:
+        """Inputs (M or 1, B, ...) as the networks see them."""
+        each = zip(inputs, self._split_samples("train"), strict=False)
+        return torch.stack([samples.seen(own) for own, samples in each])
+
+    def _split_samples(self, split: SplitName) -> tuple[Samples, ...]:
+        if split not in self._samples:
+            self._samples[split] = samples_of(self.setup, split, self.device)
+        return self._samples[split]
 
     @torch.no_grad()
     def _outputs(self, split: SplitName) -> Tensor:
-        inputs = self._split_inputs(split)
-        members = range(len(self.setup.members))
         found = []
-        for member in members:  # one at a time: a whole split of all would not fit
+        for member, samples in enumerate(self._split_samples(split)):
             own = {name: tensor[member] for name, tensor in self._stacked.items()}
-            found.append(functional_call(self._network, own, (inputs[member % len(inputs)],)))
+            network = partial(functional_call, self._network, own)
+            found.append(samples.outputs(network, PIXELS_TOGETHER))
         return torch.stack(found)
 
     def _freeze(self, members: Tensor) -> None:

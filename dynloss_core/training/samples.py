@@ -1,0 +1,104 @@
+"""The samples of a split as an engine keeps them: bytes stay bytes until a network sees them.
+
+Symbols
+    N      samples of a split
+    B      samples of a batch
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynloss_core.data import Labelled
+from dynloss_core.training.setup import Setup
+
+__all__ = ["PIXELS_TOGETHER", "Samples", "samples_of", "together"]
+
+PIXELS_TOGETHER = 2**18  # 256 images of 32 x 32: 67 MB for each layer of 64 channels in float32
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """A split on the device.
+
+    Args:
+        inputs: (N, ...), what a network sees, in its dtype; or bytes (N, channels, H, W).
+        targets: (N,).
+        dtype: of what a network sees.
+        scale: factor and offset (1, channels, H, W) that make pixels of bytes; None if there are
+            no bytes.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    dtype: torch.dtype
+    scale: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    def of(
+        cls,
+        data: Labelled,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        channels_last: bool = False,
+    ) -> Samples:
+        """`data` on a device, images with their channels last in memory if asked.
+
+        The scale is made once: a copy to a GPU for each batch would stop its queue. It is as large
+        as an image and lies like one, because a CPU broadcasts three channels ten times slower.
+        """
+        images = data.inputs.ndim == 4 and channels_last
+        layout = torch.channels_last if images else torch.contiguous_format
+        inputs = data.inputs.to(device).contiguous(memory_format=layout)
+        targets = data.targets.to(device)
+        if data.scale is None:
+            return cls(inputs.to(dtype), targets, dtype, None)
+        mean = torch.tensor(data.scale.mean, dtype=torch.float64).view(1, -1, 1, 1)
+        deviation = torch.tensor(data.scale.deviation, dtype=torch.float64).view(1, -1, 1, 1)
+        factor, offset = 1 / (255 * deviation), -mean / deviation
+        scale = tuple(
+            each.expand(1, *inputs.shape[1:]).to(device, dtype).contiguous(memory_format=layout)
+            for each in (factor, offset)
+        )
+        return cls(inputs, targets, dtype, (scale[0], scale[1]))
+
+    def seen(self, inputs: Tensor) -> Tensor:
+        """Some of the inputs, as a network sees them."""
+        if self.scale is None:
+            return inputs
+        factor, offset = self.scale
+        return torch.addcmul(offset, inputs.to(self.dtype), factor)
+
+    def outputs(self, network: Callable[[Tensor], Tensor], pixels: int) -> Tensor:
+        """Outputs (N, C) of a network that sees so many pixels at once (see `together`)."""
+        parts = torch.split(self.inputs, together(self.inputs, pixels))
+        return torch.cat([network(self.seen(part)) for part in parts])
+
+
+def samples_of(
+    setup: Setup, split: str, device: torch.device, *, channels_last: bool = False
+) -> tuple[Samples, ...]:
+    """A split of every member; members with the same data share one object."""
+    kept: dict[int, Samples] = {}
+    for splits in setup.splits:
+        data = getattr(splits, split)
+        if id(data) not in kept:
+            dtype = setup.problem.torch_dtype
+            kept[id(data)] = Samples.of(data, dtype, device, channels_last=channels_last)
+    return tuple(kept[id(getattr(splits, split))] for splits in setup.splits)
+
+
+def together(inputs: Tensor, pixels: int) -> int:
+    """How many samples a network sees at once: images up to so many pixels, others all.
+
+    What a convolution makes of 50,000 images at once would fill 13 GB in a network of 64 channels.
+    """
+    if inputs.ndim != 4:
+        return len(inputs)
+    return max(1, pixels // math.prod(inputs.shape[2:]))
