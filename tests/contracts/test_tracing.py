@@ -98,7 +98,7 @@ def test_the_final_parameters_make_the_final_metrics(case: Case, engine: type[En
     running = engine(setup_of(case))
     history, held_out = running.run(), running.held_out()
     for member, parameters in enumerate(history.parameters):
-        network = copy.deepcopy(running.setup.networks[member])
+        network = copy.deepcopy(running.setup.networks[member]).eval()
         network.load_state_dict(parameters)
         test = running.setup.splits[member].test.to(torch.float64, "cpu")
         correct = (network(test.inputs).argmax(-1) == test.targets).double().mean()

@@ -40,7 +40,7 @@ def test_a_layer_imports_only_what_lies_below_it(layer: str, path: Path) -> None
 
 def test_engines_import_neither_the_chooser_nor_each_other() -> None:
     training = ROOT / "dynloss_core" / "training"
-    engines = {"autograd", "batched", "vmapped", "fused_cpu", "fused_cuda"}
+    engines = {"autograd", "batched", "vmapped", "convnet", "fused_cpu", "fused_cuda"}
     for engine in engines:
         text = (training / f"{engine}.py").read_text()
         for other in (engines - {engine}) | {"choice"}:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.config import ConfigError
-from dynloss_core.models import MLP, MLPConfig, Myrtle5Config, initialise
+from dynloss_core.models import MLP, MLPConfig, Myrtle5Config, WideResNetConfig, initialise
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.training import (
     AutogradEngine,
     BatchedEngine,
+    ConvnetEngine,
     FusedCPUEngine,
     FusedCUDAEngine,
     LearningRateSchedule,
@@ -48,7 +50,10 @@ def test_an_epoch_visits_every_sample_once() -> None:
     assert not torch.equal(batch_order(5, 0, 21), batch_order(5, 1, 21))
 
 
-@pytest.mark.parametrize(("scheme", "gain"), [("lecun_normal", 1 / 40), ("glorot_normal", 2 / 540)])
+@pytest.mark.parametrize(
+    ("scheme", "gain"),
+    [("lecun_normal", 1 / 40), ("glorot_normal", 2 / 540), ("he_normal", 2 / 40)],
+)
 def test_initialisation_has_its_variance_and_zero_biases(scheme: str, gain: float) -> None:
     network = initialise(MLP(40, [500], 3), scheme, generator(0, Stream.INITIALISATION))  # type: ignore[arg-type]
     weight = network.layers[0].weight
@@ -140,6 +145,9 @@ def test_the_fastest_engine_that_can_is_chosen() -> None:
     convolutions = next(case.problem for case in CASES if case.name == "small convnet")
     assert choose_engine(convolutions) is VmappedEngine
     assert choose_engine(convolutions, "batched") is VmappedEngine
+    wider = replace(convolutions, model=Myrtle5Config(channels=64))
+    for large in (wider, replace(convolutions, model=WideResNetConfig())):
+        assert choose_engine(large) is ConvnetEngine
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,0 +1,269 @@
+"""The engine for convolutional networks on images, one member after another.
+
+The images stay on the device as bytes; crop, mirror and scale are computed there for a whole batch.
+Images and weights lie with their channels last, as the convolutions of oneDNN and cuDNN want them.
+
+On the CPU a batch goes through the network in parts that fit the caches, and the gradients of the
+parts are added: the same batch up to rounding, in about two thirds of the time. A network with
+batch statistics or dropout sees its batch whole. On CUDA the step is compiled, if the run is long
+enough to earn that back, and recorded as a graph. Compiling does not pay on the CPU: it takes half
+a minute for a few per cent.
+
+Symbols
+    M      members
+    N      samples of a split
+    B      samples of a batch
+    b      samples of a part of a batch
+    C      classes
+    n      steps
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynloss_core.losses import class_losses, weighted_loss
+from dynloss_core.models import WideResNetConfig
+from dynloss_core.training.augmentation import gather_augmented
+from dynloss_core.training.cuda_step import Step, captured
+from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
+from dynloss_core.training.foreach_sgd import ForeachSGD
+from dynloss_core.training.noise import dropout_noise, has_dropout
+from dynloss_core.training.problem import Problem
+from dynloss_core.training.samples import Samples, samples_of, together
+
+__all__ = ["PIXELS", "ConvnetEngine"]
+
+PIXELS = {"cpu": 2**15, "cuda": 2**21}  # that a network sees at once
+_EARNS_COMPILING = 5_000  # member-steps on CUDA
+
+
+class ConvnetEngine(Engine):
+    """One network on the device, which the members take in turn between two evaluations."""
+
+    name = "convnet"
+
+    def _prepare(self) -> None:
+        setup = self.setup
+        network = copy.deepcopy(setup.networks[0]).to(self.device)
+        self._network = network.to(memory_format=torch.channels_last)
+        self._parameters = list(self._network.parameters())
+        self._sgd = ForeachSGD(setup, self._parameters)
+        self._working = [*self._network.state_dict(keep_vars=True).values(), *self._sgd.velocity]
+        self._parked = [self._initial(member) for member in range(len(setup.members))]
+        self._present = -1  # the member whose numbers the network holds
+        self._samples: dict[SplitName, tuple[Samples, ...]] = {}
+        self._steps: dict[int, Step] = {}  # by data set: a recorded step knows its memory
+        self._loss = self._weighted_loss
+        kinds = ("learning_rate", "momentum", "weight_decay")
+        dtype = setup.problem.torch_dtype
+        self._hyperparameters = {
+            kind: torch.tensor(
+                [getattr(member, kind) for member in setup.members], dtype=dtype, device=self.device
+            )
+            for kind in kinds
+        }  # (M,) each
+
+    @classmethod
+    def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
+        return None
+
+    def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
+        problem = self.setup.problem
+        every_step = range(self.step, self.step + steps)
+        weights = self.setup.class_weights(torch.tensor(every_step))
+        weights = weights.to(self.device, problem.torch_dtype)  # (n, M, C)
+        schedule = problem.learning_rate_schedule
+        factors = torch.tensor(
+            [schedule.factor(step, problem.steps) for step in every_step],
+            dtype=problem.torch_dtype,
+            device=self.device,
+        )  # (n,)
+        rows = {} if trace is None else {m: row for row, m in enumerate(trace.members)}
+        self._network.train()
+        for member in self._sound():
+            self._bring(member)
+            rates = factors * self._hyperparameters["learning_rate"][member]
+            for offset, step in enumerate(every_step):
+                outputs, targets = self._update(
+                    member, step, weights[offset, member], rates[offset]
+                )
+                if trace is not None and member in rows:
+                    self._record(trace, rows[member], offset, outputs, targets)
+
+    def _update(
+        self, member: int, step: int, class_weights: Tensor, rate: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One update; returns the outputs (B, C) before it, and their targets (B,)."""
+        samples = self._split_samples("train")[member]
+        batch = self.setup.batch(member, step)
+        places = torch.arange(len(samples.targets)) if batch is None else batch
+        places = places.to(self.device, non_blocking=True)
+        draws = self.setup.augmentation_draws(member, step)
+        own = [self._hyperparameters[kind][member] for kind in ("momentum", "weight_decay")]
+        arguments = [places, class_weights, rate, *own]
+        if draws is not None:
+            arguments.append(draws.to(self.device, non_blocking=True))
+        problem, seed = self.setup.problem, self.setup.members[member].seed
+        with dropout_noise(problem, seed, step, self.device), _cudnn():
+            outputs = self._step_on(samples, arguments)(*arguments)
+        return outputs, samples.targets[places]
+
+    def _step_on(self, samples: Samples, arguments: Sequence[Tensor]) -> Step:
+        """The update on a data set: `_plain_step`, or its recording."""
+        key = id(samples)
+        if key not in self._steps:
+
+            def step(
+                places: Tensor,
+                class_weights: Tensor,
+                rate: Tensor,
+                momentum: Tensor,
+                decay: Tensor,
+                draws: Tensor | None = None,
+            ) -> Tensor:
+                outputs, gradients = self._gradients(samples, places, draws, class_weights)
+                self._sgd.step(gradients, rate, momentum, decay)
+                return outputs
+
+            # a graph would repeat the masks of dropout that it was recorded with
+            records = self.device.type == "cuda" and not has_dropout(self.setup.problem)
+            if records and self._earns_compiling():
+                self._loss = torch.compile(self._weighted_loss, dynamic=False)
+            self._steps[key] = captured(step, arguments, self._working) if records else step
+        return self._steps[key]
+
+    def _earns_compiling(self) -> bool:
+        work = self.setup.problem.steps * len(self.setup.members)
+        return work >= _EARNS_COMPILING and importlib.util.find_spec("triton") is not None
+
+    def _gradients(
+        self, samples: Samples, places: Tensor, draws: Tensor | None, class_weights: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Outputs (B, C) of a batch, and the gradients of F, part by part."""
+        size = len(places)
+        whole = _couples_samples(self.setup.problem) or self.device.type == "cuda"
+        most = size if whole else together(samples.inputs, PIXELS["cpu"])
+        parts = -(-size // most)  # equal parts, so that none is small
+        found: list[Tensor] = []
+        total: tuple[Tensor, ...] = ()
+        pieces = [None] * parts if draws is None else draws.tensor_split(parts)
+        for part, own in zip(places.tensor_split(parts), pieces, strict=True):
+            images, targets = self._batch(samples, part, own), samples.targets[part]
+            loss, outputs = self._loss(images, targets, class_weights)
+            share = len(part) / size
+            scaled = loss if parts == 1 else loss * share
+            gradients = torch.autograd.grad(scaled, self._parameters)
+            total = torch._foreach_add(total, gradients) if total else gradients
+            found.append(outputs.detach())
+        return found[0] if parts == 1 else torch.cat(found), total
+
+    def _batch(self, samples: Samples, places: Tensor, draws: Tensor | None) -> Tensor:
+        """Training images (b, channels, H, W) as the network sees them, channels last in memory."""
+        inputs = samples.inputs
+        if draws is None or inputs.ndim != 4:
+            return samples.seen(inputs[places])
+        crop = self.setup.problem.augmentation.crop
+        found = gather_augmented(inputs.permute(0, 2, 3, 1), places, draws, crop)
+        return samples.seen(found.permute(0, 3, 1, 2))
+
+    def _weighted_loss(
+        self, images: Tensor, targets: Tensor, class_weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """F of some samples, and their outputs (b, C)."""
+        outputs = self._forward(images)
+        return weighted_loss(self.setup.problem.loss, outputs, targets, class_weights), outputs
+
+    def _forward(self, images: Tensor) -> Tensor:
+        problem = self.setup.problem
+        with problem.autocast(self.device):
+            outputs = self._network(images)
+        return outputs.to(problem.torch_dtype)  # type: ignore[no-any-return]
+
+    def _record(
+        self, trace: TraceBuffer, row: int, offset: int, outputs: Tensor, targets: Tensor
+    ) -> None:
+        one_hot = targets == torch.arange(outputs.shape[1], device=self.device)[:, None]
+        losses = class_losses(self.setup.problem.loss, outputs.T, one_hot.to(outputs.dtype))
+        trace.class_losses[row, offset] = losses
+        trace.correct[row, offset] = (outputs.argmax(-1) == targets).sum()
+
+    @torch.no_grad()
+    def _outputs(self, split: SplitName) -> Tensor:
+        self._network.eval()
+        found, pixels = [], PIXELS[self.device.type]
+        for member, samples in enumerate(self._split_samples(split)):
+            self._bring(member)
+            with _cudnn():
+                found.append(samples.outputs(self._forward, pixels))
+        return torch.stack(found)
+
+    def _split_samples(self, split: SplitName) -> tuple[Samples, ...]:
+        if split not in self._samples:
+            self._samples[split] = samples_of(self.setup, split, self.device, channels_last=True)
+        return self._samples[split]
+
+    def _sound(self) -> list[int]:
+        return [m for m, found in enumerate(self.diverged_step.tolist()) if found < 0]
+
+    def _initial(self, member: int) -> list[Tensor]:
+        """A member's numbers in the order of `_working`, its velocity zero."""
+        own = [
+            tensor.detach().to(self.device, copy=True)
+            for tensor in self.setup.networks[member].state_dict().values()
+        ]
+        return own + [torch.zeros_like(velocity) for velocity in self._sgd.velocity]
+
+    @torch.no_grad()
+    def _bring(self, member: int) -> None:
+        """Put a member's numbers into the network, and park those that were there."""
+        if self._present == member:
+            return
+        self._park()
+        torch._foreach_copy_(self._working, self._parked[member])
+        self._present = member
+
+    @torch.no_grad()
+    def _park(self) -> None:
+        if self._present >= 0:
+            torch._foreach_copy_(self._parked[self._present], self._working)
+
+    def _freeze(self, members: Tensor) -> None:
+        """Nothing to do: `_advance` passes over diverged members."""
+
+    def _member_parameters(self, member: int) -> dict[str, Tensor]:
+        self._park()
+        names = self._network.state_dict()
+        return {
+            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in zip(names, self._parked[member], strict=False)
+        }
+
+    def _parameters_state(self) -> Any:
+        self._park()
+        return [[tensor.cpu().clone() for tensor in each] for each in self._parked]
+
+    @torch.no_grad()
+    def _load_parameters_state(self, state: Any) -> None:
+        for parked, saved in zip(self._parked, state, strict=True):
+            for tensor, old in zip(parked, saved, strict=True):
+                tensor.copy_(old)
+        self._present = -1
+
+
+def _couples_samples(problem: Problem) -> bool:
+    """Whether what a sample does to the network depends on the batch that it comes with."""
+    model = problem.model
+    by_batch = isinstance(model, WideResNetConfig) and model.normalisation == "batch"
+    return by_batch or has_dropout(problem)
+
+
+def _cudnn() -> Any:
+    """cuDNN's algorithms by rule and not by a race, and only those that repeat themselves."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)

@@ -1,0 +1,49 @@
+"""Stochastic gradient descent over the parameters of one network, with the conventions of
+`torch.optim.SGD`, in a handful of calls for all parameters together.
+
+Learning rate, momentum and weight decay are tensors, so that a CUDA graph that recorded an update
+can be replayed for another member and another moment of the schedule. torch's own optimiser makes
+its momentum buffers at its first step, and cannot be recorded before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dynloss_core.training.setup import Setup
+
+__all__ = ["ForeachSGD"]
+
+
+class ForeachSGD:
+    """Updates the parameters of a network in place.
+
+    Args:
+        setup: whose members; what none of them needs is left out.
+        parameters: of the network.
+    """
+
+    def __init__(self, setup: Setup, parameters: Sequence[Tensor]) -> None:
+        self._parameters = list(parameters)
+        self._nesterov = setup.problem.nesterov
+        self._decays = any(member.weight_decay > 0 for member in setup.members)
+        moves = any(member.momentum > 0 for member in setup.members)
+        self.velocity = [torch.zeros_like(each) for each in parameters] if moves else []
+
+    @torch.no_grad()
+    def step(
+        self, gradients: Sequence[Tensor], rate: Tensor, momentum: Tensor, decay: Tensor
+    ) -> None:
+        """One update; leaves the gradients, which may share memory, as they are."""
+        change = list(gradients)
+        if self._decays:
+            change = list(torch._foreach_add(change, torch._foreach_mul(self._parameters, decay)))
+        if self.velocity:
+            torch._foreach_mul_(self.velocity, momentum)
+            torch._foreach_add_(self.velocity, change)
+            ahead = torch._foreach_mul(self.velocity, momentum) if self._nesterov else None
+            change = list(torch._foreach_add(change, ahead)) if ahead else self.velocity
+        torch._foreach_sub_(self._parameters, torch._foreach_mul(change, rate))
