@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dynloss_core.data import Labelled
+from dynloss_core.training.part_threads import PartThreads
 from dynloss_core.training.setup import Setup
 
 __all__ = ["PIXELS_TOGETHER", "Samples", "samples_of", "together"]
@@ -75,10 +76,19 @@ class Samples:
         factor, offset = self.scale
         return torch.addcmul(offset, inputs.to(self.dtype), factor)
 
-    def outputs(self, network: Callable[[Tensor], Tensor], pixels: int) -> Tensor:
-        """Outputs (N, C) of a network that sees so many pixels at once (see `together`)."""
+    def outputs(
+        self, network: Callable[[Tensor], Tensor], pixels: int, threads: PartThreads | None = None
+    ) -> Tensor:
+        """Outputs (N, C) of a network that sees so many pixels at once (see `together`), on so
+        many threads."""
         parts = torch.split(self.inputs, together(self.inputs, pixels))
-        return torch.cat([network(self.seen(part)) for part in parts])
+
+        def found(part: Tensor) -> Tensor:
+            return network(self.seen(part))
+
+        return torch.cat(
+            [found(part) for part in parts] if threads is None else threads.map(found, parts)
+        )
 
 
 def samples_of(

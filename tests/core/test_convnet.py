@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -27,6 +28,7 @@ from dynloss_core.training import (
     samples,
     vmapped,
 )
+from dynloss_core.training.part_threads import PartThreads
 from tests.cases import CASES, SLOWER, BytesConfig, Case
 from tests.contracts.test_engines import METRICS, assert_equal, setup_of
 
@@ -39,6 +41,14 @@ every_image_engine = pytest.mark.parametrize(
     "engine", [AutogradEngine, VmappedEngine, ConvnetEngine], ids=lambda each: each.__name__
 )
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def plain(**changes: object) -> Problem:
@@ -62,6 +72,26 @@ def test_a_batch_in_parts_is_the_batch(
     monkeypatch.setitem(convnet.PIXELS, "cpu", images * 8 * 8)
     found = list(ConvnetEngine(setup_of(case)).evaluations())
     assert_equal(found, list(AutogradEngine(setup_of(case)).evaluations()), exactly=False)
+
+
+@pytest.mark.parametrize("case", [GROUP_NORM, IMAGES[-1]], ids=lambda case: case.name)
+def test_threads_share_a_batch_and_change_nothing(case: Case, two_threads: None) -> None:
+    found = list(ConvnetEngine(setup_of(case)).evaluations())
+    assert_equal(found, list(ConvnetEngine(setup_of(case)).evaluations()), exactly=True)
+    assert_equal(found, list(AutogradEngine(setup_of(case)).evaluations()), exactly=False)
+
+
+def test_threads_work_alone_and_leave_torch_as_it_was(two_threads: None) -> None:
+    threads = PartThreads(torch.device("cpu"))
+    with torch.no_grad():
+        found = threads.map(lambda part: (part, torch.get_num_threads()), range(9))
+        assert found == [(part, 1) for part in range(9)]
+        assert not any(threads.map(lambda _: torch.is_grad_enabled(), range(2)))
+    assert all(threads.map(lambda _: torch.is_grad_enabled(), range(2)))
+    assert torch.get_num_threads() == 2
+    assert PartThreads(torch.device("cuda")).count == 1
+    with pytest.raises(ZeroDivisionError):
+        threads.map(lambda part: 1 // part, [1, 0])
 
 
 @every_image_engine
