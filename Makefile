@@ -28,9 +28,10 @@ test: $(STAMP) ## the test suite, under ten minutes on two cores
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-bench: $(STAMP) ## engines against matrix products, the curvature, the analysis at scale; stored as JSON
+bench: $(STAMP) ## engines, curvature, images and the analysis, measured; stored as JSON
 	$(BIN)/python -m tests.benchmarks.engines
 	$(BIN)/python -m tests.benchmarks.curvature
+	$(BIN)/python -m tests.benchmarks.images
 	$(BIN)/python -m tests.benchmarks.analysis
 
 lint: $(STAMP) ## ruff and mypy
