@@ -12,7 +12,7 @@ from dynloss_core.config import ConfigError, build, config_hash, join_key, show,
 from dynloss_core.data import DataConfig
 from dynloss_core.landscape.instabilities import SHORTEST_PERIOD
 from dynloss_core.losses import LossName
-from dynloss_core.models import ModelConfig
+from dynloss_core.models import ModelConfig, WideResNetConfig
 from dynloss_core.training import (
     Augmentation,
     DType,
@@ -420,6 +420,8 @@ class Study:
                     self._check_record(problem, self.member(point, 0, problem).period)
 
     def _check_record(self, problem: Problem, period: int | None) -> None:
+        """Refuse to record what means nothing."""
+        self._check_curvature(problem)
         if self.record is None or not self.record.instabilities:
             return
         if problem.batch_size is not None:
@@ -433,6 +435,16 @@ class Study:
                 "record.instabilities",
                 f"with a period of {period} steps, in which the class weights alone turn the loss",
                 f"use periods of {SHORTEST_PERIOD} steps or more",
+            )
+
+    def _check_curvature(self, problem: Problem) -> None:
+        model = problem.model
+        by_batch = isinstance(model, WideResNetConfig) and model.normalisation == "batch"
+        if by_batch and self.record is not None and self.record.curvature_every is not None:
+            raise ConfigError(
+                "record.curvature_every",
+                "batch normalisation has no landscape of its own: samples do not count alone",
+                "leave it out, or use model.normalisation: group or none",
             )
 
 

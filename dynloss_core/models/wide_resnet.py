@@ -136,7 +136,7 @@ class _Block(nn.Module):
         changes = before != after or stride != 1
         self.shortcut = nn.Conv2d(before, after, 1, stride, bias=False) if changes else None
         bare = config.normalisation == "none"
-        self.scale = nn.Parameter(torch.zeros(())) if bare else None  # alpha
+        self.scale = nn.Parameter(torch.zeros(1)) if bare else None  # alpha
 
     def forward(self, hidden: Tensor) -> Tensor:
         active = F.relu(self.first_norm(hidden))

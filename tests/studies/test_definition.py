@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynloss_core.config import ConfigError, build, to_dict
+from dynloss_core.training import Augmentation, ConvnetEngine, choose_engine
 from studies.definition import Study
 from studies.study_files import LIBRARY, load_study
 from tests.studies.conftest import TINY
@@ -76,6 +77,31 @@ def test_dotted_parameters_change_the_problem(tiny: Path) -> None:
     assert "model.width" in study.arm_space("static").parameters
 
 
+IMAGES = ["data=digits", "model={name: wide_resnet, depth: 10, widening: 1}"]
+
+
+def test_augmentation_and_precision_reach_the_problem(tiny: Path) -> None:
+    flip = "space.parameters={training.augmentation.flip: {type: choice, values: [true, false]}}"
+    study = load_study(
+        tiny,
+        [*IMAGES, "space.extends=spirals-mlp", flip, "training.augmentation.crop=2",
+         "training.dtype=bfloat16", "training.batch_size=64"],
+    )  # fmt: skip
+    problem = study.problem({"training.augmentation.flip": True})
+    assert problem.augmentation == Augmentation(crop=2, flip=True)
+    assert problem.dtype == "bfloat16"
+    assert choose_engine(problem, study.engine) is ConvnetEngine
+
+
+def test_refuses_images_that_are_too_small_and_curvature_by_batches(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training.augmentation.crop: 8 pixels at images of 8"):
+        load_study(tiny, [*IMAGES, "training.augmentation.crop=8"])
+    with pytest.raises(ConfigError, match=r"record.curvature_every: batch normalisation"):
+        load_study(tiny, [*IMAGES, "record.curvature_every=20"])
+    group = "model.normalisation=group"
+    assert load_study(tiny, [*IMAGES, group, "record.curvature_every=20"]).record is not None
+
+
 def test_map_designs(tiny: Path) -> None:
     grid = "grid={period: 3, amplitude: 2, learning_rate: 2}"
     study = load_study(tiny, ["mode=map", "trials_per_arm=null", grid])
@@ -126,6 +152,9 @@ BAD = [
     ("resources: {cpu: 1}", "arms: [static, static]", "list dynamical, static, or both, once"),
     ("resources: {cpu: 1}", "engine: fast", "engine: 'fast' is not a choice"),
     ("resources: {cpu: 1}", "training: {batch_size: -2}", "training.batch_size: -2 is below 1"),
+    ("resources: {cpu: 1}", "training: {augmentation: {flip: true}}",
+     "training.augmentation: spirals are no images"),
+    ("resources: {cpu: 1}", "training: {dtype: bfloat}", "did you mean 'bfloat16'"),
     ("resources: {cpu: 1}", "training: {batch_size: 99}", "training.batch_size: 99 exceeds the 30"),
     ("space: spirals-mlp",
      "space: {extends: spirals-mlp, parameters: {model.width: {type: choice, values: [5, 0, 9]}}}",
