@@ -411,7 +411,7 @@ class Study:
                     problem = self.problem(point)
                     steps_per_epoch(problem)
                     if problem.augmentation.active:
-                        problem.augmentation.check(problem.data.load(0).input_shape)
+                        problem.augmentation.check(problem.data.input_shape)
                     try:
                         self.member(point, 0, problem)
                     except ConfigError as error:

@@ -58,6 +58,11 @@ class DigitsConfig:
         """Samples to train on."""
         return len(_load(self).train)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: channels, height, width."""
+        return (1, *_SHAPE)
+
     def load(self, seed: int) -> Splits:
         """The split of this configuration; `seed` plays no part."""
         return _load(self)

@@ -62,6 +62,7 @@ class ImageConfig(ABC):
     train_samples: int | None = None
     test_samples: int | None = None
 
+    SHAPE: ClassVar[tuple[int, int, int]]
     TRAINING: ClassVar[int]
     TEST: ClassVar[int] = 10_000
 
@@ -83,6 +84,11 @@ class ImageConfig(ABC):
     def training_samples(self) -> int:
         """Images to train on; known without reading any."""
         return self.train_samples or self.TRAINING - self.validation
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Channels, height, width; known without reading any."""
+        return self.SHAPE
 
     def load(self, seed: int) -> Splits:
         """The split of this configuration, as bytes (N, K, H, W); `seed` plays no part.
@@ -135,6 +141,7 @@ class FashionMNISTConfig(ImageConfig):
 
     name: Literal["fashion_mnist"] = "fashion_mnist"
 
+    SHAPE: ClassVar[tuple[int, int, int]] = (1, 28, 28)
     TRAINING: ClassVar[int] = 60_000
 
     # Torchvision knows the checksums of the archives as published. Debian's are the same, less the
@@ -172,6 +179,7 @@ class CIFAR10Config(ImageConfig):
 
     name: Literal["cifar10"] = "cifar10"
 
+    SHAPE: ClassVar[tuple[int, int, int]] = (3, 32, 32)
     TRAINING: ClassVar[int] = 50_000
 
     def _layout(self) -> Layout:

@@ -50,6 +50,11 @@ class SpiralsConfig:
         """Samples to train on."""
         return self.num_classes * self.points_per_class
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: a point of the plane."""
+        return (2,)
+
     def load(self, seed: int) -> Splits:
         """The three draws that belong to a member's seed."""
         draws = generator(seed, Stream.DATA)

@@ -62,7 +62,7 @@ class ConvnetEngine(Engine):
         self._sgd = ForeachSGD(setup, self._parameters)
         self._working = [*self._network.state_dict(keep_vars=True).values(), *self._sgd.velocity]
         self._parked = [self._initial(member) for member in range(len(setup.members))]
-        self._present = -1  # the member whose numbers the network holds
+        self._held = -1  # the member whose numbers the network holds
         self._samples: dict[SplitName, tuple[Samples, ...]] = {}
         self._steps: dict[int, Step] = {}  # by data set: a recorded step knows its memory
         self._loss = self._weighted_loss
@@ -236,16 +236,16 @@ class ConvnetEngine(Engine):
     @torch.no_grad()
     def _bring(self, member: int) -> None:
         """Put a member's numbers into the network, and park those that were there."""
-        if self._present == member:
+        if self._held == member:
             return
         self._park()
         torch._foreach_copy_(self._working, self._parked[member])
-        self._present = member
+        self._held = member
 
     @torch.no_grad()
     def _park(self) -> None:
-        if self._present >= 0:
-            torch._foreach_copy_(self._parked[self._present], self._working)
+        if self._held >= 0:
+            torch._foreach_copy_(self._parked[self._held], self._working)
 
     def _freeze(self, members: Tensor) -> None:
         """Nothing to do: `_advance` passes over diverged members."""
@@ -267,7 +267,7 @@ class ConvnetEngine(Engine):
         for parked, saved in zip(self._parked, state, strict=True):
             for tensor, old in zip(parked, saved, strict=True):
                 tensor.copy_(old)
-        self._present = -1
+        self._held = -1
 
 
 def _couples_samples(problem: Problem) -> bool:
