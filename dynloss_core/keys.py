@@ -35,6 +35,14 @@ FINAL_CURVATURE_METRICS = (
     FINAL_HESSIAN_TRACE,
     FINAL_HESSIAN_TRACE_ERROR,
 )
+OFFSET = "offset"
+VALLEY_METRICS = (
+    HESSIAN_LAMBDA_MAX,
+    "hessian_residual",
+    "hessian_converged",
+    "slope",
+    "overlap",
+)
 TRAIN_LOSS = "train_loss"
 TRAIN_ACCURACY = "train_accuracy"
 VALIDATION_LOSS = "validation_loss"

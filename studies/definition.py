@@ -118,6 +118,9 @@ class Record:
         curvature_every: steps between two measurements of the largest eigenvalues of the Hessian
             of F and of the tangent kernel; None measures none.
         final_curvature: largest eigenvalue and trace of the Hessian of the static loss at the end.
+        valley_every: steps between two pictures of the valley, F on a line along the sharpest
+            direction; a multiple of `curvature_every`. None makes none.
+        valley_seeds: how many seeds of each point have their valleys recorded, the first ones.
     """
 
     seeds: int = 1
@@ -125,12 +128,30 @@ class Record:
     instabilities: bool = False
     curvature_every: int | None = None
     final_curvature: bool = False
+    valley_every: int | None = None
+    valley_seeds: int = 1
 
     def __post_init__(self) -> None:
+        self._check_valleys()
         if self.seeds < 1:
             raise ConfigError("seeds", f"{self.seeds} is below 1", "use >= 1")
         if self.curvature_every is not None and self.curvature_every < 1:
             raise ConfigError("curvature_every", f"{self.curvature_every} is below 1", "use >= 1")
+
+    def _check_valleys(self) -> None:
+        if not 1 <= self.valley_seeds <= max(self.seeds, 1):
+            problem = f"{self.valley_seeds} is not among the {self.seeds} seeds recorded"
+            raise ConfigError("valley_seeds", problem, f"use a number from 1 to {self.seeds}")
+        if self.valley_every is None:
+            return
+        if not self.curvature_every:
+            problem = "valleys lie along a direction that curvature_every measures, and it is off"
+            raise ConfigError("valley_every", problem, "give curvature_every too")
+        if self.valley_every < 1 or self.valley_every % self.curvature_every:
+            problem = (
+                f"{self.valley_every} is no multiple of curvature_every {self.curvature_every}"
+            )
+            raise ConfigError("valley_every", problem, f"use {10 * self.curvature_every}, say")
 
 
 @dataclass(frozen=True)

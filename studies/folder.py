@@ -6,7 +6,7 @@ optuna.db       every proposal
 parts/          two tables a finished block; a block is finished when its members table is there
 checkpoints/    blocks in flight
 tables/         members.parquet and curves.parquet; what was recorded beside them
-figures/        PNG and SVG
+figures/        PNG and SVG, GIF if it moves
 confirm.json    rounds of confirmation asked for after the search
 summary.json    the answer
 report.html     the answer, to be read

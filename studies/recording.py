@@ -18,13 +18,13 @@ from dynloss_core import keys
 from dynloss_core.landscape import HessianOperator, hessian_top, hutchinson_trace
 from dynloss_core.landscape.instabilities import CurvatureSamples, Instability, find_instabilities
 from dynloss_core.schedules import oscillation_stop
-from dynloss_core.training import Engine, Evaluation, Member, Probes, Problem
+from dynloss_core.training import Engine, Evaluation, Member, Probes, Problem, Valleys
 from studies import tables
 from studies.definition import Record
 
 __all__ = ["KINDS", "Recorder", "instability_rows"]
 
-KINDS = ("traces", "curvature", "instabilities")
+KINDS = ("traces", "curvature", "instabilities", "valleys")
 """Tables that recording makes."""
 
 _TRACE_PROBES = 64  # of the final Hessian trace
@@ -41,6 +41,7 @@ class Recorder:
     def __init__(self, record: Record | None, seeds: Sequence[int]) -> None:
         self._record = record
         self._seeds = set(seeds[: record.seeds]) if record is not None else set()
+        self._first = set(seeds[: record.valley_seeds]) if record is not None else set()
         self._frames: dict[str, list[pd.DataFrame]] = {kind: [] for kind in KINDS}
         self._loss: list[Tensor] = []  # (n, K) F of the present ensemble, stretch by stretch
 
@@ -53,9 +54,14 @@ class Recorder:
         record, chosen = self._record, self.chosen(members)
         if record is None or not chosen:
             return [], None
-        every = record.curvature_every
+        every, valleys = record.curvature_every, None
         traced = chosen if record.trace or record.instabilities else []
-        return traced, Probes(every, tuple(chosen)) if every else None
+        if not every:
+            return traced, None
+        if record.valley_every:
+            whose = tuple(m for m in chosen if members[m].seed in self._first)
+            valleys = Valleys(record.valley_every, whose)
+        return traced, Probes(every, tuple(chosen), valleys=valleys)
 
     def take(
         self,
@@ -81,6 +87,8 @@ class Recorder:
             )  # fmt: skip  # (K, k)
             frame[keys.LEARNING_RATE] = rates.flatten().numpy()
             self._frames["curvature"].append(frame)
+        if evaluation.valleys is not None:
+            self._frames["valleys"].append(tables.valley_rows(rows, evaluation.valleys))
 
     def close(
         self, rows: pd.DataFrame, members: Sequence[Member], engine: Engine

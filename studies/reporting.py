@@ -39,9 +39,17 @@ _CAPTIONS = {
     "learning rate and size; and how sharp static runs end.",
     "minima": "How sharp the networks end: largest eigenvalue and trace of the Hessian of the "
     "static loss in both arms, and what that has to do with validation accuracy.",
+    "valleys": "F on the line through the parameters along the sharpest direction of each moment, "
+    "dark where it is low, and the largest Hessian eigenvalue below. With the dynamical loss the "
+    "valley deepens and widens to the middle of each period, then rises and narrows; which side is "
+    "up is arbitrary wherever the direction turns, as it does between periods.",
+    "valley_moving": "The same line at one moment after another: F with its parabola, and the "
+    "network as a dot. The valley of the class whose weight rises opens and sinks, and closes "
+    "again at the end of the period.",
     "isolation": "The best achievable objective at each value of a parameter, the others tuned.",
     "convergence": "The best objective so far against the number of trials, in both arms.",
 }
+_MOVE = {"valley_moving"}
 _TITLES = {
     "verdict": "Fresh seeds",
     "regimes": "From under- to overparametrized",
@@ -51,6 +59,7 @@ _TITLES = {
     "trajectory": "Instabilities",
     "threshold": "The threshold of the instabilities",
     "minima": "Sharpness of the minima",
+    "valley": "The valley, moving",
     "health": "The health of the search",
 }
 
@@ -69,7 +78,8 @@ def report_of(
         folder: its folder: study file, provenance, MLflow's run ids.
         analysis: what was found.
         members: the members table.
-        figures: files drawn; the PNG files among them are embedded.
+        figures: files drawn; the PNG files among them are embedded, and the GIF files behind those
+            of their names.
     """
     pictures = {path.stem: path for path in figures if path.suffix == ".png"}
     state = folder.state() if folder.has_state() else {}
@@ -167,6 +177,9 @@ def _sections(analysis: Analysis, pictures: dict[str, Path]) -> Iterable[Section
     recorded = [name for name in pictures if name.startswith("trajectory")]
     if recorded:
         yield Section(_TITLES["trajectory"], pictures=[_picture(pictures, n) for n in recorded])
+    valleys = [name for name in ("valleys", "valley_moving") if name in pictures]
+    if valleys:
+        yield Section(_TITLES["valley"], pictures=[_picture(pictures, n) for n in valleys])
     health = [_picture(pictures, n) for n in ("isolation", "convergence") if n in pictures]
     if health:
         yield Section(_TITLES["health"], pictures=health)
@@ -185,7 +198,13 @@ def _how_it_was_made(gains: GainMap, *, adaptive: bool) -> str:
 
 def _picture(pictures: dict[str, Path], name: str) -> Picture:
     kind = next(kind for kind in _CAPTIONS if name.startswith(kind))
-    return Picture(pictures[name].read_bytes(), alt=name.replace("_", " "), caption=_CAPTIONS[kind])
+    moving = pictures[name].with_suffix(".gif")
+    return Picture(
+        pictures[name].read_bytes(),
+        alt=name.replace("_", " "),
+        caption=_CAPTIONS[kind],
+        moving=moving.read_bytes() if kind in _MOVE and moving.exists() else None,
+    )
 
 
 def _trials(study: Study, folder: StudyFolder, members: pd.DataFrame) -> TrialTable | None:

@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
+from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
-from studies.analysis.figures import draw_study
+from studies.analysis.figures import Animation, animate_study, draw_study
 from studies.analysis.study_analysis import Analysis, Question, analyse
 from studies.confirmation import scientific_settings
 from studies.definition import Study
@@ -24,7 +26,7 @@ from studies.recording import KINDS
 from studies.report import render
 from studies.reporting import report_of
 
-__all__ = ["Results", "question_of", "save_figure", "write_results"]
+__all__ = ["Results", "question_of", "save_animation", "save_figure", "write_results"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +115,11 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
         for name, figure in draw_study(analysis)
         for path in save_figure(figure, folder.figures, name)
     ]
+    drawn += [
+        path
+        for name, animation in animate_study(analysis)
+        for path in save_animation(animation, folder.figures, name)
+    ]
     if not members.empty:
         report = report_of(study, folder, analysis, members, drawn)
         folder.report.write_text(render(report), encoding="utf-8")
@@ -195,3 +202,18 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(path, metadata=metadata)
     return paths
+
+
+def save_animation(animation: Animation, folder: Path, name: str) -> list[Path]:
+    """Write an animation as GIF that loops, and the frame that stands for it as PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    moving, still = (folder / f"{name}.{ending}" for ending in ("gif", "png"))
+    writer, figure = PillowWriter(fps=animation.per_second), animation.figure
+    with mpl.rc_context({"savefig.bbox": None}):  # all frames of one size
+        with writer.saving(figure, str(moving), dpi=100):
+            for frame in range(animation.frames):
+                animation.show(frame)
+                writer.grab_frame()
+        animation.show(animation.still)
+        figure.savefig(still, dpi=150)
+    return [moving, still]

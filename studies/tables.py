@@ -18,7 +18,15 @@ from torch import nn
 
 from dynloss_core import keys
 from dynloss_core.config import config_hash, to_dict
-from dynloss_core.training import CurvatureSeries, Evaluation, HeldOut, Member, Setup, Trace
+from dynloss_core.training import (
+    CurvatureSeries,
+    Evaluation,
+    HeldOut,
+    Member,
+    Setup,
+    Trace,
+    ValleySeries,
+)
 
 __all__ = [
     "curvature_rows",
@@ -28,6 +36,7 @@ __all__ = [
     "pack",
     "trace_rows",
     "unpack",
+    "valley_rows",
     "write_parquet",
 ]
 
@@ -69,6 +78,25 @@ def curvature_rows(identity: pd.DataFrame, series: CurvatureSeries) -> pd.DataFr
     rows[keys.STEP] = np.tile(steps, len(members))
     for name in keys.CURVATURE_METRICS:
         rows[name] = getattr(series, name).T.flatten().numpy()
+    return rows
+
+
+def valley_rows(identity: pd.DataFrame, series: ValleySeries) -> pd.DataFrame:
+    """Every valley as rows, a row an offset: member by member, moment by moment. What belongs to
+    the moment stands in each of its rows."""
+    members, steps, offsets = (
+        getattr(series, name).numpy() for name in ("members", "steps", "offsets")
+    )
+    rows = _repeated(identity, members, len(steps) * len(offsets))
+    rows[keys.STEP] = np.tile(np.repeat(steps, len(offsets)), len(members))
+    rows[keys.OFFSET] = np.tile(offsets, len(members) * len(steps))
+    for name in (keys.WEIGHTED_LOSS, keys.LOSS):
+        rows[name] = getattr(series, name).transpose(0, 1).flatten().numpy()
+    of_moment = {name: getattr(series, name) for name in keys.VALLEY_METRICS}
+    for c, weights in enumerate(series.class_weights.unbind(-1)):
+        of_moment[f"{keys.CLASS_WEIGHT}_{c}"] = weights
+    for name, values in of_moment.items():
+        rows[name] = np.repeat(values.T.flatten().numpy(), len(offsets))
     return rows
 
 

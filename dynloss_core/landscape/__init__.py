@@ -16,6 +16,7 @@ from dynloss_core.landscape.tracker import (
     TrackedProblem,
     Tracking,
 )
+from dynloss_core.landscape.valley import Valley, valley
 
 __all__ = [
     "Curvature",
@@ -32,6 +33,7 @@ __all__ = [
     "TrackedProblem",
     "TrackerName",
     "Tracking",
+    "Valley",
     "choose_tracker",
     "hessian_top",
     "hutchinson_trace",
@@ -40,5 +42,6 @@ __all__ = [
     "stack_parameters",
     "start_vectors",
     "top_eigen",
+    "valley",
     "warm_start",
 ]

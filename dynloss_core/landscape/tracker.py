@@ -234,6 +234,11 @@ class CurvatureTracker(ABC):
                 "give every member those of the moment that is looked at",
             )
 
+    def directions(self) -> Tensor:
+        """The Hessian's eigenvectors (M, P) of the last measurement, of length 1, in the order of
+        the parameters' names; zero before the first, and for a member that was not finite."""
+        return self._found()[0][:, 0].double().cpu().clone()
+
     def state_dict(self) -> dict[str, Any]:
         """What the next measurement starts from: Ritz vectors (M, 2, P) and (M, 2, n), in the order
         of the parameters' names, zero if there are none yet. Any tracker can go on from it."""

@@ -9,9 +9,16 @@ from dynloss_core.training.engine import Engine
 from dynloss_core.training.fused_cpu import FusedCPUEngine
 from dynloss_core.training.fused_cuda import FusedCUDAEngine
 from dynloss_core.training.members import Member
-from dynloss_core.training.probing import Probes
+from dynloss_core.training.probing import Probes, Valleys
 from dynloss_core.training.problem import DType, LearningRateSchedule, Problem
-from dynloss_core.training.records import CurvatureSeries, Evaluation, HeldOut, History, Trace
+from dynloss_core.training.records import (
+    CurvatureSeries,
+    Evaluation,
+    HeldOut,
+    History,
+    Trace,
+    ValleySeries,
+)
 from dynloss_core.training.setup import Setup, steps_per_epoch
 from dynloss_core.training.vmapped import VmappedEngine
 
@@ -35,6 +42,8 @@ __all__ = [
     "Problem",
     "Setup",
     "Trace",
+    "ValleySeries",
+    "Valleys",
     "VmappedEngine",
     "choose_engine",
     "steps_per_epoch",

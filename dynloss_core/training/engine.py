@@ -26,7 +26,14 @@ from dynloss_core.landscape.ensemble import stack_parameters
 from dynloss_core.losses import weighted_loss
 from dynloss_core.training.probing import Prober, Probes
 from dynloss_core.training.problem import Problem
-from dynloss_core.training.records import CurvatureSeries, Evaluation, HeldOut, History, Trace
+from dynloss_core.training.records import (
+    CurvatureSeries,
+    Evaluation,
+    HeldOut,
+    History,
+    Trace,
+    ValleySeries,
+)
 from dynloss_core.training.setup import Setup
 
 __all__ = ["Engine", "SplitName", "TraceBuffer"]
@@ -105,7 +112,7 @@ class Engine(ABC):
         problem = self.setup.problem
         if self._last_evaluation < self.step:
             due = self._prober is not None and self._prober.is_due(self.step)
-            yield self._evaluate(curvature=self._probe() if due else None)
+            yield self._evaluate(None, *(self._probe() if due else (None, None)))
         while self.step < problem.steps and bool((self.diverged_step < 0).any()):
             next_report = (self.step // problem.evaluate_every + 1) * problem.evaluate_every
             target = min(next_report, problem.steps)
@@ -116,11 +123,13 @@ class Engine(ABC):
         evaluations = tuple(self.evaluations())
         traces = [each.trace for each in evaluations if each.trace is not None]
         series = [each.curvature for each in evaluations if each.curvature is not None]
+        valleys = [each.valleys for each in evaluations if each.valleys is not None]
         members = range(len(self.setup.members))
         return History(
             evaluations=evaluations,
             trace=Trace.joined(traces) if traces else None,
             curvature=CurvatureSeries.joined(series) if series else None,
+            valleys=ValleySeries.joined(valleys) if valleys else None,
             parameters=tuple(self.parameters(member) for member in members),
         )
 
@@ -205,9 +214,11 @@ class Engine(ABC):
         """The most moments that `_advance_by_moments` can be given."""
         return 1
 
-    def _train(self, steps: int) -> tuple[Trace | None, CurvatureSeries | None]:
+    def _train(
+        self, steps: int
+    ) -> tuple[Trace | None, CurvatureSeries | None, ValleySeries | None]:
         """Go on for so many steps, with the probes on the way."""
-        traces, series, target = [], [], self.step + steps
+        traces, series, valleys, target = [], [], [], self.step + steps
         while self.step < target:
             moments = range(0)
             if self._prober is not None:
@@ -218,14 +229,18 @@ class Engine(ABC):
             if trace is not None:
                 traces.append(trace)
             if self._prober is not None and moments:
-                series.append(self._prober.measure(moments, parameters))
+                curvature, valley = self._prober.measure(moments, parameters)
+                series.append(curvature)
+                if valley is not None:
+                    valleys.append(valley)
         return (
             Trace.joined(traces) if traces else None,
             CurvatureSeries.joined(series) if series else None,
+            ValleySeries.joined(valleys) if valleys else None,
         )
 
-    def _probe(self) -> CurvatureSeries:
-        """The curvature before the first step."""
+    def _probe(self) -> tuple[CurvatureSeries, ValleySeries | None]:
+        """The curvature, and the valleys, before the first step."""
         assert self._prober is not None
         return self._prober.measure([self.step], self._present(self._prober.members))
 
@@ -277,7 +292,10 @@ class Engine(ABC):
         return self.setup.problem.batch_size or len(self.setup.splits[0].train)
 
     def _evaluate(
-        self, trace: Trace | None = None, curvature: CurvatureSeries | None = None
+        self,
+        trace: Trace | None = None,
+        curvature: CurvatureSeries | None = None,
+        valleys: ValleySeries | None = None,
     ) -> Evaluation:
         weights = self.setup.class_weights(torch.tensor([self.step]))[0].to(self.device)  # (M, C)
         train_loss, train_accuracy, weighted = self._metrics("train", weights)
@@ -302,6 +320,7 @@ class Engine(ABC):
             diverged_step=self.diverged_step.clone(),
             trace=trace,
             curvature=curvature,
+            valleys=valleys,
         )
 
     def _metrics(self, split: SplitName, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

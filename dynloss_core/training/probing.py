@@ -1,9 +1,11 @@
-"""Probes: the curvature of some members, measured along their training without touching it.
+"""Probes: curvature and valleys of some members, measured along their training, not touching it.
 
 Symbols
     K      members probed
     k      moments
     C      classes
+    P      trainable parameters of a member
+    S      offsets on the line through a valley
 """
 
 from __future__ import annotations
@@ -17,11 +19,40 @@ import torch
 from torch import Tensor
 
 from dynloss_core.landscape.ensemble import choose_tracker
+from dynloss_core.landscape.lanczos import TopEigen
 from dynloss_core.landscape.tracker import Curvature, TrackedProblem, Tracking
-from dynloss_core.training.records import CurvatureSeries
+from dynloss_core.landscape.valley import OFFSETS, Valley, valley
+from dynloss_core.training.records import CurvatureSeries, ValleySeries
 from dynloss_core.training.setup import Setup
 
-__all__ = ["Prober", "Probes"]
+__all__ = ["Prober", "Probes", "Valleys"]
+
+
+@dataclass(frozen=True)
+class Valleys:
+    """Whose valleys to look at, and when.
+
+    A valley lies along the eigenvector that the curvature was just measured by, so its moments are
+    among those of the curvature, and its members among those probed.
+
+    Args:
+        every: steps between two of them, >= 1.
+        members: indices of the members in the ensemble.
+        offsets: on the line, see `landscape.valley`.
+
+    Raises:
+        ValueError: if `every` is below 1 or no member is named.
+    """
+
+    every: int
+    members: tuple[int, ...]
+    offsets: tuple[float, ...] = OFFSETS
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"valleys every {self.every} steps: use >= 1")
+        if not self.members:
+            raise ValueError("valleys of no member: name at least one")
 
 
 @dataclass(frozen=True)
@@ -32,27 +63,40 @@ class Probes:
         every: steps between two measurements, >= 1; the first is before the first step.
         members: indices of the members in the ensemble.
         tracking: how carefully the eigenvalues are followed.
+        valleys: whose valleys to look at on the way; None for nobody's.
 
     Raises:
-        ValueError: if `every` is below 1 or no member is named.
+        ValueError: if `every` is below 1 or no member is named, or if a valley is wanted of a
+            member or at a step where the curvature is not measured.
     """
 
     every: int
     members: tuple[int, ...]
     tracking: Tracking = field(default_factory=Tracking)
+    valleys: Valleys | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"probes every {self.every} steps: use >= 1")
         if not self.members:
             raise ValueError("probes of no member: name at least one")
+        if self.valleys is None:
+            return
+        if self.valleys.every % self.every:
+            raise ValueError(
+                f"valleys every {self.valleys.every} steps, probes every {self.every}: "
+                "use a multiple"
+            )
+        if not set(self.valleys.members) <= set(self.members):
+            raise ValueError("valleys of members that are not probed: probe them too")
 
 
 class Prober:
     """Measures one ensemble, each time from the eigenvectors of the last.
 
-    The landscape is that of F on the whole training set, at the class weights of the update that
-    follows, whatever the batches are.
+    Valleys are looked at along eigenvectors that were found anyway: the curvature is the same with
+    them as without. The landscape is that of F on the whole training set, at the class weights of
+    the update that follows, whatever the batches are.
 
     Args:
         probes: what was asked for.
@@ -77,31 +121,84 @@ class Prober:
             seeds=[setup.members[m].seed for m in self.members],
         )
         self._tracker = choose_tracker(problem, str(device))(problem, probes.tracking, device)
+        asked = probes.valleys
+        self._rows = [
+            row for row, m in enumerate(self.members) if asked is not None and m in asked.members
+        ]
+        self._network = copy.deepcopy(problem.network).to(device) if self._rows else None
+        self._before = torch.zeros(len(self._rows), self._tracker.dimension, dtype=torch.float64)
 
     def moments(self, step: int, last: int) -> range:
-        """The steps after `step`, up to `last` and with it, to measure at."""
-        return range(
-            (step // self.probes.every + 1) * self.probes.every, last + 1, self.probes.every
-        )
+        """The steps after `step`, up to `last` and with it, to measure at; none beyond a valley,
+        which is seen along the direction measured last."""
+        every, valleys = self.probes.every, self.probes.valleys
+        if valleys is not None:
+            last = min(last, (step // valleys.every + 1) * valleys.every)
+        return range((step // every + 1) * every, last + 1, every)
 
     def is_due(self, step: int) -> bool:
         """Whether to measure at `step`."""
         return step % self.probes.every == 0
 
-    def measure(self, steps: Sequence[int], parameters: Mapping[str, Tensor]) -> CurvatureSeries:
-        """The curvature after so many steps, k moments in their order; `parameters` are those of
-        the members probed, (k, K, ...)."""
+    def measure(
+        self, steps: Sequence[int], parameters: Mapping[str, Tensor]
+    ) -> tuple[CurvatureSeries, ValleySeries | None]:
+        """The curvature after so many steps, k moments in their order, and the valleys at the last
+        if they are due then; `parameters` are those of the members probed, (k, K, ...)."""
         moments = torch.tensor(steps)
         weights = self._setup.class_weights(moments)[:, list(self.members)]  # (k, K, C)
-        return _series(moments, self.members, self._tracker.follow(parameters, weights))
+        found = self._tracker.follow(parameters, weights)
+        series = _series(moments, self.members, found)
+        valleys = self.probes.valleys
+        if valleys is None or steps[-1] % valleys.every:
+            return series, None
+        last = {name: tensor[-1] for name, tensor in parameters.items()}  # (K, ...)
+        return series, self._valleys(steps[-1], last, weights[-1], series)
+
+    def _valleys(
+        self,
+        step: int,
+        parameters: Mapping[str, Tensor],
+        weights: Tensor,
+        series: CurvatureSeries,
+    ) -> ValleySeries:
+        asked = self.probes.valleys
+        assert asked is not None
+        assert self._network is not None
+        directions = self._tracker.directions()  # (K, P)
+        seen = []
+        for place, row in enumerate(self._rows):
+            member, top = self.members[row], series
+            self._network.load_state_dict({name: each[row] for name, each in parameters.items()})
+            one = valley(
+                self._network,
+                self._setup.problem.loss,
+                self._setup.splits[member].train.to(self._setup.problem.torch_dtype, "cpu"),
+                weights[row],
+                top=TopEigen(
+                    values=top.hessian_lambda_max[-1, row : row + 1],
+                    vectors=directions[row : row + 1],
+                    residuals=top.hessian_residual[-1, row : row + 1],
+                    converged=top.hessian_converged[-1, row : row + 1],
+                    iterations=torch.tensor(0),
+                ),
+                towards=self._before[place],
+                offsets=asked.offsets,
+                batch_size=self.probes.tracking.samples_at_once,
+            )
+            self._before[place] = one.direction
+            seen.append(one)
+        members = tuple(self.members[row] for row in self._rows)
+        return _valley_moment(step, members, weights[self._rows], seen)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next measurement starts from."""
-        return self._tracker.state_dict()
+        """What the next measurement starts from, and what the next valley is turned towards."""
+        return {**self._tracker.state_dict(), "valleys": self._before.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         self._tracker.load_state_dict(state)
+        self._before = state["valleys"].clone()
 
 
 def _series(steps: Tensor, members: tuple[int, ...], found: Curvature) -> CurvatureSeries:
@@ -112,4 +209,25 @@ def _series(steps: Tensor, members: tuple[int, ...], found: Curvature) -> Curvat
         hessian_residual=found.hessian.residual,
         hessian_converged=found.hessian.converged,
         ntk_lambda_max=found.ntk.value,
+    )
+
+
+def _valley_moment(
+    step: int, members: tuple[int, ...], class_weights: Tensor, seen: list[Valley]
+) -> ValleySeries:
+    def row(name: str) -> Tensor:  # (1, K)
+        return torch.tensor([[getattr(each, name) for each in seen]], dtype=torch.float64)
+
+    return ValleySeries(
+        steps=torch.tensor([step]),
+        members=torch.tensor(members),
+        offsets=seen[0].offsets,
+        weighted_loss=torch.stack([each.weighted_loss for each in seen])[None],
+        loss=torch.stack([each.loss for each in seen])[None],
+        class_weights=class_weights[None],
+        slope=row("slope"),
+        overlap=row("overlap"),
+        hessian_lambda_max=row("lambda_max"),
+        hessian_residual=row("residual"),
+        hessian_converged=row("converged").bool(),
     )

@@ -5,7 +5,8 @@ Symbols
     K      members whose every step is traced
     C      classes
     n      steps
-    k      moments at which the curvature was measured
+    k      moments at which the curvature was measured, or a valley
+    S      offsets on the line through a valley
     E      evaluations
 
 Tensors live on the CPU, metrics in float64.
@@ -14,12 +15,12 @@ Tensors live on the CPU, metrics in float64.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-__all__ = ["CurvatureSeries", "Evaluation", "HeldOut", "History", "Trace"]
+__all__ = ["CurvatureSeries", "Evaluation", "HeldOut", "History", "Trace", "ValleySeries"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,47 @@ class CurvatureSeries:
 
 
 @dataclass(frozen=True, eq=False)
+class ValleySeries:
+    """F on a line through the parameters of some members, along their training.
+
+    Row i is the landscape of F after `steps[i]` updates, at the class weights of the update that
+    follows; see `landscape.valley`. A diverged member has NaN.
+
+    Args:
+        steps: (k,) updates done.
+        members: (K,) indices of the members in the ensemble.
+        offsets: (S,) on the line, in units of distance between parameters.
+        weighted_loss: (k, K, S) F.
+        loss: (k, K, S) static loss on the same line.
+        class_weights: (k, K, C) of the update that follows.
+        slope: (k, K) of F at offset 0.
+        overlap: (k, K) |cosine| between the directions of this moment and the one before.
+        hessian_lambda_max: (k, K) as in `CurvatureSeries`.
+        hessian_residual: (k, K) likewise.
+        hessian_converged: (k, K) likewise.
+    """
+
+    steps: Tensor
+    members: Tensor
+    offsets: Tensor
+    weighted_loss: Tensor
+    loss: Tensor
+    class_weights: Tensor
+    slope: Tensor
+    overlap: Tensor
+    hessian_lambda_max: Tensor
+    hessian_residual: Tensor
+    hessian_converged: Tensor
+
+    @classmethod
+    def joined(cls, series: Sequence[ValleySeries]) -> ValleySeries:
+        """Consecutive series of the same members and offsets as one."""
+        names = [each.name for each in fields(cls) if each.name not in ("members", "offsets")]
+        parts = {name: torch.cat([getattr(each, name) for each in series]) for name in names}
+        return cls(members=series[0].members, offsets=series[0].offsets, **parts)
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """The ensemble after `step` updates.
 
@@ -108,6 +150,7 @@ class Evaluation:
         diverged_step: (M,) the step at which a member was found to have diverged; -1: it has not.
         trace: every step since the evaluation before, of the members that were asked for.
         curvature: moments since the evaluation before, up to this one, of the members probed.
+        valleys: likewise, of the members whose valleys were asked for.
     """
 
     step: int
@@ -119,6 +162,7 @@ class Evaluation:
     diverged_step: Tensor
     trace: Trace | None = None
     curvature: CurvatureSeries | None = None
+    valleys: ValleySeries | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +186,14 @@ class History:
         evaluations: E of them, in the order of their steps.
         trace: every step of the members asked for; None if none was.
         curvature: of the members probed; None if none was.
+        valleys: of the members asked for; None if none was.
         parameters: of each member at the end, named as in its network's `state_dict`.
     """
 
     evaluations: tuple[Evaluation, ...]
     trace: Trace | None
     curvature: CurvatureSeries | None
+    valleys: ValleySeries | None
     parameters: tuple[dict[str, Tensor], ...]
 
     @property

@@ -52,6 +52,18 @@ class RecordedRun:
         return float(self.point[keys.LEARNING_RATE])
 
     @property
+    def period(self) -> int | None:
+        """T in steps; None for the static arm."""
+        period = self.point.get(keys.PERIOD)
+        return None if period is None else int(period)
+
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Onset and end of each instability, in steps."""
+        return tuple(
+            (int(each["onset"]), int(each["end"])) for _, each in self.instabilities.iterrows()
+        )
+
+    @property
     def final_lambda_max(self) -> float | None:
         """Largest Hessian eigenvalue at the end; None if it was not measured."""
         if self.curvature.empty:

@@ -21,9 +21,11 @@ from studies.analysis.instabilities import Recordings, recordings
 from studies.analysis.learning_curves import LearningCurve, learning_curves
 from studies.analysis.minima import Minima, minima
 from studies.analysis.pairing import paired_by_seed
+from studies.analysis.peristalsis import Peristalsis, peristalsis
 from studies.analysis.regimes import Regimes, regimes
 from studies.analysis.search_health import SearchHealth, search_health
 from studies.analysis.threshold import Threshold, threshold
+from studies.analysis.valleys import ValleyRun, valley_runs
 from studies.analysis.verdict import Verdict, judge
 
 __all__ = ["Analysis", "Question", "SettingVerdict", "analyse"]
@@ -101,6 +103,8 @@ class Analysis:
         recorded: runs that were recorded beside their evaluations.
         threshold: where their instabilities begin, over learning rates and sizes.
         minima: how sharp the networks ended.
+        peristalsis: how valleys move within the periods of the recorded runs.
+        valleys: runs whose valleys were recorded.
         earlier: verdicts of earlier rounds of confirmation, by phase.
         adaptive: whether an adaptive search placed the trials, so that binned maps are exploratory.
         one_split: whether all seeds share one split of one data set.
@@ -119,6 +123,8 @@ class Analysis:
     recorded: Recordings | None = None
     threshold: Threshold | None = None
     minima: Minima | None = None
+    peristalsis: Peristalsis | None = None
+    valleys: tuple[ValleyRun, ...] = ()
     earlier: dict[str, tuple[SettingVerdict, ...]] = field(default_factory=dict)
     adaptive: bool = False
     one_split: bool = False
@@ -135,6 +141,7 @@ class Analysis:
         exploratory and says nothing."""
         sources = [
             self.recorded,
+            self.peristalsis,
             self.threshold,
             self.minima,
             *self.regimes.values(),
@@ -214,6 +221,8 @@ def analyse(
         recorded=runs,
         threshold=None if runs is None else threshold(runs, size, question.attainable),
         minima=minima(members, size),
+        peristalsis=None if runs is None else peristalsis(runs),
+        valleys=valley_runs(members, (recorded or {}).get("valleys", pd.DataFrame()), runs),
     )
 
 

@@ -45,6 +45,7 @@ ROWS_WITHOUT_SCRIPT = 25
 MISSING = "–"
 
 _HERE = Path(__file__).parent
+_GIF = (b"GIF87a", b"GIF89a")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SVG_SIZE = re.compile(rb'<svg[^>]*?\swidth="([\d.]+)(pt|px|)"[^>]*?\sheight="([\d.]+)')
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
@@ -97,24 +98,36 @@ class Picture:
         image: a PNG or SVG file.
         alt: what it shows, for those who cannot see it.
         caption: what to read off it.
+        moving: a GIF file of the same size, of which the image is a still. It is shown instead when
+            the reader asks for it, and no sooner: nothing moves by itself.
 
     Raises:
-        ValueError: if the image is neither PNG nor SVG.
+        ValueError: if the image is neither PNG nor SVG, or what moves is no GIF.
     """
 
     image: bytes
     alt: str
     caption: str = ""
+    moving: bytes | None = None
 
     def __post_init__(self) -> None:
         if not self.image.startswith(_PNG) and b"<svg" not in self.image[:4096]:
             raise ValueError(f"the figure {self.alt!r} is neither a PNG nor an SVG file")
+        if self.moving is not None and not self.moving.startswith(_GIF):
+            raise ValueError(f"what moves in the figure {self.alt!r} is no GIF file")
 
     @property
     def source(self) -> str:
         """The image as a data URI."""
         kind = "png" if self.image.startswith(_PNG) else "svg+xml"
         return f"data:image/{kind};base64,{base64.b64encode(self.image).decode()}"
+
+    @property
+    def moving_source(self) -> str | None:
+        """What moves as a data URI; None if nothing does."""
+        if self.moving is None:
+            return None
+        return f"data:image/gif;base64,{base64.b64encode(self.moving).decode()}"
 
     @property
     def size(self) -> tuple[int, int] | None:

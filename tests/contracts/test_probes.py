@@ -15,6 +15,8 @@ from dynloss_core.training import (
     FusedCPUEngine,
     Probes,
     Setup,
+    Valleys,
+    ValleySeries,
 )
 from tests.cases import CASES, Case
 from tests.contracts.test_engines import assert_equal, every_engine, every_pair, setup_of
@@ -94,6 +96,54 @@ def test_probes_resume_where_they_stopped(engine: type[Engine]) -> None:
         assert torch.equal(getattr(joined, name), getattr(whole, name))
 
 
+def with_valleys(case: Case) -> Probes:
+    members = tuple(range(len(case.members)))
+    return Probes(EVERY, members, valleys=Valleys(2 * EVERY, members[:2]))
+
+
+@every_pair
+def test_valleys_change_neither_training_nor_curvature(case: Case, engine: type[Engine]) -> None:
+    if case.name not in SOME:
+        pytest.skip("a case like the others, for valleys")
+    plain = engine(setup_of(case), traced=[0], probes=probes_of(case)).run()
+    seen = engine(setup_of(case), traced=[0], probes=with_valleys(case)).run()
+    assert_equal(list(seen.evaluations), list(plain.evaluations), exactly=True)
+    assert_same_trace(seen.trace, plain.trace, exactly=True)
+    assert plain.valleys is None
+    assert plain.curvature is not None
+    assert seen.curvature is not None
+    assert seen.valleys is not None
+    for name in ("steps", "hessian_lambda_max", "hessian_residual", "ntk_lambda_max"):
+        assert torch.equal(getattr(seen.curvature, name), getattr(plain.curvature, name))
+    valleys = seen.valleys
+    assert valleys.steps.tolist() == list(range(0, case.problem.steps + 1, 2 * EVERY))
+    assert valleys.members.tolist() == [0, 1]
+    assert torch.equal(valleys.hessian_lambda_max, seen.curvature.hessian_lambda_max[::2, :2])
+    first = seen.evaluations[0].weighted_loss[:2]
+    middle = len(valleys.offsets) // 2
+    torch.testing.assert_close(valleys.weighted_loss[0, :, middle], first, rtol=1e-12, atol=0)
+
+
+@every_engine
+def test_valleys_resume_where_they_stopped(engine: type[Engine]) -> None:
+    case = CASES[0]
+    whole = engine(setup_of(case), probes=with_valleys(case)).run().valleys
+    first, series = engine(setup_of(case), probes=with_valleys(case)), []
+    for evaluation in first.evaluations():
+        series.append(evaluation.valleys)
+        if evaluation.step == 30:
+            break
+    second = engine(setup_of(case), probes=with_valleys(case))
+    second.load_state_dict(first.state_dict())
+    series.append(second.run().valleys)
+    assert whole is not None
+    joined = ValleySeries.joined([each for each in series if each is not None])
+    for name in ("steps", "weighted_loss", "loss", "slope", "hessian_residual", "class_weights"):
+        assert torch.equal(getattr(joined, name), getattr(whole, name))
+    assert torch.equal(joined.overlap[1:], whole.overlap[1:])
+    assert bool((whole.overlap[1:] <= 1 + 1e-12).all())
+
+
 @pytest.mark.parametrize("name", ["one hidden layer, full batch", "three hidden layers"])
 def test_some_members_are_probed_as_all_would_be(name: str) -> None:
     case = next(case for case in CASES if case.name == name)
@@ -109,6 +159,10 @@ def test_refuses_probes_of_nobody_and_of_strangers() -> None:
         Probes(5, ())
     with pytest.raises(ValueError, match="use >= 1"):
         Probes(0, (0,))
+    with pytest.raises(ValueError, match="use a multiple"):
+        Probes(5, (0,), valleys=Valleys(7, (0,)))
+    with pytest.raises(ValueError, match="probe them too"):
+        Probes(5, (0,), valleys=Valleys(5, (1,)))
     setup = Setup.build(CASES[0].problem, CASES[0].members)
     with pytest.raises(ValueError, match="members 0 to 2"):
         AutogradEngine(setup, probes=Probes(5, (3,)))

@@ -40,7 +40,9 @@ winners:
   dynamical: {period: 300, amplitude: 20.0, learning_rate: 10.0}
   static: {learning_rate: 1.0}
 confirm_seeds: 3
-record: {seeds: 2, trace: true, instabilities: true, curvature_every: 20, final_curvature: true}
+record:
+  {seeds: 2, trace: true, instabilities: true, curvature_every: 20, valley_every: 40,
+   final_curvature: true}
 """
 
 
@@ -67,6 +69,15 @@ def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_p
     assert np.isfinite(curvature[keys.HESSIAN_LAMBDA_MAX]).all()
     members = session.folder.gather("members")
     assert members[keys.SEED].nunique() == 3
+    valleys = pd.read_parquet(tables / "valleys.parquet")
+    assert set(valleys[keys.SEED]) == set(first_two[:1])
+    for _, rows in valleys.groupby(keys.ARM):
+        assert sorted(set(rows[keys.STEP])) == list(range(0, 401, 40))
+        assert rows.groupby(keys.STEP)[keys.OFFSET].nunique().eq(61).all()
+        here = rows[rows[keys.OFFSET] == 0].set_index(keys.STEP)
+        same = curvature[(curvature[keys.ARM] == rows[keys.ARM].iloc[0])]
+        same = same[same[keys.SEED] == first_two[0]].set_index(keys.STEP).loc[here.index]
+        assert (here[keys.HESSIAN_LAMBDA_MAX] == same[keys.HESSIAN_LAMBDA_MAX]).all()
     recorded = results.analysis.recorded
     assert recorded is not None
     assert [(run.arm, run.seed) for run in recorded.runs] == [
@@ -75,6 +86,10 @@ def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_p
     assert (tables / "instabilities.csv").exists()
     drawn = {path.name for path in results.figures}
     assert {"trajectory_dynamical.png", "trajectory_static.svg"} <= drawn
+    assert {"valleys.png", "valleys.svg", "valley_moving.gif", "valley_moving.png"} <= drawn
+    page = session.folder.report.read_text()
+    assert page.count("data:image/gif;base64,") == 1
+    assert "The valley, moving" in page
     assert "At the end lambda_max is" in session.folder.report.read_text()
 
 
@@ -96,7 +111,7 @@ def test_recording_changes_nothing_and_survives_a_checkpoint(study: Study, tmp_p
     list(second.progress())
     found, expected = second.result(), whole.result()
     pd.testing.assert_frame_equal(found.curves, expected.curves)
-    assert set(found.recorded) == {"traces", "curvature", "instabilities"}
+    assert set(found.recorded) == {"traces", "curvature", "instabilities", "valleys"}
     assert len(found.recorded["instabilities"])
     for kind, frame in found.recorded.items():
         pd.testing.assert_frame_equal(frame, expected.recorded[kind])

@@ -290,6 +290,21 @@ def test_a_figure_of_150_dots_an_inch_is_as_wide_as_it_says(tmp_path: Path) -> N
     assert Picture((tmp_path / "figure.png").read_bytes(), "").size == (384, 192)
 
 
+def test_nothing_moves_until_it_is_asked_to() -> None:
+    moving = Picture(PNG, "a valley", moving=b"GIF89a")
+    html = render(Report("", sections=[Section("moving", pictures=[moving, Picture(PNG, "map")])]))
+    page = Page(html)
+    (details,) = page.all("details")
+    assert "open" not in details
+    inside = html[html.index("<details") : html.index("</details>")]
+    assert [inside.count("data:image/gif"), html.count("data:image/gif")] == [1, 1]
+    assert html.count("data:image/png") == 2, "its still, and the map"
+    assert "Play the animation" in inside
+    assert all(image["alt"] for image in page.all("img"))
+    with pytest.raises(ValueError, match="moves in the figure 'map' is no GIF"):
+        Picture(PNG, "map", moving=PNG)
+
+
 def test_text_stands_out_from_the_paper() -> None:
     """WCAG 2.2: 4.5 to 1 for text, 3 to 1 for the edges of controls."""
 

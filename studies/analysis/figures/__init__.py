@@ -5,14 +5,18 @@ from studies.analysis.figures.learning_curves import draw_learning_curves
 from studies.analysis.figures.minima import draw_minima
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
-from studies.analysis.figures.study import draw_study
+from studies.analysis.figures.study import animate_study, draw_study
 from studies.analysis.figures.style import ARM_COLOURS
 from studies.analysis.figures.threshold import draw_threshold
 from studies.analysis.figures.trajectory import draw_trajectory
+from studies.analysis.figures.valley import Animation, animate_valleys, draw_valleys
 from studies.analysis.figures.verdict import draw_verdict
 
 __all__ = [
     "ARM_COLOURS",
+    "Animation",
+    "animate_study",
+    "animate_valleys",
     "draw_convergence",
     "draw_gain_map",
     "draw_isolation",
@@ -22,5 +26,6 @@ __all__ = [
     "draw_study",
     "draw_threshold",
     "draw_trajectory",
+    "draw_valleys",
     "draw_verdict",
 ]

@@ -14,10 +14,12 @@ from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
 from studies.analysis.figures.threshold import draw_threshold
 from studies.analysis.figures.trajectory import draw_trajectory
+from studies.analysis.figures.valley import Animation, animate_valleys, draw_valleys
 from studies.analysis.figures.verdict import draw_verdict
 from studies.analysis.study_analysis import Analysis
+from studies.analysis.valleys import ValleyRun
 
-__all__ = ["draw_study"]
+__all__ = ["animate_study", "draw_study"]
 
 
 def draw_study(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
@@ -43,6 +45,23 @@ def draw_study(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
             traced = [run for run in analysis.recorded.of(arm) if not run.trace.empty]
             for run in traced[:1]:
                 yield f"trajectory_{arm}", draw_trajectory(run)
+    if shown := _one_seed(analysis.valleys):
+        yield "valleys", draw_valleys(shown)
     if analysis.health is not None:
         yield "isolation", draw_isolation(analysis.health)
         yield "convergence", draw_convergence(analysis.health)
+
+
+def animate_study(analysis: Analysis) -> Iterator[tuple[str, Animation]]:
+    """The figures that move, one after another, with their names."""
+    if shown := _one_seed(analysis.valleys):
+        yield "valley_moving", animate_valleys(shown)
+
+
+def _one_seed(runs: tuple[ValleyRun, ...]) -> list[ValleyRun]:
+    """The first run, and the first of another arm that has its seed and moments."""
+    if not runs:
+        return []
+    first = runs[0]
+    others = [run for run in runs if run.arm != first.arm and run.seed == first.seed]
+    return [first, *(run for run in others if list(run.steps) == list(first.steps))][:2]

@@ -19,6 +19,7 @@ from dynloss_core import keys
 
 __all__ = [
     "ARM_COLOURS",
+    "CLASS_COLOURS",
     "GREY",
     "blank_figure",
     "headline",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 ARM_COLOURS = {keys.DYNAMICAL: "#D55E00", keys.STATIC: "#0072B2"}
+CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#6B6B6B"
 
 _STYLE: Any = {

@@ -8,12 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynloss_core import keys
-from studies.analysis.figures.style import GREY, blank_figure, headline, note, thousands
+from studies.analysis.figures.style import (
+    CLASS_COLOURS,
+    GREY,
+    blank_figure,
+    headline,
+    note,
+    thousands,
+)
 from studies.analysis.instabilities import RecordedRun
 
 __all__ = ["draw_trajectory"]
 
-_CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINE = "#333333"
 
 
@@ -26,7 +32,7 @@ def draw_trajectory(run: RecordedRun) -> Figure:
     rows = 4 if run.curvature.empty else 6
     with blank_figure(9.4, 1.55 * rows + 0.9) as figure:
         panels = figure.subplots(rows, 1, sharex=True)
-        for colour, (c, name) in zip(_CLASS_COLOURS, enumerate(weights), strict=False):
+        for colour, (c, name) in zip(CLASS_COLOURS, enumerate(weights), strict=False):
             width = 1.1 + 0.9 * (len(weights) - 1 - c)  # where they coincide, all are seen
             panels[0].plot(steps, run.trace[name], color=colour, lw=width, label=f"class {c}")
         panels[0].set_ylabel("class weight Γ")
@@ -50,8 +56,8 @@ def draw_trajectory(run: RecordedRun) -> Figure:
             _steps(panels[5], at, run.curvature[keys.NTK_LAMBDA_MAX].to_numpy(), "NTK $λ_{max}$")
         for axes in panels:
             axes.grid(visible=False, axis="x")
-            for _, each in run.instabilities.iterrows():
-                axes.axvspan(each["onset"], each["end"], color="#E69F00", alpha=0.25, lw=0)
+            for onset, end in run.spans():
+                axes.axvspan(onset, end, color="#E69F00", alpha=0.25, lw=0)
         panels[-1].set_xlabel("step")
         panels[-1].set_xlim(steps[0], steps[-1])
         panels[-1].xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))

@@ -1,0 +1,206 @@
+r"""The valley: F on the line through the parameters along the sharpest direction of the moment.
+
+.. math::
+    F(s) = F(\theta + s v), \qquad \nabla^2 F(\theta)\, v = \lambda_{max} v, \quad \|v\| = 1
+
+Symbols
+    P      trainable parameters, flattened one after the other in the order of the network's names
+    S      offsets s on the line, in units of distance between parameters
+    C      classes
+    N      samples
+    n      samples of one batch
+    v      eigenvector (P,) of the largest eigenvalue of the Hessian of F, both at the class weights
+           of the moment
+
+Near s = 0 the line is the parabola F(0) + slope s + lambda_max s^2 / 2; the slope is v . grad F,
+and 0 only at the bottom. The direction is that of the moment and turns as training goes on: a row
+of valleys is a row of slices, not a map. v and -v are the same eigenvector, so each is turned towards
+the one before it.
+
+Source of the picture: slices of the loss along eigenvectors of its Hessian, as in Z. Yao et al.,
+"PyHessian: Neural networks through the lens of the Hessian", IEEE Big Data 2020
+(arXiv:1912.07145); valleys of a dynamical loss, M. Ruiz-Garcia et al., ICML 2021
+(arXiv:2102.03793).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vmap
+
+from dynloss_core.data import Labelled
+from dynloss_core.landscape.hessian import hessian_top, trainable
+from dynloss_core.landscape.lanczos import TopEigen
+from dynloss_core.landscape.refuse import LandscapeError, refuse_unmeasurable
+from dynloss_core.losses import LossName, weighted_loss
+
+__all__ = ["OFFSETS", "Valley", "valley"]
+
+OFFSETS: tuple[float, ...] = tuple(index / 20 for index in range(-30, 31))
+"""61 offsets from -1.5 to 1.5: on the spirals from the bottom up to a hundred times its F."""
+
+_AT_ONCE = 65_536  # samples, times offsets, seen together; bounds the memory
+
+
+@dataclass(frozen=True, eq=False)
+class Valley:
+    """F on a line through the parameters, on the CPU, in float64.
+
+    Args:
+        offsets: (S,) s, in units of distance between parameters.
+        weighted_loss: (S,) F(theta + s v) at the class weights of the moment.
+        loss: (S,) the static loss on the same line.
+        direction: (P,) v, of length 1.
+        slope: of F along v at s = 0.
+        lambda_max: the largest eigenvalue of the Hessian of F, whose eigenvector v is.
+        residual: length of H v - lambda_max v: an eigenvalue lies within it of lambda_max.
+        converged: whether the residual met its tolerance.
+        overlap: |cosine| between v and the direction it was turned towards; NaN without one.
+    """
+
+    offsets: Tensor
+    weighted_loss: Tensor
+    loss: Tensor
+    direction: Tensor
+    slope: float
+    lambda_max: float
+    residual: float
+    converged: bool
+    overlap: float
+
+    def parabola(self) -> Tensor:
+        """(S,) what F would be on the line if it were quadratic."""
+        here = self.weighted_loss[self.offsets == 0][0]
+        return here + self.slope * self.offsets + self.lambda_max * self.offsets**2 / 2
+
+
+def valley(
+    network: nn.Module,
+    loss: LossName,
+    data: Labelled,
+    class_weights: Tensor,
+    *,
+    top: TopEigen | None = None,
+    towards: Tensor | None = None,
+    offsets: tuple[float, ...] = OFFSETS,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> Valley:
+    """The valley of one network at one moment.
+
+    Args:
+        network: in the mode in which it is to be measured; left as it is.
+        loss: which dynamical loss.
+        data: the N samples F is a mean over.
+        class_weights: (C,) Gamma at the moment that is looked at.
+        top: the largest eigenvalue of the Hessian of F there and its eigenvector, the first of
+            `top`, if they are known; None finds them (see `hessian_top`).
+        towards: (P,) the direction before, which v is turned towards; None or 0 leaves it.
+        offsets: S of them, 0 among them, ascending and symmetric.
+        batch_size: samples seen at once; None for all. Changes nothing but the rounding.
+        seed: of the search for the eigenvector.
+
+    Returns:
+        NaN in all that depends on parameters that are not finite.
+
+    Raises:
+        LandscapeError: as `HessianOperator`; for offsets that are not as above, or a direction that
+            does not fit the network.
+    """
+    _check(offsets)
+    refuse_unmeasurable(network, data.inputs[:2])
+    if top is None:
+        top = hessian_top(network, loss, data, class_weights, seed=seed, batch_size=batch_size)
+    parameters = trainable(network)
+    some = next(iter(parameters.values()))
+    found = top.vectors[0].detach().cpu().double()  # (P,)
+    dimension = sum(tensor.numel() for tensor in parameters.values())
+    for vector in (found, found if towards is None else towards):
+        if tuple(vector.shape) != (dimension,):
+            raise LandscapeError(
+                f"a direction of shape {tuple(vector.shape)} for {dimension} parameters",
+                "give one number for each trainable parameter, in the order of their names",
+            )
+    direction, overlap = _turned(found, towards)
+    line = _Line(network, parameters, direction.to(some.device, some.dtype), loss)
+    at = torch.tensor(offsets, dtype=torch.float64)
+    weights = torch.stack([class_weights.detach().cpu().double(), torch.ones(len(class_weights))])
+    weights = weights.to(some.device, some.dtype)  # (2, C): of the moment, and static
+    values = torch.zeros(2, len(at), dtype=torch.float64)
+    slope = 0.0
+    size = batch_size or len(data)
+    for first in range(0, len(data), size):
+        inputs = data.inputs[first : first + size].to(some.device, some.dtype)
+        targets = data.targets[first : first + size].to(some.device)
+        share = len(targets) / len(data)
+        values += share * line.values(at.to(some.device, some.dtype), inputs, targets, weights)
+        slope += share * line.slope(inputs, targets, weights[0])
+    return Valley(
+        offsets=at,
+        weighted_loss=values[0],
+        loss=values[1],
+        direction=direction,
+        slope=slope,
+        lambda_max=float(top.values[0]),
+        residual=float(top.residuals[0]),
+        converged=bool(top.converged[0]),
+        overlap=overlap,
+    )
+
+
+class _Line:
+    """The loss of one network at theta + s v."""
+
+    def __init__(
+        self, network: nn.Module, parameters: dict[str, Tensor], direction: Tensor, loss: LossName
+    ) -> None:
+        self._network, self._parameters, self._loss = network, parameters, loss
+        sizes = [tensor.numel() for tensor in parameters.values()]
+        parts = zip(parameters.items(), torch.split(direction, sizes), strict=True)
+        self._along = {name: part.view_as(tensor) for (name, tensor), part in parts}
+
+    @torch.no_grad()
+    def values(self, at: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """(2, S) losses at each offset, at each row of `weights` (2, C)."""
+        chunk = max(1, _AT_ONCE // len(targets))
+        outputs = vmap(partial(self._outputs, inputs), chunk_size=chunk)(at).double()  # (S, n, C)
+        one = partial(weighted_loss, self._loss)
+        per_offset = vmap(one, in_dims=(0, None, None))
+        return torch.stack([per_offset(outputs, targets, each.double()).cpu() for each in weights])
+
+    def slope(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> float:
+        """The derivative of F by s at 0."""
+
+        def value(s: Tensor) -> Tensor:
+            return weighted_loss(self._loss, self._outputs(inputs, s), targets, weights)
+
+        zero = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
+        return float(jvp(value, (zero,), (torch.ones_like(zero),))[1])
+
+    def _outputs(self, inputs: Tensor, s: Tensor) -> Tensor:
+        moved = {name: self._parameters[name] + s * self._along[name] for name in self._along}
+        return functional_call(self._network, moved, (inputs,))  # type: ignore[no-any-return]
+
+
+def _turned(found: Tensor, towards: Tensor | None) -> tuple[Tensor, float]:
+    """The direction, turned by its sign alone, and how far it agrees with the one before."""
+    if towards is None or not bool(towards.any()):
+        return found, float("nan")
+    before = towards.detach().cpu().double()
+    cosine = float(found @ before / before.norm())
+    return (-found if cosine < 0 else found), abs(cosine)
+
+
+def _check(offsets: tuple[float, ...]) -> None:
+    at = torch.tensor(offsets, dtype=torch.float64)
+    if len(at) < 3 or not bool((at.diff() > 0).all()) or not torch.equal(at, -at.flip(0)):
+        raise LandscapeError(
+            f"{len(at)} offsets that are not ascending and symmetric",
+            "use an odd number of them, 0 in the middle, such as the default",
+        )
+    if len(at) % 2 == 0:
+        raise LandscapeError("the offsets leave out 0", "use an odd number of them")

@@ -1,0 +1,109 @@
+"""Recorded valleys of runs, in the form that pictures need: a matrix of F over offsets and steps.
+
+Symbols
+    k      moments
+    S      offsets
+    C      classes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dynloss_core import keys
+from studies.analysis.instabilities import Recordings
+
+__all__ = ["ValleyRun", "valley_runs"]
+
+Array = npt.NDArray[np.float64]
+
+_IDENTITY = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
+
+
+@dataclass(frozen=True, eq=False)
+class ValleyRun:
+    """The valleys of one network along its training; see `dynloss_core.landscape.valley`.
+
+    Args:
+        arm: `dynamical` or `static`.
+        seed: of the network.
+        learning_rate: its learning rate.
+        period: T in steps; None for the static arm.
+        steps: (k,) ascending.
+        offsets: (S,) ascending, 0 in the middle; in units of distance between parameters.
+        loss: (k, S) F on the line, at the class weights of the moment.
+        class_weights: (k, C).
+        lambda_max: (k,) largest Hessian eigenvalue of F.
+        slope: (k,) of F along the line at offset 0.
+        instabilities: onset and end of those found in the trace, in steps; empty if none was kept.
+    """
+
+    arm: str
+    seed: int
+    learning_rate: float
+    period: int | None
+    steps: npt.NDArray[np.int64]
+    offsets: Array
+    loss: Array
+    class_weights: Array
+    lambda_max: Array
+    slope: Array
+    instabilities: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def bottom(self) -> Array:
+        """(k,) F at offset 0, where the network is."""
+        here: Array = self.loss[:, len(self.offsets) // 2]
+        return here
+
+    def boundaries(self) -> list[int]:
+        """Steps at which a period ends while the weights oscillate; none in the static arm."""
+        if self.period is None:
+            return []
+        inside = self.steps[np.ptp(self.class_weights, axis=1) > 0]
+        last = int(inside[-1]) if len(inside) else 0
+        return [*range(self.period, last + self.period, self.period)]
+
+
+def valley_runs(
+    members: pd.DataFrame, valleys: pd.DataFrame, recorded: Recordings | None
+) -> tuple[ValleyRun, ...]:
+    """The runs whose valleys were recorded, dynamical ones first, by seed.
+
+    Args:
+        members: the members table.
+        valleys: the valleys table; may be empty.
+        recorded: the traced runs, whose instabilities are marked.
+    """
+    if valleys.empty:
+        return ()
+    known = members.set_index(_IDENTITY)
+    traced = {(run.arm, run.seed): run for run in (recorded.runs if recorded else ())}
+    runs = []
+    for name, rows in valleys.groupby(_IDENTITY, sort=True):
+        identity = tuple(np.atleast_1d(np.array(name, dtype=object)))
+        member, arm, seed = known.loc[identity], str(identity[1]), int(str(identity[3]))
+        loss = rows.pivot(index=keys.STEP, columns=keys.OFFSET, values=keys.WEIGHTED_LOSS)
+        moments = rows[rows[keys.OFFSET] == 0].sort_values(keys.STEP)
+        weights = [column for column in rows.columns if column.startswith(keys.CLASS_WEIGHT)]
+        run = traced.get((arm, seed))
+        runs.append(
+            ValleyRun(
+                arm=arm,
+                seed=seed,
+                learning_rate=float(member[keys.LEARNING_RATE]),
+                period=None if pd.isna(member[keys.PERIOD]) else int(member[keys.PERIOD]),
+                steps=loss.index.to_numpy(dtype=np.int64),
+                offsets=loss.columns.to_numpy(dtype=np.float64),
+                loss=loss.to_numpy(dtype=np.float64),
+                class_weights=moments[weights].to_numpy(dtype=np.float64),
+                lambda_max=moments[keys.HESSIAN_LAMBDA_MAX].to_numpy(dtype=np.float64),
+                slope=moments["slope"].to_numpy(dtype=np.float64),
+                instabilities=() if run is None else run.spans(),
+            )
+        )
+    return tuple(sorted(runs, key=lambda run: (run.arm, run.seed)))
