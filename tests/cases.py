@@ -24,6 +24,14 @@ class BytesConfig:
     side: int = 8
     num_classes: int = 3
 
+    @property
+    def training_samples(self) -> int:
+        return self.samples
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.channels, self.side, self.side)
+
     def load(self, seed: int) -> Splits:
         return _bytes(self)
 

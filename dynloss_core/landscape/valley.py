@@ -14,8 +14,8 @@ Symbols
 
 Near s = 0 the line is the parabola F(0) + slope s + lambda_max s^2 / 2; the slope is v . grad F,
 and 0 only at the bottom. The direction is that of the moment and turns as training goes on: a row
-of valleys is a row of slices, not a map. v and -v are the same eigenvector, so each is turned towards
-the one before it.
+of valleys is a row of slices, not a map. v and -v are the same eigenvector, so each is turned
+towards the one before it.
 
 Source of the picture: slices of the loss along eigenvectors of its Hessian, as in Z. Yao et al.,
 "PyHessian: Neural networks through the lens of the Hessian", IEEE Big Data 2020
