@@ -72,6 +72,10 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="A", help="Ray cluster to join: auto, or HOST:PORT."),
 ]
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="P", help="A variant that the file defines, e.g. reduced."),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", help="Folder of image data, looked into first."),
@@ -101,6 +105,7 @@ def run(
     ] = False,
     address: Address = None,
     out: Out = DEFAULT_OUT,
+    profile: Profile = None,
     set_: Overrides = None,
     data_dir: DataDir = None,
     download: Download = False,
@@ -109,7 +114,7 @@ def run(
     from studies.data_sets import provide
     from studies.study_files import load_study
 
-    definition = load_study(study, set_ or [])
+    definition = load_study(study, set_ or [], profile)
     provide(definition.data, data_dir, download=download)
     if dry_run:
         _estimate(definition, address)
@@ -117,6 +122,8 @@ def run(
     from studies.run import run_study
 
     arguments = ["run", study, "--resume"]
+    if profile is not None:
+        arguments += ["--profile", profile]
     for override in set_ or []:
         arguments += ["--set", override]
     arguments += _with_data(data_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -107,18 +107,15 @@ def _calibrate(study: Study, point: Point) -> tuple[str, float, int]:
     full = study.problem(point)
     seeds = study.search_seeds() if study.mode != "confirm" else study.fresh_seeds()
     copies = study.block_size if study.mode != "confirm" else 1
-    problem = replace(full, evaluate_every=max(1, min(full.evaluate_every, 100)))
-    members = [study.member(point, seed, problem) for seed in seeds] * copies
+    members = [study.member(point, seed, full) for seed in seeds] * copies
     use_threads(study.resources.cpu)
     device = study.device if torch.cuda.is_available() else "cpu"
     name = study.engine if device == study.device else "auto"
-    engine = choose_engine(problem, name, device)(Setup.build(problem, members), device)
-    warm_up = engine.evaluations()  # compiles what needs compiling
-    next(warm_up), next(warm_up)
-    first_step = engine.step
-    started = time.perf_counter()
-    for _ in engine.evaluations():
-        if time.perf_counter() - started > _CALIBRATION_SECONDS:
-            break
-    elapsed, done = time.perf_counter() - started, engine.step - first_step
+    engine = choose_engine(full, name, device)(Setup.build(full, members), device)
+    engine.train(1)  # compiles what needs compiling
+    elapsed, done, steps = 0.0, 0, 1
+    while elapsed < _CALIBRATION_SECONDS and engine.step < full.steps:
+        first, started = engine.step, time.perf_counter()
+        engine.train(min(steps, full.steps - first))
+        elapsed, done, steps = time.perf_counter() - started, engine.step - first, 2 * steps
     return engine.name, elapsed / max(done, 1) / len(members) * 1e6, full.steps

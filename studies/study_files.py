@@ -16,11 +16,15 @@ __all__ = ["LIBRARY", "find_study", "load_study", "study_from_mapping"]
 LIBRARY = Path(__file__).parent / "library"
 
 
-def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Study:
+def load_study(
+    name_or_path: str | Path, overrides: Iterable[str] = (), profile: str | None = None
+) -> Study:
     """A study from the library by name, or from a YAML file by path.
 
     Args:
         name_or_path: `quickstart`, or a path to a file.
+        profile: one of the file's `profiles`: entries that replace its own, mapping by mapping. The
+            study is then called `<name>_<profile>`.
         overrides: `key=value` lines that replace entries of the file; keys are dotted paths,
             values are YAML.
 
@@ -28,7 +32,7 @@ def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Study
         ConfigError: one line with the file, the key, the value and the remedy.
     """
     path = find_study(name_or_path)
-    document = read_document(path)
+    document = _in_profile(read_document(path), profile, str(path))
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key.strip():
@@ -37,6 +41,30 @@ def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Study
             document["space"] = {"extends": document["space"]}
         assign(document, key.strip(), parse_document(value, f"--set {key}"))
     return study_from_mapping(document, source=str(path), folder=path.parent)
+
+
+def _in_profile(document: dict[str, Any], profile: str | None, source: str) -> dict[str, Any]:
+    """A study file's document as one of its profiles has it; as it is without one."""
+    profiles = document.pop("profiles", {})
+    if not isinstance(profiles, dict) or not all(isinstance(p, dict) for p in profiles.values()):
+        raise ConfigError("profiles", "expected mappings by name", "see the README", source)
+    if profile is None:
+        return document
+    if profile not in profiles:
+        known = ", ".join(profiles) or "none"
+        raise ConfigError(
+            "--profile", f"{profile!r} is not in this file", f"it has: {known}", source
+        )
+    name = f"{document.get('name')}_{profile}"
+    return {**_replaced(document, profiles[profile]), "name": name}
+
+
+def _replaced(document: Any, changes: Any) -> Any:
+    """`changes` laid over `document`, mapping by mapping; what is no mapping is replaced."""
+    if not (isinstance(document, dict) and isinstance(changes, dict)):
+        return changes
+    merged = {key: _replaced(document[key], changes[key]) for key in changes if key in document}
+    return {**document, **changes, **merged}
 
 
 def study_from_mapping(

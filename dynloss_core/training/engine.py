@@ -133,6 +133,11 @@ class Engine(ABC):
             parameters=tuple(self.parameters(member) for member in members),
         )
 
+    def train(self, steps: int) -> None:
+        """Go on for so many steps without an evaluation; nothing is recorded."""
+        self._advance(steps, None)
+        self.step += steps
+
     def parameters(self, member: int) -> dict[str, Tensor]:
         """A member's present parameters and the statistics of its batch normalisation on the CPU,
         named as in its network's `state_dict`; NaN if it has diverged."""
