@@ -60,11 +60,22 @@ def _in_profile(document: dict[str, Any], profile: str | None, source: str) -> d
 
 
 def _replaced(document: Any, changes: Any) -> Any:
-    """`changes` laid over `document`, mapping by mapping; what is no mapping is replaced."""
+    """`changes` laid over `document`, mapping by mapping; what is no mapping is replaced, and so is
+    a model or a data set by one of another name."""
     if not (isinstance(document, dict) and isinstance(changes, dict)):
         return changes
-    merged = {key: _replaced(document[key], changes[key]) for key in changes if key in document}
+    merged = {
+        key: _replaced({} if _renamed(key, document[key], changes[key]) else document[key], each)
+        for key, each in changes.items()
+        if key in document
+    }
     return {**document, **changes, **merged}
+
+
+def _renamed(key: str, before: Any, after: Any) -> bool:
+    if key not in ("data", "model") or not (isinstance(before, dict) and isinstance(after, dict)):
+        return False
+    return "name" in after and after["name"] != before.get("name")
 
 
 def study_from_mapping(

@@ -1,0 +1,94 @@
+"""Profiles: variants that a study file defines, merged mapping by mapping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dynloss_core.config import ConfigError
+from studies.study_files import LIBRARY, load_study
+from tests.studies.test_run import dynloss
+
+STUDY = """\
+schema: 1
+name: base
+mode: confirm
+data: {name: spirals, points_per_class: 10}
+model: {name: mlp, width: 8}
+budget: {total: 40, static_tail: 10, evaluate_every: 20}
+space: {extends: spirals-mlp, name: own, parameters: {period: {low: 10}}}
+winners:
+  dynamical: {period: 10, amplitude: 20.0, learning_rate: 1.0}
+  static: {learning_rate: 1.0}
+confirm_seeds: 2
+profiles:
+  short:
+    description: Reduced to 20 steps.
+    budget: {total: 20}
+  digits:
+    data: {name: digits}
+    training: {batch_size: 50}
+  wide:
+    model: {width: 16}
+    space: {parameters: {period: {low: 5}}}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "base.yaml"
+    file.write_text(STUDY)
+    return file
+
+
+def test_a_profile_replaces_what_it_names_and_keeps_the_rest(path: Path) -> None:
+    plain, short = load_study(path), load_study(path, profile="short")
+    assert (plain.name, short.name) == ("base", "base_short")
+    assert (short.budget.total, short.budget.static_tail) == (20, 10)
+    assert short.description == "Reduced to 20 steps."
+    assert short.data == plain.data
+    wide = load_study(path, profile="wide")
+    assert (wide.model.width, wide.space.parameters["period"].low) == (16, 5)
+    assert wide.space.parameters["period"].high == plain.space.parameters["period"].high
+
+
+def test_another_data_set_brings_nothing_of_the_old_one(path: Path) -> None:
+    assert load_study(path, profile="digits").data.name == "digits"
+
+
+def test_overrides_come_after_the_profile(path: Path) -> None:
+    assert load_study(path, ["budget.total=30"], "short").budget.total == 30
+
+
+@pytest.mark.parametrize(
+    ("profile", "text", "reason"),
+    [
+        ("shrot", STUDY, "'shrot' is not in this file; it has: short, digits, wide"),
+        ("x", STUDY.split("profiles:")[0], "it has: none"),
+        ("short", STUDY.split("profiles:")[0] + "profiles: [short]\n", "expected mappings by name"),
+    ],
+)
+def test_what_is_no_profile_is_refused(path: Path, profile: str, text: str, reason: str) -> None:
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=reason):
+        load_study(path, profile=profile)
+
+
+def test_every_study_and_profile_of_the_library_is_sound() -> None:
+    import yaml
+
+    for file in sorted(LIBRARY.glob("*.yaml")):
+        profiles = yaml.safe_load(file.read_text()).get("profiles", {})
+        for profile in (None, *profiles):
+            study = load_study(file, profile=profile)
+            assert study.members() > 0
+            assert study.description
+        if "reduced" in profiles:
+            assert profiles["reduced"]["description"].startswith("Reduced:")
+
+
+@pytest.mark.timeout(120)
+def test_the_command_line_runs_a_profile(path: Path, tmp_path: Path) -> None:
+    done = dynloss("run", str(path), "--profile", "short", "--dry-run")
+    assert "base_short" in done.stdout
