@@ -122,11 +122,12 @@ class Minima:
             ]
             line = f"{where} {'; '.join(parts)} (n = {each.ratios[0].n} pairs"
             line += f", {each.left_out} left out)." if each.left_out else ")."
-            for c in each.correlations:
-                line += (
-                    f" Rank correlation of lambda_max with validation accuracy, {c.arm}: "
-                    f"{c.rho:+.2f} [{c.low:+.2f}, {c.high:+.2f}]."
+            if each.correlations:
+                line += " Rank correlation of lambda_max with validation accuracy: " + ", ".join(
+                    f"{c.rho:+.2f} [{c.low:+.2f}, {c.high:+.2f}] ({c.arm})"
+                    for c in each.correlations
                 )
+                line += "."
             found.append(line)
         return found
 

@@ -59,7 +59,7 @@ def test_a_known_ratio_and_correlation_come_back() -> None:
     )
     assert len(found.table()) == 4
     figure = draw_minima(found)
-    assert "lower at 1 of 2 sizes, higher at 0" in figure.get_suptitle()
+    assert "at 1 of 2 sizes, higher at 0" in figure.get_suptitle()
 
 
 def test_pairs_that_cannot_be_measured_are_left_out_and_counted() -> None:

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from dynloss_core import keys
@@ -15,8 +16,8 @@ from studies.analysis.minima import Minima
 __all__ = ["draw_minima"]
 
 _NAMES = {
-    keys.FINAL_HESSIAN_LAMBDA_MAX: "final $λ_{max}$",
-    keys.FINAL_HESSIAN_TRACE: "final trace of the Hessian",
+    keys.FINAL_HESSIAN_LAMBDA_MAX: "Final $λ_{max}$",
+    keys.FINAL_HESSIAN_TRACE: "Final trace of the Hessian",
 }
 _MARKERS = {keys.STATIC: "s", keys.DYNAMICAL: "o"}
 
@@ -24,7 +25,7 @@ _MARKERS = {keys.STATIC: "s", keys.DYNAMICAL: "o"}
 def draw_minima(found: Minima) -> Figure:
     """Final lambda_max and trace of every run of both arms over size, with geometric means; and
     validation accuracy against lambda_max."""
-    with blank_figure(13.2, 4.4) as figure:
+    with blank_figure(14.4, 4.6) as figure:
         panels = figure.subplots(1, 3)
         for axes, metric in zip(panels[:2], _NAMES, strict=True):
             _over_sizes(axes, found, metric)
@@ -32,9 +33,11 @@ def draw_minima(found: Minima) -> Figure:
         wider = [each.ratios[0] for each in found.sizes]
         lower = sum(ratio.high < 1 for ratio in wider)
         higher = sum(ratio.low > 1 for ratio in wider)
-        where = "" if len(wider) == 1 else f" at {lower} of {len(wider)} sizes, higher at {higher}"
-        verdict = "lower" if lower else "not seen to be lower"
-        headline(figure, f"Final λmax with the dynamical loss is {verdict}{where}")
+        headline(
+            figure,
+            f"λmax ends lower with the dynamical loss at {lower} of {len(wider)} sizes, "
+            f"higher at {higher}",
+        )
         note(
             figure,
             "Hessian of the static loss on the training set after the last step; a dot a network, "
@@ -60,25 +63,24 @@ def _over_sizes(axes: Axes, found: Minima, metric: str) -> None:
             mean = getattr(ratio, arm)
             axes.hlines(mean, place + side - 0.13, place + side + 0.13, ARM_COLOURS[arm], lw=2.2)
         axes.annotate(
-            f"× {ratio.value:.2f}\n[{ratio.low:.2f}, {ratio.high:.2f}]",
+            f"× {ratio.value:.2f}\n{ratio.low:.2f}–{ratio.high:.2f}",
             (place, 1.0),
             xycoords=("data", "axes fraction"),
             ha="center",
             va="top",
-            fontsize=7.5,
+            fontsize=7,
         )
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.18)  # room for the ratios
-    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    _plain(axes.yaxis)
     axes.grid(visible=False, axis="x")
     if found.parameter is None:
         axes.set_xticks([])
     else:
         axes.set_xticks(range(len(found.sizes)), [f"{size.size:g}" for size in found.sizes])
         axes.set_xlabel(found.parameter.rpartition(".")[2])
-    axes.set_ylabel(_NAMES[metric])
-    axes.set_title(_NAMES[metric].capitalize())
+    axes.set_title(_NAMES[metric])
     axes.legend(loc="lower left", fontsize=8)
 
 
@@ -90,8 +92,15 @@ def _against_validation(axes: Axes, runs: pd.DataFrame) -> None:
             color=ARM_COLOURS[arm], alpha=0.5, lw=0, label=arm,
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    _plain(axes.xaxis)
     axes.set_xlabel("final $λ_{max}$")
     axes.set_ylabel("validation accuracy")
     axes.set_title("Sharpness and generalisation")
     axes.legend(loc="lower left", fontsize=8)
+
+
+def _plain(axis: Axis) -> None:
+    """Numbers as people write them on a logarithmic axis of a decade or so."""
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(mpl.ticker.NullLocator())
