@@ -29,9 +29,10 @@ def draw_threshold(found: Threshold) -> Figure:
         headline(figure, f"Instabilities begin at λmax = k / learning rate, k = {between}")
         note(
             figure,
-            "A dot a run: median over its instabilities of the last λmax of the dynamical loss "
-            "before each. k: geometric mean over runs, 95% t interval. Dashed: 2, gradient "
-            "descent's bound on a quadratic. Level: median over the last tenth of a static run.",
+            "A dot a run: the median over its instabilities of the last λmax of the dynamical loss "
+            "before each; k: geometric mean over runs, 95% t interval.\n"
+            "Dashed: 2, gradient descent's bound on a quadratic. Right: the median over the last "
+            "tenth of each static run.",
         )
     return figure
 
