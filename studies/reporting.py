@@ -40,12 +40,12 @@ _CAPTIONS = {
     "minima": "How sharp the networks end: largest eigenvalue and trace of the Hessian of the "
     "static loss in both arms, and what that has to do with validation accuracy.",
     "valleys": "F on the line through the parameters along the sharpest direction of each moment, "
-    "dark where it is low, and the largest Hessian eigenvalue below. With the dynamical loss the "
-    "valley deepens and widens to the middle of each period, then rises and narrows; which side is "
-    "up is arbitrary wherever the direction turns, as it does between periods.",
-    "valley_moving": "The same line at one moment after another: F with its parabola, and the "
-    "network as a dot. The valley of the class whose weight rises opens and sinks, and closes "
-    "again at the end of the period.",
+    "dark where it is low, and the largest Hessian eigenvalue below: where the dark band opens the "
+    "valley deepens and widens, where it closes the valley rises and narrows. Up and down may swap "
+    "where the direction turns, as it does when another class has its turn.",
+    "valley_moving": "The same line at one moment after another: F, the parabola of its curvature, "
+    "and the network as a dot. Below it are the weights of the classes and the largest eigenvalue, "
+    "with the bound 2 / learning rate dashed.",
     "isolation": "The best achievable objective at each value of a parameter, the others tuned.",
     "convergence": "The best objective so far against the number of trials, in both arms.",
 }

@@ -35,16 +35,15 @@ class Peristalsis:
         """How much the valley narrows and rises from the middle of a period to its end: geometric
         mean over the periods of a run, mean and standard deviation over runs."""
         rows = self.periods
-        names = ["lambda_ratio", "loss_ratio"]
-        logs = rows[[keys.SEED]].join(rows[names].map(np.log))
-        means = logs.groupby(keys.SEED)[names].mean().map(np.exp)
-        narrows, rises = means["lambda_ratio"], means["loss_ratio"]
-        both = int(((rows["lambda_ratio"] > 1) & (rows["loss_ratio"] > 1)).sum())
+        logs = rows.set_index(keys.SEED)[["lambda_ratio", "loss_ratio"]].transform(np.log)
+        means = logs.groupby(level=0).mean()
+        grow = int((logs > 0).all(axis=1).sum())
         return [
-            "The valley is wide and low in the middle of a period, narrow and high at its end: "
-            f"from the middle to the end lambda_max grows {_times(narrows)} and F {_times(rises)} "
-            f"(geometric means over the periods of a run, mean ± sd over n = {len(means)} runs); "
-            f"both grow in {both} of {len(rows)} periods."
+            "From the middle of a period of the dynamical loss to its end lambda_max is multiplied "
+            f"by {_spread(np.exp(means['lambda_ratio']))} and F by "
+            f"{_spread(np.exp(means['loss_ratio']))} (geometric means over the periods of a run, "
+            f"mean ± sd over n = {len(means)} runs): the valley narrows and rises in {grow} of "
+            f"{len(rows)} periods."
         ]
 
 
@@ -86,7 +85,7 @@ def _periods(run: RecordedRun) -> list[dict[str, float]]:
     return rows
 
 
-def _times(factors: pd.Series[float]) -> str:
-    """`2.1 ± 0.3-fold`."""
-    spread = f" ± {factors.std(ddof=1):.2g}" if len(factors) > 1 else ""
-    return f"{factors.mean():.1f}{spread}-fold"
+def _spread(factors: pd.Series[float]) -> str:
+    """`5.3 ± 0.7`: mean and standard deviation."""
+    mean = f"{factors.mean():.1f}"
+    return mean if len(factors) < 2 else f"{mean} ± {factors.std(ddof=1):.1f}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -72,7 +73,7 @@ def draw_valleys(runs: Sequence[ValleyRun]) -> Figure:
                 run.steps, run.offsets, run.loss.T, norm=LogNorm(low, high), cmap=_MAP,
                 shading="nearest", rasterized=True,
             )  # fmt: skip
-            axes.set_title(f"{run.arm.capitalize()} loss", color=ARM_COLOURS[run.arm])
+            axes.set_title(f"{run.arm.capitalize()} loss", color=ARM_COLOURS[run.arm], pad=9)
             axes.set_ylabel(_SIDE)
             axes.grid(visible=False)
             for boundary in run.boundaries():
@@ -110,8 +111,8 @@ def animate_valleys(runs: Sequence[ValleyRun]) -> Animation:
     low, high = _limits(runs, moments)
     with blank_figure(6.4, 4.0) as figure:
         figure.set_dpi(100)
-        parts = figure.subfigures(2, 1, height_ratios=[2.25, 1])
-        upper, lower = np.asarray(parts).ravel()
+        parts: Any = figure.subfigures(2, 1, height_ratios=[2.25, 1])
+        upper, lower = parts
         lines = [
             _Line(axes, run, (low, high))
             for axes, run in zip(
