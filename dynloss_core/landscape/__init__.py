@@ -8,6 +8,7 @@ from dynloss_core.landscape.ntk import Kernel, NTKOperator, ntk_top
 from dynloss_core.landscape.probes import start_vectors
 from dynloss_core.landscape.refuse import LandscapeError
 from dynloss_core.landscape.spectral_density import SpectralDensity, spectral_density
+from dynloss_core.landscape.subset import balanced_subset
 from dynloss_core.landscape.trace import TraceEstimate, hutchinson_trace
 from dynloss_core.landscape.tracker import (
     Curvature,
@@ -34,6 +35,7 @@ __all__ = [
     "TrackerName",
     "Tracking",
     "Valley",
+    "balanced_subset",
     "choose_tracker",
     "hessian_top",
     "hutchinson_trace",

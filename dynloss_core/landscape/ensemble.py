@@ -10,14 +10,19 @@ from torch import Tensor
 
 from dynloss_core.landscape.compiled import CompiledTracker
 from dynloss_core.landscape.refuse import LandscapeError
+from dynloss_core.landscape.sequential import SequentialTracker
 from dynloss_core.landscape.stacked import StackedTracker
 from dynloss_core.landscape.tracker import CurvatureTracker, TrackedProblem
 
 __all__ = ["TrackerName", "choose_tracker", "stack_parameters"]
 
-TrackerName = Literal["auto", "compiled", "stacked"]
+TrackerName = Literal["auto", "compiled", "stacked", "sequential"]
 
-_TRACKERS: tuple[type[CurvatureTracker], ...] = (CompiledTracker, StackedTracker)  # fastest first
+_TRACKERS: tuple[type[CurvatureTracker], ...] = (  # fastest first
+    CompiledTracker,
+    StackedTracker,
+    SequentialTracker,
+)
 
 
 def choose_tracker(
@@ -35,7 +40,8 @@ def choose_tracker(
                 return tracker
             if name == tracker.name:
                 raise LandscapeError(f"the {name} tracker: {reason}", "use 'auto'")
-    raise LandscapeError(f"no tracker {name!r}", "use 'auto', 'compiled' or 'stacked'")
+    names = ", ".join(repr(each.name) for each in _TRACKERS)
+    raise LandscapeError(f"no tracker {name!r}", f"use 'auto', or one of {names}")
 
 
 def stack_parameters(parameters: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

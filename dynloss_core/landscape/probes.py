@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     TRACE = 2
     DENSITY = 3
     BREAKDOWN = 4
+    SUBSET = 5
 
 
 def start_vectors(

@@ -53,6 +53,9 @@ class StackedTracker(CurvatureTracker):
 
     @classmethod
     def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
+        if not problem.stateless:
+            called = type(problem.network).__name__
+            return f"{called} keeps running statistics or parameters that are not trained"
         return None
 
     @torch.no_grad()
@@ -77,7 +80,7 @@ class StackedTracker(CurvatureTracker):
                 PatternHessian(parameters, loss, inputs, targets, class_weights),
                 PatternNTK(parameters, few),
             )
-        at_once = self.tracking.samples_at_once
+        at_once = self.samples_at_once
         hessian = VmappedHessian(
             network, parameters, loss, inputs, targets, class_weights, samples_at_once=at_once
         )

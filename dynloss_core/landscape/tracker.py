@@ -11,6 +11,7 @@ Symbols
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from dynloss_core.data import Labelled
+from dynloss_core.landscape.hessian import trainable
 from dynloss_core.landscape.refuse import LandscapeError, refuse_unmeasurable
 from dynloss_core.losses import LossName
 from dynloss_core.models import MLP
 
 __all__ = ["Curvature", "CurvatureTracker", "LargestEigenvalue", "TrackedProblem", "Tracking"]
+
+_PIXELS = 2**18  # of images seen together: 256 of 32 x 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +74,8 @@ class Tracking:
         max_iterations: products a measurement may cost a member.
         ntk_samples: n; the paper's figure takes 50.
         samples_at_once: samples, times members, seen together; bounds the memory where the network
-            is not small, and changes nothing but the rounding.
+            is not small, and changes nothing but the rounding. Of images larger than 8 x 8 fewer
+            are taken: so many that their pixels are as many.
     """
 
     tolerance: float = 1e-3
@@ -124,12 +129,13 @@ class TrackedProblem:
                 "make them alike",
             )
         refuse_unmeasurable(self.network, self.data[0].inputs[:2])
-        frozen = not all(parameter.requires_grad for parameter in self.network.parameters())
-        if frozen or next(self.network.buffers(), None) is not None:
-            raise LandscapeError(
-                f"{type(self.network).__name__} keeps buffers or parameters that are not trained",
-                "measure its members one at a time, with `hessian_top` and `ntk_top`",
-            )
+
+    @property
+    def stateless(self) -> bool:
+        """Whether the network is its trained parameters and nothing else: no running statistics,
+        no parameters that are not trained."""
+        trained = all(parameter.requires_grad for parameter in self.network.parameters())
+        return trained and next(self.network.buffers(), None) is None
 
     @property
     def classes(self) -> int:
@@ -179,11 +185,18 @@ class CurvatureTracker(ABC):
         self.tracking = tracking or Tracking()
         self.device = torch.device(device)
         self.members = len(problem.seeds)
-        named = dict(problem.network.named_parameters())
+        named = problem.network.state_dict()
         self._shapes = {name: (self.members, *tensor.shape) for name, tensor in named.items()}
-        self.dimension = sum(tensor.numel() for tensor in named.values())
+        trained = trainable(problem.network)
+        self.dimension = sum(tensor.numel() for tensor in trained.values())
         self.classes = problem.classes
         self.ntk_samples = min(self.tracking.ntk_samples, len(problem.data[0]))
+
+    @property
+    def samples_at_once(self) -> int:
+        """Samples, times members, that a network sees together: fewer of large images."""
+        shape, most = self.problem.data[0].inputs.shape, self.tracking.samples_at_once
+        return most if len(shape) != 4 else max(1, min(most, _PIXELS // math.prod(shape[2:])))
 
     @classmethod
     @abstractmethod
@@ -194,7 +207,8 @@ class CurvatureTracker(ABC):
         """The curvature of all members at this moment.
 
         Args:
-            parameters: stacked, (M, ...) each, named as in the network.
+            parameters: stacked, (M, ...) each, named as in the network's `state_dict`, with its
+                running statistics if it has any.
             class_weights: (M, C) Gamma; that of step t for the landscape that update t sees.
 
         Raises:

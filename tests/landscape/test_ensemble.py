@@ -38,7 +38,7 @@ from tests.landscape.reference import moments
 each_loss = pytest.mark.parametrize("loss", LOSSES)
 
 
-@pytest.fixture(params=["compiled", "stacked"])
+@pytest.fixture(params=["compiled", "stacked", "sequential"])
 def tracker_name(request: pytest.FixtureRequest) -> str:
     if request.param == "compiled":
         pytest.importorskip("numba")
@@ -427,8 +427,10 @@ def test_refuses_what_cannot_be_followed() -> None:
     with pytest.raises(LandscapeError, match="differ in size"):
         TrackedProblem(network, "cross_entropy", [data, few], [0, 1])
     normalised = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 3)).eval()
-    with pytest.raises(LandscapeError, match="keeps buffers"):
-        TrackedProblem(normalised, "cross_entropy", [data], [0])
+    problem = TrackedProblem(normalised, "cross_entropy", [data], [0])
+    assert choose_tracker(problem).name == "sequential"
+    with pytest.raises(LandscapeError, match="keeps running statistics"):
+        choose_tracker(problem, name="stacked")
     with pytest.raises(LandscapeError, match="BatchNorm1d '0' is in training mode"):
         TrackedProblem(normalised.train(), "cross_entropy", [data], [0])
     with pytest.raises(LandscapeError, match=r"tolerance = 1\.5"):

@@ -1,0 +1,125 @@
+"""The curvature of an ensemble one member after another, for any network that has a landscape.
+
+A network with running statistics is measured with them as they are at the moment: the landscape is
+that of the network as it is evaluated, a function of the trained parameters alone. Training sees
+another one, in which each batch brings its own statistics.
+
+Symbols as in `tracker`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from dynloss_core.data import Labelled
+from dynloss_core.landscape.hessian import HessianOperator
+from dynloss_core.landscape.krylov import Operator
+from dynloss_core.landscape.lanczos import TopEigen, top_eigen
+from dynloss_core.landscape.ntk import NTKOperator
+from dynloss_core.landscape.probes import Purpose, start_vectors
+from dynloss_core.landscape.tracker import (
+    Curvature,
+    CurvatureTracker,
+    LargestEigenvalue,
+    TrackedProblem,
+    Tracking,
+)
+
+__all__ = ["SequentialTracker"]
+
+
+class SequentialTracker(CurvatureTracker):
+    """One operator a member, in the dtype of its parameters; the slowest, and refuses nothing."""
+
+    name = "sequential"
+
+    def __init__(
+        self,
+        problem: TrackedProblem,
+        tracking: Tracking | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(problem, tracking, device)
+        self._network = copy.deepcopy(problem.network).to(self.device)
+        self._data: dict[torch.dtype, list[Labelled]] = {}  # on the device, one a member or for all
+        self._fresh = start_vectors(self.dimension, problem.seeds).to(self.device)
+        self._ntk_fresh = start_vectors(self.ntk_samples, problem.seeds, Purpose.NTK_START).to(
+            self.device
+        )
+        self._hessian = self._fresh.new_zeros(self.members, 2, self.dimension)
+        self._ntk = self._fresh.new_zeros(self.members, 2, self.ntk_samples)
+
+    @classmethod
+    def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
+        return None
+
+    def _measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
+        hessian, ntk = [], []
+        for member in range(self.members):
+            own = {name: parameters[name][member].detach() for name in self._shapes}
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in own.values()):
+                self._hessian[member], self._ntk[member] = 0, 0
+                hessian.append(_LOST)
+                ntk.append(_LOST)
+                continue
+            operator, kernel = self._operators(member, own, class_weights[member])
+            hessian.append(self._largest(operator, self._hessian[member], self._fresh[member]))
+            ntk.append(self._largest(kernel, self._ntk[member], self._ntk_fresh[member]))
+        return Curvature(_joined(hessian), _joined(ntk))
+
+    def _operators(
+        self, member: int, own: Mapping[str, Tensor], class_weights: Tensor
+    ) -> tuple[HessianOperator, NTKOperator]:
+        some = next(iter(own.values()))
+        self._network.to(some.dtype).load_state_dict(own)
+        if some.dtype not in self._data:
+            everyones = self.problem.data
+            self._data[some.dtype] = [each.to(some.dtype, self.device) for each in everyones]
+        data = self._data[some.dtype][member if len(self.problem.data) > 1 else 0]
+        hessian = HessianOperator(
+            self._network, self.problem.loss, data, class_weights, batch_size=self.samples_at_once
+        )
+        return hessian, NTKOperator(self._network, data.inputs[: self.ntk_samples])
+
+    def _largest(self, operator: Operator, found: Tensor, fresh: Tensor) -> TopEigen:
+        """The two largest eigenvalues; their Ritz vectors are left in `found` (2, .) for the next
+        measurement."""
+        top = top_eigen(
+            operator,
+            found.sum(0) + self.tracking.share * fresh,
+            k=2,
+            tolerance=self.tracking.tolerances,
+            max_iterations=self.tracking.max_iterations,
+        )
+        found.copy_(torch.nan_to_num(top.vectors))
+        return top
+
+    def _found(self) -> tuple[Tensor, Tensor]:
+        return self._hessian, self._ntk
+
+    def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None:
+        self._hessian = hessian.to(self.device, copy=True)
+        self._ntk = ntk.to(self.device, copy=True)
+
+
+_LOST = TopEigen(
+    values=torch.full((2,), torch.nan, dtype=torch.float64),
+    vectors=torch.empty(2, 0, dtype=torch.float64),
+    residuals=torch.full((2,), torch.nan, dtype=torch.float64),
+    converged=torch.zeros(2, dtype=torch.bool),
+    iterations=torch.tensor(0),
+)
+"""Of a member whose parameters are not finite."""
+
+
+def _joined(members: list[TopEigen]) -> LargestEigenvalue:
+    return LargestEigenvalue(
+        value=torch.stack([top.values[0].cpu() for top in members]),
+        residual=torch.stack([top.residuals[0].cpu() for top in members]),
+        converged=torch.stack([top.converged.all().cpu() for top in members]),
+        iterations=torch.stack([top.iterations.cpu() for top in members]),
+    )

@@ -1,0 +1,49 @@
+"""Samples that stand for a data set in a measurement that all of it would make too dear.
+
+Symbols
+    N      samples of the data set
+    n      samples chosen
+    C      classes
+"""
+
+from __future__ import annotations
+
+import torch
+
+from dynloss_core.data import Labelled
+from dynloss_core.landscape.probes import Purpose
+from dynloss_core.landscape.refuse import LandscapeError
+from dynloss_core.seeding import Stream, generator
+
+__all__ = ["balanced_subset"]
+
+_SEED = 0  # one subset a data set: what is compared is measured on the same samples
+
+
+def balanced_subset(data: Labelled, samples: int | None) -> Labelled:
+    """Some of the samples, each class as often as the others as far as it has so many.
+
+    Drawn, because the first ones may be of one class, or the middle of a spiral; the draw depends
+    on the number of samples of the data set alone. A larger subset holds the smaller ones. F on it
+    estimates F on all of the data if their classes are equally large.
+
+    Args:
+        data: N of them.
+        samples: n; None, or N or more, for all, in their order.
+
+    Raises:
+        LandscapeError: for less than one sample.
+    """
+    if samples is not None and samples < 1:
+        raise LandscapeError(f"a subset of {samples} samples", "use >= 1, or None for all")
+    if samples is None or samples >= len(data):
+        return data
+    draws = generator(_SEED, Stream.PROBES, int(Purpose.SUBSET))
+    order = torch.from_numpy(draws.permutation(len(data)))
+    targets = data.targets.cpu()[order]
+    turn = torch.zeros(len(data), dtype=torch.long)  # the how-manieth of its class a sample is
+    for label in set(targets.tolist()):
+        own = targets == label
+        turn[own] = torch.arange(int(own.sum()))
+    chosen = order[turn.argsort(stable=True)[:samples]].to(data.targets.device)
+    return Labelled(data.inputs[chosen], data.targets[chosen], data.scale)
