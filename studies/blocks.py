@@ -123,12 +123,12 @@ class BlockRun:
         """
         restored = list(self._curves)
         while self._current < len(self._ensembles):
-            rows, members, problem = self._ensembles[self._current]
+            rows, _, problem = self._ensembles[self._current]
             started = time.perf_counter()
             for evaluation in self._engine.evaluations():
                 curves = tables.curve_rows(rows, evaluation)
                 self._curves.append(curves)
-                self._recorder.take(rows, members, problem, evaluation)
+                self._recorder.take(rows, evaluation)
                 self._seconds += time.perf_counter() - started
                 done = (self._current + evaluation.step / problem.steps) / len(self._ensembles)
                 over = evaluation.step == problem.steps or bool(

@@ -44,6 +44,7 @@ class Recorder:
         self._first = set(seeds[: record.valley_seeds]) if record is not None else set()
         self._frames: dict[str, list[pd.DataFrame]] = {kind: [] for kind in KINDS}
         self._loss: list[Tensor] = []  # (n, K) F of the present ensemble, stretch by stretch
+        self._rates: list[Tensor] = []  # (n, K) its learning rates
 
     def chosen(self, members: Sequence[Member]) -> list[int]:
         """Indices of the members that are recorded."""
@@ -66,8 +67,6 @@ class Recorder:
     def take(
         self,
         rows: pd.DataFrame,
-        members: Sequence[Member],
-        problem: Problem,
         evaluation: Evaluation,
     ) -> None:
         """Keep what an evaluation brings; `rows` identify the members."""
@@ -79,13 +78,10 @@ class Recorder:
                 self._frames["traces"].append(tables.trace_rows(rows, evaluation.trace))
             if record.instabilities:
                 self._loss.append(evaluation.trace.weighted_loss)
+                self._rates.append(evaluation.trace.learning_rate)
         if evaluation.curvature is not None:
             frame = tables.curvature_rows(rows, evaluation.curvature)
-            rates = torch.stack(
-                [_rates(members[m], problem, evaluation.curvature.steps.tolist())
-                 for m in evaluation.curvature.members.tolist()]
-            )  # fmt: skip  # (K, k)
-            frame[keys.LEARNING_RATE] = rates.flatten().numpy()
+            frame[keys.LEARNING_RATE] = evaluation.curvature.learning_rate.T.flatten().numpy()
             self._frames["curvature"].append(frame)
         if evaluation.valleys is not None:
             self._frames["valleys"].append(tables.valley_rows(rows, evaluation.valleys))
@@ -104,7 +100,7 @@ class Recorder:
         }
         if self._loss:
             self._find(rows, members, engine.setup.problem, chosen)
-        self._loss = []
+        self._loss, self._rates = [], []
         if record.final_curvature:
             found = {index: _final_curvature(engine, index) for index in chosen}
             for name in keys.FINAL_CURVATURE_METRICS:
@@ -126,6 +122,7 @@ class Recorder:
         return {
             "frames": {k: [tables.pack(f) for f in frames] for k, frames in self._frames.items()},
             "loss": torch.cat(self._loss) if self._loss else None,
+            "rates": torch.cat(self._rates) if self._rates else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -133,11 +130,13 @@ class Recorder:
         saved = state["frames"]
         self._frames = {kind: [tables.unpack(each) for each in saved[kind]] for kind in KINDS}
         self._loss = [] if state["loss"] is None else [state["loss"]]
+        self._rates = [] if state["rates"] is None else [state["rates"]]
 
     def _find(
         self, rows: pd.DataFrame, members: Sequence[Member], problem: Problem, chosen: list[int]
     ) -> None:
         loss = torch.cat(self._loss).numpy()  # (n, K)
+        every_rate = torch.cat(self._rates)  # (n, K)
         curvature = self.tables()["curvature"]
         for column, index in enumerate(chosen):
             member, identity = members[index], rows.iloc[index]
@@ -150,7 +149,7 @@ class Recorder:
                 stop=stop,
                 curvature=_samples(curvature, identity),
             )
-            rates = _rates(member, problem, [each.onset for each in found])
+            rates = every_rate[[each.onset for each in found], column]
             self._frames["instabilities"].append(instability_rows(identity, found, rates))
 
 
@@ -165,13 +164,6 @@ def _samples(curvature: pd.DataFrame, identity: pd.Series) -> CurvatureSamples |
         own[keys.HESSIAN_LAMBDA_MAX].to_numpy(),
         own[keys.NTK_LAMBDA_MAX].to_numpy(),
     )
-
-
-def _rates(member: Member, problem: Problem, steps: Sequence[int]) -> Tensor:
-    """The learning rate of the update that follows each step."""
-    schedule = problem.learning_rate_schedule
-    factors = [schedule.factor(step, problem.steps) for step in steps]
-    return member.learning_rate * torch.tensor(factors, dtype=torch.float64)
 
 
 def instability_rows(

@@ -5,6 +5,7 @@ from dynloss_core.training.autograd import AutogradEngine
 from dynloss_core.training.batched import BatchedEngine
 from dynloss_core.training.choice import EngineName, choose_engine
 from dynloss_core.training.convnet import ConvnetEngine
+from dynloss_core.training.curvature_rate import CurvatureRate
 from dynloss_core.training.engine import Engine
 from dynloss_core.training.fused_cpu import FusedCPUEngine
 from dynloss_core.training.fused_cuda import FusedCUDAEngine
@@ -27,6 +28,7 @@ __all__ = [
     "AutogradEngine",
     "BatchedEngine",
     "ConvnetEngine",
+    "CurvatureRate",
     "CurvatureSeries",
     "DType",
     "Engine",

@@ -68,7 +68,10 @@ class AutogradEngine(Engine):
         problem, optimiser = self.setup.problem, self._optimisers[member]
         inputs, targets = self._batch(member, step)
         factor = problem.learning_rate_schedule.factor(step, problem.steps)
-        optimiser.param_groups[0]["lr"] = self.setup.members[member].learning_rate * factor
+        rate = self.setup.members[member].learning_rate * factor
+        if self._caps is not None:
+            rate = min(rate, float(self._caps[member]))
+        optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad()
         network = self._networks[member].train()
         with dropout_noise(problem, self.setup.members[member].seed, step, self.device):

@@ -68,7 +68,7 @@ class BatchedEngine(Engine):
                     self._record(trace, step - self.step, outputs, one_hot)
                 gradients = self._gradients(activations, outputs, one_hot, class_weights)
                 factor = problem.learning_rate_schedule.factor(step, problem.steps)
-                self._sgd.step(self._weights, gradients, factor)
+                self._sgd.step(self._weights, gradients, factor, self._caps)
 
     def _record(self, trace: TraceBuffer, offset: int, outputs: Tensor, one_hot: Tensor) -> None:
         everyone = len(trace.members) == len(self.setup.members)

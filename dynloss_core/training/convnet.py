@@ -95,6 +95,8 @@ class ConvnetEngine(Engine):
         for member in self._sound():
             self._bring(member)
             rates = factors * self._hyperparameters["learning_rate"][member]
+            if self._caps is not None:
+                rates = torch.minimum(rates, self._caps[member])
             for offset, step in enumerate(every_step):
                 outputs, targets = self._update(
                     member, step, weights[offset, member], rates[offset]

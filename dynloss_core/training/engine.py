@@ -26,6 +26,7 @@ from dynloss_core.landscape.ensemble import stack_parameters
 from dynloss_core.losses import weighted_loss
 from dynloss_core.training.probing import Prober, Probes
 from dynloss_core.training.problem import Problem
+from dynloss_core.training.rate_following import RateFollower
 from dynloss_core.training.records import (
     CurvatureSeries,
     Evaluation,
@@ -88,6 +89,9 @@ class Engine(ABC):
         if self.traced and not 0 <= self.traced[0] <= self.traced[-1] < len(setup.members):
             raise ValueError(f"traced must name members 0 to {len(setup.members) - 1}")
         self._prober = None if probes is None else Prober(probes, setup, self.device)
+        rule = setup.problem.learning_rate_schedule.curvature
+        self._follower = None if rule is None else RateFollower(rule, setup, self.device)
+        self._caps: Tensor | None = None  # (M,) on learning rates, on the device
         self.step = 0
         self.diverged_step = torch.full((len(setup.members),), -1)
         self._last_evaluation = -1
@@ -111,6 +115,7 @@ class Engine(ABC):
         """
         problem = self.setup.problem
         if self._last_evaluation < self.step:
+            self._renew_caps()
             due = self._prober is not None and self._prober.is_due(self.step)
             yield self._evaluate(None, *(self._probe() if due else (None, None)))
         while self.step < problem.steps and bool((self.diverged_step < 0).any()):
@@ -163,6 +168,7 @@ class Engine(ABC):
             "diverged_step": self.diverged_step.clone(),
             "parameters": self._parameters_state(),
             "probes": None if self._prober is None else self._prober.state_dict(),
+            "rate": None if self._follower is None else self._follower.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -183,6 +189,9 @@ class Engine(ABC):
         self._load_parameters_state(state["parameters"])
         if self._prober is not None and state["probes"] is not None:
             self._prober.load_state_dict(state["probes"])
+        if self._follower is not None:
+            self._follower.load_state_dict(state["rate"])
+            self._take_caps()
 
     @abstractmethod
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
@@ -225,16 +234,22 @@ class Engine(ABC):
         """Go on for so many steps, with the probes on the way."""
         traces, series, valleys, target = [], [], [], self.step + steps
         while self.step < target:
+            last = target
+            if self._follower is not None:
+                last = min(last, self._follower.next_due(self.step))
             moments = range(0)
             if self._prober is not None:
-                moments = self._prober.moments(self.step, target)[: self._moments_at_once()]
-            stop = moments[-1] if moments else target
+                moments = self._prober.moments(self.step, last)[: self._moments_at_once()]
+            stop = moments[-1] if moments else last
             trace, parameters = self._watch(stop - self.step, moments)
+            rates = self._learning_rates(moments[:-1])  # under the caps that were
             self.step = stop
+            self._renew_caps()
             if trace is not None:
                 traces.append(trace)
             if self._prober is not None and moments:
-                curvature, valley = self._prober.measure(moments, parameters)
+                rates = torch.cat([rates, self._learning_rates(moments[-1:])])
+                curvature, valley = self._prober.measure(moments, parameters, rates)
                 series.append(curvature)
                 if valley is not None:
                     valleys.append(valley)
@@ -247,7 +262,31 @@ class Engine(ABC):
     def _probe(self) -> tuple[CurvatureSeries, ValleySeries | None]:
         """The curvature, and the valleys, before the first step."""
         assert self._prober is not None
-        return self._prober.measure([self.step], self._present(self._prober.members))
+        present = self._present(self._prober.members)
+        return self._prober.measure([self.step], present, self._learning_rates([self.step]))
+
+    def _renew_caps(self) -> None:
+        """Measure the curvature that the learning rate follows, if it is time to."""
+        follower = self._follower
+        if follower is None or self.step % follower.rule.every:
+            return
+        present = self._present(range(len(self.setup.members)))
+        follower.measure(self.step, {name: tensor[0] for name, tensor in present.items()})
+        self._take_caps()
+
+    def _take_caps(self) -> None:
+        assert self._follower is not None
+        self._caps = self._follower.caps.to(self.device, self.setup.problem.torch_dtype)
+
+    def _learning_rates(self, steps: Sequence[int]) -> Tensor:
+        """Learning rates (n, M) of the updates that follow some steps, under the present caps, in
+        float64."""
+        problem, members = self.setup.problem, self.setup.members
+        schedule = problem.learning_rate_schedule
+        factors = [schedule.factor(step, problem.steps) for step in steps]
+        peaks = torch.tensor([member.learning_rate for member in members], dtype=torch.float64)
+        rates = torch.tensor(factors, dtype=torch.float64)[:, None] * peaks
+        return rates if self._follower is None else torch.minimum(rates, self._follower.caps)
 
     def _present(self, members: Sequence[int]) -> dict[str, Tensor]:
         """The members' parameters as they are, (1, len(members), ...)."""
@@ -290,6 +329,7 @@ class Engine(ABC):
             loss=class_losses.sum(-1),
             accuracy=accuracy,
             class_weights=class_weights,
+            learning_rate=self._learning_rates(every_step.tolist())[:, members],
         )
         return trace, parameters
 
@@ -323,6 +363,7 @@ class Engine(ABC):
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
             diverged_step=self.diverged_step.clone(),
+            learning_rate=self._learning_rates([self.step])[0],
             trace=trace,
             curvature=curvature,
             valleys=valleys,

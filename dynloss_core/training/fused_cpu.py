@@ -151,6 +151,9 @@ class FusedCPUEngine(FusedEngine):
         samples, one_hot = self._train_samples[own], self._one_hot[own]
         dtype = one_hot.dtype.type
         kernel = self._kernel if trace is None else self._traced_kernel
+        rates = member.learning_rate * factors
+        if self._caps is not None:
+            rates = np.minimum(rates, float(self._caps[m]))
         kernel(
             self._weights[m].numpy(),
             self._velocity[m].numpy(),
@@ -161,7 +164,7 @@ class FusedCPUEngine(FusedEngine):
             np.empty_like(one_hot),
             np.empty((2 * len(one_hot) + 1, self._lanes), dtype),
             class_weights,
-            (member.learning_rate * factors).astype(dtype),
+            rates.astype(dtype),
             len(self.setup.splits[m].train),
             dtype(member.momentum),
             dtype(member.weight_decay),

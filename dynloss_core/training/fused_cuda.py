@@ -53,6 +53,8 @@ class FusedCUDAEngine(FusedEngine):
             chunk = torch.arange(begin, min(begin + _CHUNK, end), device=self.device)
             factors = [schedule.factor(step, problem.steps) for step in chunk.tolist()]
             rates = self._column(factors)[:, None] * self._learning_rate  # (n, M)
+            if self._caps is not None:
+                rates = torch.minimum(rates, self._caps)
             class_losses = correct = None
             if trace is not None:  # of all members: the kernel does not choose among them
                 class_losses = self._bias.new_full((len(chunk), members, classes), torch.nan)

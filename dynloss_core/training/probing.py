@@ -141,14 +141,15 @@ class Prober:
         return step % self.probes.every == 0
 
     def measure(
-        self, steps: Sequence[int], parameters: Mapping[str, Tensor]
+        self, steps: Sequence[int], parameters: Mapping[str, Tensor], learning_rates: Tensor
     ) -> tuple[CurvatureSeries, ValleySeries | None]:
         """The curvature after so many steps, k moments in their order, and the valleys at the last
-        if they are due then; `parameters` are those of the members probed, (k, K, ...)."""
+        if they are due then; `parameters` are those of the members probed, (k, K, ...),
+        `learning_rates` (k, M) those of all members."""
         moments = torch.tensor(steps)
         weights = self._setup.class_weights(moments)[:, list(self.members)]  # (k, K, C)
         found = self._tracker.follow(parameters, weights)
-        series = _series(moments, self.members, found)
+        series = _series(moments, self.members, found, learning_rates)
         valleys = self.probes.valleys
         if valleys is None or steps[-1] % valleys.every:
             return series, None
@@ -184,7 +185,7 @@ class Prober:
                 ),
                 towards=self._before[place],
                 offsets=asked.offsets,
-                batch_size=self.probes.tracking.samples_at_once,
+                batch_size=self._tracker.samples_at_once,
             )
             self._before[place] = one.direction
             seen.append(one)
@@ -201,7 +202,9 @@ class Prober:
         self._before = state["valleys"].clone()
 
 
-def _series(steps: Tensor, members: tuple[int, ...], found: Curvature) -> CurvatureSeries:
+def _series(
+    steps: Tensor, members: tuple[int, ...], found: Curvature, learning_rates: Tensor
+) -> CurvatureSeries:
     return CurvatureSeries(
         steps=steps,
         members=torch.tensor(members),
@@ -209,6 +212,7 @@ def _series(steps: Tensor, members: tuple[int, ...], found: Curvature) -> Curvat
         hessian_residual=found.hessian.residual,
         hessian_converged=found.hessian.converged,
         ntk_lambda_max=found.ntk.value,
+        learning_rate=learning_rates[:, list(members)],
     )
 
 

@@ -14,6 +14,7 @@ from dynloss_core.data import DataConfig, SpiralsConfig
 from dynloss_core.losses import LossName
 from dynloss_core.models import MLPConfig, ModelConfig
 from dynloss_core.training.augmentation import Augmentation
+from dynloss_core.training.curvature_rate import CurvatureRate
 
 __all__ = ["Augmentation", "DType", "LearningRateSchedule", "Problem", "plain_refusal"]
 
@@ -28,11 +29,13 @@ class LearningRateSchedule:
         warmup: share of the run over which the factor rises linearly from near 0 to 1.
         decay: how it falls afterwards.
         final: the factor at the end of the run, for `linear` and `cosine`.
+        curvature: a cap on the rate that follows the curvature of F; None for none.
     """
 
     warmup: float = 0.0
     decay: Literal["constant", "linear", "cosine"] = "constant"
     final: float = 0.0
+    curvature: CurvatureRate | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:

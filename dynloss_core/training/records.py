@@ -38,6 +38,7 @@ class Trace:
         loss: (n, K) static loss.
         accuracy: (n, K) in [0, 1].
         class_weights: (n, K, C) of the update that follows.
+        learning_rate: (n, K) of the update that follows.
     """
 
     steps: Tensor
@@ -46,11 +47,12 @@ class Trace:
     loss: Tensor
     accuracy: Tensor
     class_weights: Tensor
+    learning_rate: Tensor
 
     @classmethod
     def joined(cls, traces: Sequence[Trace]) -> Trace:
         """Consecutive traces of the same members as one."""
-        names = ("steps", "weighted_loss", "loss", "accuracy", "class_weights")
+        names = [each.name for each in fields(cls) if each.name != "members"]
         parts = {name: torch.cat([getattr(trace, name) for trace in traces]) for name in names}
         return cls(members=traces[0].members, **parts)
 
@@ -70,6 +72,7 @@ class CurvatureSeries:
         hessian_converged: (k, K) whether the residual met its tolerance.
         ntk_lambda_max: (k, K) largest eigenvalue of the tangent kernel of the first training
             samples, averaged over the outputs.
+        learning_rate: (k, K) of the update that follows.
     """
 
     steps: Tensor
@@ -78,17 +81,12 @@ class CurvatureSeries:
     hessian_residual: Tensor
     hessian_converged: Tensor
     ntk_lambda_max: Tensor
+    learning_rate: Tensor
 
     @classmethod
     def joined(cls, series: Sequence[CurvatureSeries]) -> CurvatureSeries:
         """Consecutive series of the same members as one."""
-        names = (
-            "steps",
-            "hessian_lambda_max",
-            "hessian_residual",
-            "hessian_converged",
-            "ntk_lambda_max",
-        )
+        names = [each.name for each in fields(cls) if each.name != "members"]
         parts = {name: torch.cat([getattr(each, name) for each in series]) for name in names}
         return cls(members=series[0].members, **parts)
 
@@ -148,6 +146,7 @@ class Evaluation:
         validation_loss: (M,) static loss on the validation set.
         validation_accuracy: (M,) in [0, 1].
         diverged_step: (M,) the step at which a member was found to have diverged; -1: it has not.
+        learning_rate: (M,) of the next update, before what a diverged member makes of it.
         trace: every step since the evaluation before, of the members that were asked for.
         curvature: moments since the evaluation before, up to this one, of the members probed.
         valleys: likewise, of the members whose valleys were asked for.
@@ -160,6 +159,7 @@ class Evaluation:
     validation_loss: Tensor
     validation_accuracy: Tensor
     diverged_step: Tensor
+    learning_rate: Tensor
     trace: Trace | None = None
     curvature: CurvatureSeries | None = None
     valleys: ValleySeries | None = None

@@ -36,10 +36,17 @@ class StackedSGD:
         self.velocity = [torch.zeros_like(parameter) for parameter in moving]
 
     def step(
-        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], factor: float
+        self,
+        parameters: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        factor: float,
+        caps: Tensor | None = None,
     ) -> None:
-        """One update at `factor` times each member's learning rate; overwrites the gradients."""
+        """One update at `factor` times each member's learning rate, or at its cap (M,) if that is
+        less; overwrites the gradients."""
         rate = self._rate * factor
+        if caps is not None:
+            rate = torch.minimum(rate, caps)
         for index, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
             shape = (-1, *(1,) * (parameter.ndim - 1))
             if self._decay is not None:

@@ -74,7 +74,7 @@ class VmappedEngine(Engine):
                 self._record(trace, offset, outputs, targets)
             factor = problem.learning_rate_schedule.factor(step, problem.steps)
             ordered = [gradients[name] for name in self._stacked]
-            self._sgd.step(list(self._stacked.values()), ordered, factor)
+            self._sgd.step(list(self._stacked.values()), ordered, factor, self._caps)
 
     def _loss(
         self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, class_weights: Tensor

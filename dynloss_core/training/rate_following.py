@@ -1,0 +1,83 @@
+"""Caps on the learning rates of an ensemble, measured along its training.
+
+Symbols
+    M      members
+    C      classes
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynloss_core.landscape.ensemble import choose_tracker
+from dynloss_core.landscape.subset import balanced_subset
+from dynloss_core.landscape.tracker import TrackedProblem, Tracking
+from dynloss_core.training.curvature_rate import CurvatureRate
+from dynloss_core.training.setup import Setup
+
+__all__ = ["RateFollower"]
+
+_TRACKING = Tracking(ntk_samples=2)  # the tangent kernel is not needed: two samples cost nothing
+
+
+class RateFollower:
+    """Measures lambda_max of F, each time from the eigenvectors of the last, and keeps the caps.
+
+    - lambda_max <= 0: no cap; F curves nowhere upwards, and nothing is too steep.
+    - not converged: a Ritz value is at most lambda_max, so that target over it is at least the
+      cap that is meant: the smaller one of it and the last cap.
+    - not finite, because the member's parameters are not: the last cap stays.
+
+    Args:
+        rule: how often, on what, how large.
+        setup: the ensemble.
+        device: where to measure.
+    """
+
+    def __init__(self, rule: CurvatureRate, setup: Setup, device: torch.device) -> None:
+        self.rule, self._setup = rule, setup
+        shared = all(each is setup.splits[0] for each in setup.splits)
+        problem = TrackedProblem(
+            network=copy.deepcopy(setup.networks[0]).eval(),
+            loss=setup.problem.loss,
+            data=[
+                balanced_subset(each.train, rule.samples).to(setup.problem.torch_dtype, "cpu")
+                for each in (setup.splits[:1] if shared else setup.splits)
+            ],
+            seeds=[member.seed for member in setup.members],
+        )
+        self._tracker = choose_tracker(problem, str(device))(problem, _TRACKING, device)
+        self.caps = torch.full((len(setup.members),), torch.inf, dtype=torch.float64)  # (M,)
+
+    def next_due(self, step: int) -> int:
+        """The first step after `step` to measure at."""
+        return (step // self.rule.every + 1) * self.rule.every
+
+    def measure(self, step: int, parameters: Mapping[str, Tensor]) -> None:
+        """Renew the caps after so many steps, from the parameters (M, ...) of all members."""
+        weights = self._setup.class_weights(torch.tensor([step]))[0]  # (M, C)
+        # algorithms that repeat themselves: a run that was resumed finds the same caps
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            found = self._tracker.measure(parameters, weights).hessian
+        self.caps = caps_of(found.value, found.converged, self.rule.target, self.caps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The caps, and what the next measurement starts from."""
+        return {"caps": self.caps.clone(), "tracker": self._tracker.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.caps = state["caps"].clone()
+        self._tracker.load_state_dict(state["tracker"])
+
+
+def caps_of(lambda_max: Tensor, converged: Tensor, target: float, before: Tensor) -> Tensor:
+    """Caps (M,) from what was measured (M,) and the caps before, see `RateFollower`."""
+    caps = torch.where(lambda_max > 0, target / lambda_max, torch.inf)
+    caps = torch.where(converged, caps, torch.minimum(caps, before))
+    return torch.where(torch.isfinite(lambda_max), caps, before)
