@@ -26,7 +26,10 @@ CURVATURE_METRICS = (
     "hessian_converged",
     NTK_LAMBDA_MAX,
 )
-CURVE_CURVATURE_METRICS = (HESSIAN_LAMBDA_MAX, NTK_LAMBDA_MAX)
+HESSIAN_TRACE = "hessian_trace"
+HESSIAN_TRACE_ERROR = "hessian_trace_error"
+TRACE_METRICS = (HESSIAN_TRACE, HESSIAN_TRACE_ERROR)
+CURVE_CURVATURE_METRICS = (HESSIAN_LAMBDA_MAX, NTK_LAMBDA_MAX, *TRACE_METRICS)
 FINAL_HESSIAN_LAMBDA_MAX = "final_hessian_lambda_max"
 FINAL_HESSIAN_TRACE = "final_hessian_trace"
 FINAL_HESSIAN_TRACE_ERROR = "final_hessian_trace_error"
@@ -64,6 +67,8 @@ AMPLITUDE = "amplitude"
 LEARNING_RATE = "learning_rate"
 MOMENTUM = "momentum"
 WEIGHT_DECAY = "weight_decay"
+OPTIONAL_CURVE_METRICS = (*CURVE_CURVATURE_METRICS, LEARNING_RATE)
+"""Of a curve where they are measured, or where the learning rate follows a measurement."""
 MEMBER_PARAMETERS = (PERIOD, AMPLITUDE, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
 
 STEPS = "steps"

@@ -127,6 +127,8 @@ class BlockRun:
             started = time.perf_counter()
             for evaluation in self._engine.evaluations():
                 curves = tables.curve_rows(rows, evaluation)
+                if problem.learning_rate_schedule.curvature is not None:
+                    curves[keys.LEARNING_RATE] = evaluation.learning_rate.numpy()
                 self._curves.append(curves)
                 self._recorder.take(rows, evaluation)
                 self._seconds += time.perf_counter() - started

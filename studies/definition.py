@@ -12,7 +12,7 @@ from dynloss_core.config import ConfigError, build, config_hash, join_key, show,
 from dynloss_core.data import DataConfig
 from dynloss_core.landscape.instabilities import SHORTEST_PERIOD
 from dynloss_core.losses import LossName
-from dynloss_core.models import ModelConfig, WideResNetConfig
+from dynloss_core.models import ModelConfig
 from dynloss_core.training import (
     Augmentation,
     DType,
@@ -111,12 +111,21 @@ class Resources:
 class Record:
     """What is recorded beside the evaluations; recording changes nothing in the training.
 
+    Curvature is that of the landscape of the network as it is evaluated: training images as they
+    are, no dropout, and the running statistics of batch normalisation fixed at what they are then.
+    That is not the function whose gradient an update follows where the network sees otherwise.
+
     Args:
         seeds: how many seeds of each point, the first ones.
         trace: every step: F, static loss, accuracy.
         instabilities: those found in every step, which need not be kept for it (full batch only).
         curvature_every: steps between two measurements of the largest eigenvalues of the Hessian
             of F and of the tangent kernel; None measures none.
+        curvature_samples: of the training set that all of this is measured on, as many of each
+            class (see `landscape.balanced_subset`); None for all. The cost of a measurement is
+            proportional to it. Valleys and `final_curvature` are measured on the same samples.
+        trace_probes: random vectors for the trace of the Hessian at each of these moments, with its
+            standard error, which falls as one over their square root; None leaves it out.
         final_curvature: largest eigenvalue and trace of the Hessian of the static loss at the end.
         valley_every: steps between two pictures of the valley, F on a line along the sharpest
             direction; a multiple of `curvature_every`. None makes none.
@@ -127,6 +136,8 @@ class Record:
     trace: bool = False
     instabilities: bool = False
     curvature_every: int | None = None
+    curvature_samples: int | None = None
+    trace_probes: int | None = None
     final_curvature: bool = False
     valley_every: int | None = None
     valley_seeds: int = 1
@@ -137,6 +148,13 @@ class Record:
             raise ConfigError("seeds", f"{self.seeds} is below 1", "use >= 1")
         if self.curvature_every is not None and self.curvature_every < 1:
             raise ConfigError("curvature_every", f"{self.curvature_every} is below 1", "use >= 1")
+        for key in ("curvature_samples", "trace_probes"):
+            value = getattr(self, key)
+            if value is not None and value < 2:
+                raise ConfigError(key, f"{value} is below 2", "use >= 2, or leave it out")
+        if self.trace_probes is not None and self.curvature_every is None:
+            problem = "the trace is measured with the eigenvalues, and curvature_every is off"
+            raise ConfigError("trace_probes", problem, "give curvature_every too")
 
     def _check_valleys(self) -> None:
         if not 1 <= self.valley_seeds <= max(self.seeds, 1):
@@ -442,7 +460,6 @@ class Study:
 
     def _check_record(self, problem: Problem, period: int | None) -> None:
         """Refuse to record what means nothing."""
-        self._check_curvature(problem)
         if self.record is None or not self.record.instabilities:
             return
         if problem.batch_size is not None:
@@ -456,16 +473,6 @@ class Study:
                 "record.instabilities",
                 f"with a period of {period} steps, in which the class weights alone turn the loss",
                 f"use periods of {SHORTEST_PERIOD} steps or more",
-            )
-
-    def _check_curvature(self, problem: Problem) -> None:
-        model = problem.model
-        by_batch = isinstance(model, WideResNetConfig) and model.normalisation == "batch"
-        if by_batch and self.record is not None and self.record.curvature_every is not None:
-            raise ConfigError(
-                "record.curvature_every",
-                "batch normalisation has no landscape of its own: samples do not count alone",
-                "leave it out, or use model.normalisation: group or none",
             )
 
 

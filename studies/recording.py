@@ -15,8 +15,14 @@ import torch
 from torch import Tensor
 
 from dynloss_core import keys
-from dynloss_core.landscape import HessianOperator, hessian_top, hutchinson_trace
+from dynloss_core.landscape import (
+    HessianOperator,
+    balanced_subset,
+    hessian_top,
+    hutchinson_trace,
+)
 from dynloss_core.landscape.instabilities import CurvatureSamples, Instability, find_instabilities
+from dynloss_core.landscape.tracker import samples_together
 from dynloss_core.schedules import oscillation_stop
 from dynloss_core.training import Engine, Evaluation, Member, Probes, Problem, Valleys
 from studies import tables
@@ -62,7 +68,10 @@ class Recorder:
         if record.valley_every:
             whose = tuple(m for m in chosen if members[m].seed in self._first)
             valleys = Valleys(record.valley_every, whose)
-        return traced, Probes(every, tuple(chosen), valleys=valleys)
+        samples, trace = record.curvature_samples, record.trace_probes
+        return traced, Probes(
+            every, tuple(chosen), valleys=valleys, samples=samples, trace_probes=trace
+        )
 
     def take(
         self,
@@ -102,7 +111,9 @@ class Recorder:
             self._find(rows, members, engine.setup.problem, chosen)
         self._loss, self._rates = [], []
         if record.final_curvature:
-            found = {index: _final_curvature(engine, index) for index in chosen}
+            found = {
+                index: _final_curvature(engine, index, record.curvature_samples) for index in chosen
+            }
             for name in keys.FINAL_CURVATURE_METRICS:
                 columns[name] = [
                     found[index][name] if index in found else float("nan")
@@ -200,8 +211,9 @@ def _values(samples: Sequence[Any]) -> list[float]:
     return [float("nan") if each is None else each.value for each in samples]
 
 
-def _final_curvature(engine: Engine, index: int) -> dict[str, float]:
-    """Largest eigenvalue and trace of the Hessian of the *static* loss on the training set."""
+def _final_curvature(engine: Engine, index: int, samples: int | None) -> dict[str, float]:
+    """Largest eigenvalue and trace of the Hessian of the *static* loss on the training set, or on
+    so many samples of it."""
     missing = dict.fromkeys(keys.FINAL_CURVATURE_METRICS, float("nan"))
     if engine.diverged_step[index] >= 0:
         return missing
@@ -209,11 +221,16 @@ def _final_curvature(engine: Engine, index: int) -> dict[str, float]:
     network = copy.deepcopy(setup.networks[index])
     network.load_state_dict(engine.parameters(index))
     network.to(engine.device).eval()
-    data = setup.splits[index].train.to(setup.problem.torch_dtype, engine.device)
+    data = balanced_subset(setup.splits[index].train, samples)
+    data = data.to(setup.problem.torch_dtype, engine.device)
+    at_once, images = samples_together(data), data.inputs.ndim == 4
     weights = torch.ones(setup.num_classes, dtype=setup.problem.torch_dtype)
     loss, seed = setup.problem.loss, setup.members[index].seed
-    top = hessian_top(network, loss, data, weights, seed=seed, tolerance=1e-3)
-    operator = HessianOperator(network, loss, data, weights, vectors_at_once=8)
+    top = hessian_top(network, loss, data, weights, seed=seed, tolerance=1e-3, batch_size=at_once)
+    vectors = 1 if images else 8
+    operator = HessianOperator(
+        network, loss, data, weights, batch_size=at_once, vectors_at_once=vectors
+    )
     trace = hutchinson_trace(
         operator, operator.dimension, probes=_TRACE_PROBES, seed=seed, device=engine.device
     )

@@ -53,6 +53,8 @@ def curve_rows(identity: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
         rows[metric] = getattr(evaluation, metric).numpy()
     if (series := evaluation.curvature) is not None:
         for metric in keys.CURVE_CURVATURE_METRICS:
+            if getattr(series, metric) is None:
+                continue
             values = np.full(len(rows), np.nan)
             values[series.members.numpy()] = getattr(series, metric)[-1].numpy()
             rows[metric] = values
@@ -78,6 +80,9 @@ def curvature_rows(identity: pd.DataFrame, series: CurvatureSeries) -> pd.DataFr
     rows[keys.STEP] = np.tile(steps, len(members))
     for name in keys.CURVATURE_METRICS:
         rows[name] = getattr(series, name).T.flatten().numpy()
+    if series.hessian_trace is not None:
+        for name in keys.TRACE_METRICS:
+            rows[name] = getattr(series, name).T.flatten().numpy()
     return rows
 
 
@@ -107,10 +112,11 @@ def _repeated(identity: pd.DataFrame, members: np.ndarray, times: int) -> pd.Dat
 
 def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, a row a trial and step; a trial with a diverged member has NaN. Curvature
-    is averaged over the seeds that are probed."""
+    is averaged over the seeds that are probed, the standard error of a trace likewise: it is
+    that of one seed."""
     grouped = curves.groupby([*TRIAL_IDENTITY, keys.STEP], sort=False)
     means = grouped[list(keys.EVALUATION_METRICS)].mean(skipna=False)
-    for metric in keys.CURVE_CURVATURE_METRICS:
+    for metric in keys.OPTIONAL_CURVE_METRICS:
         if metric in curves:
             means[metric] = grouped[metric].mean()
     return means.reset_index()

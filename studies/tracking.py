@@ -132,7 +132,7 @@ class Tracker:
                 continue
             taken[key] = [
                 Metric(metric, value, now, step)
-                for metric in (*keys.EVALUATION_METRICS, *keys.CURVE_CURVATURE_METRICS)
+                for metric in (*keys.EVALUATION_METRICS, *keys.OPTIONAL_CURVE_METRICS)
                 if metric in rows
                 for step, value in zip(rows[keys.STEP].tolist(), rows[metric].tolist(), strict=True)
                 if math.isfinite(value)

@@ -26,7 +26,14 @@ from dynloss_core.landscape.refuse import LandscapeError, refuse_unmeasurable
 from dynloss_core.losses import LossName
 from dynloss_core.models import MLP
 
-__all__ = ["Curvature", "CurvatureTracker", "LargestEigenvalue", "TrackedProblem", "Tracking"]
+__all__ = [
+    "Curvature",
+    "CurvatureTracker",
+    "LargestEigenvalue",
+    "TrackedProblem",
+    "Tracking",
+    "samples_together",
+]
 
 _PIXELS = 2**18  # of images seen together: 256 of 32 x 32
 
@@ -194,9 +201,8 @@ class CurvatureTracker(ABC):
 
     @property
     def samples_at_once(self) -> int:
-        """Samples, times members, that a network sees together: fewer of large images."""
-        shape, most = self.problem.data[0].inputs.shape, self.tracking.samples_at_once
-        return most if len(shape) != 4 else max(1, min(most, _PIXELS // math.prod(shape[2:])))
+        """Samples, times members, that a network sees together."""
+        return samples_together(self.problem.data[0], self.tracking.samples_at_once)
 
     @classmethod
     @abstractmethod
@@ -292,6 +298,13 @@ class CurvatureTracker(ABC):
 
     @abstractmethod
     def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None: ...
+
+
+def samples_together(data: Labelled, most: int = Tracking.samples_at_once) -> int:
+    """How many samples a network should see at once while its curvature is measured: `most`, and of
+    images larger than 8 x 8 so many that their pixels are as many."""
+    shape = data.inputs.shape
+    return most if len(shape) != 4 else max(1, min(most, _PIXELS // math.prod(shape[2:])))
 
 
 def _stacked(moments: Sequence[LargestEigenvalue]) -> LargestEigenvalue:

@@ -12,20 +12,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dynloss_core.data import Labelled
 from dynloss_core.landscape.ensemble import choose_tracker
+from dynloss_core.landscape.hessian import HessianOperator
 from dynloss_core.landscape.lanczos import TopEigen
+from dynloss_core.landscape.subset import balanced_subset
+from dynloss_core.landscape.trace import hutchinson_trace
 from dynloss_core.landscape.tracker import Curvature, TrackedProblem, Tracking
 from dynloss_core.landscape.valley import OFFSETS, Valley, valley
 from dynloss_core.training.records import CurvatureSeries, ValleySeries
 from dynloss_core.training.setup import Setup
 
 __all__ = ["Prober", "Probes", "Valleys"]
+
+_VECTORS_AT_ONCE = 8  # products of small networks computed together
 
 
 @dataclass(frozen=True)
@@ -64,9 +71,15 @@ class Probes:
         members: indices of the members in the ensemble.
         tracking: how carefully the eigenvalues are followed.
         valleys: whose valleys to look at on the way; None for nobody's.
+        samples: of the training set that F is a mean over, see `landscape.balanced_subset`; None
+            for all. The tangent kernel is that of the first of them.
+        trace_probes: random vectors from which the trace of the Hessian is estimated at each
+            moment, see `landscape.hutchinson_trace`, a product each; the same ones every time, so
+            that what changes is the landscape. None leaves the trace out.
 
     Raises:
-        ValueError: if `every` is below 1 or no member is named, or if a valley is wanted of a
+        ValueError: if `every` is below 1 or no member is named, if `samples` or `trace_probes` is
+            below 2, or if a valley is wanted of a
             member or at a step where the curvature is not measured.
     """
 
@@ -74,12 +87,18 @@ class Probes:
     members: tuple[int, ...]
     tracking: Tracking = field(default_factory=Tracking)
     valleys: Valleys | None = None
+    samples: int | None = None
+    trace_probes: int | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"probes every {self.every} steps: use >= 1")
         if not self.members:
             raise ValueError("probes of no member: name at least one")
+        for name in ("samples", "trace_probes"):
+            value = getattr(self, name)
+            if value is not None and value < 2:
+                raise ValueError(f"{name} = {value}: use at least 2, or None")
         if self.valleys is None:
             return
         if self.valleys.every % self.every:
@@ -95,8 +114,10 @@ class Prober:
     """Measures one ensemble, each time from the eigenvectors of the last.
 
     Valleys are looked at along eigenvectors that were found anyway: the curvature is the same with
-    them as without. The landscape is that of F on the whole training set, at the class weights of
-    the update that follows, whatever the batches are.
+    them as without. The landscape is that of F on the whole training set, or on the subset asked
+    for, at the class weights of the update that follows, whatever the batches are. It is that of
+    the network as it is evaluated: images as they are, no dropout, running statistics as they are
+    at the moment.
 
     Args:
         probes: what was asked for.
@@ -115,7 +136,7 @@ class Prober:
             network=copy.deepcopy(setup.networks[self.members[0]]).eval(),
             loss=setup.problem.loss,
             data=[
-                each.train.to(setup.problem.torch_dtype, "cpu")
+                balanced_subset(each.train, probes.samples).to(setup.problem.torch_dtype, "cpu")
                 for each in (splits[:1] if shared else splits)
             ],
             seeds=[setup.members[m].seed for m in self.members],
@@ -125,7 +146,8 @@ class Prober:
         self._rows = [
             row for row, m in enumerate(self.members) if asked is not None and m in asked.members
         ]
-        self._network = copy.deepcopy(problem.network).to(device) if self._rows else None
+        self._data = problem.data
+        self._network = copy.deepcopy(problem.network).to(device)
         self._before = torch.zeros(len(self._rows), self._tracker.dimension, dtype=torch.float64)
 
     def moments(self, step: int, last: int) -> range:
@@ -150,11 +172,45 @@ class Prober:
         weights = self._setup.class_weights(moments)[:, list(self.members)]  # (k, K, C)
         found = self._tracker.follow(parameters, weights)
         series = _series(moments, self.members, found, learning_rates)
+        if self.probes.trace_probes is not None:
+            value, error = self._traces(parameters, weights, self.probes.trace_probes)
+            series = replace(series, hessian_trace=value, hessian_trace_error=error)
         valleys = self.probes.valleys
         if valleys is None or steps[-1] % valleys.every:
             return series, None
         last = {name: tensor[-1] for name, tensor in parameters.items()}  # (K, ...)
         return series, self._valleys(steps[-1], last, weights[-1], series)
+
+    def _traces(
+        self, parameters: Mapping[str, Tensor], weights: Tensor, probes: int
+    ) -> tuple[Tensor, Tensor]:
+        """Traces of the Hessians at k moments and their standard errors, (k, K) each; NaN for a
+        member whose parameters are not finite."""
+        found = torch.full((2, *weights.shape[:2]), torch.nan, dtype=torch.float64)
+        for moment, row in np.ndindex(*weights.shape[:2]):
+            own = {name: each[moment, row] for name, each in parameters.items()}
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in own.values()):
+                continue
+            self._network.load_state_dict(own)
+            data = self._samples_of(row)
+            operator = HessianOperator(
+                self._network,
+                self._setup.problem.loss,
+                data,
+                weights[moment, row],
+                batch_size=self._tracker.samples_at_once,
+                vectors_at_once=1 if data.inputs.ndim == 4 else _VECTORS_AT_ONCE,
+            )
+            seed = self._setup.members[self.members[row]].seed
+            device = operator.device
+            trace = hutchinson_trace(
+                operator, operator.dimension, probes=probes, seed=seed, device=device
+            )
+            found[:, moment, row] = torch.tensor([trace.value, trace.standard_error])
+        return found[0], found[1]
+
+    def _samples_of(self, row: int) -> Labelled:
+        return self._data[row if len(self._data) > 1 else 0]
 
     def _valleys(
         self,
@@ -165,16 +221,15 @@ class Prober:
     ) -> ValleySeries:
         asked = self.probes.valleys
         assert asked is not None
-        assert self._network is not None
         directions = self._tracker.directions()  # (K, P)
         seen = []
         for place, row in enumerate(self._rows):
-            member, top = self.members[row], series
+            top = series
             self._network.load_state_dict({name: each[row] for name, each in parameters.items()})
             one = valley(
                 self._network,
                 self._setup.problem.loss,
-                self._setup.splits[member].train.to(self._setup.problem.torch_dtype, "cpu"),
+                self._samples_of(row),
                 weights[row],
                 top=TopEigen(
                     values=top.hessian_lambda_max[-1, row : row + 1],

@@ -73,6 +73,8 @@ class CurvatureSeries:
         ntk_lambda_max: (k, K) largest eigenvalue of the tangent kernel of the first training
             samples, averaged over the outputs.
         learning_rate: (k, K) of the update that follows.
+        hessian_trace: (k, K) of the Hessian of F, estimated; None if it was not asked for.
+        hessian_trace_error: (k, K) standard error of the estimate.
     """
 
     steps: Tensor
@@ -82,11 +84,17 @@ class CurvatureSeries:
     hessian_converged: Tensor
     ntk_lambda_max: Tensor
     learning_rate: Tensor
+    hessian_trace: Tensor | None = None
+    hessian_trace_error: Tensor | None = None
 
     @classmethod
     def joined(cls, series: Sequence[CurvatureSeries]) -> CurvatureSeries:
         """Consecutive series of the same members as one."""
-        names = [each.name for each in fields(cls) if each.name != "members"]
+        names = [
+            each.name
+            for each in fields(cls)
+            if each.name != "members" and getattr(series[0], each.name) is not None
+        ]
         parts = {name: torch.cat([getattr(each, name) for each in series]) for name in names}
         return cls(members=series[0].members, **parts)
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
-from dynloss_core.landscape import HessianOperator, NTKOperator
+from dynloss_core.landscape import (
+    HessianOperator,
+    NTKOperator,
+    balanced_subset,
+    hessian_top,
+    hutchinson_trace,
+    ntk_top,
+)
+from dynloss_core.models import MLPConfig
 from dynloss_core.training import (
     AutogradEngine,
+    ConvnetEngine,
     CurvatureSeries,
     Engine,
     FusedCPUEngine,
@@ -18,7 +28,7 @@ from dynloss_core.training import (
     Valleys,
     ValleySeries,
 )
-from tests.cases import CASES, Case
+from tests.cases import CASES, MIXED, Case
 from tests.contracts.test_engines import assert_equal, every_engine, every_pair, setup_of
 from tests.contracts.test_tracing import assert_same_trace
 
@@ -194,3 +204,102 @@ def test_parameters_kept_on_the_way_are_those_of_a_run_that_stops_there(
     for found in (in_chunks, one_by_one):
         for name in ("steps", "hessian_lambda_max", "hessian_residual", "ntk_lambda_max"):
             assert torch.equal(getattr(found, name), getattr(expected, name))
+
+
+def operator_at(engine: Engine, member: int, samples: int | None) -> HessianOperator:
+    """The Hessian of F of a member as it is, on a subset."""
+    setup = engine.setup
+    network = copy.deepcopy(setup.networks[member]).eval()
+    network.load_state_dict(engine.parameters(member))
+    data = balanced_subset(setup.splits[member].train, samples).to(torch.float64, "cpu")
+    weights = setup.class_weights(torch.tensor([engine.step]))[0, member]
+    return HessianOperator(network, setup.problem.loss, data, weights)
+
+
+@every_engine
+def test_a_subset_and_the_trace(engine: type[Engine]) -> None:
+    case = CASES[0]
+    probes = replace(probes_of(case), every=10, samples=10, trace_probes=6)
+    plain = engine(setup_of(case)).run()
+    probed = engine(setup_of(case), probes=probes)
+    evaluations = []
+    for evaluation in probed.evaluations():
+        evaluations.append(evaluation)
+        series = evaluation.curvature
+        if series is None:
+            continue
+        assert series.hessian_trace is not None
+        assert series.hessian_trace_error is not None
+        for member, of in enumerate(case.members):
+            operator = operator_at(probed, member, 10)
+            top = torch.linalg.eigvalsh(operator.dense())[-1]
+            found = series.hessian_lambda_max[-1, member]
+            torch.testing.assert_close(found, top, rtol=1e-4, atol=1e-6)
+            trace = hutchinson_trace(operator, operator.dimension, probes=6, seed=of.seed)
+            assert float(series.hessian_trace[-1, member]) == pytest.approx(trace.value)
+            error = float(series.hessian_trace_error[-1, member])
+            assert error == pytest.approx(trace.standard_error)
+    assert_equal(evaluations, list(plain.evaluations), exactly=True)
+
+
+NORMALISED = [
+    case for case in CASES if case.name in ("wide residual network, batch normalisation", "dropout")
+]
+
+
+@pytest.mark.parametrize("engine", [AutogradEngine, ConvnetEngine], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("case", NORMALISED, ids=lambda case: case.name)
+def test_networks_that_train_otherwise_than_they_are_evaluated(
+    case: Case, engine: type[Engine]
+) -> None:
+    """Their landscape is that of the network as it is evaluated."""
+    every = case.problem.evaluate_every
+    probes = replace(probes_of(case), every=every, samples=9, trace_probes=2)
+    whole = engine(setup_of(case), probes=probes).run()
+    plain = engine(setup_of(case)).run()
+    assert_equal(list(whole.evaluations), list(plain.evaluations), exactly=True)
+    assert whole.curvature is not None
+    first, series = engine(setup_of(case), probes=probes), []
+    for evaluation in first.evaluations():
+        series.append(evaluation.curvature)
+        if evaluation.step == every:
+            break
+    for member in range(len(case.members)):
+        setup = first.setup
+        network = copy.deepcopy(setup.networks[member]).eval()
+        network.load_state_dict(first.parameters(member))
+        data = balanced_subset(setup.splits[member].train, 9).to(torch.float64, "cpu")
+        weights = setup.class_weights(torch.tensor([every]))[0, member]
+        top = hessian_top(network, case.problem.loss, data, weights, tolerance=1e-5).values[0]
+        found = whole.curvature.hessian_lambda_max[1, member]
+        torch.testing.assert_close(found, top, rtol=1e-4, atol=0)
+        kernel = ntk_top(network, data.inputs, tolerance=1e-5).values[0]
+        found = whole.curvature.ntk_lambda_max[1, member]
+        torch.testing.assert_close(found, kernel, rtol=1e-4, atol=0)
+    second = engine(setup_of(case), probes=probes)
+    second.load_state_dict(first.state_dict())
+    series.append(second.run().curvature)
+    joined = CurvatureSeries.joined([each for each in series if each is not None])
+    for name in ("steps", "hessian_lambda_max", "ntk_lambda_max", "hessian_trace"):
+        assert torch.equal(getattr(joined, name), getattr(whole.curvature, name))
+
+
+def test_the_trace_of_a_parabola_in_closed_form() -> None:
+    """A linear network with the squared error: 2 / N times the sum of Gamma_y (|x|^2 + 1),
+    whatever the parameters are."""
+    problem = replace(
+        CASES[0].problem, model=MLPConfig(width=1, depth=0), loss="mse_sample_weighted"
+    )
+    setup = Setup.build(problem, MIXED)
+    probes = Probes(10, (0, 1, 2), trace_probes=200)
+    series = AutogradEngine(setup, probes=probes).run().curvature
+    assert series is not None
+    assert series.hessian_trace is not None
+    assert series.hessian_trace_error is not None
+    for row, weights in enumerate(setup.class_weights(series.steps)):
+        for member, splits in enumerate(setup.splits):
+            squares = (splits.train.inputs**2).sum(1) + 1
+            expected = 2 * (weights[member][splits.train.targets] * squares).mean()
+            error = series.hessian_trace_error[row, member]
+            assert (series.hessian_trace[row, member] - expected).abs() < 5 * error
+            assert 0 < error < 0.05 * expected

@@ -93,13 +93,18 @@ def test_augmentation_and_precision_reach_the_problem(tiny: Path) -> None:
     assert choose_engine(problem, study.engine) is ConvnetEngine
 
 
-def test_refuses_images_that_are_too_small_and_curvature_by_batches(tiny: Path) -> None:
+def test_refuses_images_that_are_too_small_and_curvature_of_nothing(tiny: Path) -> None:
     with pytest.raises(ConfigError, match=r"training.augmentation.crop: 8 pixels at images of 8"):
         load_study(tiny, [*IMAGES, "training.augmentation.crop=8"])
-    with pytest.raises(ConfigError, match=r"record.curvature_every: batch normalisation"):
-        load_study(tiny, [*IMAGES, "record.curvature_every=20"])
-    group = "model.normalisation=group"
-    assert load_study(tiny, [*IMAGES, group, "record.curvature_every=20"]).record is not None
+    for wrong, message in (
+        ("{curvature_every: 20, curvature_samples: 1}", "record.curvature_samples: 1 is below 2"),
+        ("{curvature_every: 20, trace_probes: 1}", "record.trace_probes: 1 is below 2"),
+        ("{trace_probes: 4}", "record.trace_probes: .* curvature_every is off"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_study(tiny, [*IMAGES, f"record={wrong}"])
+    recorded = load_study(tiny, [*IMAGES, "record={curvature_every: 20, curvature_samples: 64}"])
+    assert recorded.record is not None
 
 
 def test_map_designs(tiny: Path) -> None:

@@ -19,7 +19,7 @@ from dynloss_core.landscape.instabilities import CurvatureSamples, find_instabil
 from dynloss_core.training import AutogradEngine, Setup
 from studies.analysis.figures import draw_trajectory
 from studies.analysis.instabilities import Recordings, recordings
-from studies.blocks import BlockRun
+from studies.blocks import Block, BlockRun, Trial
 from studies.definition import Study
 from studies.recording import instability_rows
 from studies.results import write_results
@@ -271,3 +271,48 @@ def test_instabilities_that_cannot_be_told_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=reason):
         load_study(tmp_path / "recorded.yaml", [change])
+
+
+MEASURED = """\
+schema: 1
+name: measured
+mode: confirm
+data: {name: digits}
+model: {name: wide_resnet, depth: 10, widening: 1}
+training:
+  batch_size: 64
+  learning_rate_schedule: {curvature: {every: 2, target: 0.001, samples: 20}}
+budget: {total: 5, static_tail: 1, evaluate_every: 2}
+space: spirals-mlp
+winners:
+  dynamical: {period: 300, amplitude: 20.0, learning_rate: 0.1}
+  static: {learning_rate: 0.1}
+confirm_seeds: 2
+record: {curvature_every: 2, curvature_samples: 20, trace_probes: 2, final_curvature: true}
+"""
+
+
+def test_a_wide_residual_network_under_a_rate_that_follows_its_curvature(tmp_path: Path) -> None:
+    path = tmp_path / "measured.yaml"
+    path.write_text(MEASURED)
+    study = load_study(path)
+    block = Block(
+        "confirm", "static", 0, (Trial(0, {"learning_rate": 0.1, "amplitude": 1.0}),), (7,)
+    )
+    run = BlockRun(study, block)
+    reports = [progress.means for progress in run.progress()]
+    result = run.result()
+    curvature = result.recorded["curvature"]
+    assert curvature[keys.STEP].tolist() == [0, 2, 4]
+    for name in (*keys.CURVATURE_METRICS, *keys.TRACE_METRICS, keys.LEARNING_RATE):
+        assert np.isfinite(curvature[name].astype(float)).all()
+    np.testing.assert_allclose(
+        curvature[keys.LEARNING_RATE] * curvature[keys.HESSIAN_LAMBDA_MAX], 0.001, rtol=1e-3
+    )
+    curves = result.curves.set_index(keys.STEP)
+    same = curvature.set_index(keys.STEP)
+    for name in (*keys.CURVE_CURVATURE_METRICS, keys.LEARNING_RATE):
+        np.testing.assert_allclose(curves[name][[0, 2, 4]], same[name])
+        assert all(name in report for report in reports[:3])
+    final = result.members.iloc[0]
+    assert np.isfinite([final[name] for name in keys.FINAL_CURVATURE_METRICS]).all()
