@@ -130,6 +130,12 @@ class Threshold:
         which = f"fail (training accuracy below {FAILS:g} of the attainable)" if fails else "learn"
         unknown = len(rows) - len(levels)
         tail = f"; {unknown} more diverged" if unknown else ""
+        by_rate = levels.groupby(rows[keys.LEARNING_RATE])
+        if by_rate.ngroups > 1:
+            tail += "; at learning rate " + ", ".join(
+                f"{rate:g}: {int((group >= BOUND).sum())} of {len(group)}"
+                for rate, group in by_rate
+            )
         return (
             f"Of {len(levels)} static runs that {which}, {above} end with lambda_max times the "
             f"learning rate at {BOUND:g} or above; median {middle:.2f}, middle half {low:.2f} to "
