@@ -9,8 +9,8 @@ itself: (probed - plain) / plain <= 1. The authors' notebook pays 4.4 times the 
 The two runs of a repetition follow each other and a ratio is taken within it, so that a machine that
 slows down slows both. Rows of as many threads share a process, where each kernel is compiled once.
 Where two periods would take minutes, fewer steps are trained and the period is shortened with them,
-as the row says: the sharp phases keep their share, and the class weights move faster from one
-measurement to the next, which makes the eigenvalues harder to follow, not easier.
+as the row says: the sharp phases keep their share, but the class weights move faster from one
+measurement to the next than in the published run.
 """
 
 from __future__ import annotations
