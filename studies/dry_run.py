@@ -112,10 +112,12 @@ def _calibrate(study: Study, point: Point) -> tuple[str, float, int]:
     device = study.device if torch.cuda.is_available() else "cpu"
     name = study.engine if device == study.device else "auto"
     engine = choose_engine(full, name, device)(Setup.build(full, members), device)
-    engine.train(1)  # compiles what needs compiling
-    elapsed, done, steps = 0.0, 0, 1
+    elapsed, done, steps = 0.0, 0, 1  # the first step compiles what needs compiling
     while elapsed < _CALIBRATION_SECONDS and engine.step < full.steps:
         first, started = engine.step, time.perf_counter()
         engine.train(min(steps, full.steps - first))
-        elapsed, done, steps = time.perf_counter() - started, engine.step - first, 2 * steps
+        if device != "cpu":
+            torch.cuda.synchronize()  # what was asked for is not yet done
+        elapsed, done = time.perf_counter() - started, engine.step - first
+        steps *= 2 if first else 1
     return engine.name, elapsed / max(done, 1) / len(members) * 1e6, full.steps

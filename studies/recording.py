@@ -160,6 +160,8 @@ class Recorder:
                 stop=stop,
                 curvature=_samples(curvature, identity),
             )
+            if not found:  # a frame without rows would turn the flags of others into numbers
+                continue
             rates = every_rate[[each.onset for each in found], column]
             self._frames["instabilities"].append(instability_rows(identity, found, rates))
 

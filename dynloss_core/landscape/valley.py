@@ -43,6 +43,7 @@ __all__ = ["OFFSETS", "Valley", "valley"]
 OFFSETS: tuple[float, ...] = tuple(index / 20 for index in range(-30, 31))
 """61 offsets from -1.5 to 1.5: on the spirals from the bottom up to a hundred times its F."""
 
+_SMALL = 64  # numbers of a sample that do not count as large
 _AT_ONCE = 4096  # samples, times offsets, seen together: fastest where activations fit the cache
 
 
@@ -166,7 +167,8 @@ class _Line:
     @torch.no_grad()
     def values(self, at: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """(2, S) losses at each offset, at each row of `weights` (2, C)."""
-        chunk = max(1, _AT_ONCE // len(targets))
+        pixels = max(1, inputs[0].numel() // _SMALL)
+        chunk = max(1, _AT_ONCE // (len(targets) * pixels))
         outputs = vmap(partial(self._outputs, inputs), chunk_size=chunk)(at).double()  # (S, n, C)
         one = partial(weighted_loss, self._loss)
         per_offset = vmap(one, in_dims=(0, None, None))
@@ -188,7 +190,7 @@ class _Line:
 
 def _turned(found: Tensor, towards: Tensor | None) -> tuple[Tensor, float]:
     """The direction, turned by its sign alone, and how far it agrees with the one before."""
-    if towards is None or not bool(towards.any()):
+    if towards is None or not bool(towards.any()) or not bool(found.any()):
         return found, float("nan")
     before = towards.detach().cpu().double()
     cosine = float(found @ before / before.norm())

@@ -15,6 +15,7 @@ __all__ = ["keep_freed_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEPT = 2**30  # bytes; glibc takes an int
+_LEAST = 2**25  # the documented limit of the mmap threshold; newer versions take more
 
 
 @cache
@@ -26,5 +27,6 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    settings = (_TRIM_THRESHOLD, _MMAP_THRESHOLD)
-    return all(library.mallopt(setting, _KEPT) == 1 for setting in settings)
+    if not any(library.mallopt(_MMAP_THRESHOLD, size) == 1 for size in (_KEPT, _LEAST)):
+        return False  # the other setting alone would fix the threshold where it is
+    return bool(library.mallopt(_TRIM_THRESHOLD, _KEPT) == 1)

@@ -63,8 +63,8 @@ def _is_faster_stacked(problem: Problem) -> bool:
     1.0, with 8 channels 0.8 and 1.2, with 16 channels 1.0 and 1.2; on images of 28 x 28 1.1 with 2
     channels and 1.7 with 4. On CUDA it was never measured.
     """
-    shape, model = problem.data.load(0).input_shape, problem.model
+    shape, model = problem.data.input_shape, problem.model
     if len(shape) != 3 or not isinstance(model, Myrtle5Config):
         return False
-    batch = problem.batch_size or len(problem.data.load(0).train)
+    batch = problem.batch_size or problem.data.training_samples
     return batch * math.prod(shape[1:]) * model.channels <= _STACKED_PAYS

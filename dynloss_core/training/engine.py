@@ -139,9 +139,10 @@ class Engine(ABC):
         )
 
     def train(self, steps: int) -> None:
-        """Go on for so many steps without an evaluation; nothing is recorded."""
-        self._advance(steps, None)
-        self.step += steps
+        """Go on for so many steps without an evaluation; what is recorded on the way is dropped."""
+        if self.step == 0:
+            self._renew_caps()
+        self._train(steps)
 
     def parameters(self, member: int) -> dict[str, Tensor]:
         """A member's present parameters and the statistics of its batch normalisation on the CPU,

@@ -118,12 +118,12 @@ class Recordings:
         ends = [_ends(runs) for runs in (dynamical, static)]
         if all(ends):
             found.append(
-                "At the end lambda_max is "
+                "At the last measurement lambda_max is "
                 f"{_spread(ends[0], 2)} with the dynamical loss and {_spread(ends[1], 2)} with the "
                 f"static one; training accuracy "
                 f"{_spread([run.final_accuracy for run in dynamical], 3)} and "
                 f"{_spread([run.final_accuracy for run in static], 3)} (mean ± sd, n = "
-                f"{len(dynamical)} and {len(static)} runs)."
+                f"{len(ends[0])} and {len(ends[1])} runs)."
             )
         return found
 

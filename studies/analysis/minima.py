@@ -2,7 +2,7 @@
 
 The claim to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): in the end the valley is wider
 with the dynamical loss. Both arms are measured on the *static* loss, on the training set, after the
-last step; pairs share seed and every other parameter.
+last step; pairs share the seed.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def minima(members: pd.DataFrame, parameter: str | None) -> Minima | None:
     """The minima of the networks whose final curvature was measured.
 
     Args:
-        members: the members table.
+        members: rows of the members table, of one phase.
         parameter: dotted name of what sets the size; None if the study has one size.
 
     Returns:

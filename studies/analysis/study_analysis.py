@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from scipy import stats
 
 from dynloss_core import keys
@@ -186,6 +187,7 @@ def analyse(
     first = _at_first_setting(confirm, question.scientific)
     winners = {arm: _point(question, first, arm) for arm in arms if (first[keys.ARM] == arm).any()}
     maps = {name: gain_map(search, question.objective, x) for name, x in MAPS.items()}
+    numeric = [each for each in question.scientific if is_numeric_dtype(members[each])]
     found = {
         name: regimes(
             search,
@@ -195,9 +197,9 @@ def analyse(
             attainable=question.attainable,
             margin=question.margin,
         )
-        for name in question.scientific
+        for name in numeric
     }
-    size = next(iter(question.scientific), None)
+    size = next(iter(numeric), None)
     runs = recordings(members, recorded or {})
     shown: tuple[list[LearningCurve], ...] = ()
     one_setting = len(_by_setting(confirm, question.scientific)) == 1
@@ -220,10 +222,19 @@ def analyse(
         one_split=question.one_split,
         recorded=runs,
         threshold=None if runs is None else threshold(runs, size, question.attainable),
-        minima=minima(members, size),
+        minima=minima(search if confirm.empty else confirm, size),
         peristalsis=None if runs is None else peristalsis(runs),
-        valleys=valley_runs(members, (recorded or {}).get("valleys", pd.DataFrame()), runs),
+        valleys=_valleys(members, recorded or {}, runs),
     )
+
+
+def _valleys(
+    members: pd.DataFrame, recorded: Mapping[str, pd.DataFrame], runs: Recordings | None
+) -> tuple[ValleyRun, ...]:
+    """The runs to draw: of one point an arm, so that a seed names one run of each."""
+    if runs is None or not runs.one_point:
+        return ()
+    return valley_runs(members, recorded.get("valleys", pd.DataFrame()), runs)
 
 
 def _rounds(members: pd.DataFrame) -> dict[str, pd.DataFrame]:

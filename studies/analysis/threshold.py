@@ -123,13 +123,13 @@ class Threshold:
     def _levels(self, *, fails: bool) -> str:
         rows = self.static[self.static["fails"] == fails]
         levels = rows["level"].dropna()
+        diverged = int(rows[keys.ACCURACY].isna().sum())
         if levels.empty:
             return ""
         above = int((levels >= BOUND).sum())
         low, middle, high = levels.quantile([0.25, 0.5, 0.75])
         which = f"fail (training accuracy below {FAILS:g} of the attainable)" if fails else "learn"
-        unknown = len(rows) - len(levels)
-        tail = f"; {unknown} more diverged" if unknown else ""
+        tail = f"; {diverged} more diverged" if diverged else ""
         by_rate = levels.groupby(rows[keys.LEARNING_RATE])
         if by_rate.ngroups > 1:
             tail += "; at learning rate " + ", ".join(
@@ -154,17 +154,20 @@ def threshold(
         attainable: the best training accuracy that the data allow.
 
     Returns:
-        None unless instabilities were found at several learning rates or sizes.
+        None unless instabilities were found at several learning rates or sizes, in more than one
+        run of a size.
     """
     rows = [row for run in recorded.of(keys.DYNAMICAL) if (row := _unstable(run, parameter))]
     runs = pd.DataFrame(rows)
-    if runs.empty or max(runs[keys.LEARNING_RATE].nunique(), runs["size"].nunique()) < 2:
+    if runs.empty:
         return None
     runs["k"] = runs["threshold"] * runs[keys.LEARNING_RATE]
+    runs = runs[runs.groupby("size")["k"].transform("size") > 1]  # one run has no interval
+    if max(runs[keys.LEARNING_RATE].nunique(), runs["size"].nunique()) < 2:
+        return None
     sizes = tuple(
         _at_size(None if parameter is None else float(str(size)), group)
         for size, group in runs.groupby("size", sort=True)
-        if len(group) > 1
     )
     static = [_level(run, parameter, attainable) for run in recorded.of(keys.STATIC)]
     columns = [keys.SEED, keys.LEARNING_RATE, "size", "level", keys.ACCURACY, "fails"]
@@ -182,7 +185,7 @@ def _unstable(run: RecordedRun, parameter: str | None) -> dict[str, object] | No
     rows = run.instabilities
     if rows.empty:
         return None
-    counts = rows["period_number"].notna() & ~rows["begins_before"]
+    counts = rows["period_number"].notna() & ~rows["begins_before"].astype(bool)
     rows = rows[counts & rows["hessian_before"].notna()]
     if rows.empty:
         return None

@@ -35,7 +35,8 @@ from dynloss_core.data import (
     images,
     use_data_folder,
 )
-from dynloss_core.training import Problem
+from dynloss_core.models import Myrtle5Config
+from dynloss_core.training import Problem, choose_engine
 
 ROOT = Path(__file__).parents[2]
 DEBIAN = image_folders.SYSTEM_FOLDER / "fashion-mnist"
@@ -523,3 +524,11 @@ def test_attainable_accuracy_of_equal_images_with_different_labels() -> None:
     assert attainable_accuracy(data) == 4 / 5
     zeros = Labelled(torch.tensor([[0.0], [-0.0]]), torch.tensor([0, 1]))
     assert attainable_accuracy(zeros) == 1 / 2, "they are equal, whatever their bytes"
+
+
+def test_an_engine_is_chosen_without_reading_any(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(FashionMNISTConfig, "load", lambda *_: pytest.fail("read"))
+    problem = Problem(data=FashionMNISTConfig(), model=Myrtle5Config(channels=2), batch_size=64)
+    assert choose_engine(problem).name in ("batched", "convnet")

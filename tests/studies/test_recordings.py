@@ -90,7 +90,7 @@ def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_p
     page = session.folder.report.read_text()
     assert page.count("data:image/gif;base64,") == 1
     assert "The valley, moving" in page
-    assert "At the end lambda_max is" in session.folder.report.read_text()
+    assert "At the last measurement lambda_max is" in session.folder.report.read_text()
 
 
 def test_recording_changes_nothing_and_survives_a_checkpoint(study: Study, tmp_path: Path) -> None:
@@ -316,3 +316,25 @@ def test_a_wide_residual_network_under_a_rate_that_follows_its_curvature(tmp_pat
         assert all(name in report for report in reports[:3])
     final = result.members.iloc[0]
     assert np.isfinite([final[name] for name in keys.FINAL_CURVATURE_METRICS]).all()
+
+
+def test_a_stable_run_beside_an_unstable_one(study: Study, tmp_path: Path) -> None:
+    """A run without instabilities must not turn the flags of another one's into numbers."""
+    text = (tmp_path / "recorded.yaml").read_text()
+    text = text.replace("mode: confirm", "mode: map").replace("confirm_seeds: 3\n", "")
+    before, _, after = text.partition("winners:")
+    space = (
+        "grid: {}\nseeds_per_point: 2\nblock_size: 2\n"
+        "space: {extends: spirals-mlp, name: two, points: [], parameters: {period: "
+        "{type: const, value: 300, unit: steps}, amplitude: {type: const, value: 20.0}, "
+        "learning_rate: {type: choice, values: [0.01, 10.0]}}}\n"
+    )
+    text = before.replace("space: spirals-mlp\n", space) + "record:" + after.split("record:")[1]
+    (tmp_path / "two.yaml").write_text(text.replace("name: recorded", "name: two"))
+    study = load_study(tmp_path / "two.yaml")
+    session = session_of(study, tmp_path)
+    finish(session)
+    rows = session.folder.gather("instabilities")
+    assert set(rows[keys.LEARNING_RATE]) == {10.0}
+    assert rows["begins_before"].dtype == bool
+    write_results(study, session.folder)

@@ -142,6 +142,17 @@ def test_static_runs_that_fail_and_learn_are_told_apart() -> None:
     ]
 
 
+def test_a_size_with_one_run_is_left_out() -> None:
+    good = study_of({25: 2.0, 100: 2.0})
+    lone = run_of(keys.DYNAMICAL, 0, 1.0, 400, 5.0)
+    found = found_in(Recordings((*good.runs, lone)))
+    assert [each.size for each in found.sizes] == [25, 100]
+    assert found.p_size == found_in(good).p_size
+    draw_threshold(found)
+    alone = [run_of(keys.DYNAMICAL, 0, 1.0, width, 2.0) for width in (25, 100)]
+    assert threshold(Recordings(tuple(alone)), WIDTH) is None
+
+
 def test_one_learning_rate_and_size_give_no_threshold() -> None:
     runs = [run_of(keys.DYNAMICAL, seed, 1.0, 25, 2.0) for seed in range(4)]
     assert threshold(Recordings(tuple(runs)), WIDTH) is None
