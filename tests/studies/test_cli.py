@@ -55,7 +55,7 @@ def test_dry_run_starts_nothing(tiny: Path, tmp_path: Path) -> None:
 
 REFUSED = [
     (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
-    (["run", "nostudy"], "no study 'nostudy'; give a .yaml file, or one of: digits, quickstart"),
+    (["run", "nostudy"], "no study 'nostudy'; give a .yaml file, or one of: cifar10_myrtle5_64, "),
     (["run", "TINY", "--set", "resources.gpu=512"], "resources.gpu: a block asks for 512 GPU"),
     (["run", "TINY", "--set", "resources.cpu=4096"], "resources.cpu: a block asks for 4096 CPU"),
     (["run", "TINY", "--dry-run", "--set", "resources.gpu=512"], "the largest machine has"),
