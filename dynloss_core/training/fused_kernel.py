@@ -99,8 +99,11 @@ def steps_kernel(inputs: int, classes: int, loss: LossName, *, traced: bool) -> 
                 else:
                     bias[c] -= rates[step] * bias_velocity[c]
             if kept < len(moments) and step + 1 == moments[kept]:
-                kept_weights[kept] = weights
-                kept_bias[kept] = bias
+                for row in range(weights.shape[0]):  # assigned as a whole it compiles for seconds
+                    for column in range(weights.shape[1]):
+                        kept_weights[kept, row, column] = weights[row, column]
+                for c in range(classes):
+                    kept_bias[kept, c] = bias[c]
                 kept += 1
 
     return steps
