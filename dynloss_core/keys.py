@@ -89,6 +89,9 @@ ARM = "arm"
 TRIAL = "trial"
 BLOCK = "block"
 
+MEMBER_IDENTITY = (PHASE, ARM, TRIAL, SEED)
+"""Columns that name one network of a study."""
+
 DYNAMICAL = "dynamical"
 STATIC = "static"
 

@@ -26,7 +26,7 @@ from dynloss_core.landscape.tracker import samples_together
 from dynloss_core.schedules import oscillation_stop
 from dynloss_core.training import Engine, Evaluation, Member, Probes, Problem, Valleys
 from studies import tables
-from studies.definition import Record
+from studies.record import Record
 
 __all__ = ["KINDS", "Recorder", "instability_rows"]
 

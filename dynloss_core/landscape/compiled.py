@@ -20,7 +20,6 @@ from dynloss_core.landscape.tracker import (
     CurvatureTracker,
     LargestEigenvalue,
     TrackedProblem,
-    Tracking,
 )
 
 __all__ = ["CompiledTracker"]
@@ -35,15 +34,10 @@ class CompiledTracker(CurvatureTracker):
 
     name = "compiled"
 
-    def __init__(
-        self,
-        problem: TrackedProblem,
-        tracking: Tracking | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def _prepare(self) -> None:
         from dynloss_core.landscape.curvature_kernel import curvature_kernel
 
-        super().__init__(problem, tracking, device)
+        problem = self.problem
         sizes = problem.one_hidden_layer
         assert sizes is not None
         self._inputs, self._width, _ = sizes

@@ -20,38 +20,25 @@ from dynloss_core.landscape.hessian import HessianOperator
 from dynloss_core.landscape.krylov import Operator
 from dynloss_core.landscape.lanczos import TopEigen, top_eigen
 from dynloss_core.landscape.ntk import NTKOperator
-from dynloss_core.landscape.probes import Purpose, start_vectors
+from dynloss_core.landscape.ritz import RitzTracker
 from dynloss_core.landscape.tracker import (
     Curvature,
-    CurvatureTracker,
     LargestEigenvalue,
     TrackedProblem,
-    Tracking,
 )
 
 __all__ = ["SequentialTracker"]
 
 
-class SequentialTracker(CurvatureTracker):
+class SequentialTracker(RitzTracker):
     """One operator a member, in the dtype of its parameters; the slowest, and refuses nothing."""
 
     name = "sequential"
 
-    def __init__(
-        self,
-        problem: TrackedProblem,
-        tracking: Tracking | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(problem, tracking, device)
-        self._network = copy.deepcopy(problem.network).to(self.device)
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._network = copy.deepcopy(self.problem.network).to(self.device)
         self._data: dict[torch.dtype, list[Labelled]] = {}  # on the device, one a member or for all
-        self._fresh = start_vectors(self.dimension, problem.seeds).to(self.device)
-        self._ntk_fresh = start_vectors(self.ntk_samples, problem.seeds, Purpose.NTK_START).to(
-            self.device
-        )
-        self._hessian = self._fresh.new_zeros(self.members, 2, self.dimension)
-        self._ntk = self._fresh.new_zeros(self.members, 2, self.ntk_samples)
 
     @classmethod
     def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
@@ -97,13 +84,6 @@ class SequentialTracker(CurvatureTracker):
         )
         found.copy_(torch.nan_to_num(top.vectors))
         return top
-
-    def _found(self) -> tuple[Tensor, Tensor]:
-        return self._hessian, self._ntk
-
-    def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None:
-        self._hessian = hessian.to(self.device, copy=True)
-        self._ntk = ntk.to(self.device, copy=True)
 
 
 _LOST = TopEigen(

@@ -15,13 +15,11 @@ from torch import Tensor
 from dynloss_core.landscape.krylov import Operator
 from dynloss_core.landscape.lanczos import TopEigen, top_eigen
 from dynloss_core.landscape.pattern import PatternHessian, PatternNTK
-from dynloss_core.landscape.probes import Purpose, start_vectors
+from dynloss_core.landscape.ritz import RitzTracker
 from dynloss_core.landscape.tracker import (
     Curvature,
-    CurvatureTracker,
     LargestEigenvalue,
     TrackedProblem,
-    Tracking,
 )
 from dynloss_core.landscape.vmapped import VmappedHessian, VmappedNTK
 
@@ -30,25 +28,14 @@ __all__ = ["StackedTracker"]
 _BASIS = 24  # vectors held for each member
 
 
-class StackedTracker(CurvatureTracker):
+class StackedTracker(RitzTracker):
     """One batched product for all members, in the dtype of their parameters."""
 
     name = "stacked"
 
-    def __init__(
-        self,
-        problem: TrackedProblem,
-        tracking: Tracking | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(problem, tracking, device)
-        self._network = copy.deepcopy(problem.network).to("meta")
-        self._fresh = start_vectors(self.dimension, problem.seeds).to(self.device)
-        self._ntk_fresh = start_vectors(self.ntk_samples, problem.seeds, Purpose.NTK_START).to(
-            self.device
-        )
-        self._hessian = self._fresh.new_zeros(self.members, 2, self.dimension)
-        self._ntk = self._fresh.new_zeros(self.members, 2, self.ntk_samples)
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._network = copy.deepcopy(self.problem.network).to("meta")
         self._samples: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     @classmethod
@@ -100,12 +87,6 @@ class StackedTracker(CurvatureTracker):
         )
         lost = ~torch.isfinite(top.vectors)
         return _first(top), torch.where(lost, torch.zeros_like(top.vectors), top.vectors)
-
-    def _found(self) -> tuple[Tensor, Tensor]:
-        return self._hessian, self._ntk
-
-    def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None:
-        self._hessian, self._ntk = hessian.to(self.device), ntk.to(self.device)
 
 
 def _is_small(problem: TrackedProblem) -> bool:

@@ -198,6 +198,11 @@ class CurvatureTracker(ABC):
         self.dimension = sum(tensor.numel() for tensor in trained.values())
         self.classes = problem.classes
         self.ntk_samples = min(self.tracking.ntk_samples, len(problem.data[0]))
+        self._prepare()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Bring the network and the data into the tracker's own form."""
 
     @property
     def samples_at_once(self) -> int:

@@ -21,7 +21,6 @@ from dynloss_core import keys
 __all__ = ["RecordedRun", "Recordings", "recordings"]
 
 _KINDS = ("instabilities", "traces", "curvature")
-_IDENTITY = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +161,13 @@ def recordings(members: pd.DataFrame, recorded: Mapping[str, pd.DataFrame]) -> R
     tables = [recorded.get(kind, pd.DataFrame()) for kind in _KINDS]
     if keys.RECORDED not in members or all(table.empty for table in tables):
         return None
-    groups = [{} if each.empty else dict(iter(each.groupby(_IDENTITY))) for each in tables]
+    identity_columns = list(keys.MEMBER_IDENTITY)
+    groups = [{} if each.empty else dict(iter(each.groupby(identity_columns))) for each in tables]
     dotted = [name for name in members.columns if "." in name]
     parameters = [name for name in (*keys.MEMBER_PARAMETERS, *dotted) if name in members]
     runs = []
     for _, member in members[members[keys.RECORDED]].iterrows():
-        identity = tuple(member[name] for name in _IDENTITY)
+        identity = tuple(member[name] for name in identity_columns)
         own = [
             group.get(identity, table.iloc[:0]) for group, table in zip(groups, tables, strict=True)
         ]

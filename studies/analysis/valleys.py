@@ -21,8 +21,6 @@ __all__ = ["ValleyRun", "valley_runs"]
 
 Array = npt.NDArray[np.float64]
 
-_IDENTITY = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
-
 
 @dataclass(frozen=True, eq=False)
 class ValleyRun:
@@ -81,10 +79,10 @@ def valley_runs(
     """
     if valleys.empty:
         return ()
-    known = members.set_index(_IDENTITY)
+    known = members.set_index(list(keys.MEMBER_IDENTITY))
     traced = {(run.arm, run.seed): run for run in (recorded.runs if recorded else ())}
     runs = []
-    for name, rows in valleys.groupby(_IDENTITY, sort=True):
+    for name, rows in valleys.groupby(list(keys.MEMBER_IDENTITY), sort=True):
         identity = tuple(np.atleast_1d(np.array(name, dtype=object)))
         member, arm, seed = known.loc[identity], str(identity[1]), int(str(identity[3]))
         loss = rows.pivot(index=keys.STEP, columns=keys.OFFSET, values=keys.WEIGHTED_LOSS)

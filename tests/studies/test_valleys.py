@@ -16,7 +16,7 @@ from studies.analysis.figures import animate_valleys, draw_valleys
 from studies.analysis.figures.valley import shown_moments
 from studies.analysis.peristalsis import peristalsis
 from studies.analysis.valleys import ValleyRun, valley_runs
-from studies.definition import Record
+from studies.record import Record
 from studies.results import save_animation
 from tests.studies.test_recordings import synthetic
 
