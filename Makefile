@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 quickstart: $(STAMP) ## a real study on this machine: verdict, figures, where to look next
 	@$(BIN)/dynloss run quickstart --resume
 
-test: $(STAMP) ## the test suite, under ten minutes on two cores
+test: $(STAMP) ## the test suite
 	$(BIN)/python -m pytest
 
 test-slow: $(STAMP) ## the tests that take minutes
