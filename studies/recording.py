@@ -217,7 +217,7 @@ def _final_curvature(engine: Engine, index: int, samples: int | None) -> dict[st
     """Largest eigenvalue and trace of the Hessian of the *static* loss on the training set, or on
     so many samples of it."""
     missing = dict.fromkeys(keys.FINAL_CURVATURE_METRICS, float("nan"))
-    if engine.diverged_step[index] >= 0:
+    if engine.frozen[index]:
         return missing
     setup = engine.setup
     network = copy.deepcopy(setup.networks[index])

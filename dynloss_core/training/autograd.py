@@ -51,7 +51,7 @@ class AutogradEngine(Engine):
         weights = weights.to(self.device, self.setup.problem.torch_dtype)  # (n, M, C)
         rows = {} if trace is None else {m: row for row, m in enumerate(trace.members)}
         for member in range(len(self.setup.members)):
-            if self.diverged_step[member] >= 0:
+            if self.frozen[member]:
                 continue
             for offset in range(steps):
                 outputs, targets = self._update(member, self.step + offset, weights[offset, member])
@@ -114,7 +114,7 @@ class AutogradEngine(Engine):
         return self._samples[split]
 
     def _freeze(self, members: Tensor) -> None:
-        """Nothing to do: `_advance` passes over diverged members."""
+        """Nothing to do: `_advance` passes over frozen members."""
 
     def _member_parameters(self, member: int) -> dict[str, Tensor]:
         named = self._networks[member].state_dict()

@@ -160,7 +160,7 @@ class BatchedEngine(Engine):
         self._weights = [weights.to(self.device).clone() for weights in state["weights"]]
         for velocity, saved in zip(self._sgd.velocity, state["velocity"], strict=True):
             velocity.copy_(saved)
-        self._freeze(self.diverged_step >= 0)
+        self._freeze(self.frozen)
 
 
 def _take(tensor: Tensor, columns: Tensor) -> Tensor:

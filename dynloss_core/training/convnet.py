@@ -225,7 +225,7 @@ class ConvnetEngine(Engine):
         return self._samples[split]
 
     def _sound(self) -> list[int]:
-        return [m for m, found in enumerate(self.diverged_step.tolist()) if found < 0]
+        return [m for m, frozen in enumerate(self.frozen.tolist()) if not frozen]
 
     def _initial(self, member: int) -> list[Tensor]:
         """A member's numbers in the order of `_working`, its velocity zero."""
@@ -250,7 +250,7 @@ class ConvnetEngine(Engine):
             torch._foreach_copy_(self._parked[self._held], self._working)
 
     def _freeze(self, members: Tensor) -> None:
-        """Nothing to do: `_advance` passes over diverged members."""
+        """Nothing to do: `_advance` passes over frozen members."""
 
     def _member_parameters(self, member: int) -> dict[str, Tensor]:
         self._park()

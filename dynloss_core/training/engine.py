@@ -63,7 +63,7 @@ class Engine(ABC):
     """Trains the members of a setup together and yields an `Evaluation` at every report point.
 
     A subclass keeps the parameters: it advances them, gives the outputs, and saves them. The loop,
-    the metrics and what happens to a diverged member are here, and so the same for all engines.
+    the metrics and what happens to a diverged or stopped member are here, and so the same for all engines.
 
     Args:
         setup: problem, members, data, initial networks.
@@ -94,6 +94,7 @@ class Engine(ABC):
         self._caps: Tensor | None = None  # (M,) on learning rates, on the device
         self.step = 0
         self.diverged_step = torch.full((len(setup.members),), -1)
+        self.stopped_step = torch.full((len(setup.members),), -1)
         self._last_evaluation = -1
         self._prepare()
 
@@ -108,7 +109,8 @@ class Engine(ABC):
 
     def evaluations(self) -> Iterator[Evaluation]:
         """Train to the end of the budget, evaluating before the first step, every
-        `evaluate_every` steps and after the last. Ends early if every member has diverged.
+        `evaluate_every` steps and after the last. Ends early if every member has diverged or was
+        stopped.
 
         Between two evaluations the engine can be saved; an engine that was loaded goes on from
         there, and what it yields equals the uninterrupted run's, bit for bit.
@@ -118,10 +120,39 @@ class Engine(ABC):
             self._renew_caps()
             due = self._prober is not None and self._prober.is_due(self.step)
             yield self._evaluate(None, *(self._probe() if due else (None, None)))
-        while self.step < problem.steps and bool((self.diverged_step < 0).any()):
+        while not self.finished:
             next_report = (self.step // problem.evaluate_every + 1) * problem.evaluate_every
             target = min(next_report, problem.steps)
             yield self._evaluate(*self._train(target - self.step))
+
+    @property
+    def frozen(self) -> Tensor:
+        """Members that train no more, (M,): they have diverged, or were stopped."""
+        return (self.diverged_step >= 0) | (self.stopped_step >= 0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent, or every member frozen."""
+        return self.step >= self.setup.problem.steps or bool(self.frozen.all())
+
+    def stop(self, members: Sequence[int]) -> None:
+        """Stop members between two evaluations: they train no more, and nobody else notices.
+
+        From here on their metrics and parameters are NaN, as those of diverged members are; what is
+        to be kept of them must be read before. One that is frozen already stays as it is.
+
+        Raises:
+            ValueError: if it names no member of the ensemble.
+        """
+        chosen = torch.zeros_like(self.frozen)
+        for member in members:
+            if not 0 <= member < len(chosen):
+                raise ValueError(f"member {member} is none of 0 to {len(chosen) - 1}")
+            chosen[member] = True
+        chosen &= ~self.frozen
+        if bool(chosen.any()):
+            self.stopped_step[chosen] = self.step
+            self._freeze(chosen)
 
     def run(self) -> History:
         """Train to the end of the budget and return everything, from where the engine stands."""
@@ -146,9 +177,9 @@ class Engine(ABC):
 
     def parameters(self, member: int) -> dict[str, Tensor]:
         """A member's present parameters and the statistics of its batch normalisation on the CPU,
-        named as in its network's `state_dict`; NaN if it has diverged."""
+        named as in its network's `state_dict`; NaN if it has diverged or was stopped."""
         named = self._member_parameters(member)
-        if self.diverged_step[member] >= 0:
+        if self.frozen[member]:
             return {
                 name: torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else tensor
                 for name, tensor in named.items()
@@ -156,8 +187,10 @@ class Engine(ABC):
         return named
 
     def held_out(self) -> HeldOut:
-        """Metrics on the test set with the present parameters."""
+        """Metrics on the test set with the present parameters; NaN for a stopped member."""
         loss, accuracy, _ = self._metrics("test", self._unit_weights())
+        for metric in (loss, accuracy):
+            metric[self.stopped_step >= 0] = torch.nan
         return HeldOut(loss, accuracy)
 
     def state_dict(self) -> dict[str, Any]:
@@ -167,6 +200,7 @@ class Engine(ABC):
             "step": self.step,
             "last_evaluation": self._last_evaluation,
             "diverged_step": self.diverged_step.clone(),
+            "stopped_step": self.stopped_step.clone(),
             "parameters": self._parameters_state(),
             "probes": None if self._prober is None else self._prober.state_dict(),
             "rate": None if self._follower is None else self._follower.state_dict(),
@@ -187,6 +221,7 @@ class Engine(ABC):
         self.step = int(state["step"])
         self._last_evaluation = int(state["last_evaluation"])
         self.diverged_step = state["diverged_step"].clone()
+        self.stopped_step = state["stopped_step"].clone()
         self._load_parameters_state(state["parameters"])
         if self._prober is not None and state["probes"] is not None:
             self._prober.load_state_dict(state["probes"])
@@ -204,7 +239,8 @@ class Engine(ABC):
 
     @abstractmethod
     def _freeze(self, members: Tensor) -> None:
-        """Stop the members (bool, (M,)) for good, so that they cost and disturb nothing."""
+        """Hold the members (bool, (M,)) for good, so that they disturb nothing, and cost nothing
+        where they can be passed over. Their parameters may be lost."""
 
     @abstractmethod
     def _member_parameters(self, member: int) -> dict[str, Tensor]:
@@ -220,7 +256,7 @@ class Engine(ABC):
         self, moments: range, members: Sequence[int], trace: TraceBuffer | None
     ) -> Mapping[str, Tensor]:
         """Advance to the last of the moments, steps done, and give the parameters of some members
-        at each of them, (k, len(members), ...); NaN for a member that has diverged."""
+        at each of them, (k, len(members), ...); NaN for a frozen member."""
         (moment,) = moments
         self._advance(moment - self.step, trace)
         return self._present(members)
@@ -314,15 +350,15 @@ class Engine(ABC):
             ),
             correct=torch.full(size, torch.nan, dtype=dtype, device=self.device),
         )
-        diverged = self.diverged_step[list(self.traced)] >= 0  # before these steps
+        frozen = self.frozen[list(self.traced)]  # before these steps
         parameters = self._go(steps, moments, buffer)
         every_step = torch.arange(self.step, self.step + steps)
         members = torch.tensor(self.traced)
         class_weights = self.setup.class_weights(every_step)[:, members]  # (n, K, C)
         class_losses = buffer.class_losses.cpu().double().transpose(0, 1)  # (n, K, C)
-        class_losses[:, diverged] = torch.nan
+        class_losses[:, frozen] = torch.nan
         accuracy = buffer.correct.cpu().double().T / self._samples_a_step()
-        accuracy[:, diverged] = torch.nan
+        accuracy[:, frozen] = torch.nan
         trace = Trace(
             steps=every_step,
             members=members,
@@ -346,14 +382,14 @@ class Engine(ABC):
         weights = self.setup.class_weights(torch.tensor([self.step]))[0].to(self.device)  # (M, C)
         train_loss, train_accuracy, weighted = self._metrics("train", weights)
         validation_loss, validation_accuracy, _ = self._metrics("validation", self._unit_weights())
-        fresh = (self.diverged_step < 0) & ~torch.isfinite(train_loss)
+        fresh = ~self.frozen & ~torch.isfinite(train_loss)
         if bool(fresh.any()):
             self.diverged_step[fresh] = self.step
             self._freeze(fresh)
         metrics = torch.stack(
             [weighted, train_loss, train_accuracy, validation_loss, validation_accuracy]
         )
-        metrics[:, self.diverged_step >= 0] = torch.nan
+        metrics[:, self.frozen] = torch.nan
         self._last_evaluation = self.step
         weighted, train_loss, train_accuracy, validation_loss, validation_accuracy = metrics
         return Evaluation(

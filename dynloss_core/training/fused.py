@@ -101,7 +101,7 @@ class FusedEngine(Engine):
         )
 
     def _active(self) -> list[int]:
-        return [m for m, found in enumerate(self.diverged_step.tolist()) if found < 0]
+        return [m for m, frozen in enumerate(self.frozen.tolist()) if not frozen]
 
     def _outputs(self, split: SplitName) -> Tensor:
         x = torch.stack([getattr(splits, split).inputs for splits in self._own_splits])

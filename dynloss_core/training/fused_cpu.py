@@ -108,7 +108,7 @@ class FusedCPUEngine(FusedEngine):
         bias = torch.full((*lead, self.setup.num_classes), torch.nan, dtype=dtype)
         rows = {member: row for row, member in enumerate(members)}
         kept = _Kept(moments, rows, weights.numpy(), bias.numpy())
-        self._advance_keeping(moments[-1] - self.step, trace, kept)  # leaves NaN to the diverged
+        self._advance_keeping(moments[-1] - self.step, trace, kept)  # leaves NaN to the frozen
         return self._named(weights.transpose(0, 1), bias.transpose(0, 1))
 
     def _advance_keeping(self, steps: int, trace: TraceBuffer | None, kept: _Kept | None) -> None:

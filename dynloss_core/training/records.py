@@ -144,7 +144,8 @@ class ValleySeries:
 class Evaluation:
     """The ensemble after `step` updates.
 
-    A diverged member has NaN in every metric from the evaluation that found it on.
+    A diverged member has NaN in every metric from the evaluation that found it on, a stopped one
+    after the evaluation it was stopped at.
 
     Args:
         step: updates done.

@@ -141,4 +141,4 @@ class VmappedEngine(Engine):
             tensor.copy_(state["parameters"][name])
         for velocity, saved in zip(self._sgd.velocity, state["velocity"], strict=True):
             velocity.copy_(saved)
-        self._freeze(self.diverged_step >= 0)
+        self._freeze(self.frozen)

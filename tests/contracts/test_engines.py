@@ -155,6 +155,77 @@ def test_stops_early_when_every_member_has_diverged(engine: type[Engine]) -> Non
     assert int(found[-1].diverged_step[0]) == found[-1].step
 
 
+def run_with_stops(engine: Engine, stops: dict[int, list[int]]) -> list[Evaluation]:
+    """All evaluations, with members stopped after those at the given steps."""
+    found = []
+    for evaluation in engine.evaluations():
+        found.append(evaluation)
+        engine.stop(stops.get(evaluation.step, []))
+    return found
+
+
+@every_pair
+def test_stopped_members_leave_the_others_as_they_are(case: Case, engine: type[Engine]) -> None:
+    whole = list(engine(setup_of(case)).evaluations())
+    at, last = whole[1].step, len(case.members) - 1
+    stopping = engine(setup_of(case))
+    found = run_with_stops(stopping, {at: [last]})
+    if last == 0:
+        assert [each.step for each in found] == [0, at], "a wholly stopped ensemble ends"
+        return
+    for one, other in zip(found, whole, strict=True):
+        assert torch.equal(one.diverged_step, other.diverged_step)
+        for metric in METRICS:
+            a, b = getattr(one, metric), getattr(other, metric)
+            assert torch.equal(a[:last], b[:last])
+            assert torch.equal(a[last], b[last]) if one.step <= at else bool(torch.isnan(a[last]))
+    assert stopping.stopped_step.tolist() == [-1] * last + [at]
+    assert bool(torch.isnan(stopping.held_out().test_loss[last]))
+    numbers = [each for each in stopping.parameters(last).values() if each.is_floating_point()]
+    assert all(bool(torch.isnan(each).all()) for each in numbers)
+    others = [each for each in stopping.parameters(0).values() if each.is_floating_point()]
+    assert all(bool(torch.isfinite(each).all()) for each in others)
+
+
+@every_pair
+def test_resumed_after_a_stop_equals_uninterrupted(
+    case: Case, engine: type[Engine], tmp_path: Path
+) -> None:
+    stops = {case.problem.evaluate_every: [0]}
+    whole = run_with_stops(engine(setup_of(case)), stops)
+    first = engine(setup_of(case))
+    found = []
+    for evaluation in first.evaluations():
+        found.append(evaluation)
+        first.stop(stops.get(evaluation.step, []))
+        if len(found) == 2:
+            break
+    save_checkpoint(tmp_path / "state.pt", first.state_dict())
+    second = engine(setup_of(case))
+    state = load_checkpoint(tmp_path / "state.pt")
+    assert state is not None
+    second.load_state_dict(state)
+    found += list(second.evaluations())
+    assert_equal(found, whole, exactly=True)
+    assert second.stopped_step[0] == case.problem.evaluate_every
+
+
+@every_engine
+def test_a_stop_is_no_divergence_and_comes_once(engine: type[Engine]) -> None:
+    case = CASES[0]
+    one = engine(setup_of(case))
+    evaluations = one.evaluations()
+    next(evaluations), next(evaluations)
+    one.stop([1])
+    step = one.step
+    next(evaluations)
+    one.stop([1])
+    assert one.stopped_step.tolist() == [-1, step, -1]
+    assert one.diverged_step.tolist() == [-1, -1, -1]
+    with pytest.raises(ValueError, match="member 3 is none of 0 to 2"):
+        one.stop([3])
+
+
 @every_engine
 def test_a_class_absent_from_the_data(engine: type[Engine]) -> None:
     case = CASES[0]
