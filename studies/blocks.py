@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -19,6 +20,7 @@ from dynloss_core.training import Evaluation, Member, Problem, Setup, choose_eng
 from search_spaces import Point
 from studies import tables
 from studies.definition import Study
+from studies.early_stopping import Rungs, rung_columns, trials_to_stop
 from studies.recording import Recorder
 
 __all__ = ["Block", "BlockProgress", "BlockResult", "BlockRun", "Trial"]
@@ -42,6 +44,8 @@ class Block:
         index: of the block within its phase and arm.
         trials: the points.
         seeds: of each trial.
+        thresholds: what a trial must reach at each rung not to be stopped (see `early_stopping`),
+            known when the block is asked for; empty if nothing is.
     """
 
     phase: str
@@ -49,6 +53,7 @@ class Block:
     index: int
     trials: tuple[Trial, ...]
     seeds: tuple[int, ...]
+    thresholds: tuple[float | None, ...] = ()
 
     @property
     def id(self) -> str:
@@ -131,12 +136,10 @@ class BlockRun:
                     curves[keys.LEARNING_RATE] = evaluation.learning_rate.numpy()
                 self._curves.append(curves)
                 self._recorder.take(rows, evaluation)
+                self._stop_at_rung(evaluation.step)
                 self._seconds += time.perf_counter() - started
                 done = (self._current + evaluation.step / problem.steps) / len(self._ensembles)
-                over = evaluation.step == problem.steps or bool(
-                    (evaluation.diverged_step >= 0).all()
-                )
-                if over:
+                if self._engine.finished:
                     self._close_ensemble(evaluation)
                 unseen = pd.concat([*restored, curves]) if restored else curves
                 restored = []
@@ -183,6 +186,55 @@ class BlockRun:
         traced, probes = self._recorder.asks(members)
         return engine(Setup.build(problem, members), self._device, traced=traced, probes=probes)
 
+    def _rungs(self) -> Rungs | None:
+        """The rungs of the present ensemble; None if nothing is compared at any."""
+        rule, setup = self.study.early_stopping, self._engine.setup
+        if rule is None or self.block.phase != keys.SEARCH:
+            return None
+        return Rungs.of(rule, setup.problem, setup.members, setup.num_classes)
+
+    def _rung_values(self, rungs: Rungs) -> np.ndarray:
+        """Of the present ensemble, (R, M), from its curves so far."""
+        curves, engine = self._ensemble_curves(), self._engine
+        steps = np.array([int(each[keys.STEP].iloc[0]) for each in curves])
+        metric = np.stack([each[self.study.objective].to_numpy() for each in curves])  # (n, M)
+        diverged, stopped = engine.diverged_step.numpy(), engine.stopped_step.numpy()
+        until = np.where(diverged >= 0, diverged - 1, np.where(stopped >= 0, stopped, engine.step))
+        return rungs.values(steps, metric, until)
+
+    def _ensemble_curves(self) -> list[pd.DataFrame]:
+        """The present ensemble's evaluations; a trial belongs to one ensemble."""
+        first = self._ensembles[self._current][0][keys.TRIAL].iloc[0]
+        return [each for each in self._curves if each[keys.TRIAL].iloc[0] == first]
+
+    def _stop_at_rung(self, step: int) -> None:
+        """At a rung, stop every member of the trials that are worse than its threshold."""
+        rungs = self._rungs() if self.block.thresholds else None
+        if rungs is None or step not in rungs.steps:
+            return
+        rung = rungs.steps.index(step)
+        trials = self._ensembles[self._current][0][keys.TRIAL].to_numpy()
+        values, threshold = self._rung_values(rungs)[rung], self.block.thresholds[rung]
+        worse = trials_to_stop(values, trials, threshold, self.study.objective)
+        self._engine.stop(np.flatnonzero(np.isin(trials, list(worse))).tolist())
+
+    def _note_stops(self, frame: pd.DataFrame) -> None:
+        """Where and how stopped members ended, and the values at the rungs; nothing in a study
+        without early stopping."""
+        rule, rungs = self.study.early_stopping, self._rungs()
+        if rule is None:
+            return
+        stopped = self._engine.stopped_step.numpy()
+        frame[keys.STOPPED_STEP] = stopped
+        for curves in self._ensemble_curves():
+            ended = stopped == int(curves[keys.STEP].iloc[0])
+            for metric in keys.EVALUATION_METRICS:
+                frame.loc[ended, metric] = curves[metric].to_numpy()[ended]
+        if rungs is not None:
+            values = self._rung_values(rungs)
+            for name, row in zip(rung_columns(rule), values, strict=True):
+                frame[name] = row
+
     def _close_ensemble(self, last: Evaluation) -> None:
         """Note the ensemble's final metrics and begin the next one."""
         rows, members, _ = self._ensembles[self._current]
@@ -193,6 +245,7 @@ class BlockRun:
         frame = tables.member_rows(rows, members, self._engine.setup, last, held_out)
         for name, column in recorded.items():
             frame[name] = column
+        self._note_stops(frame)
         frame[keys.ENGINE] = self._engine.name
         frame[keys.SECONDS] = self._seconds / len(members)
         self._members.append(frame)

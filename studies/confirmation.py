@@ -24,6 +24,7 @@ from studies.analysis.equivalence import seeds_for_equivalence, seeds_for_power
 from studies.analysis.pairing import at_own_best, paired_by_seed
 from studies.blocks import Block, Trial
 from studies.definition import Study
+from studies.early_stopping import is_stopped
 
 __all__ = [
     "Confirmation",
@@ -137,7 +138,8 @@ def _winners(
 ) -> tuple[list[Winner], list[str]]:
     """The best sound trial of each arm at each setting, the earliest of equals, arms side by side;
     and the settings at which some arm has none."""
-    sound = search[~search.groupby([keys.ARM, keys.TRIAL])[keys.DIVERGED].transform("any")]
+    diverged = search.groupby([keys.ARM, keys.TRIAL])[keys.DIVERGED].transform("any")
+    sound = search[~diverged & ~is_stopped(search)]
     found, without = [], []
     for value, group in search.groupby(list(settings)) if settings else [("the search", search)]:
         here = [
@@ -183,7 +185,7 @@ def _seeds_needed(study: Study, search: pd.DataFrame, settings: Sequence[str]) -
         return FEWEST_SEEDS, "the default for one arm"
     needed: list[int | None] = []
     try:
-        best = at_own_best(search, study.objective, [*settings, keys.ARM])
+        best = at_own_best(search[~is_stopped(search)], study.objective, [*settings, keys.ARM])
     except ValueError:  # one seed a point: no spread to plan with
         return FEWEST_SEEDS, f"one seed a point gives no spread to plan with: {FEWEST_SEEDS}"
     for _, group in best.groupby(list(settings)) if settings else [((), best)]:

@@ -23,6 +23,7 @@ from dynloss_core.training import (
     steps_per_epoch,
 )
 from search_spaces import Point, Space
+from studies.early_stopping import EarlyStopping, check_rungs
 from studies.record import Record
 
 __all__ = [
@@ -159,8 +160,10 @@ class Study:
         record: what to keep of each run beside its evaluations; None keeps no more.
         resources: of one block.
         engine: `auto` takes the fastest that can train the problem.
-        scheduler: `fifo` runs every trial to its end. With an oscillating loss, comparing trials
-            at one step compares different phases of their periods.
+        scheduler: `fifo` hands blocks out in their order. With an oscillating loss, a scheduler
+            that compares trials at one step compares different phases of their periods.
+        early_stopping: gives up trials of the search that are worse than earlier ones, compared
+            over whole periods (`optimize` only); None trains every trial to its end.
         storage: where it is recorded.
         seed: of the whole study.
     """
@@ -189,6 +192,7 @@ class Study:
     resources: Resources = field(default_factory=Resources)
     engine: EngineName = "auto"
     scheduler: Literal["fifo"] = "fifo"
+    early_stopping: EarlyStopping | None = None
     storage: Storage = field(default_factory=Storage)
     seed: int = 0
 
@@ -347,6 +351,13 @@ class Study:
             _check_inside(self.arm_space(arm), point, f"winners.{arm}")
         if self.winners is not None and set(self.winners) != set(self.arms):
             raise ConfigError("winners", "not one point for each arm", "add the missing arm")
+        if self.early_stopping is not None and self.mode != "optimize":
+            reason = {
+                "map": "a map must know every point at its end",
+                "confirm": "every fresh seed counts",
+            }[self.mode]
+            problem = f"given in mode {self.mode}: {reason}"
+            raise ConfigError("early_stopping", problem, "leave it out, or use mode: optimize")
 
     def _check_arms(self) -> None:
         """Refuse a space whose arms would not be what they are called."""
@@ -390,6 +401,8 @@ class Study:
                     except ConfigError as error:
                         raise error.inside("space.parameters") from None
                     choose_engine(problem, self.engine, self.device)
+                    if self.early_stopping is not None:
+                        check_rungs(self.early_stopping, problem)
                     if self.record is not None:
                         self.record.check(problem, self.member(point, 0, problem).period)
 

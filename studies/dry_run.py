@@ -61,7 +61,8 @@ def estimate(study: Study, capacity: Capacity) -> Estimate:
     confirming = len(study.arms) if study.confirms() else 0
     room = parallel_blocks(study, capacity)
     parallel = min(room, searching) if searching else min(room, confirming)
-    if study.design(study.arms[0]) is None and searching:  # proposals wait for results
+    waits = study.design(study.arms[0]) is None or study.early_stopping is not None
+    if waits and searching:  # for results
         parallel = min(parallel, len(study.arms) * study.parallel_blocks)
     a_member = steps * microseconds / 1e6
     searched = sum(trials.values()) * study.seeds_per_point

@@ -222,6 +222,10 @@ def _trials(study: Study, folder: StudyFolder, members: pd.DataFrame) -> TrialTa
     frame[f"{study.objective}_sd"] = grouped[study.objective].std(ddof=1)
     frame["seeds"] = grouped[keys.SEED].nunique()
     frame["diverged_members"] = grouped[keys.DIVERGED].sum().astype(int)
+    note = "Means over seeds. Metrics are static (unweighted), at the end of training"
+    if keys.STOPPED_STEP in members:
+        frame[keys.STOPPED_STEP] = grouped[keys.STOPPED_STEP].max()
+        note += "; of a trial that was stopped early, at its stopped step (else -1)"
     up = keys.higher_is_better(study.objective)
     frame = frame.reset_index().sort_values(
         [keys.PHASE, study.objective], ascending=[True, not up], kind="stable"
@@ -236,7 +240,7 @@ def _trials(study: Study, folder: StudyFolder, members: pd.DataFrame) -> TrialTa
         run_column="mlflow_run" if not runs.empty else None,
         tracking_uri=str(state.get("tracking_uri", "")) or None,
         experiment_id=str(state["mlflow_experiment"]) if "mlflow_experiment" in state else None,
-        note="Means over seeds. Metrics are static (unweighted), at the end of training.",
+        note=f"{note}.",
     )
 
 

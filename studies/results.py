@@ -144,7 +144,7 @@ def summary(study: Study, folder: StudyFolder, analysis: Analysis) -> dict[str, 
             "study_hash": study.hash,
             "findings": analysis.findings(),
             "warnings": analysis.warnings(),
-            "trials": {arm: {"tried": t, "diverged": d} for arm, (t, d) in analysis.trials.items()},
+            "trials": _trials(study, analysis),
             "confirmation": analysis.phase,
             "verdicts": verdicts,
             "regimes": {
@@ -154,6 +154,15 @@ def summary(study: Study, folder: StudyFolder, analysis: Analysis) -> dict[str, 
             "provenance": folder.state().get("provenance", {}),
         }
     )
+
+
+def _trials(study: Study, analysis: Analysis) -> dict[str, dict[str, int]]:
+    """What each arm has tried; how many it stopped early only where a study does that."""
+    found = {arm: {"tried": t, "diverged": d} for arm, (t, d) in analysis.trials.items()}
+    if study.early_stopping is not None:
+        for arm, counts in found.items():
+            counts["stopped"] = analysis.stopped[arm]
+    return found
 
 
 def _strict(value: Any) -> Any:

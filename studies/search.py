@@ -2,15 +2,16 @@
 
 Nothing here knows Ray. Proposals are repeatable: each trial has its own sampler seed, and a block
 is asked for only once the results of all blocks but the last `parallel_blocks` of its arm are in,
-told in order. What TPE proposes then depends on the study file alone, never on which block happened
-to finish first, and a resumed search goes on exactly as the uninterrupted one would have. A design
-needs no proposals: its trials enter Optuna's storage when they are done.
+told in order. What TPE proposes, and what a trial must reach not to be stopped early, then depends
+on the study file alone, never on which block happened to finish first, and a resumed search goes on
+exactly as the uninterrupted one would have. A design needs no proposals: its trials enter Optuna's
+storage when they are done.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from search_spaces import Point
 from studies.blocks import Block, Trial
 from studies.confirmation import Confirmation, Winner
 from studies.definition import Study
+from studies.early_stopping import is_stopped, rung_columns, rung_steps, thresholds, trial_means
 
 __all__ = ["ArmSearch", "Plan"]
 
@@ -44,10 +46,12 @@ class ArmSearch:
         self.study, self.arm = study, arm
         self.space = study.arm_space(arm)
         self._design = study.design(arm)
+        self._waits = self._design is None or study.early_stopping is not None
         self._trials = study.trials(arm)
         self._asked = 0  # blocks
         self._told = 0  # blocks
         self._results: dict[int, pd.DataFrame] = {}
+        self._points: dict[int, Point] = {}
         up = keys.higher_is_better(study.objective)
         self.optuna = optuna.create_study(
             study_name=f"{study.name}/{arm}",
@@ -81,26 +85,28 @@ class ArmSearch:
         return self._told == self.blocks
 
     def ask(self) -> Block | None:
-        """The next block, or None: all are out, or their proposals must wait for results."""
+        """The next block, or None: all are out, or what it rests on must wait for results."""
         if self._asked == self.blocks:
             return None
-        if self._design is None:
-            needed = self._asked + 1 - self.study.parallel_blocks
+        needed = max(self._asked + 1 - self.study.parallel_blocks, 0)
+        if self._waits:
             if not all(index in self._results for index in range(self._told, needed)):
                 return None
             self._tell_up_to(needed)
         first = self._asked * self.study.block_size
         numbers = range(first, min(first + self.study.block_size, self._trials))
         trials = tuple(Trial(number, self._point(number)) for number in numbers)
+        self._points.update((trial.number, trial.point) for trial in trials)
         seeds = tuple(self.study.search_seeds())
-        block = Block(keys.SEARCH, self.arm, self._asked, trials, seeds)
+        limits = self._thresholds(needed)
+        block = Block(keys.SEARCH, self.arm, self._asked, trials, seeds, limits)
         self._asked += 1
         return block
 
     def receive(self, block: Block, members: pd.DataFrame) -> None:
         """Take a block's members table; empty if it could not be trained."""
         self._results[block.index] = members
-        if self._design is not None or self._asked == self.blocks:
+        if not self._waits or self._asked == self.blocks:
             ready = self._told
             while ready in self._results:
                 ready += 1
@@ -115,6 +121,14 @@ class ArmSearch:
         best = min(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
         point = {**self.space.constants(), **best.params}
         return Winner(self.arm, best.number, point, float(best.value or 0.0))
+
+    def _thresholds(self, blocks: int) -> tuple[float | None, ...]:
+        """What trials must reach by the results of the first blocks; empty without the rule."""
+        rule = self.study.early_stopping
+        if rule is None:
+            return ()
+        earlier = [self._results[index] for index in range(blocks)]
+        return thresholds(rule, earlier, self.study.objective)
 
     def _point(self, number: int) -> Point:
         return self._ask_trial(number) if self._design is None else self._design[number]
@@ -148,7 +162,8 @@ class ArmSearch:
             self._tell(self._told)
 
     def _tell(self, index: int) -> None:
-        """Tell Optuna every trial of a block: COMPLETE with the mean over seeds, or FAIL."""
+        """Tell Optuna every trial of a block: COMPLETE with the mean over seeds, PRUNED if it was
+        stopped early, or FAIL."""
         members = self._results[index]
         first = index * self.study.block_size
         for number in range(first, min(first + self.study.block_size, self._trials)):
@@ -156,35 +171,63 @@ class ArmSearch:
             if stored is not None and stored.state.is_finished():
                 continue
             if members.empty:
-                self._tell_trial(number, {"error": "the block could not be trained"}, None)
+                error = {"error": "the block could not be trained"}
+                self._tell_trial(number, TrialState.FAIL, error)
                 continue
             mine = members[members[keys.TRIAL] == number]
             values = [float(value) for value in mine[self.study.objective]]
+            steps = self._rung_means(number, mine)
             if bool(mine[keys.DIVERGED].any()):
-                self._tell_trial(number, {"values": values, keys.DIVERGED: True}, None)
+                attributes = {"values": values, keys.DIVERGED: True}
+                self._tell_trial(number, TrialState.FAIL, attributes, steps=steps)
+            elif bool(is_stopped(mine).any()):
+                attributes = {keys.STOPPED_STEP: int(mine[keys.STOPPED_STEP].max())}
+                self._tell_trial(number, TrialState.PRUNED, attributes, steps=steps)
             else:
-                self._tell_trial(number, {"values": values}, float(np.mean(values)))
+                mean = float(np.mean(values))
+                self._tell_trial(number, TrialState.COMPLETE, {"values": values}, mean, steps)
         self._told += 1
 
-    def _tell_trial(self, number: int, attributes: dict[str, Any], value: float | None) -> None:
-        """Tell a trial's value, or that it failed, with what is to be kept beside it."""
-        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+    def _rung_means(self, number: int, mine: pd.DataFrame) -> dict[int, float]:
+        """The values of a trial at the rungs it was compared at, by step."""
+        rule = self.study.early_stopping
+        if rule is None:
+            return {}
+        means = trial_means(mine, rule)
+        rungs = rung_steps(rule, self.study.problem(self._points[number]))
+        values = [float(means[name].iloc[0]) for name in rung_columns(rule)]
+        return {step: v for step, v in zip(rungs, values, strict=True) if np.isfinite(v)}
+
+    def _tell_trial(
+        self,
+        number: int,
+        state: TrialState,
+        attributes: dict[str, Any],
+        value: float | None = None,
+        steps: Mapping[int, float] | None = None,
+    ) -> None:
+        """Tell how a trial ended, its value if it is complete, with what is to be kept beside it
+        and its values on the way, by step."""
         if self._design is None:
             storage, study = self.optuna._storage, self.optuna._study_id
             identifier = storage.get_trial_id_from_study_id_trial_number(study, number)
             for key, each in attributes.items():
                 storage.set_trial_user_attr(identifier, key, each)
+            for step, each in (steps or {}).items():
+                storage.set_trial_intermediate_value(identifier, step, each)
             self.optuna.tell(number, value, state)
             return
+        pruned = state == TrialState.PRUNED
         point = optuna.trial.FixedTrial(self._design[number], number)
         self.space.suggest(point)  # type: ignore[arg-type]  # names the distributions
         self.optuna.add_trial(
             optuna.trial.create_trial(
                 state=state,
-                value=value,
+                value=list(steps.values())[-1] if pruned and steps else value,  # as `tell` does
                 params=point.params,
                 distributions=point.distributions,
                 user_attrs=attributes,
+                intermediate_values=dict(steps or {}),
             )
         )
 

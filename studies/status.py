@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dynloss_core import keys
+from studies.early_stopping import is_stopped
 from studies.folder import StudyFolder
 
 __all__ = ["study_status"]
@@ -28,10 +29,13 @@ def study_status(folder: StudyFolder) -> str:
             continue
         by_trial = mine.groupby(keys.TRIAL)
         diverged = by_trial[keys.DIVERGED].any()
-        means = by_trial[study.objective].mean()[~diverged]
+        stopped = is_stopped(mine).groupby(mine[keys.TRIAL]).any()
+        means = by_trial[study.objective].mean()[~diverged & ~stopped]
         line += f"{len(diverged)} of {study.trials(arm)} trials"
         if diverged.any():
             line += f", {int(diverged.sum())} diverged"
+        if stopped.any():
+            line += f", {int(stopped.sum())} stopped early"
         if len(means):
             best = means.max() if keys.higher_is_better(study.objective) else means.min()
             line += f", best {study.objective.replace('_', ' ')} {best:.3f}"

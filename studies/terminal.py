@@ -68,7 +68,9 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
         if study.trials(arm) == 0:
             continue  # its points were given
         lost = f", {diverged} of them diverged" if diverged else ""
-        console.print(f"searched   {arm:<10} {tried} trials{lost}")
+        stopped = analysis.stopped.get(arm, 0)
+        given_up = f", {stopped} stopped early" if stopped else ""
+        console.print(f"searched   {arm:<10} {tried} trials{lost}{given_up}")
     if len(analysis.verdicts) <= 1:
         for arm, point in analysis.winners.items():
             console.print(f"winner     {arm:<10} {in_a_line(point)}")

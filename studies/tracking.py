@@ -25,6 +25,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks import Block
 from studies.definition import HIDDEN, Study, hide_password
+from studies.early_stopping import is_stopped
 from studies.folder import StudyFolder
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -141,7 +142,8 @@ class Tracker:
         return taken
 
     def finish(self, block: Block, members: pd.DataFrame) -> None:
-        """Close the runs of a block: FINISHED, or FAILED with the reason as a tag.
+        """Close the runs of a block: FINISHED, KILLED where the trial was stopped early, or FAILED
+        with the reason as a tag.
 
         An empty table says that the block could not be trained.
         """
@@ -256,10 +258,12 @@ class Tracker:
     def _close(self, run: str, members: pd.DataFrame, curve: list[Metric]) -> None:
         """Send the rest of a trial's curve and its final metrics, and end its run."""
         now = int(time.time() * 1000)
+        stopped = bool(is_stopped(members).any())
+        when = "stopped_" if stopped else "final_"  # never to be compared as if it were the end
         finals = {}
         for metric in (*keys.EVALUATION_METRICS, *keys.TEST_METRICS, *keys.FINAL_CURVATURE_METRICS):
             if metric in members and len(values := members[metric].dropna()):
-                name = "final_" + metric.removeprefix("final_")
+                name = when + metric.removeprefix("final_")
                 finals[name] = float(values.mean())
                 finals[f"{name}_sd"] = float(values.std(ddof=1))
         diverged = int(members[keys.DIVERGED].sum())
@@ -270,9 +274,12 @@ class Tracker:
             f"{_TAG}{keys.ENGINE}": str(members[keys.ENGINE].iloc[0]),
             f"{_TAG}{keys.DIVERGED}": str(diverged > 0).lower(),
         }
+        if keys.STOPPED_STEP in members:
+            tags[f"{_TAG}{keys.STOPPED}"] = str(stopped).lower()
         metrics = [Metric(k, v, now, 0) for k, v in finals.items() if math.isfinite(v)]
         self._log(run, metrics=[*curve, *metrics], tags=tags)
-        status = RunStatus.FAILED if diverged else RunStatus.FINISHED
+        ended = RunStatus.KILLED if stopped else RunStatus.FINISHED
+        status = RunStatus.FAILED if diverged else ended
         self._client.set_terminated(run, RunStatus.to_string(status))
 
     def _logged_up_to(self, run: str) -> int:

@@ -63,7 +63,8 @@ class Engine(ABC):
     """Trains the members of a setup together and yields an `Evaluation` at every report point.
 
     A subclass keeps the parameters: it advances them, gives the outputs, and saves them. The loop,
-    the metrics and what happens to a diverged or stopped member are here, and so the same for all engines.
+    the metrics and what happens to a diverged or stopped member are here, and so the same for all
+    engines.
 
     Args:
         setup: problem, members, data, initial networks.

@@ -16,6 +16,7 @@ from studies.analysis.comparison import compare
 from studies.analysis.equivalence import Decision, Outcome, decide
 from studies.analysis.pairing import at_own_best, paired_by_seed
 from studies.analysis.study_analysis import Analysis, Question
+from studies.early_stopping import is_stopped
 
 __all__ = ["AcrossRow", "StudyTables", "across", "across_table"]
 
@@ -95,7 +96,8 @@ def _rows(study: StudyTables) -> list[AcrossRow]:
         members = study.members[study.members[keys.PHASE] == study.analysis.phase]
         metric = study.question.objective.replace("validation", "test")
     else:
-        search = study.members[study.members[keys.PHASE] == keys.SEARCH]
+        searched = study.members[keys.PHASE] == keys.SEARCH
+        search = study.members[searched & ~is_stopped(study.members)]
         metric = study.question.objective
         try:
             members = at_own_best(search, metric, [*scientific, keys.ARM], choosing="half")

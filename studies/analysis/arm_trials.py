@@ -3,7 +3,8 @@
 Symbols: K trials of an arm in the order of their numbers, n seeds each.
 
 A trial is infeasible if one of its networks diverged, or its objective is not finite; it never
-wins.
+wins. Neither does one that was stopped early: its objective is that of another step, so it has no
+mean here, but it counts in the budget.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from search_spaces import ChoiceParameter, FloatParameter, IntParameter, Parameter, Space
+from studies.early_stopping import is_stopped
 
 __all__ = ["ArmTrials", "Ordered", "along", "arm_trials", "bounds_of", "scale_of"]
 
@@ -32,12 +34,13 @@ class ArmTrials:
     Args:
         arm: `dynamical` or `static`.
         number: (K,) ascending.
-        mean: (K,) objective, mean over seeds; NaN where infeasible.
-        sem: (K,) standard error of the mean over seeds; NaN where infeasible or n < 2.
+        mean: (K,) objective, mean over seeds; NaN where infeasible or stopped.
+        sem: (K,) standard error of the mean over seeds; NaN there too, or if n < 2.
         n: (K,) seeds.
         noise: about the standard error of the mean of a good trial, without what its seeds do alike
             in every trial; NaN if there is no telling.
-        score: (K,) the mean, oriented so that more is better; -inf where infeasible.
+        score: (K,) the mean, oriented so that more is better; -inf where infeasible or stopped.
+        stopped: (K,) whether it was stopped early.
         settings: (K,) by parameter that varies, in the unit of the space; of a choice without an
             order, the index of the value.
     """
@@ -49,15 +52,16 @@ class ArmTrials:
     n: np.ndarray
     noise: float
     score: np.ndarray
+    stopped: np.ndarray
     settings: dict[str, np.ndarray]
 
     @property
     def infeasible(self) -> np.ndarray:
         """(K,) whether a network diverged, or the objective is not finite."""
-        return np.isneginf(self.score)
+        return np.isneginf(self.score) & ~self.stopped
 
     def best(self) -> np.ndarray:
-        """Indices of the best trials: more than one if they are equal, none if all infeasible."""
+        """Indices of the best trials: more than one if they are equal, none if none is sound."""
         top = self.score.max(initial=-np.inf)
         if np.isneginf(top):
             return np.empty(0, dtype=int)
@@ -86,7 +90,8 @@ def arm_trials(
     values = rows[objective].to_numpy(dtype=float, na_value=np.nan)
     sound = np.isfinite(values) & ~rows[keys.DIVERGED].to_numpy(dtype=bool)
     n = np.bincount(trial)
-    feasible = np.bincount(trial, sound) == n
+    stopped = np.bincount(trial, is_stopped(rows).to_numpy(dtype=bool)) > 0
+    feasible = (np.bincount(trial, sound) == n) & ~stopped
     mean = np.bincount(trial, np.where(sound, values, 0.0)) / n
     squares = np.bincount(trial, np.where(sound, values - mean[trial], 0.0) ** 2)
     sem = np.sqrt(squares / np.maximum(n - 1, 1) / n)
@@ -101,6 +106,7 @@ def arm_trials(
         n=n,
         noise=_noise(values, mean, trial, rows[keys.SEED].to_numpy(), score),
         score=score,
+        stopped=stopped,
         settings={
             name: _settings(points, name, parameter, epochs)
             for name, parameter in space.parameters.items()

@@ -79,7 +79,7 @@ def importances(trials: ArmTrials, space: Space, *, adaptive: bool) -> Importanc
         None with fewer than 20 feasible trials, fewer than two varying parameters, or if all trials
         (of a group of the jackknife) are equally good.
     """
-    feasible = np.flatnonzero(~trials.infeasible)
+    feasible = np.flatnonzero(np.isfinite(trials.score))
     if len(feasible) < _FEWEST or len(trials.settings) < 2:
         return None
     draws = np.random.default_rng(_SEED)

@@ -76,7 +76,7 @@ class Convergence:
 
     Args:
         arm: `dynamical` or `static`.
-        trials: K, infeasible ones included.
+        trials: K, infeasible and stopped ones included.
         expected: whether `best` is the expectation over random orders of a design, rather than what
             an adaptive search had found.
         budget: (M,) numbers of trials m: those of each improvement and K, or spread over 1 to K.

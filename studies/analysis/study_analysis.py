@@ -28,6 +28,7 @@ from studies.analysis.search_health import SearchHealth, search_health
 from studies.analysis.threshold import Threshold, threshold
 from studies.analysis.valleys import ValleyRun, valley_runs
 from studies.analysis.verdict import Verdict, judge
+from studies.early_stopping import is_stopped
 
 __all__ = ["Analysis", "Question", "SettingVerdict", "analyse"]
 
@@ -92,6 +93,8 @@ class Analysis:
 
     Args:
         trials: searched trials of each arm, and how many of them diverged.
+        stopped: how many of them were stopped early; they take part in the health of the search
+            alone, as what the search has spent.
         verdicts: of the latest confirmation, one a scientific setting.
         phase: of that confirmation; None if there was none.
         pairs: the test metric behind each verdict, a row a seed, a column an arm.
@@ -112,6 +115,7 @@ class Analysis:
     """
 
     trials: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stopped: dict[str, int] = field(default_factory=dict)
     verdicts: tuple[SettingVerdict, ...] = ()
     phase: str | None = None
     pairs: tuple[pd.DataFrame, ...] = ()
@@ -171,13 +175,16 @@ def analyse(
     """Analyse a study, finished or not, with what is there.
 
     Args:
-        members: the members table.
+        members: the members table. Of trials that were stopped early only the search's health is
+            told: everything else is about the end of training.
         curves: the curves table; may be empty.
         question: what the tables alone do not tell.
         recorded: what was recorded beside them, by kind (see `studies.recording.KINDS`).
     """
     if members.empty:
         return Analysis()
+    tried = members[members[keys.PHASE] == keys.SEARCH]
+    members = members[~is_stopped(members)]
     search = members[members[keys.PHASE] == keys.SEARCH]
     rounds = _rounds(members)
     phase = next(reversed(rounds), None)
@@ -207,14 +214,15 @@ def analyse(
         rows = curves[curves[keys.PHASE] == phase]
         shown = tuple(learning_curves(rows, metric) for metric in _SHOWN_CURVES)
     return Analysis(
-        trials={arm: _count(search, arm) for arm in arms},
+        trials={arm: _count(tried, arm) for arm in arms},
+        stopped={arm: _count_stopped(tried, arm) for arm in arms},
         verdicts=verdicts,
         phase=phase,
         pairs=pairs,
         winners=winners,
         maps={name: each for name, each in maps.items() if each is not None},
         regimes={name: each for name, each in found.items() if each is not None},
-        health=_health(search, question),
+        health=_health(tried, question),
         curves=shown,
         tail_start=_tail_start(first, question.tail),
         earlier={name: _verdicts(rows, question)[0] for name, rows in rounds.items()},
@@ -315,6 +323,11 @@ def _plain(value: Any) -> Any:
 def _count(search: pd.DataFrame, arm: str) -> tuple[int, int]:
     by_trial = search[search[keys.ARM] == arm].groupby(keys.TRIAL)[keys.DIVERGED].any()
     return len(by_trial), int(by_trial.sum())
+
+
+def _count_stopped(search: pd.DataFrame, arm: str) -> int:
+    mine = search[search[keys.ARM] == arm]
+    return int(mine.loc[is_stopped(mine), keys.TRIAL].nunique())
 
 
 def _health(search: pd.DataFrame, question: Question) -> SearchHealth | None:

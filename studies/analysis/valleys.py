@@ -73,7 +73,7 @@ def valley_runs(
     """The runs whose valleys were recorded, dynamical ones first, by seed.
 
     Args:
-        members: the members table.
+        members: the members table; runs of others are left out.
         valleys: the valleys table; may be empty.
         recorded: the traced runs, whose instabilities are marked.
     """
@@ -84,6 +84,8 @@ def valley_runs(
     runs = []
     for name, rows in valleys.groupby(list(keys.MEMBER_IDENTITY), sort=True):
         identity = tuple(np.atleast_1d(np.array(name, dtype=object)))
+        if identity not in known.index:
+            continue
         member, arm, seed = known.loc[identity], str(identity[1]), int(str(identity[3]))
         loss = rows.pivot(index=keys.STEP, columns=keys.OFFSET, values=keys.WEIGHTED_LOSS)
         moments = rows[rows[keys.OFFSET] == 0].sort_values(keys.STEP)
