@@ -51,6 +51,8 @@ __all__ = [
     "window",
 ]
 
+_TIE = 1e-9  # relative: equal means of the same members, added in another order
+
 Window = tuple[int, int]
 """Evaluations with first < step <= last belong to it."""
 
@@ -234,7 +236,8 @@ def trials_to_stop(
         return set()
     sign = 1.0 if keys.higher_is_better(objective) else -1.0
     means = pd.Series(values).groupby(trials).mean(skipna=False)
-    return {int(str(number)) for number in means.index[sign * means < sign * threshold]}
+    worse = sign * means < sign * threshold - _TIE * abs(threshold)
+    return {int(str(number)) for number in means.index[worse]}
 
 
 def is_stopped(members: pd.DataFrame) -> pd.Series:
