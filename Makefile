@@ -22,8 +22,8 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 quickstart: $(STAMP) ## a real study on this machine: verdict, figures, where to look next
 	@$(BIN)/dynloss run quickstart --resume
 
-test: $(STAMP) ## the test suite
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the test suite, on every core
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
