@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from dynloss_core import keys
-from studies.analysis.figures.style import ARM_COLOURS, blank_figure, headline, note
+from studies.analysis.figures.style import ARM_COLOURS, blank_figure, headline, note, plain_axis
 from studies.analysis.minima import Minima
 
 __all__ = ["draw_minima"]
@@ -73,7 +71,7 @@ def _over_sizes(axes: Axes, found: Minima, metric: str) -> None:
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.18)  # room for the ratios
-    _plain(axes.yaxis)
+    plain_axis(axes.yaxis)
     axes.grid(visible=False, axis="x")
     if found.parameter is None:
         axes.set_xticks([])
@@ -92,15 +90,8 @@ def _against_validation(axes: Axes, runs: pd.DataFrame) -> None:
             color=ARM_COLOURS[arm], alpha=0.5, lw=0, label=arm,
         )  # fmt: skip
     axes.set_xscale("log")
-    _plain(axes.xaxis)
+    plain_axis(axes.xaxis)
     axes.set_xlabel("final $λ_{max}$")
     axes.set_ylabel("validation accuracy")
     axes.set_title("Sharpness and generalisation")
     axes.legend(loc="lower left", fontsize=8)
-
-
-def _plain(axis: Axis) -> None:
-    """Numbers as people write them on a logarithmic axis of a decade or so."""
-    axis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(mpl.ticker.NullLocator())

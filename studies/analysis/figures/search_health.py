@@ -34,6 +34,7 @@ _SYMBOLS = {keys.PERIOD: " T", keys.AMPLITUDE: " A"}
 _IN_A_ROW = 4
 _FEW_TRIALS = 50  # beyond, or with budgets further apart, the budget is on a log axis
 _BUDGETS_APART = 4
+_LEGEND_ROOM = 0.55  # below the bars, in bars
 
 
 def draw_isolation(health: SearchHealth) -> Figure:
@@ -265,24 +266,17 @@ def _curve(axes: Axes, curve: Convergence, up: bool) -> None:
     if curve.best.size == 0:
         axes.plot([], [], color=colour, label=f"{curve.arm}: all {curve.trials} infeasible")
         return
+    best = f"{curve.best[-1]:.3{'f' if up else 'g'}}"
+    trials = thousands(curve.trials)
     if curve.last_improvement is None:
-        label = f"{curve.arm} ({thousands(curve.trials)} trials)"
+        label = f"{curve.arm}: {best} ({trials} trials)"
         axes.plot(curve.budget, curve.best, color=colour, linewidth=2, label=label)
-    else:
-        last = curve.last_improvement
-        label = f"{curve.arm}: last gain at trial {thousands(last)} of {thousands(curve.trials)}"
-        axes.step(curve.budget, curve.best, where="post", color=colour, linewidth=2, label=label)
-        value = curve.best[np.searchsorted(curve.budget, last, side="right") - 1]
-        axes.plot(last, value, marker=_MARKERS[curve.arm], color=colour, mec="black", ms=8)
-    axes.annotate(
-        f"{curve.best[-1]:.3f}" if up else f"{curve.best[-1]:.3g}",
-        (curve.budget[-1], curve.best[-1]),
-        (0, 5 if up else -5),
-        textcoords="offset points",
-        ha="right",
-        va="bottom" if up else "top",
-        color=colour,
-    )
+        return
+    last = curve.last_improvement
+    label = f"{curve.arm}: {best}, last gain at trial {thousands(last)} of {trials}"
+    axes.step(curve.budget, curve.best, where="post", color=colour, linewidth=2, label=label)
+    value = curve.best[np.searchsorted(curve.budget, last, side="right") - 1]
+    axes.plot(last, value, marker=_MARKERS[curve.arm], color=colour, mec="black", ms=8)
 
 
 def _importance_panel(axes: Axes, known: list[Importances]) -> None:
@@ -303,7 +297,7 @@ def _importance_panel(axes: Axes, known: list[Importances]) -> None:
             label=f"{each.arm} (n = {each.trials} trials)",
         )
     axes.set_yticks(range(len(names)), [words(name.rpartition(".")[2]) for name in names])
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5 + _LEGEND_ROOM, -0.5)  # the first on top
     axes.set_xlim(0, 1)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("fraction of the variance explained alone (± s.e.)")

@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -24,6 +25,7 @@ __all__ = [
     "blank_figure",
     "headline",
     "note",
+    "plain_axis",
     "plain_ticks",
     "thousands",
     "words",
@@ -72,9 +74,14 @@ def note(figure: Figure, text: str) -> None:
 def plain_ticks(axes: Axes) -> None:
     """Numbers as people write them on both logarithmic axes."""
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
-        axis.set_minor_locator(mpl.ticker.NullLocator())
+        plain_axis(axis)
+
+
+def plain_axis(axis: Axis) -> None:
+    """Numbers as people write them on a logarithmic axis."""
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
+    axis.set_minor_locator(mpl.ticker.NullLocator())
 
 
 def thousands(value: float, _: int | None = None) -> str:

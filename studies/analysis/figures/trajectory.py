@@ -14,6 +14,7 @@ from studies.analysis.figures.style import (
     blank_figure,
     headline,
     note,
+    plain_axis,
     thousands,
 )
 from studies.analysis.instabilities import RecordedRun
@@ -47,11 +48,12 @@ def draw_trajectory(run: RecordedRun) -> Figure:
             sharpness = run.curvature[keys.HESSIAN_LAMBDA_MAX].to_numpy()
             _steps(panels[4], at, sharpness, "Hessian $λ_{max}$")
             panels[4].set_yscale("log")
+            plain_axis(panels[4].yaxis)
             bound = 2 / run.learning_rate
             panels[4].axhline(bound, color="#D55E00", lw=1.0, ls="--")
             panels[4].annotate(
-                f"2 / learning rate = {bound:g}", (steps[0], bound), color="#D55E00", fontsize=8,
-                xytext=(3, 3), textcoords="offset points",
+                f"2 / learning rate = {bound:g}", (steps[-1], bound), color="#D55E00", fontsize=8,
+                xytext=(-3, 3), textcoords="offset points", ha="right",
             )  # fmt: skip
             _steps(panels[5], at, run.curvature[keys.NTK_LAMBDA_MAX].to_numpy(), "NTK $λ_{max}$")
         for axes in panels:
