@@ -23,7 +23,7 @@ quickstart: $(STAMP) ## a real study on this machine: verdict, figures, where to
 	@$(BIN)/dynloss run quickstart --resume
 
 test: $(STAMP) ## the test suite, on every core
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
