@@ -23,6 +23,7 @@ __all__ = ["ConfigError", "build", "config_hash", "to_dict"]
 
 T = TypeVar("T")
 
+_TOO_LARGE = 2**63  # for a count, a seed or a size
 _NUMBER_AS_TEXT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 
 
@@ -44,7 +45,7 @@ class ConfigError(ValueError):
         where = ": ".join(part for part in (self.source, self.key) if part)
         line = f"{where}: {self.problem}" if where else self.problem
         line = f"{line}; {self.remedy}" if self.remedy else line
-        return " ".join(line.split())
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(line.split()))
 
     def inside(self, prefix: str = "", source: str = "") -> ConfigError:
         """The same refusal, seen from an enclosing document."""
@@ -59,7 +60,10 @@ def join_key(prefix: str, key: str) -> str:
 
 def show(value: object) -> str:
     """A value as a message shows it: short, on one line."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python turns into text
+        text = "a huge number"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -167,7 +171,7 @@ def _build_tagged(classes: list[Any], value: object, key: str) -> object:
     if isinstance(value, str):
         value = {tag: value}
     name = value.get(tag) if isinstance(value, Mapping) else None
-    if name not in by_name:
+    if not isinstance(name, str) or name not in by_name:
         known = ", ".join(str(each) for each in by_name)
         problem = "missing" if name is None else f"{show(name)} is not a choice"
         raise ConfigError(join_key(key, tag), problem, f"choose one of: {known}")
@@ -176,7 +180,9 @@ def _build_tagged(classes: list[Any], value: object, key: str) -> object:
 
 def _convert_scalar(hint: Any, value: object, key: str) -> object:
     if hint is Any or hint is object:
-        return value
+        return _plain_only(value, key)
+    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        raise ConfigError(key, f"{show(value)} is too large", "write a smaller number")
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise ConfigError(key, f"{value} is not a finite number", "write a finite number")
@@ -189,6 +195,20 @@ def _convert_scalar(hint: Any, value: object, key: str) -> object:
     if hint in (int, float) and isinstance(value, str) and _NUMBER_AS_TEXT.match(value):
         raise ConfigError(key, f"{value!r} is text, not a number", number_remedy(value))
     raise ConfigError(key, problem, f"write {_describe(hint)}")
+
+
+def _plain_only(value: object, key: str) -> object:
+    """A value of no fixed type as it is, if JSON could hold it too: YAML knows dates and bytes."""
+    if isinstance(value, Mapping):
+        return {name: _plain_only(each, join_key(key, str(name))) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_only(each, f"{key}[{i}]") for i, each in enumerate(value)]
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return _convert_scalar(kind, value, key)
+    raise ConfigError(key, f"{show(value)} is no number or text", "put quotes around it")
 
 
 def number_remedy(text: str) -> str:

@@ -12,6 +12,10 @@ from dynloss_core.config import ConfigError
 
 __all__ = ["parse_document", "read_document"]
 
+_LARGEST_FILE = 1_000_000  # bytes
+_MOST_VALUES = 100_000  # with every alias written out
+_DEEPEST = 50
+
 
 class _StrictLoader(yaml.SafeLoader):
     """PyYAML's safe loader, which would let the last of two equal keys win, made to refuse them."""
@@ -34,7 +38,8 @@ def parse_document(text: str, source: str = "") -> Any:
         ConfigError: if it is not YAML, or holds duplicate keys.
     """
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a subclass of SafeLoader
+        document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a subclass of SafeLoader
+        _check_extent(document)
     except ConfigError as error:
         raise error.inside(source=source) from None
     except yaml.MarkedYAMLError as error:
@@ -43,8 +48,24 @@ def parse_document(text: str, source: str = "") -> Any:
         problem = f"not valid YAML: {error.problem or error.context}"
         raise ConfigError(where, problem, "fix the syntax there", source) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = f"not valid YAML: {error}"
+        problem = f"not valid YAML: {str(error)[:200]}"
         raise ConfigError("", problem, "write plain YAML text", source) from None
+    return document
+
+
+def _check_extent(document: Any) -> None:
+    """Refuse what a few aliases make endless: an alias inside its own anchor, or nine of nine of
+    nine. What reads a document later would follow them all."""
+    waiting, count = [(document, 1)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if count > _MOST_VALUES or depth > _DEEPEST:
+            limit = f"{_MOST_VALUES:,} values, {_DEEPEST} levels"
+            raise ConfigError("", f"holds more than {limit}", "write it without aliases")
+        inside = value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict | list | set | tuple):
+            waiting += [(each, depth + 1) for each in inside]
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -55,12 +76,15 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     source = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LARGEST_FILE)
     except FileNotFoundError:
         raise ConfigError("", "no such file", "check the path", source) from None
     except (OSError, UnicodeDecodeError, ValueError) as error:
         problem = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         raise ConfigError("", problem, "give a readable UTF-8 text file", source) from None
+    if len(text) == _LARGEST_FILE:
+        raise ConfigError("", "is too large", "give a file of less than a megabyte", source)
     document = parse_document(text, source)
     if not isinstance(document, dict):
         raise ConfigError("", "expected `key: value` lines", "see the README for a file", source)

@@ -7,6 +7,7 @@ One object serves plain Optuna (`suggest`), plain Ray Tune (`to_ray`), designed 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +33,8 @@ __all__ = ["Baseline", "Point", "Space"]
 Point = dict[str, Value]
 
 SCHEMA_VERSION = 1
+
+_MOST_POINTS = 1_000_000  # of a grid, and of one of its axes
 
 _SMALLEST = {
     keys.PERIOD: (2.0, "a period lasts at least 2 steps"),
@@ -122,7 +125,8 @@ class Space:
                 appear once; choices appear all.
 
         Raises:
-            ConfigError: if `counts` misses a searched parameter, or names an unknown one.
+            ConfigError: if `counts` misses a searched parameter, or names an unknown one, or asks
+                for more than a million points.
         """
         if isinstance(counts, Mapping):
             for name in counts:
@@ -136,7 +140,11 @@ class Space:
             if count is None or count < 1:
                 problem = "missing" if count is None else f"{count} is below 1"
                 raise ConfigError(f"grid.{name}", problem, f"add `{name}: <number of values>`")
+            if count > _MOST_POINTS:
+                raise ConfigError(f"grid.{name}", f"{count} is too many", "use fewer values")
             axes.append(parameter.grid(count))
+        if (points := math.prod(map(len, axes))) > _MOST_POINTS:
+            raise ConfigError("grid", f"has {points} points", f"use at most {_MOST_POINTS:,}")
         return [
             dict(zip(self.parameters, values, strict=True)) for values in itertools.product(*axes)
         ]

@@ -44,6 +44,7 @@ Mode = Literal["map", "optimize", "confirm"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SEEDS_A_STUDY = 100_000
+_MOST_TRIALS = 1_000_000
 _FIRST_FRESH_SEED = 50_000
 HIDDEN = "***"
 
@@ -336,6 +337,9 @@ class Study:
         if needs_trials and (self.trials_per_arm is None or self.trials_per_arm < 1):
             problem = "missing" if self.trials_per_arm is None else f"{self.trials_per_arm} < 1"
             raise ConfigError("trials_per_arm", problem, "say how many points each arm may try")
+        if self.trials_per_arm is not None and self.trials_per_arm > _MOST_TRIALS:
+            problem = f"{self.trials_per_arm} exceeds {_MOST_TRIALS:,}"
+            raise ConfigError("trials_per_arm", problem, "lower it")
         if self.sampler == "grid":
             if self.grid is None:
                 raise ConfigError("grid", "missing", "give the number of values of each parameter")
