@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.studies.test_run import dynloss
+from tests.studies.commands import dynloss, dynloss_here
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from tests.studies.test_run import dynloss
     ids=" ".join,
 )
 def test_help(arguments: tuple[str, ...]) -> None:
-    done = dynloss(*arguments, "--help")
+    done = dynloss_here(*arguments, "--help")
     assert done.returncode == 0
     assert "Usage:" in done.stdout
     if arguments and arguments != ("space",):
@@ -45,7 +45,7 @@ def test_help_does_not_wait_for_torch_or_ray() -> None:
 
 
 def test_dry_run_starts_nothing(tiny: Path, tmp_path: Path) -> None:
-    done = dynloss("run", tiny, "--dry-run", "--out", tmp_path / "out")
+    done = dynloss_here("run", tiny, "--dry-run", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     for expected in ("6 dynamical + 6 static", "30 networks in 8 blocks", "60 each", "member-step",
                      "the cluster has", "about"):  # fmt: skip
@@ -88,7 +88,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     filled = [str(tiny) if each == "TINY" else each for each in arguments]
-    done = dynloss(*filled)
+    done = dynloss_here(*filled)
     assert done.returncode == 2, done.stdout + done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr
@@ -101,21 +101,21 @@ def test_a_folder_in_use_is_not_touched(tiny: Path, tmp_path: Path) -> None:
     taken = tmp_path / "out" / "tiny"
     taken.mkdir(parents=True)
     (taken / "thesis.txt").write_text("precious")
-    done = dynloss("run", tiny, "--out", tmp_path / "out", "--resume")
+    done = dynloss_here("run", tiny, "--out", tmp_path / "out", "--resume")
     assert done.returncode == 2
     assert "is not empty and holds no study" in done.stderr
     assert os.listdir(taken) == ["thesis.txt"]  # noqa: PTH208
 
 
 def test_space_commands() -> None:
-    listed = dynloss("space", "list")
+    listed = dynloss_here("space", "list")
     assert "spirals-mlp" in listed.stdout
-    shown = dynloss("space", "show", "spirals-mlp")
+    shown = dynloss_here("space", "show", "spirals-mlp")
     assert "200 to 10000" in shown.stdout
     assert "dropped" in shown.stdout
-    valid = dynloss("space", "validate", "spirals-mlp", "digits-mlp")
+    valid = dynloss_here("space", "validate", "spirals-mlp", "digits-mlp")
     assert valid.stdout.count("valid") == 2
-    sampled = dynloss("space", "sample", "spirals-mlp", "-n", "3", "--sobol")
+    sampled = dynloss_here("space", "sample", "spirals-mlp", "-n", "3", "--sobol")
     points = [json.loads(line) for line in sampled.stdout.splitlines()]
     assert len(points) == 3
     assert all(set(point) == {"period", "amplitude", "learning_rate"} for point in points)

@@ -13,7 +13,8 @@ from dynloss_core.data import FashionMNISTConfig, SpiralsConfig, image_folders, 
 from studies import data_sets
 from studies.study_files import load_study
 from tests.core.test_image_data import needs_fashion_mnist
-from tests.studies.test_run import SECONDS, command, dynloss, table
+from tests.studies.commands import SECONDS, command, dynloss_here
+from tests.studies.test_run import table
 
 STUDY = """\
 schema: 1
@@ -53,7 +54,7 @@ def test_missing_data_are_refused_before_anything_starts(
 ) -> None:
     file = written(tmp_path, "cifar10")
     monkeypatch.chdir(tmp_path)
-    done = dynloss(*(str(file) if each == "FILE" else each for each in arguments))
+    done = dynloss_here(*(str(file) if each == "FILE" else each for each in arguments))
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("dynloss: data.name: cifar10 is in none of ")

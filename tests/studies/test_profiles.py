@@ -8,7 +8,7 @@ import pytest
 
 from dynloss_core.config import ConfigError
 from studies.study_files import LIBRARY, load_study
-from tests.studies.test_run import dynloss
+from tests.studies.commands import dynloss_here
 
 STUDY = """\
 schema: 1
@@ -90,5 +90,5 @@ def test_every_study_and_profile_of_the_library_is_sound() -> None:
 
 @pytest.mark.timeout(120)
 def test_the_command_line_runs_a_profile(path: Path, tmp_path: Path) -> None:
-    done = dynloss("run", str(path), "--profile", "short", "--dry-run")
+    done = dynloss_here("run", str(path), "--profile", "short", "--dry-run")
     assert "base_short" in done.stdout

@@ -11,7 +11,7 @@ import torch
 
 import search_spaces
 from studies.study_files import load_study
-from tests.studies.test_run import dynloss
+from tests.studies.commands import dynloss_here
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -58,7 +58,7 @@ def test_the_loss_and_the_space_in_three_lines() -> None:
 @pytest.mark.parametrize("word", ["confirm", "status", "analyse", "ui", "train"])
 def test_the_commands_exist(word: str) -> None:
     assert f"dynloss {word}" in README
-    assert dynloss(word, "--help").returncode == 0
+    assert dynloss_here(word, "--help").returncode == 0
 
 
 def test_the_figures_are_there() -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,18 +17,7 @@ from mlflow import MlflowClient
 from dynloss_core import keys
 from studies.folder import StudyFolder
 from studies.study_files import load_study
-
-SECONDS = 150
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "studies", *map(str, arguments)]
-
-
-def dynloss(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+from tests.studies.commands import SECONDS, command, dynloss
 
 
 def table(out: Path, kind: str = "members") -> pd.DataFrame:
@@ -166,6 +154,7 @@ def test_status_analyse_and_the_figures_of_a_finished_study(
     assert figure.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_exactly(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
     file, out, _ = finished
     done = dynloss("run", file, "--out", tmp_path, "--set", "storage.experiment=dynloss")
@@ -250,6 +239,7 @@ def test_a_study_with_diverging_trials_goes_on(tiny: Path, tmp_path: Path) -> No
     assert all(keys.LEARNING_RATE in run.data.params for run in failed)
 
 
+@pytest.mark.slow
 def test_confirmed_again_on_fresh_seeds_and_put_side_by_side(
     finished: tuple[Path, Path, str], tiny: Path, tmp_path: Path
 ) -> None:

@@ -17,8 +17,9 @@ from mlflow import MlflowClient
 
 from dynloss_core import keys
 from tests.core.test_image_data import needs_fashion_mnist
+from tests.studies.commands import SECONDS, dynloss
 from tests.studies.test_data_sets import run_where_only_the_data_dir_is_sound
-from tests.studies.test_run import SECONDS, dynloss, table
+from tests.studies.test_run import table
 
 pytestmark = pytest.mark.slow
 

@@ -91,6 +91,7 @@ def test_another_power_of_the_learning_rate_is_seen() -> None:
         assert each.exponent_low > -1
 
 
+@pytest.mark.slow
 def test_noise_alone_rejects_one_size_in_twenty() -> None:
     """The F test keeps its level where blocks differ and are incomplete."""
     draws = np.random.default_rng(1)

@@ -1,0 +1,39 @@
+"""The command `dynloss` as tests type it."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from unittest.mock import patch
+
+from studies.cli import main
+
+SECONDS = 150  # that one may take
+
+
+def command(*arguments: object) -> list[str]:
+    """The command line of a process of its own."""
+    return [sys.executable, "-m", "studies", *map(str, arguments)]
+
+
+def dynloss(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, to its end."""
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def dynloss_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process: for what starts no cluster, without waiting for imports."""
+    out, err = io.StringIO(), io.StringIO()
+    typed = ["dynloss", *map(str, arguments)]
+    code: object = 0
+    with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", typed):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+    returncode = code if isinstance(code, int) else 0 if code is None else 1
+    return subprocess.CompletedProcess(typed, returncode, out.getvalue(), err.getvalue())
