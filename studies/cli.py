@@ -169,6 +169,7 @@ def confirm(
 
 def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) -> None:
     """Do the work, print what came of it, and leave with the exit code that says so."""
+    deliver = again(["sync", study.name], out, None)
     try:
         outcome = work()
     except ConfigError:
@@ -184,11 +185,23 @@ def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) 
         typer.echo(f"go on with:  {go_on}", err=True)
         raise typer.Exit(INTERRUPTED)
     show_results(study, outcome.folder, outcome.results)
+    if outcome.away:
+        typer.echo(f"\nMLflow is away: {outcome.away}", err=True)
+        typer.echo(f"all of it waits on disk; deliver it with:  {deliver}", err=True)
     missing = outcome.results.without_winner(study)
     if missing:
         arms = " and no ".join(missing)
         typer.echo(f"no verdict: there is no {arms} trial that trained without diverging", err=True)
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `dynloss sync quickstart`")
+def sync(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
+    """Deliver to MLflow what waits on disk since its server was away."""
+    from studies.run import sync_study
+
+    delivered, uri = sync_study(_recorded(study, out))
+    console.print(f"delivered {delivered} trials to {uri}; nothing is left")
 
 
 @app.command(epilog="Example: `dynloss status quickstart`")

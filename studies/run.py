@@ -1,8 +1,9 @@
-"""One call from a definition to its results: folder, tracking, cluster, session, analysis."""
+"""One call from a definition to its results: folder, delivery, cluster, session, analysis."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from studies.blocks import Block
 from studies.cluster import check_resources, joined_cluster, local_resources
 from studies.confirmation import plan_confirmation
 from studies.definition import Study, hide_password
+from studies.delivery import Delivery
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
 from studies.provenance import provenance
@@ -21,7 +23,7 @@ from studies.sqlite import tune_sqlite
 from studies.tables import write_parquet
 from studies.tracking import Tracker, tracking_uri
 
-__all__ = ["Outcome", "confirm_study", "run_study"]
+__all__ = ["Outcome", "confirm_study", "run_study", "sync_study"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class Outcome:
     Args:
         finished: whether every block is trained; false after Ctrl-C.
         failures: blocks that could not be trained, with the last line of their error.
+        away: why MLflow could not be reached at the end; empty if everything is delivered.
         folder: where everything is.
         results: what the tables say so far.
     """
 
     finished: bool
     failures: dict[str, str]
+    away: str
     folder: StudyFolder
     results: Results
 
@@ -66,13 +70,60 @@ def run_study(
         folder = StudyFolder.of(study, out)
         fresh = folder.begin(study, resume=resume)
         stack.enter_context(folder.locked())
-        uri = tracking_uri(study, folder)
         try:
-            tracker = Tracker(study, folder.state()["study_id"], uri, out / "artifacts")
+            delivery = stack.enter_context(_delivery(study, folder, at_once=fresh))
         except ConfigError:
             if fresh:
                 folder.discard()
             raise
+        return _run(study, folder, delivery, address)
+
+
+def sync_study(folder: StudyFolder) -> tuple[int, str]:
+    """Deliver to MLflow what an earlier session could not.
+
+    Args:
+        folder: of the study.
+
+    Returns:
+        How many trials were delivered, and where to.
+
+    Raises:
+        ConfigError: if MLflow cannot be reached, or a driver is at work.
+    """
+    study = folder.study()
+    tune_sqlite()
+    with folder.locked(), _delivery(study, folder, at_once=True) as delivery:
+        with StudyProgress(study) as progress:
+            session = Session(study, folder, delivery, progress)
+            session.prepared()
+        _conclude(folder, delivery, write_results(study, folder), finished=session.finished)
+        if delivery.problem:
+            raise ConfigError("storage.tracking_uri", delivery.problem, "try again later")
+        return delivery.delivered, folder.tracking_uri()
+
+
+@contextmanager
+def _delivery(study: Study, folder: StudyFolder, *, at_once: bool) -> Iterator[Delivery]:
+    """The way to MLflow. A study that was begun there goes on while it is away; a new one must
+    reach it, so that a wrong address is seen at once.
+
+    Raises:
+        ConfigError: if it is to be reached at once and cannot.
+    """
+    uri = tracking_uri(study, folder)
+
+    def connect() -> Tracker:
+        identity = folder.state()["study_id"]
+        return Tracker(study, identity, uri, folder.path.parent / "artifacts")
+
+    tracker = None
+    try:
+        tracker = connect()
+    except ConfigError:
+        if at_once:
+            raise
+    if tracker is not None:
         folder.write_state(
             {
                 "mlflow_run": tracker.parent,
@@ -80,7 +131,11 @@ def run_study(
                 "tracking_uri": hide_password(tracker.uri),
             }
         )
-        return _run(study, folder, tracker, address)
+    delivery = Delivery(folder, connect, tracker)
+    try:
+        yield delivery
+    finally:
+        delivery.close()
 
 
 def confirm_study(
@@ -139,18 +194,16 @@ def _searched(study: Study, folder: StudyFolder) -> bool:
     )
 
 
-def _run(study: Study, folder: StudyFolder, tracker: Tracker, address: str | None) -> Outcome:
+def _run(study: Study, folder: StudyFolder, delivery: Delivery, address: str | None) -> Outcome:
     """Train what is left, then write the results, whatever happened."""
     finished = False
     failures: dict[str, str] = {}
     try:
         with StudyProgress(study) as progress:
-            session = Session(study, folder, tracker, progress)
+            session = Session(study, folder, delivery, progress)
             failures = session.failures
             if not session.prepared():
-                origin = provenance()
-                folder.write_state({"provenance": origin})
-                tracker.tag_study(origin)
+                folder.write_state({"provenance": provenance()})
                 with joined_cluster(None) if address is None else nullcontext():
                     from studies.distribution import train
 
@@ -158,17 +211,27 @@ def _run(study: Study, folder: StudyFolder, tracker: Tracker, address: str | Non
             finished = session.finished
     except KeyboardInterrupt:  # where Tune does not catch it: while Ray starts or stops
         pass
-    write_parquet(tracker.runs(), folder.tables / "runs.parquet")
+    runs = delivery.ask(lambda tracker: tracker.runs())
+    if runs is not None:
+        write_parquet(runs, folder.tables / "runs.parquet")
     results = write_results(study, folder)
-    tracker.close(
-        finished=finished,
-        metrics=results.metrics(),
-        tags=results.tags(),
-        artifacts=_artifacts(folder, results, finished=finished),
-    )
+    _conclude(folder, delivery, results, finished=finished)
     if finished:
         folder.sweep()
-    return Outcome(finished, dict(failures), folder, results)
+    return Outcome(finished, dict(failures), delivery.problem, folder, results)
+
+
+def _conclude(folder: StudyFolder, delivery: Delivery, results: Results, *, finished: bool) -> None:
+    """Close the study's run in MLflow, if it can be reached."""
+    origin = {key: str(value) for key, value in folder.state().get("provenance", {}).items()}
+    delivery.ask(
+        lambda tracker: tracker.close(
+            finished=finished,
+            metrics=results.metrics(),
+            tags={**origin, **results.tags()},
+            artifacts=_artifacts(folder, results, finished=finished),
+        )
+    )
 
 
 def _artifacts(folder: StudyFolder, results: Results, *, finished: bool) -> list[tuple[Path, str]]:

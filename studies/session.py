@@ -15,11 +15,10 @@ import pandas as pd
 from dynloss_core import keys
 from studies.blocks import Block, BlockResult
 from studies.definition import Study
+from studies.delivery import Delivery
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
 from studies.search import Plan
-from studies.tables import mean_curves
-from studies.tracking import Tracker
 
 __all__ = ["Session"]
 
@@ -30,15 +29,15 @@ class Session:
     Args:
         study: what to run.
         folder: where it is recorded; must have been begun.
-        tracker: MLflow.
+        delivery: to MLflow.
         progress: what the user sees.
     """
 
     def __init__(
-        self, study: Study, folder: StudyFolder, tracker: Tracker, progress: StudyProgress
+        self, study: Study, folder: StudyFolder, delivery: Delivery, progress: StudyProgress
     ) -> None:
         self.study, self.folder = study, folder
-        self.tracker, self.progress = tracker, progress
+        self.delivery, self.progress = delivery, progress
         self.failures: dict[str, str] = {}
         self._first: Block | None = None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -68,7 +67,7 @@ class Session:
 
     def started(self, block: Block) -> None:
         """A block is at work."""
-        self.tracker.start(block)
+        self.delivery.start(block)
 
     def reported(
         self, block: Block, fraction: float, means: pd.DataFrame | None, result: BlockResult | None
@@ -77,17 +76,17 @@ class Session:
         if result is not None:
             self.folder.record(block, result)
         if means is not None:
-            self.tracker.log_means(block, means)
+            self.delivery.log_means(block, means)
             self.progress.advance(block, fraction)
         if result is not None:
-            self.tracker.finish(block, result.members)
+            self.delivery.finish(block)
             self._received(block, result.members)
 
     def failed(self, block: Block, error: str) -> None:
         """A block could not be trained, not even after retries."""
         self.failures[block.id] = error
         self.folder.record_failure(block, error)
-        self.tracker.finish(block, pd.DataFrame())
+        self.delivery.finish(block)
         self._received(block, pd.DataFrame())
 
     def _received(self, block: Block, members: pd.DataFrame) -> None:
@@ -97,7 +96,7 @@ class Session:
         self.progress.finish(block)
 
     def _recorded(self, block: Block) -> pd.DataFrame | None:
-        """The table of a block that an earlier session finished; MLflow is brought up to it.
+        """The table of a block that an earlier session finished; MLflow is to be brought up to it.
 
         It is empty for a block that could not be trained: resuming does not try that again.
         """
@@ -105,10 +104,6 @@ class Session:
         if members is not None:
             if members.empty:
                 self.failures[block.id] = self.folder.recorded_failure(block)
-            self.tracker.start(block)
-            if not self.tracker.is_finished(block):
-                if not members.empty:
-                    self.tracker.log_means(block, mean_curves(self.folder.recorded_curves(block)))
-                self.tracker.finish(block, members)
+            self.delivery.finish(block)
             self.progress.recorded(block)
         return members

@@ -2,7 +2,8 @@
 
 Everything goes through `MlflowClient.log_batch`, a request for many metrics. Children carry tags
 for study, phase, arm, trial and configuration, so that the UI can filter them; the tags are also
-how a resumed study finds its runs again and never makes a second one for a trial.
+how a resumed study, or one whose server was away, finds its runs again, sees what they hold, and
+sends only the rest: never a second run for a trial, never a step twice.
 """
 
 from __future__ import annotations
@@ -31,16 +32,24 @@ from studies.folder import StudyFolder
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # `studies.delivery` tries again
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
+from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
-__all__ = ["Tracker", "tracking_uri"]
+__all__ = ["AWAY", "Tracker", "tracking_uri"]
+
+AWAY = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError, ConfigError)
+"""What is raised while MLflow cannot be reached or written."""
 
 _METRICS_A_BATCH = 1000
 _SECONDS_BETWEEN_BATCHES = 15.0
 _RUNS_A_PAGE = 1000
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 _PARENT = "mlflow.parentRunId"
 _TAG = "dynloss."
 
@@ -69,7 +78,10 @@ class Tracker:
             self._client = MlflowClient(tracking_uri=uri)
             self._experiment = self._find_experiment(artifacts)
             self._parent = self._find_parent(study_id)
-            self._runs, self._finished = self._find_children()
+            self._runs: dict[TrialKey, str] = {}
+            self._finished: set[TrialKey] = set()
+            self._held: dict[TrialKey, set[str]] = {}  # metrics of unfinished runs found
+            self._find_children()
         except Exception as error:  # MLflow raises whatever its store raises
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise ConfigError(
@@ -77,7 +89,7 @@ class Tracker:
                 f"{hide_password(uri)} cannot be used: {hide_password(reason)[:200]}",
                 "give a store that can be written, or leave it out for a local one",
             ) from None
-        self._last_step: dict[TrialKey, int] = {}
+        self._logged: dict[TrialKey, dict[str, set[int]]] = {}  # steps of each metric
         self._pending: dict[str, list[pd.DataFrame]] = {}  # by block
         self._flushed: dict[str, float] = {}
 
@@ -102,8 +114,9 @@ class Tracker:
             key = (block.phase, block.arm, trial.number)
             if key not in self._runs:
                 self._runs[key] = self._create_run(key, block, trial.point)
-            elif key not in self._last_step and key not in self._finished:
-                self._last_step[key] = self._logged_up_to(self._runs[key])
+            elif key in self._held and key not in self._logged:
+                self._log(self._runs[key], params=_params(block, trial.point))
+                self._logged[key] = self._steps_held(key)
 
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
         """Take mean curves (see `tables.mean_curves`); they are sent every few seconds, in batches,
@@ -128,28 +141,30 @@ class Tracker:
         means, now = pd.concat(pending, ignore_index=True), int(time.time() * 1000)
         for number, rows in means.groupby(keys.TRIAL, sort=False):
             key = (block.phase, block.arm, int(str(number)))
-            rows = rows[rows[keys.STEP] > self._last_step.get(key, -1)]
-            if key in self._finished or rows.empty:
+            if key in self._finished:
                 continue
+            logged = self._logged.setdefault(key, {})
             taken[key] = [
                 Metric(metric, value, now, step)
                 for metric in (*keys.EVALUATION_METRICS, *keys.OPTIONAL_CURVE_METRICS)
                 if metric in rows
                 for step, value in zip(rows[keys.STEP].tolist(), rows[metric].tolist(), strict=True)
-                if math.isfinite(value)
+                if math.isfinite(value) and step not in logged.get(metric, ())
             ]
-            self._last_step[key] = int(rows[keys.STEP].max())
+            for each in taken[key]:
+                logged.setdefault(each.key, set()).add(each.step)
         return taken
 
-    def finish(self, block: Block, members: pd.DataFrame) -> None:
+    def finish(self, block: Block, members: pd.DataFrame) -> int:
         """Close the runs of a block: FINISHED, KILLED where the trial was stopped early, or FAILED
-        with the reason as a tag.
+        with the reason as a tag; how many were open.
 
         An empty table says that the block could not be trained.
         """
         self.start(block)
         pending = self._take_pending(block)
         by_trial = {} if members.empty else dict(iter(members.groupby(keys.TRIAL)))
+        closed = 0
         for trial in block.trials:
             key = (block.phase, block.arm, trial.number)
             if key in self._finished:
@@ -160,8 +175,11 @@ class Tracker:
                 self._log(run, metrics=pending.get(key), tags=failure)
                 self._client.set_terminated(run, RunStatus.to_string(RunStatus.FAILED))
             else:
-                self._close(run, by_trial[trial.number], pending.get(key, []))
+                self._close(key, by_trial[trial.number], pending.get(key, []))
             self._finished.add(key)
+            self._logged.pop(key, None)
+            closed += 1
+        return closed
 
     def is_finished(self, block: Block) -> bool:
         """Whether every run of a block is closed."""
@@ -178,16 +196,17 @@ class Tracker:
     ) -> None:
         """Close the parent run, with the study's result and its files (path, folder)."""
         now = int(time.time() * 1000)
-        entries = [Metric(k, v, now, 0) for k, v in metrics.items() if math.isfinite(v)]
+        held = self._client.get_run(self._parent).data.metrics
+        entries = [
+            Metric(name, value, now, 0)
+            for name, value in metrics.items()
+            if math.isfinite(value) and held.get(name) != value
+        ]
         self._log(self._parent, metrics=entries, tags=tags)
         for path, folder in artifacts:
             self._client.log_artifact(self._parent, str(path), folder or None)
         status = RunStatus.FINISHED if finished else RunStatus.KILLED
         self._client.set_terminated(self._parent, RunStatus.to_string(status))
-
-    def tag_study(self, tags: Mapping[str, str]) -> None:
-        """Lay tags on the parent run."""
-        self._log(self._parent, tags=tags)
 
     def _find_experiment(self, artifacts: Path) -> str:
         name = self._study.storage.experiment
@@ -215,28 +234,32 @@ class Tracker:
         run = self._client.create_run(self._experiment, tags=tags, run_name=self._study.name)
         return str(run.info.run_id)
 
-    def _find_children(self) -> tuple[dict[TrialKey, str], set[TrialKey]]:
-        """The runs that an earlier session made, and which of them it finished."""
-        runs: dict[TrialKey, str] = {}
-        finished = set()
+    def _find_children(self) -> None:
+        """The runs that were made before, which of them are finished, and what the others hold."""
         token = None
         while True:
             page = self._client.search_runs(
                 [self._experiment],
                 f"tags.`{_PARENT}` = '{self._parent}'",
                 max_results=_RUNS_A_PAGE,
+                order_by=["attributes.start_time"],
                 page_token=token,
             )
             for run in page:
                 tags = run.data.tags
                 number = int(tags[f"{_TAG}{keys.TRIAL}"])
                 key = (tags[f"{_TAG}{keys.PHASE}"], tags[f"{_TAG}{keys.ARM}"], number)
-                runs[key] = run.info.run_id
-                if run.info.status != "RUNNING":
-                    finished.add(key)
+                if key in self._runs:  # its answer was lost, and it was asked for again
+                    self._client.delete_run(run.info.run_id)
+                    continue
+                self._runs[key] = run.info.run_id
+                if run.info.status == "RUNNING":
+                    self._held[key] = set(run.data.metrics)
+                else:
+                    self._finished.add(key)
             token = page.token
             if not token:
-                return runs, finished
+                return
 
     def _create_run(self, key: TrialKey, block: Block, point: Mapping[str, Any]) -> str:
         phase, arm, number = key
@@ -250,13 +273,12 @@ class Tracker:
         }
         name = f"{phase}/{arm}/{number}"
         run = str(self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id)
-        params = [Param(name, str(value)) for name, value in point.items()]
-        params.append(Param("seeds", str(len(block.seeds))))
-        self._log(run, params=params)
+        self._log(run, params=_params(block, point))
         return run
 
-    def _close(self, run: str, members: pd.DataFrame, curve: list[Metric]) -> None:
+    def _close(self, key: TrialKey, members: pd.DataFrame, curve: list[Metric]) -> None:
         """Send the rest of a trial's curve and its final metrics, and end its run."""
+        run, held = self._runs[key], self._held.get(key, set())
         now = int(time.time() * 1000)
         stopped = bool(is_stopped(members).any())
         when = "stopped_" if stopped else "final_"  # never to be compared as if it were the end
@@ -276,19 +298,24 @@ class Tracker:
         }
         if keys.STOPPED_STEP in members:
             tags[f"{_TAG}{keys.STOPPED}"] = str(stopped).lower()
-        metrics = [Metric(k, v, now, 0) for k, v in finals.items() if math.isfinite(v)]
+        metrics = [
+            Metric(name, value, now, 0)
+            for name, value in finals.items()
+            if math.isfinite(value) and name not in held
+        ]
         self._log(run, metrics=[*curve, *metrics], tags=tags)
         ended = RunStatus.KILLED if stopped else RunStatus.FINISHED
         status = RunStatus.FAILED if diverged else ended
         self._client.set_terminated(run, RunStatus.to_string(status))
 
-    def _logged_up_to(self, run: str) -> int:
-        """The last step that an earlier session logged to a run it left unfinished."""
-        try:
-            history = self._client.get_metric_history(run, keys.TRAIN_LOSS)
-        except MlflowException:
-            return -1
-        return max((int(metric.step) for metric in history), default=-1)
+    def _steps_held(self, key: TrialKey) -> dict[str, set[int]]:
+        """The steps of each metric that an unfinished run holds."""
+        run, held = self._runs[key], self._held[key]
+        return {
+            metric: {each.step for each in self._client.get_metric_history(run, metric)}
+            for metric in (*keys.EVALUATION_METRICS, *keys.OPTIONAL_CURVE_METRICS)
+            if metric in held
+        }
 
     def _log(
         self,
@@ -304,6 +331,12 @@ class Tracker:
             chunk = entries[start : start + _METRICS_A_BATCH]
             self._client.log_batch(run, metrics=chunk, params=params or [], tags=run_tags)
             params, run_tags = None, []
+
+
+def _params(block: Block, point: Mapping[str, Any]) -> list[Param]:
+    """What a trial's run has as parameters."""
+    values = {**point, "seeds": len(block.seeds)}
+    return [Param(name, str(value)) for name, value in values.items()]
 
 
 def tracking_uri(study: Study, folder: StudyFolder) -> str:
@@ -327,7 +360,7 @@ def _probe(uri: str) -> None:
     if uri.startswith("sqlite:///"):
         with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=30)) as database:
             database.execute("BEGIN IMMEDIATE")
-    elif uri.startswith(("http://", "https://")):
+    elif (scheme := urlsplit(uri).scheme.partition("+")[0]) in _PORTS:
         parts = urlsplit(uri)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        port = parts.port or _PORTS[scheme]
         socket.create_connection((parts.hostname or "", port), timeout=5).close()

@@ -17,7 +17,7 @@ from studies.results import write_results
 from studies.session import Session
 from studies.status import study_status
 from studies.study_files import load_study
-from tests.studies.test_session import session_of, statuses, train
+from tests.studies.test_session import session_of, statuses, tracker_of, train
 
 SWEEP = """\
 schema: 1
@@ -99,7 +99,7 @@ def test_trained_judged_and_gone_on_with(sweep: Study, tmp_path: Path) -> None:
     assert [each.test.n for each in analysis.verdicts] == [5, 5]
     assert all(each.test.margin == 0.02 for each in analysis.verdicts)
     assert analysis.regimes["model.width"].fresh
-    runs = statuses(tmp_path, second.tracker.parent)
+    runs = statuses(tmp_path, tracker_of(second).parent)
     assert sum(name.startswith("confirm/") for name in runs) == 4
     assert set(runs.values()) == {"FINISHED"}
 

@@ -42,7 +42,7 @@ from studies.terminal import console, show_results
 from tests.cases import SMALL_SPIRALS
 from tests.studies.test_search import drive
 from tests.studies.test_search import table as plain_table
-from tests.studies.test_session import session_of, statuses, train
+from tests.studies.test_session import session_of, statuses, tracker_of, train
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -444,7 +444,7 @@ def test_a_real_study_stops_bad_learning_rates(tiny: Path, tmp_path: Path) -> No
         assert analysis.health.convergence[arm].trials == 12
         assert analysis.health.infeasible[arm].count == 0
         assert analysis.winners[arm][keys.LEARNING_RATE] >= 0.5
-        states = statuses(tmp_path, session.tracker.parent)
+        states = statuses(tmp_path, tracker_of(session).parent)
         killed = {f"search/{arm}/{trial}" for trial in mine}
         assert {n for n, s in states.items() if s == "KILLED" and f"/{arm}/" in n} == killed
     with console.capture() as shown:
@@ -453,9 +453,9 @@ def test_a_real_study_stops_bad_learning_rates(tiny: Path, tmp_path: Path) -> No
     assert shown.get().count("stopped early") == sum(n > 0 for n in analysis.stopped.values())
     assert total > 0
     assert "stopped early" in study_status(session.folder)
-    client = MlflowClient(session.tracker.uri)
+    client = MlflowClient(tracker_of(session).uri)
     arm, number = stopped.iloc[0][[keys.ARM, keys.TRIAL]]
-    run = client.get_run(session.tracker._runs[keys.SEARCH, arm, number])
+    run = client.get_run(tracker_of(session)._runs[keys.SEARCH, arm, number])
     assert run.data.tags["dynloss.stopped"] == "true"
     assert "stopped_validation_loss" in run.data.metrics
     assert "final_validation_loss" not in run.data.metrics

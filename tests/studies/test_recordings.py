@@ -25,7 +25,7 @@ from studies.recording import instability_rows
 from studies.results import write_results
 from studies.study_files import load_study
 from tests.studies.test_confirmation import finish
-from tests.studies.test_session import session_of
+from tests.studies.test_session import session_of, tracker_of
 
 RECORDED = """\
 schema: 1
@@ -224,8 +224,8 @@ def test_curvature_reaches_the_curves_and_mlflow(study: Study, tmp_path: Path) -
         assert at_100[keys.HESSIAN_LAMBDA_MAX].item() == exact[keys.HESSIAN_LAMBDA_MAX].item()
     last = curves[curves[keys.SEED] == study.fresh_seeds()[2]]
     assert last[keys.HESSIAN_LAMBDA_MAX].isna().all()  # not probed
-    client = MlflowClient(session.tracker.uri)
-    run = session.tracker.runs()["mlflow_run"].iloc[0]
+    client = MlflowClient(tracker_of(session).uri)
+    run = tracker_of(session).runs()["mlflow_run"].iloc[0]
     history = client.get_metric_history(run, keys.NTK_LAMBDA_MAX)
     assert [each.step for each in history] == list(range(0, 401, 50))
     metrics = client.get_run(run).data.metrics

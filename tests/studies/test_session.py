@@ -12,6 +12,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks import Block, BlockRun
 from studies.definition import Study
+from studies.delivery import Delivery
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
 from studies.results import write_results
@@ -24,8 +25,18 @@ def session_of(study: Study, out: Path) -> Session:
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=True)
     identity = folder.state()["study_id"]
-    tracker = Tracker(study, identity, folder.default_tracking_uri, out / "artifacts")
-    return Session(study, folder, tracker, StudyProgress(study))
+
+    def connect() -> Tracker:
+        return Tracker(study, identity, folder.default_tracking_uri, out / "artifacts")
+
+    return Session(study, folder, Delivery(folder, connect), StudyProgress(study))
+
+
+def tracker_of(session: Session) -> Tracker:
+    """The session's tracker, once all is delivered."""
+    tracker = session.delivery.ask(lambda tracker: tracker)
+    assert tracker is not None, session.delivery.problem
+    return tracker
 
 
 def train(session: Session, block: Block) -> None:
@@ -60,7 +71,7 @@ def test_a_failed_block_is_recorded_and_not_tried_again(tiny: Path, tmp_path: Pa
     second = session_of(study, tmp_path)
     assert second.prepared(), "nothing is left to train"
     assert second.failures == first.failures
-    states = statuses(tmp_path, second.tracker.parent)
+    states = statuses(tmp_path, tracker_of(second).parent)
     for trial in lost.trials:
         assert states[f"{lost.phase}/{lost.arm}/{trial.number}"] == "FAILED"
     assert sorted(set(states.values())) == ["FAILED", "FINISHED"]
@@ -94,14 +105,16 @@ def test_mlflow_catches_up_with_the_folder(
     run = BlockRun(study, block)
     first.started(block)
     progress = run.progress()
-    first.tracker.log_means(block, next(progress).means)
+    first.delivery.log_means(block, next(progress).means)
+    tracker_of(first)
     list(progress)
     first.folder.record(block, run.result())
     second = session_of(study, tmp_path)
     assert not second.prepared()
-    assert second.tracker.is_finished(block)
+    tracker = tracker_of(second)
+    assert tracker.is_finished(block)
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    identifier = second.tracker._runs[block.phase, block.arm, 0]
+    identifier = tracker._runs[block.phase, block.arm, 0]
     history = client.get_metric_history(identifier, keys.TRAIN_LOSS)
     assert [metric.step for metric in history] == [0, 20, 40, 60], "each step once, none missing"
 

@@ -1,0 +1,191 @@
+"""MLflow at arm's length: a thread of its own delivers what a study records, and while the tracking
+server is away everything waits.
+
+What waits lies on disk already: a block's tables in the study's folder. So a study neither waits
+for its tracking server nor ends with it, and whoever opens the folder later delivers the rest
+(`dynloss sync`). Blocks are delivered in the order in which they finished. A request whose answer
+was lost may have taken effect; so after every loss the runs are found again by their tags, with
+what they hold, and only what is missing is sent.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from studies.blocks import Block
+from studies.definition import hide_password
+from studies.folder import StudyFolder
+from studies.tables import mean_curves
+from studies.tracking import AWAY, Tracker
+
+__all__ = ["Delivery"]
+
+T = TypeVar("T")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two attempts
+_SECONDS_TO_END = 5.0
+
+
+@dataclass
+class _Order:
+    """What the thread is asked to do once all before it is delivered."""
+
+    work: Callable[[Tracker], Any]
+    done: threading.Event = field(default_factory=threading.Event)
+    result: Any = None
+    error: Exception | None = None
+
+
+class Delivery:
+    """Delivers a study to MLflow.
+
+    Args:
+        folder: of the study; finished blocks are read from it.
+        connect: makes a tracker that knows what MLflow holds; raises one of `tracking.AWAY` while
+            it cannot be reached.
+        tracker: one that is connected already; None connects when there is something to deliver.
+    """
+
+    def __init__(
+        self, folder: StudyFolder, connect: Callable[[], Tracker], tracker: Tracker | None = None
+    ) -> None:
+        self._folder, self._connect, self._tracker = folder, connect, tracker
+        self._events: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
+        self._running: dict[str, Block] = {}
+        self._finished: dict[str, Block] = {}  # in their order; not delivered yet
+        self._pause, self._next_attempt = _FIRST_PAUSE, 0.0
+        self._trials = 0
+        self._problem = ""
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="delivery", daemon=True)
+        self._thread.start()
+
+    @property
+    def delivered(self) -> int:
+        """Trials whose runs were closed so far."""
+        return self._trials
+
+    @property
+    def waiting(self) -> int:
+        """Trials that are finished and not delivered, as far as this session knows."""
+        return sum(len(block.trials) for block in list(self._finished.values()))
+
+    @property
+    def problem(self) -> str:
+        """Why MLflow could not be reached the last time; empty while it can."""
+        return self._problem
+
+    def start(self, block: Block) -> None:
+        """A block is at work: its trials get their runs."""
+        self._events.put(("start", block))
+
+    def log_means(self, block: Block, means: pd.DataFrame) -> None:
+        """A block has got further (see `tables.mean_curves`)."""
+        self._events.put(("means", (block, means)))
+
+    def finish(self, block: Block) -> None:
+        """A block is in the folder, trained or failed."""
+        self._events.put(("finish", block))
+
+    def ask(self, work: Callable[[Tracker], T]) -> T | None:
+        """Have something done once all before it is delivered, and wait for it; None if MLflow is
+        away, which is tried once more. What else `work` raises is raised here."""
+        order = _Order(work)
+        self._events.put(("ask", order))
+        while not order.done.wait(0.2):  # wakes for Ctrl-C
+            if not self._thread.is_alive():
+                raise self._error or RuntimeError("the delivery has ended")
+        if order.error is not None:
+            raise order.error
+        result: T | None = order.result
+        return result
+
+    def close(self) -> None:
+        """End the thread; what is not delivered stays on disk."""
+        self._events.put(None)
+        self._thread.join(_SECONDS_TO_END)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                event = self._events.get(timeout=self._pause if self._problem else None)
+            except queue.Empty:
+                self._deliver()
+                continue
+            if event is None:
+                return
+            try:
+                getattr(self, f"_on_{event[0]}")(event[1])
+            except Exception as error:
+                self._error = error
+                return
+
+    def _on_start(self, block: Block) -> None:
+        self._running[block.id] = block
+        self._deliver(lambda tracker: tracker.start(block))
+
+    def _on_means(self, news: tuple[Block, pd.DataFrame]) -> None:
+        if not self._problem:  # else they come with the block's tables
+            self._deliver(lambda tracker: tracker.log_means(*news))
+
+    def _on_finish(self, block: Block) -> None:
+        self._running.pop(block.id, None)
+        self._finished[block.id] = block
+        self._deliver()
+
+    def _on_ask(self, order: _Order) -> None:
+        self._next_attempt = 0.0
+
+        def work(tracker: Tracker) -> None:
+            order.result = order.work(tracker)
+
+        try:
+            self._deliver(work)
+        except Exception as error:
+            order.error = error
+        order.done.set()
+
+    def _deliver(self, work: Callable[[Tracker], None] | None = None) -> None:
+        """All that waits, then some work; if MLflow is away, that is noted, and tried again no
+        sooner than after a pause."""
+        if time.monotonic() < self._next_attempt:
+            return
+        try:
+            tracker = self._connected()
+            for block in list(self._finished.values()):
+                self._deliver_block(tracker, block)
+            if work is not None:
+                work(tracker)
+        except AWAY as error:
+            self._tracker = None
+            self._problem = hide_password(str(error).strip() or repr(error)).splitlines()[0][:300]
+            self._next_attempt = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        else:
+            self._problem, self._pause = "", _FIRST_PAUSE
+
+    def _connected(self) -> Tracker:
+        if self._tracker is None:
+            tracker = self._connect()
+            for block in self._running.values():
+                tracker.start(block)
+            self._tracker = tracker
+        return self._tracker
+
+    def _deliver_block(self, tracker: Tracker, block: Block) -> None:
+        if not tracker.is_finished(block):
+            members = self._folder.recorded(block)
+            if members is None:
+                raise RuntimeError(f"block {block.id} is not in the folder")
+            tracker.start(block)
+            if not members.empty:
+                tracker.log_means(block, mean_curves(self._folder.recorded_curves(block)))
+            self._trials += tracker.finish(block, members)
+        del self._finished[block.id]
