@@ -103,6 +103,10 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a study already begun in its folder.")
     ] = False,
+    extend: Annotated[
+        int | None,
+        typer.Option("--extend", metavar="N", min=1, help="Add N trials to each arm, and go on."),
+    ] = None,
     address: Address = None,
     out: Out = DEFAULT_OUT,
     profile: Profile = None,
@@ -130,7 +134,7 @@ def run(
     _conclude(
         definition,
         out,
-        lambda: run_study(definition, out, address=address, resume=resume),
+        lambda: run_study(definition, out, address=address, resume=resume, more=extend),
         again(arguments, out, address),
     )
 

@@ -65,12 +65,14 @@ class Confirmation:
         seeds: fresh ones.
         winners: points to rerun, one an arm and scientific setting.
         reason: why so many seeds.
+        trials: of each arm that the winners were chosen from; None if nobody extended the study.
     """
 
     round: int
     seeds: tuple[int, ...]
     winners: tuple[Winner, ...]
     reason: str = ""
+    trials: int | None = None
 
     @property
     def phase(self) -> str:

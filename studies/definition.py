@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -147,6 +148,8 @@ class Study:
         arms: which arms to run.
         trials_per_arm: points to try in each arm, failed ones included (`optimize`, or `map` with
             `sampler: sobol`).
+        extensions: points that each arm may try beyond those, once all before are known (see
+            `dynloss run --extend`); one number an extension.
         seeds_per_point: networks trained at each point; both arms share the seeds.
         sampler: `tpe` or `random` to optimize; `grid` or `sobol` to map.
         grid: values on each axis of a grid, by parameter.
@@ -180,6 +183,7 @@ class Study:
     training: Training = field(default_factory=Training)
     arms: tuple[Arm, ...] = ("dynamical", "static")
     trials_per_arm: int | None = None
+    extensions: tuple[int, ...] = ()
     seeds_per_point: int = 4
     sampler: Literal["tpe", "random", "grid", "sobol"] | None = None
     grid: dict[str, int] | None = None
@@ -253,7 +257,7 @@ class Study:
             return space.grid(counts)
         if self.sampler in ("random", "sobol"):
             method: Literal["random", "sobol"] = "sobol" if self.sampler == "sobol" else "random"
-            return space.sample(self.trials_per_arm or 0, self.seed, method=method)
+            return space.sample(self._proposed, self.seed, method=method)
         return None
 
     def trials(self, arm: str) -> int:
@@ -261,7 +265,35 @@ class Study:
         if self.mode == "confirm":
             return 0
         design = self.design(arm)
-        return len(design) if design is not None else self.trials_per_arm or 0
+        return len(design) if design is not None else self._proposed
+
+    @property
+    def _proposed(self) -> int:
+        return (self.trials_per_arm or 0) + sum(self.extensions)
+
+    def search_blocks(self, arm: str) -> list[range]:
+        """The trials of each block of the search of an arm; an extension begins a block."""
+        last = self.trials(arm)
+        ends = [last - sum(self.extensions[k:]) for k in range(len(self.extensions) + 1)]
+        return [
+            range(first, min(first + self.block_size, end))
+            for begin, end in itertools.pairwise([0, *ends])
+            for first in range(begin, end, self.block_size)
+        ]
+
+    def extended(self, trials: int) -> Study:
+        """The same study with more trials in each arm.
+
+        Raises:
+            ConfigError: if its design leaves no room for more.
+        """
+        if self.mode == "confirm" or self.sampler == "grid":
+            problem = f"a study of mode {self.mode} with a {self.sampler} has no more trials"
+            if self.mode == "confirm":
+                problem = "a study of mode confirm has no search"
+            remedy = "give a finer grid another name" if self.sampler == "grid" else "search first"
+            raise ConfigError("--extend", problem, remedy)
+        return replace(self, extensions=(*self.extensions, trials))
 
     def search_seeds(self) -> list[int]:
         """Seeds of the search; both arms and all points share them."""
@@ -285,10 +317,15 @@ class Study:
         """Whether the winners are rerun on fresh seeds."""
         return self.mode != "map"
 
+    def has_own_round(self) -> bool:
+        """Whether its confirmation follows from the definition alone; the rounds of an extended
+        study are in its folder."""
+        return self.confirms() and not self.extensions
+
     def members(self) -> int:
-        """Networks trained in all."""
+        """Networks trained in all, but for the rounds of confirmation in the study's folder."""
         searched = sum(self.trials(arm) for arm in self.arms) * self.seeds_per_point
-        return searched + (len(self.arms) * self.confirm_seeds if self.confirms() else 0)
+        return searched + (len(self.arms) * self.confirm_seeds if self.has_own_round() else 0)
 
     def problem(self, point: Mapping[str, Any] | None = None) -> Problem:
         """The problem at a point: the study's, with the point's dotted parameters in place.
@@ -337,8 +374,11 @@ class Study:
         if needs_trials and (self.trials_per_arm is None or self.trials_per_arm < 1):
             problem = "missing" if self.trials_per_arm is None else f"{self.trials_per_arm} < 1"
             raise ConfigError("trials_per_arm", problem, "say how many points each arm may try")
-        if self.trials_per_arm is not None and self.trials_per_arm > _MOST_TRIALS:
-            problem = f"{self.trials_per_arm} exceeds {_MOST_TRIALS:,}"
+        if self.extensions and (not needs_trials or min(self.extensions) < 1):
+            problem = f"{list(self.extensions)} in mode {self.mode} with sampler {self.sampler}"
+            raise ConfigError("extensions", problem, "leave it out, or use numbers >= 1")
+        if self._proposed > _MOST_TRIALS:
+            problem = f"{self._proposed} exceeds {_MOST_TRIALS:,}"
             raise ConfigError("trials_per_arm", problem, "lower it")
         if self.sampler == "grid":
             if self.grid is None:

@@ -57,7 +57,7 @@ def estimate(study: Study, capacity: Capacity) -> Estimate:
     microseconds = sum(each for _, each, _ in costs) / len(costs)
     steps = round(sum(each for _, _, each in costs) / len(costs))
     trials: dict[str, int] = {each: study.trials(each) for each in study.arms}
-    searching = sum(-(-count // study.block_size) for count in trials.values())
+    searching = sum(len(study.search_blocks(arm)) for arm in trials)
     confirming = len(study.arms) if study.confirms() else 0
     room = parallel_blocks(study, capacity)
     parallel = min(room, searching) if searching else min(room, confirming)

@@ -21,13 +21,14 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from dynloss_core.config import ConfigError, build, to_dict
+from dynloss_core.config import ConfigError, build, show, to_dict
 from search_spaces.documents import read_document
 from studies.blocks import Block, BlockResult
 from studies.confirmation import Confirmation
@@ -114,11 +115,11 @@ class StudyFolder:
         """
         if self.exists():
             there = self.study()
-            if there.hash != study.hash:
-                changed = ", ".join(_differences(to_dict(there), to_dict(study)))
+            if there.hash not in (study.hash, replace(study, extensions=there.extensions).hash):
+                changed = "; ".join(_differences(to_dict(there), to_dict(study)))
                 raise ConfigError(
                     "",
-                    f"holds another study of this name; it differs in {changed}",
+                    f"holds another study of this name: {changed}",
                     "rename yours, or choose another --out",
                     str(self.path),
                 )
@@ -135,12 +136,16 @@ class StudyFolder:
                     "", "is not empty and holds no study", "choose another --out", str(self.path)
                 )
             self.write_state({"study_id": uuid.uuid4().hex})
-            self._write(self.definition, yaml.safe_dump(to_dict(study), sort_keys=False))
+            self.write_definition(study)
         except OSError as error:
             raise ConfigError(
                 "", f"cannot be written: {error.strerror}", "choose another --out", str(self.path)
             ) from None
         return True
+
+    def write_definition(self, study: Study) -> None:
+        """Keep a study's resolved definition."""
+        self._write(self.definition, yaml.safe_dump(to_dict(study), sort_keys=False))
 
     def discard(self) -> None:
         """Take back a `begin` that led to nothing, and the output folder if it is empty then."""
@@ -215,8 +220,13 @@ class StudyFolder:
         ]
 
     def add_confirmation(self, confirmation: Confirmation) -> None:
-        """Note a round before it begins, so that whoever resumes the study goes on with it."""
-        rounds = [to_dict(each) for each in (*self.confirmations(), confirmation)]
+        """Note a round before it begins, so that whoever resumes the study goes on with it; one
+        that is there already is not noted again."""
+        known = self.confirmations()
+        if any(each.round == confirmation.round for each in known):
+            return
+        in_order = sorted((*known, confirmation), key=lambda each: each.round)
+        rounds = [to_dict(each) for each in in_order]
         self._write(self.confirm, json.dumps(rounds, indent=2) + "\n")
 
     def checkpoint(self, block: Block) -> Path:
@@ -295,12 +305,12 @@ class StudyFolder:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys whose values differ."""
+    """Each dotted key whose values differ, with both."""
     changed = []
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             changed += _differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            changed.append(f"{prefix}{key}")
+            changed.append(f"{prefix}{key} is {show(before)} there and {show(after)} in yours")
     return changed

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks import Block
 from studies.cluster import check_resources, joined_cluster, local_resources
-from studies.confirmation import plan_confirmation
+from studies.confirmation import Confirmation, plan_confirmation
 from studies.definition import Study, hide_password
 from studies.delivery import Delivery
+from studies.extension import due_confirmation, extend
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
 from studies.provenance import provenance
@@ -46,7 +47,12 @@ class Outcome:
 
 
 def run_study(
-    study: Study, out: Path, *, address: str | None = None, resume: bool = False
+    study: Study,
+    out: Path,
+    *,
+    address: str | None = None,
+    resume: bool = False,
+    more: int | None = None,
 ) -> Outcome:
     """Run a study, or what is left of it, and judge it.
 
@@ -55,6 +61,7 @@ def run_study(
         out: output folder.
         address: of a Ray cluster; None starts one on this machine.
         resume: go on with what the folder holds; without it, a folder in use is refused.
+        more: trials to add to each arm of a finished study.
 
     Raises:
         ConfigError: before anything has started, if the data, the folder, the store or the cluster
@@ -68,8 +75,17 @@ def run_study(
             check_resources(study, stack.enter_context(joined_cluster(address)))
         tune_sqlite()
         folder = StudyFolder.of(study, out)
-        fresh = folder.begin(study, resume=resume)
+        if more is not None and not folder.exists():
+            raise ConfigError(
+                "--extend", "there is no such study", "run it first", str(folder.path)
+            )
+        fresh = folder.begin(study, resume=resume or more is not None)
         stack.enter_context(folder.locked())
+        study = replace(study, extensions=folder.study().extensions)
+        if more is not None:
+            study = extend(study, folder, more)
+        elif not fresh:  # what may change without changing a result
+            folder.write_definition(study)
         try:
             delivery = stack.enter_context(_delivery(study, folder, at_once=fresh))
         except ConfigError:
@@ -166,7 +182,7 @@ def confirm_study(
         problem = f"{seeds}, but a round of {len(rounds[-1].seeds)} is not finished"
         raise ConfigError("--seeds", problem, "leave it out to go on with that")
     if not open_round:
-        own = study.confirm_seeds if study.confirms() else 0
+        own = study.confirm_seeds if study.has_own_round() else 0
         if not _searched(study, folder):
             raise ConfigError("", "its search is not finished", "finish it first", str(folder.path))
         members = folder.gather("members")
@@ -177,7 +193,7 @@ def confirm_study(
             plan_confirmation(
                 study,
                 search,
-                number=len(rounds) + (2 if study.confirms() else 1),
+                number=len(rounds) + (2 if study.has_own_round() else 1),
                 used=own + sum(len(each.seeds) for each in rounds),
                 seeds=seeds,
             )
@@ -190,7 +206,7 @@ def _searched(study: Study, folder: StudyFolder) -> bool:
     return all(
         folder.recorded(Block(keys.SEARCH, arm, index, (), ())) is not None
         for arm in study.arms
-        for index in range(-(-study.trials(arm) // study.block_size))
+        for index in range(len(study.search_blocks(arm)))
     )
 
 
@@ -198,17 +214,24 @@ def _run(study: Study, folder: StudyFolder, delivery: Delivery, address: str | N
     """Train what is left, then write the results, whatever happened."""
     finished = False
     failures: dict[str, str] = {}
+    due: Confirmation | None = None
     try:
-        with StudyProgress(study) as progress:
-            session = Session(study, folder, delivery, progress)
-            failures = session.failures
-            if not session.prepared():
-                folder.write_state({"provenance": provenance()})
-                with joined_cluster(None) if address is None else nullcontext():
-                    from studies.distribution import train
+        while not finished or due is not None:
+            if due is not None:
+                folder.add_confirmation(due)
+            with StudyProgress(study) as progress:
+                session = Session(study, folder, delivery, progress)
+                failures = session.failures
+                if not session.prepared():
+                    folder.write_state({"provenance": provenance()})
+                    with joined_cluster(None) if address is None else nullcontext():
+                        from studies.distribution import train
 
-                    train(session)
-            finished = session.finished
+                        train(session)
+                finished = session.finished
+            if not finished:
+                break
+            due = due_confirmation(study, folder)
     except KeyboardInterrupt:  # where Tune does not catch it: while Ray starts or stops
         pass
     runs = delivery.ask(lambda tracker: tracker.runs())

@@ -10,6 +10,7 @@ storage when they are done.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -47,7 +48,9 @@ class ArmSearch:
         self.space = study.arm_space(arm)
         self._design = study.design(arm)
         self._waits = self._design is None or study.early_stopping is not None
-        self._trials = study.trials(arm)
+        self._blocks = study.search_blocks(arm)
+        ends = itertools.accumulate((study.trials_per_arm or 0, *study.extensions))
+        self._extensions = set(ends)  # first trials of extensions
         self._asked = 0  # blocks
         self._told = 0  # blocks
         self._results: dict[int, pd.DataFrame] = {}
@@ -72,7 +75,7 @@ class ArmSearch:
     @property
     def blocks(self) -> int:
         """Blocks of the whole search."""
-        return -(-self._trials // self.study.block_size)
+        return len(self._blocks)
 
     @property
     def asked(self) -> int:
@@ -88,13 +91,14 @@ class ArmSearch:
         """The next block, or None: all are out, or what it rests on must wait for results."""
         if self._asked == self.blocks:
             return None
+        numbers = self._blocks[self._asked]
         needed = max(self._asked + 1 - self.study.parallel_blocks, 0)
+        if numbers.start in self._extensions:
+            needed = self._asked
         if self._waits:
             if not all(index in self._results for index in range(self._told, needed)):
                 return None
             self._tell_up_to(needed)
-        first = self._asked * self.study.block_size
-        numbers = range(first, min(first + self.study.block_size, self._trials))
         trials = tuple(Trial(number, self._point(number)) for number in numbers)
         self._points.update((trial.number, trial.point) for trial in trials)
         seeds = tuple(self.study.search_seeds())
@@ -165,8 +169,7 @@ class ArmSearch:
         """Tell Optuna every trial of a block: COMPLETE with the mean over seeds, PRUNED if it was
         stopped early, or FAIL."""
         members = self._results[index]
-        first = index * self.study.block_size
-        for number in range(first, min(first + self.study.block_size, self._trials)):
+        for number in self._blocks[index]:
             stored = self._stored.get(number)
             if stored is not None and stored.state.is_finished():
                 continue
@@ -239,7 +242,7 @@ class Plan:
         study: the definition.
         storage: Optuna's storage.
         recorded: the members table of a block that an earlier session finished, or None.
-        rounds: confirmations that were asked for beside the study's own.
+        rounds: confirmations beside the study's own; of an extended study, all there are.
     """
 
     def __init__(
@@ -311,7 +314,7 @@ class Plan:
 
     def _confirmation(self) -> list[Block]:
         rounds = list(self._rounds)
-        if self.study.confirms():
+        if self.study.has_own_round():
             seeds, winners = tuple(self.study.fresh_seeds()), tuple(self.winners().values())
             rounds.insert(0, Confirmation(1, seeds, winners))
         return [block for each in rounds for block in each.blocks()]

@@ -129,7 +129,7 @@ def test_a_finished_study_is_not_overwritten_and_resumes_to_itself(
     assert "holds this study already; add --resume to go on" in again.stderr
     other = dynloss("run", file, "--out", out, "--set", "seed=3", "--resume")
     assert other.returncode == 2
-    assert "holds another study of this name; it differs in seed" in other.stderr
+    assert "holds another study of this name: seed is 0 there and 3 in yours" in other.stderr
     resumed = dynloss("run", file, "--out", out, "--resume")
     assert resumed.returncode == 0
     verdict = next(line for line in printed.splitlines() if "fresh seeds, paired" in line)

@@ -1,0 +1,114 @@
+"""More trials for a finished study: the same search as if they had been asked for from the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from studies.definition import Study
+from studies.extension import due_confirmation, extend
+from studies.folder import StudyFolder
+from studies.run import run_study
+from studies.study_files import load_study
+from tests.studies.commands import dynloss
+from tests.studies.test_run import table
+from tests.studies.test_session import session_of, statuses, tracker_of, train
+
+
+def finish(study: Study, out: Path) -> StudyFolder:
+    """Train what is left of a study in this process."""
+    session = session_of(study, out)
+    while (block := session.next_block()) is not None:
+        train(session, block)
+    assert session.finished
+    session.delivery.close()
+    return session.folder
+
+
+def searched(folder: StudyFolder) -> pd.DataFrame:
+    members = folder.gather("members").drop(columns=keys.SECONDS)
+    by = [keys.ARM, keys.TRIAL, keys.SEED]
+    return members[members[keys.PHASE] == keys.SEARCH].sort_values(by).reset_index(drop=True)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_search_is_that_of_the_longer_study(sampler: str, tiny: Path, tmp_path: Path) -> None:
+    changes = [f"sampler={sampler}", "trials_per_arm=5", "block_size=2", "seeds_per_point=1"]
+    study = load_study(tiny, changes)
+    folder = finish(study, tmp_path / "extended")
+    longer = extend(study, folder, 3)
+    assert [list(block) for block in longer.search_blocks("static")] == [
+        [0, 1],
+        [2, 3],
+        [4],
+        [5, 6],
+        [7],
+    ]
+    finish(longer, tmp_path / "extended")
+    twice = extend(longer, folder, 1)
+    finish(twice, tmp_path / "extended")
+    from_the_start = finish(load_study(tiny, [*changes, "extensions=[3, 1]"]), tmp_path / "whole")
+    found = searched(folder)
+    assert found.groupby(keys.ARM)[keys.TRIAL].nunique().tolist() == [9, 9]
+    pd.testing.assert_frame_equal(found, searched(from_the_start))
+
+
+def test_new_winners_are_confirmed_on_seeds_nobody_saw(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny, ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"])
+    folder = finish(study, tmp_path)
+    first = folder.gather("members").query("phase == 'confirm'")
+    longer = study
+    while (due := due_confirmation(longer, folder)) is None:
+        longer = extend(longer, folder, 4)
+        finish(longer, tmp_path)
+        again = folder.gather("members").query("phase == 'confirm'")
+        assert sorted(again[keys.SEED]) == sorted(first[keys.SEED]), "the first round stays"
+    folder.add_confirmation(due)
+    finish(longer, tmp_path)
+    rounds = folder.gather("members").groupby(keys.PHASE)[keys.SEED]
+    assert len(set(rounds.get_group("confirm-2"))) == study.confirm_seeds
+    assert not set(rounds.get_group("confirm-2")) & set(rounds.get_group("confirm"))
+    assert due_confirmation(longer, folder) is None
+    session = session_of(longer, tmp_path)
+    assert session.prepared(), "nothing is left"
+    names = statuses(tmp_path, tracker_of(session).parent)
+    assert set(names.values()) == {"FINISHED"}
+    assert sum(name.startswith("search/") for name in names) == 2 * longer.trials("static")
+
+
+def test_refusals(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    folder = StudyFolder.of(study, tmp_path)
+    folder.begin(study, resume=False)
+    with pytest.raises(ConfigError, match="--extend: the study is not finished; finish it first"):
+        extend(study, folder, 2)
+    assert folder.study() == study
+    a_map = ["mode=map", "trials_per_arm=null", "grid={period: 2, amplitude: 2, learning_rate: 2}"]
+    with pytest.raises(ConfigError, match="a grid has no more trials; give a finer grid"):
+        load_study(tiny, a_map).extended(2)
+    with pytest.raises(ConfigError, match=r"extensions: \[0\] in mode optimize"):
+        load_study(tiny, ["extensions=[0]"])
+    with pytest.raises(ConfigError, match="there is no such study"):
+        run_study(study, tmp_path / "elsewhere", more=2)
+
+
+@pytest.mark.slow
+def test_through_the_command(tiny: Path, tmp_path: Path) -> None:
+    assert dynloss("run", tiny, "--out", tmp_path).returncode == 0
+    before = table(tmp_path)
+    done = dynloss("run", tiny, "--extend", 3, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    members = table(tmp_path)
+    assert members.groupby([keys.PHASE, keys.ARM])[keys.TRIAL].nunique()["search"].tolist() == [
+        9,
+        9,
+    ]
+    kept = members.merge(before[[keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]])
+    pd.testing.assert_frame_equal(kept[before.columns], before)
+    again = dynloss("run", tiny, "--resume", "--out", tmp_path)
+    assert again.returncode == 0, "the file without the extension is still the study's"
+    pd.testing.assert_frame_equal(table(tmp_path), members)
