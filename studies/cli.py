@@ -21,6 +21,7 @@ from studies.terminal import (
     brief,
     console,
     in_a_line,
+    show_changing,
     show_comparison,
     show_crash,
     show_estimate,
@@ -208,13 +209,51 @@ def sync(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
     console.print(f"delivered {delivered} trials to {uri}; nothing is left")
 
 
-@app.command(epilog="Example: `dynloss status quickstart`")
-def status(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
-    """Say how far a study is and what it has found so far."""
+@app.command(
+    epilog=(
+        "Examples: `dynloss status quickstart` · `dynloss status quickstart --watch` · "
+        "`dynloss status quickstart --json`"
+    )
+)
+def status(
+    study: RecordedStudy,
+    out: Out = DEFAULT_OUT,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew until no driver is at work.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print it for a program.")] = False,
+) -> None:
+    """Say how far a study is and what it has found so far; also while it runs."""
     from studies.status import study_status
 
     folder = _recorded(study, out)
-    console.print(study_status(folder))
+    if json:
+        typer.echo(study_status(folder).json())
+    elif watch:
+        show_changing(lambda: study_status(folder))
+    else:
+        console.print(str(study_status(folder)), markup=False)
+
+
+@app.command(epilog="Example: `dynloss stop quickstart`")
+def stop(
+    study: RecordedStudy,
+    out: Out = DEFAULT_OUT,
+    wait: Annotated[bool, typer.Option(help="Wait until the study has ended.")] = True,
+) -> None:
+    """End a running study as Ctrl-C would, from another terminal or machine."""
+    import time
+
+    folder = _recorded(study, out)
+    if not folder.is_locked():
+        console.print("no driver is at work on it")
+        return
+    folder.ask_to_stop()
+    while wait and folder.is_locked():
+        time.sleep(0.5)
+    arguments = ["run", str(folder.definition), "--resume"]
+    console.print("stopped" if wait else "asked to stop")
+    console.print(f"go on with:  {again(arguments, out, None)}", markup=False)
 
 
 @app.command(

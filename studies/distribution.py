@@ -8,8 +8,11 @@ Importing this module imports Ray; `studies.cluster` sets up its environment fir
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from studies.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
 __all__ = ["train"]
 
 _RETRIES_A_BLOCK = 2
+_SECONDS_BETWEEN_LOOKS = 1.0
 _SCHEDULERS = {"fifo": FIFOScheduler}
 
 
@@ -102,6 +106,19 @@ class Recorder(tune.Callback):
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._looked = 0.0
+        self._stopping = False
+
+    def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        """Once a second, see whether somebody wants the study to stop: then it ends as after
+        Ctrl-C, which Tune turns into an orderly end."""
+        now = time.monotonic()
+        if self._stopping or now - self._looked < _SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = now
+        if self._session.asked_to_stop:
+            self._stopping = True
+            os.kill(os.getpid(), signal.SIGINT)
 
     def on_trial_start(
         self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
@@ -119,7 +136,8 @@ class Recorder(tune.Callback):
     ) -> None:
         """A block has got further. Tune lets a callback change the result it keeps."""
         means, finished = result.pop(MEANS, None), result.pop(RESULT, None)
-        self._session.reported(trial.config[BLOCK], result[FRACTION], means, finished)
+        node = str(result.get("hostname", ""))
+        self._session.reported(trial.config[BLOCK], result[FRACTION], means, finished, node)
 
     def on_trial_error(
         self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any

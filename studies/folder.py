@@ -8,6 +8,8 @@ checkpoints/    blocks in flight
 tables/         members.parquet and curves.parquet; what was recorded beside them
 figures/        PNG and SVG, GIF if it moves
 confirm.json    rounds of confirmation asked for after the search
+progress.json   while a driver is at work: how far it is
+stop            while it is asked to end
 summary.json    the answer
 report.html     the answer, to be read
 """
@@ -167,7 +169,12 @@ class StudyFolder:
                 raise ConfigError(
                     "", "another process is running this study", "wait, or stop it", str(self.path)
                 ) from None
-            yield
+            self._stop.unlink(missing_ok=True)  # meant for an earlier driver
+            try:
+                yield
+            finally:
+                self._stop.unlink(missing_ok=True)
+                self.progress.unlink(missing_ok=True)
 
     def is_locked(self) -> bool:
         """Whether a driver is at work here."""
@@ -179,6 +186,23 @@ class StudyFolder:
         except OSError:
             return False
         return False
+
+    def ask_to_stop(self) -> None:
+        """Ask the driver at work here, on whatever machine, to end as after Ctrl-C."""
+        self._write(self._stop, "")
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody did."""
+        return self._stop.exists()
+
+    @property
+    def progress(self) -> Path:
+        """How far a driver has got, as JSON."""
+        return self.path / "progress.json"
+
+    @property
+    def _stop(self) -> Path:
+        return self.path / "stop"
 
     @property
     def report(self) -> Path:
@@ -251,6 +275,11 @@ class StudyFolder:
         """Why a block could not be trained."""
         path = self._failure(block)
         return path.read_text().strip() if path.exists() else "unknown error"
+
+    def failures(self) -> dict[str, str]:
+        """Blocks that could not be trained, and why."""
+        found = sorted((self.path / "parts").glob("*.error.txt"))
+        return {path.name.removesuffix(".error.txt"): path.read_text().strip() for path in found}
 
     def recorded(self, block: Block) -> pd.DataFrame | None:
         """The members table of a finished block, empty if it failed; None if it is not finished."""

@@ -1,8 +1,15 @@
-"""What a user sees while a study runs: a bar in a terminal, plain lines elsewhere."""
+"""What a user sees while a study runs: a bar in a terminal, plain lines elsewhere; and a file in
+the study's folder, for whoever asks from another terminal or machine (see `studies.status`)."""
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -16,6 +23,8 @@ from studies.definition import Study
 __all__ = ["StudyProgress", "duration"]
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_FILES = 2.0
+_RATE_OVER = 300.0  # seconds
 
 
 class StudyProgress:
@@ -24,9 +33,15 @@ class StudyProgress:
     Args:
         study: whose progress.
         console: where to show it; standard error by default.
+        file: where to keep it for others; None keeps it nowhere.
     """
 
-    def __init__(self, study: Study, console: Console | None = None) -> None:
+    def __init__(
+        self, study: Study, console: Console | None = None, file: Path | None = None
+    ) -> None:
+        self._file, self._file_written = file, -_SECONDS_BETWEEN_FILES
+        self._nodes: dict[str, str] = {}  # of the blocks at work
+        self._recent: deque[tuple[float, float]] = deque()  # moments, and networks trained by then
         self._console = console or Console(stderr=True, highlight=False)
         self._total = study.members()
         self._objective = study.objective.replace("_", " ")
@@ -79,8 +94,14 @@ class StudyProgress:
         self._done += block.members
         self._at_start += block.members
 
-    def advance(self, block: Block, fraction: float) -> None:
-        """A running block has done `fraction` of its training."""
+    def started(self, block: Block) -> None:
+        """A block is at work."""
+        self._running.setdefault(block.id, 0.0)
+        self._write()
+
+    def advance(self, block: Block, fraction: float, node: str = "") -> None:
+        """A running block has done `fraction` of its training, on a machine of the cluster."""
+        self._nodes[block.id] = node
         self._phase = block.phase
         self._training_since = self._training_since or time.monotonic()
         self._running[block.id] = fraction * block.members
@@ -89,6 +110,7 @@ class StudyProgress:
     def finish(self, block: Block) -> None:
         """A block has ended."""
         self._running.pop(block.id, None)
+        self._nodes.pop(block.id, None)
         self._done += block.members
         self._show()
 
@@ -96,14 +118,53 @@ class StudyProgress:
         """The best points so far."""
         self._best = {arm: winner.objective for arm, winner in winners.items()}
 
-    def _show(self) -> None:
-        done = self._done + sum(self._running.values())
-        elapsed = time.monotonic() - self._started
-        fresh = done - self._at_start
-        left = ""
+    def _trained(self) -> float:
+        """Networks, the parts of those at work among them."""
+        return self._done + sum(self._running.values())
+
+    def _seconds_left(self) -> float | None:
+        """By the rate so far; None before there is one."""
+        fresh = self._trained() - self._at_start
         trained = time.monotonic() - (self._training_since or time.monotonic())
-        if fresh > 0.02 * self._total and trained > 0:
-            left = f"{duration((self._total - done) * trained / fresh)} left"
+        if fresh <= 0.02 * self._total or trained <= 0:
+            return None
+        return (self._total - self._trained()) * trained / fresh
+
+    def _write(self) -> None:
+        """Keep the file of how far it is, no more often than every few seconds."""
+        now = time.monotonic()
+        if self._file is None or now - self._file_written < _SECONDS_BETWEEN_FILES:
+            return
+        self._file_written = now
+        self._recent.append((now, self._trained()))
+        while now - self._recent[0][0] > _RATE_OVER:
+            self._recent.popleft()
+        (then, before), (_, trained) = self._recent[0], self._recent[-1]
+        content = {
+            "updated": time.time(),
+            "machine": socket.gethostname(),
+            "process": os.getpid(),
+            "phase": self._phase,
+            "networks": self._total,
+            "trained": trained,
+            "networks_a_minute": 60 * (trained - before) / (now - then) if now > then else None,
+            "seconds_left": self._seconds_left(),
+            "blocks": {
+                name: {"networks": done, "node": self._nodes.get(name, "")}
+                for name, done in self._running.items()
+            },
+        }
+        temporary = self._file.with_suffix(".part")
+        with suppress(OSError):  # nobody's results depend on it
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+            temporary.replace(self._file)
+
+    def _show(self) -> None:
+        self._write()
+        done = self._trained()
+        elapsed = time.monotonic() - self._started
+        seconds_left = self._seconds_left()
+        left = "" if seconds_left is None else f"{duration(seconds_left)} left"
         found = [f"{arm} {v:.3f}" for arm, v in self._best.items() if v == v]
         best = f"best {self._objective}: {', '.join(found)}" if found else ""
         if self._bar is not None:

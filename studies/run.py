@@ -219,7 +219,7 @@ def _run(study: Study, folder: StudyFolder, delivery: Delivery, address: str | N
         while not finished or due is not None:
             if due is not None:
                 folder.add_confirmation(due)
-            with StudyProgress(study) as progress:
+            with StudyProgress(study, file=folder.progress) as progress:
                 session = Session(study, folder, delivery, progress)
                 failures = session.failures
                 if not session.prepared():

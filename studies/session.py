@@ -68,19 +68,31 @@ class Session:
     def started(self, block: Block) -> None:
         """A block is at work."""
         self.delivery.start(block)
+        self.progress.started(block)
 
     def reported(
-        self, block: Block, fraction: float, means: pd.DataFrame | None, result: BlockResult | None
+        self,
+        block: Block,
+        fraction: float,
+        means: pd.DataFrame | None,
+        result: BlockResult | None,
+        node: str = "",
     ) -> None:
-        """A block has got further, or is finished; the folder first, then everything else."""
+        """A block has got further on some machine, or is finished; the folder first, then
+        everything else."""
         if result is not None:
             self.folder.record(block, result)
         if means is not None:
             self.delivery.log_means(block, means)
-            self.progress.advance(block, fraction)
+            self.progress.advance(block, fraction, node)
         if result is not None:
             self.delivery.finish(block)
             self._received(block, result.members)
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether somebody wants the study to end here (see `StudyFolder.ask_to_stop`)."""
+        return self.folder.is_asked_to_stop()
 
     def failed(self, block: Block, error: str) -> None:
         """A block could not be trained, not even after retries."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from studies.cluster import Capacity
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from studies.dry_run import Estimate
     from studies.folder import StudyFolder
     from studies.results import Results
+    from studies.status import StudyStatus
 
 __all__ = [
     "DEFAULT_OUT",
@@ -28,6 +32,7 @@ __all__ = [
     "brief",
     "console",
     "in_a_line",
+    "show_changing",
     "show_comparison",
     "show_crash",
     "show_estimate",
@@ -35,6 +40,7 @@ __all__ = [
 ]
 
 DEFAULT_OUT = Path("results")
+_SECONDS_BETWEEN_LOOKS = 2.0
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -89,6 +95,17 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
     console.print(f"tables     {folder.tables}")
     console.print(f"report     {folder.report}")
     console.print(f"browse     dynloss ui {_option(folder.path.parent)}".rstrip())
+
+
+def show_changing(status: Callable[[], StudyStatus]) -> None:
+    """A study's status, anew every two seconds, until no driver is at work."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            found = status()
+            live.update(Text(str(found)), refresh=True)
+            if not found.at_work:
+                return
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def show_comparison(comparison: Comparison) -> None:

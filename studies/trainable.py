@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ray import tune
 
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.data import use_data_folder
-from studies.blocks import Block, BlockRun, use_threads
+from studies.blocks import Block, BlockProgress, BlockRun, use_threads
 from studies.definition import Study
 
 __all__ = ["BLOCK", "FRACTION", "MEANS", "RESULT", "BlockTrainable"]
@@ -33,6 +34,9 @@ class BlockTrainable(tune.Trainable):
     block's own name: whichever process trains the block next, in this session or another, goes on
     from there, and the result is the same as without the interruption.
     """
+
+    _run: BlockRun
+    _progress: Iterator[BlockProgress]
 
     def setup(  # type: ignore[override]  # tune.with_parameters adds the last three
         self, config: dict[str, Any], study: Study, checkpoints: str, data_folder: str | None
@@ -58,12 +62,11 @@ class BlockTrainable(tune.Trainable):
             means.append(progress.means)
             now = time.monotonic()
             if now - self._saved >= _SECONDS_BETWEEN_CHECKPOINTS:
-                with suppress(OSError):  # where the study's folder is not shared, go on without
-                    save_checkpoint(self._checkpoint, self._run.state_dict())
-                self._saved = now
+                self._save()
             if now - started >= _SECONDS_BETWEEN_REPORTS:
                 fraction, finished = progress.fraction, False
                 break
+        self._unfinished = not finished
         return {
             FRACTION: fraction,
             MEANS: pd.concat(means, ignore_index=True) if means else None,
@@ -71,7 +74,18 @@ class BlockTrainable(tune.Trainable):
             "done": finished,
         }
 
+    def cleanup(self) -> None:
+        """The study ends here: what the block has is kept, for whoever goes on."""
+        if self._unfinished:
+            self._save()
+
+    def _save(self) -> None:
+        with suppress(OSError):  # where the study's folder is not shared, go on without
+            save_checkpoint(self._checkpoint, self._run.state_dict())
+        self._saved = time.monotonic()
+
     def _begin(self, block: Block) -> None:
+        self._unfinished = False
         self._run = BlockRun(self._study, block, self._study.device)
         self._checkpoint = self._checkpoints / f"{block.id}.pt"
         with suppress(OSError):

@@ -176,8 +176,8 @@ def test_interrupted_between_settings_it_is_analysed_with_what_is_there(
         train(later, block)
         analysis = write_results(sweep, later.folder).analysis
         assert len(analysis.verdicts) == expected
-    assert "% of its networks" in study_status(later.folder)
-    assert "100% of its networks" in study_status(later.folder)
+    assert "% of its networks" in str(study_status(later.folder))
+    assert "100% of its networks" in str(study_status(later.folder))
 
 
 def test_an_earlier_round_is_reported_beside_the_latest(sweep: Study, tmp_path: Path) -> None:

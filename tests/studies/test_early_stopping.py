@@ -452,7 +452,7 @@ def test_a_real_study_stops_bad_learning_rates(tiny: Path, tmp_path: Path) -> No
     total = sum(analysis.stopped.values())
     assert shown.get().count("stopped early") == sum(n > 0 for n in analysis.stopped.values())
     assert total > 0
-    assert "stopped early" in study_status(session.folder)
+    assert "stopped early" in str(study_status(session.folder))
     client = MlflowClient(tracker_of(session).uri)
     arm, number = stopped.iloc[0][[keys.ARM, keys.TRIAL]]
     run = client.get_run(tracker_of(session)._runs[keys.SEARCH, arm, number])
