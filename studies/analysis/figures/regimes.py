@@ -75,7 +75,9 @@ def draw_regimes(result: Regimes) -> Figure:
         for axes in panels:
             _over_size(axes, result, sizes)
         panels[0].legend(loc="lower right")
-        gains.legend(loc="upper right", frameon=True, edgecolor="none", framealpha=0.9)
+        low, high = gains.get_ylim()
+        gains.set_ylim(low, high + 0.2 * (high - low))  # room for the legend
+        gains.legend(loc="upper right")
         source = "fresh" if result.fresh else "held-out"
         headline(figure, "From under- to overparametrized, each arm at its own best setting")
         note(
