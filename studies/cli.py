@@ -142,6 +142,38 @@ def run(
 
 @app.command(
     epilog=(
+        "Example: `dynloss submit my.yaml --address http://127.0.0.1:8265 --out /shared/results`"
+    )
+)
+def submit(
+    study: StudyArgument,
+    address: Annotated[
+        str, typer.Option("--address", metavar="URL", help="The cluster's dashboard, with http://.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Output folder on the cluster, absolute.")
+    ],
+    profile: Profile = None,
+    set_: Overrides = None,
+    wait: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="Show what it says until it ends.")
+    ] = True,
+) -> None:
+    """Send a study, and the code for it, to a Ray cluster, to run there without you."""
+    from studies.study_files import load_study
+    from studies.submission import follow
+    from studies.submission import submit as send
+
+    job = send(load_study(study, set_ or [], profile), address, out)
+    typer.echo(f"submitted as {job}; its results will be in {out}")
+    typer.echo(f"watch it:  ray job logs --follow --address {address} {job}")
+    typer.echo(f"end it:    ray job stop --address {address} {job}")
+    if wait and not follow(address, job):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog=(
         "Examples: `dynloss confirm spirals_width_sweep` · `dynloss confirm quickstart --seeds 60`"
     )
 )

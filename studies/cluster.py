@@ -13,7 +13,7 @@ from typing import Any
 from dynloss_core.config import ConfigError
 from studies.definition import Study
 
-__all__ = ["check_resources", "joined_cluster", "local_resources"]
+__all__ = ["answers", "check_resources", "joined_cluster", "local_resources", "set_environment"]
 
 Capacity = dict[str, float]
 
@@ -39,11 +39,11 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
         ConfigError: if no cluster answers at `address`, or Ray cannot start here.
     """
     if address is not None and address.startswith("ray://"):
-        remedy = "run dynloss on a machine of the cluster with --address auto"
+        remedy = "use dynloss submit, or run it on a machine of the cluster with --address auto"
         raise ConfigError("--address", f"{address}: Ray's client cannot run Tune", remedy)
     if address is not None and address != "auto":
-        _probe(address)
-    _set_environment(address)
+        answers(address, "give auto, or HOST:PORT of the head")
+    set_environment(address)
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
@@ -70,21 +70,20 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
         ray.shutdown()
 
 
-def _probe(address: str) -> None:
+def answers(address: str, remedy: str) -> None:
     """Fail at once where Ray would try for minutes.
 
     Raises:
-        ConfigError: if nothing listens at `address`.
+        ConfigError: if nothing listens at HOST:PORT; it gives the remedy.
     """
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError, OverflowError) as error:
-        problem = f"no cluster at {address}: {error}"
-        raise ConfigError("--address", problem, "give auto, or HOST:PORT of the head") from None
+        raise ConfigError("--address", f"no cluster at {address}: {error}", remedy) from None
 
 
-def _set_environment(address: str | None) -> None:
+def set_environment(address: str | None) -> None:
     """What Ray reads when it is imported or started."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

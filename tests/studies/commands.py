@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -18,10 +19,15 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "studies", *map(str, arguments)]
 
 
-def dynloss(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, to its end."""
+def dynloss(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, to its end, with environment variables of its own."""
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=SECONDS, check=False
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        env={**os.environ, **variables},
     )
 
 

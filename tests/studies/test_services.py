@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,28 +61,50 @@ def server(tmp_path: Path) -> Iterator[str]:
     process.wait(timeout=30)
 
 
-@pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Ray head on loopback, with its own session folder."""
-    ray = shutil.which("ray", path=str(Path(sys.executable).parent))
+@contextmanager
+def ray_head(*options: str, **variables: str) -> Iterator[int]:
+    """A Ray head on loopback, with its own session folder; its port."""
+    programs = str(Path(sys.executable).parent)
+    ray = shutil.which("ray", path=programs)
     assert ray is not None
     port = free_port()
-    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    path = os.pathsep.join([programs, os.environ["PATH"]])  # whose `python` jobs run
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PATH": path}
+    environment |= {"PYTHONPATH": "", **variables}
     head = subprocess.Popen(
         [
             ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2",
-            "--include-dashboard=false", "--disable-usage-stats", "--block",
+            "--disable-usage-stats", "--block", *options,
         ],
         start_new_session=True,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_for(port)
-    time.sleep(3)
-    yield f"127.0.0.1:{port}"
-    head.terminate()  # it ends its own processes
-    head.wait(timeout=60)
+    try:
+        wait_for(port)
+        time.sleep(3)
+        yield port
+    finally:
+        head.terminate()  # it ends its own processes
+        head.wait(timeout=60)
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """The address of a Ray head."""
+    with ray_head("--include-dashboard=false") as port:
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def dashboard() -> Iterator[str]:
+    """The address of a Ray head's dashboard, which takes jobs."""
+    port = free_port()
+    options = ("--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}")
+    with ray_head(*options):
+        wait_for(port)
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_an_mlflow_server_holds_the_study(server: str, tiny: Path, tmp_path: Path) -> None:
@@ -120,3 +143,20 @@ def test_the_data_folder_reaches_the_workers_of_a_running_cluster(
     cluster: str, tmp_path: Path
 ) -> None:
     run_where_only_the_data_dir_is_sound(tmp_path, "--address", cluster)
+
+
+def test_a_study_is_sent_as_a_job(dashboard: str, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shared"
+    send = ("submit", tiny, "--address", dashboard, "--out", out, "--set", "confirm_seeds=4")
+    done = dynloss(*send)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fresh seeds, paired" in done.stdout, "the job's own words"
+    summary = (out / "tiny" / "summary.json").read_text()
+    assert '"n": 4' in summary
+    again = dynloss(*send)
+    assert again.returncode == 0, "sent again, it goes on, and has nothing left to do"
+    assert (out / "tiny" / "summary.json").exists()
+    for uri in ("sqlite:///x.db", "postgresql://me:secret@127.0.0.1/x"):
+        shown = dynloss(*send, "--no-follow", MLFLOW_TRACKING_URI=uri)
+        assert (shown.returncode == 2) == ("secret" in uri)
+        assert "secret" not in shown.stdout + shown.stderr

@@ -1,0 +1,129 @@
+"""A study sent to a Ray cluster as a job: its driver runs there, and nobody has to stay connected.
+
+The code goes with it, in the job's runtime environment: the three packages of the suite and the
+resolved study file. The machines of the cluster need what the suite depends on, and nothing of the
+suite itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from dynloss_core.config import ConfigError, to_dict
+from studies.cluster import answers, set_environment
+from studies.definition import Study, hide_password
+
+__all__ = ["follow", "submit"]
+
+PACKAGES = ("dynloss_core", "search_spaces", "studies")
+_LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "results")
+
+
+def submit(study: Study, address: str, out: str) -> str:
+    """Send a study to a cluster; the identifier of its job. Sent again, it goes on where it was.
+
+    Args:
+        study: the definition.
+        address: of the cluster's dashboard, `http://HOST:8265`.
+        out: output folder on the cluster, absolute, shared by its machines.
+
+    Raises:
+        ConfigError: if nothing answers at `address`, the output folder would be lost with the job,
+            or a secret would have to be sent.
+    """
+    if not PurePosixPath(out).is_absolute():
+        remedy = "give an absolute path on the cluster that its machines share"
+        raise ConfigError("--out", f"{out} would be lost with the job", remedy)
+    client = _client(address)
+    command = ["python", "-m", "studies", "run", "study.yaml", "--address", "auto", "--resume"]
+    with _shipped(study) as folder:
+        environment = {"working_dir": str(folder), "env_vars": _variables()}
+        try:
+            return str(
+                client.submit_job(
+                    entrypoint=shlex.join([*command, "--out", out]),
+                    runtime_env=environment,
+                    submission_id=f"{study.name}-{study.hash[:6]}-{int(time.time())}",
+                    metadata={"study": study.name, "study_hash": study.hash},
+                )
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+            problem = f"{address} refuses the job: {reason}"
+            raise ConfigError("--address", problem, "see its dashboard") from None
+
+
+def follow(address: str, job: str) -> bool:
+    """Print what a job says until it ends; whether it succeeded."""
+    client = _client(address)
+
+    async def tail() -> None:
+        async for text in client.tail_job_logs(job):
+            print(text, end="", flush=True)  # noqa: T201  the job's own words, as they are
+
+    asyncio.run(tail())
+    while not (status := client.get_job_status(job)).is_terminal():
+        time.sleep(0.5)
+    return bool(status.name == "SUCCEEDED")
+
+
+def _client(address: str) -> Any:
+    """Connected to the dashboard of a cluster.
+
+    Raises:
+        ConfigError: if it cannot be reached, or Ray's part for it is not installed.
+    """
+    scheme, _, rest = address.partition("://")
+    if scheme not in ("http", "https") or not rest:
+        remedy = "give http://HOST:8265, where the head's dashboard is"
+        raise ConfigError("--address", f"{address} is no dashboard", remedy)
+    answers(rest.rstrip("/"), "give http://HOST:8265, where the head's dashboard is")
+    set_environment(rest)
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    try:
+        from ray.job_submission import JobSubmissionClient
+
+        return JobSubmissionClient(address)
+    except ImportError as error:
+        remedy = "pip install 'dynloss[cluster]'"
+        raise ConfigError("--address", f"jobs need {error.name}", remedy) from None
+    except (RuntimeError, ConnectionError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+        problem = f"{address} is no dashboard of Ray, or wants a token: {reason}"
+        raise ConfigError("--address", problem, "see `ray get-auth-token`") from None
+
+
+@contextmanager
+def _shipped(study: Study) -> Iterator[Path]:
+    """A folder with the code and the study, for as long as it takes to send it."""
+    source = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory(prefix="dynloss-job-") as name:
+        for package in PACKAGES:
+            shutil.copytree(source / package, Path(name) / package, ignore=_LEFT_BEHIND)
+        text = yaml.safe_dump(to_dict(study), sort_keys=False)
+        (Path(name) / "study.yaml").write_text(text)
+        yield Path(name)
+
+
+def _variables() -> dict[str, str]:
+    """Of this environment, what the job needs; a dashboard shows them to whoever may look."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if hide_password(uri) != uri:
+        raise ConfigError(
+            "MLFLOW_TRACKING_URI",
+            "holds a password, which the dashboard would show",
+            "set it on the machines of the cluster, and unset it here",
+        )
+    return {"MLFLOW_TRACKING_URI": uri} if uri else {}
