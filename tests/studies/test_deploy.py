@@ -8,6 +8,7 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -153,7 +154,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         )
         yield port
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # at once, whoever is connected
         server.wait(timeout=30)
         shutil.rmtree(folder)
 
