@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-slow bench lint format clean
+.PHONY: help install quickstart test test-slow test-faults bench lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ test: $(STAMP) ## the test suite, on every core
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-faults: $(STAMP) ## kill, fill up and interrupt studies, and count what is lost (20 minutes)
+	$(BIN)/python -m pytest tests/faults -m "faults or not faults"
 
 bench: $(STAMP) ## engines, curvature, images and the analysis, measured; stored as JSON
 	$(BIN)/python -m tests.benchmarks.engines

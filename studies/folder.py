@@ -169,7 +169,8 @@ class StudyFolder:
                 raise ConfigError(
                     "", "another process is running this study", "wait, or stop it", str(self.path)
                 ) from None
-            self._stop.unlink(missing_ok=True)  # meant for an earlier driver
+            for left in (self._stop, self.progress):  # by or for an earlier driver
+                left.unlink(missing_ok=True)
             try:
                 yield
             finally:

@@ -6,8 +6,9 @@ effect, when only its answer is lost.
 
 from __future__ import annotations
 
-import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,8 @@ def deliver(recorded: Recorded, folder: Path, faults: Faults) -> Path:
     delivered by a second session without faults."""
     folder.mkdir(exist_ok=True)
     store = folder / "mlflow.db"
-    shutil.copy(recorded.store, store)
+    with closing(sqlite3.connect(recorded.store)) as empty, closing(sqlite3.connect(store)) as new:
+        empty.backup(new)  # with what is in its log
     UnreliableClient.faults = faults
     delivery = Delivery(recorded.folder, recorded.connect(store))
     for block, means in recorded.blocks:

@@ -1,0 +1,248 @@
+"""Faults, each a real one: a process is killed, a disk is full, Ctrl-C is pressed twice.
+
+A strike falls when a study has trained a share of its networks that the seed drew. Whatever a strike
+ends, the next run goes on with; where the study should survive it, it has to.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from studies.folder import StudyFolder
+from studies.status import study_status
+from tests.faults.study import Tally, check, members, written
+from tests.studies.commands import SECONDS, command, dynloss
+from tests.studies.test_run import start
+from tests.studies.test_services import free_port, wait_for
+
+__all__ = ["KINDS", "strike_study", "undisturbed"]
+
+Process = subprocess.Popen[str]
+
+
+class Struck:
+    """A study under strikes.
+
+    Args:
+        folder: to work in.
+        options: of every `dynloss run`.
+        store: MLflow's, to look into in the end.
+    """
+
+    def __init__(self, folder: Path, *options: object, store: str | None = None) -> None:
+        self.file, self.out = written(folder), folder / "out"
+        self.options = options
+        self.store = store or f"sqlite:///{self.out / 'mlflow.db'}"
+        self.process: Process | None = None
+
+    def go_on(self) -> Process:
+        """A driver at work: the one that is, or a new one."""
+        if self.process is None or self.process.poll() is not None:
+            self.process = start("run", self.file, "--resume", "--out", self.out, *self.options)
+        return self.process
+
+    def reaches(self, share: float) -> bool:
+        """Wait until a driver has trained a share of the networks; false if it ended before."""
+        process, folder = self.go_on(), StudyFolder(self.out / "struck")
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                return False
+            if folder.progress.exists():
+                status = study_status(folder)
+                if status.trained >= share * status.networks:
+                    return True
+            time.sleep(0.05)
+        raise TimeoutError(f"{share:.0%} was never reached")
+
+    def ends(self) -> tuple[int, str]:
+        """Wait for the driver: its exit code and what it said."""
+        process = self.go_on()
+        out, err = process.communicate(timeout=SECONDS)
+        return process.returncode, out + err
+
+    def deliver(self) -> None:
+        """Deliver what MLflow still lacks."""
+        delivered = dynloss("sync", "struck", "--out", self.out)
+        assert delivered.returncode == 0, delivered.stderr
+
+    def finish(self) -> None:
+        """Run it to its end."""
+        for _ in range(3):
+            code, said = self.ends()
+            if code == 0:
+                return
+        raise AssertionError(said)
+
+
+@contextmanager
+def driver(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
+    """SIGKILL to the driver, wherever it is; the next one goes on."""
+    study = Struck(folder)
+
+    def strike() -> None:
+        study.go_on().kill()
+        study.ends()
+
+    yield study, strike
+
+
+@contextmanager
+def interrupt(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
+    """Ctrl-C twice, the second within two seconds of the first, to the whole group."""
+    study, draw = Struck(folder), random.Random(folder.name)
+
+    def strike() -> None:
+        process = study.go_on()
+        for pause in (draw.uniform(0, 2), 0.0):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+            time.sleep(pause)
+        study.ends()
+
+    yield study, strike
+
+
+@contextmanager
+def worker(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
+    """SIGKILL to a process that trains a block; the study has to survive it."""
+    study = Struck(folder)
+
+    def strike() -> None:
+        trains = [
+            child
+            for child in psutil.Process(study.go_on().pid).children(recursive=True)
+            if "Trainable" in " ".join(child.cmdline())
+        ]
+        if trains:
+            trains[-1].kill()
+
+    yield study, strike
+
+
+@contextmanager
+def raylet(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
+    """A machine is lost: SIGKILL to one of two raylets, and another joins; the study has to survive
+    it."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    nodes = [cluster.add_node(num_cpus=1)]
+    study = Struck(folder, "--address", cluster.address)
+
+    def strike() -> None:
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+        nodes.append(cluster.add_node(num_cpus=1))
+
+    try:
+        yield study, strike
+    finally:
+        cluster.shutdown()
+
+
+@contextmanager
+def tracking(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
+    """SIGKILL to the MLflow server, which comes back seconds later; the study has to survive it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port, store = free_port(), f"sqlite:///{folder / 'server.db'}"
+    servers: list[subprocess.Popen[bytes]] = []
+    draw = random.Random(folder.name)
+
+    def serve() -> None:
+        words = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}"]
+        words += ["--workers=1", "--backend-store-uri", store]
+        words += ["--artifacts-destination", str(folder / "served")]
+        quiet = subprocess.DEVNULL
+        servers.append(subprocess.Popen(words, start_new_session=True, stdout=quiet, stderr=quiet))
+
+    def strike() -> None:
+        os.killpg(servers[-1].pid, signal.SIGKILL)
+        servers[-1].wait()
+        time.sleep(draw.uniform(0, 5))
+        serve()
+
+    serve()
+    wait_for(port)
+    uri = f"storage.tracking_uri=http://127.0.0.1:{port}"
+    study = Struck(folder, "--set", uri, store=store)
+    try:
+        yield study, strike
+    finally:
+        os.killpg(servers[-1].pid, signal.SIGKILL)
+        servers[-1].wait()
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
+    """The disk of the output folder is full until the driver ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    study = Struck(folder)
+    study.out.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(study.out)]
+    subprocess.run(mount, check=True)
+    ballast = study.out / "ballast"
+
+    def strike() -> None:
+        with ballast.open("wb", buffering=0) as file:
+            for size in (1 << 20, 1 << 12, 1):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    continue
+        code, said = study.ends()
+        assert "Traceback" not in said, said
+        assert code == 0 or "go on with:" in said, said
+        ballast.unlink()
+
+    try:
+        yield study, strike
+    finally:
+        subprocess.run(["umount", str(study.out)], check=True)
+
+
+KINDS = {each.__name__: each for each in (driver, worker, raylet, tracking, disk, interrupt)}
+
+
+def undisturbed(folder: Path) -> Path:
+    """The output folder of the study without faults."""
+    file = written(folder)
+    done = subprocess.run(
+        command("run", file, "--out", folder / "out"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
+def strike_study(kind: str, strikes: int, seed: int, folder: Path, reference: Path) -> Tally:
+    """Strike a study at shares of its training that a seed draws, then let it finish and count.
+
+    Args:
+        kind: of fault, of `KINDS`.
+        strikes: how many.
+        seed: of the shares.
+        folder: to work in.
+        reference: output folder of the undisturbed study.
+    """
+    draw = random.Random(f"{kind} {seed}")
+    shares = sorted(draw.random() for _ in range(strikes))
+    with KINDS[kind](folder) as (study, strike):
+        for share in shares:
+            if study.reaches(share):
+                strike()
+        study.finish()
+        study.deliver()
+        return check(study.file, study.out, members(reference), study.store)
