@@ -58,7 +58,7 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         if address is None:
             raise ConfigError("", f"Ray cannot start here: {reason}", "see `ray status`") from None

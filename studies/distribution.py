@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -27,7 +28,6 @@ from studies.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
 
 __all__ = ["train"]
 
-_RETRIES_A_BLOCK = 2
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SCHEDULERS = {"fifo": FIFOScheduler}
 
@@ -61,7 +61,7 @@ def train(session: Session) -> None:
                 name="session",
                 storage_path=str(storage),
                 callbacks=[Recorder(session)],
-                failure_config=tune.FailureConfig(max_failures=_RETRIES_A_BLOCK),
+                failure_config=tune.FailureConfig(max_failures=0),  # the session tries again
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
@@ -142,9 +142,11 @@ class Recorder(tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
     ) -> None:
-        """A block failed more often than it is retried."""
-        lines = str(trial.get_error() or "unknown error").strip().splitlines()
-        self._session.failed(trial.config[BLOCK], lines[-1])
+        """A block ended with an error, or its process or machine is gone."""
+        block, error = trial.config[BLOCK], trial.get_pickled_error() or trial.get_error()
+        if not self._session.try_again(block, lost=isinstance(error, RayActorError)):
+            lines = str(error or "unknown error").strip().splitlines()
+            self._session.failed(block, lines[-1])
 
 
 def _block_id(trial: Any) -> str:

@@ -7,6 +7,7 @@ passes over what is recorded.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import optuna
@@ -21,6 +22,9 @@ from studies.progress import StudyProgress
 from studies.search import Plan
 
 __all__ = ["Session"]
+
+_RETRIES_A_BLOCK = 2
+_LOSSES_A_BLOCK = 20  # one that outgrows the memory is killed each time
 
 
 class Session:
@@ -40,6 +44,8 @@ class Session:
         self.delivery, self.progress = delivery, progress
         self.failures: dict[str, str] = {}
         self._first: Block | None = None
+        self._again: list[Block] = []
+        self._attempts: Counter[tuple[str, bool]] = Counter()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = optuna.storages.RDBStorage(folder.optuna_url)
         rounds = folder.confirmations()
@@ -62,6 +68,8 @@ class Session:
 
     def next_block(self) -> Block | None:
         """The next block to train; None: wait for results, or all is done."""
+        if self._again:
+            return self._again.pop(0)
         first, self._first = self._first, None
         return first or self.plan.next_block()
 
@@ -93,6 +101,20 @@ class Session:
     def asked_to_stop(self) -> bool:
         """Whether somebody wants the study to end here (see `StudyFolder.ask_to_stop`)."""
         return self.folder.is_asked_to_stop()
+
+    def try_again(self, block: Block, *, lost: bool) -> bool:
+        """Whether a block that ended with an error is handed out again: a program that fails is
+        tried a few times, a process or machine that is lost is no fault of the block's.
+
+        Args:
+            block: that ended.
+            lost: whether its process was.
+        """
+        self._attempts[block.id, lost] += 1
+        again = self._attempts[block.id, lost] <= (_LOSSES_A_BLOCK if lost else _RETRIES_A_BLOCK)
+        if again:
+            self._again.append(block)
+        return again
 
     def failed(self, block: Block, error: str) -> None:
         """A block could not be trained, not even after retries."""

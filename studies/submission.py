@@ -46,7 +46,7 @@ def submit(study: Study, address: str, out: str) -> str:
     if not PurePosixPath(out).is_absolute():
         remedy = "give an absolute path on the cluster that its machines share"
         raise ConfigError("--out", f"{out} would be lost with the job", remedy)
-    client = _client(address)
+    client, refusals = _client(address)
     command = ["python", "-m", "studies", "run", "study.yaml", "--address", "auto", "--resume"]
     with _shipped(study) as folder:
         environment = {"working_dir": str(folder), "env_vars": _variables()}
@@ -59,7 +59,7 @@ def submit(study: Study, address: str, out: str) -> str:
                     metadata={"study": study.name, "study_hash": study.hash},
                 )
             )
-        except (RuntimeError, ValueError, OSError) as error:
+        except refusals as error:
             reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
             problem = f"{address} refuses the job: {reason}"
             raise ConfigError("--address", problem, "see its dashboard") from None
@@ -67,7 +67,7 @@ def submit(study: Study, address: str, out: str) -> str:
 
 def follow(address: str, job: str) -> bool:
     """Print what a job says until it ends; whether it succeeded."""
-    client = _client(address)
+    client, _ = _client(address)
 
     async def tail() -> None:
         async for text in client.tail_job_logs(job):
@@ -79,8 +79,8 @@ def follow(address: str, job: str) -> bool:
     return bool(status.name == "SUCCEEDED")
 
 
-def _client(address: str) -> Any:
-    """Connected to the dashboard of a cluster.
+def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
+    """Connected to the dashboard of a cluster; and what it raises where it is refused.
 
     Raises:
         ConfigError: if it cannot be reached, or Ray's part for it is not installed.
@@ -93,13 +93,15 @@ def _client(address: str) -> Any:
     set_environment(rest)
     logging.getLogger("ray").setLevel(logging.WARNING)
     try:
+        from ray.exceptions import RayError
         from ray.job_submission import JobSubmissionClient
-
-        return JobSubmissionClient(address)
     except ImportError as error:
         remedy = "pip install 'dynloss[cluster]'"
         raise ConfigError("--address", f"jobs need {error.name}", remedy) from None
-    except (RuntimeError, ConnectionError) as error:
+    refusals = (RuntimeError, ValueError, OSError, RayError)
+    try:
+        return JobSubmissionClient(address), refusals
+    except refusals as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
         problem = f"{address} is no dashboard of Ray, or wants a token: {reason}"
         raise ConfigError("--address", problem, "see `ray get-auth-token`") from None

@@ -160,3 +160,26 @@ def test_a_study_is_sent_as_a_job(dashboard: str, tiny: Path, tmp_path: Path) ->
         shown = dynloss(*send, "--no-follow", MLFLOW_TRACKING_URI=uri)
         assert (shown.returncode == 2) == ("secret" in uri)
         assert "secret" not in shown.stdout + shown.stderr
+
+
+def test_a_token_is_asked_for(tiny: Path, tmp_path: Path) -> None:
+    """Without it, or with another, everything is refused in a line; with it, all is as ever."""
+    token = tmp_path / "token"
+    token.write_text("8f2d" * 16)
+    port = free_port()
+    options = ("--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}")
+    known = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    with ray_head(*options, **known) as head:
+        wait_for(port)
+        send = ("submit", tiny, "--address", f"http://127.0.0.1:{port}", "--out", tmp_path / "sent")
+        run = ("run", tiny, "--address", f"127.0.0.1:{head}", "--out", tmp_path / "run")
+        other = {**known, "RAY_AUTH_TOKEN": "0a1b" * 16}
+        for variables in ({"RAY_AUTH_MODE": "disabled"}, other):
+            refused = dynloss(*send, **variables)
+            assert refused.returncode == 2, refused.stderr
+            assert "Traceback" not in refused.stderr
+            assert "token" in refused.stderr
+        assert not (tmp_path / "sent").exists()
+        done = dynloss(*run, **known)
+        assert done.returncode == 0, done.stderr
+        assert len(table(tmp_path / "run")) == 30

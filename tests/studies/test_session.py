@@ -166,3 +166,17 @@ def test_where_a_study_is_tracked(
     assert tracking_uri(study, folder) == "http://u:p@h"
     named = load_study(tiny, ["storage.tracking_uri=http://other"])
     assert tracking_uri(named, folder) == "http://other"
+
+
+def test_a_block_is_tried_again_longer_if_its_machine_was_lost(tiny: Path, tmp_path: Path) -> None:
+    session = session_of(load_study(tiny), tmp_path)
+    block = session.next_block()
+    assert block is not None
+    for lost, times in ((False, 2), (True, 20)):
+        for _ in range(times):
+            assert session.try_again(block, lost=lost)
+            assert session.next_block() == block, "before any other"
+        assert not session.try_again(block, lost=lost)
+    after = session.next_block()
+    assert after is not None
+    assert after.id != block.id
