@@ -84,6 +84,10 @@ STOPPED_STEP = "stopped_step"
 RUNG = "rung"
 ENGINE = "engine"
 SECONDS = "seconds"
+CPU_PERCENT = "cpu_percent"
+MEMORY = "memory_mib"
+GPU_MEMORY = "gpu_memory_mib"
+NODE = "node"
 CONFIG_HASH = "config_hash"
 
 STUDY = "study"
@@ -91,6 +95,9 @@ PHASE = "phase"
 ARM = "arm"
 TRIAL = "trial"
 BLOCK = "block"
+
+OF_THE_MACHINE = (SECONDS, CPU_PERCENT, MEMORY, GPU_MEMORY, NODE)
+"""Columns that a repeated run does not repeat."""
 
 MEMBER_IDENTITY = (PHASE, ARM, TRIAL, SEED)
 """Columns that name one network of a study."""

@@ -291,11 +291,18 @@ class Tracker:
         diverged = int(members[keys.DIVERGED].sum())
         finals["diverged_members"] = float(diverged)
         finals[keys.SECONDS] = float(members[keys.SECONDS].sum())
+        finals |= {
+            f"system/{name}": float(members[name].iloc[0])  # of the block's process
+            for name in (keys.CPU_PERCENT, keys.MEMORY, keys.GPU_MEMORY)
+            if name in members
+        }
         tags = {
             f"{_TAG}{keys.CONFIG_HASH}": str(members[keys.CONFIG_HASH].iloc[0]),
             f"{_TAG}{keys.ENGINE}": str(members[keys.ENGINE].iloc[0]),
             f"{_TAG}{keys.DIVERGED}": str(diverged > 0).lower(),
         }
+        if keys.NODE in members:
+            tags[f"{_TAG}{keys.NODE}"] = str(members[keys.NODE].iloc[0])
         if keys.STOPPED_STEP in members:
             tags[f"{_TAG}{keys.STOPPED}"] = str(stopped).lower()
         metrics = [

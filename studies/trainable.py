@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,10 +12,12 @@ from typing import Any
 import pandas as pd
 from ray import tune
 
+from dynloss_core import keys
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.data import use_data_folder
-from studies.blocks import Block, BlockProgress, BlockRun, use_threads
+from studies.blocks import Block, BlockProgress, BlockResult, BlockRun, use_threads
 from studies.definition import Study
+from studies.usage import Usage
 
 __all__ = ["BLOCK", "FRACTION", "MEANS", "RESULT", "BlockTrainable"]
 
@@ -67,12 +70,21 @@ class BlockTrainable(tune.Trainable):
                 fraction, finished = progress.fraction, False
                 break
         self._unfinished = not finished
+        self._usage.sample()
         return {
             FRACTION: fraction,
             MEANS: pd.concat(means, ignore_index=True) if means else None,
-            RESULT: self._run.result() if finished else None,
+            RESULT: self._result() if finished else None,
             "done": finished,
         }
+
+    def _result(self) -> BlockResult:
+        """The tables, with what the block took of the machine since it was begun or resumed here."""
+        result = self._run.result()
+        for name, value in self._usage.so_far().items():
+            result.members[name] = value
+        result.members[keys.NODE] = socket.gethostname()
+        return result
 
     def cleanup(self) -> None:
         """The study ends here: what the block has is kept, for whoever goes on."""
@@ -86,6 +98,7 @@ class BlockTrainable(tune.Trainable):
 
     def _begin(self, block: Block) -> None:
         self._unfinished = False
+        self._usage = Usage(self._study.resources.cpu)
         self._run = BlockRun(self._study, block, self._study.device)
         self._checkpoint = self._checkpoints / f"{block.id}.pt"
         with suppress(OSError):

@@ -61,7 +61,7 @@ def members(out: Path) -> pd.DataFrame:
     """The members table, without what depends on the clock, in a fixed order."""
     table = pd.read_parquet(out / "struck" / "tables" / "members.parquet")
     by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
-    return table.drop(columns=keys.SECONDS).sort_values(by).reset_index(drop=True)
+    return table.drop(columns=list(keys.OF_THE_MACHINE)).sort_values(by).reset_index(drop=True)
 
 
 def check(file: Path, out: Path, undisturbed: pd.DataFrame, store: str) -> Tally:

@@ -109,6 +109,7 @@ def run_where_only_the_data_dir_is_sound(folder: Path, *arguments: str) -> None:
     assert str(folder) not in (out / "tiny" / "study.yaml").read_text()
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_the_data_folder_reaches_the_workers(nowhere: None, tmp_path: Path) -> None:
     run_where_only_the_data_dir_is_sound(tmp_path)
