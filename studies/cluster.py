@@ -13,7 +13,14 @@ from typing import Any
 from dynloss_core.config import ConfigError
 from studies.definition import Study
 
-__all__ = ["answers", "check_resources", "joined_cluster", "local_resources", "set_environment"]
+__all__ = [
+    "answers",
+    "check_resources",
+    "joined_cluster",
+    "local_resources",
+    "reaches_beyond",
+    "set_environment",
+]
 
 Capacity = dict[str, float]
 
@@ -90,15 +97,20 @@ def set_environment(address: str | None) -> None:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address == "auto":  # where `ray start` on this machine left its address
-        with suppress(OSError):
-            address = os.environ.get("RAY_ADDRESS") or _CURRENT_CLUSTER.read_text().strip()
-    if address is None or address.startswith(("127.", "localhost")):
+    if address is None or not reaches_beyond(address):
         # Ray's switch for nodes that talk over loopback only, on any system
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     if address is not None and (Path.home() / ".ray" / "auth_token").exists():
         # A cluster asks for its token unless told otherwise; a driver shows one only if told to.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def reaches_beyond(address: str) -> bool:
+    """Whether a cluster listens beyond this machine's loopback, as far as its address tells."""
+    if address == "auto":  # where `ray start` on this machine left its address
+        with suppress(OSError):
+            address = os.environ.get("RAY_ADDRESS") or _CURRENT_CLUSTER.read_text().strip()
+    return not address.startswith(("127.", "localhost"))
 
 
 def _capacity(nodes: list[dict[str, Any]]) -> Capacity:

@@ -79,7 +79,7 @@ class BlockTrainable(tune.Trainable):
         }
 
     def _result(self) -> BlockResult:
-        """The tables, with what the block took of the machine since it was begun or resumed here."""
+        """The tables, with what the block took of the machine since it began or went on here."""
         result = self._run.result()
         for name, value in self._usage.so_far().items():
             result.members[name] = value

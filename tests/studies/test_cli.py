@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from studies.cluster import reaches_beyond
 from tests.studies.commands import dynloss, dynloss_here
 
 
@@ -149,3 +150,14 @@ def test_train_keeps_every_step(tmp_path: Path) -> None:
     weights = rows[["class_weight_0", "class_weight_1", "class_weight_2"]]
     assert weights.sum(axis=1).to_numpy() == pytest.approx(3.0)
     assert (weights.iloc[5].to_numpy() == weights.iloc[5].max()).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("address", "beyond"),
+    [("127.0.0.1:6379", False), ("localhost:6379", False), ("10.0.0.1:6379", True), ("auto", True)],
+)
+def test_what_listens_beyond_loopback(
+    address: str, beyond: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
+    assert reaches_beyond(address) is beyond
