@@ -126,7 +126,6 @@ def run(
         return
     from studies.run import run_study
 
-    _say_what_listens(address)
     arguments = ["run", study, "--resume"]
     if profile is not None:
         arguments += ["--profile", profile]
@@ -193,7 +192,6 @@ def confirm(
     from studies.data_sets import provide
     from studies.run import confirm_study
 
-    _say_what_listens(address)
     folder = _recorded(study, out)
     definition = folder.study()
     provide(definition.data, data_dir, download=download)
@@ -466,18 +464,6 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("dynloss: interrupted", err=True)
         sys.exit(INTERRUPTED)
-
-
-def _say_what_listens(address: str | None) -> None:
-    """Only a cluster that somebody else started can listen beyond loopback; ours never does."""
-    from studies.cluster import reaches_beyond
-
-    if address is not None and reaches_beyond(address):
-        typer.echo(
-            f"the cluster at {address} listens beyond this machine: whoever reaches it can run code "
-            "there, unless it asks for a token",
-            err=True,
-        )
 
 
 def _with_data(folder: Path | None) -> list[str]:

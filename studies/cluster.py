@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from dynloss_core.config import ConfigError
 from studies.definition import Study
 
@@ -71,6 +73,11 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
             raise ConfigError("", f"Ray cannot start here: {reason}", "see `ray status`") from None
         remedy = "check it with `ray status`, or leave it out to run on this machine"
         raise ConfigError("--address", f"no cluster at {address}: {reason}", remedy) from None
+    if address is not None and reaches_beyond(address):
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"the cluster at {address} listens beyond this machine: whoever reaches it can run "
+            "code there, unless it asks for a token"
+        )
     try:
         yield _capacity(ray.nodes())
     finally:

@@ -214,7 +214,7 @@ def disk(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
     try:
         yield study, strike
     finally:
-        subprocess.run(["umount", str(study.out)], check=True)
+        subprocess.run(["umount", "--lazy", str(study.out)], check=True)  # still looked into
 
 
 KINDS = {each.__name__: each for each in (driver, worker, raylet, tracking, disk, interrupt)}
