@@ -55,7 +55,6 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
     set_environment(address)
     import ray
 
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
     try:
         if address is None:
             ray.init(
@@ -73,6 +72,7 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
             raise ConfigError("", f"Ray cannot start here: {reason}", "see `ray status`") from None
         remedy = "check it with `ray status`, or leave it out to run on this machine"
         raise ConfigError("--address", f"no cluster at {address}: {reason}", remedy) from None
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
     if address is not None and reaches_beyond(address):
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"the cluster at {address} listens beyond this machine: whoever reaches it can run "

@@ -106,6 +106,7 @@ class Recorder(tune.Callback):
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._started: set[str] = set()  # blocks at work
         self._looked = 0.0
         self._stopping = False
 
@@ -124,6 +125,7 @@ class Recorder(tune.Callback):
         self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
     ) -> None:
         """A block is at work."""
+        self._started.add(trial.config[BLOCK].id)
         self._session.started(trial.config[BLOCK])
 
     def on_trial_result(
@@ -136,6 +138,8 @@ class Recorder(tune.Callback):
     ) -> None:
         """A block has got further. Tune lets a callback change the result it keeps."""
         means, finished = result.pop(MEANS, None), result.pop(RESULT, None)
+        if finished is not None:
+            self._started.discard(trial.config[BLOCK].id)
         node = str(result.get("hostname", ""))
         self._session.reported(trial.config[BLOCK], result[FRACTION], means, finished, node)
 
@@ -144,7 +148,9 @@ class Recorder(tune.Callback):
     ) -> None:
         """A block ended with an error, or its process or machine is gone."""
         block, error = trial.config[BLOCK], trial.get_pickled_error() or trial.get_error()
-        if not self._session.try_again(block, lost=isinstance(error, RayActorError)):
+        lost = block.id not in self._started or isinstance(error, RayActorError)
+        self._started.discard(block.id)
+        if not self._session.try_again(block, lost=lost):
             lines = str(error or "unknown error").strip().splitlines()
             self._session.failed(block, lines[-1])
 

@@ -7,6 +7,7 @@ passes over what is recorded.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -24,7 +25,8 @@ from studies.search import Plan
 __all__ = ["Session"]
 
 _RETRIES_A_BLOCK = 2
-_LOSSES_A_BLOCK = 20  # one that outgrows the memory is killed each time
+_LOSSES_A_BLOCK = 8  # one that outgrows the memory is killed each time
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds after a loss, until the cluster has noticed it
 
 
 class Session:
@@ -45,6 +47,7 @@ class Session:
         self.failures: dict[str, str] = {}
         self._first: Block | None = None
         self._again: list[Block] = []
+        self._pause_until = 0.0
         self._attempts: Counter[tuple[str, bool]] = Counter()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = optuna.storages.RDBStorage(folder.optuna_url)
@@ -68,6 +71,8 @@ class Session:
 
     def next_block(self) -> Block | None:
         """The next block to train; None: wait for results, or all is done."""
+        if time.monotonic() < self._pause_until:
+            return None
         if self._again:
             return self._again.pop(0)
         first, self._first = self._first, None
@@ -104,16 +109,21 @@ class Session:
 
     def try_again(self, block: Block, *, lost: bool) -> bool:
         """Whether a block that ended with an error is handed out again: a program that fails is
-        tried a few times, a process or machine that is lost is no fault of the block's.
+        tried a few times; a process or machine that is lost is no fault of the block's, and the
+        next blocks wait a little, longer after each loss, so as not to be sent there too.
 
         Args:
             block: that ended.
-            lost: whether its process was.
+            lost: whether its process was, or could not even be started.
         """
         self._attempts[block.id, lost] += 1
-        again = self._attempts[block.id, lost] <= (_LOSSES_A_BLOCK if lost else _RETRIES_A_BLOCK)
+        attempts = self._attempts[block.id, lost]
+        again = attempts <= (_LOSSES_A_BLOCK if lost else _RETRIES_A_BLOCK)
         if again:
             self._again.append(block)
+            if lost:
+                pause = min(_FIRST_PAUSE * 2 ** (attempts - 1), _LONGEST_PAUSE)
+                self._pause_until = max(self._pause_until, time.monotonic() + pause)
         return again
 
     def failed(self, block: Block, error: str) -> None:

@@ -22,7 +22,6 @@ from studies.folder import StudyFolder
 from studies.status import study_status
 from tests.faults.study import Tally, check, members, written
 from tests.studies.commands import SECONDS, command, dynloss
-from tests.studies.test_run import start
 from tests.studies.test_services import free_port, wait_for
 
 __all__ = ["KINDS", "strike_study", "undisturbed"]
@@ -44,11 +43,16 @@ class Struck:
         self.options = options
         self.store = store or f"sqlite:///{self.out / 'mlflow.db'}"
         self.process: Process | None = None
+        self.said = folder / "said.txt"
 
     def go_on(self) -> Process:
         """A driver at work: the one that is, or a new one."""
         if self.process is None or self.process.poll() is not None:
-            self.process = start("run", self.file, "--resume", "--out", self.out, *self.options)
+            words = command("run", self.file, "--resume", "--out", self.out, *self.options)
+            with self.said.open("a") as file:  # a pipe that nobody reads would fill up
+                self.process = subprocess.Popen(
+                    words, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
+                )
         return self.process
 
     def reaches(self, share: float) -> bool:
@@ -67,9 +71,8 @@ class Struck:
 
     def ends(self) -> tuple[int, str]:
         """Wait for the driver: its exit code and what it said."""
-        process = self.go_on()
-        out, err = process.communicate(timeout=SECONDS)
-        return process.returncode, out + err
+        code = self.go_on().wait(timeout=SECONDS)
+        return code, self.said.read_text()
 
     def deliver(self) -> None:
         """Deliver what MLflow still lacks, as soon as it is there."""
@@ -139,16 +142,15 @@ def raylet(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
     it."""
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-    )
-    nodes = [cluster.add_node(num_cpus=1)]
+    here = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args=here)  # the driver's own machine
+    beside = {"num_cpus": 1, "node_ip_address": "127.0.0.2"}
+    nodes = [cluster.add_node(**beside)]
     study = Struck(folder, "--address", cluster.address)
 
     def strike() -> None:
         cluster.remove_node(nodes.pop(), allow_graceful=False)
-        nodes.append(cluster.add_node(num_cpus=1))
+        nodes.append(cluster.add_node(**beside))
 
     try:
         yield study, strike

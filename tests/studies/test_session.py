@@ -168,11 +168,14 @@ def test_where_a_study_is_tracked(
     assert tracking_uri(named, folder) == "http://other"
 
 
-def test_a_block_is_tried_again_longer_if_its_machine_was_lost(tiny: Path, tmp_path: Path) -> None:
+def test_a_block_is_tried_again_longer_if_its_machine_was_lost(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.session._FIRST_PAUSE", 0.0)
     session = session_of(load_study(tiny), tmp_path)
     block = session.next_block()
     assert block is not None
-    for lost, times in ((False, 2), (True, 20)):
+    for lost, times in ((False, 2), (True, 8)):
         for _ in range(times):
             assert session.try_again(block, lost=lost)
             assert session.next_block() == block, "before any other"
@@ -180,3 +183,14 @@ def test_a_block_is_tried_again_longer_if_its_machine_was_lost(tiny: Path, tmp_p
     after = session.next_block()
     assert after is not None
     assert after.id != block.id
+
+
+def test_after_a_loss_the_next_blocks_wait(tiny: Path, tmp_path: Path) -> None:
+    session = session_of(load_study(tiny), tmp_path)
+    block = session.next_block()
+    assert block is not None
+    assert session.try_again(block, lost=True)
+    assert session.next_block() is None
+    assert not session.finished
+    session._pause_until = 0.0
+    assert session.next_block() == block
