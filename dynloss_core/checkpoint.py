@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import torch
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
+_FORMAT = 1  # of what is saved; raised when a state's layout changes
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write tensors, numbers, text and containers of them; a reader never sees half a file.
@@ -18,11 +22,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         OSError: if the file cannot be written; an older checkpoint at `path` stays as it was.
     """
+    content = io.BytesIO()  # torch's own writer turns a full disk into a RuntimeError
+    torch.save({"format": _FORMAT, "state": state}, content)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            torch.save(state, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
@@ -32,12 +38,22 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state saved at `path`, on the CPU; None if there is none.
+    """The state saved at `path`, on the CPU; None if there is none, or it is damaged or of another
+    format: whoever asks begins afresh.
 
     Raises:
-        pickle.UnpicklingError: if the file holds anything but plain data.
+        OSError: if the file cannot be read.
+        pickle.UnpicklingError: if it holds anything but plain data.
     """
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, pickle.UnpicklingError):
+        raise
+    except (EOFError, KeyError, RuntimeError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        return None
+    state: dict[str, Any] = content["state"]
     return state

@@ -239,10 +239,12 @@ class StudyFolder:
         if not self.confirm.exists():
             return []
         rounds = json.loads(self.confirm.read_text())
-        return [
+        found = [
             build(Confirmation, each, source=f"{self.confirm}[{index}]")
             for index, each in enumerate(rounds)
         ]
+        own = self.exists() and self.study().has_own_round()  # noted by an `extend` that was killed
+        return [each for each in found if each.round > 1 or not own]
 
     def add_confirmation(self, confirmation: Confirmation) -> None:
         """Note a round before it begins, so that whoever resumes the study goes on with it; one
@@ -269,8 +271,9 @@ class StudyFolder:
 
     def record_failure(self, block: Block, error: str) -> None:
         """Keep it that a block could not be trained: an empty members table, and the reason."""
-        write_parquet(pd.DataFrame(), self._part(block, "members"))
+        self._failure(block).parent.mkdir(parents=True, exist_ok=True)
         self._failure(block).write_text(error + "\n")
+        write_parquet(pd.DataFrame(), self._part(block, "members"))
 
     def recorded_failure(self, block: Block) -> str:
         """Why a block could not be trained."""

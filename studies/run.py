@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +53,7 @@ def run_study(
     address: str | None = None,
     resume: bool = False,
     more: int | None = None,
+    before: Callable[[], None] | None = None,
 ) -> Outcome:
     """Run a study, or what is left of it, and judge it.
 
@@ -62,6 +63,7 @@ def run_study(
         address: of a Ray cluster; None starts one on this machine.
         resume: go on with what the folder holds; without it, a folder in use is refused.
         more: trials to add to each arm of a finished study.
+        before: done once the study is known to be able to run, and nobody else runs it.
 
     Raises:
         ConfigError: before anything has started, if the data, the folder, the store or the cluster
@@ -86,6 +88,8 @@ def run_study(
             study = extend(study, folder, more)
         elif not fresh:  # what may change without changing a result
             folder.write_definition(study)
+        if before is not None:
+            before()
         try:
             delivery = stack.enter_context(_delivery(study, folder, at_once=fresh))
         except ConfigError:
@@ -189,14 +193,19 @@ def confirm_study(
         search = members[members[keys.PHASE] == keys.SEARCH] if len(members) else members
         if search.empty:
             raise ConfigError("", "has no search to confirm", "raise confirm_seeds", study.name)
-        folder.add_confirmation(
-            plan_confirmation(
-                study,
-                search,
-                number=len(rounds) + (2 if study.has_own_round() else 1),
-                used=own + sum(len(each.seeds) for each in rounds),
-                seeds=seeds,
-            )
+        planned = plan_confirmation(
+            study,
+            search,
+            number=len(rounds) + (2 if study.has_own_round() else 1),
+            used=own + sum(len(each.seeds) for each in rounds),
+            seeds=seeds,
+        )
+        return run_study(
+            study,
+            folder.path.parent,
+            address=address,
+            resume=True,
+            before=lambda: folder.add_confirmation(planned),
         )
     return run_study(study, folder.path.parent, address=address, resume=True)
 

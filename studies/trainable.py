@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import time
 from collections.abc import Iterator
@@ -101,7 +102,7 @@ class BlockTrainable(tune.Trainable):
         self._usage = Usage(self._study.resources.cpu)
         self._run = BlockRun(self._study, block, self._study.device)
         self._checkpoint = self._checkpoints / f"{block.id}.pt"
-        with suppress(OSError):
+        with suppress(OSError, pickle.UnpicklingError):  # then it begins afresh
             state = load_checkpoint(self._checkpoint)
             if state is not None:
                 self._run.load_state_dict(state)

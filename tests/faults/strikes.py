@@ -144,7 +144,7 @@ def raylet(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
 
     here = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
     cluster = Cluster(initialize_head=True, head_node_args=here)  # the driver's own machine
-    beside = {"num_cpus": 1, "node_ip_address": "127.0.0.2"}
+    beside = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
     nodes = [cluster.add_node(**beside)]
     study = Struck(folder, "--address", cluster.address)
 

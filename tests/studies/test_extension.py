@@ -13,6 +13,7 @@ from studies.definition import Study
 from studies.extension import due_confirmation, extend
 from studies.folder import StudyFolder
 from studies.run import run_study
+from studies.status import study_status
 from studies.study_files import load_study
 from tests.studies.commands import dynloss
 from tests.studies.test_run import table
@@ -78,6 +79,22 @@ def test_new_winners_are_confirmed_on_seeds_nobody_saw(tiny: Path, tmp_path: Pat
     names = statuses(tmp_path, tracker_of(session).parent)
     assert set(names.values()) == {"FINISHED"}
     assert sum(name.startswith("search/") for name in names) == 2 * longer.trials("static")
+
+
+def test_killed_while_it_is_extended(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_study(tiny, ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"])
+    folder = finish(study, tmp_path)
+    before = study_status(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyFolder, "write_definition", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            extend(study, folder, 1)
+    assert study_status(folder) == before, "as if nobody had asked"
+    longer = extend(study, folder, 1)
+    assert [each.round for each in folder.confirmations()] == [1]
+    assert longer.trials("static") == 3
 
 
 def test_refusals(tiny: Path, tmp_path: Path) -> None:
