@@ -113,12 +113,15 @@ def _calibrate(study: Study, point: Point) -> tuple[str, float, int]:
     device = study.device if torch.cuda.is_available() else "cpu"
     name = study.engine if device == study.device else "auto"
     engine = choose_engine(full, name, device)(Setup.build(full, members), device)
-    elapsed, done, steps = 0.0, 0, 1  # the first step compiles what needs compiling
+    elapsed, done, steps = 0.0, 0, 1
     while elapsed < _CALIBRATION_SECONDS and engine.step < full.steps:
         first, started = engine.step, time.perf_counter()
         engine.train(min(steps, full.steps - first))
         if device != "cpu":
             torch.cuda.synchronize()  # what was asked for is not yet done
         elapsed, done = time.perf_counter() - started, engine.step - first
-        steps *= 2 if first else 1
+        if first == 0 and engine.step < full.steps:
+            elapsed = 0.0  # the first step compiled what needs compiling
+        else:
+            steps *= 2
     return engine.name, elapsed / max(done, 1) / len(members) * 1e6, full.steps

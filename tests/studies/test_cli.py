@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
+from studies import dry_run
 from studies.cluster import reaches_beyond
+from studies.study_files import load_study
 from tests.studies.commands import dynloss, dynloss_here
 
 
@@ -161,3 +165,15 @@ def test_what_listens_beyond_loopback(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
     assert reaches_beyond(address) is beyond
+
+
+def test_the_first_step_of_a_calibration_does_not_count(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It compiles, for 100 seconds of this clock; any other takes a second and a half."""
+    clock = itertools.chain([0.0, 100.0], itertools.count(100.0, 1.5))
+    monkeypatch.setattr(dry_run, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    study = load_study(tiny)
+    _, microseconds, _ = dry_run._calibrate(study, dry_run._representatives(study)[0])
+    members = study.seeds_per_point * study.block_size
+    assert microseconds * members == pytest.approx(1.5e6)
