@@ -213,8 +213,8 @@ class Tracker:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        local = self.uri.startswith(("sqlite:", "file:"))
-        location = artifacts.absolute().as_uri() if local else None
+        served = self.uri.startswith(("http:", "https:", "databricks"))  # it has a place for them
+        location = None if served else artifacts.absolute().as_uri()
         return str(self._client.create_experiment(name, artifact_location=location))
 
     def _find_parent(self, study_id: str) -> str:

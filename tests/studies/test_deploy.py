@@ -193,8 +193,11 @@ def test_the_servers_command_serves_a_study(database: int, tiny: Path, tmp_path:
 
 @pytest.mark.slow
 @needs_postgresql
-def test_a_database_without_a_server_between(database: int, tiny: Path, tmp_path: Path) -> None:
+def test_a_database_without_a_server_between(
+    database: int, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its password comes by the environment, and is written nowhere."""
+    monkeypatch.chdir(tmp_path)
     secret = "pass%3Aword%40%2F"
     uri = f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{database}/mlflow"
     done = dynloss("run", tiny, "--out", tmp_path, MLFLOW_TRACKING_URI=uri)
@@ -203,6 +206,8 @@ def test_a_database_without_a_server_between(database: int, tiny: Path, tmp_path
     again = dynloss("run", tiny, "--resume", "--out", tmp_path, MLFLOW_TRACKING_URI=uri)
     assert again.returncode == 0, again.stderr
     assert runs(uri) == 1 + 12 + 2
+    assert not (tmp_path / "mlruns").exists(), "artifacts lie in the output folder"
+    assert list((tmp_path / "artifacts").rglob("report.html"))
     wrong = dynloss(
         "run", tiny, "--out", tmp_path / "b", MLFLOW_TRACKING_URI=uri.replace("word", "w")
     )
