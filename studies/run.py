@@ -11,7 +11,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks import Block
 from studies.cluster import check_resources, joined_cluster, local_resources
-from studies.confirmation import Confirmation, plan_confirmation
+from studies.confirmation import plan_confirmation
 from studies.definition import Study, hide_password
 from studies.delivery import Delivery
 from studies.extension import due_confirmation, extend
@@ -223,11 +223,8 @@ def _run(study: Study, folder: StudyFolder, delivery: Delivery, address: str | N
     """Train what is left, then write the results, whatever happened."""
     finished = False
     failures: dict[str, str] = {}
-    due: Confirmation | None = None
     try:
-        while not finished or due is not None:
-            if due is not None:
-                folder.add_confirmation(due)
+        while True:
             with StudyProgress(study, file=folder.progress) as progress:
                 session = Session(study, folder, delivery, progress)
                 failures = session.failures
@@ -238,9 +235,10 @@ def _run(study: Study, folder: StudyFolder, delivery: Delivery, address: str | N
 
                         train(session)
                 finished = session.finished
-            if not finished:
+            due = due_confirmation(study, folder) if finished else None
+            if due is None:
                 break
-            due = due_confirmation(study, folder)
+            folder.add_confirmation(due)
     except KeyboardInterrupt:  # where Tune does not catch it: while Ray starts or stops
         pass
     runs = delivery.ask(lambda tracker: tracker.runs())

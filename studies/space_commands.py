@@ -1,0 +1,87 @@
+"""The commands `dynloss space ...`, which need nothing but `search_spaces`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from studies.terminal import brief, console, in_a_line
+
+__all__ = ["space_app"]
+
+space_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look at search spaces, check them, draw points from them.",
+)
+
+SpaceArgument = Annotated[
+    str, typer.Argument(metavar="SPACE", help="A space of the library by name, or a .yaml file.")
+]
+
+
+@space_app.command("list")
+def space_list() -> None:
+    """List the spaces that ship with the suite."""
+    import search_spaces
+
+    for name in search_spaces.names():
+        space = search_spaces.load(name)
+        console.print(
+            f"[bold]{name}[/bold]  {', '.join(space.searched())}\n    {space.description}"
+        )
+
+
+@space_app.command("validate", epilog="Example: `dynloss space validate my_space.yaml`")
+def space_validate(spaces: Annotated[list[str], typer.Argument(metavar="SPACE...")]) -> None:
+    """Check spaces; the first bad one is explained in a line, with exit code 2."""
+    import search_spaces
+
+    for name in spaces:
+        space = search_spaces.load(name)
+        console.print(f"{name}: valid, {len(space.searched())} parameters, hash {space.hash}")
+
+
+@space_app.command("show", epilog="Example: `dynloss space show spirals-mlp`")
+def space_show(space: SpaceArgument) -> None:
+    """Show a space with its inheritance resolved."""
+    import search_spaces
+
+    loaded = search_spaces.load(space)
+    table = Table("parameter", "type", "range", "scale", "unit", "role", "static arm", box=None)
+    static = loaded.static().parameters
+    for name, each in loaded.parameters.items():
+        if each.type in ("float", "int"):
+            limits = f"{each.low:g} to {each.high:g}"
+        else:
+            limits = ", ".join(str(value) for value in each.grid(1))
+        scale = getattr(each, "scale", "")
+        fixed = static.get(name)
+        if fixed is None:
+            of_static = "dropped"
+        else:
+            of_static = "same" if fixed == each else f"= {brief(fixed.grid(1)[0])}"
+        table.add_row(name, each.type, limits, scale, each.unit or "", each.role, of_static)
+    console.print(f"[bold]{loaded.name}[/bold]  hash {loaded.hash}\n{loaded.description}\n")
+    console.print(table)
+    for point in loaded.points:
+        console.print(f"starts from: {in_a_line(point)}")
+
+
+@space_app.command("sample", epilog="Example: `dynloss space sample spirals-mlp -n 8 --sobol`")
+def space_sample(
+    space: SpaceArgument,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Points.")] = 5,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    sobol: Annotated[bool, typer.Option("--sobol", help="Spread evenly.")] = False,
+) -> None:
+    """Draw points from a space, as JSON lines."""
+    import json
+
+    import search_spaces
+
+    method = "sobol" if sobol else "random"
+    for point in search_spaces.load(space).sample(count, seed, method=method):  # type: ignore[arg-type]
+        typer.echo(json.dumps(point))
