@@ -89,6 +89,7 @@ MEMORY = "memory_mib"
 GPU_MEMORY = "gpu_memory_mib"
 NODE = "node"
 CONFIG_HASH = "config_hash"
+REUSED_FROM = "reused_from"
 
 STUDY = "study"
 PHASE = "phase"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -64,7 +64,9 @@ Overrides = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option("--address", metavar="A", help="Ray cluster to join: auto, or HOST:PORT."),
+    typer.Option(
+        "--address", metavar="A", help="Ray cluster: auto, HOST:PORT, or ray://HOST:PORT."
+    ),
 ]
 Profile = Annotated[
     str | None,
@@ -83,7 +85,8 @@ Download = Annotated[
     epilog=(
         "Examples: `dynloss run quickstart` · `dynloss run my.yaml --dry-run` · "
         "`dynloss run quickstart --set budget.total=2000 --set budget.static_tail=500 --out tmp` · "
-        "`dynloss run my.yaml --address auto`"
+        "`dynloss run my.yaml --address auto` · "
+        "`dynloss run my.yaml --address ray://HOST:10001 --out /shared/results`"
     )
 )
 def run(
@@ -98,6 +101,9 @@ def run(
         int | None,
         typer.Option("--extend", metavar="N", min=1, help="Add N trials to each arm, and go on."),
     ] = None,
+    reuse: Annotated[
+        bool, typer.Option(help="Take networks that a study in the output folder trained before.")
+    ] = True,
     address: Address = None,
     out: Out = DEFAULT_OUT,
     profile: Profile = None,
@@ -106,10 +112,17 @@ def run(
     download: Download = False,
 ) -> None:
     """Run a study to its verdict: search, confirmation, tables, figures."""
+    from studies.cluster import is_client
     from studies.data_sets import provide
     from studies.study_files import load_study
 
     definition = load_study(study, set_ or [], profile)
+    if is_client(address):
+        flags = {"--dry-run": dry_run, "--resume": resume, "--no-reuse": not reuse}
+        flags["--download"] = download
+        options = [flag for flag, given in flags.items() if given]
+        options += [] if extend is None else ["--extend", str(extend)]
+        _drive(definition, address, out, "run", *options, *_with_data(data_dir))
     provide(definition.data, data_dir, download=download)
     if dry_run:
         _estimate(definition, address)
@@ -121,11 +134,13 @@ def run(
         arguments += ["--profile", profile]
     for override in set_ or []:
         arguments += ["--set", override]
-    arguments += _with_data(data_dir)
+    arguments += _with_data(data_dir) + ([] if reuse else ["--no-reuse"])
     _conclude(
         definition,
         out,
-        lambda: run_study(definition, out, address=address, resume=resume, more=extend),
+        lambda: run_study(
+            definition, out, address=address, resume=resume, more=extend, reuse=reuse
+        ),
         again(arguments, out, address),
     )
 
@@ -179,9 +194,15 @@ def confirm(
     download: Download = False,
 ) -> None:
     """Rerun each arm's winner on fresh seeds and write the verdict; goes on with one begun."""
+    from studies.cluster import is_client
     from studies.data_sets import provide
     from studies.run import confirm_study
+    from studies.study_files import load_study
 
+    if is_client(address):
+        options = [] if seeds is None else ["--seeds", str(seeds)]
+        options += ["--download"] if download else []
+        _drive(load_study(study), address, out, "confirm", *options, *_with_data(data_dir))
     folder = _recorded(study, out)
     definition = folder.study()
     provide(definition.data, data_dir, download=download)
@@ -389,6 +410,13 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("dynloss: interrupted", err=True)
         sys.exit(INTERRUPTED)
+
+
+def _drive(study: Study, address: str, out: Path, *arguments: str) -> NoReturn:
+    """Have the command run there, and leave with its exit code."""
+    from studies.client import drive
+
+    raise typer.Exit(drive(study, address, str(out), *arguments))
 
 
 def _with_data(folder: Path | None) -> list[str]:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich.console import Console
 
@@ -18,6 +18,7 @@ from studies.definition import Study
 __all__ = [
     "answers",
     "check_resources",
+    "is_client",
     "joined_cluster",
     "local_resources",
     "reaches_beyond",
@@ -26,6 +27,7 @@ __all__ = [
 
 Capacity = dict[str, float]
 
+_CLIENT = "ray://"
 _CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108  Ray's own place
 
 
@@ -37,8 +39,15 @@ def local_resources() -> Capacity:
 
 
 @contextmanager
-def joined_cluster(address: str | None) -> Iterator[Capacity]:
+def joined_cluster(
+    address: str | None, environment: dict[str, Any] | None = None
+) -> Iterator[Capacity]:
     """Join the cluster at `address`, or start one on this machine's loopback.
+
+    Args:
+        address: `auto`, HOST:PORT of the head; or `ray://HOST:PORT` for Ray's client, which
+            cannot run Tune (see `studies.client`).
+        environment: Ray's runtime environment of what is run through the client.
 
     Yields:
         CPUs and GPUs of the cluster, and those of its largest nodes under `node:CPU` and
@@ -47,11 +56,11 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
     Raises:
         ConfigError: if no cluster answers at `address`, or Ray cannot start here.
     """
-    if address is not None and address.startswith("ray://"):
-        remedy = "use dynloss submit, or run it on a machine of the cluster with --address auto"
+    if is_client(address) and environment is None:
+        remedy = "use the command dynloss, which has its driver run there"
         raise ConfigError("--address", f"{address}: Ray's client cannot run Tune", remedy)
     if address is not None and address != "auto":
-        answers(address, "give auto, or HOST:PORT of the head")
+        answers(address.removeprefix(_CLIENT), "give auto, HOST:PORT or ray://HOST:PORT")
     set_environment(address)
     import ray
 
@@ -65,7 +74,12 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
                 configure_logging=False,
             )
         else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=environment,
+            )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         if address is None:
@@ -82,6 +96,11 @@ def joined_cluster(address: str | None) -> Iterator[Capacity]:
         yield _capacity(ray.nodes())
     finally:
         ray.shutdown()
+
+
+def is_client(address: str | None) -> TypeGuard[str]:
+    """Whether an address is one of Ray's client: the cluster is elsewhere."""
+    return address is not None and address.startswith(_CLIENT)
 
 
 def answers(address: str, remedy: str) -> None:
@@ -117,7 +136,7 @@ def reaches_beyond(address: str) -> bool:
     if address == "auto":  # where `ray start` on this machine left its address
         with suppress(OSError):
             address = os.environ.get("RAY_ADDRESS") or _CURRENT_CLUSTER.read_text().strip()
-    return not address.startswith(("127.", "localhost"))
+    return not address.removeprefix(_CLIENT).startswith(("127.", "localhost"))
 
 
 def _capacity(nodes: list[dict[str, Any]]) -> Capacity:

@@ -186,6 +186,6 @@ class Delivery:
                 raise RuntimeError(f"block {block.id} is not in the folder")
             tracker.start(block)
             if not members.empty:
-                tracker.log_means(block, mean_curves(self._folder.recorded_curves(block)))
+                tracker.log_means(block, mean_curves(self._folder.part(block, "curves")))
             self._trials += tracker.finish(block, members)
         del self._finished[block.id]

@@ -32,23 +32,27 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _SCHEDULERS = {"fifo": FIFOScheduler}
 
 
-def train(session: Session) -> None:
+def train(session: Session, trainable: type[BlockTrainable] = BlockTrainable) -> None:
     """Train what is left of a session on the cluster that Ray is connected to.
 
     Returns when all is trained, or after Ctrl-C, which Tune turns into an orderly end.
+
+    Args:
+        session: whose blocks.
+        trainable: what trains them.
     """
     study = session.study
     storage = Path(tempfile.mkdtemp(prefix=f"dynloss-{study.name}-"))
     checkpoints = str(session.folder.path / "checkpoints")
-    trainable = tune.with_resources(
+    trains = tune.with_resources(
         tune.with_parameters(
-            BlockTrainable, study=study, checkpoints=checkpoints, data_folder=chosen_folder()
+            trainable, study=study, checkpoints=checkpoints, data_folder=chosen_folder()
         ),
         {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
     )
     try:
         tune.Tuner(
-            trainable,
+            trains,
             tune_config=tune.TuneConfig(
                 search_alg=BlockSearcher(session),
                 scheduler=_SCHEDULERS[study.scheduler](),

@@ -290,9 +290,13 @@ class StudyFolder:
         path = self._part(block, "members")
         return pd.read_parquet(path) if path.exists() else None
 
-    def recorded_curves(self, block: Block) -> pd.DataFrame:
-        """The curves of a finished block."""
-        return pd.read_parquet(self._part(block, "curves"))
+    def part(self, block: Block, kind: str) -> pd.DataFrame:
+        """One table of a finished block (see `gather`)."""
+        return pd.read_parquet(self._part(block, kind))
+
+    def parts(self, kind: str) -> list[Path]:
+        """The files of one table, a finished block each, in the order of their names."""
+        return sorted((self.path / "parts").glob(f"*.{kind}.parquet"))
 
     def gather(self, kind: str) -> pd.DataFrame:
         """One table of all finished blocks: `members`, `curves` or what was recorded beside them
@@ -300,7 +304,7 @@ class StudyFolder:
 
         Where the parts are gone, it is the table that was gathered before.
         """
-        parts = sorted((self.path / "parts").glob(f"*.{kind}.parquet"))
+        parts = self.parts(kind)
         gathered = self.tables / f"{kind}.parquet"
         if not parts:
             return pd.read_parquet(gathered) if gathered.exists() else pd.DataFrame()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["provenance"]
+__all__ = ["provenance", "version_of"]
 
 _PACKAGES = (
     "dynloss",
@@ -28,7 +28,7 @@ _PACKAGES = (
 
 def provenance() -> dict[str, str]:
     """Tags that say where a result comes from."""
-    tags = {f"version.{name}": _version(name) for name in _PACKAGES}
+    tags = {f"version.{name}": version_of(name) for name in _PACKAGES}
     tags["version.python"] = platform.python_version()
     tags["hardware.cpu"] = f"{_cpu_model()}, {os.cpu_count()} cores"
     tags["hardware.memory"] = _memory()
@@ -42,7 +42,8 @@ def provenance() -> dict[str, str]:
     return tags
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """Of a package, as installed."""
     try:
         return version(name)
     except PackageNotFoundError:

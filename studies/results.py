@@ -37,11 +37,13 @@ class Results:
         analysis: the result.
         figures: files drawn.
         tables: files written beside the two tables of the study itself.
+        reused: networks that were taken from another study, by its name (see `studies.reuse`).
     """
 
     analysis: Analysis
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
+    reused: dict[str, int]
 
     def without_winner(self, study: Study) -> list[str]:
         """Arms that have no trial that could represent them, where one was to be confirmed."""
@@ -108,7 +110,8 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
         table.to_csv(folder.tables / name, index=False)
         written.append(folder.tables / name)
     if not members.empty:
-        record = json.dumps(summary(study, folder, analysis), indent=2, default=str)
+        found = {**summary(study, folder, analysis), "reused": _reused(members)}
+        record = json.dumps(found, indent=2, default=str)
         folder.summary.write_text(record + "\n")
     drawn = [
         path
@@ -123,7 +126,7 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
     if not members.empty:
         report = report_of(study, folder, analysis, members, drawn)
         folder.report.write_text(render(report), encoding="utf-8")
-    return Results(analysis, tuple(drawn), tuple(written))
+    return Results(analysis, tuple(drawn), tuple(written), _reused(members))
 
 
 def summary(study: Study, folder: StudyFolder, analysis: Analysis) -> dict[str, Any]:
@@ -163,6 +166,13 @@ def _trials(study: Study, analysis: Analysis) -> dict[str, dict[str, int]]:
         for arm, counts in found.items():
             counts["stopped"] = analysis.stopped[arm]
     return found
+
+
+def _reused(members: pd.DataFrame) -> dict[str, int]:
+    """How many networks were taken from which study."""
+    if keys.REUSED_FROM not in members:
+        return {}
+    return {str(name): int(n) for name, n in members[keys.REUSED_FROM].value_counts().items()}
 
 
 def _strict(value: Any) -> Any:

@@ -19,6 +19,7 @@ from studies.folder import StudyFolder
 from studies.progress import StudyProgress
 from studies.provenance import provenance
 from studies.results import Results, write_results
+from studies.reuse import KnownNetworks
 from studies.session import Session
 from studies.sqlite import tune_sqlite
 from studies.tables import write_parquet
@@ -53,6 +54,7 @@ def run_study(
     address: str | None = None,
     resume: bool = False,
     more: int | None = None,
+    reuse: bool = True,
     before: Callable[[], None] | None = None,
 ) -> Outcome:
     """Run a study, or what is left of it, and judge it.
@@ -63,6 +65,7 @@ def run_study(
         address: of a Ray cluster; None starts one on this machine.
         resume: go on with what the folder holds; without it, a folder in use is refused.
         more: trials to add to each arm of a finished study.
+        reuse: take networks that were trained before from where they are recorded (see `reuse`).
         before: done once the study is known to be able to run, and nobody else runs it.
 
     Raises:
@@ -96,7 +99,7 @@ def run_study(
             if fresh:
                 folder.discard()
             raise
-        return _run(study, folder, delivery, address)
+        return _run(study, folder, delivery, address, reuse=reuse)
 
 
 def sync_study(folder: StudyFolder) -> tuple[int, str]:
@@ -219,14 +222,17 @@ def _searched(study: Study, folder: StudyFolder) -> bool:
     )
 
 
-def _run(study: Study, folder: StudyFolder, delivery: Delivery, address: str | None) -> Outcome:
+def _run(
+    study: Study, folder: StudyFolder, delivery: Delivery, address: str | None, *, reuse: bool
+) -> Outcome:
     """Train what is left, then write the results, whatever happened."""
     finished = False
     failures: dict[str, str] = {}
     try:
         while True:
             with StudyProgress(study, file=folder.progress) as progress:
-                session = Session(study, folder, delivery, progress)
+                known = KnownNetworks(study, folder) if reuse else None
+                session = Session(study, folder, delivery, progress, known)
                 failures = session.failures
                 if not session.prepared():
                     folder.write_state({"provenance": provenance()})

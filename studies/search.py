@@ -4,8 +4,11 @@ Nothing here knows Ray. Proposals are repeatable: each trial has its own sampler
 is asked for only once the results of all blocks but the last `parallel_blocks` of its arm are in,
 told in order. What TPE proposes, and what a trial must reach not to be stopped early, then depends
 on the study file alone, never on which block happened to finish first, and a resumed search goes on
-exactly as the uninterrupted one would have. A design needs no proposals: its trials enter Optuna's
-storage when they are done.
+exactly as the uninterrupted one would have.
+
+Proposals are made in memory, where TPE need not read the storage anew for each; a trial enters
+the storage when its block is told, whole and in its final state. So none is ever left RUNNING
+there, and what was in flight when a driver was killed is proposed again, the same.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -21,6 +25,7 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from dynloss_core import keys
+from dynloss_core.config import ConfigError
 from search_spaces import Point
 from studies.blocks import Block, Trial
 from studies.confirmation import Confirmation, Winner
@@ -55,14 +60,21 @@ class ArmSearch:
         self._told = 0  # blocks
         self._results: dict[int, pd.DataFrame] = {}
         self._points: dict[int, Point] = {}
+        self._asked_at: dict[int, datetime] = {}
+        self._best: Winner | None = None
         up = keys.higher_is_better(study.objective)
+        direction: Literal["maximize", "minimize"] = "maximize" if up else "minimize"
+        self._proposals = optuna.create_study(direction=direction)
         self.optuna = optuna.create_study(
             study_name=f"{study.name}/{arm}",
             storage=storage,
-            direction="maximize" if up else "minimize",
+            direction=direction,
             load_if_exists=True,
         )
-        self._stored = {trial.number: trial for trial in self.optuna.get_trials(deepcopy=False)}
+        self._stored = self.optuna.get_trials(deepcopy=False)
+        if not all(trial.state.is_finished() for trial in self._stored):
+            problem = f"Optuna's storage holds trials of {study.name} that never ended"
+            raise ConfigError("", problem, "it was begun by an older version: choose another --out")
         if not self._stored:
             for key, value in {
                 "dynloss_study": study.hash,
@@ -118,13 +130,7 @@ class ArmSearch:
 
     def best(self) -> Winner | None:
         """The best completed point so far, the earliest of equals; None if there is none."""
-        complete = self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not complete:
-            return None
-        sign = -1 if keys.higher_is_better(self.study.objective) else 1
-        best = min(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
-        point = {**self.space.constants(), **best.params}
-        return Winner(self.arm, best.number, point, float(best.value or 0.0))
+        return self._best
 
     def _thresholds(self, blocks: int) -> tuple[float | None, ...]:
         """What trials must reach by the results of the first blocks; empty without the rule."""
@@ -135,24 +141,28 @@ class ArmSearch:
         return thresholds(rule, earlier, self.study.objective)
 
     def _point(self, number: int) -> Point:
-        return self._ask_trial(number) if self._design is None else self._design[number]
+        self._asked_at[number] = datetime.now()
+        return self._propose(number) if self._design is None else self._design[number]
 
-    def _ask_trial(self, number: int) -> Point:
+    def _propose(self, number: int) -> Point:
         """The point of a trial, as stored by an earlier session or newly proposed."""
-        stored = self._stored.get(number)
-        self.optuna.sampler = self._sampler(number)
-        if stored is None or stored.state == TrialState.WAITING:
-            if stored is None and number < len(self.space.points):  # what the space starts from
-                start = self.space.points[number]
-                searched = {n: v for n, v in start.items() if n in self.space.searched()}
-                self.optuna.enqueue_trial(searched)
-            trial = self.optuna.ask()
-            if trial.number != number:
-                raise RuntimeError(f"Optuna gave trial {trial.number} for {number}")
-            return self.space.suggest(trial)
-        if stored.state == TrialState.RUNNING:  # asked by a session that was killed
-            return self.space.suggest(optuna.trial.Trial(self.optuna, stored._trial_id))
-        return self.space.suggest(optuna.trial.FixedTrial(stored.params, number))  # type: ignore[arg-type]
+        if number < len(self._stored):
+            known = self._stored[number]
+            self._proposals.add_trial(
+                optuna.trial.create_trial(
+                    state=TrialState.RUNNING, params=known.params, distributions=known.distributions
+                )
+            )
+            return self.space.suggest(optuna.trial.FixedTrial(known.params, number))  # type: ignore[arg-type]
+        if number < len(self.space.points):  # what the space starts from
+            start = self.space.points[number]
+            searched = {n: v for n, v in start.items() if n in self.space.searched()}
+            self._proposals.enqueue_trial(searched)
+        self._proposals.sampler = self._sampler(number)
+        trial = self._proposals.ask()
+        if trial.number != number:
+            raise RuntimeError(f"Optuna gave trial {trial.number} for {number}")
+        return self.space.suggest(trial)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         entropy = np.random.SeedSequence([self.study.seed, _ARM_CODE[self.arm], number])
@@ -169,15 +179,13 @@ class ArmSearch:
         """Tell Optuna every trial of a block: COMPLETE with the mean over seeds, PRUNED if it was
         stopped early, or FAIL."""
         members = self._results[index]
+        by_trial = {} if members.empty else dict(iter(members.groupby(keys.TRIAL)))
         for number in self._blocks[index]:
-            stored = self._stored.get(number)
-            if stored is not None and stored.state.is_finished():
-                continue
             if members.empty:
                 error = {"error": "the block could not be trained"}
                 self._tell_trial(number, TrialState.FAIL, error)
                 continue
-            mine = members[members[keys.TRIAL] == number]
+            mine = by_trial[number]
             values = [float(value) for value in mine[self.study.objective]]
             steps = self._rung_means(number, mine)
             if bool(mine[keys.DIVERGED].any()):
@@ -189,6 +197,8 @@ class ArmSearch:
             else:
                 mean = float(np.mean(values))
                 self._tell_trial(number, TrialState.COMPLETE, {"values": values}, mean, steps)
+        if self.study.early_stopping is None:  # else thresholds are made of them
+            del self._results[index]
         self._told += 1
 
     def _rung_means(self, number: int, mine: pd.DataFrame) -> dict[int, float]:
@@ -211,28 +221,39 @@ class ArmSearch:
     ) -> None:
         """Tell how a trial ended, its value if it is complete, with what is to be kept beside it
         and its values on the way, by step."""
+        if state == TrialState.PRUNED and steps:
+            value = list(steps.values())[-1]  # as Optuna has it
         if self._design is None:
-            storage, study = self.optuna._storage, self.optuna._study_id
-            identifier = storage.get_trial_id_from_study_id_trial_number(study, number)
-            for key, each in attributes.items():
-                storage.set_trial_user_attr(identifier, key, each)
+            proposed = self._proposals.get_trials(deepcopy=False)[number]
             for step, each in (steps or {}).items():
-                storage.set_trial_intermediate_value(identifier, step, each)
-            self.optuna.tell(number, value, state)
+                self._proposals._storage.set_trial_intermediate_value(
+                    proposed._trial_id, step, each
+                )
+            self._proposals.tell(number, value if state == TrialState.COMPLETE else None, state)
+        point = self._points.pop(number)
+        if state == TrialState.COMPLETE and value is not None:
+            self._compare(number, point, value)
+        if number < len(self._stored):  # by an earlier session
             return
-        pruned = state == TrialState.PRUNED
-        point = optuna.trial.FixedTrial(self._design[number], number)
-        self.space.suggest(point)  # type: ignore[arg-type]  # names the distributions
-        self.optuna.add_trial(
-            optuna.trial.create_trial(
-                state=state,
-                value=list(steps.values())[-1] if pruned and steps else value,  # as `tell` does
-                params=point.params,
-                distributions=point.distributions,
-                user_attrs=attributes,
-                intermediate_values=dict(steps or {}),
-            )
+        searched = optuna.trial.FixedTrial(point, number)
+        self.space.suggest(searched)  # type: ignore[arg-type]  # names the distributions
+        ended = optuna.trial.create_trial(
+            state=state,
+            value=value,
+            params=searched.params,
+            distributions=searched.distributions,
+            user_attrs=attributes,
+            intermediate_values=dict(steps or {}),
         )
+        ended.datetime_start = self._asked_at.pop(number)
+        self.optuna.add_trial(ended)
+
+    def _compare(self, number: int, point: Point, value: float) -> None:
+        """Keep the best; of equals, the earliest."""
+        best = self._best
+        sign = 1 if keys.higher_is_better(self.study.objective) else -1
+        if best is None or sign * value > sign * best.objective:
+            self._best = Winner(self.arm, number, {**self.space.constants(), **point}, value)
 
 
 class Plan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -20,6 +21,7 @@ from studies.definition import Study
 from studies.delivery import Delivery
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
+from studies.reuse import KnownNetworks, joined
 from studies.search import Plan
 
 __all__ = ["Session"]
@@ -37,12 +39,20 @@ class Session:
         folder: where it is recorded; must have been begun.
         delivery: to MLflow.
         progress: what the user sees.
+        known: networks that need not be trained; None trains all.
     """
 
     def __init__(
-        self, study: Study, folder: StudyFolder, delivery: Delivery, progress: StudyProgress
+        self,
+        study: Study,
+        folder: StudyFolder,
+        delivery: Delivery,
+        progress: StudyProgress,
+        known: KnownNetworks | None = None,
     ) -> None:
         self.study, self.folder = study, folder
+        self._known = known
+        self._partly: dict[str, tuple[Block, dict[int, BlockResult]]] = {}
         self.delivery, self.progress = delivery, progress
         self.failures: dict[str, str] = {}
         self._first: Block | None = None
@@ -66,7 +76,7 @@ class Session:
 
     def prepared(self) -> bool:
         """Pass over what is recorded, up to the first block to train; whether nothing is left."""
-        self._first = self.plan.next_block()
+        self._first = self._next_unknown()
         return self._first is None
 
     def next_block(self) -> Block | None:
@@ -76,11 +86,30 @@ class Session:
         if self._again:
             return self._again.pop(0)
         first, self._first = self._first, None
-        return first or self.plan.next_block()
+        return first or self._next_unknown()
+
+    def _next_unknown(self) -> Block | None:
+        """The next block with trials that are to be trained, and these alone."""
+        while (block := self.plan.next_block()) is not None:
+            known = {} if self._known is None else self._known.trials(block)
+            if not known:
+                return block
+            rest = tuple(each for each in block.trials if each.number not in known)
+            if rest:
+                self._partly[block.id] = block, known
+                return replace(block, trials=rest)
+            result = joined(known)
+            self.folder.record(block, result)
+            self._finished(block, result.members)
+        return None
+
+    def _whole(self, block: Block) -> Block:
+        """A block with the trials that are known."""
+        return self._partly.get(block.id, (block, {}))[0]
 
     def started(self, block: Block) -> None:
         """A block is at work."""
-        self.delivery.start(block)
+        self.delivery.start(self._whole(block))
         self.progress.started(block)
 
     def reported(
@@ -94,13 +123,14 @@ class Session:
         """A block has got further on some machine, or is finished; the folder first, then
         everything else."""
         if result is not None:
+            block, known = self._partly.pop(block.id, (block, {}))
+            result = joined(known, result) if known else result
             self.folder.record(block, result)
         if means is not None:
             self.delivery.log_means(block, means)
             self.progress.advance(block, fraction, node)
         if result is not None:
-            self.delivery.finish(block)
-            self._received(block, result.members)
+            self._finished(block, result.members)
 
     @property
     def asked_to_stop(self) -> bool:
@@ -128,12 +158,16 @@ class Session:
 
     def failed(self, block: Block, error: str) -> None:
         """A block could not be trained, not even after retries."""
+        block, _ = self._partly.pop(block.id, (block, {}))
         self.failures[block.id] = error
         self.folder.record_failure(block, error)
-        self.delivery.finish(block)
-        self._received(block, pd.DataFrame())
+        self._finished(block, pd.DataFrame())
 
-    def _received(self, block: Block, members: pd.DataFrame) -> None:
+    def _finished(self, block: Block, members: pd.DataFrame) -> None:
+        """A block is in the folder: everybody else is told."""
+        self.delivery.finish(block)
+        if self._known is not None:
+            self._known.add(members)
         self.plan.receive(block, members)
         if block.phase == keys.SEARCH:
             self.progress.best(self.plan.winners())
@@ -150,4 +184,6 @@ class Session:
                 self.failures[block.id] = self.folder.recorded_failure(block)
             self.delivery.finish(block)
             self.progress.recorded(block)
+            if self._known is not None:
+                self._known.add(members)
         return members

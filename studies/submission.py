@@ -25,7 +25,7 @@ from dynloss_core.config import ConfigError, to_dict
 from studies.cluster import answers, set_environment
 from studies.definition import Study, hide_password
 
-__all__ = ["follow", "submit"]
+__all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 
 PACKAGES = ("dynloss_core", "search_spaces", "studies")
 _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "results")
@@ -43,13 +43,11 @@ def submit(study: Study, address: str, out: str) -> str:
         ConfigError: if nothing answers at `address`, the output folder would be lost with the job,
             or a secret would have to be sent.
     """
-    if not PurePosixPath(out).is_absolute():
-        remedy = "give an absolute path on the cluster that its machines share"
-        raise ConfigError("--out", f"{out} would be lost with the job", remedy)
+    check_out(out)
     client, refusals = _client(address)
     command = ["python", "-m", "studies", "run", "study.yaml", "--address", "auto", "--resume"]
-    with _shipped(study) as folder:
-        environment = {"working_dir": str(folder), "env_vars": _variables()}
+    with shipped(study) as folder:
+        environment = {"working_dir": str(folder), "env_vars": variables()}
         try:
             return str(
                 client.submit_job(
@@ -107,8 +105,19 @@ def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
         raise ConfigError("--address", problem, "see `ray get-auth-token`") from None
 
 
+def check_out(out: str) -> None:
+    """Refuse an output folder on a cluster that would not outlive the work.
+
+    Raises:
+        ConfigError: if it is relative.
+    """
+    if not PurePosixPath(out).is_absolute():
+        remedy = "give an absolute path on the cluster that its machines share"
+        raise ConfigError("--out", f"{out} would be lost with the connection", remedy)
+
+
 @contextmanager
-def _shipped(study: Study) -> Iterator[Path]:
+def shipped(study: Study) -> Iterator[Path]:
     """A folder with the code and the study, for as long as it takes to send it."""
     source = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory(prefix="dynloss-job-") as name:
@@ -119,8 +128,12 @@ def _shipped(study: Study) -> Iterator[Path]:
         yield Path(name)
 
 
-def _variables() -> dict[str, str]:
-    """Of this environment, what the job needs; a dashboard shows them to whoever may look."""
+def variables() -> dict[str, str]:
+    """Of this environment, what the driver there needs; a dashboard shows them to whoever may look.
+
+    Raises:
+        ConfigError: if one holds a password.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if hide_password(uri) != uri:
         raise ConfigError(

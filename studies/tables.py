@@ -23,6 +23,7 @@ from dynloss_core.training import (
     Evaluation,
     HeldOut,
     Member,
+    Problem,
     Setup,
     Trace,
     ValleySeries,
@@ -32,6 +33,7 @@ __all__ = [
     "curvature_rows",
     "curve_rows",
     "mean_curves",
+    "member_hashes",
     "member_rows",
     "pack",
     "trace_rows",
@@ -149,9 +151,14 @@ def member_rows(
         values = np.nan if held_out is None else getattr(held_out, metric).numpy()
         rows[metric] = values
         rows.loc[rows[keys.DIVERGED], metric] = np.nan
-    base = to_dict(setup.problem)
-    rows[keys.CONFIG_HASH] = [config_hash({**base, "member": to_dict(m)}) for m in members]
+    rows[keys.CONFIG_HASH] = member_hashes(setup.problem, members)
     return rows
+
+
+def member_hashes(problem: Problem, members: Sequence[Member]) -> list[str]:
+    """Names each member by what it is trained on and how, down to its seed."""
+    base = to_dict(problem)
+    return [config_hash({**base, "member": to_dict(member)}) for member in members]
 
 
 def _size(network: nn.Module) -> int:

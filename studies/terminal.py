@@ -77,6 +77,8 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
         stopped = analysis.stopped.get(arm, 0)
         given_up = f", {stopped} stopped early" if stopped else ""
         console.print(f"searched   {arm:<10} {tried} trials{lost}{given_up}")
+    for name, networks in results.reused.items():
+        console.print(f"reused     {networks} networks trained for {name}")
     if len(analysis.verdicts) <= 1:
         for arm, point in analysis.winners.items():
             console.print(f"winner     {arm:<10} {in_a_line(point)}")

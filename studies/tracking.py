@@ -303,6 +303,8 @@ class Tracker:
         }
         if keys.NODE in members:
             tags[f"{_TAG}{keys.NODE}"] = str(members[keys.NODE].iloc[0])
+        if keys.REUSED_FROM in members and pd.notna(origin := members[keys.REUSED_FROM].iloc[0]):
+            tags[f"{_TAG}{keys.REUSED_FROM}"] = str(origin)
         if keys.STOPPED_STEP in members:
             tags[f"{_TAG}{keys.STOPPED}"] = str(stopped).lower()
         metrics = [

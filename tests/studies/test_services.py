@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,9 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
+from studies.folder import StudyFolder
 from tests.core.test_image_data import needs_fashion_mnist
-from tests.studies.commands import SECONDS, dynloss
+from tests.studies.commands import SECONDS, command, dynloss
 from tests.studies.test_data_sets import run_where_only_the_data_dir_is_sound
 from tests.studies.test_run import table
 
@@ -31,14 +32,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
         time.sleep(0.2)
-    raise TimeoutError(f"nothing listens on {port}")
+
+
+def wait_for(port: int) -> None:
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(answers)
 
 
 @pytest.fixture
@@ -136,6 +143,36 @@ def test_a_running_cluster_trains_the_study(cluster: str, tiny: Path, tmp_path: 
     assert refused.returncode == 2
     assert "the largest machine has 0" in refused.stderr
     assert not (tmp_path / "b").exists()
+
+
+def test_a_study_is_driven_through_rays_client(tiny: Path, tmp_path: Path) -> None:
+    """Shown here, run there; Ctrl-C reaches it, and so does the end of this side."""
+    client = free_port()
+    options = ("--include-dashboard=false", f"--ray-client-server-port={client}")
+    long = ("--set", "budget.total=300000", "--set", "budget.evaluate_every=1000")
+    with ray_head(*options):
+        wait_for(client)
+        there = ("--address", f"ray://127.0.0.1:{client}", "--out", tmp_path / "shared")
+        done = dynloss("run", tiny, *there)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "fresh seeds, paired" in done.stdout
+        assert len(table(tmp_path / "shared")) == 30
+        again = dynloss("run", tiny, *there)
+        assert again.returncode == 2
+        assert "holds this study already; add --resume" in again.stdout
+        more = dynloss("confirm", tiny, "--seeds", "3", *there)
+        assert more.returncode == 0, more.stdout + more.stderr
+        assert len(table(tmp_path / "shared")) == 36
+        for ending, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+            folder = StudyFolder(tmp_path / ending.name / "tiny")
+            words = command("run", tiny, *there[:2], "--out", folder.path.parent, *long)
+            here = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+            wait_until(lambda folder=folder: folder.progress.exists())
+            here.send_signal(ending)
+            said, _ = here.communicate(timeout=SECONDS)
+            assert here.returncode == code, said
+            wait_until(lambda folder=folder: not folder.is_locked())
+            assert folder.summary.exists() or not folder.gather("members").size
 
 
 @needs_fashion_mnist

@@ -1,0 +1,95 @@
+"""A study driven from here on a cluster elsewhere, through Ray's client (`ray://HOST:10001`).
+
+Tune runs where the cluster is: so the driver does too, as the command `dynloss` itself, in a
+process that an actor on the head starts and listens to. What it says is shown here, Ctrl-C here is
+Ctrl-C there, and if this side goes away it ends as after Ctrl-C. The code and the study's file go
+with it, as with `studies.submission`, which is for whoever does not want to stay connected.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from studies.cluster import joined_cluster
+from studies.definition import Study
+from studies.submission import check_out, shipped, variables
+
+__all__ = ["drive"]
+
+_SECONDS_TO_WAIT = 1.0
+_HEAD = {"node:__internal_head__": 0.001}
+
+
+def drive(study: Study, address: str, out: str, *arguments: str) -> int:
+    """Run a command there, on the study's file, and show what it says; its exit code.
+
+    Args:
+        study: the definition.
+        address: of the cluster, `ray://HOST:10001`.
+        out: output folder there, absolute, shared by the machines of the cluster.
+        arguments: the command and its options; the study's file, the folder and the address are
+            added.
+
+    Raises:
+        ConfigError: if no cluster answers at `address`, the output folder would be lost with the
+            connection, or a secret would have to be sent.
+    """
+    check_out(out)
+    command, *options = arguments
+    words = [command, "study.yaml", *options, "--out", out, "--address", "auto"]
+    with (
+        shipped(study) as folder,
+        joined_cluster(address, {"working_dir": str(folder), "env_vars": variables()}),
+    ):
+        import ray
+
+        there = ray.remote(_Driver).options(num_cpus=0, max_concurrency=2, resources=_HEAD)
+        driver: Any = there.remote(words)
+        while True:
+            try:
+                said, code = ray.get(driver.read.remote())
+                sys.stdout.buffer.write(said)
+                sys.stdout.flush()
+                if code is not None:
+                    return int(code)
+            except KeyboardInterrupt:
+                ray.get(driver.interrupt.remote())
+
+
+class _Driver:
+    """On the head: the command, in a process of its own."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "studies", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+
+    def read(self) -> tuple[bytes, int | None]:
+        """What it has said since, after a second at the latest; and its exit code, once it has
+        ended and all is said."""
+        assert self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        if not select.select([pipe], [], [], _SECONDS_TO_WAIT)[0]:
+            return b"", None
+        said = os.read(pipe, 1 << 16)
+        return said, None if said else self._process.wait()
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+
+def _end_with_parent() -> None:
+    """In the child: have the system interrupt it when its parent is gone."""
+    parent_death_signal = 1
+    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGINT)

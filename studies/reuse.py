@@ -1,0 +1,181 @@
+"""A network that was trained before is not trained again: it is taken from where it was recorded.
+
+Two networks are the same if their configuration hash is, which covers the problem and the member
+down to its seed, and with it all that is not in the hash: the engine, the kind of device, the
+versions of the suite and of torch, and whether the phase looks at the test split. A trial is taken
+if all of its networks are known, from a study in the same output folder or from this one, where TPE
+may propose a point twice; its rows say where from (`reused_from`). Studies that record something
+beside evaluations, or stop trials early, neither give nor take: the hash says nothing of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import dataset
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from dynloss_core.training import choose_engine
+from search_spaces import Point
+from studies.blocks import Block, BlockResult, Trial
+from studies.definition import Study
+from studies.folder import StudyFolder
+from studies.provenance import version_of
+from studies.tables import member_hashes
+
+__all__ = ["KnownNetworks", "joined"]
+
+_VERSIONS = ("dynloss", "torch")
+_NEEDED = {
+    keys.PHASE: pa.string(),
+    keys.ARM: pa.string(),
+    keys.BLOCK: pa.int64(),
+    keys.TRIAL: pa.int64(),
+    keys.SEED: pa.int64(),
+    keys.CONFIG_HASH: pa.string(),
+    keys.ENGINE: pa.string(),
+}
+
+
+class _Key(NamedTuple):
+    """What makes two networks the same, of one kind of device and one set of versions."""
+
+    config_hash: str
+    engine: str
+    confirmed: bool
+
+
+class _Place(NamedTuple):
+    """Where a network is recorded."""
+
+    folder: Path
+    phase: str
+    arm: str
+    block: int
+    trial: int
+    seed: int
+
+
+class KnownNetworks:
+    """The networks that a study need not train.
+
+    Args:
+        study: that would train them.
+        folder: of the study; those beside it are looked into.
+    """
+
+    def __init__(self, study: Study, folder: StudyFolder) -> None:
+        self._study, self._folder = study, folder
+        self._places: dict[_Key, _Place] = {}
+        self._gives = _gives(study)
+        if self._gives:
+            for path in sorted(folder.path.parent.iterdir()):
+                if path != folder.path and (path / "study.yaml").is_file():
+                    self._look_into(StudyFolder(path))
+
+    def add(self, members: pd.DataFrame) -> None:
+        """Know the networks of a block of this study, from its members table."""
+        if self._gives and not members.empty:
+            self._note(members[list(_NEEDED)], self._folder)
+
+    def trials(self, block: Block) -> dict[int, BlockResult]:
+        """The trials of a block that are known, by number, each with its tables."""
+        if not self._places:
+            return {}
+        found = {}
+        for trial in block.trials:
+            places = [self._places.get(key) for key in self._keys(block, trial)]
+            known = [place for place in places if place is not None]
+            if len(known) == len(places):
+                result = self._taken(block, trial, known)
+                if result is not None:
+                    found[trial.number] = result
+        return found
+
+    def _look_into(self, other: StudyFolder) -> None:
+        """Know the networks of another study, if it could have trained the same."""
+        try:
+            there = other.study()
+            versions = other.state().get("provenance", {})
+        except (ConfigError, OSError, ValueError):
+            return
+        same = all(versions.get(f"version.{name}") == version_of(name) for name in _VERSIONS)
+        if not (same and _gives(there) and there.device == self._study.device):
+            return
+        if parts := [str(path) for path in other.parts("members")]:
+            table = dataset.dataset(parts, schema=pa.schema(_NEEDED), format="parquet").to_table()
+            self._note(table.to_pandas().dropna(subset=[keys.CONFIG_HASH]), other)
+
+    def _note(self, members: pd.DataFrame, folder: StudyFolder) -> None:
+        for row in members.itertuples(index=False):
+            phase, arm, block, trial, seed, config_hash, engine = row
+            key = _Key(config_hash, engine, phase != keys.SEARCH)
+            self._places.setdefault(key, _Place(folder.path, phase, arm, block, trial, seed))
+
+    def _keys(self, block: Block, trial: Trial) -> Iterator[_Key]:
+        """What the networks of a trial are known by, in the order of the seeds."""
+        problem = self._study.problem(trial.point)
+        engine = choose_engine(problem, self._study.engine, self._study.device).name
+        members = [self._study.member(trial.point, seed, problem) for seed in block.seeds]
+        for config_hash in member_hashes(problem, members):
+            yield _Key(config_hash, engine, block.phase != keys.SEARCH)
+
+    def _taken(self, block: Block, trial: Trial, places: list[_Place]) -> BlockResult | None:
+        """The rows of a trial's networks as those of this study; None if they are gone."""
+        tables: dict[str, list[pd.DataFrame]] = {"members": [], "curves": []}
+        for place in places:
+            there = Block(place.phase, place.arm, place.block, (), ())
+            for kind, rows in tables.items():
+                try:
+                    table = StudyFolder(place.folder).part(there, kind)
+                except OSError:
+                    return None
+                of_trial, of_seed = table[keys.TRIAL] == place.trial, table[keys.SEED] == place.seed
+                rows.append(self._own(table[of_trial & of_seed], block, trial, place, kind))
+        members, curves = (pd.concat(rows, ignore_index=True) for rows in tables.values())
+        return BlockResult(members, curves)
+
+    def _own(
+        self, rows: pd.DataFrame, block: Block, trial: Trial, place: _Place, kind: str
+    ) -> pd.DataFrame:
+        """Rows of another block, as this study would have written them."""
+        foreign = [name for name in rows.columns if "." in name]
+        own = rows.drop(columns=foreign)
+        own[keys.STUDY], own[keys.PHASE], own[keys.ARM] = self._study.name, block.phase, block.arm
+        own[keys.BLOCK], own[keys.TRIAL] = block.index, trial.number
+        if kind == "members":
+            for offset, (name, value) in enumerate(_dotted(trial.point).items()):
+                own.insert(list(own.columns).index(keys.SEED) + 1 + offset, name, value)
+            if keys.REUSED_FROM not in own:
+                own[keys.REUSED_FROM] = None
+            own[keys.REUSED_FROM] = own[keys.REUSED_FROM].fillna(place.folder.name)
+        return own
+
+
+def joined(known: dict[int, BlockResult], trained: BlockResult | None = None) -> BlockResult:
+    """The result of a block from its known trials and those that were trained, trial by trial."""
+    parts = [*known.values(), *([] if trained is None else [trained])]
+    by = [keys.TRIAL, keys.SEED]
+    members = pd.concat([part.members for part in parts]).sort_values(by, kind="stable")
+    curves = pd.concat([part.curves for part in parts]).sort_values(by, kind="stable")
+    return replace(
+        parts[-1],
+        members=members.reset_index(drop=True),
+        curves=curves.reset_index(drop=True),
+    )
+
+
+def _gives(study: Study) -> bool:
+    """Whether the configuration hash says all of what a study keeps of a network."""
+    return study.record is None and study.early_stopping is None
+
+
+def _dotted(point: Point) -> Point:
+    """The parameters of a point that belong to the problem; they have columns of their own."""
+    return {name: value for name, value in point.items() if "." in name}
