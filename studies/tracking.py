@@ -89,6 +89,7 @@ class Tracker:
                 f"{hide_password(uri)} cannot be used: {hide_password(reason)[:200]}",
                 "give a store that can be written, or leave it out for a local one",
             ) from None
+        self._params: dict[TrialKey, list[Param]] = {}  # to go with the first batch of a run
         self._logged: dict[TrialKey, dict[str, set[int]]] = {}  # steps of each metric
         self._pending: dict[str, list[pd.DataFrame]] = {}  # by block
         self._flushed: dict[str, float] = {}
@@ -113,9 +114,10 @@ class Tracker:
         for trial in block.trials:
             key = (block.phase, block.arm, trial.number)
             if key not in self._runs:
-                self._runs[key] = self._create_run(key, block, trial.point)
+                self._runs[key] = self._create_run(key, block)
+                self._params[key] = _params(block, trial.point)
             elif key in self._held and key not in self._logged:
-                self._log(self._runs[key], params=_params(block, trial.point))
+                self._params[key] = _params(block, trial.point)
                 self._logged[key] = self._steps_held(key)
 
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
@@ -129,7 +131,7 @@ class Tracker:
     def _flush(self, block: Block) -> None:
         """Send what is pending of a block."""
         for key, metrics in self._take_pending(block).items():
-            self._log(self._runs[key], metrics=metrics)
+            self._log(self._runs[key], metrics=metrics, params=self._params.pop(key, None))
 
     def _take_pending(self, block: Block) -> dict[TrialKey, list[Metric]]:
         """What is pending of each trial of a block, and pending no more."""
@@ -172,7 +174,8 @@ class Tracker:
             run = self._runs[key]
             if members.empty:
                 failure = {"failure": "the block could not be trained"}
-                self._log(run, metrics=pending.get(key), tags=failure)
+                params = self._params.pop(key, None)
+                self._log(run, metrics=pending.get(key), params=params, tags=failure)
                 self._client.set_terminated(run, RunStatus.to_string(RunStatus.FAILED))
             else:
                 self._close(key, by_trial[trial.number], pending.get(key, []))
@@ -261,7 +264,7 @@ class Tracker:
             if not token:
                 return
 
-    def _create_run(self, key: TrialKey, block: Block, point: Mapping[str, Any]) -> str:
+    def _create_run(self, key: TrialKey, block: Block) -> str:
         phase, arm, number = key
         tags = {
             _PARENT: self._parent,
@@ -272,9 +275,7 @@ class Tracker:
             f"{_TAG}{keys.BLOCK}": block.id,
         }
         name = f"{phase}/{arm}/{number}"
-        run = str(self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id)
-        self._log(run, params=_params(block, point))
-        return run
+        return str(self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id)
 
     def _close(self, key: TrialKey, members: pd.DataFrame, curve: list[Metric]) -> None:
         """Send the rest of a trial's curve and its final metrics, and end its run."""
@@ -312,7 +313,7 @@ class Tracker:
             for name, value in finals.items()
             if math.isfinite(value) and name not in held
         ]
-        self._log(run, metrics=[*curve, *metrics], tags=tags)
+        self._log(run, metrics=[*curve, *metrics], params=self._params.pop(key, None), tags=tags)
         ended = RunStatus.KILLED if stopped else RunStatus.FINISHED
         status = RunStatus.FAILED if diverged else ended
         self._client.set_terminated(run, RunStatus.to_string(status))
