@@ -5,7 +5,8 @@ What a trial leaves is copied from one that was trained: every table and every r
 in a real study. Each row is measured in a process of its own, so that its memory is known:
 
 search      blocks asked for, recorded in the folder and told to Optuna; no Ray, no MLflow
-delivery    the same blocks delivered to MLflow
+delivery    the same blocks delivered to MLflow, a file beside the study
+served      the same, to an MLflow server with a file of its own, on the same machine
 ray         the whole driver, blocks through Ray Tune, until the last run in MLflow is closed
 resume      all of it passed over by the next driver
 results     tables gathered, analysed, drawn, the report written
@@ -46,6 +47,7 @@ from studies.study_files import study_from_mapping
 from studies.tables import mean_curves
 from studies.tracking import Tracker
 from studies.trainable import FRACTION, MEANS, RESULT, BlockTrainable
+from tests.services import started_mlflow
 
 DEFINITION = {
     "schema": 1,
@@ -77,6 +79,7 @@ class Measurement:
         block: points in one.
         seconds: it took.
         points_per_second: of the study.
+        busy_seconds: of a core, in the driver's process.
         mlflow_rows_per_second: metrics, parameters and tags; None where nothing was delivered.
         before_megabytes: of the process, when it began.
         peak_megabytes: of the process.
@@ -88,6 +91,7 @@ class Measurement:
     block: int
     seconds: float
     points_per_second: float
+    busy_seconds: float
     mlflow_rows_per_second: float | None
     before_megabytes: float
     peak_megabytes: float
@@ -184,13 +188,19 @@ def search(study: Study, folder: StudyFolder) -> None:
         assert session.finished
 
 
-def deliver(study: Study, folder: StudyFolder) -> None:
+def deliver(study: Study, folder: StudyFolder, uri: str | None = None) -> None:
     """Everything that lies in the folder brought to MLflow."""
-    delivery = delivery_of(study, folder)
+    delivery = delivery_of(study, folder, uri)
     with StudyProgress(study, Console(quiet=True)) as progress:
         assert Session(study, folder, delivery, progress).prepared()
         delivery.ask(lambda tracker: None)
     delivery.close()
+
+
+def deliver_to_server(study: Study, folder: StudyFolder) -> None:
+    """The same, over HTTP; starting the server counts for seconds."""
+    with started_mlflow(folder.path.parent) as uri:
+        deliver(study, folder, uri)
 
 
 def through_ray(study: Study, folder: StudyFolder) -> None:
@@ -210,15 +220,16 @@ def results(study: Study, folder: StudyFolder) -> None:
     write_results(study, folder)
 
 
-def delivery_of(study: Study, folder: StudyFolder) -> Delivery:
-    """To the folder's own MLflow store."""
-    uri, artifacts = folder.default_tracking_uri, folder.path.parent / "artifacts"
-    return Delivery(folder, lambda: Tracker(study, "scale", uri, artifacts))
+def delivery_of(study: Study, folder: StudyFolder, uri: str | None = None) -> Delivery:
+    """To the folder's own MLflow store, or another."""
+    store, artifacts = uri or folder.default_tracking_uri, folder.path.parent / "artifacts"
+    return Delivery(folder, lambda: Tracker(study, "scale", store, artifacts))
 
 
 STAGES: dict[str, Callable[[Study, StudyFolder], None]] = {
     "search": search,
     "delivery": deliver,
+    "served": deliver_to_server,
     "resume": deliver,
     "results": results,
     "ray": through_ray,
@@ -233,9 +244,9 @@ def measured(stage: str, sampler: str, points: int, block: int, out: Path) -> Me
     folder.begin(study, resume=True)
     before, rows = megabytes(), mlflow_rows(out)
     with joined_cluster(None) if stage == "ray" else nullcontext():
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), time.process_time()
         STAGES[stage](study, folder)
-        seconds = time.perf_counter() - started
+        seconds, busy = time.perf_counter() - started, time.process_time() - busy
     fresh = mlflow_rows(out) - rows
     trials = sum(study.trials(arm) for arm in study.arms)
     return Measurement(
@@ -245,6 +256,7 @@ def measured(stage: str, sampler: str, points: int, block: int, out: Path) -> Me
         block=block,
         seconds=seconds,
         points_per_second=trials / seconds,
+        busy_seconds=busy,
         mlflow_rows_per_second=fresh / seconds if fresh else None,
         before_megabytes=before,
         peak_megabytes=megabytes(),
@@ -252,12 +264,14 @@ def measured(stage: str, sampler: str, points: int, block: int, out: Path) -> Me
 
 
 def mlflow_rows(out: Path) -> int:
-    """Metrics, parameters and tags in the store."""
-    if not (out / "mlflow.db").exists():
-        return 0
-    with closing(sqlite3.connect(out / "mlflow.db")) as store:
-        tables = ("metrics", "latest_metrics", "params", "tags")
-        return sum(store.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables)
+    """Metrics, parameters and tags in the stores."""
+    tables, found = ("metrics", "latest_metrics", "params", "tags"), 0
+    for path in (out / "mlflow.db", out / "server.db"):
+        if path.exists():
+            with closing(sqlite3.connect(path)) as store:
+                counts = [store.execute(f"SELECT count(*) FROM {t}").fetchone() for t in tables]
+                found += sum(count for (count,) in counts)
+    return found
 
 
 def megabytes() -> float:
@@ -268,7 +282,7 @@ def megabytes() -> float:
 PLAN = [  # stages on one folder, sampler, points, block
     (("ray",), "grid", 2_000, 32),
     (("ray",), "grid", 2_000, 128),
-    (("search", "delivery", "resume"), "grid", 2_000, 32),
+    (("search", "delivery", "resume", "served"), "grid", 1_000, 32),
     (("search",), "tpe", 1_000, 32),
     (("search", "results"), "grid", 10_000, 128),
     (("search", "results"), "grid", 100_000, 128),
@@ -280,7 +294,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=100_000, help="points")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("scale.json"))
     options = parser.parse_args()
-    shown = Table("stage", "sampler", "points", "block", "time", "points/s", "MLflow rows/s", "peak",
+    shown = Table("stage", "sampler", "points", "block", "time", "points/s", "busy", "MLflow rows/s", "peak",
                   box=None)  # fmt: skip
     rows: list[Measurement] = []
     console = Console(width=110)
@@ -298,7 +312,7 @@ def main() -> None:
         sent = row.mlflow_rows_per_second
         shown.add_row(
             row.stage, row.sampler, f"{row.points:,}", str(row.block), f"{row.seconds:.1f} s",
-            f"{row.points_per_second:,.0f}", "" if sent is None else f"{sent:,.0f}",
+            f"{row.points_per_second:,.0f}", f"{1000 * row.busy_seconds / row.points:.1f} ms", "" if sent is None else f"{sent:,.0f}",
             f"{row.peak_megabytes:,.0f} MB",
         )  # fmt: skip
     console.print(shown)

@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +20,8 @@ import psutil
 from studies.folder import StudyFolder
 from studies.status import study_status
 from tests.faults.study import Tally, check, members, written
+from tests.services import free_port, start_mlflow, wait_for
 from tests.studies.commands import SECONDS, command, dynloss
-from tests.studies.test_services import free_port, wait_for
 
 __all__ = ["KINDS", "strike_study", "undisturbed"]
 
@@ -166,20 +165,13 @@ def tracking(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
     servers: list[subprocess.Popen[bytes]] = []
     draw = random.Random(folder.name)
 
-    def serve() -> None:
-        words = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}"]
-        words += ["--workers=1", "--backend-store-uri", store]
-        words += ["--artifacts-destination", str(folder / "served")]
-        quiet = subprocess.DEVNULL
-        servers.append(subprocess.Popen(words, start_new_session=True, stdout=quiet, stderr=quiet))
-
     def strike() -> None:
         os.killpg(servers[-1].pid, signal.SIGKILL)
         servers[-1].wait()
         time.sleep(draw.uniform(0, 5))
-        serve()
+        servers.append(start_mlflow(port, folder))
 
-    serve()
+    servers.append(start_mlflow(port, folder))
     wait_for(port)
     uri = f"storage.tracking_uri=http://127.0.0.1:{port}"
     study = Struck(folder, "--set", uri, store=store)

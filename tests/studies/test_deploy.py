@@ -22,8 +22,8 @@ from mlflow import MlflowClient
 
 import studies
 from studies.cli import app
+from tests.services import free_port, wait_for
 from tests.studies.commands import SECONDS, dynloss
-from tests.studies.test_services import free_port, wait_for
 
 DEPLOY = Path(studies.__file__).parent / "deploy"
 PASSWORD = "pass:word@/"

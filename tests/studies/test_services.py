@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mlflow import MlflowClient
 from dynloss_core import keys
 from studies.folder import StudyFolder
 from tests.core.test_image_data import needs_fashion_mnist
+from tests.services import free_port, started_mlflow, wait_for, wait_until
 from tests.studies.commands import SECONDS, command, dynloss
 from tests.studies.test_data_sets import run_where_only_the_data_dir_is_sound
 from tests.studies.test_run import table
@@ -26,46 +26,11 @@ from tests.studies.test_run import table
 pytestmark = pytest.mark.slow
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.2)
-
-
-def wait_for(port: int) -> None:
-    def answers() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_until(answers)
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """An MLflow server on loopback."""
-    port = free_port()
-    process = subprocess.Popen(
-        [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-            "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}",
-            "--artifacts-destination", str(tmp_path / "server-artifacts"),
-        ],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    wait_for(port)
-    yield f"http://127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(timeout=30)
+    with started_mlflow(tmp_path) as address:
+        yield address
 
 
 @contextmanager

@@ -1,0 +1,179 @@
+"""A network that was trained before is taken from where it is recorded, and only if it is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from dynloss_core import keys
+from studies.blocks import Block, BlockRun
+from studies.definition import Study
+from studies.delivery import Delivery
+from studies.folder import StudyFolder
+from studies.progress import StudyProgress
+from studies.provenance import provenance
+from studies.reuse import KnownNetworks
+from studies.session import Session
+from studies.study_files import study_from_mapping
+from studies.tracking import Tracker
+
+MAP: dict[str, Any] = {
+    "schema": 1,
+    "name": "map",
+    "mode": "map",
+    "data": {"name": "spirals", "points_per_class": 10},
+    "model": {"name": "mlp", "width": 6},
+    "budget": {"total": 60, "static_tail": 20, "evaluate_every": 20},
+    "space": "spirals-mlp",
+    "grid": {"period": 2, "amplitude": 2, "learning_rate": 2},
+    "seeds_per_point": 2,
+    "block_size": 3,
+}
+FINER = {"name": "finer", "grid": {"period": 3, "amplitude": 2, "learning_rate": 2}}
+BATCHED = {"engine": "batched"}
+
+
+def study_of(**changes: Any) -> Study:
+    return study_from_mapping({**MAP, **BATCHED, **changes}, source="here")
+
+
+def trained(
+    study: Study, out: Path, *, reuse: bool = True, versions: Mapping[str, str] | None = None
+) -> tuple[StudyFolder, list[Block]]:
+    """A study worked through in this process: its folder, and the blocks that were trained."""
+    folder = StudyFolder.of(study, out)
+    folder.begin(study, resume=True)
+    folder.write_state({"provenance": {**provenance(), **(versions or {})}})
+    identity, uri = folder.state()["study_id"], folder.default_tracking_uri
+    delivery = Delivery(folder, lambda: Tracker(study, identity, uri, out / "artifacts"))
+    known = KnownNetworks(study, folder) if reuse else None
+    blocks = []
+    with StudyProgress(study) as progress:
+        session = Session(study, folder, delivery, progress, known)
+        while (block := session.next_block()) is not None:
+            run = BlockRun(study, block)
+            session.started(block)
+            for each in run.progress():
+                session.reported(block, each.fraction, each.means, None)
+            session.reported(block, 1.0, None, run.result())
+            blocks.append(block)
+        assert session.finished
+    assert delivery.ask(lambda tracker: True), delivery.problem
+    delivery.close()
+    return folder, blocks
+
+
+def comparable(folder: StudyFolder, kind: str) -> pd.DataFrame:
+    """A table without what depends on the clock or says where a row is from, in a fixed order."""
+    table = folder.gather(kind)
+    drop = [n for n in (*keys.OF_THE_MACHINE, keys.REUSED_FROM) if n in table]
+    by = [keys.ARM, keys.TRIAL, keys.SEED, *([keys.STEP] if keys.STEP in table else [])]
+    return table.drop(columns=drop).sort_values(by).reset_index(drop=True)
+
+
+def networks(blocks: list[Block]) -> int:
+    return sum(block.members for block in blocks)
+
+
+def test_a_finer_map_trains_only_what_is_new(tmp_path: Path) -> None:
+    """Its tables are those of the map that was trained from nothing."""
+    trained(study_of(), tmp_path / "shared")
+    folder, blocks = trained(study_of(**FINER), tmp_path / "shared")
+    alone, all_blocks = trained(study_of(**FINER), tmp_path / "alone")
+    assert networks(all_blocks) == 2 * (12 + 2)
+    assert networks(blocks) == 2 * 4, "the middle period alone"
+    for kind in ("members", "curves"):
+        pd.testing.assert_frame_equal(comparable(folder, kind), comparable(alone, kind))
+    origins = folder.gather("members")[keys.REUSED_FROM]
+    assert origins.fillna("trained").value_counts().to_dict() == {"map": 20, "trained": 8}
+
+
+def test_mlflow_says_where_a_trial_is_from(tmp_path: Path) -> None:
+    trained(study_of(), tmp_path)
+    trained(study_of(**FINER), tmp_path)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("dynloss")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`dynloss.study` = 'finer'")
+    trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(trials) == 14
+    assert all(run.info.status == "FINISHED" for run in trials)
+    steps = {len(client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)) for run in trials}
+    assert steps == {4}, "the whole curve, reused or not"
+    origins = [run.data.tags.get("dynloss.reused_from") for run in trials]
+    assert origins.count("map") == 10
+
+
+def test_what_is_reused_is_reused_again_under_its_first_name(tmp_path: Path) -> None:
+    trained(study_of(), tmp_path)
+    _, blocks = trained(study_of(name="a-second"), tmp_path)
+    folder, more = trained(study_of(name="third"), tmp_path)
+    assert not blocks
+    assert not more
+    assert set(folder.gather("members")[keys.REUSED_FROM]) == {"map"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"engine": "autograd"},
+        {"seed": 1},
+        {"training": {"dtype": "float64"}},
+        {"budget": {**MAP["budget"], "static_tail": 0}},
+        {"budget": {**MAP["budget"], "evaluate_every": 30}},
+        {"data": {"name": "spirals", "points_per_class": 11}},
+        {"record": {"trace": True}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_network_is_trained(change: dict[str, Any], tmp_path: Path) -> None:
+    trained(study_of(), tmp_path)
+    _, blocks = trained(study_of(name="other", **change), tmp_path)
+    assert networks(blocks) == 20
+
+
+def test_other_versions_are_no_source(tmp_path: Path) -> None:
+    trained(study_of(), tmp_path, versions={"version.torch": "1.0"})
+    _, blocks = trained(study_of(name="other"), tmp_path)
+    assert networks(blocks) == 20
+
+
+def test_nothing_is_taken_where_nobody_wants_it(tmp_path: Path) -> None:
+    trained(study_of(), tmp_path)
+    folder, blocks = trained(study_of(name="other"), tmp_path, reuse=False)
+    assert networks(blocks) == 20
+    assert keys.REUSED_FROM not in folder.gather("members")
+
+
+def test_a_network_whose_curves_are_gone_is_trained(tmp_path: Path) -> None:
+    folder, _ = trained(study_of(), tmp_path)
+    for path in folder.parts("curves")[1:]:
+        path.unlink()
+    _, blocks = trained(study_of(name="other"), tmp_path)
+    assert 0 < networks(blocks) < 20
+
+
+def test_a_point_that_tpe_proposes_twice_is_trained_once(tmp_path: Path) -> None:
+    space = {
+        "schema": 1,
+        "name": "coarse",
+        "parameters": {
+            "period": {"type": "const", "value": 20},
+            "amplitude": {"type": "const", "value": 10.0},
+            "learning_rate": {"type": "choice", "values": [0.1, 1.0]},
+        },
+        "baseline": {"fix": {"amplitude": 1.0}, "drop": ["period"]},
+    }
+    study = study_of(
+        mode="optimize", grid=None, space=space, trials_per_arm=6, confirm_seeds=2, block_size=1
+    )
+    folder, blocks = trained(study, tmp_path)
+    search = [block for block in blocks if block.phase == keys.SEARCH]
+    assert len(search) <= 4, "two points an arm, however often they are proposed"
+    members = folder.gather("members")
+    assert len(members[members[keys.PHASE] == keys.SEARCH]) == 24
