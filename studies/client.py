@@ -2,8 +2,8 @@
 
 Tune runs where the cluster is: so the driver does too, as the command `dynloss` itself, in a
 process that an actor on the head starts and listens to. What it says is shown here, Ctrl-C here is
-Ctrl-C there, and if this side goes away it ends as after Ctrl-C. The code and the study's file go
-with it, as with `studies.submission`, which is for whoever does not want to stay connected.
+Ctrl-C there, and if this side goes away Ray ends it within a minute. The code and the study's file
+go with it, as with `studies.submission`, which is for whoever does not want to stay connected.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Driver:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_listen_to_interrupts,
         )
 
     def read(self) -> tuple[bytes, int | None]:
@@ -89,7 +89,10 @@ class _Driver:
         self._process.send_signal(signal.SIGINT)
 
 
-def _end_with_parent() -> None:
-    """In the child: have the system interrupt it when its parent is gone."""
-    parent_death_signal = 1
-    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGINT)
+def _listen_to_interrupts() -> None:
+    """In the child: Ctrl-C, which Ray's workers block, counts; and where the system can, one comes
+    when the parent is gone."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if sys.platform == "linux":
+        parent_death_signal = 1
+        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGINT)

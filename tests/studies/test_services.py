@@ -111,10 +111,11 @@ def test_a_running_cluster_trains_the_study(cluster: str, tiny: Path, tmp_path: 
 
 
 def test_a_study_is_driven_through_rays_client(tiny: Path, tmp_path: Path) -> None:
-    """Shown here, run there; Ctrl-C reaches it, and so does the end of this side."""
+    """Shown here, run there; Ctrl-C reaches it, and so does the end of this side, after which it
+    goes on where it was."""
     client = free_port()
     options = ("--include-dashboard=false", f"--ray-client-server-port={client}")
-    long = ("--set", "budget.total=300000", "--set", "budget.evaluate_every=1000")
+    long = ("--set", "budget.total=600000", "--set", "budget.evaluate_every=2000")
     with ray_head(*options):
         wait_for(client)
         there = ("--address", f"ray://127.0.0.1:{client}", "--out", tmp_path / "shared")
@@ -128,16 +129,19 @@ def test_a_study_is_driven_through_rays_client(tiny: Path, tmp_path: Path) -> No
         more = dynloss("confirm", tiny, "--seeds", "3", *there)
         assert more.returncode == 0, more.stdout + more.stderr
         assert len(table(tmp_path / "shared")) == 36
+        folder = StudyFolder(tmp_path / "ended" / "tiny")
+        run = ("run", tiny, *there[:2], "--out", folder.path.parent, *long, "--resume")
         for ending, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
-            folder = StudyFolder(tmp_path / ending.name / "tiny")
-            words = command("run", tiny, *there[:2], "--out", folder.path.parent, *long)
-            here = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-            wait_until(lambda folder=folder: folder.progress.exists())
+            here = subprocess.Popen(command(*run), stdout=subprocess.PIPE, text=True)
+            wait_until(lambda: folder.progress.exists())
             here.send_signal(ending)
             said, _ = here.communicate(timeout=SECONDS)
             assert here.returncode == code, said
-            wait_until(lambda folder=folder: not folder.is_locked())
-            assert folder.summary.exists() or not folder.gather("members").size
+            wait_until(lambda: not folder.is_locked())
+        assert not folder.summary.exists() or len(folder.gather("members")) < 30
+        done = dynloss(*run)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(folder.gather("members")) == 30
 
 
 @needs_fashion_mnist
