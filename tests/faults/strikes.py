@@ -20,6 +20,7 @@ import psutil
 from studies.folder import StudyFolder
 from studies.status import study_status
 from tests.faults.study import Tally, check, members, written
+from tests.machines import Machines, machines
 from tests.services import free_port, start_mlflow, wait_for
 from tests.studies.commands import SECONDS, command, dynloss
 
@@ -35,22 +36,41 @@ class Struck:
         folder: to work in.
         options: of every `dynloss run`.
         store: MLflow's, to look into in the end.
+        cluster: whose network the drivers are in; None for this machine's own.
     """
 
-    def __init__(self, folder: Path, *options: object, store: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: object,
+        store: str | None = None,
+        cluster: Machines | None = None,
+    ) -> None:
         self.file, self.out = written(folder), folder / "out"
         self.options = options
         self.store = store or f"sqlite:///{self.out / 'mlflow.db'}"
+        self.cluster = cluster
         self.process: Process | None = None
+        self.drivers = 0
         self.said = folder / "said.txt"
 
     def go_on(self) -> Process:
         """A driver at work: the one that is, or a new one."""
         if self.process is None or self.process.poll() is not None:
+            self.drivers += 1
             words = command("run", self.file, "--resume", "--out", self.out, *self.options)
+            variables = dict(os.environ)
+            if self.cluster is not None:
+                words = self.cluster.inside(words)
+                variables |= self.cluster.environment
             with self.said.open("a") as file:  # a pipe that nobody reads would fill up
                 self.process = subprocess.Popen(
-                    words, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
+                    words,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    start_new_session=True,
+                    env=variables,
                 )
         return self.process
 
@@ -137,24 +157,17 @@ def worker(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
 
 @contextmanager
 def raylet(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
-    """A machine is lost: SIGKILL to one of two raylets, and another joins; the study has to survive
-    it."""
-    from ray.cluster_utils import Cluster
+    """A machine is lost: SIGKILL to one of two raylets that train, and another joins; the study has
+    to survive it."""
+    with machines(folder / "machines") as cluster:
+        there = [cluster.join(), cluster.join()]
+        study = Struck(folder, "--address", cluster.address, cluster=cluster)
 
-    here = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
-    cluster = Cluster(initialize_head=True, head_node_args=here)  # the driver's own machine
-    beside = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
-    nodes = [cluster.add_node(**beside)]
-    study = Struck(folder, "--address", cluster.address)
+        def strike() -> None:
+            cluster.lose(there.pop(0))
+            there.append(cluster.join())
 
-    def strike() -> None:
-        cluster.remove_node(nodes.pop(), allow_graceful=False)
-        nodes.append(cluster.add_node(**beside))
-
-    try:
         yield study, strike
-    finally:
-        cluster.shutdown()
 
 
 @contextmanager
@@ -211,6 +224,7 @@ def disk(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
         subprocess.run(["umount", "--lazy", str(study.out)], check=True)  # still looked into
 
 
+SURVIVED = {"worker", "raylet", "tracking"}  # by the driver at work
 KINDS = {each.__name__: each for each in (driver, worker, raylet, tracking, disk, interrupt)}
 
 
@@ -241,5 +255,6 @@ def strike_study(kind: str, strikes: int, seed: int, folder: Path, reference: Pa
             if study.reaches(share):
                 strike()
         study.finish()
+        assert kind not in SURVIVED or study.drivers == 1, study.said.read_text()
         study.deliver()
         return check(study.file, study.out, members(reference), study.store)

@@ -12,12 +12,10 @@ import pytest
 
 from tests.faults.conftest import count_up
 from tests.faults.strikes import KINDS, strike_study, undisturbed
+from tests.machines import needs_namespaces
 
-LOSES_ITS_CLUSTER = pytest.mark.xfail(
-    reason="on two cores the cluster of two raylets itself fails before or after a strike"
-)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own takes root to mount")
-CONDITIONS = {"disk": [needs_root], "raylet": [LOSES_ITS_CLUSTER]}
+CONDITIONS = {"disk": [needs_root], "raylet": [needs_namespaces]}
 SHORT = [pytest.param("worker", 1, 0), pytest.param("driver", 1, 0)]
 WHOLE = [
     pytest.param(kind, 5, seed, marks=[pytest.mark.faults, *CONDITIONS.get(kind, ())])
