@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,7 +134,7 @@ class KnownNetworks:
             there = Block(place.phase, place.arm, place.block, (), ())
             for kind, rows in tables.items():
                 try:
-                    table = StudyFolder(place.folder).part(there, kind)
+                    table = _part(place.folder, there, kind)
                 except OSError:
                     return None
                 of_trial, of_seed = table[keys.TRIAL] == place.trial, table[keys.SEED] == place.seed
@@ -169,6 +170,11 @@ def joined(known: dict[int, BlockResult], trained: BlockResult | None = None) ->
         members=members.reset_index(drop=True),
         curves=curves.reset_index(drop=True),
     )
+
+
+@lru_cache(maxsize=16)  # the trials of a block are asked for one by one
+def _part(folder: Path, block: Block, kind: str) -> pd.DataFrame:
+    return StudyFolder(folder).part(block, kind)
 
 
 def _gives(study: Study) -> bool:

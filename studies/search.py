@@ -274,6 +274,7 @@ class Plan:
         rounds: Sequence[Confirmation] = (),
     ) -> None:
         self.study = study
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.searches: dict[str, ArmSearch] = {
             arm: ArmSearch(study, arm, storage) for arm in study.arms
         }

@@ -59,7 +59,6 @@ class Session:
         self._again: list[Block] = []
         self._pause_until = 0.0
         self._attempts: Counter[tuple[str, bool]] = Counter()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = optuna.storages.RDBStorage(folder.optuna_url)
         rounds = folder.confirmations()
         progress.expect(sum(block.members for each in rounds for block in each.blocks()))

@@ -41,6 +41,7 @@ from studies.folder import StudyFolder
 from studies.progress import StudyProgress
 from studies.provenance import provenance
 from studies.results import write_results
+from studies.reuse import KnownNetworks
 from studies.session import Session
 from studies.sqlite import tune_sqlite
 from studies.study_files import study_from_mapping
@@ -181,7 +182,8 @@ def search(study: Study, folder: StudyFolder) -> None:
     """Every block asked for, recorded and told, in this process."""
     results = Results(study)
     with StudyProgress(study, Console(quiet=True)) as progress:
-        session = Session(study, folder, cast(Delivery, NoDelivery()), progress)
+        known = KnownNetworks(study, folder)
+        session = Session(study, folder, cast(Delivery, NoDelivery()), progress, known)
         while (block := session.next_block()) is not None:
             result = results.of(block)
             session.reported(block, 1.0, mean_curves(result.curves), result)
@@ -207,7 +209,7 @@ def through_ray(study: Study, folder: StudyFolder) -> None:
     """The whole driver; Ray's own start is not counted by `measured`."""
     delivery = delivery_of(study, folder)
     with StudyProgress(study, Console(quiet=True)) as progress:
-        session = Session(study, folder, delivery, progress)
+        session = Session(study, folder, delivery, progress, KnownNetworks(study, folder))
         train(session, SleepingTrainable)
         assert session.finished
         assert not session.failures

@@ -1,0 +1,70 @@
+"""A study whose blocks ask for a quarter of a GPU, on a Ray node that claims one; nothing is trained.
+
+`python -m tests.studies.placement FOLDER` leaves a file a block: when it was at work, and on what.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from studies.cluster import set_environment
+
+set_environment(None)
+
+import ray  # noqa: E402  its environment comes first
+
+from studies.delivery import Delivery  # noqa: E402
+from studies.distribution import train  # noqa: E402
+from studies.folder import StudyFolder  # noqa: E402
+from studies.progress import StudyProgress  # noqa: E402
+from studies.session import Session  # noqa: E402
+from studies.study_files import study_from_mapping  # noqa: E402
+from studies.tracking import Tracker  # noqa: E402
+from tests.benchmarks.scale import DEFINITION, SleepingTrainable  # noqa: E402
+
+ASKS = {"cpu": 1, "gpu": 0.25}
+CHANGES = {"mode": "map", "grid": {"period": 2, "amplitude": 3, "learning_rate": 2}}
+
+
+class PlacedTrainable(SleepingTrainable):
+    """Says when and on what it was at work."""
+
+    def step(self) -> dict[str, Any]:
+        began = time.time()
+        time.sleep(1)
+        result = super().step()
+        record = {
+            "began": began,
+            "ended": time.time(),
+            "gpus": ray.get_gpu_ids(),
+            "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        }
+        (self._checkpoints.parent / f"{self._block.id}.json").write_text(json.dumps(record))
+        return result
+
+
+def place(out: Path) -> None:
+    """Run the study."""
+    study = study_from_mapping({**DEFINITION, **CHANGES, "resources": ASKS}, source="placement")
+    folder = StudyFolder.of(study, out)
+    folder.begin(study, resume=False)
+    uri = folder.default_tracking_uri
+    delivery = Delivery(folder, lambda: Tracker(study, "placement", uri, out / "artifacts"))
+    ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False)
+    with StudyProgress(study) as progress:
+        session = Session(study, folder, delivery, progress)
+        train(session, PlacedTrainable)
+        assert session.finished, session.failures
+    delivery.close()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    from tests.studies import placement  # workers know the trainable by its module's name
+
+    placement.place(Path(sys.argv[1]))
