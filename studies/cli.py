@@ -160,6 +160,10 @@ def submit(
     ],
     profile: Profile = None,
     set_: Overrides = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option("--data-dir", metavar="DIR", help="Folder of image data on the cluster."),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--follow/--no-follow", help="Show what it says until it ends.")
     ] = True,
@@ -169,7 +173,7 @@ def submit(
     from studies.submission import follow
     from studies.submission import submit as send
 
-    job = send(load_study(study, set_ or [], profile), address, out)
+    job = send(load_study(study, set_ or [], profile), address, out, data_dir)
     typer.echo(f"submitted as {job}; its results will be in {out}")
     typer.echo(f"watch it:  ray job logs --follow --address {address} {job}")
     typer.echo(f"end it:    ray job stop --address {address} {job}")

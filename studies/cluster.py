@@ -10,10 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from rich.console import Console
-
 from dynloss_core.config import ConfigError
 from studies.definition import Study
+from studies.progress import say
 
 __all__ = [
     "answers",
@@ -88,7 +87,7 @@ def joined_cluster(
         raise ConfigError("--address", f"no cluster at {address}: {reason}", remedy) from None
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
     if address is not None and reaches_beyond(address):
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
+        say(
             f"the cluster at {address} listens beyond this machine: whoever reaches it can run "
             "code there, unless it asks for a token"
         )

@@ -118,7 +118,7 @@ class StudyFolder:
         if self.exists():
             there = self.study()
             if there.hash not in (study.hash, replace(study, extensions=there.extensions).hash):
-                changed = "; ".join(_differences(to_dict(there), to_dict(study)))
+                changed = "; ".join(self.differences(study))
                 raise ConfigError(
                     "",
                     f"holds another study of this name: {changed}",
@@ -144,6 +144,10 @@ class StudyFolder:
                 "", f"cannot be written: {error.strerror}", "choose another --out", str(self.path)
             ) from None
         return True
+
+    def differences(self, study: Study) -> list[str]:
+        """What differs between the study that was begun here and another, with both values."""
+        return _differences(to_dict(self.study()), to_dict(study))
 
     def write_definition(self, study: Study) -> None:
         """Keep a study's resolved definition."""

@@ -20,7 +20,7 @@ from studies.blocks import Block
 from studies.confirmation import Winner
 from studies.definition import Study
 
-__all__ = ["StudyProgress", "duration"]
+__all__ = ["StudyProgress", "duration", "say"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FILES = 2.0
@@ -177,6 +177,11 @@ class StudyProgress:
             self._last_line = now
             parts = [f"{self._phase} {done / self._total:4.0%}", duration(elapsed), left, best]
             self._console.print("  ".join(part for part in parts if part), soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """A line for the user that is no part of the answer."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
 
 
 def duration(seconds: float) -> str:

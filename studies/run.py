@@ -16,7 +16,7 @@ from studies.definition import Study, hide_password
 from studies.delivery import Delivery
 from studies.extension import due_confirmation, extend
 from studies.folder import StudyFolder
-from studies.progress import StudyProgress
+from studies.progress import StudyProgress, say
 from studies.provenance import provenance
 from studies.results import Results, write_results
 from studies.reuse import KnownNetworks
@@ -89,7 +89,8 @@ def run_study(
         study = replace(study, extensions=folder.study().extensions)
         if more is not None:
             study = extend(study, folder, more)
-        elif not fresh:  # what may change without changing a result
+        elif not fresh and (changed := folder.differences(study)):  # that changes no result
+            say(f"taken over: {'; '.join(changed)}")
             folder.write_definition(study)
         if before is not None:
             before()

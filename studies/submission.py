@@ -22,8 +22,9 @@ from typing import Any
 import yaml
 
 from dynloss_core.config import ConfigError, to_dict
-from studies.cluster import answers, set_environment
+from studies.cluster import answers, reaches_beyond, set_environment
 from studies.definition import Study, hide_password
+from studies.progress import say
 
 __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 
@@ -31,13 +32,14 @@ PACKAGES = ("dynloss_core", "search_spaces", "studies")
 _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "results")
 
 
-def submit(study: Study, address: str, out: str) -> str:
+def submit(study: Study, address: str, out: str, data_dir: str | None = None) -> str:
     """Send a study to a cluster; the identifier of its job. Sent again, it goes on where it was.
 
     Args:
         study: the definition.
         address: of the cluster's dashboard, `http://HOST:8265`.
         out: output folder on the cluster, absolute, shared by its machines.
+        data_dir: folder of image data on the cluster.
 
     Raises:
         ConfigError: if nothing answers at `address`, the output folder would be lost with the job,
@@ -46,6 +48,7 @@ def submit(study: Study, address: str, out: str) -> str:
     check_out(out)
     client, refusals = _client(address)
     command = ["python", "-m", "studies", "run", "study.yaml", "--address", "auto", "--resume"]
+    command += [] if data_dir is None else ["--data-dir", data_dir]
     with shipped(study) as folder:
         environment = {"working_dir": str(folder), "env_vars": variables()}
         try:
@@ -88,6 +91,8 @@ def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
         remedy = "give http://HOST:8265, where the head's dashboard is"
         raise ConfigError("--address", f"{address} is no dashboard", remedy)
     answers(rest.rstrip("/"), "give http://HOST:8265, where the head's dashboard is")
+    if scheme == "http" and reaches_beyond(rest):
+        say(f"{address} is not encrypted: who listens on the way sees the study and Ray's token")
     set_environment(rest)
     logging.getLogger("ray").setLevel(logging.WARNING)
     try:

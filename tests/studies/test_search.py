@@ -12,6 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from dynloss_core import keys
+from dynloss_core.config import ConfigError
 from studies.blocks import Block
 from studies.definition import Study
 from studies.search import Plan
@@ -125,6 +126,8 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
         tables[block.id] = table(block)
         if finished < stop_after - 1 or chance.random() < 0.5:
             first.receive(block, tables[block.id])  # else killed between the table and Optuna
+    left = [trial for arm in study.arms for trial in first.searches[arm].optuna.get_trials()]
+    assert all(trial.state.is_finished() for trial in left), "what is in flight is not there"
     second = Plan(study, optuna.storages.RDBStorage(url), record)
     again = drive(second)
     assert not set(again) & set(tables), "nothing finished is trained again"
@@ -133,6 +136,22 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
     for arm in study.arms:
         trials = second.searches[arm].optuna.get_trials()
         assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 12
+
+
+def test_a_storage_with_trials_that_never_ended_is_refused(tiny: Path) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    earlier = optuna.create_study(study_name="tiny/static", storage=storage, direction="maximize")
+    earlier.ask()
+    with pytest.raises(ConfigError, match="never ended"):
+        fresh(load_study(tiny), storage)
+
+
+def test_a_trial_lasts_from_its_proposal_to_its_end(tiny: Path) -> None:
+    plan = fresh(load_study(tiny))
+    drive(plan)
+    for trial in plan.searches["dynamical"].optuna.get_trials():
+        assert trial.duration is not None
+        assert trial.duration.total_seconds() > 0
 
 
 def test_diverged_and_lost_trials_fail_with_their_parameters(tiny: Path) -> None:
