@@ -4,13 +4,14 @@ Two networks are the same if their configuration hash is, which covers the probl
 down to its seed, and with it all that is not in the hash: the engine, the kind of device, the
 versions of the suite and of torch, and whether the phase looks at the test split. A trial is taken
 if all of its networks are known, from a study in the same output folder or from this one, where TPE
-may propose a point twice; its rows say where from (`reused_from`). Studies that record something
+may propose a point again; its rows say where from (`reused_from`). Studies that record something
 beside evaluations, or stop trials early, neither give nor take: the hash says nothing of that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,7 @@ from studies.tables import member_hashes
 __all__ = ["KnownNetworks", "joined"]
 
 _VERSIONS = ("dynloss", "torch")
+_UNREADABLE = (OSError, ValueError, pa.ArrowException)
 _NEEDED = {
     keys.PHASE: pa.string(),
     keys.ARM: pa.string(),
@@ -74,15 +76,15 @@ class KnownNetworks:
     def __init__(self, study: Study, folder: StudyFolder) -> None:
         self._study, self._folder = study, folder
         self._places: dict[_Key, _Place] = {}
-        self._gives = _gives(study)
-        if self._gives:
+        self._takes_part = _takes_part(study)
+        if self._takes_part:
             for path in sorted(folder.path.parent.iterdir()):
                 if path != folder.path and (path / "study.yaml").is_file():
                     self._look_into(StudyFolder(path))
 
     def add(self, members: pd.DataFrame) -> None:
         """Know the networks of a block of this study, from its members table."""
-        if self._gives and not members.empty:
+        if self._takes_part and not members.empty:
             self._note(members[list(_NEEDED)], self._folder)
 
     def trials(self, block: Block) -> dict[int, BlockResult]:
@@ -101,17 +103,16 @@ class KnownNetworks:
 
     def _look_into(self, other: StudyFolder) -> None:
         """Know the networks of another study, if it could have trained the same."""
-        try:
+        with suppress(ConfigError, *_UNREADABLE):  # whatever is wrong there is no fault of ours
             there = other.study()
             versions = other.state().get("provenance", {})
-        except (ConfigError, OSError, ValueError):
-            return
-        same = all(versions.get(f"version.{name}") == version_of(name) for name in _VERSIONS)
-        if not (same and _gives(there) and there.device == self._study.device):
-            return
-        if parts := [str(path) for path in other.parts("members")]:
-            table = dataset.dataset(parts, schema=pa.schema(_NEEDED), format="parquet").to_table()
-            self._note(table.to_pandas().dropna(subset=[keys.CONFIG_HASH]), other)
+            same = all(versions.get(f"version.{name}") == version_of(name) for name in _VERSIONS)
+            if not (same and _takes_part(there) and there.device == self._study.device):
+                return
+            if parts := [str(path) for path in other.parts("members")]:
+                found = dataset.dataset(parts, schema=pa.schema(_NEEDED), format="parquet")
+                table = found.to_table().to_pandas()
+                self._note(table.dropna(subset=[keys.CONFIG_HASH]), other)
 
     def _note(self, members: pd.DataFrame, folder: StudyFolder) -> None:
         for row in members.itertuples(index=False):
@@ -135,7 +136,7 @@ class KnownNetworks:
             for kind, rows in tables.items():
                 try:
                     table = _part(place.folder, there, kind)
-                except OSError:
+                except _UNREADABLE:
                     return None
                 of_trial, of_seed = table[keys.TRIAL] == place.trial, table[keys.SEED] == place.seed
                 rows.append(self._own(table[of_trial & of_seed], block, trial, place, kind))
@@ -177,7 +178,7 @@ def _part(folder: Path, block: Block, kind: str) -> pd.DataFrame:
     return StudyFolder(folder).part(block, kind)
 
 
-def _gives(study: Study) -> bool:
+def _takes_part(study: Study) -> bool:
     """Whether the configuration hash says all of what a study keeps of a network."""
     return study.record is None and study.early_stopping is None
 

@@ -99,7 +99,7 @@ class Session:
                 return replace(block, trials=rest)
             result = joined(known)
             self.folder.record(block, result)
-            self._finished(block, result.members)
+            self._settle(block, result.members)
         return None
 
     def _whole(self, block: Block) -> Block:
@@ -129,7 +129,7 @@ class Session:
             self.delivery.log_means(block, means)
             self.progress.advance(block, fraction, node)
         if result is not None:
-            self._finished(block, result.members)
+            self._settle(block, result.members)
 
     @property
     def asked_to_stop(self) -> bool:
@@ -160,9 +160,9 @@ class Session:
         block, _ = self._partly.pop(block.id, (block, {}))
         self.failures[block.id] = error
         self.folder.record_failure(block, error)
-        self._finished(block, pd.DataFrame())
+        self._settle(block, pd.DataFrame())
 
-    def _finished(self, block: Block, members: pd.DataFrame) -> None:
+    def _settle(self, block: Block, members: pd.DataFrame) -> None:
         """A block is in the folder: everybody else is told."""
         self.delivery.finish(block)
         if self._known is not None:

@@ -150,6 +150,13 @@ def test_nothing_is_taken_where_nobody_wants_it(tmp_path: Path) -> None:
     assert keys.REUSED_FROM not in folder.gather("members")
 
 
+def test_a_study_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    folder, _ = trained(study_of(), tmp_path)
+    folder.parts("members")[0].write_bytes(b"PAR1 no more")
+    _, blocks = trained(study_of(name="other"), tmp_path)
+    assert networks(blocks) == 20
+
+
 def test_a_network_whose_curves_are_gone_is_trained(tmp_path: Path) -> None:
     folder, _ = trained(study_of(), tmp_path)
     for path in folder.parts("curves")[1:]:
