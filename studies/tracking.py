@@ -73,6 +73,8 @@ class Tracker:
         self._study, self.uri = study, uri
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        # it logs the whole traceback of what it raises, and what it raises is dealt with
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         try:
             _probe(uri)
             self._client = MlflowClient(tracking_uri=uri)
