@@ -28,6 +28,7 @@ from studies.tracking import Tracker  # noqa: E402
 from tests.benchmarks.scale import DEFINITION, SleepingTrainable  # noqa: E402
 
 ASKS = {"cpu": 1, "gpu": 0.25}
+AT_ONCE, SECONDS_TO_WAIT = 4, 60
 CHANGES = {"mode": "map", "grid": {"period": 2, "amplitude": 3, "learning_rate": 2}}
 
 
@@ -35,17 +36,23 @@ class PlacedTrainable(SleepingTrainable):
     """Says when and on what it was at work."""
 
     def step(self) -> dict[str, Any]:
-        began = time.time()
-        time.sleep(1)
-        result = super().step()
+        file = self._checkpoints.parent / f"{self._block.id}.json"
         record = {
-            "began": began,
-            "ended": time.time(),
+            "began": time.time(),
             "gpus": ray.get_gpu_ids(),
             "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
         }
-        (self._checkpoints.parent / f"{self._block.id}.json").write_text(json.dumps(record))
+        file.write_text(json.dumps(record))
+        while self._at_work() < AT_ONCE and time.time() < record["began"] + SECONDS_TO_WAIT:
+            time.sleep(0.1)
+        time.sleep(2)  # one too many would come now
+        result = super().step()
+        file.write_text(json.dumps({**record, "ended": time.time()}))
         return result
+
+    def _at_work(self) -> int:
+        """Blocks that have begun, in all."""
+        return len(list(self._checkpoints.parent.glob("search-*.json")))
 
 
 def place(out: Path) -> None:
