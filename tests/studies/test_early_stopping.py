@@ -417,6 +417,7 @@ def test_resumed_equals_uninterrupted_with_stops(tiny: Path, tmp_path: Path, aft
     pd.testing.assert_frame_equal(again.curves, whole.curves)
 
 
+@pytest.mark.slow
 def test_a_real_study_stops_bad_learning_rates(tiny: Path, tmp_path: Path) -> None:
     """Three learning rates, one of which learns nothing."""
     space = (

@@ -208,6 +208,7 @@ def test_a_killed_driver_loses_and_repeats_nothing(
     pd.testing.assert_frame_equal(table(tmp_path), table(undisturbed))
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     finished: tuple[Path, Path, str], tmp_path: Path
 ) -> None:
@@ -225,6 +226,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     pd.testing.assert_frame_equal(table(tmp_path), table(undisturbed))
 
 
+@pytest.mark.slow
 def test_a_study_with_diverging_trials_goes_on(tiny: Path, tmp_path: Path) -> None:
     """Learning rates up to 1e30: most trials diverge, are recorded as failed, and the rest win."""
     wild = "space.parameters.learning_rate={type: float, low: 0.1, high: 1.0e+30, scale: log}"
