@@ -28,14 +28,15 @@ test: $(STAMP) ## the test suite, on every core
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-test-faults: $(STAMP) ## kill, fill up and interrupt studies, and count what is lost (20 minutes)
+test-faults: $(STAMP) ## kill, fill up and interrupt studies, and count what is lost (40 minutes)
 	$(BIN)/python -m pytest tests/faults -m "faults or not faults"
 
-bench: $(STAMP) ## engines, curvature, images and the analysis, measured; stored as JSON
+bench: $(STAMP) ## engines, curvature, images, the analysis and the driver, measured; stored as JSON
 	$(BIN)/python -m tests.benchmarks.engines
 	$(BIN)/python -m tests.benchmarks.curvature
 	$(BIN)/python -m tests.benchmarks.images
 	$(BIN)/python -m tests.benchmarks.analysis
+	$(BIN)/python -m tests.benchmarks.scale
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
