@@ -117,31 +117,32 @@ def run(
     from studies.study_files import load_study
 
     definition = load_study(study, set_ or [], profile)
-    if is_client(address):
-        flags = {"--dry-run": dry_run, "--resume": resume, "--no-reuse": not reuse}
-        flags["--download"] = download
-        options = [flag for flag, given in flags.items() if given]
-        options += [] if extend is None else ["--extend", str(extend)]
-        _drive(definition, address, out, "run", *options, *_with_data(data_dir))
-    provide(definition.data, data_dir, download=download)
-    if dry_run:
-        _estimate(definition, address)
-        return
-    from studies.run import run_study
-
     arguments = ["run", study, "--resume"]
     if profile is not None:
         arguments += ["--profile", profile]
     for override in set_ or []:
         arguments += ["--set", override]
     arguments += _with_data(data_dir) + ([] if reuse else ["--no-reuse"])
+    go_on = again(arguments, out, address)
+    if is_client(address):
+        flags = {"--dry-run": dry_run, "--resume": resume, "--no-reuse": not reuse}
+        flags["--download"] = download
+        options = [flag for flag, given in flags.items() if given]
+        options += [] if extend is None else ["--extend", str(extend)]
+        _drive(definition, address, out, go_on, "run", *options, *_with_data(data_dir))
+    provide(definition.data, data_dir, download=download)
+    if dry_run:
+        _estimate(definition, address)
+        return
+    from studies.run import run_study
+
     _conclude(
         definition,
         out,
         lambda: run_study(
             definition, out, address=address, resume=resume, more=extend, reuse=reuse
         ),
-        again(arguments, out, address),
+        go_on,
     )
 
 
@@ -206,7 +207,8 @@ def confirm(
     if is_client(address):
         options = [] if seeds is None else ["--seeds", str(seeds)]
         options += ["--download"] if download else []
-        _drive(load_study(study), address, out, "confirm", *options, *_with_data(data_dir))
+        go_on = again(["confirm", study, *_with_data(data_dir)], out, address)
+        _drive(load_study(study), address, out, go_on, "confirm", *options, *_with_data(data_dir))
     folder = _recorded(study, out)
     definition = folder.study()
     provide(definition.data, data_dir, download=download)
@@ -416,11 +418,15 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _drive(study: Study, address: str, out: Path, *arguments: str) -> NoReturn:
-    """Have the command run there, and leave with its exit code."""
+def _drive(study: Study, address: str, out: Path, go_on: str, *arguments: str) -> NoReturn:
+    """Have a command run there, and leave with its exit code; what it says of going on is meant for
+    there, so say how it is done from here."""
     from studies.client import drive
 
-    raise typer.Exit(drive(study, address, str(out), *arguments))
+    code = drive(study, address, str(out), *arguments)
+    if code == INTERRUPTED:
+        typer.echo(f"from here:   {go_on}", err=True)
+    raise typer.Exit(code)
 
 
 def _with_data(folder: Path | None) -> list[str]:

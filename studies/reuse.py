@@ -4,7 +4,8 @@ Two networks are the same if their configuration hash is, which covers the probl
 down to its seed, and with it all that is not in the hash: the engine, the kind of device, the
 versions of the suite and of torch, and whether the phase looks at the test split. A trial is taken
 if all of its networks are known, from a study in the same output folder or from this one, where TPE
-may propose a point again; its rows say where from (`reused_from`). Studies that record something
+may propose a point again; its rows say where from (`reused_from`). Two that are at work at the same
+time are both trained: nobody knows either yet. Studies that record something
 beside evaluations, or stop trials early, neither give nor take: the hash says nothing of that.
 """
 
@@ -77,10 +78,7 @@ class KnownNetworks:
         self._study, self._folder = study, folder
         self._places: dict[_Key, _Place] = {}
         self._takes_part = _takes_part(study)
-        if self._takes_part:
-            for path in sorted(folder.path.parent.iterdir()):
-                if path != folder.path and (path / "study.yaml").is_file():
-                    self._look_into(StudyFolder(path))
+        self._looked = not self._takes_part
 
     def add(self, members: pd.DataFrame) -> None:
         """Know the networks of a block of this study, from its members table."""
@@ -89,6 +87,7 @@ class KnownNetworks:
 
     def trials(self, block: Block) -> dict[int, BlockResult]:
         """The trials of a block that are known, by number, each with its tables."""
+        self._look_around()
         if not self._places:
             return {}
         found = {}
@@ -100,6 +99,15 @@ class KnownNetworks:
                 if result is not None:
                     found[trial.number] = result
         return found
+
+    def _look_around(self) -> None:
+        """Know the networks of the studies beside this one, once there is something to train."""
+        if self._looked:
+            return
+        self._looked = True
+        for path in sorted(self._folder.path.parent.iterdir()):
+            if path != self._folder.path and (path / "study.yaml").is_file():
+                self._look_into(StudyFolder(path))
 
     def _look_into(self, other: StudyFolder) -> None:
         """Know the networks of another study, if it could have trained the same."""

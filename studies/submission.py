@@ -47,6 +47,8 @@ def submit(study: Study, address: str, out: str, data_dir: str | None = None) ->
     """
     check_out(out)
     client, refusals = _client(address)
+    if address.startswith("http://") and reaches_beyond(address.removeprefix("http://")):
+        say(f"{address} is not encrypted: who listens on the way sees the study and Ray's token")
     command = ["python", "-m", "studies", "run", "study.yaml", "--address", "auto", "--resume"]
     command += [] if data_dir is None else ["--data-dir", data_dir]
     with shipped(study) as folder:
@@ -91,8 +93,6 @@ def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
         remedy = "give http://HOST:8265, where the head's dashboard is"
         raise ConfigError("--address", f"{address} is no dashboard", remedy)
     answers(rest.rstrip("/"), "give http://HOST:8265, where the head's dashboard is")
-    if scheme == "http" and reaches_beyond(rest):
-        say(f"{address} is not encrypted: who listens on the way sees the study and Ray's token")
     set_environment(rest)
     logging.getLogger("ray").setLevel(logging.WARNING)
     try:

@@ -132,11 +132,15 @@ def test_a_study_is_driven_through_rays_client(tiny: Path, tmp_path: Path) -> No
         folder = StudyFolder(tmp_path / "ended" / "tiny")
         run = ("run", tiny, *there[:2], "--out", folder.path.parent, *long, "--resume")
         for ending, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
-            here = subprocess.Popen(command(*run), stdout=subprocess.PIPE, text=True)
+            here = subprocess.Popen(
+                command(*run), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
             wait_until(lambda: folder.progress.exists())
             here.send_signal(ending)
             said, _ = here.communicate(timeout=SECONDS)
             assert here.returncode == code, said
+            go_on = f"from here:   dynloss run {tiny} --resume --set budget.total=600000"
+            assert (go_on in said) == (code == 130)
             wait_until(lambda: not folder.is_locked())
         assert not folder.summary.exists() or len(folder.gather("members")) < 30
         done = dynloss(*run)
