@@ -94,6 +94,7 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
     Works on an unfinished study too, with what is there.
     """
     members, curves = folder.write_tables()
+    reused = _reused(members)
     recorded = {kind: folder.gather(kind) for kind in KINDS}
     analysis = analyse(members, curves, question_of(study, members), recorded)
     tables = {f"{name}.csv": each.table() for name, each in analysis.maps.items()}
@@ -110,7 +111,7 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
         table.to_csv(folder.tables / name, index=False)
         written.append(folder.tables / name)
     if not members.empty:
-        found = {**summary(study, folder, analysis), "reused": _reused(members)}
+        found = summary(study, folder, analysis, reused)
         record = json.dumps(found, indent=2, default=str)
         folder.summary.write_text(record + "\n")
     drawn = [
@@ -126,10 +127,12 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
     if not members.empty:
         report = report_of(study, folder, analysis, members, drawn)
         folder.report.write_text(render(report), encoding="utf-8")
-    return Results(analysis, tuple(drawn), tuple(written), _reused(members))
+    return Results(analysis, tuple(drawn), tuple(written), reused)
 
 
-def summary(study: Study, folder: StudyFolder, analysis: Analysis) -> dict[str, Any]:
+def summary(
+    study: Study, folder: StudyFolder, analysis: Analysis, reused: dict[str, int]
+) -> dict[str, Any]:
     """What a study found, as plain data: the answer, its numbers, where it comes from."""
     verdicts = [
         {
@@ -148,6 +151,7 @@ def summary(study: Study, folder: StudyFolder, analysis: Analysis) -> dict[str, 
             "findings": analysis.findings(),
             "warnings": analysis.warnings(),
             "trials": _trials(study, analysis),
+            "reused": reused,
             "confirmation": analysis.phase,
             "verdicts": verdicts,
             "regimes": {

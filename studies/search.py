@@ -224,13 +224,12 @@ class ArmSearch:
         if state == TrialState.PRUNED and steps:
             value = list(steps.values())[-1]  # as Optuna has it
         if self._design is None:
-            proposed = self._proposals.get_trials(deepcopy=False)[number]
+            storage, study = self._proposals._storage, self._proposals._study_id
+            identifier = storage.get_trial_id_from_study_id_trial_number(study, number)
             for step, each in (steps or {}).items():
-                self._proposals._storage.set_trial_intermediate_value(
-                    proposed._trial_id, step, each
-                )
+                storage.set_trial_intermediate_value(identifier, step, each)
             self._proposals.tell(number, value if state == TrialState.COMPLETE else None, state)
-        point = self._points.pop(number)
+        point, asked_at = self._points.pop(number), self._asked_at.pop(number)
         if state == TrialState.COMPLETE and value is not None:
             self._compare(number, point, value)
         if number < len(self._stored):  # by an earlier session
@@ -245,7 +244,7 @@ class ArmSearch:
             user_attrs=attributes,
             intermediate_values=dict(steps or {}),
         )
-        ended.datetime_start = self._asked_at.pop(number)
+        ended.datetime_start = asked_at
         self.optuna.add_trial(ended)
 
     def _compare(self, number: int, point: Point, value: float) -> None:

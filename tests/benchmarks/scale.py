@@ -110,7 +110,7 @@ def study_of(sampler: str, points: int, block: int) -> Study:
     return study_from_mapping({**DEFINITION, **kind, "block_size": block}, source="scale")
 
 
-class Results:
+class Copies:
     """What a block leaves, copied from the one trial that was trained.
 
     Args:
@@ -153,18 +153,18 @@ def _copied(one: pd.DataFrame, block: Block, pairs: list[tuple[Trial, int]]) -> 
 class SleepingTrainable(BlockTrainable):
     """Sleeps where a block would be trained, and leaves what one leaves."""
 
-    _results: Results | None = None
+    _copies: Copies | None = None
 
     def _begin(self, block: Block) -> None:
-        if self._results is None:
-            self._results = Results(self._study)
+        if self._copies is None:
+            self._copies = Copies(self._study)
         self._block, self._unfinished = block, False
 
     def step(self) -> dict[str, Any]:
         """One report a block: the last."""
         time.sleep(SLEEP)
-        assert self._results is not None
-        result = self._results.of(self._block)
+        assert self._copies is not None
+        result = self._copies.of(self._block)
         means = mean_curves(result.curves)
         return {FRACTION: 1.0, MEANS: means, RESULT: result, "done": True}
 
@@ -183,12 +183,12 @@ class NoDelivery:
 
 def search(study: Study, folder: StudyFolder) -> None:
     """Every block asked for, recorded and told, in this process."""
-    results = Results(study)
+    copies = Copies(study)
     with StudyProgress(study, Console(quiet=True)) as progress:
         known = KnownNetworks(study, folder)
         session = Session(study, folder, cast(Delivery, NoDelivery()), progress, known)
         while (block := session.next_block()) is not None:
-            result = results.of(block)
+            result = copies.of(block)
             session.reported(block, 1.0, mean_curves(result.curves), result)
         assert session.finished
 
