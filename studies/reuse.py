@@ -4,9 +4,10 @@ Two networks are the same if their configuration hash is, which covers the probl
 down to its seed, and with it all that is not in the hash: the engine, the kind of device, the
 versions of the suite and of torch, and whether the phase looks at the test split. A trial is taken
 if all of its networks are known, from a study in the same output folder or from this one, where TPE
-may propose a point again; its rows say where from (`reused_from`). Two that are at work at the same
-time are both trained: nobody knows either yet. Studies that record something
-beside evaluations, or stop trials early, neither give nor take: the hash says nothing of that.
+may propose a point again; its rows say where from (`reused_from`). A block waits while another has
+one of its networks at work, and equal points in a block are trained once. Studies that record
+something beside evaluations, or stop trials early, neither give nor take: the hash says nothing of
+that.
 """
 
 from __future__ import annotations
@@ -77,13 +78,51 @@ class KnownNetworks:
     def __init__(self, study: Study, folder: StudyFolder) -> None:
         self._study, self._folder = study, folder
         self._places: dict[_Key, _Place] = {}
+        self._at_work: set[_Key] = set()
+        self._keys_of: dict[str, dict[int, tuple[_Key, ...]]] = {}  # of blocks asked for, by trial
         self._takes_part = _takes_part(study)
         self._looked = not self._takes_part
 
-    def add(self, members: pd.DataFrame) -> None:
-        """Know the networks of a block of this study, from its members table."""
+    def begin(self, block: Block) -> None:
+        """The trials of a block, which need not be all of it, are at work now."""
+        if self._takes_part:
+            names = self._keys(block)
+            self._at_work.update(key for each in block.trials for key in names[each.number])
+
+    def end(self, block: Block, members: pd.DataFrame) -> None:
+        """A block of this study has ended: know its networks, from its members table, which is
+        empty if it could not be trained."""
+        for names in self._keys_of.pop(block.id, {}).values():
+            self._at_work.difference_update(names)
         if self._takes_part and not members.empty:
             self._note(members[list(_NEEDED)], self._folder)
+
+    def at_work(self, block: Block) -> bool:
+        """Whether another block has networks of this one at work."""
+        if not self._at_work:
+            return False
+        return any(not self._at_work.isdisjoint(names) for names in self._keys(block).values())
+
+    def twins(self, block: Block) -> dict[int, int]:
+        """The trials of a block whose networks are those of an earlier one in it, with that one."""
+        if not self._takes_part or len(block.trials) == 1:
+            return {}
+        first: dict[tuple[_Key, ...], int] = {}
+        found = {}
+        for number, names in self._keys(block).items():
+            if first.setdefault(names, number) != number:
+                found[number] = first[names]
+        return found
+
+    def copied(self, block: Block, number: int, result: BlockResult, twin: int) -> BlockResult:
+        """The tables of a trial from the result of its block, where its twin's are."""
+        trial = next(each for each in block.trials if each.number == number)
+        origin = self._folder.path.name
+        members, curves = (
+            self._own(table[table[keys.TRIAL] == twin], block, trial, origin, kind)
+            for kind, table in (("members", result.members), ("curves", result.curves))
+        )
+        return BlockResult(members, curves)
 
     def trials(self, block: Block) -> dict[int, BlockResult]:
         """The trials of a block that are known, by number, each with its tables."""
@@ -92,7 +131,7 @@ class KnownNetworks:
             return {}
         found = {}
         for trial in block.trials:
-            places = [self._places.get(key) for key in self._keys(block, trial)]
+            places = [self._places.get(key) for key in self._keys(block)[trial.number]]
             known = [place for place in places if place is not None]
             if len(known) == len(places):
                 result = self._taken(block, trial, known)
@@ -128,8 +167,14 @@ class KnownNetworks:
             key = _Key(config_hash, engine, phase != keys.SEARCH)
             self._places.setdefault(key, _Place(folder.path, phase, arm, block, trial, seed))
 
-    def _keys(self, block: Block, trial: Trial) -> Iterator[_Key]:
-        """What the networks of a trial are known by, in the order of the seeds."""
+    def _keys(self, block: Block) -> dict[int, tuple[_Key, ...]]:
+        """What the networks of each trial of a block are known by, in the order of the seeds."""
+        if block.id not in self._keys_of:
+            names = {each.number: tuple(self._keys_of_trial(block, each)) for each in block.trials}
+            self._keys_of[block.id] = names
+        return self._keys_of[block.id]
+
+    def _keys_of_trial(self, block: Block, trial: Trial) -> Iterator[_Key]:
         problem = self._study.problem(trial.point)
         engine = choose_engine(problem, self._study.engine, self._study.device).name
         members = [self._study.member(trial.point, seed, problem) for seed in block.seeds]
@@ -147,14 +192,15 @@ class KnownNetworks:
                 except _UNREADABLE:
                     return None
                 of_trial, of_seed = table[keys.TRIAL] == place.trial, table[keys.SEED] == place.seed
-                rows.append(self._own(table[of_trial & of_seed], block, trial, place, kind))
+                name = place.folder.name
+                rows.append(self._own(table[of_trial & of_seed], block, trial, name, kind))
         members, curves = (pd.concat(rows, ignore_index=True) for rows in tables.values())
         return BlockResult(members, curves)
 
     def _own(
-        self, rows: pd.DataFrame, block: Block, trial: Trial, place: _Place, kind: str
+        self, rows: pd.DataFrame, block: Block, trial: Trial, origin: str, kind: str
     ) -> pd.DataFrame:
-        """Rows of another block, as this study would have written them."""
+        """Rows of another trial, from a study, as those of this one."""
         foreign = [name for name in rows.columns if "." in name]
         own = rows.drop(columns=foreign)
         own[keys.STUDY], own[keys.PHASE], own[keys.ARM] = self._study.name, block.phase, block.arm
@@ -164,7 +210,7 @@ class KnownNetworks:
                 own.insert(list(own.columns).index(keys.SEED) + 1 + offset, name, value)
             if keys.REUSED_FROM not in own:
                 own[keys.REUSED_FROM] = None
-            own[keys.REUSED_FROM] = own[keys.REUSED_FROM].fillna(place.folder.name)
+            own[keys.REUSED_FROM] = own[keys.REUSED_FROM].fillna(origin)
         return own
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
 import pandas as pd
 
 from dynloss_core import keys
-from studies.blocks import Block, BlockResult
+from studies.blocks import Block, BlockResult, Trial
 from studies.definition import Study
 from studies.delivery import Delivery
 from studies.folder import StudyFolder
@@ -29,6 +30,27 @@ __all__ = ["Session"]
 _RETRIES_A_BLOCK = 2
 _LOSSES_A_BLOCK = 8  # one that outgrows the memory is killed each time
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds after a loss, until the cluster has noticed it
+
+
+@dataclass(frozen=True)
+class _Partly:
+    """A block that is handed out without the trials that need not be trained.
+
+    Args:
+        block: the whole of it.
+        known: trials that were trained before, by number.
+        twins: trials whose networks are those of another trial in the block, with that one.
+    """
+
+    block: Block
+    known: dict[int, BlockResult]
+    twins: dict[int, int]
+
+    @property
+    def rest(self) -> tuple[Trial, ...]:
+        """What is to be trained."""
+        spared = {*self.known, *self.twins}
+        return tuple(each for each in self.block.trials if each.number not in spared)
 
 
 class Session:
@@ -52,7 +74,8 @@ class Session:
     ) -> None:
         self.study, self.folder = study, folder
         self._known = known
-        self._partly: dict[str, tuple[Block, dict[int, BlockResult]]] = {}
+        self._partly: dict[str, _Partly] = {}
+        self._held: list[Block] = []  # while another block has networks of theirs at work
         self.delivery, self.progress = delivery, progress
         self.failures: dict[str, str] = {}
         self._first: Block | None = None
@@ -89,22 +112,44 @@ class Session:
 
     def _next_unknown(self) -> Block | None:
         """The next block with trials that are to be trained, and these alone."""
-        while (block := self.plan.next_block()) is not None:
-            known = {} if self._known is None else self._known.trials(block)
-            if not known:
+        for block in self._asked():
+            if self._known is None:
                 return block
-            rest = tuple(each for each in block.trials if each.number not in known)
-            if rest:
-                self._partly[block.id] = block, known
-                return replace(block, trials=rest)
-            result = joined(known)
+            if self._known.at_work(block):
+                self._held.append(block)
+                continue
+            partly = _Partly(block, self._known.trials(block), self._known.twins(block))
+            if partly.rest:
+                self._partly[block.id] = partly
+                part = replace(block, trials=partly.rest)
+                self._known.begin(part)
+                return part
+            result = joined(partly.known)
             self.folder.record(block, result)
             self._settle(block, result.members)
         return None
 
+    def _asked(self) -> Iterator[Block]:
+        """Blocks that are held, each once, then those of the plan."""
+        for _ in range(len(self._held)):
+            yield self._held.pop(0)
+        while (block := self.plan.next_block()) is not None:
+            yield block
+
     def _whole(self, block: Block) -> Block:
         """A block with the trials that are known."""
-        return self._partly.get(block.id, (block, {}))[0]
+        return self._partly[block.id].block if block.id in self._partly else block
+
+    def _completed(self, block: Block, trained: BlockResult) -> BlockResult:
+        """The result of a block, with the trials that were not trained."""
+        partly = self._partly.get(block.id)
+        if partly is None or self._known is None or not (partly.known or partly.twins):
+            return trained
+        for number, twin in partly.twins.items():
+            if number not in partly.known:
+                copied = self._known.copied(partly.block, number, trained, twin)
+                partly.known[number] = copied
+        return joined(partly.known, trained)
 
     def started(self, block: Block) -> None:
         """A block is at work."""
@@ -122,8 +167,8 @@ class Session:
         """A block has got further on some machine, or is finished; the folder first, then
         everything else."""
         if result is not None:
-            block, known = self._partly.pop(block.id, (block, {}))
-            result = joined(known, result) if known else result
+            result = self._completed(block, result)
+            block = self._whole(block)
             self.folder.record(block, result)
         if means is not None:
             self.delivery.log_means(block, means)
@@ -157,7 +202,7 @@ class Session:
 
     def failed(self, block: Block, error: str) -> None:
         """A block could not be trained, not even after retries."""
-        block, _ = self._partly.pop(block.id, (block, {}))
+        block = self._whole(block)
         self.failures[block.id] = error
         self.folder.record_failure(block, error)
         self._settle(block, pd.DataFrame())
@@ -165,8 +210,9 @@ class Session:
     def _settle(self, block: Block, members: pd.DataFrame) -> None:
         """A block is in the folder: everybody else is told."""
         self.delivery.finish(block)
+        self._partly.pop(block.id, None)
         if self._known is not None:
-            self._known.add(members)
+            self._known.end(block, members)
         self.plan.receive(block, members)
         if block.phase == keys.SEARCH:
             self.progress.best(self.plan.winners())
@@ -184,5 +230,5 @@ class Session:
             self.delivery.finish(block)
             self.progress.recorded(block)
             if self._known is not None:
-                self._known.add(members)
+                self._known.end(block, members)
         return members

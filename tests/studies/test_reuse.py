@@ -165,7 +165,8 @@ def test_a_network_whose_curves_are_gone_is_trained(tmp_path: Path) -> None:
     assert 0 < networks(blocks) < 20
 
 
-def test_a_point_that_tpe_proposes_twice_is_trained_once(tmp_path: Path) -> None:
+def searched(block_size: int) -> Study:
+    """A search of six trials an arm over two points."""
     space = {
         "schema": 1,
         "name": "coarse",
@@ -176,11 +177,45 @@ def test_a_point_that_tpe_proposes_twice_is_trained_once(tmp_path: Path) -> None
         },
         "baseline": {"fix": {"amplitude": 1.0}, "drop": ["period"]},
     }
-    study = study_of(
-        mode="optimize", grid=None, space=space, trials_per_arm=6, confirm_seeds=2, block_size=1
-    )
-    folder, blocks = trained(study, tmp_path)
+    kind = {"mode": "optimize", "grid": None, "trials_per_arm": 6, "confirm_seeds": 2}
+    return study_of(**kind, space=space, block_size=block_size)
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3, 6])
+def test_a_point_that_tpe_proposes_again_is_trained_once(block_size: int, tmp_path: Path) -> None:
+    study = searched(block_size)
+    folder, blocks = trained(study, tmp_path / "once")
+    alone, _ = trained(study, tmp_path / "again", reuse=False)
     search = [block for block in blocks if block.phase == keys.SEARCH]
-    assert len(search) <= 4, "two points an arm, however often they are proposed"
-    members = folder.gather("members")
-    assert len(members[members[keys.PHASE] == keys.SEARCH]) == 24
+    assert sum(len(block.trials) for block in search) <= 4, "two points an arm"
+    for kind in ("members", "curves"):
+        pd.testing.assert_frame_equal(comparable(folder, kind), comparable(alone, kind))
+
+
+def test_a_block_waits_for_the_networks_that_another_has_at_work(tmp_path: Path) -> None:
+    """And trains them itself if they were lost there."""
+    study = searched(1)
+    folder = StudyFolder.of(study, tmp_path)
+    folder.begin(study, resume=False)
+    uri = folder.default_tracking_uri
+    delivery = Delivery(folder, lambda: Tracker(study, "waits", uri, tmp_path / "artifacts"))
+    session = Session(study, folder, delivery, StudyProgress(study), KnownNetworks(study, folder))
+    at_work, handed_out = [], []
+    while not session.finished:
+        while (block := session.next_block()) is not None:
+            at_work.append(block)
+            handed_out.append(block)
+        points = [(each.arm, str(each.trials[0].point)) for each in at_work]
+        assert len(set(points)) == len(points), "nothing is at work twice"
+        block = at_work.pop(0)
+        if block.phase == keys.SEARCH and block.index == 0:
+            session.failed(block, "lost")
+            continue
+        run = BlockRun(study, block)
+        for _ in run.progress():
+            pass
+        session.reported(block, 1.0, None, run.result())
+    delivery.close()
+    trials = [block for block in handed_out if block.phase == keys.SEARCH]
+    assert len(trials) <= 2 * (2 + 1), "two points an arm, and what failed once more"
+    assert sum(len(folder.recorded(block)) == 0 for block in trials) == 2  # type: ignore[arg-type]
