@@ -110,42 +110,56 @@ def test_a_running_cluster_trains_the_study(cluster: str, tiny: Path, tmp_path: 
     assert not (tmp_path / "b").exists()
 
 
-def test_a_study_is_driven_through_rays_client(tiny: Path, tmp_path: Path) -> None:
-    """Shown here, run there; Ctrl-C reaches it, and so does the end of this side, after which it
-    goes on where it was."""
-    client = free_port()
-    options = ("--include-dashboard=false", f"--ray-client-server-port={client}")
+@pytest.fixture
+def rays_client() -> Iterator[str]:
+    """The address of a Ray head for Ray's client."""
+    port = free_port()
+    with ray_head("--include-dashboard=false", f"--ray-client-server-port={port}"):
+        wait_for(port)
+        yield f"ray://127.0.0.1:{port}"
+
+
+def test_a_study_is_driven_through_rays_client(
+    rays_client: str, tiny: Path, tmp_path: Path
+) -> None:
+    """Shown here, run there, with the exit codes of there."""
+    there = ("--address", rays_client, "--out", tmp_path)
+    done = dynloss("run", tiny, *there)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fresh seeds, paired" in done.stdout
+    assert len(table(tmp_path)) == 30
+    again = dynloss("run", tiny, *there)
+    assert again.returncode == 2
+    assert "holds this study already; add --resume" in again.stdout
+    more = dynloss("confirm", tiny, "--seeds", "3", *there)
+    assert more.returncode == 0, more.stdout + more.stderr
+    assert len(table(tmp_path)) == 36
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_a_study_on_rays_client_ends_with_this_side(
+    ending: signal.Signals, code: int, rays_client: str, tiny: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C reaches it, and so does the end of this side: it stops, and goes on where it was."""
+    folder = StudyFolder(tmp_path / "tiny")
     long = ("--set", "budget.total=600000", "--set", "budget.evaluate_every=2000")
-    with ray_head(*options):
-        wait_for(client)
-        there = ("--address", f"ray://127.0.0.1:{client}", "--out", tmp_path / "shared")
-        done = dynloss("run", tiny, *there)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "fresh seeds, paired" in done.stdout
-        assert len(table(tmp_path / "shared")) == 30
-        again = dynloss("run", tiny, *there)
-        assert again.returncode == 2
-        assert "holds this study already; add --resume" in again.stdout
-        more = dynloss("confirm", tiny, "--seeds", "3", *there)
-        assert more.returncode == 0, more.stdout + more.stderr
-        assert len(table(tmp_path / "shared")) == 36
-        folder = StudyFolder(tmp_path / "ended" / "tiny")
-        run = ("run", tiny, *there[:2], "--out", folder.path.parent, *long, "--resume")
-        for ending, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
-            here = subprocess.Popen(
-                command(*run), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-            wait_until(lambda: folder.progress.exists())
-            here.send_signal(ending)
-            said, _ = here.communicate(timeout=SECONDS)
-            assert here.returncode == code, said
-            go_on = f"from here:   dynloss run {tiny} --resume --set budget.total=600000"
-            assert (go_on in said) == (code == 130)
-            wait_until(lambda: not folder.is_locked())
-        assert not folder.summary.exists() or len(folder.gather("members")) < 30
-        done = dynloss(*run)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert len(folder.gather("members")) == 30
+    run = ("run", tiny, "--address", rays_client, "--out", tmp_path, *long, "--resume")
+    here = subprocess.Popen(
+        command(*run), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_until(folder.progress.exists)
+    here.send_signal(ending)
+    said, _ = here.communicate(timeout=SECONDS)
+    assert here.returncode == code, said
+    go_on = f"from here:   dynloss run {tiny} --resume --set budget.total=600000"
+    assert (go_on in said) == (ending == signal.SIGINT), said
+    wait_until(lambda: not folder.is_locked())
+    assert not folder.summary.exists()
+    done = dynloss(*run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(folder.gather("members")) == 30
 
 
 @needs_fashion_mnist
