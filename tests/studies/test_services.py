@@ -142,12 +142,18 @@ def test_a_study_is_driven_through_rays_client(
 def test_a_study_on_rays_client_ends_with_this_side(
     ending: signal.Signals, code: int, rays_client: str, tiny: Path, tmp_path: Path
 ) -> None:
-    """Ctrl-C reaches it, and so does the end of this side: it stops, and goes on where it was."""
+    """Ctrl-C reaches it, and so does the end of this side: it stops, and goes on where it was. Ray
+    waits half a minute for a lost client to come back unless told otherwise: here a second, so that
+    the study is not done before."""
     folder = StudyFolder(tmp_path / "tiny")
     long = ("--set", "budget.total=600000", "--set", "budget.evaluate_every=2000")
     run = ("run", tiny, "--address", rays_client, "--out", tmp_path, *long, "--resume")
     here = subprocess.Popen(
-        command(*run), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(*run),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "1"},
     )
     wait_until(folder.progress.exists)
     here.send_signal(ending)
