@@ -163,6 +163,7 @@ def test_a_setting_without_a_sound_trial_is_left_out_and_said(sweep: Study) -> N
         plan_confirmation(sweep, search.assign(**{keys.DIVERGED: True}), 1, 0)
 
 
+@pytest.mark.slow
 def test_interrupted_between_settings_it_is_analysed_with_what_is_there(
     sweep: Study, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from dynloss_core import keys
 from studies.folder import StudyFolder
 from studies.study_files import load_study
-from tests.studies.commands import SECONDS, command, dynloss
+from tests.studies.commands import SECONDS, command, dynloss, dynloss_here
 
 
 def table(out: Path, kind: str = "members") -> pd.DataFrame:
@@ -127,10 +127,10 @@ def test_a_finished_study_is_not_overwritten_and_resumes_to_itself(
 ) -> None:
     file, out, printed = finished
     before = table(out)
-    again = dynloss("run", file, "--out", out)
+    again = dynloss_here("run", file, "--out", out)
     assert again.returncode == 2
     assert "holds this study already; add --resume to go on" in again.stderr
-    other = dynloss("run", file, "--out", out, "--set", "seed=3", "--resume")
+    other = dynloss_here("run", file, "--out", out, "--set", "seed=3", "--resume")
     assert other.returncode == 2
     assert "holds another study of this name: seed is 0 there and 3 in yours" in other.stderr
     resumed = dynloss("run", file, "--out", out, "--resume", "--set", "description=why")

@@ -119,6 +119,7 @@ def rays_client() -> Iterator[str]:
         yield f"ray://127.0.0.1:{port}"
 
 
+@pytest.mark.timeout(600)
 def test_a_study_is_driven_through_rays_client(
     rays_client: str, tiny: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_study_is_driven_through_rays_client(
     assert len(table(tmp_path)) == 36
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("ending", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
 )

@@ -72,6 +72,7 @@ def test_nobody_to_stop(tiny: Path, tmp_path: Path) -> None:
     assert not folder.is_asked_to_stop()
 
 
+@pytest.mark.slow
 def test_a_study_is_stopped_from_elsewhere(tiny: Path, tmp_path: Path) -> None:
     """Its blocks take minutes, and end where they are, with a checkpoint."""
     slowly = ["--set", "budget.total=3000000", "--set", "budget.evaluate_every=1000"]
