@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -33,7 +33,7 @@ class Struck:
     """A study under strikes.
 
     Args:
-        folder: to work in.
+        folder: to work in, with the study's file.
         options: of every `dynloss run`.
         store: MLflow's, to look into in the end.
         cluster: whose network the drivers are in; None for this machine's own.
@@ -46,7 +46,7 @@ class Struck:
         store: str | None = None,
         cluster: Machines | None = None,
     ) -> None:
-        self.file, self.out = written(folder), folder / "out"
+        self.file, self.out = folder / "struck.yaml", folder / "out"
         self.options = options
         self.store = store or f"sqlite:///{self.out / 'mlflow.db'}"
         self.cluster = cluster
@@ -74,17 +74,16 @@ class Struck:
                 )
         return self.process
 
-    def reaches(self, share: float) -> bool:
-        """Wait until a driver has trained a share of the networks; false if it ended before."""
+    def reach(self, share: float) -> None:
+        """Wait until a driver, which is still at work, has trained a share of the networks."""
         process, folder = self.go_on(), StudyFolder(self.out / "struck")
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
-            if process.poll() is not None:
-                return False
+            assert process.poll() is None, f"ended before {share:.0%}: {self.said.read_text()}"
             if folder.progress.exists():
                 status = study_status(folder)
                 if status.trained >= share * status.networks:
-                    return True
+                    return
             time.sleep(0.05)
         raise TimeoutError(f"{share:.0%} was never reached")
 
@@ -144,13 +143,15 @@ def worker(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
     study = Struck(folder)
 
     def strike() -> None:
-        trains = [
-            child
-            for child in psutil.Process(study.go_on().pid).children(recursive=True)
-            if "Trainable" in " ".join(child.cmdline())
-        ]
-        if trains:
-            trains[-1].kill()
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            for child in psutil.Process(study.go_on().pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):  # it may end meanwhile
+                    if "Trainable" in " ".join(child.cmdline()):
+                        child.kill()
+                        return
+            time.sleep(0.05)
+        raise TimeoutError("no block is at work")
 
     yield study, strike
 
@@ -173,7 +174,6 @@ def raylet(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
 @contextmanager
 def tracking(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
     """SIGKILL to the MLflow server, which comes back seconds later; the study has to survive it."""
-    folder.mkdir(parents=True, exist_ok=True)
     port, store = free_port(), f"sqlite:///{folder / 'server.db'}"
     servers: list[subprocess.Popen[bytes]] = []
     draw = random.Random(folder.name)
@@ -198,7 +198,6 @@ def tracking(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
 @contextmanager
 def disk(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
     """The disk of the output folder is full until the driver ends."""
-    folder.mkdir(parents=True, exist_ok=True)
     study = Struck(folder)
     study.out.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(study.out)]
@@ -225,17 +224,16 @@ def disk(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
 
 
 SURVIVED = {"worker", "raylet", "tracking"}  # by the driver at work
+LAST = {"worker": 0.9}  # share of the training at which there is surely something to strike
 KINDS = {each.__name__: each for each in (driver, worker, raylet, tracking, disk, interrupt)}
 
 
-def undisturbed(folder: Path) -> Path:
-    """The output folder of the study without faults."""
-    file = written(folder)
-    done = subprocess.run(
-        command("run", file, "--out", folder / "out"), capture_output=True, text=True, check=False
-    )
+def undisturbed(folder: Path, text: str) -> Path:
+    """Run a study without faults: the folder of its file and of its output folder `out`."""
+    words = command("run", written(folder, text), "--out", folder / "out")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return folder / "out"
+    return folder
 
 
 def strike_study(kind: str, strikes: int, seed: int, folder: Path, reference: Path) -> Tally:
@@ -246,15 +244,16 @@ def strike_study(kind: str, strikes: int, seed: int, folder: Path, reference: Pa
         strikes: how many.
         seed: of the shares.
         folder: to work in.
-        reference: output folder of the undisturbed study.
+        reference: folder of the same study, `undisturbed`.
     """
     draw = random.Random(f"{kind} {seed}")
-    shares = sorted(draw.random() for _ in range(strikes))
+    shares = sorted(draw.uniform(0, LAST.get(kind, 1)) for _ in range(strikes))
+    written(folder, (reference / "struck.yaml").read_text())
     with KINDS[kind](folder) as (study, strike):
         for share in shares:
-            if study.reaches(share):
-                strike()
+            study.reach(share)
+            strike()
         study.finish()
         assert kind not in SURVIVED or study.deaths == 0, study.said.read_text()
         study.deliver()
-        return check(study.file, study.out, members(reference), study.store)
+        return check(study.file, study.out, members(reference / "out"), study.store)

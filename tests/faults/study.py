@@ -14,9 +14,9 @@ from dynloss_core import keys
 from studies.definition import Study
 from studies.study_files import load_study
 
-__all__ = ["FILE", "Tally", "check", "written"]
+__all__ = ["LONG", "SHORT", "Tally", "check", "members", "written"]
 
-FILE = """\
+LONG = """\
 schema: 1
 name: struck
 mode: map
@@ -30,6 +30,7 @@ block_size: 1
 engine: batched
 resources: {cpu: 1}
 """
+SHORT = LONG.replace("learning_rate: 3", "learning_rate: 1")
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Tally:
     changed: int
 
 
-def written(folder: Path) -> Path:
-    """The study's file, in a folder."""
+def written(folder: Path, text: str) -> Path:
+    """The study's file, in a folder that need not be there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "struck.yaml"
-    path.write_text(FILE)
+    path.write_text(text)
     return path
 
 
