@@ -154,6 +154,8 @@ class FusedCPUEngine(FusedEngine):
         rates = member.learning_rate * factors
         if self._caps is not None:
             rates = np.minimum(rates, float(self._caps[m]))
+        with np.errstate(over="ignore"):  # an infinite rate is seen as divergence
+            rates = rates.astype(dtype)
         kernel(
             self._weights[m].numpy(),
             self._velocity[m].numpy(),
@@ -164,7 +166,7 @@ class FusedCPUEngine(FusedEngine):
             np.empty_like(one_hot),
             np.empty((2 * len(one_hot) + 1, self._lanes), dtype),
             class_weights,
-            rates.astype(dtype),
+            rates,
             len(self.setup.splits[m].train),
             dtype(member.momentum),
             dtype(member.weight_decay),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from dynloss_core.training import (
     AutogradEngine,
     CurvatureRate,
     Engine,
+    Evaluation,
     LearningRateSchedule,
     Member,
     Probes,
@@ -58,18 +60,22 @@ some_pairs = pytest.mark.parametrize(
 )
 
 
+@cache
+def reference(case: Case, rule: CurvatureRate | None) -> list[Evaluation]:
+    """The reference engine's evaluations, once for all engines that are compared with them."""
+    return list(AutogradEngine(following(case, rule)).evaluations())
+
+
 @some_pairs
 def test_agrees_with_the_reference_under_an_active_cap(case: Case, engine: type[Engine]) -> None:
-    rule = tight(case)
-    reference = list(AutogradEngine(following(case, rule)).evaluations())
-    found = list(engine(following(case, rule)).evaluations())
-    for one, other in zip(found, reference, strict=True):
+    expected = reference(case, tight(case))
+    found = list(engine(following(case, tight(case))).evaluations())
+    for one, other in zip(found, expected, strict=True):
         for name in ("learning_rate", "weighted_loss", "train_loss", "validation_loss"):
             a, b = getattr(one, name), getattr(other, name)
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-8)
-    plain = AutogradEngine(following(case, None)).run()
-    capped = torch.stack([each.learning_rate for each in reference])
-    free = torch.stack([each.learning_rate for each in plain.evaluations])
+    capped = torch.stack([each.learning_rate for each in expected])
+    free = torch.stack([each.learning_rate for each in reference(case, None)])
     assert bool((capped <= free).all())
     assert bool((capped < free).any(0)[0])
 

@@ -14,7 +14,7 @@ import pytest
 from studies import dry_run
 from studies.cluster import reaches_beyond
 from studies.study_files import load_study
-from tests.studies.commands import dynloss, dynloss_here
+from tests.studies.commands import dynloss_here
 
 
 @pytest.mark.parametrize(
@@ -133,22 +133,25 @@ def test_space_commands() -> None:
     assert all(set(point) == {"period", "amplitude", "learning_rate"} for point in points)
 
 
+@pytest.mark.filterwarnings("error")
 def test_train_shows_a_run() -> None:
-    done = dynloss("train", "--width", 10, "--steps", 200, "--static-tail", 50, "--period", 20)
+    done = dynloss_here("train", "--width", 10, "--steps", 200, "--static-tail", 50, "--period", 20)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[1].split()[:2] == ["step", "train"]
     assert lines[-2].split()[0] == "200"
-    diverged = dynloss("train", "--width", 10, "--steps", 200, "--static-tail", 0, "--lr", 1e300)
+    diverged = dynloss_here(
+        "train", "--width", 10, "--steps", 200, "--static-tail", 0, "--lr", 1e300
+    )
     assert "diverged" in diverged.stdout
 
 
 def test_train_keeps_every_step(tmp_path: Path) -> None:
-    lost = dynloss("train", "--steps", 40, "--trace", tmp_path / "deep" / "steps.parquet")
+    lost = dynloss_here("train", "--steps", 40, "--trace", tmp_path / "deep" / "steps.parquet")
     assert (lost.returncode, lost.stdout) == (2, "")
     assert "is no folder to write to" in lost.stderr
     file = tmp_path / "steps.parquet"
-    done = dynloss("train", "--width", 5, "--steps", 40, "--period", 10, "--trace", file)
+    done = dynloss_here("train", "--width", 5, "--steps", 40, "--period", 10, "--trace", file)
     assert done.returncode == 0, done.stderr
     rows = pd.read_parquet(file)
     assert rows["step"].tolist() == list(range(40))

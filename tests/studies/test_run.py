@@ -146,14 +146,14 @@ def test_status_analyse_and_the_figures_of_a_finished_study(
     finished: tuple[Path, Path, str],
 ) -> None:
     file, out, _ = finished
-    status = dynloss("status", file, "--out", out)
+    status = dynloss_here("status", file, "--out", out)
     assert status.returncode == 0
     assert "100% of its networks trained, no driver is at work" in status.stdout
     assert "6 of 6 trials" in status.stdout
     assert "3 of 3 fresh seeds" in status.stdout
     figure = out / "tiny" / "figures" / "verdict.png"
     figure.unlink()
-    analysed = dynloss("analyse", "tiny", "--out", out)
+    analysed = dynloss_here("analyse", "tiny", "--out", out)
     assert analysed.returncode == 0
     assert figure.stat().st_size > 10_000
 
