@@ -233,7 +233,7 @@ def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) 
         typer.echo(f"go on with:  {go_on}", err=True)
         raise typer.Exit(1) from None
     for block, reason in outcome.failures.items():
-        console.print(f"block {block} failed: {reason}", style="red")
+        console.print(f"block {block} failed: {reason}", style="red", markup=False)
     if not outcome.finished:
         typer.echo("stopped; everything so far is kept", err=True)
         typer.echo(f"go on with:  {go_on}", err=True)
@@ -302,7 +302,7 @@ def stop(
         time.sleep(0.5)
     arguments = ["run", str(folder.definition), "--resume"]
     console.print("stopped" if wait else "asked to stop")
-    console.print(f"go on with:  {again(arguments, out, None)}", markup=False)
+    console.print(f"go on with:  {again(arguments, folder.path.parent, None)}", markup=False)
 
 
 @app.command(

@@ -16,6 +16,7 @@ from dynloss_core.config import ConfigError
 from studies.confirmation import Confirmation, plan_confirmation
 from studies.definition import Study
 from studies.folder import StudyFolder
+from studies.progress import say
 from studies.search import Plan
 
 __all__ = ["due_confirmation", "extend"]
@@ -48,18 +49,24 @@ def extend(study: Study, folder: StudyFolder, trials: int) -> Study:
 
 def due_confirmation(study: Study, folder: StudyFolder) -> Confirmation | None:
     """The round that an extended study still wants: once its search is done, and if its winners are
-    not those of the last round."""
+    not those of the last round. An arm without a winner, which is said, wants none."""
     if not (study.extensions and study.confirms()):
         return None
-    members = folder.gather("members")
-    search, rounds = members[members[keys.PHASE] == keys.SEARCH], folder.confirmations()
+    members, rounds = folder.gather("members"), folder.confirmations()
+    if members.empty:  # every block failed
+        return None
+    search = members[members[keys.PHASE] == keys.SEARCH]
     proposed = study.trials(study.arms[0])
     last = max((each.trials or 0 for each in rounds), default=0)
     if last == proposed:
         return None
     number = max((each.round for each in rounds), default=0) + 1
     used = sum(len(each.seeds) for each in rounds)
-    planned = plan_confirmation(study, search, number, used, study.confirm_seeds)
+    try:
+        planned = plan_confirmation(study, search, number, used, study.confirm_seeds)
+    except ConfigError as error:
+        say(f"the extended search is not confirmed: {error}")
+        return None
     chosen = {(each.arm, each.trial) for each in planned.winners}
     if any(chosen == {(each.arm, each.trial) for each in known.winners} for known in rounds):
         return None

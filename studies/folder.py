@@ -20,12 +20,13 @@ import fcntl
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 import yaml
@@ -41,6 +42,7 @@ from studies.tables import write_parquet
 
 __all__ = ["StudyFolder"]
 
+_SECONDS_OF_A_LOOK = 0.5  # for which `is_locked` elsewhere may hold a lock, and more
 _BEGUN = {"state.json", "state.part", "study.part", ".lock"}  # what a begin may leave if killed
 
 
@@ -167,12 +169,12 @@ class StudyFolder:
             ConfigError: if one is already at work here.
         """
         with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    "", "another process is running this study", "wait, or stop it", str(self.path)
-                ) from None
+            until = time.monotonic() + _SECONDS_OF_A_LOOK
+            while not _is_taken(file):
+                if time.monotonic() >= until:
+                    problem = "another process is running this study"
+                    raise ConfigError("", problem, "wait, or stop it", str(self.path))
+                time.sleep(_SECONDS_OF_A_LOOK / 10)
             for left in (self._stop, self.progress):  # by or for an earlier driver
                 left.unlink(missing_ok=True)
             try:
@@ -271,7 +273,8 @@ class StudyFolder:
             if not frame.empty:
                 write_parquet(frame, self._part(block, kind))
         write_parquet(result.members, self._part(block, "members"))
-        self.checkpoint(block).unlink(missing_ok=True)
+        for left in (self.checkpoint(block), self._failure(block)):
+            left.unlink(missing_ok=True)
 
     def record_failure(self, block: Block, error: str) -> None:
         """Keep it that a block could not be trained: an empty members table, and the reason."""
@@ -343,6 +346,15 @@ class StudyFolder:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+
+
+def _is_taken(file: IO[str]) -> bool:
+    """Take a lock that nobody has; whether it is taken."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

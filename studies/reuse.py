@@ -33,7 +33,7 @@ from studies.folder import StudyFolder
 from studies.provenance import version_of
 from studies.tables import member_hashes
 
-__all__ = ["KnownNetworks", "joined"]
+__all__ = ["KnownNetworks", "joined", "note_conditions"]
 
 _VERSIONS = ("dynloss", "torch")
 _UNREADABLE = (OSError, ValueError, pa.ArrowException)
@@ -81,6 +81,8 @@ class KnownNetworks:
         self._at_work: set[_Key] = set()
         self._keys_of: dict[str, dict[int, tuple[_Key, ...]]] = {}  # of blocks asked for, by trial
         self._takes_part = _takes_part(study)
+        self._conditions = _conditions(study)
+        self._own_are_sound = _trained_with(folder) == [self._conditions]
         self._looked = not self._takes_part
 
     def begin(self, block: Block) -> None:
@@ -96,6 +98,11 @@ class KnownNetworks:
             self._at_work.difference_update(names)
         if self._takes_part and not members.empty:
             self._note(members[list(_NEEDED)], self._folder)
+
+    def recall(self, block: Block, members: pd.DataFrame) -> None:
+        """The same for a block that an earlier session finished; its networks are not known where
+        one of them may have been trained with other versions, or on another kind of device."""
+        self.end(block, members if self._own_are_sound else pd.DataFrame())
 
     def at_work(self, block: Block) -> bool:
         """Whether another block has networks of this one at work."""
@@ -131,9 +138,9 @@ class KnownNetworks:
             return {}
         found = {}
         for trial in block.trials:
-            places = [self._places.get(key) for key in self._keys(block)[trial.number]]
-            known = [place for place in places if place is not None]
-            if len(known) == len(places):
+            names = self._keys(block)[trial.number]
+            known = {key: self._places[key] for key in names if key in self._places}
+            if len(known) == len(names):
                 result = self._taken(block, trial, known)
                 if result is not None:
                     found[trial.number] = result
@@ -151,10 +158,7 @@ class KnownNetworks:
     def _look_into(self, other: StudyFolder) -> None:
         """Know the networks of another study, if it could have trained the same."""
         with suppress(ConfigError, *_UNREADABLE):  # whatever is wrong there is no fault of ours
-            there = other.study()
-            versions = other.state().get("provenance", {})
-            same = all(versions.get(f"version.{name}") == version_of(name) for name in _VERSIONS)
-            if not (same and _takes_part(there) and there.device == self._study.device):
+            if not _takes_part(other.study()) or _trained_with(other) != [self._conditions]:
                 return
             if parts := [str(path) for path in other.parts("members")]:
                 found = dataset.dataset(parts, schema=pa.schema(_NEEDED), format="parquet")
@@ -181,10 +185,11 @@ class KnownNetworks:
         for config_hash in member_hashes(problem, members):
             yield _Key(config_hash, engine, block.phase != keys.SEARCH)
 
-    def _taken(self, block: Block, trial: Trial, places: list[_Place]) -> BlockResult | None:
-        """The rows of a trial's networks as those of this study; None if they are gone."""
+    def _taken(self, block: Block, trial: Trial, places: dict[_Key, _Place]) -> BlockResult | None:
+        """The rows of a trial's networks as those of this study; None if they are gone, or others
+        are there now."""
         tables: dict[str, list[pd.DataFrame]] = {"members": [], "curves": []}
-        for place in places:
+        for key, place in places.items():
             there = Block(place.phase, place.arm, place.block, (), ())
             for kind, rows in tables.items():
                 try:
@@ -192,8 +197,10 @@ class KnownNetworks:
                 except _UNREADABLE:
                     return None
                 of_trial, of_seed = table[keys.TRIAL] == place.trial, table[keys.SEED] == place.seed
-                name = place.folder.name
-                rows.append(self._own(table[of_trial & of_seed], block, trial, name, kind))
+                found, name = table[of_trial & of_seed], place.folder.name
+                if kind == "members" and list(found[keys.CONFIG_HASH]) != [key.config_hash]:
+                    return None
+                rows.append(self._own(found, block, trial, name, kind))
         members, curves = (pd.concat(rows, ignore_index=True) for rows in tables.values())
         return BlockResult(members, curves)
 
@@ -212,6 +219,23 @@ class KnownNetworks:
                 own[keys.REUSED_FROM] = None
             own[keys.REUSED_FROM] = own[keys.REUSED_FROM].fillna(origin)
         return own
+
+
+def note_conditions(study: Study, folder: StudyFolder) -> None:
+    """Keep with what a study is trained from here on: one that was trained with several versions or
+    on several kinds of device gives no networks."""
+    known, now = _trained_with(folder), _conditions(study)
+    if now not in known:
+        folder.write_state({"trained_with": [*known, now]})
+
+
+def _conditions(study: Study) -> dict[str, str]:
+    return {**{name: version_of(name) for name in _VERSIONS}, "device": study.device}
+
+
+def _trained_with(folder: StudyFolder) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = folder.state().get("trained_with", [])
+    return found
 
 
 def joined(known: dict[int, BlockResult], trained: BlockResult | None = None) -> BlockResult:

@@ -230,5 +230,5 @@ class Session:
             self.delivery.finish(block)
             self.progress.recorded(block)
             if self._known is not None:
-                self._known.end(block, members)
+                self._known.recall(block, members)
         return members

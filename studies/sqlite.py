@@ -4,17 +4,27 @@ With a write-ahead log a commit appends instead of rewriting, readers never bloc
 with `synchronous = NORMAL` it does not wait for the disk: a commit survives the driver's death, and
 a power failure can cost the last ones but never the consistency of the file. The parts in the
 study's folder, which are flushed to the disk, bring Optuna's and MLflow's files up to date.
+
+Such a log works for the processes of one machine alone (https://sqlite.org/wal.html), so files that
+other machines may have mounted are left as SQLite makes them.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import psutil
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 __all__ = ["tune_sqlite"]
+
+# file systems that several machines may have mounted
+_SHARED = {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4"}
+_SHARED |= {"smb3", "smbfs", "sshfs"}
 
 
 def tune_sqlite() -> None:
@@ -25,5 +35,15 @@ def tune_sqlite() -> None:
 
 def _on_connect(connection: Any, _: Any) -> None:
     if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        _, _, path = connection.execute("PRAGMA database_list").fetchone()
+        if not is_shared(Path(path).parent):
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+
+
+@cache
+def is_shared(folder: Path) -> bool:
+    """Whether other machines may have a folder mounted, as far as its file system tells."""
+    mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    kinds = (mounts[above] for above in (folder, *folder.parents) if above in mounts)
+    return next(kinds, "").removeprefix("fuse.") in _SHARED

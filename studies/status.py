@@ -123,7 +123,7 @@ def study_status(folder: StudyFolder) -> StudyStatus:
         mode=study.mode,
         objective=study.objective,
         networks=study.members() + rounds,
-        trained=progress.get("trained", float(len(members))),
+        trained=max(progress.get("trained", 0.0), float(len(members))),
         at_work=at_work,
         machine=progress.get("machine", ""),
         networks_a_minute=progress.get("networks_a_minute"),

@@ -29,7 +29,7 @@ from studies.progress import say
 __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 
 PACKAGES = ("dynloss_core", "search_spaces", "studies")
-_LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "results")
+_LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "results", ".*")  # .env holds a password
 
 
 def submit(study: Study, address: str, out: str, data_dir: str | None = None) -> str:

@@ -8,6 +8,7 @@ sends only the rest: never a second run for a trial, never a step twice.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import math
 import os
@@ -32,7 +33,7 @@ from studies.folder import StudyFolder
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # `studies.delivery` tries again
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # `studies.delivery` tries again
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds
 
 from mlflow import MlflowClient
@@ -254,14 +255,18 @@ class Tracker:
                 tags = run.data.tags
                 number = int(tags[f"{_TAG}{keys.TRIAL}"])
                 key = (tags[f"{_TAG}{keys.PHASE}"], tags[f"{_TAG}{keys.ARM}"], number)
-                if key in self._runs:  # its answer was lost, and it was asked for again
-                    self._client.delete_run(run.info.run_id)
-                    continue
+                closed = run.info.status != "RUNNING"
+                if key in self._runs:  # an answer was lost, and it was asked for again
+                    better = closed and key not in self._finished
+                    self._client.delete_run(self._runs[key] if better else run.info.run_id)
+                    if not better:
+                        continue
+                    self._held.pop(key, None)
                 self._runs[key] = run.info.run_id
-                if run.info.status == "RUNNING":
-                    self._held[key] = set(run.data.metrics)
-                else:
+                if closed:
                     self._finished.add(key)
+                else:
+                    self._held[key] = set(run.data.metrics)
             token = page.token
             if not token:
                 return
@@ -366,13 +371,37 @@ def tracking_uri(study: Study, folder: StudyFolder) -> str:
     return uri
 
 
+def _make(store: Path) -> None:
+    """Make an SQLite store, whole or not at all: MLflow makes its tables in dozens of steps, and
+    cannot go on where it was ended between two."""
+    with store.with_suffix(".lock").open("w") as lock:  # by one process at a time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if store.stat().st_size:
+            return
+        making, whole = store.with_suffix(".making"), store.with_suffix(".part")
+        for left in (*store.parent.glob(f"{making.name}*"), whole):  # with its write-ahead log
+            left.unlink(missing_ok=True)
+        MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
+        with closing(sqlite3.connect(making)) as made, closing(sqlite3.connect(whole)) as copy:
+            made.backup(copy)
+        whole.replace(store)
+        for left in store.parent.glob(f"{making.name}*"):
+            left.unlink()
+
+
 def _probe(uri: str) -> None:
     """Fail at once where MLflow would retry for minutes: an SQLite file that cannot be written, a
-    server that does not answer."""
+    server that does not answer. Makes a new SQLite store."""
     if uri.startswith("sqlite:///"):
-        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=30)) as database:
+        store = Path(uri.removeprefix("sqlite:///"))
+        with closing(sqlite3.connect(store, timeout=30)) as database:
             database.execute("BEGIN IMMEDIATE")
+        if not store.stat().st_size:
+            _make(store)
     elif (scheme := urlsplit(uri).scheme.partition("+")[0]) in _PORTS:
         parts = urlsplit(uri)
-        port = parts.port or _PORTS[scheme]
+        try:
+            port = parts.port or _PORTS[scheme]
+        except ValueError:  # a password with / in it, which SQLAlchemy takes
+            return
         socket.create_connection((parts.hostname or "", port), timeout=5).close()

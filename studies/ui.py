@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dynloss_core.config import ConfigError
+from studies.definition import HIDDEN, hide_password
 from studies.folder import StudyFolder
 
 __all__ = ["serve"]
@@ -29,27 +30,37 @@ def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
         port: on loopback.
 
     Raises:
-        ConfigError: if there is no store, or the port is taken.
+        ConfigError: if there is no store, its password is not known, or the port is taken.
     """
     uri = (
         folder.tracking_uri()
         if folder is not None
         else f"sqlite:///{(out / 'mlflow.db').absolute()}"
     )
+    if folder is not None and HIDDEN in uri:
+        from studies.tracking import tracking_uri
+
+        uri = tracking_uri(folder.study(), folder)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise ConfigError("", "holds no MLflow store", "run a study first, or use --out", str(out))
     if uri.startswith(("http://", "https://")):
-        print(f"this study is tracked by a server: open {uri}")  # noqa: T201
+        print(f"this study is tracked by a server: open {hide_password(uri)}")  # noqa: T201
         return 0
     with socket.socket() as probe:
         if probe.connect_ex((_LOOPBACK, port)) == 0:
             raise ConfigError("--port", f"{port} is in use", f"try --port {port + 1}")
     print(f"MLflow at http://{_LOOPBACK}:{port}  (Ctrl-C stops it)", flush=True)  # noqa: T201
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--host", _LOOPBACK, "--port", str(port), "--workers", "1"]
     with tempfile.TemporaryFile("w+") as log:
         # a session of its own: MLflow starts processes that its end would leave behind
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri},  # whoever is here sees commands
+        )
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             code = server.wait()

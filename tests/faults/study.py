@@ -9,6 +9,8 @@ from pathlib import Path
 import optuna
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
+from optuna.trial import FrozenTrial
 
 from dynloss_core import keys
 from studies.definition import Study
@@ -41,12 +43,14 @@ class Tally:
         trials: the study has.
         lost: of them that have no row, no final state in Optuna or no closed run in MLflow.
         duplicated: that have more than one of these.
+        left_open: trials in Optuna and runs in MLflow that never ended.
         changed: rows of the members table that differ from those of the undisturbed study.
     """
 
     trials: int
     lost: int
     duplicated: int
+    left_open: int
     changed: int
 
 
@@ -66,7 +70,7 @@ def members(out: Path) -> pd.DataFrame:
 
 
 def check(file: Path, out: Path, undisturbed: pd.DataFrame, store: str) -> Tally:
-    """Count what was lost, duplicated or changed in a study that should be whole.
+    """Count what was lost, duplicated, left open or changed in a study that should be whole.
 
     Args:
         file: of the study.
@@ -74,45 +78,47 @@ def check(file: Path, out: Path, undisturbed: pd.DataFrame, store: str) -> Tally
         undisturbed: members table of the same study without faults.
         store: MLflow's store.
     """
-    study = load_study(file)
-    found = members(out)
+    study, client, found = load_study(file), MlflowClient(store), members(out)
+    stored = {arm: optuna_trials(study, out, arm) for arm in study.arms}
+    experiment = client.get_experiment_by_name("dynloss")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    of_trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     counts = [
         found.groupby([keys.ARM, keys.TRIAL, keys.SEED]).size(),
-        *(optuna_trials(study, out, arm) for arm in study.arms),
-        closed_runs(store),
+        *(occurrences(str(each.params) for each in stored[arm] if is_told(each)) for arm in stored),
+        occurrences(run.info.run_name for run in of_trials if is_whole(run, client)),
+        occurrences("the study" for run in runs if run not in of_trials),
     ]
     trials = sum(study.trials(arm) for arm in study.arms)
-    wanted = [trials * study.seeds_per_point, *(study.trials(arm) for arm in study.arms), trials]
+    wanted = [trials * study.seeds_per_point, *map(study.trials, study.arms), trials, 1]
     both = found.merge(undisturbed, how="outer", indicator=True)
     return Tally(
         trials=trials,
         lost=sum(max(n - len(each), 0) for each, n in zip(counts, wanted, strict=True)),
         duplicated=sum(int((each > 1).sum()) for each in counts),
+        left_open=sum(not is_told(each) for arm in stored for each in stored[arm])
+        + sum(run.info.status == "RUNNING" for run in runs),
         changed=int((both["_merge"] != "both").sum()),
     )
 
 
-def optuna_trials(study: Study, out: Path, arm: str) -> pd.Series:
-    """How often each point of an arm was told; one that stays RUNNING was not."""
+def optuna_trials(study: Study, out: Path, arm: str) -> list[FrozenTrial]:
+    """All that Optuna has of an arm."""
     storage = f"sqlite:///{out / study.name / 'optuna.db'}"
-    stored = optuna.load_study(study_name=f"{study.name}/{arm}", storage=storage)
-    return occurrences(str(each.params) for each in stored.trials if each.state.is_finished())
+    return optuna.load_study(study_name=f"{study.name}/{arm}", storage=storage).trials
 
 
-def closed_runs(store: str) -> pd.Series:
-    """How often each trial has a closed run with every step of its curve, each once."""
-    client = MlflowClient(store)
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
-    names = []
-    for run in client.search_runs([experiment.experiment_id], max_results=1000):
-        if "mlflow.parentRunId" not in run.data.tags:
-            continue
-        history = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
-        whole = sorted(each.step for each in history) == list(range(0, 3001, 250))
-        if run.info.status in ("FINISHED", "FAILED") and whole:
-            names.append(str(run.info.run_name))
-    return occurrences(names)
+def is_told(trial: FrozenTrial) -> bool:
+    """Whether Optuna knows how a trial ended."""
+    return trial.state.is_finished()
+
+
+def is_whole(run: Run, client: MlflowClient) -> bool:
+    """Whether a trial's run is closed and has every step of its curve, each once."""
+    history = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
+    steps = sorted(each.step for each in history)
+    return run.info.status in ("FINISHED", "FAILED") and steps == list(range(0, 3001, 250))
 
 
 def occurrences(names: Iterable[str]) -> pd.Series:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ from studies.definition import Study
 from studies.delivery import Delivery
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
-from studies.provenance import provenance
-from studies.reuse import KnownNetworks
+from studies.reuse import KnownNetworks, _part, note_conditions
 from studies.session import Session
 from studies.study_files import study_from_mapping
 from studies.tracking import Tracker
@@ -42,13 +41,11 @@ def study_of(**changes: Any) -> Study:
     return study_from_mapping({**MAP, **BATCHED, **changes}, source="here")
 
 
-def trained(
-    study: Study, out: Path, *, reuse: bool = True, versions: Mapping[str, str] | None = None
-) -> tuple[StudyFolder, list[Block]]:
+def trained(study: Study, out: Path, *, reuse: bool = True) -> tuple[StudyFolder, list[Block]]:
     """A study worked through in this process: its folder, and the blocks that were trained."""
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=True)
-    folder.write_state({"provenance": {**provenance(), **(versions or {})}})
+    note_conditions(study, folder)
     identity, uri = folder.state()["study_id"], folder.default_tracking_uri
     delivery = Delivery(folder, lambda: Tracker(study, identity, uri, out / "artifacts"))
     known = KnownNetworks(study, folder) if reuse else None
@@ -137,10 +134,40 @@ def test_another_network_is_trained(change: dict[str, Any], tmp_path: Path) -> N
     assert networks(blocks) == 20
 
 
-def test_other_versions_are_no_source(tmp_path: Path) -> None:
-    trained(study_of(), tmp_path, versions={"version.torch": "1.0"})
+def test_other_versions_are_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("studies.reuse.version_of", lambda name: "1.0")
+        trained(study_of(), tmp_path)
     _, blocks = trained(study_of(name="other"), tmp_path)
     assert networks(blocks) == 20
+
+
+def test_a_study_trained_with_several_versions_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for others nor, what an earlier session trained, for itself."""
+    study = study_of()
+    folder, (block, *_) = trained(study, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("studies.reuse.version_of", lambda name: "1.0")
+        note_conditions(study, folder)
+    known = KnownNetworks(study, folder)
+    known.recall(block, folder.part(block, "members"))
+    assert known.trials(block) == {}
+    _, blocks = trained(study_of(name="other"), tmp_path)
+    assert networks(blocks) == 20
+
+
+def test_a_study_that_was_replaced_meanwhile_gives_nothing(tmp_path: Path) -> None:
+    folder, (block, *_) = trained(study_of(), tmp_path)
+    other = study_of(name="other")
+    StudyFolder.of(other, tmp_path).begin(other, resume=False)
+    known = KnownNetworks(other, StudyFolder.of(other, tmp_path))
+    assert len(known.trials(block)) == 3
+    shutil.rmtree(folder.path)
+    trained(study_of(seed=1), tmp_path)
+    _part.cache_clear()
+    assert known.trials(block) == {}
 
 
 def test_nothing_is_taken_where_nobody_wants_it(tmp_path: Path) -> None:
