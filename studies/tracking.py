@@ -40,6 +40,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from requests import RequestException
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 __all__ = ["AWAY", "Tracker", "tracking_uri"]
@@ -399,9 +400,6 @@ def _probe(uri: str) -> None:
         if not store.stat().st_size:
             _make(store)
     elif (scheme := urlsplit(uri).scheme.partition("+")[0]) in _PORTS:
-        parts = urlsplit(uri)
-        try:
-            port = parts.port or _PORTS[scheme]
-        except ValueError:  # a password with / in it, which SQLAlchemy takes
-            return
-        socket.create_connection((parts.hostname or "", port), timeout=5).close()
+        parts = make_url(uri)  # its password may hold what a web address could not
+        port = parts.port or _PORTS[scheme]
+        socket.create_connection((parts.host or "", port), timeout=5).close()

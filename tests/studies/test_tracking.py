@@ -1,0 +1,108 @@
+"""MLflow's store: made whole or not at all, and one run a trial whatever it holds."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from mlflow import MlflowClient
+
+from dynloss_core import keys
+from studies.definition import Study
+from studies.sqlite import _on_connect, is_shared
+from studies.study_files import load_study
+from studies.tracking import Tracker
+from tests.studies.commands import SECONDS
+from tests.studies.test_session import session_of, tracker_of, train
+
+CONNECT = """\
+import sys
+from pathlib import Path
+from studies.study_files import load_study
+from studies.tracking import Tracker
+file, store = map(Path, sys.argv[1:])
+Tracker(load_study(file), "id", f"sqlite:///{store}", store.parent)
+"""
+
+
+def connecting(file: Path, store: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", CONNECT, str(file), str(store)]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+
+def tracker(study: Study, store: Path) -> Tracker:
+    return Tracker(study, "id", f"sqlite:///{store}", store.parent)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_killed_while_the_store_is_made(end: signal.Signals, tiny: Path, tmp_path: Path) -> None:
+    store = tmp_path / "mlflow.db"
+    process, making = connecting(tiny, store), store.with_suffix(".making")
+    deadline = time.monotonic() + SECONDS
+    while not (making.exists() and making.stat().st_size):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(end)
+    process.communicate()
+    assert process.returncode != 0
+    assert not store.stat().st_size, "nothing, rather than half of it"
+    assert tracker(load_study(tiny), store).runs().empty
+    assert {path.name for path in tmp_path.glob("mlflow*")} <= {
+        "mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlflow.lock"
+    }  # fmt: skip
+
+
+def test_two_studies_make_one_store(tiny: Path, tmp_path: Path) -> None:
+    store = tmp_path / "mlflow.db"
+    both = [connecting(tiny, store) for _ in range(2)]
+    said = [process.communicate(timeout=SECONDS)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+
+
+def test_of_two_runs_of_a_trial_the_closed_one_stays(tiny: Path, tmp_path: Path) -> None:
+    """A server that answers too late may make a second run where a first was asked for again."""
+    study = load_study(tiny)
+    session = session_of(study, tmp_path)
+    block = session.next_block()
+    assert block is not None
+    train(session, block)
+    tracking = tracker_of(session)
+    client = MlflowClient(tracking.uri)
+    closed = tracking.runs()["mlflow_run"].tolist()
+    for run_id in closed:
+        run = client.get_run(run_id)
+        client.create_run(
+            tracking.experiment,
+            start_time=run.info.start_time - 1000,
+            tags=run.data.tags,
+            run_name=run.info.run_name,
+        )
+    session.delivery.close()
+    later = Tracker(study, session.folder.state()["study_id"], tracking.uri, tmp_path)
+    assert later.runs()["mlflow_run"].tolist() == closed
+    assert later.is_finished(block)
+    left = client.search_runs([tracking.experiment], f"tags.`dynloss.{keys.BLOCK}` = '{block.id}'")
+    assert {run.info.run_id for run in left} == set(closed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shared"), [("ext4", False), ("nfs4", True), ("fuse.sshfs", True), ("overlay", False)]
+)
+def test_no_write_ahead_log_where_other_machines_write(
+    kind: str, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = SimpleNamespace(mountpoint=str(tmp_path), fstype=kind)
+    monkeypatch.setattr("psutil.disk_partitions", lambda **_: [mount])
+    is_shared.cache_clear()
+    connection = sqlite3.connect(tmp_path / "deep.db")
+    _on_connect(connection, None)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete" if shared else "wal",)
+    connection.close()
+    is_shared.cache_clear()
