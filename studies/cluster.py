@@ -126,7 +126,7 @@ def set_environment(address: str | None) -> None:
         # Ray's switch for nodes that talk over loopback only, on any system
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     if address is not None and (Path.home() / ".ray" / "auth_token").exists():
-        # A cluster asks for its token unless told otherwise; a driver shows one only if told to.
+        # a head that finds a token asks for it; a driver shows one only if told to
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 

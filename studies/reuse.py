@@ -4,7 +4,8 @@ Two networks are the same if their configuration hash is, which covers the probl
 down to its seed, and with it all that is not in the hash: the engine, the kind of device, the
 versions of the suite and of torch, and whether the phase looks at the test split. A trial is taken
 if all of its networks are known, from a study in the same output folder or from this one, where TPE
-may propose a point again; its rows say where from (`reused_from`). A block waits while another has
+may propose a point again; its rows say where from (`reused_from`). A study that was trained with
+several versions, or on several kinds of device, gives nothing. A block waits while another has
 one of its networks at work, and equal points in a block are trained once. Studies that record
 something beside evaluations, or stop trials early, neither give nor take: the hash says nothing of
 that.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
@@ -13,6 +15,7 @@ from studies.definition import Study
 from studies.extension import due_confirmation, extend
 from studies.folder import StudyFolder
 from studies.run import run_study
+from studies.session import Session
 from studies.status import study_status
 from studies.study_files import load_study
 from tests.studies.commands import dynloss
@@ -79,6 +82,49 @@ def test_new_winners_are_confirmed_on_seeds_nobody_saw(tiny: Path, tmp_path: Pat
     names = statuses(tmp_path, tracker_of(session).parent)
     assert set(names.values()) == {"FINISHED"}
     assert sum(name.startswith("search/") for name in names) == 2 * longer.trials("static")
+
+
+def test_an_arm_that_never_trains_is_said_and_wants_no_round(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"]
+    study = load_study(
+        tiny, [*changes, "space.parameters.learning_rate={low: 1.0e+200, high: 1.0e+201}"]
+    )
+    longer = extend(study, finish(study, tmp_path), 1)
+    folder = finish(longer, tmp_path)
+    assert due_confirmation(longer, folder) is None
+    assert "not confirmed: no setting has a sound trial in every arm" in capsys.readouterr().err
+
+
+def test_interrupted_while_the_extended_search_is_confirmed(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Tune does not catch it: while Ray starts again."""
+    study = load_study(tiny, ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"])
+    folder = finish(study, tmp_path)
+    rounds: list[int] = []
+
+    def in_this_process(session: Session) -> None:
+        rounds.append(len(session.folder.confirmations()))
+        if rounds[-1] > 1:
+            raise KeyboardInterrupt
+        while (block := session.next_block()) is not None:
+            train(session, block)
+
+    monkeypatch.setattr("studies.run.joined_cluster", lambda _: nullcontext())
+    monkeypatch.setattr("studies.distribution.train", in_this_process)
+    for _ in range(9):  # until a winner changes, and there is a round to interrupt
+        outcome = run_study(study, tmp_path, more=4)
+        if not outcome.finished:
+            break
+    assert rounds[-1] == 2
+    assert not outcome.finished
+    (run,) = MlflowClient(folder.default_tracking_uri).search_runs(
+        [folder.state()["mlflow_experiment"]],
+        f"tags.dynloss.study_id = '{folder.state()['study_id']}'",
+    )
+    assert run.info.status == "KILLED"
 
 
 def test_killed_while_it_is_extended(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
+from threading import Timer
 
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from studies.delivery import Delivery
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
 from studies.results import write_results
+from studies.run import sync_study
 from studies.session import Session
 from studies.study_files import load_study
 from studies.tracking import Tracker, tracking_uri
@@ -130,6 +133,34 @@ def test_tables_survive_the_loss_of_their_parts(tiny: Path, tmp_path: Path) -> N
         part.unlink()
     again, _ = session.folder.write_tables()
     pd.testing.assert_frame_equal(again, members)
+
+
+def test_sync_delivers_past_a_block_in_flight(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    first = session_of(study, tmp_path)
+    in_flight, second = first.next_block(), first.next_block()
+    assert in_flight is not None
+    assert second is not None
+    run = BlockRun(study, second)
+    for _ in run.progress():
+        pass
+    first.folder.record(second, run.result())  # MLflow is away, and the driver is killed
+    first.delivery.close()
+    delivered, _ = sync_study(first.folder)
+    assert delivered == len(second.trials)
+    assert first.folder.recorded(in_flight) is None
+    assert sync_study(first.folder)[0] == 0
+
+
+def test_a_look_keeps_no_driver_out(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    folder = StudyFolder.of(study, tmp_path)
+    folder.begin(study, resume=False)
+    looking = (folder.path / ".lock").open("w")
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    Timer(0.1, looking.close).start()
+    with folder.locked():
+        assert folder.is_locked()
 
 
 def test_two_drivers_do_not_share_a_study(tiny: Path, tmp_path: Path) -> None:

@@ -72,6 +72,15 @@ def test_nobody_to_stop(tiny: Path, tmp_path: Path) -> None:
     assert not folder.is_asked_to_stop()
 
 
+def test_go_on_where_the_study_lies(tiny: Path, tmp_path: Path) -> None:
+    """Given as a folder, it is stopped and gone on with there, whatever the default is."""
+    folder = StudyFolder.of(load_study(tiny), tmp_path / "else where")
+    folder.begin(load_study(tiny), resume=False)
+    with folder.locked():
+        done = dynloss_here("stop", folder.path, "--no-wait")
+    assert f"--out '{folder.path.parent}'" in done.stdout
+
+
 @pytest.mark.slow
 def test_a_study_is_stopped_from_elsewhere(tiny: Path, tmp_path: Path) -> None:
     """Its blocks take minutes, and end where they are, with a checkpoint."""
