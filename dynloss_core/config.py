@@ -19,7 +19,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union
 
-__all__ = ["ConfigError", "build", "config_hash", "to_dict"]
+__all__ = ["ConfigError", "build", "config_hash", "reason_of", "show", "to_dict"]
 
 T = TypeVar("T")
 
@@ -65,6 +65,11 @@ def show(value: object) -> str:
     except ValueError:  # an integer with more digits than Python turns into text
         text = "a huge number"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def unknown_key(key: str, known: Sequence[str], prefix: str = "") -> ConfigError:

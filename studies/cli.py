@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -129,7 +130,8 @@ def run(
         flags["--download"] = download
         options = [flag for flag, given in flags.items() if given]
         options += [] if extend is None else ["--extend", str(extend)]
-        _drive(definition, address, out, go_on, "run", *options, *_with_data(data_dir))
+        words = ["run", "study.yaml", *options, *_with_data(data_dir)]
+        _drive(definition, address, out, go_on, *words)
     provide(definition.data, data_dir, download=download)
     if dry_run:
         _estimate(definition, address)
@@ -202,13 +204,13 @@ def confirm(
     from studies.cluster import is_client
     from studies.data_sets import provide
     from studies.run import confirm_study
-    from studies.study_files import load_study
 
     if is_client(address):
         options = [] if seeds is None else ["--seeds", str(seeds)]
         options += ["--download"] if download else []
         go_on = again(["confirm", study, *_with_data(data_dir)], out, address)
-        _drive(load_study(study), address, out, go_on, "confirm", *options, *_with_data(data_dir))
+        words = ["confirm", _name_of(study), *options, *_with_data(data_dir)]
+        _drive(None, address, out, go_on, *words)
     folder = _recorded(study, out)
     definition = folder.study()
     provide(definition.data, data_dir, download=download)
@@ -418,7 +420,7 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _drive(study: Study, address: str, out: Path, go_on: str, *arguments: str) -> NoReturn:
+def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments: str) -> NoReturn:
     """Have a command run there, and leave with its exit code; what it says of going on is meant for
     there, so say how it is done from here."""
     from studies.client import drive
@@ -436,19 +438,33 @@ def _with_data(folder: Path | None) -> list[str]:
 
 def _recorded(study: str, out: Path) -> StudyFolder:
     """The folder of a study that was run, from its name, its file or the folder itself."""
-    from search_spaces.documents import read_document
     from studies.folder import StudyFolder
-    from studies.study_files import find_study
 
     for path in (Path(study), out / study):
         if (path / "study.yaml").is_file():
             return StudyFolder(path)
-    name = str(read_document(find_study(study)).get("name", study))
-    folder = StudyFolder(out / name)
+    folder = StudyFolder(out / _name_in_file(study))
     if not folder.exists():
         remedy = f"run it first (dynloss run {study}), or say where with --out"
         raise ConfigError("", "holds no study", remedy, str(folder.path))
     return folder
+
+
+def _name_of(study: str) -> str:
+    """The name of a study that was run elsewhere, from that, its file or a copy of its folder."""
+    if (Path(study) / "study.yaml").is_file():
+        return Path(study).resolve().name
+    with suppress(ConfigError):  # then it is a name that only the folder there knows
+        return _name_in_file(study)
+    return study
+
+
+def _name_in_file(study: str) -> str:
+    """The name in a study's file, or in the library's of this name."""
+    from search_spaces.documents import read_document
+    from studies.study_files import find_study
+
+    return str(read_document(find_study(study)).get("name", study))
 
 
 def _estimate(study: Study, address: str | None) -> None:

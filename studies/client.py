@@ -16,6 +16,7 @@ import subprocess
 import sys
 from typing import Any
 
+from dynloss_core.config import ConfigError, reason_of
 from studies.cluster import joined_cluster
 from studies.definition import Study
 from studies.submission import check_out, shipped, variables
@@ -26,23 +27,21 @@ _SECONDS_TO_WAIT = 1.0
 _HEAD = {"node:__internal_head__": 0.001}
 
 
-def drive(study: Study, address: str, out: str, *arguments: str) -> int:
-    """Run a command there, on the study's file, and show what it says; its exit code.
+def drive(study: Study | None, address: str, out: str, *arguments: str) -> int:
+    """Run a command there and show what it says; its exit code.
 
     Args:
-        study: the definition.
+        study: goes along as `study.yaml`; None for a command on one that is there.
         address: of the cluster, `ray://HOST:10001`.
         out: output folder there, absolute, shared by the machines of the cluster.
-        arguments: the command and its options; the study's file, the folder and the address are
-            added.
+        arguments: the command and its options; the folder and the address are added.
 
     Raises:
-        ConfigError: if no cluster answers at `address`, the output folder would be lost with the
-            connection, or a secret would have to be sent.
+        ConfigError: if no cluster answers at `address` or the connection is lost, the output folder
+            would be lost with it, or a secret would have to be sent.
     """
     check_out(out)
-    command, *options = arguments
-    words = [command, "study.yaml", *options, "--out", out, "--address", "auto"]
+    words = [*arguments, "--out", out, "--address", "auto"]
     with (
         shipped(study) as folder,
         joined_cluster(address, {"working_dir": str(folder), "env_vars": variables()}),
@@ -51,15 +50,20 @@ def drive(study: Study, address: str, out: str, *arguments: str) -> int:
 
         there = ray.remote(_Driver).options(num_cpus=0, max_concurrency=2, resources=_HEAD)
         driver: Any = there.remote(words)
+        coming = driver.read.remote()
         while True:
             try:
-                said, code = ray.get(driver.read.remote())
+                said, code = ray.get(coming)
+                coming = driver.read.remote() if code is None else None
                 sys.stdout.buffer.write(said)
                 sys.stdout.flush()
                 if code is not None:
                     return int(code)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt:  # what is coming still comes
                 ray.get(driver.interrupt.remote())
+            except (ConnectionError, ray.exceptions.RayError) as error:
+                problem = f"the connection to {address} is lost: {reason_of(error)[:200]}"
+                raise ConfigError("--address", problem, "go on with --resume") from None
 
 
 class _Driver:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, reason_of
 from studies.definition import Study
 from studies.progress import say
 
@@ -80,7 +80,7 @@ def joined_cluster(
                 runtime_env=environment,
             )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        reason = reason_of(error)
         if address is None:
             raise ConfigError("", f"Ray cannot start here: {reason}", "see `ray status`") from None
         remedy = "check it with `ray status`, or leave it out to run on this machine"
@@ -126,7 +126,7 @@ def set_environment(address: str | None) -> None:
         # Ray's switch for nodes that talk over loopback only, on any system
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     if address is not None and (Path.home() / ".ray" / "auth_token").exists():
-        # a head that finds a token asks for it; a driver shows one only if told to
+        # a head that finds a token asks for it; a driver given HOST:PORT shows one only if told to
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 

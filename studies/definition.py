@@ -453,9 +453,9 @@ class Study:
 
 def hide_password(text: str) -> str:
     """`scheme://user:secret@host` and `?password=secret` with the secret taken out, wherever they
-    stand in a text; a secret may hold any of `/:@`, as SQLAlchemy takes it."""
+    stand in a text; a secret may hold `/`, `:` and `@`."""
     text = re.sub(r"(\w+://[^:/\s]*):\S+@", rf"\1:{HIDDEN}@", text)
-    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token)=)[^&\s]+", rf"\1{HIDDEN}", text)
+    return re.sub(r"(?i)([?&]\w*(?:password|passwd|pwd|token)=)[^&\s]+", rf"\1{HIDDEN}", text)
 
 
 def assign(document: dict[str, Any], key: str, value: Any) -> None:

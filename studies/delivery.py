@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from dynloss_core.config import reason_of
 from studies.blocks import Block
 from studies.definition import hide_password
 from studies.folder import StudyFolder
@@ -165,7 +166,7 @@ class Delivery:
                 work(tracker)
         except AWAY as error:
             self._tracker = None
-            self._problem = hide_password(str(error).strip() or repr(error)).splitlines()[0][:300]
+            self._problem = hide_password(reason_of(error))[:300]
             self._next_attempt = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         else:

@@ -49,7 +49,8 @@ def extend(study: Study, folder: StudyFolder, trials: int) -> Study:
 
 def due_confirmation(study: Study, folder: StudyFolder) -> Confirmation | None:
     """The round that an extended study still wants: once its search is done, and if its winners are
-    not those of the last round. An arm without a winner, which is said, wants none."""
+    not those of the last round. One that cannot be planned, as where an arm has no winner, is said
+    and not wanted."""
     if not (study.extensions and study.confirms()):
         return None
     members, rounds = folder.gather("members"), folder.confirmations()

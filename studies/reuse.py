@@ -197,6 +197,8 @@ class KnownNetworks:
                     table = _part(place.folder, there, kind)
                 except _UNREADABLE:
                     return None
+                if table.empty:  # it failed
+                    return None
                 of_trial, of_seed = table[keys.TRIAL] == place.trial, table[keys.SEED] == place.seed
                 found, name = table[of_trial & of_seed], place.folder.name
                 if kind == "members" and list(found[keys.CONFIG_HASH]) != [key.config_hash]:
@@ -226,6 +228,8 @@ def note_conditions(study: Study, folder: StudyFolder) -> None:
     """Keep with what a study is trained from here on: one that was trained with several versions or
     on several kinds of device gives no networks."""
     known, now = _trained_with(folder), _conditions(study)
+    if not known and folder.parts("members"):  # trained before this was kept: with what, who knows
+        known = [{}]
     if now not in known:
         folder.write_state({"trained_with": [*known, now]})
 

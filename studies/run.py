@@ -19,7 +19,7 @@ from studies.folder import StudyFolder
 from studies.progress import StudyProgress, say
 from studies.provenance import provenance
 from studies.results import Results, write_results
-from studies.reuse import KnownNetworks, note_conditions
+from studies.reuse import KnownNetworks
 from studies.session import Session
 from studies.sqlite import tune_sqlite
 from studies.tables import write_parquet
@@ -120,8 +120,7 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
     with folder.locked(), _delivery(study, folder, at_once=True) as delivery:
         with StudyProgress(study) as progress:
             session = Session(study, folder, delivery, progress)
-            while session.next_block() is not None:  # past each that is not trained yet
-                pass
+            session.recall()
         _conclude(folder, delivery, write_results(study, folder), finished=session.finished)
         if delivery.problem:
             raise ConfigError("storage.tracking_uri", delivery.problem, "try again later")
@@ -228,24 +227,23 @@ def _run(
     study: Study, folder: StudyFolder, delivery: Delivery, address: str | None, *, reuse: bool
 ) -> Outcome:
     """Train what is left, then write the results, whatever happened."""
+    finished = False
     failures: dict[str, str] = {}
     try:
         while True:
-            finished = False
             with StudyProgress(study, file=folder.progress) as progress:
                 known = KnownNetworks(study, folder) if reuse else None
                 session = Session(study, folder, delivery, progress, known)
                 failures = session.failures
                 if not session.prepared():
                     folder.write_state({"provenance": provenance()})
-                    note_conditions(study, folder)
                     with joined_cluster(None) if address is None else nullcontext():
                         from studies.distribution import train
 
                         train(session)
-                finished = session.finished
-            due = due_confirmation(study, folder) if finished else None
+            due = due_confirmation(study, folder) if session.finished else None
             if due is None:
+                finished = session.finished
                 break
             folder.add_confirmation(due)
     except KeyboardInterrupt:  # where Tune does not catch it: while Ray starts or stops

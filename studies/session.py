@@ -22,7 +22,7 @@ from studies.definition import Study
 from studies.delivery import Delivery
 from studies.folder import StudyFolder
 from studies.progress import StudyProgress
-from studies.reuse import KnownNetworks, joined
+from studies.reuse import KnownNetworks, joined, note_conditions
 from studies.search import Plan
 
 __all__ = ["Session"]
@@ -79,6 +79,7 @@ class Session:
         self.delivery, self.progress = delivery, progress
         self.failures: dict[str, str] = {}
         self._first: Block | None = None
+        self._trains = False
         self._again: list[Block] = []
         self._pause_until = 0.0
         self._attempts: Counter[tuple[str, bool]] = Counter()
@@ -110,9 +111,17 @@ class Session:
         first, self._first = self._first, None
         return first or self._next_unknown()
 
+    def recall(self) -> None:
+        """Pass over everything that is recorded, and train nothing."""
+        while self.plan.next_block() is not None:
+            pass
+
     def _next_unknown(self) -> Block | None:
         """The next block with trials that are to be trained, and these alone."""
         for block in self._asked():
+            if not self._trains:
+                note_conditions(self.study, self.folder)
+                self._trains = True
             if self._known is None:
                 return block
             if self._known.at_work(block):

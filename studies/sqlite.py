@@ -20,7 +20,7 @@ import psutil
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-__all__ = ["tune_sqlite"]
+__all__ = ["is_shared", "tune_sqlite"]
 
 # file systems that several machines may have mounted
 _SHARED = {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4"}

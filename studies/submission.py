@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from dynloss_core.config import ConfigError, to_dict
+from dynloss_core.config import ConfigError, reason_of, to_dict
 from studies.cluster import answers, reaches_beyond, set_environment
 from studies.definition import Study, hide_password
 from studies.progress import say
@@ -63,22 +63,32 @@ def submit(study: Study, address: str, out: str, data_dir: str | None = None) ->
                 )
             )
         except refusals as error:
-            reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
-            problem = f"{address} refuses the job: {reason}"
+            problem = f"{address} refuses the job: {reason_of(error)[:200]}"
             raise ConfigError("--address", problem, "see its dashboard") from None
 
 
 def follow(address: str, job: str) -> bool:
-    """Print what a job says until it ends; whether it succeeded."""
-    client, _ = _client(address)
+    """Print what a job says until it ends; whether it succeeded.
+
+    Raises:
+        ConfigError: if the connection is lost; the job goes on.
+    """
+    client, refusals = _client(address)
 
     async def tail() -> None:
         async for text in client.tail_job_logs(job):
             print(text, end="", flush=True)  # noqa: T201  the job's own words, as they are
 
-    asyncio.run(tail())
-    while not (status := client.get_job_status(job)).is_terminal():
-        time.sleep(0.5)
+    from aiohttp import ClientError
+
+    lost: tuple[type[Exception], ...] = (*refusals, ClientError)
+    try:
+        asyncio.run(tail())
+        while not (status := client.get_job_status(job)).is_terminal():
+            time.sleep(0.5)
+    except lost as error:
+        problem = f"the connection to {address} is lost: {reason_of(error)[:200]}"
+        raise ConfigError("--address", problem, "the job goes on; watch it as said above") from None
     return bool(status.name == "SUCCEEDED")
 
 
@@ -105,8 +115,7 @@ def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
     try:
         return JobSubmissionClient(address), refusals
     except refusals as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
-        problem = f"{address} is no dashboard of Ray, or wants a token: {reason}"
+        problem = f"{address} is no dashboard of Ray, or wants a token: {reason_of(error)[:200]}"
         raise ConfigError("--address", problem, "see `ray get-auth-token`") from None
 
 
@@ -122,14 +131,15 @@ def check_out(out: str) -> None:
 
 
 @contextmanager
-def shipped(study: Study) -> Iterator[Path]:
-    """A folder with the code and the study, for as long as it takes to send it."""
+def shipped(study: Study | None) -> Iterator[Path]:
+    """A folder with the code, and the study if one goes along, for as long as sending takes."""
     source = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory(prefix="dynloss-job-") as name:
         for package in PACKAGES:
             shutil.copytree(source / package, Path(name) / package, ignore=_LEFT_BEHIND)
-        text = yaml.safe_dump(to_dict(study), sort_keys=False)
-        (Path(name) / "study.yaml").write_text(text)
+        if study is not None:
+            text = yaml.safe_dump(to_dict(study), sort_keys=False)
+            (Path(name) / "study.yaml").write_text(text)
         yield Path(name)
 
 

@@ -15,16 +15,17 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pandas as pd
 
 from dynloss_core import keys
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, reason_of
 from studies.blocks import Block
 from studies.definition import HIDDEN, Study, hide_password
 from studies.early_stopping import is_stopped
@@ -37,7 +38,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # `studies.delive
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.engine import make_url
@@ -87,7 +88,7 @@ class Tracker:
             self._held: dict[TrialKey, set[str]] = {}  # metrics of unfinished runs found
             self._find_children()
         except Exception as error:  # MLflow raises whatever its store raises
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            reason = reason_of(error)
             raise ConfigError(
                 "storage.tracking_uri",
                 f"{hide_password(uri)} cannot be used: {hide_password(reason)[:200]}",
@@ -222,7 +223,13 @@ class Tracker:
             return str(found.experiment_id)
         served = self.uri.startswith(("http:", "https:", "databricks"))  # it has a place for them
         location = None if served else artifacts.absolute().as_uri()
-        return str(self._client.create_experiment(name, artifact_location=location))
+        try:
+            return str(self._client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            made = self._client.get_experiment_by_name(name)  # by another study meanwhile
+            if made is None:
+                raise
+            return str(made.experiment_id)
 
     def _find_parent(self, study_id: str) -> str:
         wanted = f"tags.`{_TAG}study_id` = '{study_id}'"
@@ -243,6 +250,24 @@ class Tracker:
 
     def _find_children(self) -> None:
         """The runs that were made before, which of them are finished, and what the others hold."""
+        found: dict[TrialKey, list[Run]] = {}
+        for run in self._children():
+            tags = run.data.tags
+            number = int(tags[f"{_TAG}{keys.TRIAL}"])
+            key = (tags[f"{_TAG}{keys.PHASE}"], tags[f"{_TAG}{keys.ARM}"], number)
+            found.setdefault(key, []).append(run)
+        for key, runs in found.items():  # more than one where an answer was lost or too late
+            runs.sort(key=lambda run: run.info.status == "RUNNING")  # a closed one stays
+            for run in runs[1:]:
+                self._client.delete_run(run.info.run_id)
+            self._runs[key] = runs[0].info.run_id
+            if runs[0].info.status == "RUNNING":
+                self._held[key] = set(runs[0].data.metrics)
+            else:
+                self._finished.add(key)
+
+    def _children(self) -> Iterator[Run]:
+        """The study's runs of trials, the earliest first."""
         token = None
         while True:
             page = self._client.search_runs(
@@ -252,22 +277,7 @@ class Tracker:
                 order_by=["attributes.start_time"],
                 page_token=token,
             )
-            for run in page:
-                tags = run.data.tags
-                number = int(tags[f"{_TAG}{keys.TRIAL}"])
-                key = (tags[f"{_TAG}{keys.PHASE}"], tags[f"{_TAG}{keys.ARM}"], number)
-                closed = run.info.status != "RUNNING"
-                if key in self._runs:  # an answer was lost, and it was asked for again
-                    better = closed and key not in self._finished
-                    self._client.delete_run(self._runs[key] if better else run.info.run_id)
-                    if not better:
-                        continue
-                    self._held.pop(key, None)
-                self._runs[key] = run.info.run_id
-                if closed:
-                    self._finished.add(key)
-                else:
-                    self._held[key] = set(run.data.metrics)
+            yield from page
             token = page.token
             if not token:
                 return
@@ -379,15 +389,17 @@ def _make(store: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if store.stat().st_size:
             return
-        making, whole = store.with_suffix(".making"), store.with_suffix(".part")
-        for left in (*store.parent.glob(f"{making.name}*"), whole):  # with its write-ahead log
-            left.unlink(missing_ok=True)
-        MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
-        with closing(sqlite3.connect(making)) as made, closing(sqlite3.connect(whole)) as copy:
-            made.backup(copy)
-        whole.replace(store)
-        for left in store.parent.glob(f"{making.name}*"):
-            left.unlink()
+        whole = store.with_suffix(".part")
+        making = store.with_suffix(f".making-{uuid4().hex}")  # MLflow never forgets a name
+        try:
+            MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
+            whole.unlink(missing_ok=True)
+            with closing(sqlite3.connect(making)) as made, closing(sqlite3.connect(whole)) as copy:
+                made.backup(copy)
+            whole.replace(store)
+        finally:
+            for left in store.parent.glob(f"{store.stem}.making-*"):  # with write-ahead logs
+                left.unlink()
 
 
 def _probe(uri: str) -> None:
@@ -400,6 +412,8 @@ def _probe(uri: str) -> None:
         if not store.stat().st_size:
             _make(store)
     elif (scheme := urlsplit(uri).scheme.partition("+")[0]) in _PORTS:
-        parts = make_url(uri)  # its password may hold what a web address could not
-        port = parts.port or _PORTS[scheme]
-        socket.create_connection((parts.host or "", port), timeout=5).close()
+        if scheme.startswith("http"):
+            host, port = urlsplit(uri).hostname, urlsplit(uri).port
+        else:  # a password may hold what it could not in a web address
+            host, port = make_url(uri).host, make_url(uri).port
+        socket.create_connection((host or "", port or _PORTS[scheme]), timeout=5).close()

@@ -41,7 +41,8 @@ def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
         from studies.tracking import tracking_uri
 
         uri = tracking_uri(folder.study(), folder)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    store = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not (store.exists() and store.stat().st_size):
         raise ConfigError("", "holds no MLflow store", "run a study first, or use --out", str(out))
     if uri.startswith(("http://", "https://")):
         print(f"this study is tracked by a server: open {hide_password(uri)}")  # noqa: T201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from studies.blocks import Block, BlockRun
+from studies.blocks import Block, BlockResult, BlockRun
 from studies.definition import Study
 from studies.delivery import Delivery
 from studies.folder import StudyFolder
@@ -45,7 +46,6 @@ def trained(study: Study, out: Path, *, reuse: bool = True) -> tuple[StudyFolder
     """A study worked through in this process: its folder, and the blocks that were trained."""
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=True)
-    note_conditions(study, folder)
     identity, uri = folder.state()["study_id"], folder.default_tracking_uri
     delivery = Delivery(folder, lambda: Tracker(study, identity, uri, out / "artifacts"))
     known = KnownNetworks(study, folder) if reuse else None
@@ -158,14 +158,46 @@ def test_a_study_trained_with_several_versions_is_no_source(
     assert networks(blocks) == 20
 
 
-def test_a_study_that_was_replaced_meanwhile_gives_nothing(tmp_path: Path) -> None:
+def test_what_an_unknown_version_trained_is_no_source(tmp_path: Path) -> None:
+    """Of a study that was begun before versions were kept, whoever goes on with it now."""
+    study = study_of()
+    folder, _ = trained(study, tmp_path)
+    state = folder.state()
+    del state["trained_with"]
+    (folder.path / "state.json").write_text(json.dumps(state))
+    note_conditions(study, folder)
+    _, blocks = trained(study_of(name="other"), tmp_path)
+    assert networks(blocks) == 20
+
+
+def test_a_study_that_takes_all_it_needs_was_trained_with_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(study_of(), tmp_path)
+    second = study_of(name="second")
+    folder = StudyFolder.of(second, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("studies.reuse.version_of", lambda name: "1.0")
+        folder.begin(second, resume=False)
+        note_conditions(second, folder)
+    _, blocks = trained(second, tmp_path)
+    assert networks(blocks) == 0
+    assert len(folder.state()["trained_with"]) == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_study_that_was_replaced_meanwhile_gives_nothing(fails: bool, tmp_path: Path) -> None:
     folder, (block, *_) = trained(study_of(), tmp_path)
     other = study_of(name="other")
     StudyFolder.of(other, tmp_path).begin(other, resume=False)
     known = KnownNetworks(other, StudyFolder.of(other, tmp_path))
     assert len(known.trials(block)) == 3
     shutil.rmtree(folder.path)
-    trained(study_of(seed=1), tmp_path)
+    if fails:
+        folder.begin(study_of(), resume=False)
+        folder.record(block, BlockResult(pd.DataFrame(), pd.DataFrame()))
+    else:
+        trained(study_of(seed=1), tmp_path)
     _part.cache_clear()
     assert known.trials(block) == {}
 

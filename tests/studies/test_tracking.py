@@ -18,7 +18,7 @@ from studies.definition import Study
 from studies.sqlite import _on_connect, is_shared
 from studies.study_files import load_study
 from studies.tracking import Tracker
-from tests.studies.commands import SECONDS
+from tests.studies.commands import SECONDS, dynloss_here
 from tests.studies.test_session import session_of, tracker_of, train
 
 CONNECT = """\
@@ -43,9 +43,9 @@ def tracker(study: Study, store: Path) -> Tracker:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_killed_while_the_store_is_made(end: signal.Signals, tiny: Path, tmp_path: Path) -> None:
     store = tmp_path / "mlflow.db"
-    process, making = connecting(tiny, store), store.with_suffix(".making")
+    process = connecting(tiny, store)
     deadline = time.monotonic() + SECONDS
-    while not (making.exists() and making.stat().st_size):
+    while not any(path.stat().st_size for path in tmp_path.glob("mlflow.making-*")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -53,6 +53,7 @@ def test_killed_while_the_store_is_made(end: signal.Signals, tiny: Path, tmp_pat
     process.communicate()
     assert process.returncode != 0
     assert not store.stat().st_size, "nothing, rather than half of it"
+    assert dynloss_here("ui", "--out", tmp_path).returncode == 2, "no empty store is served"
     assert tracker(load_study(tiny), store).runs().empty
     assert {path.name for path in tmp_path.glob("mlflow*")} <= {
         "mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlflow.lock"

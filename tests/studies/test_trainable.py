@@ -1,0 +1,72 @@
+"""What Ray Tune runs, in this process: a block goes on where a process that is gone had saved it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dynloss_core import keys
+from studies.blocks import Block, BlockResult, Trial
+from studies.definition import Study
+from studies.study_files import load_study
+from studies.trainable import BLOCK, FRACTION, RESULT, BlockTrainable
+
+BLOCK_OF_TWO = Block(
+    keys.SEARCH,
+    keys.DYNAMICAL,
+    0,
+    (
+        Trial(0, {"period": 20, "amplitude": 10.0, "learning_rate": 0.5}),
+        Trial(1, {"period": 30, "amplitude": 5.0, "learning_rate": 1.0}),
+    ),
+    (0, 1),
+)
+
+
+def process(study: Study, checkpoints: Path) -> BlockTrainable:
+    """A new one, at the block's beginning or where it was saved."""
+    trainable = BlockTrainable.__new__(BlockTrainable)
+    trainable.setup({BLOCK: BLOCK_OF_TWO}, study, str(checkpoints), None)
+    return trainable
+
+
+def steps(trainable: BlockTrainable, count: int | None = None) -> list[dict[str, Any]]:
+    """Its reports: so many, or all that are left."""
+    found = [trainable.step()]
+    while not found[-1]["done"] and len(found) != count:
+        found.append(trainable.step())
+    return found
+
+
+def tables(result: BlockResult) -> list[pd.DataFrame]:
+    clock = [name for name in keys.OF_THE_MACHINE if name in result.members]
+    return [result.members.drop(columns=clock), result.curves]
+
+
+@pytest.fixture(autouse=True)
+def every_report_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studies.trainable._SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr("studies.trainable._SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_goes_on_where_a_killed_process_was(count: int, tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    whole = steps(process(study, tmp_path / "whole"))
+    assert len(whole) > count + 1
+    killed = steps(process(study, tmp_path), count)
+    rest = steps(process(study, tmp_path))
+    assert [each[FRACTION] for each in [*killed, *rest]] == [each[FRACTION] for each in whole]
+    for found, expected in zip(tables(rest[-1][RESULT]), tables(whole[-1][RESULT]), strict=True):
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def test_begins_afresh_where_nothing_can_be_read(tiny: Path, tmp_path: Path) -> None:
+    study = load_study(tiny)
+    steps(process(study, tmp_path), 2)
+    (saved,) = tmp_path.glob("*.pt")
+    saved.write_bytes(b"no checkpoint")
+    assert len(steps(process(study, tmp_path))) == len(steps(process(study, tmp_path / "whole")))
