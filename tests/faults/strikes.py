@@ -226,7 +226,9 @@ def disk(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
 
 
 SURVIVED = {"worker", "raylet", "tracking"}  # by the driver at work
-LAST = {"worker": 0.9}  # share of the training at which there is surely something to strike
+LAST = {"worker": 0.9, "raylet": 0.5}
+"""Share of the training before which strikes begin, where they take something that is at work; a
+machine takes as long to join as a quarter of the study does."""
 KINDS = {each.__name__: each for each in (driver, worker, raylet, tracking, disk, interrupt)}
 
 

@@ -7,6 +7,8 @@ shorter study once.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,19 +29,25 @@ OFTEN = [
 
 
 @pytest.fixture(scope="module")
-def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study without faults."""
-    return undisturbed(tmp_path_factory.mktemp("undisturbed"), request.param)
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A study without faults, run once."""
+    return cache(lambda text: undisturbed(tmp_path_factory.mktemp("undisturbed"), text))
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("reference", "kind", "strikes", "seed"),
+    ("text", "kind", "strikes", "seed"),
     [*ONCE, *OFTEN],
-    indirect=["reference"],
     ids=lambda each: {SHORT: "short", LONG: "long"}.get(each),
 )
-def test_faults(reference: Path, kind: str, strikes: int, seed: int, tmp_path: Path) -> None:
-    tally = strike_study(kind, strikes, seed, tmp_path / f"{kind}-{seed}", reference)
+def test_faults(
+    text: str,
+    kind: str,
+    strikes: int,
+    seed: int,
+    reference: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    tally = strike_study(kind, strikes, seed, tmp_path / f"{kind}-{seed}", reference(text))
     count_up(kind, strikes, tally)
     assert tally == Tally(tally.trials, lost=0, duplicated=0, left_open=0, changed=0)
