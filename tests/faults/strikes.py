@@ -226,9 +226,8 @@ def disk(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
 
 
 SURVIVED = {"worker", "raylet", "tracking"}  # by the driver at work
-LAST = {"worker": 0.9, "raylet": 0.5}
-"""Share of the training before which strikes begin, where they take something that is at work; a
-machine takes as long to join as a quarter of the study does."""
+LAST = {"worker": 0.9, "raylet": 0.7}
+"""Share of the training before which strikes begin, where they take something that is at work."""
 KINDS = {each.__name__: each for each in (driver, worker, raylet, tracking, disk, interrupt)}
 
 

@@ -16,7 +16,7 @@ from dynloss_core import keys
 from studies.definition import Study
 from studies.study_files import load_study
 
-__all__ = ["LONG", "SHORT", "Tally", "check", "members", "written"]
+__all__ = ["LONG", "SHORT", "SLOW", "Tally", "check", "members", "written"]
 
 LONG = """\
 schema: 1
@@ -33,6 +33,10 @@ engine: batched
 resources: {cpu: 1}
 """
 SHORT = LONG.replace("learning_rate: 3", "learning_rate: 1")
+SLOW = LONG.replace(
+    "{total: 3000, static_tail: 500, evaluate_every: 250}",
+    "{total: 60000, static_tail: 10000, evaluate_every: 5000}",
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def check(file: Path, out: Path, undisturbed: pd.DataFrame, store: str) -> Tally
     counts = [
         found.groupby([keys.ARM, keys.TRIAL, keys.SEED]).size(),
         *(occurrences(str(each.params) for each in stored[arm] if is_told(each)) for arm in stored),
-        occurrences(run.info.run_name for run in of_trials if is_whole(run, client)),
+        occurrences(run.info.run_name for run in of_trials if is_whole(run, client, study)),
         occurrences("the study" for run in runs if run not in of_trials),
     ]
     trials = sum(study.trials(arm) for arm in study.arms)
@@ -114,11 +118,12 @@ def is_told(trial: FrozenTrial) -> bool:
     return trial.state.is_finished()
 
 
-def is_whole(run: Run, client: MlflowClient) -> bool:
+def is_whole(run: Run, client: MlflowClient, study: Study) -> bool:
     """Whether a trial's run is closed and has every step of its curve, each once."""
     history = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
     steps = sorted(each.step for each in history)
-    return run.info.status in ("FINISHED", "FAILED") and steps == list(range(0, 3001, 250))
+    wanted = list(range(0, study.budget.total + 1, study.budget.evaluate_every))
+    return run.info.status in ("FINISHED", "FAILED") and steps == wanted
 
 
 def occurrences(names: Iterable[str]) -> pd.Series:

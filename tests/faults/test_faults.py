@@ -15,14 +15,20 @@ import pytest
 
 from tests.faults.conftest import count_up
 from tests.faults.strikes import KINDS, strike_study, undisturbed
-from tests.faults.study import LONG, SHORT, Tally
+from tests.faults.study import LONG, SHORT, SLOW, Tally
 from tests.machines import needs_namespaces
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own takes root to mount")
 CONDITIONS = {"disk": [needs_root], "raylet": [needs_namespaces]}
 ONCE = [pytest.param(SHORT, "driver", 1, 0)]
 OFTEN = [
-    pytest.param(LONG, kind, 5, seed, marks=[pytest.mark.faults, *CONDITIONS.get(kind, ())])
+    pytest.param(
+        SLOW if kind == "raylet" else LONG,  # machines take their time to join
+        kind,
+        5,
+        seed,
+        marks=[pytest.mark.faults, *CONDITIONS.get(kind, ())],
+    )
     for kind in KINDS
     for seed in (1, 2)
 ]
@@ -38,7 +44,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 @pytest.mark.parametrize(
     ("text", "kind", "strikes", "seed"),
     [*ONCE, *OFTEN],
-    ids=lambda each: {SHORT: "short", LONG: "long"}.get(each),
+    ids=lambda each: {SHORT: "short", LONG: "long", SLOW: "slow"}.get(each),
 )
 def test_faults(
     text: str,
