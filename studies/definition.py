@@ -25,6 +25,7 @@ from dynloss_core.training import (
 )
 from search_spaces import Point, Space
 from studies.early_stopping import EarlyStopping, check_rungs
+from studies.passwords import hide_password
 from studies.record import Record
 
 __all__ = [
@@ -35,7 +36,6 @@ __all__ = [
     "Study",
     "Training",
     "assign",
-    "hide_password",
 ]
 
 SCHEMA_VERSION = 1
@@ -47,7 +47,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SEEDS_A_STUDY = 100_000
 _MOST_TRIALS = 1_000_000
 _FIRST_FRESH_SEED = 50_000
-HIDDEN = "***"
 
 
 @dataclass(frozen=True)
@@ -449,13 +448,6 @@ class Study:
                         check_rungs(self.early_stopping, problem)
                     if self.record is not None:
                         self.record.check(problem, self.member(point, 0, problem).period)
-
-
-def hide_password(text: str) -> str:
-    """`scheme://user:secret@host` and `?password=secret` with the secret taken out, wherever they
-    stand in a text; a secret may hold `/`, `:` and `@`."""
-    text = re.sub(r"(\w+://[^:/\s]*):\S+@", rf"\1:{HIDDEN}@", text)
-    return re.sub(r"(?i)([?&]\w*(?:password|passwd|pwd|token)=)[^&\s]+", rf"\1{HIDDEN}", text)
 
 
 def assign(document: dict[str, Any], key: str, value: Any) -> None:

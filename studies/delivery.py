@@ -21,8 +21,8 @@ import pandas as pd
 
 from dynloss_core.config import reason_of
 from studies.blocks import Block
-from studies.definition import hide_password
 from studies.folder import StudyFolder
+from studies.passwords import hide_password
 from studies.tables import mean_curves
 from studies.tracking import AWAY, Tracker
 

@@ -12,10 +12,11 @@ from dynloss_core.config import ConfigError
 from studies.blocks import Block
 from studies.cluster import check_resources, joined_cluster, local_resources
 from studies.confirmation import plan_confirmation
-from studies.definition import Study, hide_password
+from studies.definition import Study
 from studies.delivery import Delivery
 from studies.extension import due_confirmation, extend
 from studies.folder import StudyFolder
+from studies.passwords import hide_password
 from studies.progress import StudyProgress, say
 from studies.provenance import provenance
 from studies.results import Results, write_results

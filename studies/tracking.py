@@ -27,9 +27,10 @@ import pandas as pd
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, reason_of
 from studies.blocks import Block
-from studies.definition import HIDDEN, Study, hide_password
+from studies.definition import Study
 from studies.early_stopping import is_stopped
 from studies.folder import StudyFolder
+from studies.passwords import HIDDEN, hide_password
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from dynloss_core.config import ConfigError
-from studies.definition import HIDDEN, hide_password
 from studies.folder import StudyFolder
+from studies.passwords import HIDDEN, hide_password
 
 __all__ = ["serve"]
 

@@ -306,6 +306,7 @@ def main() -> None:
     shown = Table("stage", "sampler", "points", "block", "time", "points/s", "trained/s", "busy", "MLflow rows/s", "peak",
                   box=None)  # fmt: skip
     rows: list[Measurement] = []
+    origin = provenance()  # before the file that is written changes the tree
     console = Console(width=110)
     set_environment(None)  # before the processes to come import Ray
     for stages, sampler, points, block in PLAN:
@@ -316,7 +317,7 @@ def main() -> None:
                 with multiprocessing.get_context("spawn").Pool(1) as alone:
                     work = (stage, sampler, points, block, Path(out))
                     rows.append(alone.apply(measured, work))
-                record = {"provenance": provenance(), "rows": [asdict(row) for row in rows]}
+                record = {"provenance": origin, "rows": [asdict(row) for row in rows]}
                 options.out.write_text(json.dumps(record, indent=1) + "\n")
                 console.print(f"{stage} {sampler} {points:,}: {rows[-1].seconds:.1f} s")
     for row in rows:

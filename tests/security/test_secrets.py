@@ -10,8 +10,8 @@ import pytest
 
 import studies.submission
 from dynloss_core.config import ConfigError
-from studies.definition import hide_password
 from studies.folder import StudyFolder
+from studies.passwords import hide_password
 from studies.study_files import load_study
 from studies.submission import PACKAGES, shipped, variables
 from studies.ui import serve

@@ -50,6 +50,14 @@ def train(session: Session, block: Block) -> None:
     session.reported(block, 1.0, None, run.result())
 
 
+def train_next(session: Session) -> Block:
+    """The block that comes next, trained."""
+    block = session.next_block()
+    assert block is not None
+    train(session, block)
+    return block
+
+
 def statuses(out: Path, parent: str) -> dict[str, str]:
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("dynloss")
@@ -125,9 +133,7 @@ def test_mlflow_catches_up_with_the_folder(
 def test_tables_survive_the_loss_of_their_parts(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
     session = session_of(study, tmp_path)
-    block = session.next_block()
-    assert block is not None
-    train(session, block)
+    train_next(session)
     members, _ = session.folder.write_tables()
     for part in (session.folder.path / "parts").iterdir():
         part.unlink()

@@ -19,7 +19,7 @@ from studies.sqlite import _on_connect, is_shared
 from studies.study_files import load_study
 from studies.tracking import Tracker
 from tests.studies.commands import SECONDS, dynloss_here
-from tests.studies.test_session import session_of, tracker_of, train
+from tests.studies.test_session import session_of, tracker_of, train_next
 
 CONNECT = """\
 import sys
@@ -71,9 +71,7 @@ def test_of_two_runs_of_a_trial_the_closed_one_stays(tiny: Path, tmp_path: Path)
     """A server that answers too late may make a second run where a first was asked for again."""
     study = load_study(tiny)
     session = session_of(study, tmp_path)
-    block = session.next_block()
-    assert block is not None
-    train(session, block)
+    block = train_next(session)
     tracking = tracker_of(session)
     client = MlflowClient(tracking.uri)
     closed = tracking.runs()["mlflow_run"].tolist()
