@@ -1,0 +1,49 @@
+"""Files that a reader sees whole or not at all, whatever ends the writer: the one way in which the
+suite writes what it keeps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+__all__ = ["PART", "atomic_file", "write_atomically"]
+
+PART = ".part"
+"""Ending of a file that is being written; one that is left belonged to a writer that was killed."""
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write in binary, which takes the place of `path` once the block ends well.
+
+    It is flushed to the disk before that. Folders are made where they are missing. If writing fails
+    nothing is left behind, and an older file at `path` stays as it was.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{uuid4().hex[:12]}{PART}")
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write bytes, or text as UTF-8, as `atomic_file` does.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
