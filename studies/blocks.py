@@ -21,9 +21,10 @@ from search_spaces import Point
 from studies import tables
 from studies.definition import Study
 from studies.early_stopping import Rungs, rung_columns, trials_to_stop
+from studies.origin import here
 from studies.recording import Recorder
 
-__all__ = ["Block", "BlockProgress", "BlockResult", "BlockRun", "Trial"]
+__all__ = ["Block", "BlockProgress", "BlockResult", "BlockRun", "Trial", "is_table_of"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class BlockRun:
 
     def __init__(self, study: Study, block: Block, device: str = "cpu") -> None:
         self.study, self.block, self._device = study, block, device
+        self._origin = here().digest
         self._ensembles = _ensembles(study, block)
         self._current = 0
         self._seconds = 0.0
@@ -158,6 +160,7 @@ class BlockRun:
         """Plain data for a checkpoint."""
         return {
             "study": self.study.hash,
+            "origin": self._origin,
             "block": repr(self.block),
             "current": self._current,
             "seconds": self._seconds,
@@ -168,8 +171,10 @@ class BlockRun:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
-        """Go on from a checkpoint; False, and nothing changed, if it belongs to another block."""
-        if state["study"] != self.study.hash or state["block"] != repr(self.block):
+        """Go on from a checkpoint; False, and nothing changed, if it belongs to another block, or
+        was trained with other code."""
+        wanted = {"study": self.study.hash, "origin": self._origin, "block": repr(self.block)}
+        if any(state.get(name) != value for name, value in wanted.items()):
             return False
         self._current = state["current"]
         self._seconds = state["seconds"]
@@ -247,6 +252,8 @@ class BlockRun:
             frame[name] = column
         self._note_stops(frame)
         frame[keys.ENGINE] = self._engine.name
+        frame[keys.DEVICE] = self.study.device
+        frame[keys.ORIGIN] = self._origin
         frame[keys.SECONDS] = self._seconds / len(members)
         self._members.append(frame)
         self._seconds = 0.0
@@ -276,6 +283,34 @@ def _ensembles(study: Study, block: Block) -> list[tuple[pd.DataFrame, list[Memb
                 }
             )
     return [(pd.DataFrame(r), m, problem) for problem, (r, m) in groups.items()]
+
+
+def is_table_of(block: Block, members: pd.DataFrame, study: Study) -> bool:
+    """Whether a members table, not empty, is that of a block: its trials, seeds and points."""
+    wanted = {(trial.number, seed) for trial in block.trials for seed in block.seeds}
+    if set(zip(members[keys.TRIAL], members[keys.SEED], strict=True)) != wanted:
+        return False
+    rows = members.drop_duplicates(keys.TRIAL).set_index(keys.TRIAL)
+    problems: dict[tuple[Any, ...], Problem] = {}
+    for trial in block.trials:
+        dotted = tuple((name, value) for name, value in trial.point.items() if "." in name)
+        if dotted not in problems:
+            problems[dotted] = study.problem(trial.point)
+        member = study.member(trial.point, block.seeds[0], problems[dotted])
+        values = {
+            **dict(dotted),
+            **{name: getattr(member, name) for name in keys.MEMBER_PARAMETERS},
+        }
+        row = rows.loc[trial.number]
+        if not all(_is_same(row.get(name), value) for name, value in values.items()):
+            return False
+    return True
+
+
+def _is_same(recorded: Any, value: Any) -> bool:
+    if value is None or pd.isna(value):
+        return recorded is None or bool(pd.isna(recorded))
+    return bool(recorded == value)
 
 
 def use_threads(cpus: float) -> None:

@@ -241,8 +241,12 @@ class Study:
     def hash(self) -> str:
         """Names the study by everything its results depend on, but for what only rounds them
         differently: how many threads, and CPU or GPU."""
-        neutral = replace(self, description="", storage=Storage(), resources=Resources())
-        return config_hash(neutral)
+        return config_hash(self.essence)
+
+    @property
+    def essence(self) -> Study:
+        """The study less what changes none of its results."""
+        return replace(self, description="", storage=Storage(), resources=Resources())
 
     def arm_space(self, arm: str) -> Space:
         """The space that an arm is searched over."""

@@ -1,7 +1,9 @@
 """A study's folder: what a study leaves on disk, and the truth that a resumed study starts from.
 
 study.yaml      the resolved definition
-state.json      identity, MLflow run, versions, hardware
+begun.json      identity and definition of the moment it was begun
+state.json      where it lies, MLflow run, versions, hardware
+origins.json    code and versions that its networks were trained with
 optuna.db       every proposal
 parts/          two tables a finished block; a block is finished when its members table is there
 checkpoints/    blocks in flight
@@ -16,34 +18,39 @@ report.html     the answer, to be read
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
+import shlex
 import shutil
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import yaml
 
-from dynloss_core.config import ConfigError, build, show, to_dict
+from dynloss_core.atomic import PART, write_atomically
+from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import read_document
+from studies.begun import Begun, check_unchanged, differences
 from studies.blocks import Block, BlockResult
 from studies.confirmation import Confirmation
 from studies.definition import Study
+from studies.lock import exclusive, is_taken
 from studies.recording import KINDS
+from studies.sealed import marks_of, read_json, read_table, write_json, write_parquet
 from studies.study_files import study_from_mapping
-from studies.tables import write_parquet
 
-__all__ = ["StudyFolder"]
+__all__ = ["DEFAULT", "StudyFolder"]
 
-_SECONDS_OF_A_LOOK = 0.5  # for which `is_locked` elsewhere may hold a lock, and more
-_BEGUN = {"state.json", "state.part", "study.part", ".lock"}  # what a begin may leave if killed
+DEFAULT = "default"
+"""What a folder keeps of MLflow's store if it is the one beside it, wherever both are moved."""
+
+_BEGUN = {"begun.json", "state.json", ".lock"}  # what a begin may leave if killed
+_WRITTEN = ("", "parts", "tables", "figures", "checkpoints")
+_RUNS = "delete it: the next `dynloss sync` writes it again"
 
 
 class StudyFolder:
@@ -92,34 +99,80 @@ class StudyFolder:
         return f"sqlite:///{self.path / 'optuna.db'}"
 
     @property
-    def default_tracking_uri(self) -> str:
+    def default_store(self) -> Path:
         """MLflow's store, shared by the studies of one output folder."""
-        return f"sqlite:///{self.path.parent / 'mlflow.db'}"
+        return self.path.parent / "mlflow.db"
+
+    @property
+    def default_tracking_uri(self) -> str:
+        """The address of that store."""
+        return f"sqlite:///{self.default_store}"
 
     def exists(self) -> bool:
-        """Whether a study was begun here."""
-        return os.access(self.definition, os.R_OK)
+        """Whether a study was begun here: more than what a begin leaves that was killed."""
+        if os.access(self.definition, os.R_OK):
+            return True
+        return self._begun.exists() and bool(self._names() - _BEGUN)
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with the study, from the current folder."""
+        out = self.path.parent
+        where = [] if out == Path("results").absolute() else ["--out", str(out)]
+        return shlex.join(["dynloss", "run", str(self.definition), "--resume", *where])
 
     def study(self) -> Study:
-        """The study that was begun here.
+        """The study that was begun here, with what was changed since and changes no result.
 
         Raises:
-            ConfigError: if there is none.
+            ConfigError: if there is none, a file of it is damaged, or its definition was edited.
         """
         if not self.exists():
             raise ConfigError("", "holds no study", "run one first", str(self.path))
-        return study_from_mapping(read_document(self.definition), source=str(self.definition))
+        begun = Begun.read(self._begun)
+        if begun is not None and not self.definition.exists():
+            return begun.study
+        try:
+            document = read_document(self.definition)
+            study = study_from_mapping(document, source=str(self.definition))
+        except ConfigError as error:
+            if begun is None:
+                raise
+            remedy = "delete it: it is written again when the study goes on"
+            raise ConfigError(error.key, error.problem, remedy, error.source) from None
+        if begun is None:
+            return study
+        known = begun.study.extensions
+        if study.extensions == known[: len(study.extensions)]:  # killed while extending
+            study = replace(study, extensions=known)
+        check_unchanged(begun.study, study, self.definition)
+        return study
+
+    def identity(self) -> str:
+        """What finds the study's runs in MLflow again.
+
+        Raises:
+            ConfigError: if the file that holds it is damaged.
+        """
+        begun = Begun.read(self._begun)
+        return begun.study_id if begun is not None else str(self.state().get("study_id", ""))
+
+    def rename(self) -> None:
+        """Give the study another identity: it is a copy, and its runs are the original's."""
+        Begun(uuid.uuid4().hex, self.study()).write(self._begun)
 
     def begin(self, study: Study, *, resume: bool) -> bool:
         """Make the folder ready for a study, or check that it holds this one; whether it is new.
+
+        Whoever may not be alone here holds the lock (see `locked`).
 
         Raises:
             ConfigError: if it holds another study, or this one and `resume` is false, or if it
                 cannot be written; nothing is changed then.
         """
         if self.exists():
-            there = self.study()
-            if there.hash not in (study.hash, replace(study, extensions=there.extensions).hash):
+            known = self.study()
+            if known.hash not in (study.hash, replace(study, extensions=known.extensions).hash):
                 changed = "; ".join(self.differences(study))
                 raise ConfigError(
                     "",
@@ -132,14 +185,10 @@ class StudyFolder:
                     "", "holds this study already", "add --resume to go on", str(self.path)
                 )
             return False
+        self._refuse_foreign()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            foreign = {path.name for path in self.path.iterdir()} - _BEGUN
-            if foreign:
-                raise ConfigError(
-                    "", "is not empty and holds no study", "choose another --out", str(self.path)
-                )
-            self.write_state({"study_id": uuid.uuid4().hex})
+            Begun(uuid.uuid4().hex, study).write(self._begun)
             self.write_definition(study)
         except OSError as error:
             raise ConfigError(
@@ -147,13 +196,32 @@ class StudyFolder:
             ) from None
         return True
 
+    def _refuse_foreign(self) -> None:
+        """Refuse a folder that holds something and no study."""
+        if self.path.exists() and self._names() - _BEGUN:
+            raise ConfigError(
+                "", "is not empty and holds no study", "choose another --out", str(self.path)
+            )
+
+    def _names(self) -> set[str]:
+        """What is in the folder, but for files that are being written."""
+        try:
+            return {path.name for path in self.path.iterdir() if path.suffix != PART}
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror}"
+            raise ConfigError("", problem, "choose another --out", str(self.path)) from None
+
     def differences(self, study: Study) -> list[str]:
         """What differs between the study that was begun here and another, with both values."""
-        return _differences(to_dict(self.study()), to_dict(study))
+        return differences(self.study(), study)
 
     def write_definition(self, study: Study) -> None:
-        """Keep a study's resolved definition."""
-        self._write(self.definition, yaml.safe_dump(to_dict(study), sort_keys=False))
+        """Keep a study's resolved definition, and what it was begun as where it was extended."""
+        begun = Begun.read(self._begun)
+        identity = self.identity() or uuid.uuid4().hex
+        if begun is None or begun.study.hash != study.hash:
+            Begun(identity, study).write(self._begun)
+        write_atomically(self.definition, yaml.safe_dump(to_dict(study), sort_keys=False))
 
     def discard(self) -> None:
         """Take back a `begin` that led to nothing, and the output folder if it is empty then."""
@@ -163,18 +231,16 @@ class StudyFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other drivers out while this one works.
+        """Keep other drivers out while this one works; the folder is made, and goes again if no
+        study was begun in it.
 
         Raises:
-            ConfigError: if one is already at work here.
+            ConfigError: if one is already at work here, or the folder cannot be written.
         """
-        with (self.path / ".lock").open("w") as file:
-            until = time.monotonic() + _SECONDS_OF_A_LOOK
-            while not _is_taken(file):
-                if time.monotonic() >= until:
-                    problem = "another process is running this study"
-                    raise ConfigError("", problem, "wait, or stop it", str(self.path))
-                time.sleep(_SECONDS_OF_A_LOOK / 10)
+        if not self.exists():
+            self._refuse_foreign()
+        with exclusive(self._lock):
+            self._sweep_parts()
             for left in (self._stop, self.progress):  # by or for an earlier driver
                 left.unlink(missing_ok=True)
             try:
@@ -182,21 +248,22 @@ class StudyFolder:
             finally:
                 self._stop.unlink(missing_ok=True)
                 self.progress.unlink(missing_ok=True)
+                if not self.exists() and self.path.exists():
+                    self.discard()
 
     def is_locked(self) -> bool:
         """Whether a driver is at work here."""
-        try:
-            with (self.path / ".lock").open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return is_taken(self._lock)
+
+    def _sweep_parts(self) -> None:
+        """Remove what writers that were killed left half written."""
+        for name in _WRITTEN:
+            for path in (self.path / name).glob(f"*{PART}"):
+                path.unlink(missing_ok=True)
 
     def ask_to_stop(self) -> None:
         """Ask the driver at work here, on whatever machine, to end as after Ctrl-C."""
-        self._write(self._stop, "")
+        write_atomically(self._stop, "")
 
     def is_asked_to_stop(self) -> bool:
         """Whether somebody did."""
@@ -212,6 +279,19 @@ class StudyFolder:
         return self.path / "stop"
 
     @property
+    def _lock(self) -> Path:
+        return self.path / ".lock"
+
+    @property
+    def _begun(self) -> Path:
+        return self.path / "begun.json"
+
+    @property
+    def origins(self) -> Path:
+        """What its networks were trained with, as JSON (see `studies.origin`)."""
+        return self.path / "origins.json"
+
+    @property
     def report(self) -> Path:
         """The report, one HTML file."""
         return self.path / "report.html"
@@ -219,38 +299,44 @@ class StudyFolder:
     def runs(self) -> pd.DataFrame:
         """MLflow's run id of each trial (see `Tracker.runs`); empty before a session has ended."""
         path = self.tables / "runs.parquet"
-        return pd.read_parquet(path) if path.exists() else pd.DataFrame()
-
-    def has_state(self) -> bool:
-        """Whether a study was begun here."""
-        return (self.path / "state.json").exists()
+        return read_table(path, _RUNS) if path.exists() else pd.DataFrame()
 
     def tracking_uri(self) -> str:
         """MLflow's store of the study that was begun here."""
-        return str(self.state().get("tracking_uri", self.default_tracking_uri))
+        state = self.state()
+        uri = str(state.get("tracking_uri", DEFAULT))
+        if uri == DEFAULT:
+            return self.default_tracking_uri
+        if "place" not in state and uri.startswith("sqlite:") and uri.endswith("/mlflow.db"):
+            return self.default_tracking_uri  # kept as an address before folders could move
+        return uri
 
     def state(self) -> dict[str, Any]:
-        """What `write_state` wrote."""
-        state: dict[str, Any] = json.loads((self.path / "state.json").read_text())
+        """What `write_state` wrote; empty if nothing was."""
+        file = self.path / "state.json"
+        if not file.exists():
+            return {}
+        remedy = f"delete it: `{self.resume_command}` writes it again"
+        state: dict[str, Any] = read_json(file, remedy)
         return state
 
     def write_state(self, changes: dict[str, Any]) -> None:
         """Lay changes over the state."""
-        file = self.path / "state.json"
-        state = self.state() if file.exists() else {}
-        self._write(file, json.dumps({**state, **changes}, indent=2) + "\n")
+        write_json(self.path / "state.json", {**self.state(), **changes})
 
     def confirmations(self) -> list[Confirmation]:
         """Rounds of confirmation that were asked for, in their order."""
         if not self.confirm.exists():
             return []
-        rounds = json.loads(self.confirm.read_text())
-        found = [
-            build(Confirmation, each, source=f"{self.confirm}[{index}]")
-            for index, each in enumerate(rounds)
+        remedy = "restore it: without it nobody knows what its rounds rerun"
+        content = read_json(self.confirm, remedy)
+        rounds = content["rounds"] if isinstance(content, dict) else content
+        planned = [
+            build(Confirmation, entry, source=f"{self.confirm}[{index}]")
+            for index, entry in enumerate(rounds)
         ]
         own = self.exists() and self.study().has_own_round()  # noted by an `extend` that was killed
-        return [each for each in found if each.round > 1 or not own]
+        return [entry for entry in planned if entry.round > 1 or not own]
 
     def add_confirmation(self, confirmation: Confirmation) -> None:
         """Note a round before it begins, so that whoever resumes the study goes on with it; one
@@ -259,8 +345,7 @@ class StudyFolder:
         if any(each.round == confirmation.round for each in known):
             return
         in_order = sorted((*known, confirmation), key=lambda each: each.round)
-        rounds = [to_dict(each) for each in in_order]
-        self._write(self.confirm, json.dumps(rounds, indent=2) + "\n")
+        write_json(self.confirm, {"rounds": [to_dict(each) for each in in_order]})
 
     def checkpoint(self, block: Block) -> Path:
         """Where a block in flight is saved."""
@@ -268,38 +353,51 @@ class StudyFolder:
 
     def record(self, block: Block, result: BlockResult) -> None:
         """Keep a finished block for good, and drop its checkpoint."""
-        write_parquet(result.curves, self._part(block, "curves"))
-        for kind, frame in result.recorded.items():
-            if not frame.empty:
-                write_parquet(frame, self._part(block, kind))
-        write_parquet(result.members, self._part(block, "members"))
+        tables = {"curves": result.curves}
+        tables |= {kind: frame for kind, frame in result.recorded.items() if not frame.empty}
+        for kind, frame in tables.items():
+            write_parquet(frame, self._part(block.id, kind))
+        marks = {"kinds": ",".join(tables)}
+        write_parquet(result.members, self._part(block.id, "members"), marks)
         for left in (self.checkpoint(block), self._failure(block)):
             left.unlink(missing_ok=True)
 
     def record_failure(self, block: Block, error: str) -> None:
-        """Keep it that a block could not be trained: an empty members table, and the reason."""
-        self._failure(block).parent.mkdir(parents=True, exist_ok=True)
-        self._failure(block).write_text(error + "\n")
-        write_parquet(pd.DataFrame(), self._part(block, "members"))
+        """Record that a block failed, and why: an empty members table, and the reason."""
+        write_atomically(self._failure(block), error + "\n")
+        write_parquet(pd.DataFrame(), self._part(block.id, "members"), {"kinds": ""})
 
     def recorded_failure(self, block: Block) -> str:
         """Why a block could not be trained."""
-        path = self._failure(block)
-        return path.read_text().strip() if path.exists() else "unknown error"
+        return self.failures().get(block.id, "unknown error")
 
     def failures(self) -> dict[str, str]:
         """Blocks that could not be trained, and why."""
-        found = sorted((self.path / "parts").glob("*.error.txt"))
-        return {path.name.removesuffix(".error.txt"): path.read_text().strip() for path in found}
+        reasons = {}
+        for path in sorted((self.path / "parts").glob("*.error.txt")):
+            with suppress(OSError):  # the empty members table says that it failed
+                text = path.read_text(encoding="utf-8", errors="replace")
+                reasons[path.name.removesuffix(".error.txt")] = text.strip()
+        return reasons
 
     def recorded(self, block: Block) -> pd.DataFrame | None:
         """The members table of a finished block, empty if it failed; None if it is not finished."""
-        path = self._part(block, "members")
-        return pd.read_parquet(path) if path.exists() else None
+        path = self._part(block.id, "members")
+        return self._read(path) if path.exists() else None
+
+    def refuse(self, block: Block) -> NoReturn:
+        """Refuse what is recorded of a block.
+
+        Raises:
+            ConfigError: always.
+        """
+        path = self._part(block.id, "members")
+        problem = "holds other networks than the study asks for in its place"
+        raise ConfigError("", problem, self._mend(path), str(path))
 
     def part(self, block: Block, kind: str) -> pd.DataFrame:
         """One table of a finished block (see `gather`)."""
-        return pd.read_parquet(self._part(block, kind))
+        return self._read(self._part(block.id, kind))
 
     def parts(self, kind: str) -> list[Path]:
         """The files of one table, a finished block each, in the order of their names."""
@@ -310,23 +408,45 @@ class StudyFolder:
         (see `recording.KINDS`); empty if there are none.
 
         Where the parts are gone, it is the table that was gathered before.
+
+        Raises:
+            ConfigError: if a part is damaged or missing; it names the remedy.
         """
-        parts = self.parts(kind)
+        finished = self.parts("members")
         gathered = self.tables / f"{kind}.parquet"
-        if not parts:
-            return pd.read_parquet(gathered) if gathered.exists() else pd.DataFrame()
-        frames = [frame for path in parts if not (frame := pd.read_parquet(path)).empty]
+        if not finished:
+            remedy = "restore it: the parts that it was gathered from are gone"
+            return read_table(gathered, remedy) if gathered.exists() else pd.DataFrame()
+        frames = [
+            frame for path in self._complete(finished, kind) if len(frame := self._read(path))
+        ]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-    def write_tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Write and return the members and the curves table of all finished blocks."""
-        members, curves = self.gather("members"), self.gather("curves")
-        write_parquet(members, self.tables / "members.parquet")
-        write_parquet(curves, self.tables / "curves.parquet")
-        for kind in KINDS:
-            if not (frame := self.gather(kind)).empty:
+    def _complete(self, finished: list[Path], kind: str) -> list[Path]:
+        """The parts of one table, a part for each finished block that has one."""
+        if kind == "members":
+            return finished
+        paths = []
+        for members in finished:
+            path = self._part(self._block_of(members), kind)
+            kinds = marks_of(members, self._mend(members)).get("kinds")
+            if kinds is not None:
+                wanted = kind in kinds.split(",")
+            else:  # by a version that did not keep the kinds
+                wanted = path.exists() or (kind == "curves" and len(self._read(members)) > 0)
+            if wanted:  # a missing one is refused when it is read
+                paths.append(path)
+        return paths
+
+    def gather_all(self) -> dict[str, pd.DataFrame]:
+        """Each table of all finished blocks, by kind."""
+        return {kind: self.gather(kind) for kind in ("members", "curves", *KINDS)}
+
+    def write_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Keep gathered tables; of what may be recorded beside evaluations, those with rows."""
+        for kind, frame in tables.items():
+            if kind not in KINDS or not frame.empty:
                 write_parquet(frame, self.tables / f"{kind}.parquet")
-        return members, curves
 
     def sweep(self) -> None:
         """Remove what only an unfinished study needs."""
@@ -335,35 +455,17 @@ class StudyFolder:
     def _failure(self, block: Block) -> Path:
         return self.path / "parts" / f"{block.id}.error.txt"
 
-    def _part(self, block: Block, kind: str) -> Path:
-        return self.path / "parts" / f"{block.id}.{kind}.parquet"
+    def _part(self, block_id: str, kind: str) -> Path:
+        return self.path / "parts" / f"{block_id}.{kind}.parquet"
 
     @staticmethod
-    def _write(path: Path, text: str) -> None:
-        temporary = path.with_suffix(".part")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    def _block_of(part: Path) -> str:
+        return part.name.removesuffix(".parquet").rpartition(".")[0]
 
+    def _read(self, part: Path) -> pd.DataFrame:
+        return read_table(part, self._mend(part))
 
-def _is_taken(file: IO[str]) -> bool:
-    """Take a lock that nobody has; whether it is taken."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Each dotted key whose values differ, with both."""
-    changed = []
-    for key in dict.fromkeys([*old, *new]):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            changed += _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            changed.append(f"{prefix}{key} is {show(before)} there and {show(after)} in yours")
-    return changed
+    def _mend(self, part: Path) -> str:
+        """The remedy for a part that is damaged or missing: its block is trained again."""
+        members = self._part(self._block_of(part), "members")
+        return f"delete {members}, then `{self.resume_command}` trains its block again"

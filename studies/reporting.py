@@ -82,7 +82,7 @@ def report_of(
             of their names.
     """
     pictures = {path.stem: path for path in figures if path.suffix == ".png"}
-    state = folder.state() if folder.has_state() else {}
+    state = folder.state()
     provenance = {str(k): str(v) for k, v in dict(state.get("provenance", {})).items()}
     provenance["seeds"] = _seeds(members)
     tried = sum(count for count, _ in analysis.trials.values())
@@ -102,7 +102,7 @@ def report_of(
         warnings=analysis.warnings(),
         sections=list(_sections(analysis, pictures)),
         trials=_trials(study, folder, members),
-        study_file=folder.definition.read_text() if folder.exists() else "",
+        study_file=folder.definition.read_text(encoding="utf-8") if folder.exists() else "",
         commands=_commands(study),
         provenance=provenance,
     )
@@ -233,7 +233,7 @@ def _trials(study: Study, folder: StudyFolder, members: pd.DataFrame) -> TrialTa
     runs = folder.runs()
     if not runs.empty:
         frame = frame.merge(runs, on=identity, how="left")
-    state = folder.state() if folder.has_state() else {}
+    state = folder.state()
     return TrialTable(
         frame=frame.reset_index(drop=True),
         labels={f"{study.objective}_sd": f"{study.objective.replace('_', ' ')} sd"},

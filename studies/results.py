@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
 from dynloss_core import keys
+from dynloss_core.atomic import atomic_file, write_atomically
 from dynloss_core.config import ConfigError
 from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
@@ -22,6 +25,7 @@ from studies.analysis.study_analysis import Analysis, Question, analyse
 from studies.confirmation import scientific_settings
 from studies.definition import Study
 from studies.folder import StudyFolder
+from studies.origins import origins_in
 from studies.recording import KINDS
 from studies.report import render
 from studies.reporting import report_of
@@ -88,14 +92,37 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
     )
 
 
-def write_results(study: Study, folder: StudyFolder) -> Results:
+def write_results(study: Study, folder: StudyFolder, into: Path | None = None) -> Results:
     """Gather the tables of a study, analyse them, draw the figures and write it all.
 
     Works on an unfinished study too, with what is there.
+
+    Args:
+        study: the definition.
+        folder: of the study.
+        into: where to write; None writes to the folder of the study.
+
+    Raises:
+        ConfigError: if a table is damaged, or the results cannot be written.
     """
-    members, curves = folder.write_tables()
+    place = folder if into is None else StudyFolder(into)
+    gathered = folder.gather_all()
+    try:
+        place.write_tables(gathered)
+        return _write_results(study, folder, gathered, place)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space" if full else "write elsewhere: dynloss analyse STUDY --into DIR"
+        where = str(error.filename or place.path)
+        raise ConfigError("", f"cannot be written: {error.strerror}", remedy, where) from None
+
+
+def _write_results(
+    study: Study, folder: StudyFolder, gathered: dict[str, pd.DataFrame], place: StudyFolder
+) -> Results:
+    members, curves = gathered["members"], gathered["curves"]
+    recorded = {kind: gathered[kind] for kind in KINDS}
     reused = _reused(members)
-    recorded = {kind: folder.gather(kind) for kind in KINDS}
     analysis = analyse(members, curves, question_of(study, members), recorded)
     tables = {f"{name}.csv": each.table() for name, each in analysis.maps.items()}
     for name, each in analysis.regimes.items():
@@ -108,30 +135,29 @@ def write_results(study: Study, folder: StudyFolder) -> Results:
         tables["minima.csv"] = analysis.minima.table()
     written = []
     for name, table in tables.items():
-        table.to_csv(folder.tables / name, index=False)
-        written.append(folder.tables / name)
+        write_atomically(place.tables / name, table.to_csv(index=False))
+        written.append(place.tables / name)
     if not members.empty:
-        found = summary(study, folder, analysis, reused)
-        record = json.dumps(found, indent=2, default=str)
-        folder.summary.write_text(record + "\n")
+        found = summary(study, folder, analysis, members)
+        write_atomically(place.summary, json.dumps(found, indent=2, default=str) + "\n")
     drawn = [
         path
         for name, figure in draw_study(analysis)
-        for path in save_figure(figure, folder.figures, name)
+        for path in save_figure(figure, place.figures, name)
     ]
     drawn += [
         path
         for name, animation in animate_study(analysis)
-        for path in save_animation(animation, folder.figures, name)
+        for path in save_animation(animation, place.figures, name)
     ]
     if not members.empty:
         report = report_of(study, folder, analysis, members, drawn)
-        folder.report.write_text(render(report), encoding="utf-8")
+        write_atomically(place.report, render(report))
     return Results(analysis, tuple(drawn), tuple(written), reused)
 
 
 def summary(
-    study: Study, folder: StudyFolder, analysis: Analysis, reused: dict[str, int]
+    study: Study, folder: StudyFolder, analysis: Analysis, members: pd.DataFrame
 ) -> dict[str, Any]:
     """What a study found, as plain data: the answer, its numbers, where it comes from."""
     verdicts = [
@@ -151,7 +177,7 @@ def summary(
             "findings": analysis.findings(),
             "warnings": analysis.warnings(),
             "trials": _trials(study, analysis),
-            "reused": reused,
+            "reused": _reused(members),
             "confirmation": analysis.phase,
             "verdicts": verdicts,
             "regimes": {
@@ -159,6 +185,7 @@ def summary(
                 for name, each in analysis.regimes.items()
             },
             "provenance": folder.state().get("provenance", {}),
+            "origins": origins_in(members, folder),
         }
     )
 
@@ -219,24 +246,30 @@ def _one_split(study: Study) -> bool:
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a figure as PNG and SVG."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{ending}" for ending in ("png", "svg")]
     for path in paths:
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, metadata=metadata)
+        kind = path.suffix.removeprefix(".")
+        metadata = {"Date": None} if kind == "svg" else None
+        with atomic_file(path) as file:
+            figure.savefig(file, format=kind, metadata=metadata)
     return paths
 
 
 def save_animation(animation: Animation, folder: Path, name: str) -> list[Path]:
     """Write an animation as GIF that loops, and the frame that stands for it as PNG."""
-    folder.mkdir(parents=True, exist_ok=True)
     moving, still = (folder / f"{name}.{ending}" for ending in ("gif", "png"))
     writer, figure = PillowWriter(fps=animation.per_second), animation.figure
-    with mpl.rc_context({"savefig.bbox": None}):  # all frames of one size
-        with writer.saving(figure, str(moving), dpi=100):
+    with (
+        mpl.rc_context({"savefig.bbox": None}),  # all frames of one size
+        tempfile.TemporaryDirectory(prefix="dynloss-frames-") as making,
+    ):
+        made = Path(making) / moving.name  # the writer wants a name
+        with writer.saving(figure, str(made), dpi=100):
             for frame in range(animation.frames):
                 animation.show(frame)
                 writer.grab_frame()
+        write_atomically(moving, made.read_bytes())
         animation.show(animation.still)
-        figure.savefig(still, dpi=150)
+        with atomic_file(still) as file:
+            figure.savefig(file, format="png", dpi=150)
     return [moving, still]

@@ -2,13 +2,12 @@
 
 Two networks are the same if their configuration hash is, which covers the problem and the member
 down to its seed, and with it all that is not in the hash: the engine, the kind of device, the
-versions of the suite and of torch, and whether the phase looks at the test split. A trial is taken
-if all of its networks are known, from a study in the same output folder or from this one, where TPE
-may propose a point again; its rows say where from (`reused_from`). A study that was trained with
-several versions, or on several kinds of device, gives nothing. A block waits while another has
-one of its networks at work, and equal points in a block are trained once. Studies that record
-something beside evaluations, or stop trials early, neither give nor take: the hash says nothing of
-that.
+origin (code and versions, see `studies.origin`), and whether the phase looks at the test split. A
+trial is taken if all of its networks are known, from a study in the same output folder or from this
+one, where TPE may propose a point again; its rows say where from (`reused_from`). A block waits
+while another has one of its networks at work, and equal points in a block are trained once. Studies
+that record something beside evaluations, or stop trials early, neither give nor take: the hash says
+nothing of that.
 """
 
 from __future__ import annotations
@@ -31,13 +30,12 @@ from search_spaces import Point
 from studies.blocks import Block, BlockResult, Trial
 from studies.definition import Study
 from studies.folder import StudyFolder
-from studies.provenance import version_of
+from studies.origin import here
 from studies.tables import member_hashes
 
-__all__ = ["KnownNetworks", "joined", "note_conditions"]
+__all__ = ["KnownNetworks", "joined"]
 
-_VERSIONS = ("dynloss", "torch")
-_UNREADABLE = (OSError, ValueError, pa.ArrowException)
+_UNREADABLE = (ConfigError, OSError, ValueError, pa.ArrowException)
 _NEEDED = {
     keys.PHASE: pa.string(),
     keys.ARM: pa.string(),
@@ -46,14 +44,18 @@ _NEEDED = {
     keys.SEED: pa.int64(),
     keys.CONFIG_HASH: pa.string(),
     keys.ENGINE: pa.string(),
+    keys.DEVICE: pa.string(),
+    keys.ORIGIN: pa.string(),
 }
 
 
 class _Key(NamedTuple):
-    """What makes two networks the same, of one kind of device and one set of versions."""
+    """What makes two networks the same."""
 
     config_hash: str
     engine: str
+    device: str
+    origin: str
     confirmed: bool
 
 
@@ -82,8 +84,6 @@ class KnownNetworks:
         self._at_work: set[_Key] = set()
         self._keys_of: dict[str, dict[int, tuple[_Key, ...]]] = {}  # of blocks asked for, by trial
         self._takes_part = _takes_part(study)
-        self._conditions = _conditions(study)
-        self._own_are_sound = _trained_with(folder) == [self._conditions]
         self._looked = not self._takes_part
 
     def begin(self, block: Block) -> None:
@@ -93,17 +93,12 @@ class KnownNetworks:
             self._at_work.update(key for each in block.trials for key in names[each.number])
 
     def end(self, block: Block, members: pd.DataFrame) -> None:
-        """A block of this study has ended: know its networks, from its members table, which is
-        empty if it could not be trained."""
+        """A block of this study has ended, in this session or an earlier one: know its networks,
+        from its members table, which is empty if it could not be trained."""
         for names in self._keys_of.pop(block.id, {}).values():
             self._at_work.difference_update(names)
-        if self._takes_part and not members.empty:
+        if self._takes_part and set(_NEEDED) <= set(members.columns):
             self._note(members[list(_NEEDED)], self._folder)
-
-    def recall(self, block: Block, members: pd.DataFrame) -> None:
-        """The same for a block that an earlier session finished; its networks are not known where
-        one of them may have been trained with other versions, or on another kind of device."""
-        self.end(block, members if self._own_are_sound else pd.DataFrame())
 
     def at_work(self, block: Block) -> bool:
         """Whether another block has networks of this one at work."""
@@ -158,18 +153,18 @@ class KnownNetworks:
 
     def _look_into(self, other: StudyFolder) -> None:
         """Know the networks of another study, if it could have trained the same."""
-        with suppress(ConfigError, *_UNREADABLE):  # whatever is wrong there is no fault of ours
-            if not _takes_part(other.study()) or _trained_with(other) != [self._conditions]:
+        with suppress(*_UNREADABLE):  # whatever is wrong there is no fault of this study's
+            if not _takes_part(other.study()):
                 return
             if parts := [str(path) for path in other.parts("members")]:
-                found = dataset.dataset(parts, schema=pa.schema(_NEEDED), format="parquet")
-                table = found.to_table().to_pandas()
-                self._note(table.dropna(subset=[keys.CONFIG_HASH]), other)
+                tables = dataset.dataset(parts, schema=pa.schema(_NEEDED), format="parquet")
+                known = tables.to_table().to_pandas()  # what is taken of them is read with its seal
+                self._note(known.dropna(subset=[keys.ORIGIN]), other)
 
     def _note(self, members: pd.DataFrame, folder: StudyFolder) -> None:
         for row in members.itertuples(index=False):
-            phase, arm, block, trial, seed, config_hash, engine = row
-            key = _Key(config_hash, engine, phase != keys.SEARCH)
+            phase, arm, block, trial, seed, config_hash, engine, device, origin = row
+            key = _Key(config_hash, engine, device, origin, phase != keys.SEARCH)
             self._places.setdefault(key, _Place(folder.path, phase, arm, block, trial, seed))
 
     def _keys(self, block: Block) -> dict[int, tuple[_Key, ...]]:
@@ -183,8 +178,9 @@ class KnownNetworks:
         problem = self._study.problem(trial.point)
         engine = choose_engine(problem, self._study.engine, self._study.device).name
         members = [self._study.member(trial.point, seed, problem) for seed in block.seeds]
+        device, origin = self._study.device, here().digest
         for config_hash in member_hashes(problem, members):
-            yield _Key(config_hash, engine, block.phase != keys.SEARCH)
+            yield _Key(config_hash, engine, device, origin, block.phase != keys.SEARCH)
 
     def _taken(self, block: Block, trial: Trial, places: dict[_Key, _Place]) -> BlockResult | None:
         """The rows of a trial's networks as those of this study; None if they are gone, or others
@@ -222,25 +218,6 @@ class KnownNetworks:
                 own[keys.REUSED_FROM] = None
             own[keys.REUSED_FROM] = own[keys.REUSED_FROM].fillna(origin)
         return own
-
-
-def note_conditions(study: Study, folder: StudyFolder) -> None:
-    """Keep with what a study is trained from here on: one that was trained with several versions or
-    on several kinds of device gives no networks."""
-    known, now = _trained_with(folder), _conditions(study)
-    if not known and folder.parts("members"):  # trained before this was kept: with what, who knows
-        known = [{}]
-    if now not in known:
-        folder.write_state({"trained_with": [*known, now]})
-
-
-def _conditions(study: Study) -> dict[str, str]:
-    return {**{name: version_of(name) for name in _VERSIONS}, "device": study.device}
-
-
-def _trained_with(folder: StudyFolder) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = folder.state().get("trained_with", [])
-    return found
 
 
 def joined(known: dict[int, BlockResult], trained: BlockResult | None = None) -> BlockResult:

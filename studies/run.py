@@ -15,15 +15,17 @@ from studies.confirmation import plan_confirmation
 from studies.definition import Study
 from studies.delivery import Delivery
 from studies.extension import due_confirmation, extend
-from studies.folder import StudyFolder
+from studies.folder import DEFAULT, StudyFolder
+from studies.origins import refuse_other_code
 from studies.passwords import hide_password
+from studies.place import move_artifacts, settle
 from studies.progress import StudyProgress, say
 from studies.provenance import provenance
 from studies.results import Results, write_results
 from studies.reuse import KnownNetworks
+from studies.sealed import write_parquet
 from studies.session import Session
-from studies.sqlite import tune_sqlite
-from studies.tables import write_parquet
+from studies.sqlite import close_sqlite, tune_sqlite
 from studies.tracking import Tracker, tracking_uri
 
 __all__ = ["Outcome", "confirm_study", "run_study", "sync_study"]
@@ -56,6 +58,7 @@ def run_study(
     resume: bool = False,
     more: int | None = None,
     reuse: bool = True,
+    code_changed: bool = False,
     before: Callable[[], None] | None = None,
 ) -> Outcome:
     """Run a study, or what is left of it, and judge it.
@@ -67,6 +70,7 @@ def run_study(
         resume: go on with what the folder holds; without it, a folder in use is refused.
         more: trials to add to each arm of a finished study.
         reuse: take networks that were trained before from where they are recorded (see `reuse`).
+        code_changed: go on with other code or versions than those that the study was trained with.
         before: done once the study is known to be able to run, and nobody else runs it.
 
     Raises:
@@ -80,18 +84,22 @@ def run_study(
         else:  # before anything is written
             check_resources(study, stack.enter_context(joined_cluster(address)))
         tune_sqlite()
+        stack.callback(close_sqlite)
         folder = StudyFolder.of(study, out)
         if more is not None and not folder.exists():
             raise ConfigError(
                 "--extend", "there is no such study", "run it first", str(folder.path)
             )
-        fresh = folder.begin(study, resume=resume or more is not None)
         stack.enter_context(folder.locked())
+        fresh = folder.begin(study, resume=resume or more is not None)
+        settle(folder)
         study = replace(study, extensions=folder.study().extensions)
+        if not fresh and not code_changed:
+            refuse_other_code(study, folder, trains=more is not None or before is not None)
         if more is not None:
             study = extend(study, folder, more)
         elif not fresh and (changed := folder.differences(study)):  # that changes no result
-            say(f"taken over: {'; '.join(changed)}")
+            say(f"updated from your file: {'; '.join(changed)}")
             folder.write_definition(study)
         if before is not None:
             before()
@@ -118,7 +126,11 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
     """
     study = folder.study()
     tune_sqlite()
-    with folder.locked(), _delivery(study, folder, at_once=True) as delivery:
+    with ExitStack() as stack:
+        stack.callback(close_sqlite)
+        stack.enter_context(folder.locked())
+        settle(folder)
+        delivery = stack.enter_context(_delivery(study, folder, at_once=True))
         with StudyProgress(study) as progress:
             session = Session(study, folder, delivery, progress)
             session.recall()
@@ -138,9 +150,13 @@ def _delivery(study: Study, folder: StudyFolder, *, at_once: bool) -> Iterator[D
     """
     uri = tracking_uri(study, folder)
 
+    artifacts = folder.path.parent / "artifacts"
+    own = uri == folder.default_tracking_uri
+
     def connect() -> Tracker:
-        identity = folder.state()["study_id"]
-        return Tracker(study, identity, uri, folder.path.parent / "artifacts")
+        if own:
+            move_artifacts(folder.default_store, artifacts)
+        return Tracker(study, folder.identity(), uri, artifacts)
 
     tracker = None
     try:
@@ -153,7 +169,7 @@ def _delivery(study: Study, folder: StudyFolder, *, at_once: bool) -> Iterator[D
             {
                 "mlflow_run": tracker.parent,
                 "mlflow_experiment": tracker.experiment,
-                "tracking_uri": hide_password(tracker.uri),
+                "tracking_uri": DEFAULT if own else hide_password(tracker.uri),
             }
         )
     delivery = Delivery(folder, connect, tracker)
@@ -164,16 +180,21 @@ def _delivery(study: Study, folder: StudyFolder, *, at_once: bool) -> Iterator[D
 
 
 def confirm_study(
-    folder: StudyFolder, *, seeds: int | None = None, address: str | None = None
+    folder: StudyFolder,
+    *,
+    seeds: int | None = None,
+    address: str | None = None,
+    code_changed: bool = False,
 ) -> Outcome:
     """Rerun the winners of a finished search on fresh seeds, and judge them.
 
-    A round that was begun and not finished is gone on with.
+    An unfinished round is resumed.
 
     Args:
         folder: of the study.
         seeds: how many; None asks the power analysis.
         address: of a Ray cluster; None starts one on this machine.
+        code_changed: as in `run_study`.
 
     Raises:
         ConfigError: if the search is not finished, or has no winner to confirm, or the data are
@@ -205,14 +226,17 @@ def confirm_study(
             used=own + sum(len(each.seeds) for each in rounds),
             seeds=seeds,
         )
-        return run_study(
-            study,
-            folder.path.parent,
-            address=address,
-            resume=True,
-            before=lambda: folder.add_confirmation(planned),
-        )
-    return run_study(study, folder.path.parent, address=address, resume=True)
+        if (members[keys.PHASE] == planned.phase).any():
+            problem = f"lacks the round {planned.phase}, which is in the tables"
+            raise ConfigError("", problem, "restore it", str(folder.confirm))
+    return run_study(
+        study,
+        folder.path.parent,
+        address=address,
+        resume=True,
+        code_changed=code_changed,
+        before=None if open_round else lambda: folder.add_confirmation(planned),
+    )
 
 
 def _searched(study: Study, folder: StudyFolder) -> bool:

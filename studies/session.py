@@ -17,12 +17,13 @@ import optuna
 import pandas as pd
 
 from dynloss_core import keys
-from studies.blocks import Block, BlockResult, Trial
+from studies.blocks import Block, BlockResult, Trial, is_table_of
 from studies.definition import Study
 from studies.delivery import Delivery
 from studies.folder import StudyFolder
+from studies.origins import note_origin
 from studies.progress import StudyProgress
-from studies.reuse import KnownNetworks, joined, note_conditions
+from studies.reuse import KnownNetworks, joined
 from studies.search import Plan
 
 __all__ = ["Session"]
@@ -120,7 +121,7 @@ class Session:
         """The next block with trials that are to be trained, and these alone."""
         for block in self._asked():
             if not self._trains:
-                note_conditions(self.study, self.folder)
+                note_origin(self.folder)
                 self._trains = True
             if self._known is None:
                 return block
@@ -236,8 +237,10 @@ class Session:
         if members is not None:
             if members.empty:
                 self.failures[block.id] = self.folder.recorded_failure(block)
+            elif not is_table_of(block, members, self.study):
+                self.folder.refuse(block)
             self.delivery.finish(block)
             self.progress.recorded(block)
             if self._known is not None:
-                self._known.recall(block, members)
+                self._known.end(block, members)
         return members

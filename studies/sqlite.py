@@ -6,21 +6,25 @@ a power failure can cost the last ones but never the consistency of the file. Th
 study's folder, which are flushed to the disk, bring Optuna's and MLflow's files up to date.
 
 Such a log works for the processes of one machine alone (https://sqlite.org/wal.html), so files that
-other machines may have mounted are left as SQLite makes them.
+other machines may have mounted are left as SQLite makes them. Nor can a file with a log be opened
+where nothing can be written; so the last driver takes the log back when it ends, and a copy on a
+read-only medium opens in plain Optuna and MLflow.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import psutil
 from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
-__all__ = ["is_shared", "tune_sqlite"]
+__all__ = ["close_sqlite", "is_shared", "tune_sqlite"]
 
 # file systems that several machines may have mounted
 _SHARED = {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4"}
@@ -31,13 +35,37 @@ def tune_sqlite() -> None:
     """Let every SQLite connection that this process opens from now on work so."""
     if not event.contains(Engine, "connect", _on_connect):
         event.listen(Engine, "connect", _on_connect)
+        event.listen(Engine, "engine_connect", _on_use)
+
+
+def close_sqlite() -> None:
+    """Close every SQLite file that this process has used since, and leave it without a log; one
+    that another process has open keeps it."""
+    paths = set()
+    for engine in list(_engines):
+        engine.dispose()
+        paths.add(Path(engine.url.database or ""))
+    _engines.clear()
+    for path in paths:
+        if path.is_file():
+            with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=1)) as database:
+                database.execute("PRAGMA journal_mode = DELETE")
+
+
+_engines: WeakSet[Engine] = WeakSet()  # of SQLite, in use
+
+
+def _on_use(connection: Connection) -> None:
+    if connection.engine.dialect.name == "sqlite":
+        _engines.add(connection.engine)
 
 
 def _on_connect(connection: Any, _: Any) -> None:
     if isinstance(connection, sqlite3.Connection):
         _, _, path = connection.execute("PRAGMA database_list").fetchone()
-        if not is_shared(Path(path).parent):
-            connection.execute("PRAGMA journal_mode = WAL")
+        shared = is_shared(Path(path).parent)
+        connection.execute(f"PRAGMA journal_mode = {'DELETE' if shared else 'WAL'}")
+        if not shared:
             connection.execute("PRAGMA synchronous = NORMAL")
 
 

@@ -6,9 +6,7 @@ Column names are those of `dynloss_core.keys`; parameters of the problem keep th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +37,6 @@ __all__ = [
     "trace_rows",
     "unpack",
     "valley_rows",
-    "write_parquet",
 ]
 
 IDENTITY = [keys.STUDY, keys.PHASE, keys.ARM, keys.BLOCK, keys.TRIAL, keys.SEED]
@@ -187,13 +184,3 @@ def unpack(packed: dict[str, Any]) -> pd.DataFrame:
         for name, values in packed["columns"].items()
     }
     return pd.DataFrame(columns).astype(packed["dtypes"])
-
-
-def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table so that a reader sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    frame.to_parquet(temporary, index=False)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -122,7 +122,7 @@ def test_interrupted_while_the_extended_search_is_confirmed(
     assert not outcome.finished
     (run,) = MlflowClient(folder.default_tracking_uri).search_runs(
         [folder.state()["mlflow_experiment"]],
-        f"tags.dynloss.study_id = '{folder.state()['study_id']}'",
+        f"tags.dynloss.study_id = '{folder.identity()}'",
     )
     assert run.info.status == "KILLED"
 

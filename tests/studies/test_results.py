@@ -79,4 +79,4 @@ def test_the_attainable_accuracy_is_that_of_the_data(tiny: Path) -> None:
     study = load_study(tiny)
     question = question_of(study, pd.DataFrame({keys.SEED: [0]}))
     assert question.attainable == pytest.approx(28 / 30), "three of thirty begin in one point"
-    assert not StudyFolder(Path("nowhere")).has_state()
+    assert StudyFolder(Path("nowhere")).state() == {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from studies.blocks import Block, BlockResult, BlockRun
 from studies.definition import Study
 from studies.delivery import Delivery
 from studies.folder import StudyFolder
+from studies.origin import Origin
+from studies.origins import origins_in
 from studies.progress import StudyProgress
-from studies.reuse import KnownNetworks, _part, note_conditions
+from studies.reuse import KnownNetworks, _part
 from studies.session import Session
 from studies.study_files import study_from_mapping
 from studies.tracking import Tracker
@@ -46,7 +49,7 @@ def trained(study: Study, out: Path, *, reuse: bool = True) -> tuple[StudyFolder
     """A study worked through in this process: its folder, and the blocks that were trained."""
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=True)
-    identity, uri = folder.state()["study_id"], folder.default_tracking_uri
+    identity, uri = folder.identity(), folder.default_tracking_uri
     delivery = Delivery(folder, lambda: Tracker(study, identity, uri, out / "artifacts"))
     known = KnownNetworks(study, folder) if reuse else None
     blocks = []
@@ -134,55 +137,44 @@ def test_another_network_is_trained(change: dict[str, Any], tmp_path: Path) -> N
     assert networks(blocks) == 20
 
 
-def test_other_versions_are_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr("studies.reuse.version_of", lambda name: "1.0")
+@contextmanager
+def other_code() -> Iterator[None]:
+    """Networks that are trained meanwhile are those of other code."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("blocks", "reuse", "origins"):
+            patch.setattr(f"studies.{name}.here", lambda: Origin({}, {"torch": "1.0"}))
+        yield
+
+
+def test_networks_of_other_code_are_not_taken(tmp_path: Path) -> None:
+    with other_code():
         trained(study_of(), tmp_path)
     _, blocks = trained(study_of(name="other"), tmp_path)
     assert networks(blocks) == 20
 
 
-def test_a_study_trained_with_several_versions_is_no_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither for others nor, what an earlier session trained, for itself."""
+def test_a_study_of_several_origins_gives_what_is_of_the_same(tmp_path: Path) -> None:
     study = study_of()
-    folder, (block, *_) = trained(study, tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr("studies.reuse.version_of", lambda name: "1.0")
-        note_conditions(study, folder)
-    known = KnownNetworks(study, folder)
-    known.recall(block, folder.part(block, "members"))
-    assert known.trials(block) == {}
+    with other_code():
+        folder, blocks = trained(study, tmp_path)
+    for path in folder.parts("members")[2:]:
+        path.unlink()
+    _, again = trained(study, tmp_path)
+    assert len(again) == len(blocks) - 2
+    assert [entry["networks"] for entry in origins_in(folder.gather("members"), folder)] == [
+        networks(blocks) - networks(again),
+        networks(again),
+    ]
+    _, rest = trained(study_of(name="other"), tmp_path)
+    assert networks(rest) == networks(blocks) - networks(again)
+
+
+def test_networks_that_do_not_say_what_trained_them_are_not_taken(tmp_path: Path) -> None:
+    folder, _ = trained(study_of(), tmp_path)
+    for path in folder.parts("members"):
+        pd.read_parquet(path).drop(columns=[keys.ORIGIN, keys.DEVICE]).to_parquet(path)
     _, blocks = trained(study_of(name="other"), tmp_path)
     assert networks(blocks) == 20
-
-
-def test_what_an_unknown_version_trained_is_no_source(tmp_path: Path) -> None:
-    """Of a study that was begun before versions were kept, whoever goes on with it now."""
-    study = study_of()
-    folder, _ = trained(study, tmp_path)
-    state = folder.state()
-    del state["trained_with"]
-    (folder.path / "state.json").write_text(json.dumps(state))
-    note_conditions(study, folder)
-    _, blocks = trained(study_of(name="other"), tmp_path)
-    assert networks(blocks) == 20
-
-
-def test_a_study_that_takes_all_it_needs_was_trained_with_that(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained(study_of(), tmp_path)
-    second = study_of(name="second")
-    folder = StudyFolder.of(second, tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr("studies.reuse.version_of", lambda name: "1.0")
-        folder.begin(second, resume=False)
-        note_conditions(second, folder)
-    _, blocks = trained(second, tmp_path)
-    assert networks(blocks) == 0
-    assert len(folder.state()["trained_with"]) == 2
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -27,7 +27,7 @@ from studies.tracking import Tracker, tracking_uri
 def session_of(study: Study, out: Path) -> Session:
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=True)
-    identity = folder.state()["study_id"]
+    identity = folder.identity()
 
     def connect() -> Tracker:
         return Tracker(study, identity, folder.default_tracking_uri, out / "artifacts")
@@ -134,11 +134,13 @@ def test_tables_survive_the_loss_of_their_parts(tiny: Path, tmp_path: Path) -> N
     study = load_study(tiny)
     session = session_of(study, tmp_path)
     train_next(session)
-    members, _ = session.folder.write_tables()
+    before = session.folder.gather_all()
+    session.folder.write_tables(before)
     for part in (session.folder.path / "parts").iterdir():
         part.unlink()
-    again, _ = session.folder.write_tables()
-    pd.testing.assert_frame_equal(again, members)
+    after = session.folder.gather_all()
+    for kind in ("members", "curves"):
+        pd.testing.assert_frame_equal(after[kind], before[kind])
 
 
 def test_sync_delivers_past_a_block_in_flight(tiny: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_of_two_runs_of_a_trial_the_closed_one_stays(tiny: Path, tmp_path: Path)
             run_name=run.info.run_name,
         )
     session.delivery.close()
-    later = Tracker(study, session.folder.state()["study_id"], tracking.uri, tmp_path)
+    later = Tracker(study, session.folder.identity(), tracking.uri, tmp_path)
     assert later.runs()["mlflow_run"].tolist() == closed
     assert later.is_finished(block)
     left = client.search_runs([tracking.experiment], f"tags.`dynloss.{keys.BLOCK}` = '{block.id}'")

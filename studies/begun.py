@@ -1,0 +1,90 @@
+"""What a study was at the moment it was begun.
+
+`study.yaml` lies open in the study's folder, and whoever edits it changes what everything there is
+taken for. So the definition and the identity of the study are kept a second time, sealed, and every
+command compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynloss_core.config import ConfigError, show, to_dict
+from studies.definition import Study
+from studies.sealed import read_json, write_json
+from studies.study_files import study_from_mapping
+
+__all__ = ["Begun", "check_unchanged", "differences"]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A study as it was begun.
+
+    Args:
+        study_id: its identity, which finds its runs in MLflow again.
+        study: its definition; an extension is the only thing that changes it.
+    """
+
+    study_id: str
+    study: Study
+
+    @classmethod
+    def read(cls, path: Path) -> Begun | None:
+        """What `write` kept; None where a version that did not begin the study.
+
+        Raises:
+            ConfigError: if the file is damaged.
+        """
+        if not path.exists():
+            return None
+        content = read_json(path, "restore it, or delete it to take study.yaml at its word")
+        study = study_from_mapping(content["definition"], source=str(path))
+        return cls(content["study_id"], study)
+
+    def write(self, path: Path) -> None:
+        """Keep it."""
+        content = {"study_id": self.study_id, "study_hash": self.study.hash}
+        write_json(path, {**content, "definition": to_dict(self.study)})
+
+
+def check_unchanged(begun: Study, now: Study, source: Path) -> None:
+    """Refuse a definition that was edited since the study was begun, less what changes no result.
+
+    Raises:
+        ConfigError: with both values of the first key that differs, and how many more do.
+    """
+    if begun.hash == now.hash:
+        return
+    changed = differences(begun.essence, now.essence, "when the study was begun", "here now")
+    remedy = "put it back, or run the changed study under another name"
+    raise ConfigError("", "; ".join(changed), remedy, str(source))
+
+
+def differences(
+    before: Study, after: Study, then: str = "there", now: str = "in yours"
+) -> list[str]:
+    """What differs between two definitions, each dotted key with both values.
+
+    Args:
+        before: a definition.
+        after: another.
+        then: what the values of the first are called, as in `600 there`.
+        now: what those of the second are called.
+    """
+    return list(_differences(to_dict(before), to_dict(after), "", then, now))
+
+
+def _differences(
+    old: dict[str, Any], new: dict[str, Any], prefix: str, then: str, now: str
+) -> list[str]:
+    changed = []
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changed += _differences(before, after, f"{prefix}{key}.", then, now)
+        elif before != after:
+            changed.append(f"{prefix}{key} is {show(before)} {then} and {show(after)} {now}")
+    return changed

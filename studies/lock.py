@@ -1,0 +1,77 @@
+"""One driver at a time in a study's folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from dynloss_core.config import ConfigError
+
+__all__ = ["exclusive", "is_taken"]
+
+_SECONDS_OF_A_LOOK = 0.5  # for which `is_taken` elsewhere may hold the lock, and more
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock that a file stands for; the file and its folder are made.
+
+    Raises:
+        ConfigError: if another process holds it, or the file cannot be written.
+    """
+    try:
+        file = _take(path)
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror}"
+        raise ConfigError("", problem, "choose another --out", str(path.parent)) from None
+    with file:
+        yield
+
+
+def _take(path: Path) -> IO[str]:
+    until = time.monotonic() + _SECONDS_OF_A_LOOK
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("a")
+        except FileNotFoundError:  # the folder was taken back just now
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            if time.monotonic() >= until:
+                problem = "another process is running this study"
+                raise ConfigError("", problem, "wait, or stop it", str(path.parent)) from None
+            time.sleep(_SECONDS_OF_A_LOOK / 10)
+            continue
+        except OSError:
+            file.close()
+            raise
+        if _is_at(file, path):
+            return file
+        file.close()  # whoever held it took the folder back: this lock is of a file that is gone
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def is_taken(path: Path) -> bool:
+    """Whether a process holds the lock that a file stands for, as far as this one may look."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

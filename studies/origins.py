@@ -1,0 +1,99 @@
+"""The origins of a study's networks: kept in its folder, and compared before more are trained.
+
+A study whose code or versions changed on the way holds networks of several origins, which nobody
+may compare as if they were of one. So it goes on only when told to, and says so ever after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from studies.definition import Study
+from studies.folder import StudyFolder
+from studies.origin import Origin, here
+from studies.provenance import provenance
+from studies.sealed import read_json, write_json
+from studies.search import Plan
+
+__all__ = ["note_origin", "origins_in", "origins_of", "refuse_other_code"]
+
+_MOST_NAMED = 6
+
+
+def origins_of(folder: StudyFolder) -> dict[str, dict[str, Any]]:
+    """What a study's networks were trained with, by digest, in the order of their first use: the
+    files and versions of an `Origin`, with the commit and the date."""
+    if not folder.origins.exists():
+        return {}
+    remedy = "restore it, or delete it and go on with --code-changed"
+    known: dict[str, dict[str, Any]] = read_json(folder.origins, remedy)
+    return known
+
+
+def origins_in(members: pd.DataFrame, folder: StudyFolder) -> list[dict[str, Any]]:
+    """The origins of the networks in a members table: how many each, and what is known of it. Those
+    of versions that kept no origin are counted under `unknown`."""
+    if members.empty:
+        return []
+    column = members[keys.ORIGIN] if keys.ORIGIN in members else pd.Series(None, members.index)
+    counts = column.astype(object).where(column.notna(), "unknown").value_counts(sort=False)
+    known = origins_of(folder)
+    return [
+        {"origin": str(name), "networks": int(number), **_in_short(known.get(str(name), {}))}
+        for name, number in counts.items()
+    ]
+
+
+def _in_short(origin: dict[str, Any]) -> dict[str, Any]:
+    """An origin without the digests of its files, which its own digest covers."""
+    return {name: value for name, value in origin.items() if name != "files"}
+
+
+def note_origin(folder: StudyFolder) -> None:
+    """Keep what a study is trained with from here on."""
+    known, now = origins_of(folder), here()
+    if now.digest not in known:
+        tags = provenance()
+        since = {name: tags[name] for name in ("commit", "date") if name in tags}
+        write_json(folder.origins, {**known, now.digest: {**since, **asdict(now)}})
+
+
+def refuse_other_code(study: Study, folder: StudyFolder, *, trains: bool) -> None:
+    """Refuse to go on with a study that was trained with other code or versions.
+
+    Args:
+        study: the definition.
+        folder: of the study.
+        trains: whether there is something to train for certain; else it is looked up.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    known, now = origins_of(folder), here()
+    if now.digest in known or not (known or folder.parts("members")):
+        return
+    if not trains and _is_complete(study, folder):
+        return
+    if known:
+        last = list(known.values())[-1]
+        changed = Origin(last["files"], last["versions"]).differences(now)
+    else:
+        changed = ["its networks say nothing of the code that trained them"]
+    if len(changed) > _MOST_NAMED:
+        changed = [*changed[:_MOST_NAMED], f"{len(changed) - _MOST_NAMED} more"]
+    remedy = "go back to that code, or go on with --code-changed, and the results will say so"
+    problem = f"was trained with other code: {'; '.join(changed)}"
+    raise ConfigError("", problem, remedy, str(folder.path))
+
+
+def _is_complete(study: Study, folder: StudyFolder) -> bool:
+    """Whether every block of a study is recorded."""
+    storage = optuna.storages.RDBStorage(folder.optuna_url)
+    plan = Plan(study, storage, folder.recorded, folder.confirmations())
+    return plan.next_block() is None and plan.finished

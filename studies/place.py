@@ -1,0 +1,92 @@
+"""Where a study's folder lies, and whether it was moved or copied since it was last at work.
+
+A folder that was moved stays what it is. A copy is another study: it gets an identity of its own,
+and so runs of its own in a store that both can reach, and never writes to those of its original.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from studies.folder import DEFAULT, StudyFolder
+from studies.progress import say
+
+__all__ = ["move_artifacts", "settle"]
+
+
+def settle(folder: StudyFolder) -> None:
+    """Note where a study lies, and give it another identity if it is a copy; under its lock."""
+    here, known = _place(folder.path), folder.state().get("place")
+    if known == here:
+        return
+    changes: dict[str, Any] = {"place": here}
+    if known is None and folder.tracking_uri() == folder.default_tracking_uri:
+        changes["tracking_uri"] = DEFAULT
+    if known is not None and _is_copy(folder, known, here):
+        folder.rename()
+        changes |= {"mlflow_run": None, "mlflow_experiment": None}
+        say(f"{folder.path} is a copy of {known['path']}: it is a study of its own from here on")
+    folder.write_state(changes)
+
+
+def _place(path: Path) -> dict[str, Any]:
+    return {"path": str(path), "inode": path.stat().st_ino, "host": socket.gethostname()}
+
+
+def _is_copy(folder: StudyFolder, known: dict[str, Any], here: dict[str, Any]) -> bool:
+    """Whether an original may still be at work in the store of this study."""
+    same_host = known["host"] == here["host"]
+    if known["path"] == here["path"] and (same_host or known["inode"] == here["inode"]):
+        return False
+    original = Path(known["path"])
+    default = folder.state().get("tracking_uri", DEFAULT) == DEFAULT
+    if default and original.parent != folder.path.parent:  # each has a store beside it
+        return False
+    return not same_host or _identity_at(original) == folder.identity()
+
+
+def _identity_at(path: Path) -> str | None:
+    """The identity of the study in a folder, if there is one that can be read."""
+    try:
+        identity: str = json.loads((path / "begun.json").read_text(encoding="utf-8"))["study_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return identity
+
+
+def move_artifacts(store: Path, artifacts: Path) -> None:
+    """Tell a store in SQLite where its artifacts are, if it was moved or copied together with them.
+
+    MLflow keeps their addresses absolute and has no call that changes them.
+
+    Args:
+        store: the file beside the studies' folders.
+        artifacts: the folder beside it.
+
+    Raises:
+        sqlite3.Error: if the store cannot be read or written.
+    """
+    if not store.exists() or not store.stat().st_size:
+        return
+    wanted = artifacts.absolute().as_uri()
+    with closing(sqlite3.connect(store, timeout=30)) as database, database:
+        rows = database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+        for (before,) in rows:
+            if before == wanted or not str(before).startswith("file:"):
+                continue
+            if not before.endswith(f"/{artifacts.name}"):
+                continue  # of an experiment that the suite did not make
+            database.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
+                (wanted, before),
+            )
+            database.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?)"
+                " WHERE substr(artifact_uri, 1, ?) = ?",
+                (wanted, len(before) + 1, len(before) + 1, f"{before}/"),
+            )

@@ -1,0 +1,144 @@
+"""The code that trained a network: what it does counts, how it is written does not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dynloss_core
+from dynloss_core.config import ConfigError
+from studies.folder import StudyFolder
+from studies.origin import Origin, here, syntax_digest
+from studies.origins import note_origin, origins_of, refuse_other_code
+from studies.study_files import load_study
+from tests.studies.test_session import session_of, train_next
+
+SOURCE = b'''
+"""A module."""
+from math import pi
+
+class Loss:
+    """A class."""
+    weight: float = 1.0
+
+    def value(self, x, *, scale=2):
+        """A method."""
+        return x * scale + pi  # a comment
+'''
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"# a comment", b"# another"),
+        (b'"""A module."""\n', b""),
+        (b"A class", b"Another"),
+        (b'        """A method."""\n', b""),
+        (b"x * scale + pi", b"(x * scale) + pi"),
+        (b"\n\n", b"\n\n\n\n"),
+        (b"scale=2", b"scale = 0x2"),
+    ],
+)
+def test_how_it_is_written_does_not_count(before: bytes, after: bytes) -> None:
+    changed = SOURCE.replace(before, after, 1)
+    assert changed != SOURCE
+    assert syntax_digest(changed) == syntax_digest(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"scale=2", b"scale=3"),
+        (b"scale=2", b"scale=2.0"),
+        (b"scale=2", b"scale=True"),
+        (b"*, scale", b"scale"),
+        (b"x * scale + pi", b"x * (scale + pi)"),
+        (b"+ pi", b"- pi"),
+        (b"import pi", b"import e as pi"),
+        (b"weight", b"width"),
+        (b"return x", b"yield x"),
+        (b'"""A method."""', b"b'A method.'; x += 1"),
+        (b"class Loss:", b"class Loss(object):"),
+    ],
+)
+def test_what_it_does_counts(before: bytes, after: bytes) -> None:
+    changed = SOURCE.replace(before, after, 1)
+    assert changed != SOURCE
+    assert syntax_digest(changed) != syntax_digest(SOURCE)
+
+
+def test_an_edited_loss_is_another_origin(tmp_path: Path) -> None:
+    """A copy of the package, its loss edited, in a process of its own."""
+    source = Path(dynloss_core.__file__).parents[1]
+    for package in ("dynloss_core", "search_spaces", "studies"):
+        shutil.copytree(
+            source / package, tmp_path / package, ignore=shutil.ignore_patterns("results", "__py*")
+        )
+
+    def digest() -> str:
+        command = [sys.executable, "-c", "from studies.origin import here; print(here().digest)"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    losses = tmp_path / "dynloss_core" / "losses.py"
+    assert digest() == here().digest
+    losses.write_text("# a comment\n" + losses.read_text())
+    assert digest() == here().digest
+    losses.write_text(losses.read_text().replace("per_sample).mean()", "per_sample).sum()", 1))
+    assert digest() != here().digest
+
+
+def test_a_study_goes_on_with_the_same_code_only(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_study(tiny)
+    session = session_of(study, tmp_path)
+    train_next(session)
+    session.delivery.close()
+    folder = session.folder
+    assert list(origins_of(folder)) == [here().digest]
+    refuse_other_code(study, folder, trains=True)
+    now = here()
+    other = Origin(
+        {**now.files, "dynloss_core/losses.py": "0" * 12}, {**now.versions, "torch": "9.9"}
+    )
+    monkeypatch.setattr("studies.origins.here", lambda: other)
+    problem = re.escape(f"{folder.path}: was trained with other code: torch ")
+    with pytest.raises(ConfigError, match=f"{problem}.* 9.9 now; dynloss_core/losses.py differs"):
+        refuse_other_code(study, folder, trains=False)
+    note_origin(folder)  # as after --code-changed
+    assert list(origins_of(folder)) == [now.digest, other.digest]
+    refuse_other_code(study, folder, trains=True)
+
+
+def test_a_study_that_kept_no_origin_is_told_from_one_that_trained_nothing(
+    tiny: Path, tmp_path: Path
+) -> None:
+    study = load_study(tiny)
+    folder = StudyFolder.of(study, tmp_path)
+    folder.begin(study, resume=False)
+    refuse_other_code(study, folder, trains=True)
+    session = session_of(study, tmp_path)
+    train_next(session)
+    session.delivery.close()
+    folder.origins.unlink()
+    with pytest.raises(ConfigError, match="say nothing of the code that trained them"):
+        refuse_other_code(study, folder, trains=False)
+
+
+def test_differences_are_named() -> None:
+    then = Origin({"a.py": "1", "b.py": "2", "c.py": "3"}, {"torch": "2.14"})
+    now = Origin({"a.py": "1", "b.py": "0", "d.py": "4"}, {"torch": "2.15", "numba": "1"})
+    assert then.differences(now) == [
+        "torch 2.14 then, 2.15 now",
+        "numba unknown then, 1 now",
+        "b.py differs",
+        "c.py is gone",
+        "d.py is new",
+    ]
+    assert then.digest != now.digest
