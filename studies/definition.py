@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from dynloss_core import keys
@@ -35,6 +36,7 @@ __all__ = [
     "Storage",
     "Study",
     "Training",
+    "absolute_store",
     "assign",
 ]
 
@@ -113,7 +115,8 @@ class Storage:
     """Where a study is recorded.
 
     Args:
-        tracking_uri: of MLflow; by default an SQLite file in the output folder.
+        tracking_uri: of MLflow; by default an SQLite file in the output folder. The path of
+            another SQLite file is made absolute here, so that it holds wherever the study goes on.
         experiment: MLflow experiment.
     """
 
@@ -127,6 +130,8 @@ class Storage:
                 f"{hide_password(self.tracking_uri)} holds a password, and study files are shared",
                 "leave it out and set MLFLOW_TRACKING_URI",
             )
+        if self.tracking_uri is not None:
+            object.__setattr__(self, "tracking_uri", absolute_store(self.tracking_uri))
 
 
 @dataclass(frozen=True)
@@ -452,6 +457,14 @@ class Study:
                         check_rungs(self.early_stopping, problem)
                     if self.record is not None:
                         self.record.check(problem, self.member(point, 0, problem).period)
+
+
+def absolute_store(uri: str) -> str:
+    """The address of a store, with the path of an SQLite file made absolute."""
+    scheme, separator, path = uri.partition(":///")
+    if scheme.partition("+")[0] != "sqlite" or not separator or path in ("", ":memory:"):
+        return uri
+    return f"{scheme}:///{Path(path).absolute()}"
 
 
 def assign(document: dict[str, Any], key: str, value: Any) -> None:

@@ -225,7 +225,9 @@ class StudyFolder:
 
     def discard(self) -> None:
         """Take back a `begin` that led to nothing, and the output folder if it is empty then."""
-        shutil.rmtree(self.path)
+        aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:12]}{PART}")
+        self.path.replace(aside)  # at once: whoever waits for the lock makes the folder anew
+        shutil.rmtree(aside)
         with suppress(OSError):
             self.path.parent.rmdir()
 

@@ -27,7 +27,7 @@ import pandas as pd
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, reason_of
 from studies.blocks import Block
-from studies.definition import Study
+from studies.definition import Study, absolute_store
 from studies.early_stopping import is_stopped
 from studies.folder import StudyFolder
 from studies.passwords import HIDDEN, hide_password
@@ -375,7 +375,8 @@ def tracking_uri(study: Study, folder: StudyFolder) -> str:
         ConfigError: if it was begun on a store whose password only the environment knew.
     """
     stored = folder.tracking_uri()
-    uri = study.storage.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or stored
+    given = absolute_store(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    uri = study.storage.tracking_uri or given or stored
     if uri == stored and HIDDEN in uri:
         raise ConfigError(
             "MLFLOW_TRACKING_URI", f"not set; the study is tracked at {uri}", "set it, to go on"
