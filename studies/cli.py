@@ -73,6 +73,12 @@ Profile = Annotated[
     str | None,
     typer.Option("--profile", metavar="P", help="A variant that the file defines, e.g. reduced."),
 ]
+CodeChanged = Annotated[
+    bool,
+    typer.Option(
+        "--code-changed", help="Go on though code or versions are not those it began with."
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", help="Folder of image data, looked into first."),
@@ -105,6 +111,7 @@ def run(
     reuse: Annotated[
         bool, typer.Option(help="Take networks that a study in the output folder trained before.")
     ] = True,
+    code_changed: CodeChanged = False,
     address: Address = None,
     out: Out = DEFAULT_OUT,
     profile: Profile = None,
@@ -124,10 +131,11 @@ def run(
     for override in set_ or []:
         arguments += ["--set", override]
     arguments += _with_data(data_dir) + ([] if reuse else ["--no-reuse"])
+    arguments += ["--code-changed"] if code_changed else []
     go_on = again(arguments, out, address)
     if is_client(address):
         flags = {"--dry-run": dry_run, "--resume": resume, "--no-reuse": not reuse}
-        flags["--download"] = download
+        flags |= {"--download": download, "--code-changed": code_changed}
         options = [flag for flag, given in flags.items() if given]
         options += [] if extend is None else ["--extend", str(extend)]
         words = ["run", "study.yaml", *options, *_with_data(data_dir)]
@@ -142,7 +150,13 @@ def run(
         definition,
         out,
         lambda: run_study(
-            definition, out, address=address, resume=resume, more=extend, reuse=reuse
+            definition,
+            out,
+            address=address,
+            resume=resume,
+            more=extend,
+            reuse=reuse,
+            code_changed=code_changed,
         ),
         go_on,
     )
@@ -195,6 +209,7 @@ def confirm(
         int | None,
         typer.Option(min=2, help="Fresh seeds; by default what the power analysis asks for."),
     ] = None,
+    code_changed: CodeChanged = False,
     address: Address = None,
     out: Out = DEFAULT_OUT,
     data_dir: DataDir = None,
@@ -208,6 +223,7 @@ def confirm(
     if is_client(address):
         options = [] if seeds is None else ["--seeds", str(seeds)]
         options += ["--download"] if download else []
+        options += ["--code-changed"] if code_changed else []
         go_on = again(["confirm", study, *_with_data(data_dir)], out, address)
         words = ["confirm", _name_of(study), *options, *_with_data(data_dir)]
         _drive(None, address, out, go_on, *words)
@@ -218,7 +234,7 @@ def confirm(
     _conclude(
         definition,
         folder.path.parent,
-        lambda: confirm_study(folder, seeds=seeds, address=address),
+        lambda: confirm_study(folder, seeds=seeds, address=address, code_changed=code_changed),
         again(arguments, out, address),
     )
 
@@ -310,7 +326,8 @@ def stop(
 @app.command(
     epilog=(
         "Examples: `dynloss analyse quickstart` · "
-        "`dynloss analyse quickstart digits spirals_width_sweep` puts them side by side"
+        "`dynloss analyse quickstart digits spirals_width_sweep` puts them side by side · "
+        "`dynloss analyse /theirs/quickstart --into mine` leaves their folder as it is"
     )
 )
 def analyse(
@@ -318,18 +335,25 @@ def analyse(
         list[str], typer.Argument(metavar="STUDY...", help="Studies that were run.")
     ],
     out: Out = DEFAULT_OUT,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", metavar="DIR", help="Write there, and leave the studies' folders."),
+    ] = None,
 ) -> None:
     """Analyse a study again from its tables; several go into one table and one figure."""
+    from studies.folder import StudyFolder
+
     folders = [_recorded(study, out) for study in studies]
     if len(folders) == 1:
         from studies.results import write_results
 
         definition = folders[0].study()
-        show_results(definition, folders[0], write_results(definition, folders[0]))
+        results = write_results(definition, folders[0], into)
+        show_results(definition, folders[0] if into is None else StudyFolder(into), results)
         return
     from studies.comparing import compare_studies
 
-    show_comparison(compare_studies(folders, out / "across"))
+    show_comparison(compare_studies(folders, out / "across" if into is None else into))
 
 
 @app.command(epilog="Examples: `dynloss ui` · `dynloss ui quickstart --port 5001`")
@@ -441,7 +465,7 @@ def _recorded(study: str, out: Path) -> StudyFolder:
     from studies.folder import StudyFolder
 
     for path in (Path(study), out / study):
-        if (path / "study.yaml").is_file():
+        if StudyFolder(path).exists():
             return StudyFolder(path)
     folder = StudyFolder(out / _name_in_file(study))
     if not folder.exists():

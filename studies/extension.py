@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import optuna
-
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.confirmation import Confirmation, plan_confirmation
 from studies.definition import Study
 from studies.folder import StudyFolder
+from studies.planning import plan_of
 from studies.progress import say
-from studies.search import Plan
 
 __all__ = ["due_confirmation", "extend"]
 
@@ -34,8 +32,7 @@ def extend(study: Study, folder: StudyFolder, trials: int) -> Study:
         ConfigError: if the study is not finished, or its design leaves no room for more.
     """
     extended = study.extended(trials)
-    storage = optuna.storages.RDBStorage(folder.optuna_url)
-    plan = Plan(study, storage, folder.recorded, folder.confirmations())
+    plan = plan_of(study, folder)
     if plan.next_block() is not None or not plan.finished:
         remedy = "finish it first, with --resume"
         raise ConfigError("--extend", "the study is not finished", remedy, str(folder.path))

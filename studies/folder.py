@@ -18,6 +18,7 @@ report.html     the answer, to be read
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -43,7 +44,7 @@ from studies.recording import KINDS
 from studies.sealed import marks_of, read_json, read_table, write_json, write_parquet
 from studies.study_files import study_from_mapping
 
-__all__ = ["DEFAULT", "StudyFolder"]
+__all__ = ["DEFAULT", "StudyFolder", "not_written"]
 
 DEFAULT = "default"
 """What a folder keeps of MLflow's store if it is the one beside it, wherever both are moved."""
@@ -95,8 +96,13 @@ class StudyFolder:
 
     @property
     def optuna_url(self) -> str:
+        """The address of Optuna's storage."""
+        return f"sqlite:///{self.optuna}"
+
+    @property
+    def optuna(self) -> Path:
         """Optuna's storage."""
-        return f"sqlite:///{self.path / 'optuna.db'}"
+        return self.path / "optuna.db"
 
     @property
     def default_store(self) -> Path:
@@ -155,11 +161,18 @@ class StudyFolder:
             ConfigError: if the file that holds it is damaged.
         """
         begun = Begun.read(self._begun)
-        return begun.study_id if begun is not None else str(self.state().get("study_id", ""))
+        return begun.study_id if begun is not None else str(self.state()["study_id"])
 
-    def rename(self) -> None:
-        """Give the study another identity: it is a copy, and its runs are the original's."""
-        Begun(uuid.uuid4().hex, self.study()).write(self._begun)
+    def identify(self, study: Study, identity: str | None = None) -> None:
+        """Give the study an identity, a new one by default, and keep what it is from now on."""
+        known = Begun(identity or uuid.uuid4().hex, study)
+        known.write(self._begun)
+        self.write_state({"study_id": known.study_id})
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether it is kept what the study was begun as."""
+        return self._begun.exists()
 
     def begin(self, study: Study, *, resume: bool) -> bool:
         """Make the folder ready for a study, or check that it holds this one; whether it is new.
@@ -188,7 +201,7 @@ class StudyFolder:
         self._refuse_foreign()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            Begun(uuid.uuid4().hex, study).write(self._begun)
+            self.identify(study)
             self.write_definition(study)
         except OSError as error:
             raise ConfigError(
@@ -218,9 +231,8 @@ class StudyFolder:
     def write_definition(self, study: Study) -> None:
         """Keep a study's resolved definition, and what it was begun as where it was extended."""
         begun = Begun.read(self._begun)
-        identity = self.identity() or uuid.uuid4().hex
-        if begun is None or begun.study.hash != study.hash:
-            Begun(identity, study).write(self._begun)
+        if begun is not None and begun.study.hash != study.hash:
+            Begun(begun.study_id, study).write(self._begun)
         write_atomically(self.definition, yaml.safe_dump(to_dict(study), sort_keys=False))
 
     def discard(self) -> None:
@@ -395,7 +407,10 @@ class StudyFolder:
         """
         path = self._part(block.id, "members")
         problem = "holds other networks than the study asks for in its place"
-        raise ConfigError("", problem, self._mend(path), str(path))
+        remedy = (
+            f"delete {self.optuna}, which is made again; if that does not help, {self._mend(path)}"
+        )
+        raise ConfigError("", problem, remedy, str(path))
 
     def part(self, block: Block, kind: str) -> pd.DataFrame:
         """One table of a finished block (see `gather`)."""
@@ -471,3 +486,17 @@ class StudyFolder:
         """The remedy for a part that is damaged or missing: its block is trained again."""
         members = self._part(self._block_of(part), "members")
         return f"delete {members}, then `{self.resume_command}` trains its block again"
+
+
+def not_written(error: OSError, folder: Path, remedy: str) -> ConfigError:
+    """The refusal to go on where a file cannot be written, in a line.
+
+    Args:
+        error: what writing it raised.
+        folder: where it should be, should the error not name the file.
+        remedy: unless the disk is full.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free some space, and go on with --resume"
+    where = str(error.filename or folder)
+    return ConfigError("", f"cannot be written: {error.strerror}", remedy, where)

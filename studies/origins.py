@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import optuna
 import pandas as pd
 
 from dynloss_core import keys
@@ -17,9 +16,9 @@ from dynloss_core.config import ConfigError
 from studies.definition import Study
 from studies.folder import StudyFolder
 from studies.origin import Origin, here
+from studies.planning import plan_of
 from studies.provenance import provenance
 from studies.sealed import read_json, write_json
-from studies.search import Plan
 
 __all__ = ["note_origin", "origins_in", "origins_of", "refuse_other_code"]
 
@@ -78,6 +77,10 @@ def refuse_other_code(study: Study, folder: StudyFolder, *, trains: bool) -> Non
     known, now = origins_of(folder), here()
     if now.digest in known or not (known or folder.parts("members")):
         return
+    if not known and {
+        entry["origin"] for entry in origins_in(folder.gather("members"), folder)
+    } == {now.digest}:
+        return  # the file that says more of it is lost
     if not trains and _is_complete(study, folder):
         return
     if known:
@@ -94,6 +97,5 @@ def refuse_other_code(study: Study, folder: StudyFolder, *, trains: bool) -> Non
 
 def _is_complete(study: Study, folder: StudyFolder) -> bool:
     """Whether every block of a study is recorded."""
-    storage = optuna.storages.RDBStorage(folder.optuna_url)
-    plan = Plan(study, storage, folder.recorded, folder.confirmations())
+    plan = plan_of(study, folder)
     return plan.next_block() is None and plan.finished

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from dynloss_core.config import ConfigError, reason_of
 from studies.folder import DEFAULT, StudyFolder
 from studies.progress import say
 
@@ -21,6 +22,8 @@ __all__ = ["move_artifacts", "settle"]
 
 def settle(folder: StudyFolder) -> None:
     """Note where a study lies, and give it another identity if it is a copy; under its lock."""
+    if not folder.is_identified:  # begun by a version that kept less, or the file is lost
+        folder.identify(folder.study(), folder.state().get("study_id"))
     here, known = _place(folder.path), folder.state().get("place")
     if known == here:
         return
@@ -28,7 +31,7 @@ def settle(folder: StudyFolder) -> None:
     if known is None and folder.tracking_uri() == folder.default_tracking_uri:
         changes["tracking_uri"] = DEFAULT
     if known is not None and _is_copy(folder, known, here):
-        folder.rename()
+        folder.identify(folder.study())
         changes |= {"mlflow_run": None, "mlflow_experiment": None}
         say(f"{folder.path} is a copy of {known['path']}: it is a study of its own from here on")
     folder.write_state(changes)
@@ -69,17 +72,26 @@ def move_artifacts(store: Path, artifacts: Path) -> None:
         artifacts: the folder beside it.
 
     Raises:
-        sqlite3.Error: if the store cannot be read or written.
+        ConfigError: if the store cannot be read or written.
     """
-    if not store.exists() or not store.stat().st_size:
+    try:
+        if store.stat().st_size:
+            _move_artifacts(store, artifacts.absolute().as_uri(), artifacts.name)
+    except FileNotFoundError:
         return
-    wanted = artifacts.absolute().as_uri()
+    except (OSError, sqlite3.Error) as error:
+        problem = f"cannot be used: {reason_of(error)}"
+        remedy = "move it away, then `dynloss sync` writes a study's runs to a new one"
+        raise ConfigError("", problem, remedy, str(store)) from None
+
+
+def _move_artifacts(store: Path, wanted: str, name: str) -> None:
     with closing(sqlite3.connect(store, timeout=30)) as database, database:
         rows = database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
         for (before,) in rows:
             if before == wanted or not str(before).startswith("file:"):
                 continue
-            if not before.endswith(f"/{artifacts.name}"):
+            if not before.endswith(f"/{name}"):
                 continue  # of an experiment that the suite did not make
             database.execute(
                 "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",

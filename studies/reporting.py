@@ -214,7 +214,8 @@ def _trials(study: Study, folder: StudyFolder, members: pd.DataFrame) -> TrialTa
     points = [*keys.MEMBER_PARAMETERS, *(name for name in members.columns if "." in name)]
     points = [name for name in points if name in members.columns]
     shown = (study.objective, keys.TRAIN_ACCURACY, study.objective.replace("validation", "test"))
-    metrics = [name for name in shown if name in members and members[name].notna().any()]
+    measured = {name for name in shown if name in members and members[name].notna().any()}
+    metrics = [name for name in shown if name in {study.objective, *measured}]
     grouped = members.groupby(identity, sort=False)
     frame = grouped[points].first()
     for metric in metrics:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import tempfile
@@ -24,7 +23,7 @@ from studies.analysis.figures import Animation, animate_study, draw_study
 from studies.analysis.study_analysis import Analysis, Question, analyse
 from studies.confirmation import scientific_settings
 from studies.definition import Study
-from studies.folder import StudyFolder
+from studies.folder import StudyFolder, not_written
 from studies.origins import origins_in
 from studies.recording import KINDS
 from studies.report import render
@@ -111,10 +110,9 @@ def write_results(study: Study, folder: StudyFolder, into: Path | None = None) -
         place.write_tables(gathered)
         return _write_results(study, folder, gathered, place)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space" if full else "write elsewhere: dynloss analyse STUDY --into DIR"
-        where = str(error.filename or place.path)
-        raise ConfigError("", f"cannot be written: {error.strerror}", remedy, where) from None
+        raise not_written(
+            error, place.path, "write elsewhere, with `dynloss analyse --into`"
+        ) from None
 
 
 def _write_results(

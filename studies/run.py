@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from studies.confirmation import plan_confirmation
 from studies.definition import Study
 from studies.delivery import Delivery
 from studies.extension import due_confirmation, extend
-from studies.folder import DEFAULT, StudyFolder
+from studies.folder import DEFAULT, StudyFolder, not_written
 from studies.origins import refuse_other_code
 from studies.passwords import hide_password
 from studies.place import move_artifacts, settle
+from studies.planning import optuna_of
 from studies.progress import StudyProgress, say
 from studies.provenance import provenance
 from studies.results import Results, write_results
@@ -134,6 +135,7 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
         with StudyProgress(study) as progress:
             session = Session(study, folder, delivery, progress)
             session.recall()
+        _keep_runs(folder, delivery)
         _conclude(folder, delivery, write_results(study, folder), finished=session.finished)
         if delivery.problem:
             raise ConfigError("storage.tracking_uri", delivery.problem, "try again later")
@@ -251,10 +253,30 @@ def _searched(study: Study, folder: StudyFolder) -> bool:
 def _run(
     study: Study, folder: StudyFolder, delivery: Delivery, address: str | None, *, reuse: bool
 ) -> Outcome:
-    """Train what is left, then write the results, whatever happened."""
-    finished = False
-    failures: dict[str, str] = {}
+    """Train what is left, then write the results; whatever happens, close the study's run."""
     try:
+        finished, failures = _train(study, folder, delivery, address, reuse=reuse)
+        _keep_runs(folder, delivery)
+        results = write_results(study, folder)
+    except Exception as error:
+        with suppress(Exception):  # the first fault is the one to tell
+            _conclude(folder, delivery, None, finished=False)
+        if isinstance(error, OSError) and error.filename is not None:
+            remedy = "make it writable, and go on with --resume"
+            raise not_written(error, folder.path, remedy) from error
+        raise
+    _conclude(folder, delivery, results, finished=finished)
+    if finished:
+        folder.sweep()
+    return Outcome(finished, failures, delivery.problem, folder, results)
+
+
+def _train(
+    study: Study, folder: StudyFolder, delivery: Delivery, address: str | None, *, reuse: bool
+) -> tuple[bool, dict[str, str]]:
+    """Train what is left: whether all is trained then, and the blocks that failed, with why."""
+    failures: dict[str, str] = {}
+    with suppress(KeyboardInterrupt), optuna_of(folder):  # Tune catches it but while Ray starts
         while True:
             with StudyProgress(study, file=folder.progress) as progress:
                 known = KnownNetworks(study, folder) if reuse else None
@@ -266,32 +288,34 @@ def _run(
                         from studies.distribution import train
 
                         train(session)
-            due = due_confirmation(study, folder) if session.finished else None
-            if due is None:
-                finished = session.finished
+            if not session.finished:
                 break
+            due = due_confirmation(study, folder)
+            if due is None:
+                return True, dict(failures)
             folder.add_confirmation(due)
-    except KeyboardInterrupt:  # where Tune does not catch it: while Ray starts or stops
-        pass
+    return False, dict(failures)
+
+
+def _keep_runs(folder: StudyFolder, delivery: Delivery) -> None:
+    """Keep the run of each trial for the report, if MLflow can be reached."""
     runs = delivery.ask(lambda tracker: tracker.runs())
     if runs is not None:
         write_parquet(runs, folder.tables / "runs.parquet")
-    results = write_results(study, folder)
-    _conclude(folder, delivery, results, finished=finished)
-    if finished:
-        folder.sweep()
-    return Outcome(finished, dict(failures), delivery.problem, folder, results)
 
 
-def _conclude(folder: StudyFolder, delivery: Delivery, results: Results, *, finished: bool) -> None:
-    """Close the study's run in MLflow, if it can be reached."""
+def _conclude(
+    folder: StudyFolder, delivery: Delivery, results: Results | None, *, finished: bool
+) -> None:
+    """Close the study's run in MLflow, if it can be reached; without results if there are none."""
     origin = {key: str(value) for key, value in folder.state().get("provenance", {}).items()}
+    metrics, tags, artifacts = {}, origin, []
+    if results is not None:
+        metrics, tags = results.metrics(), {**origin, **results.tags()}
+        artifacts = _artifacts(folder, results, finished=finished)
     delivery.ask(
         lambda tracker: tracker.close(
-            finished=finished,
-            metrics=results.metrics(),
-            tags={**origin, **results.tags()},
-            artifacts=_artifacts(folder, results, finished=finished),
+            finished=finished, metrics=metrics, tags=tags, artifacts=artifacts
         )
     )
 

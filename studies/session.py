@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import optuna
 import pandas as pd
 
 from dynloss_core import keys
@@ -22,9 +21,9 @@ from studies.definition import Study
 from studies.delivery import Delivery
 from studies.folder import StudyFolder
 from studies.origins import note_origin
+from studies.planning import plan_of
 from studies.progress import StudyProgress
 from studies.reuse import KnownNetworks, joined
-from studies.search import Plan
 
 __all__ = ["Session"]
 
@@ -84,10 +83,9 @@ class Session:
         self._again: list[Block] = []
         self._pause_until = 0.0
         self._attempts: Counter[tuple[str, bool]] = Counter()
-        storage = optuna.storages.RDBStorage(folder.optuna_url)
         rounds = folder.confirmations()
         progress.expect(sum(block.members for each in rounds for block in each.blocks()))
-        self.plan = Plan(study, storage, self._recorded, rounds)
+        self.plan = plan_of(study, folder, self._recorded)
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Tune pickles its searcher and callbacks, but a study never resumes from that."""

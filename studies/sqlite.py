@@ -13,6 +13,7 @@ read-only medium opens in plain Optuna and MLflow.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing, suppress
 from functools import cache
@@ -63,6 +64,8 @@ def _on_use(connection: Connection) -> None:
 def _on_connect(connection: Any, _: Any) -> None:
     if isinstance(connection, sqlite3.Connection):
         _, _, path = connection.execute("PRAGMA database_list").fetchone()
+        if path and not os.access(path, os.W_OK):
+            return
         shared = is_shared(Path(path).parent)
         connection.execute(f"PRAGMA journal_mode = {'DELETE' if shared else 'WAL'}")
         if not shared:

@@ -138,10 +138,10 @@ def study_status(folder: StudyFolder) -> StudyStatus:
 def _progress(folder: StudyFolder) -> dict[str, Any]:
     """What the driver wrote last; empty before it wrote anything."""
     try:
-        content: dict[str, Any] = json.loads(folder.progress.read_text())
+        content = json.loads(folder.progress.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return content
+    return content if isinstance(content, dict) else {}
 
 
 def _phases(study: Study, folder: StudyFolder, members: pd.DataFrame) -> Iterator[PhaseStatus]:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import dynloss_core
+from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.folder import StudyFolder
 from studies.origin import Origin, here, syntax_digest
@@ -127,6 +129,9 @@ def test_a_study_that_kept_no_origin_is_told_from_one_that_trained_nothing(
     train_next(session)
     session.delivery.close()
     folder.origins.unlink()
+    refuse_other_code(study, folder, trains=False)  # its networks still say it
+    for path in folder.parts("members"):
+        pd.read_parquet(path).drop(columns=keys.ORIGIN).to_parquet(path)
     with pytest.raises(ConfigError, match="say nothing of the code that trained them"):
         refuse_other_code(study, folder, trains=False)
 

@@ -1,0 +1,58 @@
+"""A study's plan, made from what its folder holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import optuna
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
+
+from dynloss_core.config import ConfigError, reason_of
+from studies.definition import Study
+from studies.folder import StudyFolder
+from studies.search import Plan, Recorded
+
+__all__ = ["optuna_of", "plan_of"]
+
+_DAMAGES = (OptunaError, SQLAlchemyError, sqlite3.Error)
+_DAMAGED_VALUES = (AssertionError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@contextmanager
+def optuna_of(folder: StudyFolder) -> Iterator[None]:
+    """Work with Optuna's storage of a study.
+
+    Raises:
+        ConfigError: if the storage is damaged or cannot be written.
+    """
+    try:
+        yield
+    except _DAMAGES as error:
+        remedy = f"delete it, then `{folder.resume_command}` makes it again from the tables"
+        problem = f"cannot be used: {reason_of(error)[:120]}"
+        raise ConfigError("", problem, remedy, str(folder.optuna)) from None
+
+
+def plan_of(study: Study, folder: StudyFolder, recorded: Recorded | None = None) -> Plan:
+    """The plan of the study in a folder.
+
+    Args:
+        study: the definition.
+        folder: of the study.
+        recorded: the members table of a block that is finished; by default as the folder has it.
+
+    Raises:
+        ConfigError: if Optuna's storage is damaged or cannot be written.
+    """
+    rounds = folder.confirmations()
+    with optuna_of(folder):
+        try:
+            storage = optuna.storages.RDBStorage(folder.optuna_url)
+            return Plan(study, storage, recorded or folder.recorded, rounds)
+        except ConfigError:
+            raise
+        except _DAMAGED_VALUES as error:
+            raise OptunaError(reason_of(error)) from None

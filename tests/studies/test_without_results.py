@@ -1,0 +1,94 @@
+"""Studies that found nothing: every network diverges, or every block fails. They end all the same:
+report, closed runs, and a line that says so."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from dynloss_core import keys
+from studies.run import run_study
+from studies.session import Session
+from studies.study_files import load_study
+from tests.studies.commands import dynloss_here
+from tests.studies.test_session import train
+
+DIVERGES = "space={extends: spirals-mlp, points: [], parameters: {learning_rate: {low: 1.0e+20, high: 1.0e+25}}}"
+STATIC_DIVERGES = (
+    "space={extends: spirals-mlp, points: [], baseline: {fix: {amplitude: 1.0}, drop: [period], "
+    "search: {learning_rate: {type: float, low: 1.0e+20, high: 1.0e+25, scale: log}}}}"
+)
+MAP = ["mode=map", "trials_per_arm=null", "grid={period: 2, amplitude: 2, learning_rate: 2}"]
+POINT = "{learning_rate: 1.0e+20"
+GIVEN = [
+    "mode=confirm",
+    "trials_per_arm=null",
+    f"winners={{dynamical: {POINT}, period: 500, amplitude: 5.0}}, static: {POINT}}}}}",
+]
+STOPS = "early_stopping={rungs: 1, after: 0.5, min_trials: 2}"
+RECORDS = "record={curvature_every: 10, final_curvature: true, instabilities: true, trace: true}"
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["diverged", "failed"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [DIVERGES],
+        [DIVERGES, "objective=validation_loss", "equivalence_margin=0.1"],
+        [DIVERGES, *MAP],
+        [DIVERGES, *MAP[:2], "sampler=sobol", "trials_per_arm=4"],
+        [DIVERGES, STOPS],
+        [DIVERGES, RECORDS],
+        [DIVERGES, "seeds_per_point=1"],
+        [DIVERGES, "arms=[static]"],
+        [STATIC_DIVERGES],
+        [DIVERGES, *GIVEN],
+    ],
+    ids=[
+        "optimize",
+        "loss",
+        "grid",
+        "sobol",
+        "stops",
+        "records",
+        "one-seed",
+        "arm",
+        "static",
+        "given",
+    ],
+)
+def test_a_study_without_a_finite_result_ends(
+    overrides: list[str], fails: bool, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_this_process(session: Session) -> None:
+        while (block := session.next_block()) is not None:
+            if fails:
+                session.failed(block, "OSError: no such device")
+            else:
+                train(session, block)
+
+    monkeypatch.setattr("studies.run.joined_cluster", lambda _: nullcontext())
+    monkeypatch.setattr("studies.distribution.train", in_this_process)
+    study = load_study(tiny, overrides)
+    for resume in (False, True):
+        outcome = run_study(study, tmp_path, resume=resume)
+        assert outcome.finished
+        assert outcome.results.without_winner(study) or not study.confirms()
+    folder = outcome.folder
+    (run,) = MlflowClient(folder.default_tracking_uri).search_runs(
+        [folder.state()["mlflow_experiment"]],
+        f"tags.`dynloss.study_id` = '{folder.identity()}'",
+    )
+    assert run.info.status == "FINISHED"
+    if not fails:
+        assert folder.report.stat().st_size > 1000
+        summary: dict[str, Any] = json.loads(folder.summary.read_text())
+        assert summary["trials"][keys.STATIC]["diverged"] == summary["trials"][keys.STATIC]["tried"]
+    for command in ("status", "analyse"):
+        done = dynloss_here(command, folder.path)
+        assert done.returncode == 0, done.stderr
