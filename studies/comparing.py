@@ -10,10 +10,11 @@ import pandas as pd
 
 from dynloss_core.config import ConfigError
 from studies.analysis.across import AcrossRow, StudyTables, across, across_table
+from studies.analysis.figures import save_figure
 from studies.analysis.figures.across import draw_across
 from studies.analysis.study_analysis import analyse
 from studies.folder import StudyFolder
-from studies.results import question_of, save_figure
+from studies.results import question_of
 
 __all__ = ["Comparison", "compare_studies"]
 

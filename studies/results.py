@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
-from matplotlib.animation import PillowWriter
-from matplotlib.figure import Figure
 
 from dynloss_core import keys
-from dynloss_core.atomic import atomic_file, write_atomically
+from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
 from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
-from studies.analysis.figures import Animation, animate_study, draw_study
+from studies.analysis.figures import animate_study, draw_study, save_animation, save_figure
 from studies.analysis.study_analysis import Analysis, Question, analyse
 from studies.confirmation import scientific_settings
 from studies.definition import Study
@@ -29,7 +25,7 @@ from studies.recording import KINDS
 from studies.report import render
 from studies.reporting import report_of
 
-__all__ = ["Results", "question_of", "save_animation", "save_figure", "write_results"]
+__all__ = ["Results", "question_of", "write_results"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,34 +236,3 @@ def _one_split(study: Study) -> bool:
         return study.data.load(0) is study.data.load(1)
     except (ConfigError, OSError):
         return False
-
-
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG."""
-    paths = [folder / f"{name}.{ending}" for ending in ("png", "svg")]
-    for path in paths:
-        kind = path.suffix.removeprefix(".")
-        metadata = {"Date": None} if kind == "svg" else None
-        with atomic_file(path) as file:
-            figure.savefig(file, format=kind, metadata=metadata)
-    return paths
-
-
-def save_animation(animation: Animation, folder: Path, name: str) -> list[Path]:
-    """Write an animation as GIF that loops, and the frame that stands for it as PNG."""
-    moving, still = (folder / f"{name}.{ending}" for ending in ("gif", "png"))
-    writer, figure = PillowWriter(fps=animation.per_second), animation.figure
-    with (
-        mpl.rc_context({"savefig.bbox": None}),  # all frames of one size
-        tempfile.TemporaryDirectory(prefix="dynloss-frames-") as making,
-    ):
-        made = Path(making) / moving.name  # the writer wants a name
-        with writer.saving(figure, str(made), dpi=100):
-            for frame in range(animation.frames):
-                animation.show(frame)
-                writer.grab_frame()
-        write_atomically(moving, made.read_bytes())
-        animation.show(animation.still)
-        with atomic_file(still) as file:
-            figure.savefig(file, format="png", dpi=150)
-    return [moving, still]

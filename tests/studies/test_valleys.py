@@ -12,12 +12,11 @@ from PIL import Image
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.analysis.figures import animate_valleys, draw_valleys
+from studies.analysis.figures import animate_valleys, draw_valleys, save_animation
 from studies.analysis.figures.valley import shown_moments
 from studies.analysis.peristalsis import peristalsis
 from studies.analysis.valleys import ValleyRun, valley_runs
 from studies.record import Record
-from studies.results import save_animation
 from tests.studies.test_recordings import synthetic
 
 PERIOD, STEPS, STOP = 100, 600, 500

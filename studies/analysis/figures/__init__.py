@@ -1,5 +1,7 @@
 """Figures, drawn from results alone."""
 
+import studies.analysis.figures.own_matplotlib  # noqa: F401  # before matplotlib
+from studies.analysis.figures.files import save_animation, save_figure
 from studies.analysis.figures.gain_map import draw_gain_map
 from studies.analysis.figures.learning_curves import draw_learning_curves
 from studies.analysis.figures.minima import draw_minima
@@ -28,4 +30,6 @@ __all__ = [
     "draw_trajectory",
     "draw_valleys",
     "draw_verdict",
+    "save_animation",
+    "save_figure",
 ]

@@ -25,6 +25,7 @@ __all__ = [
     "blank_figure",
     "headline",
     "note",
+    "own_style",
     "plain_axis",
     "plain_ticks",
     "thousands",
@@ -47,15 +48,24 @@ _STYLE: Any = {
     "grid.color": "#E6E6E6",
     "legend.frameon": False,
     "figure.dpi": 150,
-    "savefig.bbox": "tight",
     "svg.hashsalt": "dynloss",
 }
 
 
 @contextmanager
+def own_style() -> Iterator[None]:
+    """The suite's style on matplotlib's defaults, whatever the user has set. Some settings are read
+    when a figure is made and others when it is written: both happen in here."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+@contextmanager
 def blank_figure(width: float, height: float) -> Iterator[Figure]:
     """A figure in inches, in the suite's style, without pyplot's global state."""
-    with mpl.rc_context(_STYLE):
+    with own_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure

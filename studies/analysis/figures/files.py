@@ -1,0 +1,44 @@
+"""Figures as files, written in the suite's style whatever the user's settings are."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from matplotlib.animation import PillowWriter
+from matplotlib.figure import Figure
+
+from dynloss_core.atomic import atomic_file, write_atomically
+from studies.analysis.figures.style import own_style
+from studies.analysis.figures.valley import Animation
+
+__all__ = ["save_animation", "save_figure"]
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and SVG."""
+    paths = [folder / f"{name}.{ending}" for ending in ("png", "svg")]
+    with own_style():
+        for path in paths:
+            kind = path.suffix.removeprefix(".")
+            metadata = {"Date": None} if kind == "svg" else None
+            with atomic_file(path) as file:
+                figure.savefig(file, format=kind, metadata=metadata)
+    return paths
+
+
+def save_animation(animation: Animation, folder: Path, name: str) -> list[Path]:
+    """Write an animation as GIF that loops, and the frame that stands for it as PNG."""
+    moving, still = (folder / f"{name}.{ending}" for ending in ("gif", "png"))
+    writer, figure = PillowWriter(fps=animation.per_second), animation.figure
+    with own_style(), tempfile.TemporaryDirectory(prefix="dynloss-frames-") as making:
+        made = Path(making) / moving.name  # the writer wants a name
+        with writer.saving(figure, str(made), dpi=100):
+            for frame in range(animation.frames):
+                animation.show(frame)
+                writer.grab_frame()
+        write_atomically(moving, made.read_bytes())
+        animation.show(animation.still)
+        with atomic_file(still) as file:
+            figure.savefig(file, format="png", dpi=150)
+    return [moving, still]
