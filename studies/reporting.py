@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.gain_map import GainMap
-from studies.analysis.study_analysis import Analysis, SettingVerdict
+from studies.analysis.cards import cards
+from studies.analysis.setting_verdicts import SettingVerdict
+from studies.analysis.study_analysis import Analysis
 from studies.definition import Study
 from studies.folder import StudyFolder
 from studies.report import (
@@ -23,45 +24,6 @@ from studies.report import (
 )
 
 __all__ = ["report_of"]
-
-_CAPTIONS = {
-    "verdict": "Left: each seed's pair of networks, with mean and standard deviation of both arms. "
-    "Right: the differences within pairs, their mean and its interval.",
-    "regimes": "Accuracies of both arms and the gain of the dynamical loss over the size of the "
-    "network; the dashed line is the interpolation threshold.",
-    "gain_map": "Gain over period and amplitude, over the static arm at its own best learning rate "
-    "and, where both arms share them, at the same one. Hatched cells are not significant.",
-    "learning_rate_map": "Gain over learning rate and amplitude, over both baselines.",
-    "learning_curves": "The winners of both arms on fresh seeds: mean and 95% interval.",
-    "trajectory": "One run, step by step: class weights, F, its change, accuracy, and the largest "
-    "eigenvalues of the Hessian of F and of the tangent kernel. Instabilities are shaded.",
-    "threshold": "Where instabilities begin: the largest Hessian eigenvalue before them, over "
-    "learning rate and size; and how sharp static runs end.",
-    "minima": "How sharp the networks end: largest eigenvalue and trace of the Hessian of the "
-    "static loss in both arms, and what that has to do with validation accuracy.",
-    "valleys": "F on the line through the parameters along the sharpest direction of each moment, "
-    "dark where it is low, and the largest Hessian eigenvalue below: where the dark band opens the "
-    "valley deepens and widens, where it closes the valley rises and narrows. Up and down may swap "
-    "where the direction turns, as it does when another class has its turn.",
-    "valley_moving": "The same line at one moment after another: F, the parabola of its curvature, "
-    "and the network as a dot. Below it are the weights of the classes and the largest eigenvalue, "
-    "with the bound 2 / learning rate dashed.",
-    "isolation": "The best achievable objective at each value of a parameter, the others tuned.",
-    "convergence": "The best objective so far against the number of trials, in both arms.",
-}
-_MOVE = {"valley_moving"}
-_TITLES = {
-    "verdict": "Fresh seeds",
-    "regimes": "From under- to overparametrized",
-    "gain_map": "Where it gains: period and amplitude",
-    "learning_rate_map": "Where it gains: learning rate and amplitude",
-    "learning_curves": "Learning curves",
-    "trajectory": "Instabilities",
-    "threshold": "The threshold of the instabilities",
-    "minima": "Sharpness of the minima",
-    "valley": "The valley, moving",
-    "health": "The health of the search",
-}
 
 
 def report_of(
@@ -82,6 +44,7 @@ def report_of(
             of their names.
     """
     pictures = {path.stem: path for path in figures if path.suffix == ".png"}
+    moving = {path.stem: path for path in figures if path.suffix == ".gif"}
     state = folder.state()
     provenance = {str(k): str(v) for k, v in dict(state.get("provenance", {})).items()}
     provenance["seeds"] = _seeds(members)
@@ -99,8 +62,8 @@ def report_of(
         question=study.description,
         facts=facts,
         findings=list(_findings(analysis)),
-        warnings=analysis.warnings(),
-        sections=list(_sections(analysis, pictures)),
+        warnings=analysis.other_warnings(),
+        sections=list(_sections(analysis, pictures, moving)),
         trials=_trials(study, folder, members),
         study_file=folder.definition.read_text(encoding="utf-8") if folder.exists() else "",
         commands=_commands(study),
@@ -111,14 +74,13 @@ def report_of(
 def _findings(analysis: Analysis) -> Iterable[Finding]:
     for each in analysis.verdicts:
         yield _finding(each)
-    yield from (Finding(sentence) for sentence in analysis.statements())
+    yield from (Finding(sentence) for sentence in analysis.findings()[len(analysis.verdicts) :])
 
 
 def _finding(each: SettingVerdict) -> Finding:
     verdict = each.test
     up = keys.higher_is_better(verdict.metric)
     worse, better = "static better", "dynamical better"
-    where = f"At {each.label}: " if each.label else ""
     numbers = {
         "Pairs": f"{verdict.n} fresh seeds",
         "Wilcoxon p": f"{verdict.p_wilcoxon:.2g}",
@@ -132,8 +94,9 @@ def _finding(each: SettingVerdict) -> Finding:
         settings = ", ".join(f"{k.replace('_', ' ')} {_brief(v)}" for k, v in point.items())
         numbers[f"{arm.capitalize()} winner"] = settings
     return Finding(
-        sentence=f"{where}{verdict.sentence()}.",
+        sentence=each.sentence(),
         outcome=verdict.outcome,
+        warnings=each.warnings,
         estimate=Estimate(
             value=verdict.difference,
             low=verdict.low,
@@ -146,65 +109,23 @@ def _finding(each: SettingVerdict) -> Finding:
     )
 
 
-def _sections(analysis: Analysis, pictures: dict[str, Path]) -> Iterable[Section]:
-    verdicts = [name for name in pictures if name.startswith("verdict")]
-    if verdicts:
-        yield Section(_TITLES["verdict"], pictures=[_picture(pictures, n) for n in verdicts])
-    for parameter, regime in analysis.regimes.items():
-        name = f"regimes_{parameter.rpartition('.')[2]}"
-        yield Section(
-            _TITLES["regimes"],
-            paragraphs=regime.sentences()[:1],
-            pictures=[_picture(pictures, name)] if name in pictures else [],
-            table=regime.table(),
-            table_caption="Both arms at each size, in both metrics.",
-        )
-    for name, gains in analysis.maps.items():
-        if name in pictures:
-            text = _how_it_was_made(gains, adaptive=analysis.adaptive)
-            yield Section(_TITLES[name], [text], [_picture(pictures, name)])
-    if "learning_curves" in pictures:
-        yield Section(_TITLES["learning_curves"], pictures=[_picture(pictures, "learning_curves")])
-    tables = {"threshold": analysis.threshold, "minima": analysis.minima}
-    for name, each in tables.items():
-        if each is not None and name in pictures:
-            yield Section(
-                _TITLES[name],
-                pictures=[_picture(pictures, name)],
-                table=each.table(),
-                table_caption="A row a size" + (" and measure." if name == "minima" else "."),
+def _sections(
+    analysis: Analysis, pictures: dict[str, Path], moving: dict[str, Path]
+) -> Iterable[Section]:
+    """A section for each card, with those of its figures that were drawn."""
+    for card in cards(analysis):
+        drawn = [
+            Picture(
+                pictures[drawing.name].read_bytes(),
+                alt=drawing.headline,
+                caption=drawing.caption,
+                moving=moving[drawing.name].read_bytes() if drawing.name in moving else None,
             )
-    recorded = [name for name in pictures if name.startswith("trajectory")]
-    if recorded:
-        yield Section(_TITLES["trajectory"], pictures=[_picture(pictures, n) for n in recorded])
-    valleys = [name for name in ("valleys", "valley_moving") if name in pictures]
-    if valleys:
-        yield Section(_TITLES["valley"], pictures=[_picture(pictures, n) for n in valleys])
-    health = [_picture(pictures, n) for n in ("isolation", "convergence") if n in pictures]
-    if health:
-        yield Section(_TITLES["health"], pictures=health)
-
-
-def _how_it_was_made(gains: GainMap, *, adaptive: bool) -> str:
-    text = (
-        f"{gains.n} seeds a trial, paired. The static trial at its own best learning rate was "
-        "chosen on the same seeds, which leans against a gain. False discoveries over the cells "
-        "are controlled at 5% (Benjamini-Hochberg)."
-    )
-    if adaptive:
-        text += " The trials were placed by an adaptive search: read the map as exploratory."
-    return text
-
-
-def _picture(pictures: dict[str, Path], name: str) -> Picture:
-    kind = next(kind for kind in _CAPTIONS if name.startswith(kind))
-    moving = pictures[name].with_suffix(".gif")
-    return Picture(
-        pictures[name].read_bytes(),
-        alt=name.replace("_", " "),
-        caption=_CAPTIONS[kind],
-        moving=moving.read_bytes() if kind in _MOVE and moving.exists() else None,
-    )
+            for drawing in card.drawings
+            if drawing.name in pictures
+        ]
+        if drawn or card.table is not None:
+            yield Section(card.title, card.paragraphs, drawn, card.table, card.table_caption)
 
 
 def _trials(study: Study, folder: StudyFolder, members: pd.DataFrame) -> TrialTable | None:

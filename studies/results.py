@@ -16,7 +16,8 @@ from dynloss_core.config import ConfigError
 from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
 from studies.analysis.figures import animate_study, draw_study, save_animation, save_figure
-from studies.analysis.study_analysis import Analysis, Question, analyse
+from studies.analysis.question import Question
+from studies.analysis.study_analysis import Analysis, analyse
 from studies.confirmation import scientific_settings
 from studies.definition import Study
 from studies.folder import StudyFolder, not_written
@@ -66,9 +67,13 @@ class Results:
         return found
 
     def tags(self) -> dict[str, str]:
-        """The outcome as a tag of the parent run."""
-        outcomes = [f"{each.label} {each.test.outcome}".strip() for each in self.analysis.verdicts]
-        return {"verdict": ", ".join(outcomes)} if outcomes else {}
+        """The outcome as a tag of the parent run, and what speaks against it as another."""
+        verdicts = self.analysis.verdicts
+        if not verdicts:
+            return {}
+        outcomes = [f"{each.label} {each.test.outcome}".strip() for each in verdicts]
+        against = dict.fromkeys(warning for each in verdicts for warning in each.warnings)
+        return {"verdict": ", ".join(outcomes), "verdict_warnings": "; ".join(against) or "none"}
 
 
 def question_of(study: Study, members: pd.DataFrame) -> Question:
@@ -161,6 +166,7 @@ def summary(
             "p_adjusted": each.p_adjusted,
             "test": asdict(each.test),
             "validation": asdict(each.validation),
+            "warnings": each.warnings,
         }
         for each in analysis.verdicts
     ]

@@ -73,26 +73,32 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
     for arm, (tried, diverged) in analysis.trials.items():
         if study.trials(arm) == 0:
             continue  # its points were given
-        lost = f", {diverged} of them diverged" if diverged else ""
+        lost = f", a network diverged in {diverged} of them" if diverged else ""
         stopped = analysis.stopped.get(arm, 0)
         given_up = f", {stopped} stopped early" if stopped else ""
         console.print(f"searched   {arm:<10} {tried} trials{lost}{given_up}")
     for name, networks in results.reused.items():
         console.print(f"reused     {networks} networks trained for {name}")
-    if len(analysis.verdicts) <= 1:
-        for arm, point in analysis.winners.items():
+    verdicts = analysis.verdicts
+    if len(verdicts) <= 1:
+        winners = verdicts[0].points if verdicts else analysis.winners
+        for arm, point in winners.items():
             console.print(f"winner     {arm:<10} {in_a_line(point)}")
-    for index, finding in enumerate(analysis.findings()):
-        console.print(f"\n[bold]{escape(finding)}[/bold]")
-        if index == 0 and len(analysis.verdicts) == 1:
-            test, found = analysis.verdicts[0].test, analysis.verdicts[0].validation
+    for verdict in verdicts:
+        console.print(f"\n[bold]{escape(verdict.sentence())}[/bold]")
+        for warning in verdict.warnings:
+            console.print(f"warning: {escape(warning)}")
+        if len(verdicts) == 1:
+            test, found = verdict.test, verdict.validation
             console.print(
                 f"Wilcoxon signed-rank p = {test.p_wilcoxon:.2g}. "
                 f"{study.objective.replace('_', ' ').capitalize()} on the same seeds: "
                 f"{found.dynamical.mean:.4g} against {found.static.mean:.4g}."
             )
-    for warning in analysis.warnings():
-        console.print(f"\nnote: {escape(warning)}")
+    for finding in analysis.findings()[len(verdicts) :]:
+        console.print(f"\n[bold]{escape(finding)}[/bold]")
+    for warning in analysis.other_warnings():
+        console.print(f"\nwarning: {escape(warning)}")
     console.print(f"\nfigures    {folder.figures}")
     console.print(f"tables     {folder.tables}")
     console.print(f"report     {folder.report}")
@@ -122,9 +128,12 @@ def show_comparison(comparison: Comparison) -> None:
             f"[{row.low:+.4f}, {row.high:+.4f}]".replace("[", "\\["),
             str(row.n),
             "fresh" if row.fresh else "held out",
-            row.outcome,
+            row.verdict,
         )
     console.print(table)
+    for row in comparison.rows:
+        for warning in row.warnings:
+            console.print(f"warning: {escape(row.label)}: {escape(warning)}")
     console.print(f"\ntable      {comparison.table}")
     for figure in comparison.figures:
         console.print(f"figure     {figure}")

@@ -15,7 +15,9 @@ from dynloss_core import keys
 from studies.analysis.comparison import compare
 from studies.analysis.equivalence import Decision, Outcome, decide
 from studies.analysis.pairing import at_own_best, paired_by_seed
-from studies.analysis.study_analysis import Analysis, Question
+from studies.analysis.question import Question
+from studies.analysis.setting_verdicts import ONE_SPLIT
+from studies.analysis.study_analysis import Analysis
 from studies.early_stopping import is_stopped
 
 __all__ = ["AcrossRow", "StudyTables", "across", "across_table"]
@@ -59,6 +61,7 @@ class AcrossRow:
         n: pairs.
         fresh: whether the seeds are fresh ones.
         outcome: of this comparison alone.
+        warnings: what speaks against it.
     """
 
     study: str
@@ -73,6 +76,18 @@ class AcrossRow:
     n: int
     fresh: bool
     outcome: Outcome
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The outcome, and whether something speaks against it."""
+        return f"{self.outcome}, with warnings" if self.warnings else self.outcome
+
+    @property
+    def gain_name(self) -> str:
+        """What the numbers are: `gain in test accuracy`, `fall of test loss`."""
+        better = "gain in" if keys.higher_is_better(self.metric) else "fall of"
+        return f"{better} {self.metric.replace('_', ' ')}"
 
     @property
     def label(self) -> str:
@@ -87,7 +102,7 @@ def across(studies: Sequence[StudyTables]) -> list[AcrossRow]:
 
 def across_table(rows: Sequence[AcrossRow]) -> pd.DataFrame:
     """The rows as a table."""
-    return pd.DataFrame([vars(row) for row in rows])
+    return pd.DataFrame([{**vars(row), "warnings": "; ".join(row.warnings)} for row in rows])
 
 
 def _rows(study: StudyTables) -> list[AcrossRow]:
@@ -136,7 +151,17 @@ def _row(study: StudyTables, metric: str, setting: str, rows: pd.DataFrame) -> A
         n=found.n,
         fresh=bool(study.analysis.verdicts),
         outcome=decision.outcome,
+        warnings=_warnings(study, setting),
     )
+
+
+def _warnings(study: StudyTables, setting: str) -> tuple[str, ...]:
+    """What speaks against a row: against its verdict, or against the search that it is read on."""
+    if study.analysis.verdicts:
+        known = {verdict.label: verdict.warnings for verdict in study.analysis.verdicts}
+        return known.get(setting, ())
+    split = [ONE_SPLIT] if study.question.one_split else []
+    return (*study.analysis.warnings(), *split)
 
 
 def _setting(names: Sequence[str], values: object) -> str:

@@ -24,19 +24,22 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.comparison import compare_cells
+from studies.analysis.map_cells import (
+    best_of_each,
+    cell_of,
+    compare_each,
+    edges_around,
+    edges_between,
+    matrix_of,
+    partners_of,
+)
 
 __all__ = ["BASELINES", "Baseline", "Gain", "GainMap", "gain_map"]
 
 Baseline = Literal["own best", "same learning rate"]
 BASELINES: tuple[Baseline, ...] = ("own best", "same learning rate")
-
-FALSE_DISCOVERY_RATE = 0.05
-_BINS = 6
-_SAME = 1e-6  # relative: learning rates of both arms that came from other sides of one grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,8 @@ class Gain:
         gain: (P, Q) mean paired difference, oriented so that positive is a gain; NaN: no trial.
         p: (P, Q) two-sided p values, adjusted over the cells.
         significant: (P, Q) p < 0.05.
+        best_x: (P, Q) where along x the cell's best trial lies, all seeds counted; NaN: no trial.
+        best_y: (P, Q) likewise along y.
         static_mean: mean objective of the static trial, if it is the same for all cells.
         static_learning_rate: its learning rate, likewise.
     """
@@ -56,6 +61,8 @@ class Gain:
     gain: np.ndarray
     p: np.ndarray
     significant: np.ndarray
+    best_x: np.ndarray
+    best_y: np.ndarray
     static_mean: float | None
     static_learning_rate: float | None
 
@@ -89,12 +96,14 @@ class GainMap:
         x_values: (P,) the grid's values; the geometric middle of a bin.
         y_values: (Q,).
         gains: over each baseline that most trials could be compared with.
-        diverged: (P, Q) every trial in the cell diverged for some seed.
+        trials: (P, Q) how many each cell holds.
+        diverged: (P, Q) there are some, and every one diverged for some seed.
+        static_trials: how many the best static one was chosen from.
         metric: what is compared.
         n: seeds in each comparison.
-        trials_a_cell: the most trials that a cell holds.
-        binned: whether cells are bins of scattered trials rather than points of a grid. The map of
-            an adaptive search is exploratory: its points gather where the search found them good.
+        binned: whether cells are bins of scattered trials rather than points of a grid.
+        adaptive: whether an adaptive search placed the trials. Such a map is exploratory: its
+            points gather where the search found them good.
     """
 
     x: str
@@ -104,33 +113,108 @@ class GainMap:
     x_values: np.ndarray
     y_values: np.ndarray
     gains: tuple[Gain, ...]
+    trials: np.ndarray
     diverged: np.ndarray
+    static_trials: int
     metric: str
     n: int
-    trials_a_cell: int
     binned: bool
+    adaptive: bool
+
+    @property
+    def trials_a_cell(self) -> int:
+        """The most trials that a cell holds."""
+        return int(self.trials.max())
+
+    @property
+    def title(self) -> str:
+        """What is mapped."""
+        return f"Gain over {_words(self.x)} and {_words(self.y)}"
+
+    @property
+    def gain_name(self) -> str:
+        """What the numbers are: `gain in validation accuracy`; of a loss, which way it goes."""
+        better = "gain in" if keys.higher_is_better(self.metric) else "fall of"
+        return f"{better} {_words(self.metric)}"
+
+    def missing(self, gain: Gain) -> np.ndarray:
+        """(P, Q) cells of which nothing can be said over this baseline."""
+        return ~np.isfinite(gain.gain) & ~self.diverged
+
+    def missing_name(self) -> str | None:
+        """Why cells are missing; None if none is."""
+        missing = np.any([self.missing(gain) for gain in self.gains], axis=0)
+        if not missing.any():
+            return None
+        return "no trial" if not self.trials[missing].any() else "no trial, or none to compare with"
+
+    def headline(self) -> str:
+        """What the figure shows."""
+        return f"Gain of the dynamical loss, n = {self.n} seeds, paired"
+
+    def caption(self) -> str:
+        """What to read off the figure."""
+        baselines = " (left) and ".join(_BASELINE_NAMES[gain.baseline] for gain in self.gains)
+        text = f"{self.title}, over the static arm {baselines}"
+        text += " (right)." if len(self.gains) > 1 else "."
+        if any((np.isfinite(gain.gain) & ~gain.significant).any() for gain in self.gains):
+            text += " Hatched cells are not significant."
+        if self.diverged.any():
+            text += " In black cells every trial diverged for some seed."
+        if (missing := self.missing_name()) is not None:
+            text += f" Grey: {missing}."
+        return text
+
+    def notes(self) -> list[str]:
+        """How the map was made, a sentence each."""
+        found = []
+        if self.static_trials > 1:
+            found.append(
+                "The static trial at its own best was chosen on the same seeds, which leans "
+                "against a gain."
+            )
+        if self.trials_a_cell > 1:
+            found.append(
+                f"A cell holds up to {self.trials_a_cell} trials: its gain is cross-fitted, its p "
+                "value counts them all."
+            )
+        if self.binned:
+            found.append("Cells are bins of scattered trials.")
+        if self.adaptive:
+            found.append("Exploratory: an adaptive search placed the trials.")
+        return found
 
     def sentences(self) -> list[str]:
         """How much of the map wins and loses, one sentence a baseline."""
-        x_name, metric = self.x.replace("_", " "), self.metric.replace("_", " ")
         found = []
         for gain in self.gains:
             cells = int(np.isfinite(gain.gain).sum())
-            whose = "its own best" if gain.baseline == "own best" else "the same"
             text = (
-                f"Over {x_name} and {self.y}, against the static arm at {whose} learning rate: the "
-                f"dynamical loss wins in {int(gain.wins.sum())} of {cells} cells and loses in "
-                f"{int(gain.losses.sum())}"
+                f"Over {_words(self.x)} and {_words(self.y)}, against the static arm "
+                f"{_BASELINE_NAMES[gain.baseline]}: the dynamical loss wins in "
+                f"{int(gain.wins.sum())} of {cells} cells and loses in {int(gain.losses.sum())}"
             )
             best = gain.best()
             if best is not None:
-                x, y = self.x_values[best[0]], self.y_values[best[1]]
-                text += (
-                    f"; the largest gain in {metric} is {gain.gain[best]:+.3f}, at {x_name} "
-                    f"{x:,.4g} and {self.y} {y:,.4g}"
-                )
+                size = gain.gain[best]
+                which = "largest" if size > 0 else "least negative"
+                text += f"; the {which} {self.gain_name} is {size:+.3f}, {self._place(gain, best)}"
             found.append(f"{text} (n = {self.n} search seeds, false discovery rate 5%).")
         return found
+
+    def _place(self, gain: Gain, cell: tuple[int, int]) -> str:
+        """A cell in words: its values; of a bin its bounds, and the trial that is best in it."""
+        row, column = cell
+        x, y = _words(self.x), _words(self.y)
+        best = f"{x} {gain.best_x[cell]:,.4g} and {y} {gain.best_y[cell]:,.4g}"
+        if not self.binned:
+            return f"at {best}"
+        bounds = [*self.x_edges[row : row + 2], *self.y_edges[column : column + 2]]
+        x_low, x_high, y_low, y_high = (f"{bound:,.4g}" for bound in bounds)
+        return (
+            f"in the cell of {x} {x_low} to {x_high} and {y} {y_low} to {y_high}, whose best trial "
+            f"is at {best}"
+        )
 
     def table(self) -> pd.DataFrame:
         """A row a cell and baseline."""
@@ -151,8 +235,23 @@ class GainMap:
         return pd.DataFrame(rows)
 
 
+_BASELINE_NAMES: dict[Baseline, str] = {
+    "own best": "at its own best learning rate",
+    "same learning rate": "at the same learning rate",
+}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def gain_map(
-    search: pd.DataFrame, metric: str, x: str = keys.PERIOD, y: str = keys.AMPLITUDE
+    search: pd.DataFrame,
+    metric: str,
+    x: str = keys.PERIOD,
+    y: str = keys.AMPLITUDE,
+    *,
+    adaptive: bool = False,
 ) -> GainMap | None:
     """The gain map of a search; None if `x` or `y` does not vary, if an arm has no sound trial, or
     if the problem itself varies: its sizes are compared by `regimes`.
@@ -162,6 +261,7 @@ def gain_map(
         metric: static validation metric to compare.
         x: parameter along the first axis.
         y: parameter along the second.
+        adaptive: whether proposals depended on results.
     """
     dynamical = search[search[keys.ARM] == keys.DYNAMICAL]
     static = search[search[keys.ARM] == keys.STATIC]
@@ -173,47 +273,49 @@ def gain_map(
     seeds = np.intersect1d(dynamical[keys.SEED].unique(), static[keys.SEED].unique())
     if len(seeds) < 2:
         return None
-    trials, values, sound = _matrix(dynamical, metric, seeds)
-    static_trials, static_values, static_sound = _matrix(static, metric, seeds)
+    trials, values, sound = matrix_of(dynamical, metric, seeds)
+    static_trials, static_values, static_sound = matrix_of(static, metric, seeds)
     if not sound.any() or not static_sound.any():
         return None
     sign = 1.0 if keys.higher_is_better(metric) else -1.0
     values, static_values = sign * values, sign * static_values
     along_x, along_y = (trials[name].to_numpy(dtype=float) for name in (x, y))
     on_grid = len(np.unique(along_x)) * len(np.unique(along_y)) <= len(trials)
-    make_edges = _edges_around if on_grid else _edges_between
+    make_edges = edges_around if on_grid else edges_between
     x_edges, y_edges = make_edges(along_x), make_edges(along_y)
     x_values, y_values = (
         np.unique(values) if on_grid else np.sqrt(edges[1:] * edges[:-1])
         for values, edges in ((along_x, x_edges), (along_y, y_edges))
     )
     shape = (len(x_edges) - 1, len(y_edges) - 1)
-    cell = np.ravel_multi_index((_cell(along_x, x_edges), _cell(along_y, y_edges)), shape)
+    cell = np.ravel_multi_index((cell_of(along_x, x_edges), cell_of(along_y, y_edges)), shape)
     best = int(np.where(static_sound, static_values.mean(axis=1), -np.inf).argmax())
     static_rates = static_trials[keys.LEARNING_RATE].to_numpy(dtype=float)
-    partner = _partners(trials, static_trials, static_values, static_sound)
-    gains = [
-        Gain(
-            "own best",
-            *_cells(values - static_values[best], sound, cell, shape),
-            static_mean=sign * float(static_values[best].mean()),
-            static_learning_rate=float(static_rates[best]),
+    partner = partners_of(trials, static_trials, static_values, static_sound)
+
+    def gain(baseline: Baseline, partner: np.ndarray, usable: np.ndarray) -> Gain:
+        """Over the static trial that each trial is compared with, where it can be compared."""
+        differences = values - static_values[partner]
+        at = best_of_each(differences, usable, cell, shape)
+        one = np.unique(partner[usable])
+        alone = int(one[0]) if len(one) == 1 else None
+        return Gain(
+            baseline,
+            *compare_each(differences, usable, cell, shape),
+            best_x=np.where(at < 0, np.nan, along_x[at]),
+            best_y=np.where(at < 0, np.nan, along_y[at]),
+            static_mean=None if alone is None else sign * float(static_values[alone].mean()),
+            static_learning_rate=None if alone is None else float(static_rates[alone]),
         )
-    ]
-    there = sound & (partner >= 0)
-    if 2 * np.count_nonzero(there) >= np.count_nonzero(sound):  # else it would be a map of holes
-        one = np.unique(partner[there])
-        at = int(one[0]) if len(one) == 1 else None
-        gains.append(
-            Gain(
-                "same learning rate",
-                *_cells(values - static_values[partner], there, cell, shape),
-                static_mean=None if at is None else sign * float(static_values[at].mean()),
-                static_learning_rate=None if at is None else float(static_rates[at]),
-            )
-        )
-    held = np.bincount(cell, minlength=shape[0] * shape[1])
-    found_sound = np.bincount(cell, weights=sound, minlength=len(held))
+
+    gains = [gain("own best", np.full(len(trials), best), sound)]
+    comparable = sound & (partner >= 0)
+    if 2 * np.count_nonzero(comparable) >= np.count_nonzero(sound):  # else a map of holes
+        gains.append(gain("same learning rate", partner, comparable))
+    held = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
+    by_trial = dynamical.groupby(keys.TRIAL, sort=False)[keys.DIVERGED].any()
+    gone = by_trial.loc[trials[keys.TRIAL]].to_numpy(dtype=float)
+    lost = np.bincount(cell, weights=gone, minlength=held.size).reshape(shape)
     return GainMap(
         x=x,
         y=y,
@@ -222,121 +324,11 @@ def gain_map(
         x_values=x_values,
         y_values=y_values,
         gains=tuple(gains),
-        diverged=((held > 0) & (found_sound == 0)).reshape(shape),
+        trials=held,
+        diverged=(held > 0) & (lost == held),
+        static_trials=int(np.count_nonzero(static_sound)),
         metric=metric,
         n=len(seeds),
-        trials_a_cell=int(held.max()),
         binned=not on_grid,
+        adaptive=adaptive,
     )
-
-
-def _matrix(
-    members: pd.DataFrame, metric: str, seeds: np.ndarray
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """A row of parameters a trial, the metric (K, n) over the seeds, and which trials are sound:
-    trained with every seed, and none diverged."""
-    trials = members.drop_duplicates(keys.TRIAL)
-    row = pd.Index(trials[keys.TRIAL]).get_indexer(members[keys.TRIAL])
-    column = pd.Index(seeds).get_indexer(members[keys.SEED])
-    known = (column >= 0) & ~members[keys.DIVERGED].to_numpy(dtype=bool)
-    values = np.full((len(trials), len(seeds)), np.nan)
-    values[row[known], column[known]] = members[metric].to_numpy(dtype=float)[known]
-    return trials, values, np.isfinite(values).all(axis=1)
-
-
-def _cells(
-    differences: np.ndarray, usable: np.ndarray, cell: np.ndarray, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gain, adjusted p and significance of each cell, (P, Q) each.
-
-    Args:
-        differences: (K, n) oriented so that positive is a gain.
-        usable: (K,) trials that may represent a cell.
-        cell: (K,) flat index of each trial's cell.
-        shape: P, Q.
-    """
-    cells = shape[0] * shape[1]
-    differences, cell = differences[usable], cell[usable]
-    compared = compare_cells(differences)
-    larger = np.where(compared.mean > 0, compared.p / 2, 1 - compared.p / 2)
-    held = np.bincount(cell, minlength=cells)
-    gains, loses = np.ones(cells), np.zeros(cells)
-    np.minimum.at(gains, cell, larger)
-    np.maximum.at(loses, cell, 1 - larger)
-    p = np.full(cells, np.nan)
-    there = held > 0
-    p[there] = np.minimum(1.0, 2 * np.minimum(held * gains, loses)[there])
-    if there.any():
-        p[there] = stats.false_discovery_control(p[there])
-    gain = _cross_fitted(differences, cell, cells)
-    significant = there & (p < FALSE_DISCOVERY_RATE)
-    return gain.reshape(shape), p.reshape(shape), significant.reshape(shape)
-
-
-def _cross_fitted(differences: np.ndarray, cell: np.ndarray, cells: int) -> np.ndarray:
-    """(P Q,) mean over seeds of each cell's best trial, chosen for each seed on the others."""
-    n = differences.shape[1]
-    others = (differences.sum(axis=1, keepdims=True) - differences) / (n - 1)  # (K, n)
-    order = np.argsort(cell, kind="stable")
-    starts = np.searchsorted(cell[order], np.arange(cells))
-    stops = np.searchsorted(cell[order], np.arange(cells), side="right")
-    gain = np.full(cells, np.nan)
-    single = stops - starts == 1
-    gain[single] = differences[order[starts[single]]].mean(axis=1)
-    for index in np.flatnonzero(stops - starts > 1):
-        mine = order[starts[index] : stops[index]]
-        chosen = mine[others[mine].argmax(axis=0)]  # (n,)
-        gain[index] = differences[chosen, np.arange(n)].mean()
-    return gain
-
-
-def _partners(
-    trials: pd.DataFrame, static: pd.DataFrame, static_values: np.ndarray, sound: np.ndarray
-) -> np.ndarray:
-    """(K,) index of the sound static trial that shares learning rate, momentum and weight decay
-    with each trial, the best of several; -1: there is none."""
-    shared = [n for n in (keys.MOMENTUM, keys.WEIGHT_DECAY) if n in trials and n in static]
-    order = np.argsort(-static_values.mean(axis=1), kind="stable")  # the best first; NaN last
-    partner = np.full(len(trials), -1)
-    rates, static_rates = (t[keys.LEARNING_RATE].to_numpy(dtype=float) for t in (trials, static))
-    mine, theirs = (t[shared].fillna(0.0).to_numpy(dtype=float) for t in (trials, static))
-    for values in np.unique(mine, axis=0) if shared else [np.empty(0)]:
-        here = (mine == values).all(axis=1)
-        usable = order[(sound & (theirs == values).all(axis=1))[order]]
-        _, first = np.unique(static_rates[usable], return_index=True)
-        usable = usable[np.sort(first)]
-        if len(usable):
-            there = np.zeros(len(static), dtype=bool)
-            there[usable] = True
-            partner[here] = _same_rate(rates[here], static_rates, there)
-    return partner
-
-
-def _same_rate(rates: np.ndarray, static_rates: np.ndarray, sound: np.ndarray) -> np.ndarray:
-    """(K,) index of the sound static trial at each trial's learning rate; -1: there is none."""
-    usable = np.flatnonzero(sound)
-    usable = usable[np.argsort(static_rates[usable], kind="stable")]
-    sorted_rates = static_rates[usable]
-    right = np.clip(np.searchsorted(sorted_rates, rates), 0, len(usable) - 1)
-    left = np.maximum(right - 1, 0)
-    nearer = np.abs(sorted_rates[left] - rates) < np.abs(sorted_rates[right] - rates)
-    nearest = np.where(nearer, left, right)
-    same = np.abs(sorted_rates[nearest] - rates) <= _SAME * rates
-    return np.where(same, usable[nearest], -1)
-
-
-def _edges_around(values: np.ndarray) -> np.ndarray:
-    """Edges of cells around the values of a grid, halfway between them on a log scale."""
-    logs = np.log(np.unique(values))
-    middles = (logs[1:] + logs[:-1]) / 2
-    first, last = logs[0] - (middles[0] - logs[0]), logs[-1] + (logs[-1] - middles[-1])
-    return np.exp(np.concatenate([[first], middles, [last]]))
-
-
-def _edges_between(values: np.ndarray) -> np.ndarray:
-    """Edges of equal bins on a log scale over the range of scattered values."""
-    return np.geomspace(values.min() * (1 - 1e-9), values.max() * (1 + 1e-9), _BINS + 1)
-
-
-def _cell(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)

@@ -62,6 +62,21 @@ class RecordedRun:
             (int(each["onset"]), int(each["end"])) for _, each in self.instabilities.iterrows()
         )
 
+    def headline(self) -> str:
+        """What the figure of the run shows."""
+        count = len(self.instabilities)
+        counted = f"{count or 'no'} instabilit{'ies' if count > 1 else 'y'} recorded"
+        known = np.isfinite(self.final_accuracy)
+        end = f"training accuracy {self.final_accuracy:.3f}" if known else "diverged"
+        return f"{self.arm.capitalize()} loss, seed {self.seed}: {counted}, {end}"
+
+    def caption(self) -> str:
+        """What to read off the figure."""
+        text = "One run, step by step: class weights, F, its change, accuracy"
+        if not self.curvature.empty:
+            text += ", and the largest eigenvalues of the Hessian of F and of the tangent kernel"
+        return f"{text}. Instabilities are shaded." if len(self.instabilities) else f"{text}."
+
     @property
     def final_lambda_max(self) -> float | None:
         """Largest Hessian eigenvalue at the end; None if it was not measured."""
@@ -115,14 +130,13 @@ class Recordings:
             rows = pd.concat(unstable)
             found += _sharpness(rows) + _kernel(rows)
         ends = [_ends(runs) for runs in (dynamical, static)]
-        if all(ends):
+        if all(len(end) for end in ends):
+            sharp, right = ([end[:, column] for end in ends] for column in (0, 1))
             found.append(
                 "At the last measurement lambda_max is "
-                f"{_spread(ends[0], 2)} with the dynamical loss and {_spread(ends[1], 2)} with the "
-                f"static one; training accuracy "
-                f"{_spread([run.final_accuracy for run in dynamical], 3)} and "
-                f"{_spread([run.final_accuracy for run in static], 3)} (mean ± sd, n = "
-                f"{len(ends[0])} and {len(ends[1])} runs)."
+                f"{_spread(sharp[0], 2)} with the dynamical loss and {_spread(sharp[1], 2)} with "
+                f"the static one; training accuracy {_spread(right[0], 3)} and "
+                f"{_spread(right[1], 3)} (mean ± sd, n = {len(ends[0])} and {len(ends[1])} runs)."
             )
         return found
 
@@ -186,12 +200,14 @@ def recordings(members: pd.DataFrame, recorded: Mapping[str, pd.DataFrame]) -> R
     return Recordings(tuple(sorted(runs, key=lambda run: (run.arm, run.seed))))
 
 
-def _ends(runs: Sequence[RecordedRun]) -> list[float]:
-    ends = [run.final_lambda_max for run in runs]
-    return [end for end in ends if end is not None and np.isfinite(end)]
+def _ends(runs: Sequence[RecordedRun]) -> np.ndarray:
+    """(n, 2) final lambda_max and training accuracy of the runs that have both."""
+    ends = [(run.final_lambda_max, run.final_accuracy) for run in runs]
+    table = np.array(ends, dtype=float).reshape(-1, 2)  # None is NaN
+    return table[np.isfinite(table).all(axis=1)]
 
 
-def _spread(values: Sequence[float], decimals: int) -> str:
+def _spread(values: Sequence[float] | np.ndarray, decimals: int) -> str:
     """`4,022 ± 169`: mean and standard deviation."""
     known = [value for value in values if np.isfinite(value)]
     if not known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import stats
 
 from dynloss_core import keys
 
-__all__ = ["LearningCurve", "learning_curves"]
+__all__ = ["LearningCurve", "curves_caption", "curves_headline", "learning_curves"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,9 @@ class LearningCurve:
         mean: (K,) over seeds, geometric for a loss.
         low: (K,) lower end of the interval of the mean.
         high: (K,) upper end.
-        n: seeds.
+        n: the most seeds of an evaluation.
+        fewest: the fewest, where networks diverged on the way.
+        level: of the interval.
     """
 
     arm: str
@@ -34,6 +37,14 @@ class LearningCurve:
     low: np.ndarray
     high: np.ndarray
     n: int
+    fewest: int
+    level: float
+
+    @property
+    def label(self) -> str:
+        """Arm and seeds."""
+        fewer = f", at times {self.fewest}" if self.fewest < self.n else ""
+        return f"{self.arm} (n = {self.n}{fewer})"
 
 
 def learning_curves(
@@ -66,6 +77,26 @@ def learning_curves(
                 low=back(mean - half),
                 high=back(mean + half),
                 n=int(n.max()),
+                fewest=int(n.min()),
+                level=level,
             )
         )
     return found
+
+
+def curves_headline(curves: Sequence[LearningCurve]) -> str:
+    """What the figure of the winners' curves shows."""
+    arms = sorted({curve.arm for curve in curves})
+    whose = "Winners of both arms" if len(arms) > 1 else f"Winner of the {arms[0]} arm"
+    interval = f" and {curves[0].level:.0%} interval" if max(c.n for c in curves) > 1 else ""
+    return f"{whose} on fresh seeds: mean{interval}"
+
+
+def curves_caption(curves: Sequence[LearningCurve], tail_start: int | None) -> str:
+    """What to read off that figure."""
+    text = f"{curves_headline(curves)}; of a loss the mean is geometric."
+    if any(curve.fewest < curve.n for curve in curves):
+        text += " Diverged networks are left out."
+    if tail_start is not None and tail_start < max(curve.steps[-1] for curve in curves):
+        text += " Shaded: no oscillation is left."
+    return text

@@ -7,6 +7,7 @@ last step; pairs share the seed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +101,36 @@ class Minima:
     sizes: tuple[MinimaAtSize, ...]
     runs: pd.DataFrame
 
+    @property
+    def name(self) -> str:
+        """Of the parameter that sets the size, without its owner; empty if there is one size."""
+        return "" if self.parameter is None else self.parameter.rpartition(".")[2]
+
+    @property
+    def pairs(self) -> str:
+        """How many pairs a ratio rests on: `n = 31 to 32 pairs`."""
+        return _pairs([ratio for each in self.sizes for ratio in each.ratios])
+
+    def headline(self) -> str:
+        """What the figure shows."""
+        ratios = [each.ratios[0] for each in self.sizes]
+        lower = sum(ratio.high < 1 for ratio in ratios)
+        higher = sum(ratio.low > 1 for ratio in ratios)
+        if self.parameter is None:
+            found = "lower" if lower else "higher" if higher else "neither lower nor higher"
+            return f"λmax ends {found} with the dynamical loss"
+        return (
+            f"λmax ends lower with the dynamical loss at {lower} of {len(ratios)} sizes, "
+            f"higher at {higher}"
+        )
+
+    def caption(self) -> str:
+        """What to read off the figure."""
+        return (
+            "How sharp the networks end: largest eigenvalue and trace of the Hessian of the static "
+            "loss in both arms, and what that has to do with validation accuracy."
+        )
+
     def table(self) -> pd.DataFrame:
         """A row a size and metric."""
         rows = []
@@ -110,8 +141,7 @@ class Minima:
 
     def sentences(self) -> list[str]:
         """What was found, in words."""
-        name = "" if self.parameter is None else self.parameter.rpartition(".")[2]
-        found = []
+        name, found = self.name, []
         for each in self.sizes:
             where = "At the end" if each.size is None else f"At {name} {each.size:g}, at the end,"
             parts = [
@@ -120,7 +150,7 @@ class Minima:
                 f"static one, a ratio of {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
                 for ratio in each.ratios
             ]
-            line = f"{where} {'; '.join(parts)} (n = {each.ratios[0].n} pairs"
+            line = f"{where} {'; '.join(parts)} ({_pairs(each.ratios)}"
             line += f", {each.left_out} left out)." if each.left_out else ")."
             if each.correlations:
                 line += " Rank correlation of lambda_max with validation accuracy: " + ", ".join(
@@ -130,6 +160,12 @@ class Minima:
                 line += "."
             found.append(line)
         return found
+
+
+def _pairs(ratios: Sequence[Ratio]) -> str:
+    counts = [ratio.n for ratio in ratios]
+    few, many = min(counts), max(counts)
+    return f"n = {few} pairs" if few == many else f"n = {few} to {many} pairs"
 
 
 def minima(members: pd.DataFrame, parameter: str | None) -> Minima | None:

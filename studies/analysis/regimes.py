@@ -20,86 +20,13 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.comparison import Comparison, compare
-from studies.analysis.equivalence import Decision, decide
+from studies.analysis.comparison import compare
 from studies.analysis.pairing import at_own_best, paired_by_seed
+from studies.analysis.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
 
 __all__ = ["MetricGain", "Regimes", "Size", "regimes"]
 
 _ROUNDING = 1e-9
-_FALSE_DISCOVERY_RATE = 0.05
-
-
-@dataclass(frozen=True)
-class MetricGain:
-    """Both arms at one size, in one metric.
-
-    Args:
-        metric: which.
-        static_mean: of the static arm.
-        static_low: lower end of the 95% t interval of its mean.
-        static_high: upper end.
-        dynamical_mean: of the dynamical arm.
-        dynamical_low: lower end.
-        dynamical_high: upper end.
-        comparison: dynamical - static, paired.
-        decision: at this size alone.
-        p_adjusted: p value of the t test, adjusted over the sizes (Benjamini-Hochberg).
-    """
-
-    metric: str
-    static_mean: float
-    static_low: float
-    static_high: float
-    dynamical_mean: float
-    dynamical_low: float
-    dynamical_high: float
-    comparison: Comparison
-    decision: Decision
-    p_adjusted: float
-
-    @property
-    def wins(self) -> bool:
-        """Whether the dynamical arm is better, over all sizes' worth of chances to err."""
-        return self.p_adjusted < _FALSE_DISCOVERY_RATE and self._oriented > 0
-
-    @property
-    def loses(self) -> bool:
-        """Whether it is worse."""
-        return self.p_adjusted < _FALSE_DISCOVERY_RATE and self._oriented < 0
-
-    @property
-    def _oriented(self) -> float:
-        sign = 1 if keys.higher_is_better(self.metric) else -1
-        return sign * self.comparison.mean
-
-
-@dataclass(frozen=True)
-class Size:
-    """One size of the network.
-
-    Args:
-        value: of the parameter that sets it.
-        parameters: trainable ones; None in tables that do not say.
-        samples: of the training set; None likewise.
-        interpolates: whether the static arm interpolates the training set.
-        static_train_best: the best mean training accuracy of a static setting.
-        gains: in training accuracy, then in the metric that generalisation is judged by.
-    """
-
-    value: float
-    parameters: int | None
-    samples: int | None
-    interpolates: bool
-    static_train_best: float
-    gains: tuple[MetricGain, MetricGain]
-
-    @property
-    def ratio(self) -> float | None:
-        """Parameters a training sample."""
-        if self.parameters is None or self.samples is None:
-            return None
-        return self.parameters / self.samples
 
 
 @dataclass(frozen=True)
@@ -111,7 +38,8 @@ class Regimes:
         sizes: in ascending order.
         threshold: the interpolation threshold; None: it is not reached.
         attainable: the best training accuracy that the data allow.
-        n: pairs at each size.
+        n: the fewest pairs of a size.
+        most: the most.
         fresh: whether the seeds are fresh ones.
     """
 
@@ -120,26 +48,69 @@ class Regimes:
     threshold: float | None
     attainable: float
     n: int
+    most: int
     fresh: bool
 
     def sentences(self) -> list[str]:
         """Which claims of the paper hold here, each with its evidence."""
         below = [s for s in self.sizes if self.threshold is None or s.value < self.threshold]
         above = [s for s in self.sizes if s not in below]
-        name = self.parameter.rpartition(".")[2]
-        seeds = f"{self.n} {'fresh' if self.fresh else 'held-out'} seeds a {name}"
-        if self.threshold is None:
-            where = f"No static network up to {name} {self.sizes[-1].value:g} interpolates."
-        else:
-            where = (
-                f"The static arm interpolates from {name} {self.threshold:g} on: some setting of "
-                "it reaches the attainable training accuracy for every seed."
-            )
+        name = self.name
         return [
-            f"{where} Intervals are 95%, paired, {seeds}, each arm at its own best setting.",
+            f"{self._where()} Intervals are 95%, paired, {self.seeds} a {name}, each arm at its "
+            "own best setting; differences are claimed at a false discovery rate of "
+            f"{FALSE_DISCOVERY_RATE:.0%} over the sizes.",
             _claim("Underparametrized networks train better", below, 0, name),
             _claim("Overparametrized networks generalise better", above, 1, name),
         ]
+
+    @property
+    def name(self) -> str:
+        """Of the parameter, without its owner."""
+        return self.parameter.rpartition(".")[2]
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds, of which kind: `12 held-out seeds`."""
+        n = f"{self.n}" if self.n == self.most else f"{self.n} to {self.most}"
+        return f"{n} {'fresh' if self.fresh else 'held-out'} seeds"
+
+    @property
+    def metrics(self) -> tuple[str, str]:
+        """What is compared: training accuracy, and what generalisation is judged by."""
+        train, general = self.sizes[0].gains
+        return train.metric, general.metric
+
+    def _where(self) -> str:
+        """Where the static arm interpolates."""
+        largest = self.sizes[-1].value
+        if self.threshold is not None:
+            return (
+                f"The static arm interpolates from {self.name} {self.threshold:g} on: some setting "
+                "of it reaches the attainable training accuracy for every seed."
+            )
+        smaller = [f"{size.value:g}" for size in self.sizes if size.interpolates]
+        if not smaller:
+            return f"No static setting up to {self.name} {largest:g} interpolates for every seed."
+        return (
+            f"The static arm interpolates at {self.name} {', '.join(smaller)}, but not at "
+            f"{largest:g}, the largest: there is no threshold."
+        )
+
+    def headline(self) -> str:
+        """What the figure shows."""
+        return "From under- to overparametrized, each arm at its own best setting"
+
+    def caption(self) -> str:
+        """What to read off the figure."""
+        train, general = (metric.replace("_", " ") for metric in self.metrics)
+        text = (
+            f"{train.capitalize()} and {general} of both arms, and the gain of the dynamical loss, "
+            f"over the {self.name} of the network; {self.seeds} a {self.name}."
+        )
+        if self.threshold is not None:
+            text += " The dashed line is the interpolation threshold."
+        return text
 
     def table(self) -> pd.DataFrame:
         """A row a size and metric."""
@@ -153,9 +124,7 @@ class Regimes:
                 "metric": gain.metric,
                 keys.STATIC: gain.static_mean,
                 keys.DYNAMICAL: gain.dynamical_mean,
-                "gain": gain.comparison.mean,
-                "low": gain.comparison.low,
-                "high": gain.comparison.high,
+                **dict(zip(("gain", "low", "high"), gain.gain, strict=True)),
                 "n": gain.comparison.n,
                 "p_adjusted": gain.p_adjusted,
                 "outcome": gain.decision.outcome,
@@ -219,7 +188,7 @@ def regimes(
     sizes = []
     for index, (value, rows, pairs) in enumerate(found):
         gains = [
-            _gain(
+            metric_gain(
                 m,
                 pairs[m],
                 compared[m][index],
@@ -241,12 +210,14 @@ def regimes(
                 (gains[0], gains[1]),
             )
         )
+    counts = [gain.comparison.n for size in sizes for gain in size.gains]
     return Regimes(
         parameter=parameter,
         sizes=tuple(sizes),
         threshold=_threshold(sizes),
         attainable=attainable,
-        n=min(gain.comparison.n for size in sizes for gain in size.gains),
+        n=min(counts),
+        most=max(counts),
         fresh=fresh,
     )
 
@@ -254,29 +225,6 @@ def regimes(
 def _kind(metric: str) -> str:
     """`accuracy` or `loss`: a margin is in the unit of one of them."""
     return metric.rpartition("_")[2]
-
-
-def _gain(
-    metric: str,
-    pairs: pd.DataFrame,
-    comparison: Comparison,
-    p: float,
-    margin: float | None,
-    *,
-    diverged: bool,
-) -> MetricGain:
-    up = keys.higher_is_better(metric)
-    decision = decide(comparison, margin, higher_is_better=up)
-    if diverged and not up:  # the survivors are no fair sample
-        decision, p = Decision("undecided", None, margin, None), 1.0
-    static, dynamical = (_mean_interval(pairs[arm]) for arm in (keys.STATIC, keys.DYNAMICAL))
-    return MetricGain(metric, *static, *dynamical, comparison, decision, p)
-
-
-def _mean_interval(values: pd.Series) -> tuple[float, float, float]:
-    """Mean of n >= 2 values and its 95% t interval."""
-    found = compare(values.to_numpy(dtype=float))
-    return found.mean, found.low, found.high
 
 
 def _interpolation(static: pd.DataFrame, attainable: float) -> tuple[bool, float]:
@@ -321,7 +269,9 @@ def _claim(claim: str, sizes: list[Size], which: int, name: str) -> str:
         )
         if group
     ]
-    metric = sizes[0].gains[which].metric.replace("_", " ")
+    metric = sizes[0].gains[which].metric
+    up = keys.higher_is_better(metric)
+    metric = f"{'' if up else 'fall of '}{metric.replace('_', ' ')}"
     return f"{claim}: {verdict} here ({metric}: {'; '.join(parts)})."
 
 
@@ -329,8 +279,8 @@ def _listed(sizes: list[Size], which: int) -> str:
     """`20 (+0.053 [0.031, 0.075]), 50 (...)`."""
     parts = []
     for size in sizes:
-        found = size.gains[which].comparison
-        decimals = 3 if found.high - found.low > 0.01 else 4
-        low, high = (f"{v:+.{decimals}f}" for v in (found.low, found.high))
-        parts.append(f"{size.value:g} ({found.mean:+.{decimals}f} [{low}, {high}])")
+        mean, low, high = size.gains[which].gain
+        decimals = 3 if high - low > 0.01 else 4
+        ends = ", ".join(f"{v:+.{decimals}f}" for v in (low, high))
+        parts.append(f"{size.value:g} ({mean:+.{decimals}f} [{ends}])")
     return ", ".join(parts)

@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -97,6 +98,17 @@ class Convergence:
     converged: bool | None
 
     @property
+    def standing(self) -> Literal["design", "infeasible", "too few", "late", "converged"]:
+        """What can be said: nothing of a design, of no feasible trial, or of too few trials."""
+        if self.best.size == 0:
+            return "infeasible"
+        if self.converged is None:
+            return "design"
+        if self.converged:
+            return "converged"
+        return "too few" if self.trials < _FEWEST_TO_CONVERGE else "late"
+
+    @property
     def share_since(self) -> float | None:
         """Share of the budget spent since the last improvement."""
         if self.last_improvement is None:
@@ -132,7 +144,11 @@ class SearchHealth:
 
     def warnings(self) -> list[str]:
         """What speaks against trusting the search, a sentence each."""
-        found = [each.sentence() for each in self.near_bounds]
+        return [*(each.sentence() for each in self.near_bounds), *self.search_warnings()]
+
+    def search_warnings(self) -> list[str]:
+        """The same without the bounds: what holds of the search as a whole."""
+        found = []
         for arm, each in self.infeasible.items():
             share = f"{each.count} of {each.trials} trials"
             if each.count == each.trials:
@@ -144,18 +160,15 @@ class SearchHealth:
                     "figure shows them"
                 )
         for arm, curve in self.convergence.items():
-            if curve.converged is not False or curve.last_improvement is None:
-                continue
-            if curve.trials < _FEWEST_TO_CONVERGE:
+            if curve.standing == "too few":
                 found.append(
                     f"{arm}: too few trials ({curve.trials}) to say that the search converged: "
                     f"give it {_FEWEST_TO_CONVERGE} or more"
                 )
-            else:
+            elif curve.standing == "late":
                 found.append(
-                    f"{arm}: not converged: trial {curve.last_improvement} of {curve.trials}, in "
-                    f"the last third, still improved by more than {curve.tolerance:.2g}: extend "
-                    "the search"
+                    f"{arm}: not converged: in the last third of its {curve.trials} trials the "
+                    f"best still improved by more than {curve.tolerance:.2g}: extend the search"
                 )
         if self.equal_budgets is False:
             budgets = {arm: curve.trials for arm, curve in self.convergence.items()}
@@ -165,6 +178,64 @@ class SearchHealth:
                 "chance of a good one; give both as many"
             )
         return found
+
+    def convergence_headline(self) -> str:
+        """What the figure of the objective against the budget shows."""
+        problems = {
+            "infeasible": "No feasible trial",
+            "too few": f"Fewer than {_FEWEST_TO_CONVERGE} trials, too few to say",
+            "late": "Not converged",
+        }
+        found = [
+            f"{problem}: {' and '.join(arms)}"
+            for standing, problem in problems.items()
+            if (arms := [a for a, c in self.convergence.items() if c.standing == standing])
+        ]
+        if found:
+            return "; ".join(found)
+        if not self.adaptive:
+            return "What smaller budgets would have found"
+        return "Converged: no gain beyond the tolerance in the last third of the trials"
+
+    def convergence_caption(self) -> str:
+        """What to read off that figure."""
+        arms = " and ".join(self.convergence)
+        if self.adaptive:
+            text = f"The best objective so far against the number of trials ({arms})."
+        else:
+            text = (
+                "The best objective that so many trials of the design, drawn at random, would be "
+                f"expected to find ({arms})."
+            )
+        if any(each is not None for each in self.importances.values()):
+            text += " Right: how much of its variance each parameter explains alone."
+        return text
+
+    def isolation_headline(self) -> str:
+        """What the figure of the best at each value shows."""
+        found = []
+        without = [arm for arm, each in self.infeasible.items() if each.count == each.trials]
+        if without:
+            found.append(f"No feasible trial: {' and '.join(without)}")
+        if self.near_bounds:
+            names = (f"{near.arm} {near.parameter.replace('_', ' ')}" for near in self.near_bounds)
+            found.append(f"Best setting near a bound: {', '.join(names)}")
+        return "; ".join(found) or "No best setting calls for a wider range"
+
+    def isolation_caption(self) -> str:
+        """What to read off that figure."""
+        return (
+            f"The best objective found {self.places} of a parameter, whatever the others were; "
+            "below, how many trials there were."
+        )
+
+    @property
+    def places(self) -> str:
+        """Where the best trials of the isolations stand: `at each value`, or in bins."""
+        binned = [each.binned for each in self.isolations]
+        if binned and all(binned):
+            return "in each bin"
+        return "at each value or in each bin" if any(binned) else "at each value"
 
 
 def search_health(

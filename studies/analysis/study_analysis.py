@@ -6,85 +6,37 @@ has its health, and a confirmation has verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
-from scipy import stats
 
 from dynloss_core import keys
 from dynloss_core.schedules import oscillation_stop
-from search_spaces import Space
 from studies.analysis.gain_map import GainMap, gain_map
 from studies.analysis.instabilities import Recordings, recordings
 from studies.analysis.learning_curves import LearningCurve, learning_curves
 from studies.analysis.minima import Minima, minima
-from studies.analysis.pairing import paired_by_seed
 from studies.analysis.peristalsis import Peristalsis, peristalsis
+from studies.analysis.question import Question
 from studies.analysis.regimes import Regimes, regimes
 from studies.analysis.search_health import SearchHealth, search_health
+from studies.analysis.setting_verdicts import (
+    SettingVerdict,
+    at_first_setting,
+    by_setting,
+    point_of,
+    verdicts,
+)
 from studies.analysis.threshold import Threshold, threshold
 from studies.analysis.valleys import ValleyRun, valley_runs
-from studies.analysis.verdict import Verdict, judge
 from studies.early_stopping import is_stopped
 
-__all__ = ["Analysis", "Question", "SettingVerdict", "analyse"]
+__all__ = ["Analysis", "analyse"]
 
 MAPS = {"gain_map": keys.PERIOD, "learning_rate_map": keys.LEARNING_RATE}
 _SHOWN_CURVES = (keys.VALIDATION_ACCURACY, keys.TRAIN_ACCURACY, keys.TRAIN_LOSS)
-
-
-@dataclass(frozen=True)
-class Question:
-    """What the tables alone do not tell.
-
-    Args:
-        objective: static validation metric that chose.
-        spaces: searched space of each arm.
-        scientific: searched parameters that change the problem and are what the study asks about.
-        adaptive: whether proposals depended on results.
-        margin: of equivalence, in the objective's unit.
-        attainable: the best training accuracy that the data allow.
-        tail: share of the run at its end that trains statically.
-        epochs: length of the run, where the spaces give the period in epochs.
-        one_split: whether all seeds share one split of one data set.
-    """
-
-    objective: str
-    spaces: Mapping[str, Space]
-    scientific: tuple[str, ...] = ()
-    adaptive: bool = False
-    margin: float | None = None
-    attainable: float = 1.0
-    tail: float = 0.0
-    epochs: float | None = None
-    one_split: bool = False
-
-
-@dataclass(frozen=True)
-class SettingVerdict:
-    """Both arms' winners on fresh seeds, at one scientific setting.
-
-    Args:
-        setting: scientific parameters; empty if the study has none.
-        test: verdict on the test metric: the claim.
-        validation: the same comparison on the metric that chose.
-        points: of each arm, a period in steps.
-        p_adjusted: p value of the claim's t test, adjusted over the settings (Benjamini-Hochberg).
-    """
-
-    setting: dict[str, object]
-    test: Verdict
-    validation: Verdict
-    points: dict[str, dict[str, object]]
-    p_adjusted: float
-
-    @property
-    def label(self) -> str:
-        """`width 50`; empty if the study has no scientific setting."""
-        return ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in self.setting.items())
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +62,6 @@ class Analysis:
         peristalsis: how valleys move within the periods of the recorded runs.
         valleys: runs whose valleys were recorded.
         earlier: verdicts of earlier rounds of confirmation, by phase.
-        adaptive: whether an adaptive search placed the trials, so that binned maps are exploratory.
-        one_split: whether all seeds share one split of one data set.
     """
 
     trials: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -131,14 +81,12 @@ class Analysis:
     peristalsis: Peristalsis | None = None
     valleys: tuple[ValleyRun, ...] = ()
     earlier: dict[str, tuple[SettingVerdict, ...]] = field(default_factory=dict)
-    adaptive: bool = False
-    one_split: bool = False
 
     def findings(self) -> list[str]:
         """What was found, in sentences, claims on fresh seeds first."""
-        found = _sentences(self.verdicts)
-        for phase, verdicts in self.earlier.items():
-            found += [f"Earlier round ({phase}). {each}" for each in _sentences(verdicts)]
+        found = [each.sentence() for each in self.verdicts]
+        for phase, earlier in self.earlier.items():
+            found += [f"Earlier round ({phase}). {each.sentence()}" for each in earlier]
         return [*found, *self.statements()]
 
     def statements(self) -> list[str]:
@@ -150,20 +98,25 @@ class Analysis:
             self.threshold,
             self.minima,
             *self.regimes.values(),
-            *([] if self.adaptive else self.maps.values()),
+            *(gains for gains in self.maps.values() if not gains.adaptive),
         ]
         return [
             sentence for source in sources if source is not None for sentence in source.sentences()
         ]
 
     def warnings(self) -> list[str]:
-        """What to beware of in the search behind it."""
-        found = [] if self.health is None else self.health.warnings()
-        if self.one_split and self.verdicts:
-            found.append(
-                "all seeds share one split of the data: the intervals do not cover other data"
-            )
-        return found
+        """What to beware of in the search behind it, and in its verdicts, each once."""
+        found: list[str] = []
+        if self.health is not None:  # bounds are asked of each setting where there are several
+            several = any(each.setting for each in self.verdicts)
+            found += self.health.search_warnings() if several else self.health.warnings()
+        found += [warning for each in self.verdicts for warning in each.warnings]
+        return list(dict.fromkeys(found))
+
+    def other_warnings(self) -> list[str]:
+        """Those that stand beside no verdict."""
+        beside = {warning for each in self.verdicts for warning in each.warnings}
+        return [warning for warning in self.warnings() if warning not in beside]
 
 
 def analyse(
@@ -190,10 +143,16 @@ def analyse(
     phase = next(reversed(rounds), None)
     confirm = members.iloc[:0] if phase is None else rounds.pop(phase)
     arms = list(question.spaces)
-    verdicts, pairs = _verdicts(confirm, question)
-    first = _at_first_setting(confirm, question.scientific)
-    winners = {arm: _point(question, first, arm) for arm in arms if (first[keys.ARM] == arm).any()}
-    maps = {name: gain_map(search, question.objective, x) for name, x in MAPS.items()}
+    health = _health(tried, question)
+    latest, pairs = verdicts(confirm, tried, question, health)
+    first = at_first_setting(confirm, question.scientific)
+    winners = {
+        arm: point_of(question, first, arm) for arm in arms if (first[keys.ARM] == arm).any()
+    }
+    maps = {
+        name: gain_map(search, question.objective, x, adaptive=question.adaptive)
+        for name, x in MAPS.items()
+    }
     numeric = [each for each in question.scientific if is_numeric_dtype(members[each])]
     found = {
         name: regimes(
@@ -209,25 +168,25 @@ def analyse(
     size = next(iter(numeric), None)
     runs = recordings(members, recorded or {})
     shown: tuple[list[LearningCurve], ...] = ()
-    one_setting = len(_by_setting(confirm, question.scientific)) == 1
+    one_setting = len(by_setting(confirm, question.scientific)) == 1
     if winners and not curves.empty and one_setting:
         rows = curves[curves[keys.PHASE] == phase]
         shown = tuple(learning_curves(rows, metric) for metric in _SHOWN_CURVES)
     return Analysis(
         trials={arm: _count(tried, arm) for arm in arms},
         stopped={arm: _count_stopped(tried, arm) for arm in arms},
-        verdicts=verdicts,
+        verdicts=latest,
         phase=phase,
         pairs=pairs,
         winners=winners,
         maps={name: each for name, each in maps.items() if each is not None},
         regimes={name: each for name, each in found.items() if each is not None},
-        health=_health(tried, question),
+        health=health,
         curves=shown,
         tail_start=_tail_start(first, question.tail),
-        earlier={name: _verdicts(rows, question)[0] for name, rows in rounds.items()},
-        adaptive=question.adaptive,
-        one_split=question.one_split,
+        earlier={  # their winners came from an earlier state of the search: without its health
+            name: verdicts(rows, tried, question, None)[0] for name, rows in rounds.items()
+        },
         recorded=runs,
         threshold=None if runs is None else threshold(runs, size, question.attainable),
         minima=minima(search if confirm.empty else confirm, size),
@@ -252,72 +211,6 @@ def _rounds(members: pd.DataFrame) -> dict[str, pd.DataFrame]:
     rounds = {phase: members[members[keys.PHASE] == phase] for phase in phases}
     paired = {name: rows for name, rows in rounds.items() if rows[keys.ARM].nunique() > 1}
     return paired or rounds
-
-
-def _sentences(verdicts: Sequence[SettingVerdict]) -> list[str]:
-    """Verdicts in words; with several settings, the p value that counts them all."""
-    several = len(verdicts) > 1
-    return [
-        (f"At {each.label}: " if each.label else "")
-        + each.test.sentence()
-        + (f"; p = {each.p_adjusted:.2g} over {len(verdicts)} settings" if several else "")
-        + "."
-        for each in verdicts
-    ]
-
-
-def _verdicts(
-    confirm: pd.DataFrame, question: Question
-) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
-    if confirm.empty:
-        return (), ()
-    metric = question.objective.replace("validation", "test")
-    found, pairs = [], []
-    for setting, rows in _by_setting(confirm, question.scientific):
-        table = paired_by_seed(rows, metric)
-        if set(rows[keys.ARM]) != {keys.DYNAMICAL, keys.STATIC} or len(table) < 2:
-            continue
-        points = {arm: _point(question, rows, arm) for arm in question.spaces}
-        test = judge(rows, metric, margin=question.margin)
-        validation = judge(rows, question.objective, margin=question.margin)
-        found.append((setting, test, validation, points))
-        pairs.append(table)
-    if not found:
-        return (), ()
-    adjusted = stats.false_discovery_control([test.p_t for _, test, _, _ in found])
-    verdicts = tuple(
-        SettingVerdict(*each, p_adjusted=float(p)) for each, p in zip(found, adjusted, strict=True)
-    )
-    return verdicts, tuple(pairs)
-
-
-def _by_setting(
-    rows: pd.DataFrame, scientific: Sequence[str]
-) -> list[tuple[dict[str, object], pd.DataFrame]]:
-    if not scientific:
-        return [({}, rows)]
-    return [
-        (dict(zip(scientific, map(_plain, values), strict=True)), group)
-        for values, group in rows.groupby(list(scientific))
-    ]
-
-
-def _at_first_setting(rows: pd.DataFrame, scientific: Sequence[str]) -> pd.DataFrame:
-    settings = _by_setting(rows, scientific)
-    return settings[0][1] if settings else rows
-
-
-def _point(question: Question, rows: pd.DataFrame, arm: str) -> dict[str, object]:
-    """The parameters that an arm was trained with, a period in steps; as plain values."""
-    row = rows[rows[keys.ARM] == arm].iloc[0]
-    names = [name for name in question.spaces[arm].parameters if name in rows.columns]
-    plain = {name: _plain(row[name]) for name in names}
-    return {name: None if pd.isna(value) else value for name, value in plain.items()}
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy scalar as Python's own."""
-    return value.item() if hasattr(value, "item") else value
 
 
 def _count(search: pd.DataFrame, arm: str) -> tuple[int, int]:

@@ -89,14 +89,38 @@ class Threshold:
     p_size: float | None
     static: pd.DataFrame
 
+    @property
+    def name(self) -> str:
+        """Of the parameter that sets the size, without its owner; empty if there is one size."""
+        return "" if self.parameter is None else self.parameter.rpartition(".")[2]
+
+    @property
+    def shows_static(self) -> bool:
+        """Whether the level of a static run is known."""
+        return bool(self.static["level"].notna().any())
+
+    def headline(self) -> str:
+        """What the figure shows."""
+        ks = [each.k for each in self.sizes]
+        between = f"{min(ks):.2f}" if len(ks) == 1 else f"{min(ks):.2f} to {max(ks):.2f}"
+        return f"Instabilities begin at λmax = k / learning rate, k = {between}"
+
+    def caption(self) -> str:
+        """What to read off the figure."""
+        over = f" and {self.name}" if self.name else ""
+        static = "; and how sharp static runs end" if self.shows_static else ""
+        return (
+            "Where instabilities begin: the largest Hessian eigenvalue before them, over learning "
+            f"rate{over}{static}."
+        )
+
     def table(self) -> pd.DataFrame:
         """A row a size."""
         return pd.DataFrame([asdict(each) for each in self.sizes])
 
     def sentences(self) -> list[str]:
         """What was found, in words."""
-        name = "" if self.parameter is None else self.parameter.rpartition(".")[2]
-        found = []
+        name, found = self.name, []
         for each in self.sizes:
             where = "" if each.size is None else f"At {name} {each.size:g} "
             line = (

@@ -8,6 +8,7 @@ Symbols
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ import pandas as pd
 from dynloss_core import keys
 from studies.analysis.instabilities import Recordings
 
-__all__ = ["ValleyRun", "valley_runs"]
+__all__ = ["ValleyRun", "moving_caption", "valley_runs", "valleys_caption", "valleys_headline"]
 
 Array = npt.NDArray[np.float64]
 
@@ -107,3 +108,30 @@ def valley_runs(
             )
         )
     return tuple(sorted(runs, key=lambda run: (run.arm, run.seed)))
+
+
+def valleys_headline(runs: Sequence[ValleyRun]) -> str:
+    """What the figure of one seed's valleys shows."""
+    return f"The valley along its sharpest direction, seed {runs[0].seed}"
+
+
+def valleys_caption(runs: Sequence[ValleyRun]) -> str:
+    """What to read off that figure."""
+    text = (
+        "F on the line through the parameters along the sharpest direction of each moment, dark "
+        "where it is low, and the largest Hessian eigenvalue below: where the dark band opens the "
+        "valley widens, where it closes the valley narrows. Up and down may swap where the "
+        "direction turns"
+    )
+    if any(run.boundaries() for run in runs):
+        text += ", as it does when another class has its turn"
+    return f"{text}."
+
+
+def moving_caption(runs: Sequence[ValleyRun]) -> str:
+    """What to read off the same line, moving."""
+    return (
+        "The same line at one moment after another: F, the parabola of its curvature, and the "
+        "network as a dot. Below it are the weights of the classes "
+        f"({runs[0].arm} loss) and the largest eigenvalue, with the bound 2 / learning rate dashed."
+    )

@@ -79,15 +79,17 @@ class Finding:
 
     Args:
         sentence: the answer in words, with its uncertainty.
-        outcome: of the dynamical arm; None for a statement that is no verdict.
+        outcome: of the dynamical arm; None for a statement that is not a verdict.
         estimate: the effect behind it.
         numbers: label and value of what supports it, in order.
+        warnings: what speaks against it; shown before the numbers.
     """
 
     sentence: str
     outcome: Outcome | None = None
     estimate: Estimate | None = None
     numbers: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class Report:
         question: its description.
         facts: label and value of what to know first (mode, trials, networks, date).
         findings: the verdicts.
-        warnings: what a reader must know before believing them.
+        warnings: what a reader must know that touches no single verdict.
         sections: the rest of the story.
         trials: all trials; None: no table.
         study_file: the exact study file.

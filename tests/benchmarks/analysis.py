@@ -23,7 +23,8 @@ from rich.table import Table
 
 from dynloss_core import keys
 from studies.analysis.figures import draw_study
-from studies.analysis.study_analysis import Question, analyse
+from studies.analysis.question import Question
+from studies.analysis.study_analysis import analyse
 from studies.definition import Study
 from studies.folder import StudyFolder
 from studies.provenance import provenance

@@ -14,6 +14,7 @@ from dynloss_core import keys
 from studies.analysis.figures import draw_learning_curves, draw_verdict
 from studies.analysis.learning_curves import learning_curves
 from studies.analysis.pairing import paired_by_seed
+from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.verdict import judge
 
 ACCURACY = keys.TEST_ACCURACY
@@ -162,7 +163,9 @@ def texts(figure: object) -> str:
 def test_figures_say_what_they_show(tmp_path: object) -> None:
     table = confirmation(np.linspace(0.8, 0.9, 10), np.linspace(0.5, 0.7, 10))
     verdict = judge(table, ACCURACY)
-    figure = draw_verdict(paired_by_seed(table, ACCURACY), verdict)
+    figure = draw_verdict(
+        paired_by_seed(table, ACCURACY), SettingVerdict({}, verdict, verdict, {}, verdict.p_t)
+    )
     words = texts(figure)
     for expected in ("dynamical loss is better", "test accuracy", "n = 10", "static", "95%"):
         assert expected in words

@@ -159,6 +159,7 @@ def synthetic() -> Recordings:
                     **identity,
                     keys.STEP: at,
                     keys.HESSIAN_LAMBDA_MAX: sharp,
+                    keys.LEARNING_RATE: 1.0,
                     keys.NTK_LAMBDA_MAX: kernel,
                 }
             )

@@ -87,7 +87,7 @@ def test_nothing_interpolates_where_perfection_is_asked_of_the_impossible() -> N
     result = found(sweep(), attainable=1.0)
     assert result.threshold is None
     where, under, over = result.sentences()
-    assert where.startswith("No static network up to width 100 interpolates.")
+    assert where.startswith("No static setting up to width 100 interpolates for every seed.")
     assert "holds in part" in under
     assert over.endswith("not tested, no size lies on that side of the threshold.")
 

@@ -129,7 +129,7 @@ def test_every_part_is_there() -> None:
     html = render(report())
     page = Page(html)
     assert page.texts["h1"] == ["a study"]
-    titles = ["Findings", "! Warnings", "a study", "Best", "All trials"]
+    titles = ["! Warnings", "Findings", "a study", "Best", "All trials"]
     assert page.texts["h2"] == [*titles, "Study file", "Run it again", "Provenance"]
     text = re.sub(r"[ \n]+", " ", " ".join(page.texts["body"]))
     for expected in (

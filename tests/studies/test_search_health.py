@@ -301,8 +301,8 @@ def test_warnings() -> None:
         "widen the range (raise that bound) and search again",
         "static: 10 of 20 trials (50%, 95% interval 30% to 70%) were infeasible: narrow the space "
         "where the isolation figure shows them",
-        "dynamical: not converged: trial 36 of 40, in the last third, still improved by more than "
-        "0.005: extend the search",
+        "dynamical: not converged: in the last third of its 40 trials the best still improved by "
+        "more than 0.005: extend the search",
         "unequal budgets: 40 dynamical and 20 static trials: the arm with more has the better "
         "chance of a good one; give both as many",
     ]
@@ -403,8 +403,8 @@ def test_the_convergence_figure() -> None:
         "Best so far",
         "trials",
         "validation accuracy",
-        f"{best[keys.DYNAMICAL]}, last gain at trial {last} of 40",
-        f"{best[keys.STATIC]}, last gain",
+        f"{best[keys.DYNAMICAL]}, within the tolerance from trial {last} of 40",
+        f"{best[keys.STATIC]}, within",
         "last third",
         "Importances (fANOVA)",
         "dynamical (n = 40 trials)",

@@ -9,7 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.analysis.across import AcrossRow
-from studies.analysis.figures.style import GREY, blank_figure, headline, note, thousands
+from studies.analysis.figures.style import (
+    GREY,
+    blank_figure,
+    headline,
+    note,
+    thousands,
+    wrapped,
+)
 
 __all__ = ["draw_across"]
 
@@ -36,12 +43,19 @@ def draw_across(rows: Sequence[AcrossRow]) -> Figure:
         if sized:
             _against_size(panels[1], sized, colours, markers)
         headline(figure, "Gain of the dynamical loss across studies")
-        note(
-            figure,
-            "Mean and 95% interval, paired by seed, each arm at its own best setting. "
-            "Filled: fresh seeds, test set. Open: held-out search seeds, validation set.",
-        )
+        note(figure, wrapped(figure, _small_print(rows)))
     return figure
+
+
+def _small_print(rows: Sequence[AcrossRow]) -> str:
+    text = "Mean and 95% interval, paired by seed, each arm at its own setting."
+    if any(row.fresh for row in rows):
+        text += " Filled: fresh seeds, test set."
+    if not all(row.fresh for row in rows):
+        text += " Open: held-out search seeds, validation set."
+    if any(row.warnings for row in rows):
+        text += " The warnings are in across.csv and in each study's report."
+    return text
 
 
 def _forest(
@@ -50,7 +64,7 @@ def _forest(
     for place, row in enumerate(rows):
         _point(axes, row, row.gain, place, colours[row.data], markers[row.study], along="x")
         axes.annotate(
-            f"n = {row.n}, {row.outcome}",
+            f"n = {row.n}, {row.verdict}",
             (1.01, place),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -61,8 +75,7 @@ def _forest(
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    metrics = {row.metric.replace("_", " ") for row in rows}
-    axes.set_xlabel(f"gain in {' or '.join(sorted(metrics))}")
+    axes.set_xlabel(" or ".join(dict.fromkeys(row.gain_name for row in rows)))
 
 
 def _against_size(

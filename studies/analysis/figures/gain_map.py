@@ -24,11 +24,13 @@ _LABELS = {
     keys.LEARNING_RATE: "learning rate",
 }
 _BOUNDARY = "#1A1A1A"
+_MISSING = "#BDBDBD"  # a grey that the colours of gains, white at 0, do not have
 
 
 def draw_gain_map(result: GainMap, *, interpolate: bool = False) -> Figure:
-    """Gain over both baselines on one colour scale. Cells that are not significant are hatched,
-    diverged ones black; lines bound the region where the dynamical loss wins.
+    """Gain over each baseline on one colour scale. Cells that are not significant are hatched,
+    diverged ones black, those without a comparison grey; lines bound the region where the
+    dynamical loss wins.
 
     Args:
         result: the map.
@@ -44,11 +46,11 @@ def draw_gain_map(result: GainMap, *, interpolate: bool = False) -> Figure:
         axes[0].set_ylabel(_LABELS.get(result.y, words(result.y)))
         beyond = max(float(np.nanmax(np.abs(gain.gain), initial=0.0)) for gain in result.gains)
         bar = figure.colorbar(mesh, ax=axes, extend="min" if beyond > largest else "neither")
-        bar.set_label(f"gain in {words(result.metric)}")
+        bar.set_label(result.gain_name)
         bar.outline.set_visible(False)
         legend = figure.legend(
             handles=_legend(result),
-            title=textwrap.fill(_reading(result), 62 + 60 * (panels - 1)),
+            title=textwrap.fill(" ".join(result.notes()), 62 + 60 * (panels - 1)),
             title_fontproperties={"size": 8},
             loc="outside lower left",
             alignment="left",
@@ -56,7 +58,7 @@ def draw_gain_map(result: GainMap, *, interpolate: bool = False) -> Figure:
             fontsize=9,
         )
         legend.get_title().set_color(GREY)
-        headline(figure, f"Gain of the dynamical loss, n = {result.n} seeds, paired")
+        headline(figure, result.headline())
     return figure
 
 
@@ -64,6 +66,7 @@ def _draw_gain(
     axes: Axes, result: GainMap, gain: Gain, norm: TwoSlopeNorm, *, interpolate: bool
 ) -> QuadMesh:
     axes.grid(visible=False)
+    axes.set_facecolor(_MISSING)
     if interpolate:
         places = result.x_values, result.y_values
         mesh = axes.pcolormesh(*places, gain.gain.T, cmap="RdBu_r", norm=norm, shading="gouraud")
@@ -85,8 +88,16 @@ def _draw_gain(
     axes.add_collection(LineCollection(lines, colors=_BOUNDARY, linewidths=1.6), autolim=False)
     best = gain.best()
     if best is not None and gain.gain[best] > 0:
-        x, y = result.x_values[best[0]], result.y_values[best[1]]
-        axes.plot(x, y, marker="*", ms=13, color="#F0E442", mec="black", mew=0.8, ls="none")
+        axes.plot(
+            gain.best_x[best],
+            gain.best_y[best],
+            marker="*",
+            ms=13,
+            color="#F0E442",
+            mec="black",
+            mew=0.8,
+            ls="none",
+        )
     axes.set(xscale="log", yscale="log", xlabel=_LABELS.get(result.x, words(result.x)))
     axes.set_xlim(result.x_edges[0], result.x_edges[-1])
     axes.set_ylim(result.y_edges[0], result.y_edges[-1])
@@ -140,26 +151,15 @@ def _legend(result: GainMap) -> list[object]:
         label = "bound of the winning region"
         handles.append(Line2D([], [], color=_BOUNDARY, lw=1.6, label=label))
     if any(np.nanmax(gain.gain, initial=0.0) > 0 for gain in result.gains):
+        star = "best trial of the best cell" if result.binned else "largest gain"
         handles.append(
-            Line2D(
-                [], [], marker="*", ms=12, color="#F0E442", mec="black", ls="", label="largest gain"
-            )
+            Line2D([], [], marker="*", ms=12, color="#F0E442", mec="black", ls="", label=star)
         )
     if any((np.isfinite(gain.gain) & ~gain.significant).any() for gain in result.gains):
         label = "not significant (FDR 5%)"
         handles.append(Patch(fill=False, hatch="////", edgecolor=GREY, label=label, linewidth=0))
     if result.diverged.any():
         handles.append(Patch(facecolor="black", label="diverged"))
+    if (missing := result.missing_name()) is not None:
+        handles.append(Patch(facecolor=_MISSING, label=missing))
     return handles
-
-
-def _reading(result: GainMap) -> str:
-    text = "The static trial at its best was chosen on the same seeds: that leans against a gain. "
-    if result.trials_a_cell > 1:
-        text += (
-            f"A cell holds up to {result.trials_a_cell} trials: its gain is cross-fitted, its p "
-            "value counts them all. "
-        )
-    if result.binned:
-        text += "Exploratory: an adaptive search placed the trials."
-    return text

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from studies.analysis.figures.style import ARM_COLOURS, blank_figure, headline, thousands, words
-from studies.analysis.learning_curves import LearningCurve
+from studies.analysis.learning_curves import LearningCurve, curves_headline
 
 __all__ = ["draw_learning_curves"]
 
@@ -29,11 +29,10 @@ def draw_learning_curves(
         ):
             for curve in curves:
                 colour = ARM_COLOURS[curve.arm]
-                label = f"{curve.arm} (n = {curve.n})"
-                axes.plot(curve.steps, curve.mean, color=colour, label=label)
+                axes.plot(curve.steps, curve.mean, color=colour, label=curve.label)
                 axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.2, lw=0)
-            if tail_start is not None:
-                end = max(curve.steps[-1] for curve in curves)
+            end = max(curve.steps[-1] for curve in curves)
+            if tail_start is not None and tail_start < end:
                 axes.axvspan(tail_start, end, color="black", alpha=0.06, lw=0, label="static tail")
             metric = words(curves[0].metric)
             if curves[0].metric.endswith("loss"):
@@ -44,5 +43,5 @@ def draw_learning_curves(
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
             axes.set_title(words(curves[0].metric).capitalize())
         axes.legend(loc="best")
-        headline(figure, "Winners of both arms on fresh seeds: mean and 95% interval")
+        headline(figure, curves_headline([curve for curves in panels for curve in curves]))
     return figure

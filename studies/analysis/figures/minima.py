@@ -28,19 +28,12 @@ def draw_minima(found: Minima) -> Figure:
         for axes, metric in zip(panels[:2], _NAMES, strict=True):
             _over_sizes(axes, found, metric)
         _against_validation(panels[2], found.runs)
-        wider = [each.ratios[0] for each in found.sizes]
-        lower = sum(ratio.high < 1 for ratio in wider)
-        higher = sum(ratio.low > 1 for ratio in wider)
-        headline(
-            figure,
-            f"λmax ends lower with the dynamical loss at {lower} of {len(wider)} sizes, "
-            f"higher at {higher}",
-        )
+        headline(figure, found.headline())
         note(
             figure,
             "Hessian of the static loss on the training set after the last step; a dot a network, "
             "bars: geometric means. Ratios: dynamical over static, in pairs, with 95% t intervals "
-            f"on the logarithm; n = {wider[0].n} pairs a size.",
+            f"on the logarithm; {found.pairs}{' a size' if found.name else ''}.",
         )
     return figure
 

@@ -31,7 +31,7 @@ def draw_regimes(result: Regimes) -> Figure:
         panels = figure.subplots(1, 3, sharex=True)
         sizes = np.array([size.value for size in result.sizes])
         for which, axes in enumerate(panels[:2]):
-            metric = result.sizes[0].gains[which].metric
+            metric = result.metrics[which]
             for arm in (keys.STATIC, keys.DYNAMICAL):
                 triples = np.array(
                     [
@@ -59,18 +59,19 @@ def draw_regimes(result: Regimes) -> Figure:
         gains = panels[2]
         gains.axhline(0, color="black", lw=0.9)
         for which, (colour, marker) in enumerate(zip(_GAIN_COLOURS, "D^", strict=True)):
-            found = [size.gains[which].comparison for size in result.sizes]
-            triples = np.array([[each.mean, each.low, each.high] for each in found])
-            metric = result.sizes[0].gains[which].metric
+            triples = np.array([size.gains[which].gain for size in result.sizes])
+            metric = result.metrics[which]
             shift = 0.97 if which == 0 else 1.03
-            _series(gains, sizes * shift, triples, colour, marker, words(metric))
+            falls = "" if keys.higher_is_better(metric) else " (its fall)"
+            _series(gains, sizes * shift, triples, colour, marker, words(metric) + falls)
             filled = [size.gains[which].wins or size.gains[which].loses for size in result.sizes]
             open_ones = ~np.array(filled)
             gains.plot(
                 (sizes * shift)[open_ones], triples[open_ones, 0], marker, mfc="white", mec=colour,
                 ls="", zorder=4,
             )  # fmt: skip
-        gains.set_ylabel("gain: dynamical − static")
+        losses = any(not keys.higher_is_better(metric) for metric in result.metrics)
+        gains.set_ylabel("gain of the dynamical loss" if losses else "gain: dynamical − static")
         gains.set_title("Gain (open: not significant, FDR 5%)")
         for axes in panels:
             _over_size(axes, result, sizes)
@@ -78,14 +79,14 @@ def draw_regimes(result: Regimes) -> Figure:
         low, high = gains.get_ylim()
         gains.set_ylim(low, high + 0.2 * (high - low))  # room for the legend
         gains.legend(loc="upper right")
-        source = "fresh" if result.fresh else "held-out"
-        headline(figure, "From under- to overparametrized, each arm at its own best setting")
-        note(
-            figure,
-            f"Mean and 95% t interval over {result.n} {source} seeds a size, gains paired by seed. "
-            "Dashed: interpolation threshold, from which on a static setting reaches the "
-            "attainable training accuracy for every seed.",
-        )
+        headline(figure, result.headline())
+        text = f"Mean and 95% t interval over {result.seeds} a size, gains paired by seed."
+        if result.threshold is not None:
+            text += (
+                " Dashed: interpolation threshold, from which on a static setting reaches the "
+                "attainable training accuracy for every seed."
+            )
+        note(figure, text)
     return figure
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -22,6 +21,7 @@ from studies.analysis.figures.style import (
     note,
     thousands,
     words,
+    wrapped,
 )
 from studies.analysis.importances import Importances
 from studies.analysis.isolation import LEVEL, Isolation
@@ -71,8 +71,8 @@ def draw_isolation(health: SearchHealth) -> Figure:
         inside.legend(
             handles=_isolation_legend(health), loc="outside lower left", ncols=2 * columns
         )
-        headline(figure, _isolation_headline(health))
-        note(figure, _wrapped(figure, _isolation_note(health)))
+        headline(figure, health.isolation_headline())
+        note(figure, wrapped(figure, _isolation_note(health)))
     return figure
 
 
@@ -84,8 +84,8 @@ def draw_convergence(health: SearchHealth) -> Figure:
         _budget_panel(panels[0], health)
         if known:
             _importance_panel(panels[1], known)
-        headline(figure, _convergence_headline(health))
-        note(figure, _wrapped(figure, _convergence_note(health, known)))
+        headline(figure, health.convergence_headline())
+        note(figure, wrapped(figure, _convergence_note(health, known)))
     return figure
 
 
@@ -207,25 +207,17 @@ def _arm_label(health: SearchHealth, arm: str) -> str:
     return label + (f", {found.fraction:.0%} infeasible)" if found.count else ")")
 
 
-def _isolation_headline(health: SearchHealth) -> str:
-    without = [arm for arm, each in health.infeasible.items() if each.count == each.trials]
-    if without:
-        return f"No feasible trial: {' and '.join(without)}"
-    if not health.near_bounds:
-        return "No best setting near a bound"
-    names = (f"{near.arm} {words(near.parameter)}" for near in health.near_bounds)
-    return f"Best setting near a bound: {', '.join(names)}"
-
-
 def _isolation_note(health: SearchHealth) -> str:
-    seeds = [int(n) for each in health.isolations for n in each.n if n > 0]
-    n = f" (n = {max(seeds)})" if seeds else ""
-    binned = [each.binned for each in health.isolations]
-    where = "in a bin" if all(binned) else "at a value or in a bin" if any(binned) else "at a value"
+    seeds = {int(n) for each in health.isolations for n in each.n if n > 0}
+    text = f"Each point: the best trial {health.places}, all other parameters optimised away"
+    if seeds:
+        few, many = min(seeds), max(seeds)
+        n = f"{few}" if few == many else f"{few} to {many}"
+        interval = f" and its {LEVEL:.0%} interval" if many > 1 else ""
+        text += f"; mean over seeds (n = {n}){interval}"
     return (
-        f"Each point: the best trial {where}, all other parameters optimised away; mean over seeds"
-        f"{n} and its {LEVEL:.0%} interval. The best of many trials looks better than it is; how "
-        "many there were is shown below. Infeasible: a network diverged."
+        f"{text}. The best of many trials looks better than it is; how many there were is shown "
+        "below. Infeasible: a network diverged."
     )
 
 
@@ -273,8 +265,10 @@ def _curve(axes: Axes, curve: Convergence, up: bool) -> None:
         axes.plot(curve.budget, curve.best, color=colour, linewidth=2, label=label)
         return
     last = curve.last_improvement
-    label = f"{curve.arm}: {best}, last gain at trial {thousands(last)} of {trials}"
+    label = f"{curve.arm}: {best}, within the tolerance from trial {thousands(last)} of {trials}"
     axes.step(curve.budget, curve.best, where="post", color=colour, linewidth=2, label=label)
+    low, high = sorted([curve.best[-1], curve.best[-1] - (1 if up else -1) * curve.tolerance])
+    axes.fill_between([last, curve.trials], low, high, color=colour, alpha=0.15, linewidth=0)
     value = curve.best[np.searchsorted(curve.budget, last, side="right") - 1]
     axes.plot(last, value, marker=_MARKERS[curve.arm], color=colour, mec="black", ms=8)
 
@@ -305,29 +299,20 @@ def _importance_panel(axes: Axes, known: list[Importances]) -> None:
     axes.legend(loc="lower right")
 
 
-def _convergence_headline(health: SearchHealth) -> str:
-    if not health.adaptive:
-        return "What smaller budgets would have found"
-    open_arms = [arm for arm, curve in health.convergence.items() if not curve.converged]
-    if open_arms:
-        return f"Not converged: {' and '.join(open_arms)}"
-    return "Converged: no gain in the last third of the trials"
-
-
 def _convergence_note(health: SearchHealth, known: list[Importances]) -> str:
     lines = []
     if health.adaptive:
         tolerances = ", ".join(f"{arm} {c.tolerance:.2g}" for arm, c in health.convergence.items())
-        lines.append(f"Marked: the last gain of more than the tolerance ({tolerances}).")
+        lines.append(
+            "Marked, and shaded from there on: within the tolerance of the best in the end "
+            f"({tolerances})."
+        )
         if health.equal_budgets is False:
             lines[0] += " The arms had unequal budgets."
     else:
-        lines.append("Mean over the orders in which the trials of the design could have come.")
+        lines.append(
+            "Mean over the orders in which the trials of the design could have come, given a "
+            "feasible one."
+        )
     lines += dict.fromkeys(each.warning for each in known if each.warning)
     return "\n".join(line[0].upper() + line[1:] for line in lines)
-
-
-def _wrapped(figure: Figure, text: str) -> str:
-    """Small print in lines as wide as the figure."""
-    characters = int(17 * figure.get_figwidth())
-    return "\n".join(textwrap.fill(line, characters) for line in text.splitlines())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from dynloss_core import keys
+from studies.analysis.cards import regimes_name, trajectories, valleys_shown, verdict_name
 from studies.analysis.figures.gain_map import draw_gain_map
 from studies.analysis.figures.learning_curves import draw_learning_curves
 from studies.analysis.figures.minima import draw_minima
@@ -17,7 +17,6 @@ from studies.analysis.figures.trajectory import draw_trajectory
 from studies.analysis.figures.valley import Animation, animate_valleys, draw_valleys
 from studies.analysis.figures.verdict import draw_verdict
 from studies.analysis.study_analysis import Analysis
-from studies.analysis.valleys import ValleyRun
 
 __all__ = ["animate_study", "draw_study"]
 
@@ -25,10 +24,9 @@ __all__ = ["animate_study", "draw_study"]
 def draw_study(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     """The figures that an analysis gives rise to, one after another, with their names."""
     for verdict, pairs in zip(analysis.verdicts, analysis.pairs, strict=True):
-        name = "_".join(["verdict", *verdict.label.replace(",", "").split()])
-        yield name, draw_verdict(pairs, verdict.test, verdict.label)
+        yield verdict_name(verdict), draw_verdict(pairs, verdict)
     for parameter, found in analysis.regimes.items():
-        yield f"regimes_{parameter.rpartition('.')[2]}", draw_regimes(found)
+        yield regimes_name(parameter), draw_regimes(found)
     for name, gains in analysis.maps.items():
         yield name, draw_gain_map(gains)
     if analysis.curves:
@@ -40,12 +38,9 @@ def draw_study(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
         yield "threshold", draw_threshold(analysis.threshold)
     if analysis.minima is not None:
         yield "minima", draw_minima(analysis.minima)
-    if analysis.recorded is not None:
-        for arm in (keys.DYNAMICAL, keys.STATIC):
-            traced = [run for run in analysis.recorded.of(arm) if not run.trace.empty]
-            for run in traced[:1]:
-                yield f"trajectory_{arm}", draw_trajectory(run)
-    if shown := _one_seed(analysis.valleys):
+    for name, run in trajectories(analysis).items():
+        yield name, draw_trajectory(run)
+    if shown := valleys_shown(analysis):
         yield "valleys", draw_valleys(shown)
     if analysis.health is not None:
         yield "isolation", draw_isolation(analysis.health)
@@ -54,14 +49,5 @@ def draw_study(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
 
 def animate_study(analysis: Analysis) -> Iterator[tuple[str, Animation]]:
     """The figures that move, one after another, with their names."""
-    if shown := _one_seed(analysis.valleys):
+    if shown := valleys_shown(analysis):
         yield "valley_moving", animate_valleys(shown)
-
-
-def _one_seed(runs: tuple[ValleyRun, ...]) -> list[ValleyRun]:
-    """The first run, and the first of another arm that has its seed and moments."""
-    if not runs:
-        return []
-    first = runs[0]
-    others = [run for run in runs if run.arm != first.arm and run.seed == first.seed]
-    return [first, *(run for run in others if list(run.steps) == list(first.steps))][:2]

@@ -6,6 +6,7 @@ colour-blind eyes (Okabe and Ito 2008, Color Universal Design); maps that diverg
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "plain_ticks",
     "thousands",
     "words",
+    "wrapped",
 ]
 
 ARM_COLOURS = {keys.DYNAMICAL: "#D55E00", keys.STATIC: "#0072B2"}
@@ -76,9 +78,15 @@ def headline(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.01, ha="left", fontsize=13, fontweight="bold")
 
 
-def note(figure: Figure, text: str) -> None:
+def note(figure: Figure, text: str, colour: str = GREY) -> None:
     """Small print below everything: how to read the figure."""
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=GREY)
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=colour)
+
+
+def wrapped(figure: Figure, text: str) -> str:
+    """Small print in lines as wide as the figure."""
+    characters = int(17 * figure.get_figwidth())
+    return "\n".join(textwrap.fill(line, characters) for line in text.splitlines())
 
 
 def plain_ticks(axes: Axes) -> None:

@@ -19,21 +19,21 @@ _FATES = ((True, "#0072B2", "o", "fails"), (False, "#009E73", "^", "learns"))
 def draw_threshold(found: Threshold) -> Figure:
     """lambda_max before the instabilities over the learning rate; k at each size; and the level at
     which static runs end against what they learned."""
-    with blank_figure(13.2, 4.4) as figure:
-        rates, sizes, static = figure.subplots(1, 3, width_ratios=[1.1, 0.9, 1.1])
-        _over_rates(rates, found)
-        _over_sizes(sizes, found)
-        _static(static, found)
-        ks = [each.k for each in found.sizes]
-        between = f"{min(ks):.2f}" if len(ks) == 1 else f"{min(ks):.2f} to {max(ks):.2f}"
-        headline(figure, f"Instabilities begin at λmax = k / learning rate, k = {between}")
-        note(
-            figure,
+    ratios = [1.1, 0.9, 1.1] if found.shows_static else [1.1, 0.9]
+    with blank_figure(13.2 if found.shows_static else 9.0, 4.4) as figure:
+        panels = figure.subplots(1, len(ratios), width_ratios=ratios)
+        _over_rates(panels[0], found)
+        _over_sizes(panels[1], found)
+        text = (
             "A dot a run: the median over its instabilities of the last λmax of the dynamical loss "
             "before each; k: geometric mean over runs, 95% t interval.\n"
-            "Dashed: 2, gradient descent's bound on a quadratic. Right: the median over the last "
-            "tenth of each static run.",
+            "Dashed: 2, gradient descent's bound on a quadratic."
         )
+        if found.shows_static:
+            _static(panels[2], found)
+            text += " Right: the median over the last tenth of each static run."
+        headline(figure, found.headline())
+        note(figure, text)
     return figure
 
 

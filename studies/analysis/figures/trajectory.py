@@ -49,10 +49,12 @@ def draw_trajectory(run: RecordedRun) -> Figure:
             _steps(panels[4], at, sharpness, "Hessian $λ_{max}$")
             panels[4].set_yscale("log")
             plain_axis(panels[4].yaxis)
-            bound = 2 / run.learning_rate
-            panels[4].axhline(bound, color="#D55E00", lw=1.0, ls="--")
+            rates = run.curvature[keys.LEARNING_RATE].to_numpy(dtype=float)
+            bound = 2 / np.where(rates > 0, rates, np.nan)
+            panels[4].plot(at, bound, color="#D55E00", lw=1.0, ls="--")
+            value = f" = {bound[-1]:g}" if np.ptp(rates) == 0 else ""
             panels[4].annotate(
-                f"2 / learning rate = {bound:g}", (steps[-1], bound), color="#D55E00", fontsize=8,
+                f"2 / learning rate{value}", (at[-1], bound[-1]), color="#D55E00", fontsize=8,
                 xytext=(-3, 3), textcoords="offset points", ha="right",
             )  # fmt: skip
             _steps(panels[5], at, run.curvature[keys.NTK_LAMBDA_MAX].to_numpy(), "NTK $λ_{max}$")
@@ -64,18 +66,10 @@ def draw_trajectory(run: RecordedRun) -> Figure:
         panels[-1].set_xlim(steps[0], steps[-1])
         panels[-1].xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
         figure.align_ylabels()
-        headline(
-            figure,
-            f"{run.arm.capitalize()} loss, seed {run.seed}: {_counted(run)}, "
-            f"training accuracy {run.final_accuracy:.3f}",
-        )
-        note(figure, "Shaded: instabilities found in F alone, from onset to end.")
+        headline(figure, run.headline())
+        if len(run.instabilities):
+            note(figure, "Shaded: instabilities found in F alone, from onset to end.")
     return figure
-
-
-def _counted(run: RecordedRun) -> str:
-    count = len(run.instabilities)
-    return f"{count} instabilit{'y' if count == 1 else 'ies'}"
 
 
 def _steps(axes: Axes, steps: np.ndarray, values: np.ndarray, label: str) -> None:

@@ -26,7 +26,7 @@ from studies.analysis.figures.style import (
     note,
     thousands,
 )
-from studies.analysis.valleys import ValleyRun
+from studies.analysis.valleys import ValleyRun, valleys_headline
 
 __all__ = ["Animation", "animate_valleys", "draw_valleys"]
 
@@ -90,12 +90,14 @@ def draw_valleys(runs: Sequence[ValleyRun]) -> Figure:
         panels[-1].legend(loc="upper right", ncols=len(runs), fontsize=8)
         panels[-1].set_xlim(runs[0].steps[0], runs[0].steps[-1])
         figure.align_ylabels()
-        headline(figure, f"The valley along its sharpest direction, seed {runs[0].seed}")
-        marked = "; orange: instabilities" if any(run.instabilities for run in runs) else ""
+        headline(figure, valleys_headline(runs))
+        marks = ["Dashed: ends of periods" if any(run.boundaries() for run in runs) else ""]
+        marks.append("Orange: instabilities" if any(run.instabilities for run in runs) else "")
+        marked = "".join(f" {mark}." for mark in marks if mark)
         note(
             figure,
-            "Each column: F(θ + s v), v the eigenvector of the largest Hessian eigenvalue then. "
-            f"Dashed: ends of periods{marked}.",
+            "Each column: F(θ + s v), v the eigenvector of the largest Hessian eigenvalue then."
+            f"{marked} Below, dashed: 2 / learning rate.",
         )
     return figure
 
@@ -204,7 +206,9 @@ def _sharpness(axes: Axes, runs: Sequence[ValleyRun], moments: Sequence[int] | N
             label=run.arm,
         )  # fmt: skip
     axes.set_yscale("log")
-    axes.axhline(2 / runs[0].learning_rate, color=GREY, lw=0.9, ls="--")
+    rates = {run.learning_rate: ARM_COLOURS[run.arm] for run in runs}
+    for rate, colour in rates.items():
+        axes.axhline(2 / rate, color=GREY if len(rates) == 1 else colour, lw=0.9, ls="--")
     axes.set_ylabel("Hessian $λ_{max}$" if moments is None else "$λ_{max}$")
     axes.grid(visible=False, axis="x")
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())

@@ -7,20 +7,29 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dynloss_core import keys
-from studies.analysis.figures.style import ARM_COLOURS, GREY, blank_figure, headline, words
-from studies.analysis.verdict import Verdict
+from studies.analysis.figures.style import (
+    ARM_COLOURS,
+    GREY,
+    blank_figure,
+    headline,
+    note,
+    words,
+    wrapped,
+)
+from studies.analysis.setting_verdicts import SettingVerdict
 
 __all__ = ["draw_verdict"]
 
 
-def draw_verdict(pairs: pd.DataFrame, verdict: Verdict, where: str = "") -> Figure:
-    """Each seed's pair of networks, and the distribution of their differences.
+def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
+    """Each seed's pair of networks, and the distribution of their differences; what speaks against
+    the verdict stands below.
 
     Args:
-        pairs: a row a seed, a column an arm (see `verdict.paired_by_seed`).
-        verdict: the comparison of them.
-        where: the setting they belong to, for the headline.
+        pairs: a row a seed, a column an arm (see `pairing.paired_by_seed`).
+        found: the comparison of them.
     """
+    verdict = found.test
     metric = words(verdict.metric)
     with blank_figure(8.4, 3.9) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
@@ -63,16 +72,8 @@ def draw_verdict(pairs: pd.DataFrame, verdict: Verdict, where: str = "") -> Figu
         right.set_xticks([])
         right.set_ylabel(f"{metric}: dynamical − static")
         right.set_title(f"Difference, {verdict.level:.0%} interval (n = {verdict.n})")
-        headline(figure, _headline(verdict, where))
+        headline(figure, found.headline())
+        if found.warnings:
+            lines = "\n".join(f"But {warning}." for warning in found.warnings)
+            note(figure, wrapped(figure, lines), "#8A1C00")
     return figure
-
-
-def _headline(verdict: Verdict, where: str) -> str:
-    claims = {
-        "better": "The dynamical loss is better",
-        "worse": "The dynamical loss is worse",
-        "equivalent": f"Equivalent within ±{verdict.margin or 0:g}",
-        "undecided": "Undecided",
-    }
-    at = f" at {where}" if where else ""
-    return f"{claims[verdict.outcome]}{at} on fresh seeds"

@@ -1,0 +1,37 @@
+"""What a study asks: what its analysis must know beside the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from search_spaces import Space
+
+__all__ = ["Question"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the tables alone do not tell.
+
+    Args:
+        objective: static validation metric that chose.
+        spaces: searched space of each arm.
+        scientific: searched parameters that change the problem and are what the study asks about.
+        adaptive: whether proposals depended on results.
+        margin: of equivalence, in the objective's unit.
+        attainable: the best training accuracy that the data allow.
+        tail: share of the run at its end that trains statically.
+        epochs: length of the run, where the spaces give the period in epochs.
+        one_split: whether all seeds share one split of one data set.
+    """
+
+    objective: str
+    spaces: Mapping[str, Space]
+    scientific: tuple[str, ...] = ()
+    adaptive: bool = False
+    margin: float | None = None
+    attainable: float = 1.0
+    tail: float = 0.0
+    epochs: float | None = None
+    one_split: bool = False

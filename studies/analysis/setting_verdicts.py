@@ -1,0 +1,191 @@
+"""The verdicts of a study: one for each scientific setting, with what speaks against it.
+
+A warning that touches a verdict is a part of it: whoever shows the one shows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from dynloss_core import keys
+from studies.analysis.arm_trials import arm_trials
+from studies.analysis.isolation import near_bounds
+from studies.analysis.pairing import paired_by_seed
+from studies.analysis.question import Question
+from studies.analysis.search_health import SearchHealth
+from studies.analysis.verdict import Verdict, judge
+
+__all__ = ["ONE_SPLIT", "SettingVerdict", "at_first_setting", "by_setting", "point_of", "verdicts"]
+
+ONE_SPLIT = "all seeds share one split of the data: the intervals do not cover other data"
+_ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class SettingVerdict:
+    """Both arms' winners on fresh seeds, at one scientific setting.
+
+    Args:
+        setting: scientific parameters; empty if the study has none.
+        test: verdict on the test metric: the claim.
+        validation: the same comparison on the metric that chose.
+        points: of each arm, a period in steps.
+        p_adjusted: p value of the claim's t test, adjusted over the settings (Benjamini-Hochberg).
+        settings: how many settings that counts.
+        warnings: what speaks against it, a sentence each.
+    """
+
+    setting: dict[str, object]
+    test: Verdict
+    validation: Verdict
+    points: dict[str, dict[str, object]]
+    p_adjusted: float
+    settings: int = 1
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """`width 50`; empty if the study has no scientific setting."""
+        return ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in self.setting.items())
+
+    def sentence(self) -> str:
+        """The verdict in words; with several settings, the p value that counts them all."""
+        where = f"At {self.label}: " if self.label else ""
+        text = f"{where}{self.test.sentence()}"
+        if self.settings > 1:
+            text += f"; p = {self.p_adjusted:.2g} over {self.settings} settings"
+        return f"{text}."
+
+    def headline(self) -> str:
+        """What its figure shows."""
+        claims = {
+            "better": "The dynamical loss is better",
+            "worse": "The dynamical loss is worse",
+            "equivalent": f"Equivalent within ±{self.test.margin or 0:g}",
+            "undecided": "Undecided",
+        }
+        where = f" at {self.label}" if self.label else ""
+        return f"{claims[self.test.outcome]}{where} on fresh seeds"
+
+    def caption(self) -> str:
+        """What to read off its figure."""
+        test = self.test
+        text = (
+            "Left: each seed's pair of networks, with mean and standard deviation of both arms. "
+            f"Right: the differences within pairs, their mean and its {test.level:.0%} interval."
+        )
+        if test.dynamical.diverged or test.static.diverged:
+            counts = "counts as accuracy 0" if keys.higher_is_better(test.metric) else "is left out"
+            text += f" A diverged network {counts}."
+        return text
+
+
+def verdicts(
+    confirm: pd.DataFrame,
+    search: pd.DataFrame,
+    question: Question,
+    health: SearchHealth | None,
+) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
+    """The verdicts of a round of confirmation, and the pairs of the test metric behind each.
+
+    Args:
+        confirm: rows of the members table, of the round.
+        search: rows of the search that chose the winners, stopped trials included.
+        question: what the tables alone do not tell.
+        health: of that search; None without one.
+    """
+    metric = question.objective.replace("validation", "test")
+    settings = by_setting(confirm, question.scientific) if len(confirm) else []
+    paired = [
+        (setting, rows, pairs)
+        for setting, rows in settings
+        if set(rows[keys.ARM]) == {keys.DYNAMICAL, keys.STATIC}
+        and len(pairs := paired_by_seed(rows, metric)) >= 2
+    ]
+    if not paired:
+        return (), ()
+    tests = [judge(rows, metric, margin=question.margin) for _, rows, _ in paired]
+    adjusted = stats.false_discovery_control([test.p_t for test in tests])
+    found = []
+    for (setting, rows, _), test, p in zip(paired, tests, adjusted, strict=True):
+        verdict = SettingVerdict(
+            setting=setting,
+            test=test,
+            validation=judge(rows, question.objective, margin=question.margin),
+            points={arm: point_of(question, rows, arm) for arm in question.spaces},
+            p_adjusted=float(p),
+            settings=len(paired),
+        )
+        found.append(replace(verdict, warnings=_warnings(verdict, search, question, health)))
+    return tuple(found), tuple(pairs for _, _, pairs in paired)
+
+
+def _warnings(
+    verdict: SettingVerdict,
+    search: pd.DataFrame,
+    question: Question,
+    health: SearchHealth | None,
+) -> tuple[str, ...]:
+    """What speaks against a verdict: in the search behind it, in its data, in its p value."""
+    own = _near_bounds(search, question, verdict.setting) if health is not None else []
+    if verdict.test.outcome in ("better", "worse") and verdict.p_adjusted >= _ALPHA:
+        own.append(
+            f"counted over all {verdict.settings} settings, p = {verdict.p_adjusted:.2g} is not "
+            f"below {_ALPHA:g}"
+        )
+    where = f"at {verdict.label}: " if verdict.label else ""
+    shared = [] if health is None else health.search_warnings()
+    if question.one_split:
+        shared.append(ONE_SPLIT)
+    return (*(f"{where}{warning}" for warning in own), *shared)
+
+
+def _near_bounds(
+    search: pd.DataFrame, question: Question, setting: Mapping[str, object]
+) -> list[str]:
+    """Whether an arm's best lies near a bound, of the trials of one setting: others have another
+    best."""
+    for name, value in setting.items():
+        search = search[search[name] == value]
+    found = []
+    for arm, space in question.spaces.items():
+        if (search[keys.ARM] == arm).any():
+            trials = arm_trials(search, arm, space, question.objective, epochs=question.epochs)
+            found += [each.sentence() for each in near_bounds(trials, space)]
+    return found
+
+
+def by_setting(
+    rows: pd.DataFrame, scientific: Sequence[str]
+) -> list[tuple[dict[str, object], pd.DataFrame]]:
+    """The rows of each scientific setting."""
+    if not scientific:
+        return [({}, rows)]
+    return [
+        (dict(zip(scientific, map(_plain, values), strict=True)), group)
+        for values, group in rows.groupby(list(scientific))
+    ]
+
+
+def at_first_setting(rows: pd.DataFrame, scientific: Sequence[str]) -> pd.DataFrame:
+    """Those of the first one."""
+    settings = by_setting(rows, scientific)
+    return settings[0][1] if settings else rows
+
+
+def point_of(question: Question, rows: pd.DataFrame, arm: str) -> dict[str, object]:
+    """The parameters that an arm was trained with, a period in steps; as plain values."""
+    row = rows[rows[keys.ARM] == arm].iloc[0]
+    names = [name for name in question.spaces[arm].parameters if name in rows.columns]
+    plain = {name: _plain(row[name]) for name in names}
+    return {name: None if pd.isna(value) else value for name, value in plain.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own."""
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,126 @@
+"""Both arms at one size of the network, in training accuracy and in what generalisation is judged
+by (see `regimes`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from dynloss_core import keys
+from studies.analysis.comparison import Comparison, compare
+from studies.analysis.equivalence import Decision, decide
+
+__all__ = ["FALSE_DISCOVERY_RATE", "MetricGain", "Size", "metric_gain"]
+
+FALSE_DISCOVERY_RATE = 0.05
+
+
+@dataclass(frozen=True)
+class MetricGain:
+    """Both arms at one size, in one metric.
+
+    Args:
+        metric: which.
+        static_mean: of the static arm.
+        static_low: lower end of the 95% t interval of its mean.
+        static_high: upper end.
+        dynamical_mean: of the dynamical arm.
+        dynamical_low: lower end.
+        dynamical_high: upper end.
+        comparison: dynamical - static, paired.
+        decision: at this size alone.
+        p_adjusted: p value of the t test, adjusted over the sizes (Benjamini-Hochberg).
+    """
+
+    metric: str
+    static_mean: float
+    static_low: float
+    static_high: float
+    dynamical_mean: float
+    dynamical_low: float
+    dynamical_high: float
+    comparison: Comparison
+    decision: Decision
+    p_adjusted: float
+
+    @property
+    def wins(self) -> bool:
+        """Whether the dynamical arm is better, over all sizes' worth of chances to err."""
+        return self.p_adjusted < FALSE_DISCOVERY_RATE and self.gain[0] > 0
+
+    @property
+    def loses(self) -> bool:
+        """Whether it is worse."""
+        return self.p_adjusted < FALSE_DISCOVERY_RATE and self.gain[0] < 0
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """Mean, lower and upper end of the paired difference, oriented so that positive is a gain
+        of the dynamical loss."""
+        found = self.comparison
+        if keys.higher_is_better(self.metric):
+            return found.mean, found.low, found.high
+        return -found.mean, -found.high, -found.low
+
+
+@dataclass(frozen=True)
+class Size:
+    """One size of the network.
+
+    Args:
+        value: of the parameter that sets it.
+        parameters: trainable ones; None in tables that do not say.
+        samples: of the training set; None likewise.
+        interpolates: whether the static arm interpolates the training set.
+        static_train_best: the best mean training accuracy of a static setting.
+        gains: in training accuracy, then in the metric that generalisation is judged by.
+    """
+
+    value: float
+    parameters: int | None
+    samples: int | None
+    interpolates: bool
+    static_train_best: float
+    gains: tuple[MetricGain, MetricGain]
+
+    @property
+    def ratio(self) -> float | None:
+        """Parameters a training sample."""
+        if self.parameters is None or self.samples is None:
+            return None
+        return self.parameters / self.samples
+
+
+def metric_gain(
+    metric: str,
+    pairs: pd.DataFrame,
+    comparison: Comparison,
+    p: float,
+    margin: float | None,
+    *,
+    diverged: bool,
+) -> MetricGain:
+    """Both arms at one size, in one metric.
+
+    Args:
+        metric: which.
+        pairs: a row a seed, a column an arm.
+        comparison: dynamical - static of them.
+        p: adjusted over the sizes.
+        margin: of equivalence in this metric.
+        diverged: whether a network did. Without its loss the survivors are no fair sample, and
+            nothing is decided.
+    """
+    up = keys.higher_is_better(metric)
+    decision = decide(comparison, margin, higher_is_better=up)
+    if diverged and not up:
+        decision, p = Decision("undecided", None, margin, None), 1.0
+    static, dynamical = (_mean_interval(pairs[arm]) for arm in (keys.STATIC, keys.DYNAMICAL))
+    return MetricGain(metric, *static, *dynamical, comparison, decision, p)
+
+
+def _mean_interval(values: pd.Series) -> tuple[float, float, float]:
+    """Mean of n >= 2 values and its 95% t interval."""
+    found = compare(values.to_numpy(dtype=float))
+    return found.mean, found.low, found.high
