@@ -75,7 +75,7 @@ def draw_regimes(result: Regimes) -> Figure:
         gains.set_title("Gain (open: not significant, FDR 5%)")
         for axes in panels:
             _over_size(axes, result, sizes)
-        panels[0].legend(loc="lower right")
+        panels[0].legend(loc="best")
         low, high = gains.get_ylim()
         gains.set_ylim(low, high + 0.2 * (high - low))  # room for the legend
         gains.legend(loc="upper right")

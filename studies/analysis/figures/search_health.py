@@ -250,7 +250,7 @@ def _budget_panel(axes: Axes, health: SearchHealth) -> None:
     axes.set_xlabel("trials")
     axes.set_ylabel(words(health.objective))
     axes.set_title("Best so far" if health.adaptive else "Expected best of so many trials")
-    axes.legend(loc="best")
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.14))  # below: curves may be anywhere
 
 
 def _curve(axes: Axes, curve: Convergence, up: bool) -> None:

@@ -85,7 +85,7 @@ def note(figure: Figure, text: str, colour: str = GREY) -> None:
 
 def wrapped(figure: Figure, text: str) -> str:
     """Small print in lines as wide as the figure."""
-    characters = int(17 * figure.get_figwidth())
+    characters = int(15.5 * figure.get_figwidth())
     return "\n".join(textwrap.fill(line, characters) for line in text.splitlines())
 
 
