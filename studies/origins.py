@@ -20,7 +20,7 @@ from studies.planning import plan_of
 from studies.provenance import provenance
 from studies.sealed import read_json, write_json
 
-__all__ = ["note_origin", "origins_in", "origins_of", "refuse_other_code"]
+__all__ = ["note_origin", "origins_in", "origins_in_words", "origins_of", "refuse_other_code"]
 
 _MOST_NAMED = 6
 
@@ -47,6 +47,15 @@ def origins_in(members: pd.DataFrame, folder: StudyFolder) -> list[dict[str, Any
         {"origin": str(name), "networks": int(number), **_in_short(known.get(str(name), {}))}
         for name, number in counts.items()
     ]
+
+
+def origins_in_words(members: pd.DataFrame, folder: StudyFolder) -> str:
+    """The same in a line, for people: `3e172b560316 (commit 0159c02, 40 networks)`."""
+    texts = []
+    for entry in origins_in(members, folder):
+        commit = f"commit {entry['commit']}, " if "commit" in entry else ""
+        texts.append(f"{entry['origin']} ({commit}{entry['networks']} networks)")
+    return "; ".join(texts) or "none"
 
 
 def _in_short(origin: dict[str, Any]) -> dict[str, Any]:

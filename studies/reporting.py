@@ -13,6 +13,7 @@ from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.study_analysis import Analysis
 from studies.definition import Study
 from studies.folder import StudyFolder
+from studies.origins import origins_in_words
 from studies.report import (
     Command,
     Estimate,
@@ -48,6 +49,7 @@ def report_of(
     state = folder.state()
     provenance = {str(k): str(v) for k, v in dict(state.get("provenance", {})).items()}
     provenance["seeds"] = _seeds(members)
+    provenance["origin"] = origins_in_words(members, folder)
     tried = sum(count for count, _ in analysis.trials.values())
     facts = {
         "Mode": study.mode,

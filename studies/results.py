@@ -21,7 +21,7 @@ from studies.analysis.study_analysis import Analysis, analyse
 from studies.confirmation import scientific_settings
 from studies.definition import Study
 from studies.folder import StudyFolder, not_written
-from studies.origins import origins_in
+from studies.origins import origins_in, origins_in_words
 from studies.recording import KINDS
 from studies.report import render
 from studies.reporting import report_of
@@ -38,12 +38,14 @@ class Results:
         figures: files drawn.
         tables: files written beside the two tables of the study itself.
         reused: networks that were taken from another study, by its name (see `studies.reuse`).
+        origins: the code that trained the networks (see `studies.origins`).
     """
 
     analysis: Analysis
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
     reused: dict[str, int]
+    origins: str
 
     def without_winner(self, study: Study) -> list[str]:
         """Arms that have no trial that could represent them, where one was to be confirmed."""
@@ -67,13 +69,17 @@ class Results:
         return found
 
     def tags(self) -> dict[str, str]:
-        """The outcome as a tag of the parent run, and what speaks against it as another."""
+        """Tags of the parent run: what trained the networks, the outcome, what speaks against it."""
         verdicts = self.analysis.verdicts
         if not verdicts:
-            return {}
+            return {"origin": self.origins}
         outcomes = [f"{each.label} {each.test.outcome}".strip() for each in verdicts]
         against = dict.fromkeys(warning for each in verdicts for warning in each.warnings)
-        return {"verdict": ", ".join(outcomes), "verdict_warnings": "; ".join(against) or "none"}
+        return {
+            "origin": self.origins,
+            "verdict": ", ".join(outcomes),
+            "verdict_warnings": "; ".join(against) or "none",
+        }
 
 
 def question_of(study: Study, members: pd.DataFrame) -> Question:
@@ -152,7 +158,8 @@ def _write_results(
     if not members.empty:
         report = report_of(study, folder, analysis, members, drawn)
         write_atomically(place.report, render(report))
-    return Results(analysis, tuple(drawn), tuple(written), reused)
+    origins = origins_in_words(members, folder)
+    return Results(analysis, tuple(drawn), tuple(written), reused, origins)
 
 
 def summary(

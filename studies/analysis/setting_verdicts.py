@@ -20,7 +20,15 @@ from studies.analysis.question import Question
 from studies.analysis.search_health import SearchHealth
 from studies.analysis.verdict import Verdict, judge
 
-__all__ = ["ONE_SPLIT", "SettingVerdict", "at_first_setting", "by_setting", "point_of", "verdicts"]
+__all__ = [
+    "ONE_SPLIT",
+    "SettingVerdict",
+    "at_first_setting",
+    "by_setting",
+    "point_of",
+    "several_origins",
+    "verdicts",
+]
 
 ONE_SPLIT = "all seeds share one split of the data: the intervals do not cover other data"
 _ALPHA = 0.05
@@ -121,7 +129,8 @@ def verdicts(
             p_adjusted=float(p),
             settings=len(paired),
         )
-        found.append(replace(verdict, warnings=_warnings(verdict, search, question, health)))
+        warnings = _warnings(verdict, search, question, health)
+        found.append(replace(verdict, warnings=(*several_origins(rows, search), *warnings)))
     return tuple(found), tuple(pairs for _, _, pairs in paired)
 
 
@@ -143,6 +152,17 @@ def _warnings(
     if question.one_split:
         shared.append(ONE_SPLIT)
     return (*(f"{where}{warning}" for warning in own), *shared)
+
+
+def several_origins(*tables: pd.DataFrame) -> list[str]:
+    """Whether networks of members tables were trained with several codes or versions, which are
+    then a part of every comparison."""
+    columns = [table[keys.ORIGIN] for table in tables if keys.ORIGIN in table]
+    origins = pd.concat(columns).fillna("unknown").unique() if columns else []
+    if len(origins) < 2:
+        return []
+    names = ", ".join(sorted(str(name) for name in origins))
+    return [f"its networks were trained with {len(origins)} states of the code: {names}"]
 
 
 def _near_bounds(

@@ -27,6 +27,7 @@ from studies.analysis.setting_verdicts import (
     at_first_setting,
     by_setting,
     point_of,
+    several_origins,
     verdicts,
 )
 from studies.analysis.threshold import Threshold, threshold
@@ -54,6 +55,7 @@ class Analysis:
         maps: gain maps by name.
         regimes: by the parameter that sets the size.
         health: of the search.
+        origins: a warning if the networks were trained with several states of the code.
         curves: learning curves of the winners, a panel a metric; only with one setting.
         tail_start: the step from which the dynamical winner trains statically.
         recorded: runs that were recorded beside their evaluations.
@@ -73,6 +75,7 @@ class Analysis:
     maps: dict[str, GainMap] = field(default_factory=dict)
     regimes: dict[str, Regimes] = field(default_factory=dict)
     health: SearchHealth | None = None
+    origins: tuple[str, ...] = ()
     curves: tuple[list[LearningCurve], ...] = ()
     tail_start: int | None = None
     recorded: Recordings | None = None
@@ -106,7 +109,7 @@ class Analysis:
 
     def warnings(self) -> list[str]:
         """What to beware of in the search behind it, and in its verdicts, each once."""
-        found: list[str] = []
+        found = list(self.origins)
         if self.health is not None:  # bounds are asked of each setting where there are several
             several = any(each.setting for each in self.verdicts)
             found += self.health.search_warnings() if several else self.health.warnings()
@@ -182,6 +185,7 @@ def analyse(
         maps={name: each for name, each in maps.items() if each is not None},
         regimes={name: each for name, each in found.items() if each is not None},
         health=health,
+        origins=tuple(several_origins(members)),
         curves=shown,
         tail_start=_tail_start(first, question.tail),
         earlier={  # their winners came from an earlier state of the search: without its health

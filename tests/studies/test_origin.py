@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,9 @@ from dynloss_core.config import ConfigError
 from studies.folder import StudyFolder
 from studies.origin import Origin, here, syntax_digest
 from studies.origins import note_origin, origins_of, refuse_other_code
+from studies.results import write_results
 from studies.study_files import load_study
+from tests.studies.test_confirmation import finish
 from tests.studies.test_session import session_of, train_next
 
 SOURCE = b'''
@@ -147,3 +150,32 @@ def test_differences_are_named() -> None:
         "d.py is new",
     ]
     assert then.digest != now.digest
+
+
+def test_every_origin_is_in_summary_report_and_tags(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a warning stands beside a verdict that rests on several."""
+    study = load_study(tiny)
+    session = session_of(study, tmp_path)
+    for _ in range(2):
+        train_next(session)
+    session.delivery.close()
+    other = Origin({}, {"torch": "9.9"})
+    for name in ("blocks", "origins"):
+        monkeypatch.setattr(f"studies.{name}.here", lambda: other)
+    session = session_of(study, tmp_path)
+    finish(session)
+    results = write_results(study, session.folder)
+    summary = json.loads(session.folder.summary.read_text())
+    known = {entry["origin"]: entry for entry in summary["origins"]}
+    networks = {name: entry["networks"] for name, entry in known.items()}
+    assert networks == {here().digest: 8, other.digest: 22}
+    assert known[other.digest]["versions"] == {"torch": "9.9"}
+    warning = f"trained with 2 states of the code: {', '.join(sorted(known))}"
+    assert warning in results.analysis.verdicts[0].warnings[0]
+    assert warning in results.analysis.warnings()[0]
+    assert f"{other.digest} (" in results.tags()["origin"]
+    report = session.folder.report.read_text()
+    assert warning in report
+    assert f"{other.digest} (" in report
