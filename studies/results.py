@@ -45,7 +45,7 @@ class Results:
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
     reused: dict[str, int]
-    origins: str
+    origins: str = ""
 
     def without_winner(self, study: Study) -> list[str]:
         """Arms that have no trial that could represent them, where one was to be confirmed."""
