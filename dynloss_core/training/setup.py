@@ -40,7 +40,7 @@ class Setup:
         splits: the data of each member; members may share one object.
         networks: the initial network of each member, never changed by an engine; members of one
             seed share one object.
-        class_weights: integer steps (n,) -> class weights (n, M, C) in float64.
+        class_weights: integer steps (n,) -> class weights (n, M, C) in float64, on their device.
     """
 
     problem: Problem

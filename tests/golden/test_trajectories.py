@@ -65,7 +65,8 @@ def as_setup(stored: dict[str, np.ndarray], steps: int) -> Setup:
     weights = torch.cat([torch.ones(1, 3), torch.from_numpy(stored["class_weights"])])
 
     def class_weights(indices: Tensor) -> Tensor:
-        return weights[indices][:, None].double()  # (n, 1, C); update s uses the weights of s - 1
+        chosen = weights.to(indices.device)[indices]  # engines may ask on their own device
+        return chosen[:, None].double()  # (n, 1, C); update s uses the weights of s - 1
 
     return Setup(
         problem,
