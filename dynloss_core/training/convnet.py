@@ -118,7 +118,7 @@ class ConvnetEngine(Engine):
         if draws is not None:
             arguments.append(draws.to(self.device, non_blocking=True))
         problem, seed = self.setup.problem, self.setup.members[member].seed
-        with dropout_noise(problem, seed, step, self.device), _cudnn():
+        with dropout_noise(problem, seed, step, self.device):
             outputs = self._step_on(samples, arguments)(*arguments)
         return outputs, samples.targets[places]
 
@@ -215,8 +215,7 @@ class ConvnetEngine(Engine):
         found, pixels = [], PIXELS[self.device.type]
         for member, samples in enumerate(self._split_samples(split)):
             self._bring(member)
-            with _cudnn():
-                found.append(samples.outputs(self._forward, pixels, self._threads))
+            found.append(samples.outputs(self._forward, pixels, self._threads))
         return torch.stack(found)
 
     def _split_samples(self, split: SplitName) -> tuple[Samples, ...]:
@@ -277,8 +276,3 @@ def _couples_samples(problem: Problem) -> bool:
     model = problem.model
     by_batch = isinstance(model, WideResNetConfig) and model.normalisation == "batch"
     return by_batch or has_dropout(problem)
-
-
-def _cudnn() -> Any:
-    """cuDNN's algorithms by rule and not by a race, and only those that repeat themselves."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)

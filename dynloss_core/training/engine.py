@@ -35,6 +35,7 @@ from dynloss_core.training.records import (
     Trace,
     ValleySeries,
 )
+from dynloss_core.training.repeatable import repeatable
 from dynloss_core.training.setup import Setup
 
 __all__ = ["Engine", "SplitName", "TraceBuffer"]
@@ -187,6 +188,7 @@ class Engine(ABC):
             }
         return named
 
+    @repeatable()
     def held_out(self) -> HeldOut:
         """Metrics on the test set with the present parameters; NaN for a stopped member."""
         loss, accuracy, _ = self._metrics("test", self._unit_weights())
@@ -266,6 +268,7 @@ class Engine(ABC):
         """The most moments that `_advance_by_moments` can be given."""
         return 1
 
+    @repeatable()
     def _train(
         self, steps: int
     ) -> tuple[Trace | None, CurvatureSeries | None, ValleySeries | None]:
@@ -297,12 +300,14 @@ class Engine(ABC):
             ValleySeries.joined(valleys) if valleys else None,
         )
 
+    @repeatable()
     def _probe(self) -> tuple[CurvatureSeries, ValleySeries | None]:
         """The curvature, and the valleys, before the first step."""
         assert self._prober is not None
         present = self._present(self._prober.members)
         return self._prober.measure([self.step], present, self._learning_rates([self.step]))
 
+    @repeatable()
     def _renew_caps(self) -> None:
         """Measure the curvature that the learning rate follows, if it is time to."""
         follower = self._follower
@@ -374,6 +379,7 @@ class Engine(ABC):
     def _samples_a_step(self) -> int:
         return self.setup.problem.batch_size or len(self.setup.splits[0].train)
 
+    @repeatable()
     def _evaluate(
         self,
         trace: Trace | None = None,

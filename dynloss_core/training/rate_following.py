@@ -61,9 +61,7 @@ class RateFollower:
     def measure(self, step: int, parameters: Mapping[str, Tensor]) -> None:
         """Renew the caps after so many steps, from the parameters (M, ...) of all members."""
         weights = self._setup.class_weights(torch.tensor([step]))[0]  # (M, C)
-        # algorithms that repeat themselves: a run that was resumed finds the same caps
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            found = self._tracker.measure(parameters, weights).hessian
+        found = self._tracker.measure(parameters, weights).hessian
         self.caps = caps_of(found.value, found.converged, self.rule.target, self.caps)
 
     def state_dict(self) -> dict[str, Any]:

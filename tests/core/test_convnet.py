@@ -19,6 +19,7 @@ from dynloss_core.training import (
     Engine,
     FusedCPUEngine,
     Member,
+    Probes,
     Problem,
     Setup,
     VmappedEngine,
@@ -135,6 +136,26 @@ def test_a_network_sees_scaled_pixels(engine: type[Engine]) -> None:
     inputs = setup.splits[0].train.to(torch.float64, "cpu").inputs
     kept = engine(setup)._split_samples("train")[0]
     torch.testing.assert_close(kept.seen(kept.inputs), inputs, rtol=1e-13, atol=1e-14)
+
+
+@every_image_engine
+def test_convolutions_repeat_themselves_in_the_callers_precision(
+    engine: type[Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cuDNN is told while an engine trains, evaluates and measures."""
+    cudnn, forward, seen = torch.backends.cudnn, torch.nn.Conv2d.forward, set()
+
+    def spied(layer: torch.nn.Conv2d, images: Tensor) -> Tensor:
+        seen.add((cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32))
+        return forward(layer, images)
+
+    with cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+        running = engine(Setup.build(plain(), SLOWER), probes=Probes(4, (0,)))
+        monkeypatch.setattr(torch.nn.Conv2d, "forward", spied)
+        running.run()
+        running.held_out()
+        assert seen == {(True, False, False)}
+        assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (False, True, False)
 
 
 @pytest.mark.parametrize("engine", [AutogradEngine, ConvnetEngine])
