@@ -26,8 +26,9 @@ from dynloss_core.training import (
     VmappedEngine,
 )
 from tests.cases import CASES, MIXED, Case
+from tests.devices import ON_CUDA
 
-ENGINES = [AutogradEngine, BatchedEngine, VmappedEngine, ConvnetEngine, FusedCPUEngine]
+ENGINES = [AutogradEngine, BatchedEngine, VmappedEngine, ConvnetEngine, FusedCPUEngine, *ON_CUDA]
 METRICS = (
     "weighted_loss",
     "train_loss",
