@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-slow test-faults bench lint format clean
+.PHONY: help install quickstart test test-slow test-faults bench gpu lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ bench: $(STAMP) ## engines, curvature, images, the analysis and the driver, meas
 	$(BIN)/python -m tests.benchmarks.images
 	$(BIN)/python -m tests.benchmarks.analysis
 	$(BIN)/python -m tests.benchmarks.scale
+
+gpu: ## what a machine with an NVIDIA GPU shows in eight minutes; needs PyTorch, and not .venv
+	@bash tests/gpu/run.sh
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

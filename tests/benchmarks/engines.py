@@ -19,11 +19,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from threadpoolctl import threadpool_limits
 from torch.func import functional_call, grad, stack_module_state, vmap
 
@@ -31,7 +30,9 @@ from dynloss_core.data import SpiralsConfig
 from dynloss_core.losses import weighted_cross_entropy
 from dynloss_core.models import MLPConfig
 from dynloss_core.training import Member, Problem, Setup, choose_engine
-from studies.provenance import provenance
+
+if TYPE_CHECKING:  # `tests/gpu` measures with this file where there is no rich
+    from rich.console import Console
 
 REPEATS = 5
 SECONDS = 0.3
@@ -243,6 +244,8 @@ def jobs(options: argparse.Namespace) -> list[Job]:
 
 
 def show(rows: list[Measurement], console: Console) -> None:
+    from rich.table import Table
+
     table = Table(
         "engine", "width", "members", "dtype", "on", "µs a member-step", "GFLOP/s", "of matmul",
         "x autograd", "x vmap", "traced", "MB", box=None,
@@ -271,6 +274,10 @@ def ratio(value: float | None) -> str:
 
 
 def main() -> None:
+    from rich.console import Console
+
+    from studies.provenance import provenance
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--widths", type=int, nargs="+", default=[20, 50, 100, 300])
     parser.add_argument("--members", type=int, default=64)

@@ -24,10 +24,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -35,9 +34,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from dynloss_core.data import Labelled, PixelScale
 from dynloss_core.models import ModelConfig, Myrtle5Config, WideResNetConfig
 from dynloss_core.training import Augmentation, Member, Problem, Setup, choose_engine
-from studies.provenance import provenance
 from tests.benchmarks.engines import matmul_rate, wait_for
 from tests.cases import BytesConfig
+
+if TYPE_CHECKING:  # `tests/gpu` measures with this file where there is no rich
+    from rich.console import Console
 
 RIVAL = "torchvision"
 CROP = 4
@@ -261,6 +262,8 @@ def contests(options: argparse.Namespace) -> list[list[Job]]:
 
 
 def show(rows: list[Measurement], console: Console) -> None:
+    from rich.table import Table
+
     table = Table(
         "trainer", "model", "images", "batch", "on", "dtype", "images/s", "50,000 in s",
         "of matmul", "ours is", box=None,
@@ -280,6 +283,10 @@ def show(rows: list[Measurement], console: Console) -> None:
 
 
 def main() -> None:
+    from rich.console import Console
+
+    from studies.provenance import provenance
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="myrtle5-16", choices=MODELS)
     parser.add_argument("--images", nargs="+", default=list(SHAPES), choices=SHAPES)
