@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, show
 
 __all__ = ["parse_document", "read_document"]
 
@@ -39,7 +39,7 @@ def parse_document(text: str, source: str = "") -> Any:
     """
     try:
         document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a subclass of SafeLoader
-        _check_extent(document)
+        _check_content(document)
     except ConfigError as error:
         raise error.inside(source=source) from None
     except yaml.MarkedYAMLError as error:
@@ -53,7 +53,7 @@ def parse_document(text: str, source: str = "") -> Any:
     return document
 
 
-def _check_extent(document: Any) -> None:
+def _check_content(document: Any) -> None:
     """Refuse what a few aliases make endless: an alias inside its own anchor, or nine of nine of
     nine. What reads a document later would follow them all."""
     waiting, count = [(document, 1)], 0
@@ -63,6 +63,9 @@ def _check_extent(document: Any) -> None:
         if count > _MOST_VALUES or depth > _DEEPEST:
             limit = f"{_MOST_VALUES:,} values, {_DEEPEST} levels"
             raise ConfigError("", f"holds more than {limit}", "write it without aliases")
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            problem = f"{show(value)} holds half a character"  # "\ud83d": no file can hold it
+            raise ConfigError("", problem, "write the character itself")
         inside = value.values() if isinstance(value, dict) else value
         if isinstance(value, dict | list | set | tuple):
             waiting += [(each, depth + 1) for each in inside]

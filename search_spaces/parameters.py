@@ -145,7 +145,7 @@ class ChoiceParameter:
             raise ConfigError("values", "empty", "list at least one value")
         for value in self.values:
             _check_value("values", value)
-        if len(set(map(repr, self.values))) < len(self.values):
+        if len(set(self.values)) < len(self.values):  # 1, 1.0 and true are one value
             raise ConfigError("values", f"{list(self.values)} repeats a value", "list each once")
 
     def at(self, fraction: float) -> Value:

@@ -106,8 +106,20 @@ class Space:
 
     @property
     def hash(self) -> str:
-        """Names the space by what is searched; its own name and description do not count."""
-        return config_hash(replace(self, name="", description=""))
+        """Names the space by what is searched."""
+        return config_hash(self.essence)
+
+    @property
+    def essence(self) -> Space:
+        """The space less its name and all descriptions, which change no point of it."""
+        search = _undescribed(self.baseline.search)
+        return replace(
+            self,
+            name="",
+            description="",
+            parameters=_undescribed(self.parameters),
+            baseline=replace(self.baseline, search=search),
+        )
 
     def suggest(self, trial: optuna.Trial) -> Point:
         """One point from an Optuna trial, constants included."""
@@ -183,25 +195,34 @@ class Space:
         Args:
             limits: by parameter, a (low, high) pair inside the present range, a list of choices,
                 or a single value, which makes the parameter a constant. A dotted name goes in as
-                `**{"model.width": 50}`.
+                `**{"model.width": 50}`. A range of the static arm's own (`baseline.search`) is
+                narrowed to what it shares with the limits, and alone where the dynamical arm holds
+                the parameter constant.
 
         Raises:
             ConfigError: for an unknown parameter, or limits outside the present ones.
         """
-        narrowed = dict(self.parameters)
+        narrowed, own = dict(self.parameters), dict(self.baseline.search)
         for name, limit in limits.items():
             if name not in narrowed:
                 raise unknown_key(name, list(narrowed))
-            narrowed[name] = _narrow(name, narrowed[name], limit)
-        inside = [
-            point
-            for point in self.points
-            if all(narrowed[name].contains(value) for name, value in point.items())
-        ]
-        return replace(self, parameters=narrowed, points=tuple(inside))
+            held = isinstance(narrowed[name], ConstParameter)
+            if name not in own or not held:
+                narrowed[name] = _narrow(name, narrowed[name], limit)
+            if name in own:
+                listed = isinstance(narrowed[name], ChoiceParameter)
+                shared = limit if held else _shared(own[name], limit, listed=listed)
+                own[name] = _narrow(f"baseline.search.{name}", own[name], shared)
+        return replace(
+            self,
+            parameters=narrowed,
+            baseline=replace(self.baseline, search=own),
+            points=tuple(point for point in self.points if _is_inside(point, narrowed)),
+        )
 
     def static(self) -> Space:
-        """The space of the static arm: what `baseline` says, and all the rest alike."""
+        """The space of the static arm: what `baseline` says, and all the rest alike; a start point
+        outside its own ranges is dropped."""
         parameters = {
             name: parameter
             for name, parameter in self.parameters.items()
@@ -214,7 +235,9 @@ class Space:
             {**{n: v for n, v in point.items() if n in parameters}, **self.baseline.fix}
             for point in self.points
         )
-        unique = {repr(sorted(point.items())): point for point in points}
+        unique = {
+            repr(sorted(point.items())): point for point in points if _is_inside(point, parameters)
+        }
         return replace(
             self, name=f"{self.name}-static", parameters=parameters, points=tuple(unique.values())
         )
@@ -273,10 +296,29 @@ def _check_meaning(name: str, parameter: Parameter) -> None:
         raise ConfigError(f"{key}.unit", f"{parameter.unit!r} for {name}", "only a period has one")
 
 
+def _undescribed(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    return {name: replace(parameter, description="") for name, parameter in parameters.items()}
+
+
+def _is_inside(point: Mapping[str, object], parameters: Mapping[str, Parameter]) -> bool:
+    return all(parameters[name].contains(value) for name, value in point.items())
+
+
 def _lower_key(parameter: Parameter) -> str:
     if isinstance(parameter, ConstParameter):
         return "value"
     return "values" if isinstance(parameter, ChoiceParameter) else "low"
+
+
+def _shared(own: Parameter, limit: Any, *, listed: bool) -> Any:
+    """What a range of the static arm's own shares with limits, which are a range or are `listed`;
+    the limits as they are if that is nothing."""
+    if not isinstance(limit, (tuple, list)):
+        return limit
+    if isinstance(own, (FloatParameter, IntParameter)):
+        return (max(own.grid(2)[0], min(limit)), min(own.grid(2)[1], max(limit)))
+    values = own.grid(1)
+    return [v for v in values if (v in limit if listed else min(limit) <= v <= max(limit))] or limit
 
 
 def _narrow(name: str, parameter: Parameter, limit: Any) -> Parameter:
