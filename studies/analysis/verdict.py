@@ -78,16 +78,21 @@ class Verdict:
     static: ArmSummary
 
     def sentence(self) -> str:
-        """The verdict in words, with its uncertainty."""
+        """The verdict in words, with its uncertainty; where all differences are equal there is no
+        interval, and the tests are sign tests (see `comparison`)."""
         claims = {
             "better": "The dynamical loss beats the static one",
             "worse": "The dynamical loss loses to the static one",
             "equivalent": f"The two losses are equivalent within ±{self.margin or 0:g}",
             "undecided": "Undecided",
         }
+        tests, uncertainty = "two one-sided tests", f"{self.level:.0%} interval, "
         notes = ["paired"]
+        if self._is_constant:
+            tests, uncertainty = "one-sided sign tests", ""
+            notes.append(f"sign test p = {self.p_t:.2g}")
         if self.outcome == "equivalent":
-            notes.append(f"two one-sided tests p = {self.p_equivalence:.2g}")
+            notes.append(f"{tests} p = {self.p_equivalence:.2g}")
         if self.dynamical.diverged or self.static.diverged:
             notes.append(
                 f"{self.dynamical.diverged} dynamical and {self.static.diverged} static "
@@ -98,14 +103,20 @@ class Verdict:
         return (
             f"{claims[self.outcome]}: {self.metric.replace('_', ' ')} {self.dynamical.mean:.3f} "
             f"against {self.static.mean:.3f}, difference {self.interval()} "
-            f"({self.level:.0%} interval, n = {self.n} fresh seeds, {'; '.join(notes)})"
+            f"({uncertainty}n = {self.n} fresh seeds, {'; '.join(notes)})"
         )
 
     def interval(self) -> str:
         """The difference and its interval, with decimals to suit the interval's width."""
+        if self._is_constant:
+            return f"{self.difference:+.5f} on every seed"
         decimals = 3 if self.high - self.low > 0.01 else 5
         values = (f"{value:+.{decimals}f}" for value in (self.difference, self.low, self.high))
         return "{} [{}, {}]".format(*values)
+
+    @property
+    def _is_constant(self) -> bool:
+        return self.low == self.high
 
 
 def judge(
