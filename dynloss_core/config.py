@@ -19,7 +19,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union
 
-__all__ = ["ConfigError", "build", "config_hash", "reason_of", "show", "to_dict"]
+__all__ = ["ConfigError", "build", "config_hash", "printable", "reason_of", "show", "to_dict"]
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class ConfigError(ValueError):
         where = ": ".join(part for part in (self.source, self.key) if part)
         line = f"{where}: {self.problem}" if where else self.problem
         line = f"{line}; {self.remedy}" if self.remedy else line
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(line.split()))
+        return printable(" ".join(line.split()))
 
     def inside(self, prefix: str = "", source: str = "") -> ConfigError:
         """The same refusal, seen from an enclosing document."""
@@ -56,6 +56,12 @@ class ConfigError(ValueError):
 def join_key(prefix: str, key: str) -> str:
     """`budget` and `total` make `budget.total`."""
     return ".".join(part for part in (prefix, key) if part)
+
+
+def printable(text: str) -> str:
+    """A text that no terminal takes for more than text: escape sequences and other characters that
+    are not printed become their codes; lines and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def show(value: object) -> str:

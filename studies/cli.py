@@ -6,6 +6,7 @@ imported inside them, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from dynloss_core.config import ConfigError
+from studies.messages import replace_what_cannot_be_shown, say
 from studies.space_commands import space_app
 from studies.terminal import (
     DEFAULT_OUT,
@@ -140,10 +142,10 @@ def run(
         options += [] if extend is None else ["--extend", str(extend)]
         words = ["run", "study.yaml", *options, *_with_data(data_dir)]
         _drive(definition, address, out, go_on, *words)
-    provide(definition.data, data_dir, download=download)
     if dry_run:
-        _estimate(definition, address)
+        _estimate(definition, address, data_dir, download=download)
         return
+    provide(definition.data, data_dir, download=download)
     from studies.run import run_study
 
     _conclude(
@@ -191,9 +193,10 @@ def submit(
     from studies.submission import submit as send
 
     job = send(load_study(study, set_ or [], profile), address, out, data_dir)
-    typer.echo(f"submitted as {job}; its results will be in {out}")
-    typer.echo(f"watch it:  ray job logs --follow --address {address} {job}")
-    typer.echo(f"end it:    ray job stop --address {address} {job}")
+    where = shlex.join(["--address", address, job])
+    console.print(f"submitted as {job}; its results will be in {out}")
+    console.print(f"watch it:  ray job logs --follow {where}")
+    console.print(f"end it:    ray job stop {where}")
     if wait and not follow(address, job):
         raise typer.Exit(1)
 
@@ -248,22 +251,22 @@ def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) 
         raise
     except Exception as error:
         show_crash(error, out / study.name)
-        typer.echo(f"go on with:  {go_on}", err=True)
+        say(f"go on with:  {go_on}")
         raise typer.Exit(1) from None
     for block, reason in outcome.failures.items():
-        console.print(f"block {block} failed: {reason}", style="red", markup=False)
+        console.print(f"block {block} failed: {reason}", style="red")
     if not outcome.finished:
-        typer.echo("stopped; everything so far is kept", err=True)
-        typer.echo(f"go on with:  {go_on}", err=True)
+        say("stopped; everything so far is kept")
+        say(f"go on with:  {go_on}")
         raise typer.Exit(INTERRUPTED)
     show_results(study, outcome.folder, outcome.results)
     if outcome.away:
-        typer.echo(f"\nMLflow is away: {outcome.away}", err=True)
-        typer.echo(f"all of it waits on disk; deliver it with:  {deliver}", err=True)
+        say(f"\nMLflow is away: {outcome.away}")
+        say(f"all of it waits on disk; deliver it with:  {deliver}")
     missing = outcome.results.without_winner(study)
     if missing:
         arms = " and no ".join(missing)
-        typer.echo(f"no verdict: there is no {arms} trial that trained without diverging", err=True)
+        say(f"no verdict: there is no {arms} trial that trained without diverging")
         raise typer.Exit(1)
 
 
@@ -299,7 +302,7 @@ def status(
     elif watch:
         show_changing(lambda: study_status(folder))
     else:
-        console.print(str(study_status(folder)), markup=False)
+        console.print(str(study_status(folder)))
 
 
 @app.command(epilog="Example: `dynloss stop quickstart`")
@@ -320,7 +323,7 @@ def stop(
         time.sleep(0.5)
     arguments = ["run", str(folder.definition), "--resume"]
     console.print("stopped" if wait else "asked to stop")
-    console.print(f"go on with:  {again(arguments, folder.path.parent, None)}", markup=False)
+    console.print(f"go on with:  {again(arguments, folder.path.parent, None)}")
 
 
 @app.command(
@@ -434,13 +437,14 @@ def train(
 
 def main() -> None:
     """Entry point: a refusal is one line and exit code 2, never a traceback."""
+    replace_what_cannot_be_shown()
     try:
         app()
     except ConfigError as error:
-        typer.echo(f"dynloss: {error}", err=True)
+        say(f"dynloss: {error}")
         sys.exit(USAGE_ERROR)
     except KeyboardInterrupt:
-        typer.echo("dynloss: interrupted", err=True)
+        say("dynloss: interrupted")
         sys.exit(INTERRUPTED)
 
 
@@ -451,7 +455,7 @@ def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments:
 
     code = drive(study, address, str(out), *arguments)
     if code == INTERRUPTED:
-        typer.echo(f"from here:   {go_on}", err=True)
+        say(f"from here:   {go_on}")
     raise typer.Exit(code)
 
 
@@ -469,7 +473,7 @@ def _recorded(study: str, out: Path) -> StudyFolder:
             return StudyFolder(path)
     folder = StudyFolder(out / _name_in_file(study))
     if not folder.exists():
-        remedy = f"run it first (dynloss run {study}), or say where with --out"
+        remedy = f"run it first ({again(['run', study], out, None)}), or say where with --out"
         raise ConfigError("", "holds no study", remedy, str(folder.path))
     return folder
 
@@ -491,14 +495,16 @@ def _name_in_file(study: str) -> str:
     return str(read_document(find_study(study)).get("name", study))
 
 
-def _estimate(study: Study, address: str | None) -> None:
-    from studies.cluster import check_resources, joined_cluster, local_resources
+def _estimate(study: Study, address: str | None, data: Path | None, *, download: bool) -> None:
+    from studies.cluster import joined_cluster, local_resources
+    from studies.data_sets import provide
     from studies.dry_run import estimate
 
+    if download or data is None or data.is_dir():  # else it may be a folder of another machine
+        provide(study.data, data, download=download)
     if address is None:
         capacity = local_resources()
     else:
         with joined_cluster(address) as capacity:
             pass
-    check_resources(study, capacity)
     show_estimate(study, estimate(study, capacity), capacity)

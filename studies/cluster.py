@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from dynloss_core.config import ConfigError, reason_of
 from studies.definition import Study
-from studies.progress import say
+from studies.messages import say
 
 __all__ = [
     "answers",
@@ -22,6 +22,7 @@ __all__ = [
     "local_resources",
     "reaches_beyond",
     "set_environment",
+    "shortages",
 ]
 
 Capacity = dict[str, float]
@@ -154,13 +155,19 @@ def check_resources(study: Study, capacity: Capacity) -> None:
     Raises:
         ConfigError: naming the resource, what is asked and what is there.
     """
+    for shortage in shortages(study, capacity):
+        raise shortage
+
+
+def shortages(study: Study, capacity: Capacity) -> Iterator[ConfigError]:
+    """The refusal of each resource of which a block asks more than the largest machine has."""
     for key, name in (("cpu", "CPU"), ("gpu", "GPU")):
         wanted = getattr(study.resources, key)
         there = capacity.get(f"node:{name}", capacity.get(name, 0.0))
         if wanted > there:
             remedy = f"set resources.{key} to {there:g} or less, or join a larger cluster"
             problem = f"a block asks for {wanted:g} {name}, the largest machine has {there:g}"
-            raise ConfigError(f"resources.{key}", problem, remedy)
+            yield ConfigError(f"resources.{key}", problem, remedy)
 
 
 def parallel_blocks(study: Study, capacity: Capacity) -> int:

@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from dynloss_core import keys
@@ -28,6 +27,7 @@ from search_spaces import Point, Space
 from studies.early_stopping import EarlyStopping, check_rungs
 from studies.passwords import hide_password
 from studies.record import Record
+from studies.sqlite import sqlite_path, sqlite_url
 
 __all__ = [
     "Arm",
@@ -46,6 +46,8 @@ Arm = Literal["dynamical", "static"]
 Mode = Literal["map", "optimize", "confirm"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# beside the studies' folders; some file systems tell no capitals
+_RESERVED = re.compile(r"artifacts|across|mlflow(\..*)?", re.IGNORECASE)
 _SEEDS_A_STUDY = 100_000
 _MOST_TRIALS = 1_000_000
 _FIRST_FRESH_SEED = 50_000
@@ -213,6 +215,9 @@ class Study:
         if not _NAME.fullmatch(self.name):
             remedy = "use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
             raise ConfigError("name", f"{show(self.name)} cannot name a folder", remedy)
+        if _RESERVED.fullmatch(self.name):
+            problem = f"{show(self.name)} is what the output folder calls something else"
+            raise ConfigError("name", problem, f"use another, such as {self.name}-study")
         for key, smallest in (
             ("seeds_per_point", 1),
             ("confirm_seeds", 2),
@@ -251,7 +256,13 @@ class Study:
     @property
     def essence(self) -> Study:
         """The study less what changes none of its results."""
-        return replace(self, description="", storage=Storage(), resources=Resources())
+        return replace(
+            self,
+            description="",
+            space=self.space.essence,
+            storage=Storage(),
+            resources=Resources(),
+        )
 
     def arm_space(self, arm: str) -> Space:
         """The space that an arm is searched over."""
@@ -461,10 +472,11 @@ class Study:
 
 def absolute_store(uri: str) -> str:
     """The address of a store, with the path of an SQLite file made absolute."""
-    scheme, separator, path = uri.partition(":///")
-    if scheme.partition("+")[0] != "sqlite" or not separator or path in ("", ":memory:"):
+    path = sqlite_path(uri)
+    if path is None or path.is_absolute() or str(path) in (".", ":memory:"):
         return uri
-    return f"{scheme}:///{Path(path).absolute()}"
+    _, mark, query = uri.partition("?")
+    return f"{sqlite_url(path)}{mark}{query}"
 
 
 def assign(document: dict[str, Any], key: str, value: Any) -> None:

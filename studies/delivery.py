@@ -166,7 +166,7 @@ class Delivery:
                 work(tracker)
         except AWAY as error:
             self._tracker = None
-            self._problem = hide_password(reason_of(error))[:300]
+            self._problem = hide_password(reason_of(error))[:1000]
             self._next_attempt = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         else:

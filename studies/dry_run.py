@@ -1,4 +1,8 @@
-"""What a study would cost, without starting it: counts, a short calibration, the cluster."""
+"""What a study would cost, without starting it: counts, a short calibration, the cluster.
+
+The study may be meant for another machine. What is missing here is said, and what can be estimated
+without it is estimated.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from dynloss_core.training import Setup, choose_engine
+from dynloss_core.config import ConfigError
+from dynloss_core.training import Engine, Problem, Setup, choose_engine
 from search_spaces import Point
 from studies.blocks import use_threads
-from studies.cluster import Capacity, parallel_blocks
+from studies.cluster import Capacity, local_resources, parallel_blocks, shortages
 from studies.definition import Study
 
 __all__ = ["Estimate", "estimate"]
@@ -31,10 +36,11 @@ class Estimate:
         blocks: units of scheduling.
         members: networks in all.
         steps: optimiser steps a network.
-        engine: that would train them.
-        microseconds: measured for one step of one member inside a block.
+        engine: that would train them here.
+        microseconds: measured for one step of one member inside a block; None if it cannot be.
         parallel: blocks the cluster trains at once.
-        seconds: estimated for the whole study.
+        seconds: estimated for the whole study; None if nothing could be measured.
+        missing: what the study needs and this machine, or the cluster, lacks.
     """
 
     trials: dict[str, int]
@@ -42,20 +48,33 @@ class Estimate:
     members: int
     steps: int
     engine: str
-    microseconds: float
+    microseconds: float | None
     parallel: int
-    seconds: float
+    seconds: float | None
+    missing: tuple[str, ...] = ()
 
 
 def estimate(study: Study, capacity: Capacity) -> Estimate:
-    """Count the study's work and time a little of it here, on the block's own threads.
+    """Count the study's work and time a little of it here, on as many of the block's threads as
+    this machine has.
 
-    A GPU that this machine lacks is calibrated on the CPU, which overestimates.
+    A GPU that this machine lacks is calibrated on the CPU, by one network at a time, which
+    overestimates.
     """
-    costs = [_calibrate(study, point) for point in _representatives(study)]
-    engine = " and ".join(dict.fromkeys(name for name, _, _ in costs))
-    microseconds = sum(each for _, each, _ in costs) / len(costs)
-    steps = round(sum(each for _, _, each in costs) / len(costs))
+    points = _representatives(study)
+    problems = [study.problem(point) for point in points]
+    steps = round(sum(problem.steps for problem in problems) / len(problems))
+    engines = [_engine(study, problem, _device(study)).name for problem in problems]
+    lacks = [lack.problem for lack in shortages(study, capacity)]
+    missing = [f"{lack}: estimated as one block at a time on what is here" for lack in lacks]
+    microseconds = None
+    try:
+        study.data.load(study.seed)
+    except ConfigError as error:
+        missing = [*lacks, str(error)]
+    else:
+        times = [_calibrate(study, point) for point in points]
+        microseconds = sum(times) / len(times)
     trials: dict[str, int] = {each: study.trials(each) for each in study.arms}
     searching = sum(len(study.search_blocks(arm)) for arm in trials)
     confirming = len(study.arms) if study.confirms() else 0
@@ -64,23 +83,26 @@ def estimate(study: Study, capacity: Capacity) -> Estimate:
     waits = study.design(study.arms[0]) is None or study.early_stopping is not None
     if waits and searching:  # for results
         parallel = min(parallel, len(study.arms) * study.parallel_blocks)
-    a_member = steps * microseconds / 1e6
-    searched = sum(trials.values()) * study.seeds_per_point
-    seconds = _SECONDS_TO_START
-    if searching:
-        seconds += (searched * a_member + searching * _SECONDS_A_BLOCK) / parallel
-    if confirming:
-        confirmed = study.members() - searched
-        seconds += (confirmed * a_member + confirming * _SECONDS_A_BLOCK) / min(room, confirming)
+    seconds = None
+    if microseconds is not None:
+        a_member = steps * microseconds / 1e6
+        searched = sum(trials.values()) * study.seeds_per_point
+        seconds = _SECONDS_TO_START
+        if searching:
+            seconds += (searched * a_member + searching * _SECONDS_A_BLOCK) / parallel
+        if confirming:
+            confirmed = (study.members() - searched) * a_member + confirming * _SECONDS_A_BLOCK
+            seconds += confirmed / min(room, confirming)
     return Estimate(
         trials=trials,
         blocks=searching + confirming,
         members=study.members(),
         steps=steps,
-        engine=engine,
+        engine=" and ".join(dict.fromkeys(engines)),
         microseconds=microseconds,
         parallel=max(parallel, 1),
         seconds=seconds,
+        missing=tuple(missing),
     )
 
 
@@ -103,16 +125,17 @@ def _representatives(study: Study) -> list[Point]:
     return points[:: -(-len(points) // _MOST_PROBLEMS)]
 
 
-def _calibrate(study: Study, point: Point) -> tuple[str, float, int]:
-    """Engine, microseconds of one step of one member, and steps, at a point."""
+def _calibrate(study: Study, point: Point) -> float:
+    """Microseconds of one step of one member at a point."""
     full = study.problem(point)
     seeds = study.search_seeds() if study.mode != "confirm" else study.fresh_seeds()
     copies = study.block_size if study.mode != "confirm" else 1
     members = [study.member(point, seed, full) for seed in seeds] * copies
-    use_threads(study.resources.cpu)
-    device = study.device if torch.cuda.is_available() else "cpu"
-    name = study.engine if device == study.device else "auto"
-    engine = choose_engine(full, name, device)(Setup.build(full, members), device)
+    use_threads(min(study.resources.cpu, local_resources()["CPU"]))
+    device = _device(study)
+    if device != study.device:
+        del members[1:]  # as many as fill a GPU may not fit here
+    engine = _engine(study, full, device)(Setup.build(full, members), device)
     elapsed, done, steps = 0.0, 0, 1
     while elapsed < _CALIBRATION_SECONDS and engine.step < full.steps:
         first, started = engine.step, time.perf_counter()
@@ -124,4 +147,14 @@ def _calibrate(study: Study, point: Point) -> tuple[str, float, int]:
             elapsed = 0.0  # the first step compiled what needs compiling
         else:
             steps *= 2
-    return engine.name, elapsed / max(done, 1) / len(members) * 1e6, full.steps
+    return elapsed / max(done, 1) / len(members) * 1e6
+
+
+def _device(study: Study) -> str:
+    """Where its blocks can be timed here."""
+    return study.device if torch.cuda.is_available() else "cpu"
+
+
+def _engine(study: Study, problem: Problem, device: str) -> type[Engine]:
+    """What trains the problem on the device; on another than the study's, the fastest."""
+    return choose_engine(problem, study.engine if device == study.device else "auto", device)

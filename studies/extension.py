@@ -14,8 +14,8 @@ from dynloss_core.config import ConfigError
 from studies.confirmation import Confirmation, plan_confirmation
 from studies.definition import Study
 from studies.folder import StudyFolder
+from studies.messages import say
 from studies.planning import plan_of
-from studies.progress import say
 
 __all__ = ["due_confirmation", "extend"]
 

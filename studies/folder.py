@@ -42,6 +42,7 @@ from studies.definition import Study
 from studies.lock import exclusive, is_taken
 from studies.recording import KINDS
 from studies.sealed import marks_of, read_json, read_table, write_json, write_parquet
+from studies.sqlite import sqlite_url
 from studies.study_files import study_from_mapping
 
 __all__ = ["DEFAULT", "StudyFolder", "not_written"]
@@ -96,8 +97,8 @@ class StudyFolder:
 
     @property
     def optuna_url(self) -> str:
-        """The address of Optuna's storage."""
-        return f"sqlite:///{self.optuna}"
+        """Optuna's storage, as `RDBStorage` takes it, to which single braces are a template."""
+        return sqlite_url(self.optuna).replace("{", "{{").replace("}", "}}")
 
     @property
     def optuna(self) -> Path:
@@ -112,7 +113,7 @@ class StudyFolder:
     @property
     def default_tracking_uri(self) -> str:
         """The address of that store."""
-        return f"sqlite:///{self.default_store}"
+        return sqlite_url(self.default_store)
 
     def exists(self) -> bool:
         """Whether a study was begun here: more than what a begin leaves that was killed."""

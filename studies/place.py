@@ -15,7 +15,7 @@ from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
 from studies.folder import DEFAULT, StudyFolder
-from studies.progress import say
+from studies.messages import say
 
 __all__ = ["move_artifacts", "settle"]
 

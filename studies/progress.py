@@ -19,8 +19,9 @@ from dynloss_core import keys
 from studies.blocks import Block
 from studies.confirmation import Winner
 from studies.definition import Study
+from studies.messages import PlainConsole
 
-__all__ = ["StudyProgress", "duration", "say"]
+__all__ = ["StudyProgress", "duration"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FILES = 2.0
@@ -42,7 +43,7 @@ class StudyProgress:
         self._file, self._file_written = file, -_SECONDS_BETWEEN_FILES
         self._nodes: dict[str, str] = {}  # of the blocks at work
         self._recent: deque[tuple[float, float]] = deque()  # moments, and networks trained by then
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or PlainConsole(stderr=True, soft_wrap=False)
         self._total = study.members()
         self._objective = study.objective.replace("_", " ")
         self._done = 0.0
@@ -56,12 +57,12 @@ class StudyProgress:
         self._bar: Progress | None = None
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TaskProgressColumn(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}"),
-                TextColumn("{task.fields[best]}"),
+                TextColumn("{task.fields[left]}", markup=False),
+                TextColumn("{task.fields[best]}", markup=False),
                 console=self._console,
                 transient=True,
             )
@@ -156,7 +157,7 @@ class StudyProgress:
         }
         temporary = self._file.with_suffix(".part")
         with suppress(OSError):  # nobody's results depend on it
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             temporary.replace(self._file)
 
     def _show(self) -> None:
@@ -177,11 +178,6 @@ class StudyProgress:
             self._last_line = now
             parts = [f"{self._phase} {done / self._total:4.0%}", duration(elapsed), left, best]
             self._console.print("  ".join(part for part in parts if part), soft_wrap=True)
-
-
-def say(line: str) -> None:
-    """A line for the user that is no part of the answer."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
 
 
 def duration(seconds: float) -> str:

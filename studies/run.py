@@ -16,18 +16,20 @@ from studies.definition import Study
 from studies.delivery import Delivery
 from studies.extension import due_confirmation, extend
 from studies.folder import DEFAULT, StudyFolder, not_written
+from studies.messages import say
+from studies.mlflow_store import tracking_uri
 from studies.origins import refuse_other_code
 from studies.passwords import hide_password
 from studies.place import move_artifacts, settle
 from studies.planning import optuna_of
-from studies.progress import StudyProgress, say
+from studies.progress import StudyProgress
 from studies.provenance import provenance
 from studies.results import Results, write_results
 from studies.reuse import KnownNetworks
 from studies.sealed import write_parquet
 from studies.session import Session
 from studies.sqlite import close_sqlite, tune_sqlite
-from studies.tracking import Tracker, tracking_uri
+from studies.tracking import Tracker
 
 __all__ = ["Outcome", "confirm_study", "run_study", "sync_study"]
 
@@ -158,7 +160,8 @@ def _delivery(study: Study, folder: StudyFolder, *, at_once: bool) -> Iterator[D
     def connect() -> Tracker:
         if own:
             move_artifacts(folder.default_store, artifacts)
-        return Tracker(study, folder.identity(), uri, artifacts)
+        run = folder.state().get("mlflow_run")
+        return Tracker(study, folder.identity(), uri, artifacts, run)
 
     tracker = None
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from studies.terminal import brief, console, in_a_line
+
+if TYPE_CHECKING:
+    from search_spaces import Parameter
 
 __all__ = ["space_app"]
 
@@ -29,9 +32,8 @@ def space_list() -> None:
 
     for name in search_spaces.names():
         space = search_spaces.load(name)
-        console.print(
-            f"[bold]{name}[/bold]  {', '.join(space.searched())}\n    {space.description}"
-        )
+        console.print(name, style="bold", end="")
+        console.print(f"  {', '.join(space.searched())}\n    {space.description}")
 
 
 @space_app.command("validate", epilog="Example: `dynloss space validate my_space.yaml`")
@@ -53,18 +55,14 @@ def space_show(space: SpaceArgument) -> None:
     table = Table("parameter", "type", "range", "scale", "unit", "role", "static arm", box=None)
     static = loaded.static().parameters
     for name, each in loaded.parameters.items():
-        if each.type in ("float", "int"):
-            limits = f"{each.low:g} to {each.high:g}"
-        else:
-            limits = ", ".join(str(value) for value in each.grid(1))
-        scale = getattr(each, "scale", "")
-        fixed = static.get(name)
-        if fixed is None:
-            of_static = "dropped"
-        else:
-            of_static = "same" if fixed == each else f"= {brief(fixed.grid(1)[0])}"
-        table.add_row(name, each.type, limits, scale, each.unit or "", each.role, of_static)
-    console.print(f"[bold]{loaded.name}[/bold]  hash {loaded.hash}\n{loaded.description}\n")
+        scale, unit = getattr(each, "scale", ""), each.unit or ""
+        of_static = _of_static(each, static.get(name))
+        table.add_row(name, each.type, _limits(each), scale, unit, each.role, of_static)
+    for name, each in static.items():
+        if name not in loaded.parameters:
+            table.add_row(name, "", "", "", "", "", _of_static(None, each))
+    console.print(loaded.name, style="bold", end="")
+    console.print(f"  hash {loaded.hash}\n{loaded.description}\n")
     console.print(table)
     for point in loaded.points:
         console.print(f"starts from: {in_a_line(point)}")
@@ -85,3 +83,21 @@ def space_sample(
     method = "sobol" if sobol else "random"
     for point in search_spaces.load(space).sample(count, seed, method=method):  # type: ignore[arg-type]
         typer.echo(json.dumps(point))
+
+
+def _limits(parameter: Parameter) -> str:
+    """`0.01 to 1`, or the values."""
+    if parameter.type in ("float", "int"):
+        return f"{parameter.low:g} to {parameter.high:g}"
+    return ", ".join(str(value) for value in parameter.grid(1))
+
+
+def _of_static(parameter: Parameter | None, own: Parameter | None) -> str:
+    """What the static arm does with a parameter."""
+    if own is None:
+        return "dropped"
+    if own == parameter:
+        return "same"
+    if own.type == "const":
+        return f"= {brief(own.value)}"
+    return f"{_limits(own)}, {own.scale}" if own.type in ("float", "int") else _limits(own)

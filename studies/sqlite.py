@@ -19,17 +19,50 @@ from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from weakref import WeakSet
 
 import psutil
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-__all__ = ["close_sqlite", "is_shared", "tune_sqlite"]
+from dynloss_core.config import ConfigError
+
+__all__ = ["close_sqlite", "is_shared", "sqlite_path", "sqlite_url", "tune_sqlite"]
 
 # file systems that several machines may have mounted
 _SHARED = {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4"}
 _SHARED |= {"smb3", "smbfs", "sshfs"}
+
+
+def sqlite_url(path: Path) -> str:
+    """The address of a file for SQLAlchemy, Optuna and MLflow, whatever characters its path holds.
+
+    Which of them mean something in an address depends on SQLAlchemy's version: from 2.1 on, `%20`
+    is a space. With the driver named, MLflow does not take the address for a path and make a folder
+    of its name.
+
+    Raises:
+        ConfigError: if no address leads to the file.
+    """
+    text = str(path.absolute())
+    with suppress(UnicodeEncodeError):  # a name in bytes that are no text in this locale
+        for url in (f"sqlite:///{text}", f"sqlite+pysqlite:///{quote(text)}"):
+            if make_url(url).database == text:
+                return url
+    problem = "has a name that is no address of a database"
+    raise ConfigError("", problem, "choose another --out, of letters and digits", text)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file that an address of an SQLite database leads to; None for any other address."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme.partition("+")[0] != "sqlite":
+        return None
+    with suppress(SQLAlchemyError, ValueError):  # else whoever opens it says what is wrong
+        return Path(make_url(url).database or "")
+    return None
 
 
 def tune_sqlite() -> None:

@@ -24,8 +24,8 @@ import yaml
 from dynloss_core.config import ConfigError, reason_of, to_dict
 from studies.cluster import answers, reaches_beyond, set_environment
 from studies.definition import Study
+from studies.messages import say
 from studies.passwords import hide_password
-from studies.progress import say
 
 __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 

@@ -10,12 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
+
+from studies.messages import PlainConsole, say
 
 if TYPE_CHECKING:
     from studies.cluster import Capacity
@@ -41,7 +39,7 @@ __all__ = [
 
 DEFAULT_OUT = Path("results")
 _SECONDS_BETWEEN_LOOKS = 2.0
-console = Console(highlight=False, soft_wrap=True)
+console = PlainConsole()
 
 
 def show_estimate(study: Study, cost: Estimate, capacity: Capacity) -> None:
@@ -51,17 +49,23 @@ def show_estimate(study: Study, cost: Estimate, capacity: Capacity) -> None:
     trials = " + ".join(f"{count} {arm}" for arm, count in cost.trials.items())
     resources = f"{study.resources.cpu:g} CPU, {study.resources.gpu:g} GPU"
     there = f"{capacity.get('CPU', 0):g} CPU, {capacity.get('GPU', 0):g} GPU"
+    engine, time_in_all = cost.engine, "not known"
+    if cost.microseconds is not None and cost.seconds is not None:
+        engine += f", {cost.microseconds:.1f} µs a member-step (measured here)"
+        time_in_all = f"about {duration(cost.seconds)}"
     for label, value in {
         "study": f"{study.name} ({study.mode}), hash {study.hash}",
         "trials": trials,
         "members": f"{cost.members} networks in {cost.blocks} blocks",
         "steps": f"{cost.steps:,} each, {cost.members * cost.steps:,} in all",
-        "engine": f"{cost.engine}, {cost.microseconds:.1f} µs a member-step (measured here)",
+        "engine": engine,
         "resources": f"a block asks for {resources}; the cluster has {there}: "
         f"{cost.parallel} at once",
-        "time": f"about {duration(cost.seconds)}",
+        "time": time_in_all,
     }.items():
         console.print(f"{label:<10} {value}")
+    for lack in cost.missing:
+        console.print(f"missing    {lack}")
 
 
 def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
@@ -85,9 +89,9 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
         for arm, point in winners.items():
             console.print(f"winner     {arm:<10} {in_a_line(point)}")
     for verdict in verdicts:
-        console.print(f"\n[bold]{escape(verdict.sentence())}[/bold]")
+        console.print(f"\n{verdict.sentence()}", style="bold")
         for warning in verdict.warnings:
-            console.print(f"warning: {escape(warning)}")
+            console.print(f"warning: {warning}")
         if len(verdicts) == 1:
             test, found = verdict.test, verdict.validation
             console.print(
@@ -96,13 +100,13 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
                 f"{found.dynamical.mean:.4g} against {found.static.mean:.4g}."
             )
     for finding in analysis.findings()[len(verdicts) :]:
-        console.print(f"\n[bold]{escape(finding)}[/bold]")
+        console.print(f"\n{finding}", style="bold")
     for warning in analysis.other_warnings():
-        console.print(f"\nwarning: {escape(warning)}")
+        console.print(f"\nwarning: {warning}")
     console.print(f"\nfigures    {folder.figures}")
     console.print(f"tables     {folder.tables}")
     console.print(f"report     {folder.report}")
-    console.print(f"browse     dynloss ui {_option(folder.path.parent)}".rstrip())
+    console.print(f"browse     {again(['ui'], folder.path.parent, None)}")
 
 
 def show_changing(status: Callable[[], StudyStatus]) -> None:
@@ -110,7 +114,7 @@ def show_changing(status: Callable[[], StudyStatus]) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             found = status()
-            live.update(Text(str(found)), refresh=True)
+            live.update(str(found), refresh=True)
             if not found.at_work:
                 return
             time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -121,11 +125,11 @@ def show_comparison(comparison: Comparison) -> None:
     table = Table("study", "data", "metric", "gain", "95% interval", "n", "seeds", "", box=None)
     for row in comparison.rows:
         table.add_row(
-            escape(row.label),
+            row.label,
             row.data,
             row.metric.replace("_", " "),
             f"{row.gain:+.4f}",
-            f"[{row.low:+.4f}, {row.high:+.4f}]".replace("[", "\\["),
+            f"[{row.low:+.4f}, {row.high:+.4f}]",
             str(row.n),
             "fresh" if row.fresh else "held out",
             row.verdict,
@@ -133,7 +137,7 @@ def show_comparison(comparison: Comparison) -> None:
     console.print(table)
     for row in comparison.rows:
         for warning in row.warnings:
-            console.print(f"warning: {escape(row.label)}: {escape(warning)}")
+            console.print(f"warning: {row.label}: {warning}")
     console.print(f"\ntable      {comparison.table}")
     for figure in comparison.figures:
         console.print(f"figure     {figure}")
@@ -143,15 +147,22 @@ def show_crash(error: Exception, folder: Path) -> None:
     """One line for the user, the traceback in a file for whoever mends it."""
     log = folder / "error.log"
     with suppress(OSError):
-        log.write_text("".join(traceback.format_exception(error)))
+        text = "".join(traceback.format_exception(error))
+        log.write_text(text, encoding="utf-8", errors="backslashreplace")
     line = (str(error).strip() or repr(error)).splitlines()[-1][:300]
-    typer.echo(f"dynloss: {type(error).__name__}: {line} (see {log})", err=True)
+    say(f"dynloss: {type(error).__name__}: {line} (see {log})")
 
 
 def again(arguments: Sequence[str], out: Path, address: str | None) -> str:
-    """The command that goes on with what was interrupted."""
+    """A command to type again, quoted for the shell.
+
+    Args:
+        arguments: of `dynloss`.
+        out: output folder, named if it is not the default.
+        address: of a Ray cluster, if there is one.
+    """
     command = ["dynloss", *arguments]
-    command += [] if out == DEFAULT_OUT else ["--out", str(out)]
+    command += [] if out.absolute() == DEFAULT_OUT.absolute() else ["--out", str(out)]
     command += [] if address is None else ["--address", address]
     return shlex.join(command)
 
@@ -164,7 +175,3 @@ def in_a_line(point: Mapping[str, object]) -> str:
 def brief(value: object) -> str:
     """A value with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _option(out: Path) -> str:
-    return "" if out == DEFAULT_OUT.absolute() else f"--out {out}"

@@ -8,44 +8,33 @@ sends only the rest: never a second run for a trial, never a step twice.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
-import os
-import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, reason_of
 from studies.blocks import Block
-from studies.definition import Study, absolute_store
+from studies.definition import Study
 from studies.early_stopping import is_stopped
-from studies.folder import StudyFolder
-from studies.passwords import HIDDEN, hide_password
+from studies.mlflow_store import probe  # sets the environment of what comes next
+from studies.parent_run import TAG, find_parent
+from studies.passwords import hide_password
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # `studies.delivery` tries again
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds
-
+# isort: split
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from requests import RequestException
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-__all__ = ["AWAY", "Tracker", "tracking_uri"]
+__all__ = ["AWAY", "Tracker"]
 
 AWAY = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError, ConfigError)
 """What is raised while MLflow cannot be reached or written."""
@@ -53,9 +42,7 @@ AWAY = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSErr
 _METRICS_A_BATCH = 1000
 _SECONDS_BETWEEN_BATCHES = 15.0
 _RUNS_A_PAGE = 1000
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 _PARENT = "mlflow.parentRunId"
-_TAG = "dynloss."
 
 TrialKey = tuple[str, str, int]  # phase, arm, number
 
@@ -68,26 +55,33 @@ class Tracker:
         study_id: of the study's folder; finds the parent run again.
         uri: MLflow's tracking URI.
         artifacts: folder for the artifacts of a new experiment in a local store.
+        run: that the study had there before, if it is known.
 
     Raises:
-        ConfigError: if the store cannot be reached or written.
+        ConfigError: if the store cannot be reached or written, or the study's experiment or run is
+            in its trash; the command that restores it is named.
     """
 
-    def __init__(self, study: Study, study_id: str, uri: str, artifacts: Path) -> None:
+    def __init__(
+        self, study: Study, study_id: str, uri: str, artifacts: Path, run: str | None = None
+    ) -> None:
         self._study, self.uri = study, uri
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         # it logs the whole traceback of what it raises, and what it raises is dealt with
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         try:
-            _probe(uri)
+            probe(uri)
             self._client = MlflowClient(tracking_uri=uri)
-            self._experiment = self._find_experiment(artifacts)
-            self._parent = self._find_parent(study_id)
+            self._experiment, self._parent = find_parent(
+                self._client, study, study_id, run, artifacts
+            )
             self._runs: dict[TrialKey, str] = {}
             self._finished: set[TrialKey] = set()
             self._held: dict[TrialKey, set[str]] = {}  # metrics of unfinished runs found
             self._find_children()
+        except ConfigError:
+            raise
         except Exception as error:  # MLflow raises whatever its store raises
             reason = reason_of(error)
             raise ConfigError(
@@ -217,53 +211,23 @@ class Tracker:
         status = RunStatus.FINISHED if finished else RunStatus.KILLED
         self._client.set_terminated(self._parent, RunStatus.to_string(status))
 
-    def _find_experiment(self, artifacts: Path) -> str:
-        name = self._study.storage.experiment
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        served = self.uri.startswith(("http:", "https:", "databricks"))  # it has a place for them
-        location = None if served else artifacts.absolute().as_uri()
-        try:
-            return str(self._client.create_experiment(name, artifact_location=location))
-        except MlflowException:
-            made = self._client.get_experiment_by_name(name)  # by another study meanwhile
-            if made is None:
-                raise
-            return str(made.experiment_id)
-
-    def _find_parent(self, study_id: str) -> str:
-        wanted = f"tags.`{_TAG}study_id` = '{study_id}'"
-        found = self._client.search_runs([self._experiment], wanted, max_results=1)
-        if found:
-            earlier = str(found[0].info.run_id)
-            self._client.update_run(earlier, status="RUNNING")
-            return earlier
-        tags = {
-            f"{_TAG}study_id": study_id,
-            f"{_TAG}{keys.STUDY}": self._study.name,
-            f"{_TAG}study_hash": self._study.hash,
-            f"{_TAG}space_hash": self._study.space.hash,
-            "mlflow.note.content": self._study.description,
-        }
-        run = self._client.create_run(self._experiment, tags=tags, run_name=self._study.name)
-        return str(run.info.run_id)
-
     def _find_children(self) -> None:
-        """The runs that were made before, which of them are finished, and what the others hold."""
+        """The runs that were made before, which of them are finished, and what the others hold; a
+        run that somebody deleted counts as finished, so that its trial gets no second one."""
         found: dict[TrialKey, list[Run]] = {}
         for run in self._children():
             tags = run.data.tags
-            number = int(tags[f"{_TAG}{keys.TRIAL}"])
-            key = (tags[f"{_TAG}{keys.PHASE}"], tags[f"{_TAG}{keys.ARM}"], number)
+            number = int(tags[f"{TAG}{keys.TRIAL}"])
+            key = (tags[f"{TAG}{keys.PHASE}"], tags[f"{TAG}{keys.ARM}"], number)
             found.setdefault(key, []).append(run)
         for key, runs in found.items():  # more than one where an answer was lost or too late
-            runs.sort(key=lambda run: run.info.status == "RUNNING")  # a closed one stays
-            for run in runs[1:]:
+            kept = [run for run in runs if run.info.lifecycle_stage == LifecycleStage.ACTIVE]
+            kept.sort(key=lambda run: run.info.status == "RUNNING")  # a closed one stays
+            for run in kept[1:]:
                 self._client.delete_run(run.info.run_id)
-            self._runs[key] = runs[0].info.run_id
-            if runs[0].info.status == "RUNNING":
-                self._held[key] = set(runs[0].data.metrics)
+            self._runs[key] = (kept or runs)[0].info.run_id
+            if kept and kept[0].info.status == "RUNNING":
+                self._held[key] = set(kept[0].data.metrics)
             else:
                 self._finished.add(key)
 
@@ -274,6 +238,7 @@ class Tracker:
             page = self._client.search_runs(
                 [self._experiment],
                 f"tags.`{_PARENT}` = '{self._parent}'",
+                run_view_type=ViewType.ALL,
                 max_results=_RUNS_A_PAGE,
                 order_by=["attributes.start_time"],
                 page_token=token,
@@ -287,11 +252,11 @@ class Tracker:
         phase, arm, number = key
         tags = {
             _PARENT: self._parent,
-            f"{_TAG}{keys.STUDY}": self._study.name,
-            f"{_TAG}{keys.PHASE}": phase,
-            f"{_TAG}{keys.ARM}": arm,
-            f"{_TAG}{keys.TRIAL}": str(number),
-            f"{_TAG}{keys.BLOCK}": block.id,
+            f"{TAG}{keys.STUDY}": self._study.name,
+            f"{TAG}{keys.PHASE}": phase,
+            f"{TAG}{keys.ARM}": arm,
+            f"{TAG}{keys.TRIAL}": str(number),
+            f"{TAG}{keys.BLOCK}": block.id,
         }
         name = f"{phase}/{arm}/{number}"
         return str(self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id)
@@ -317,16 +282,16 @@ class Tracker:
             if name in members
         }
         tags = {
-            f"{_TAG}{keys.CONFIG_HASH}": str(members[keys.CONFIG_HASH].iloc[0]),
-            f"{_TAG}{keys.ENGINE}": str(members[keys.ENGINE].iloc[0]),
-            f"{_TAG}{keys.DIVERGED}": str(diverged > 0).lower(),
+            f"{TAG}{keys.CONFIG_HASH}": str(members[keys.CONFIG_HASH].iloc[0]),
+            f"{TAG}{keys.ENGINE}": str(members[keys.ENGINE].iloc[0]),
+            f"{TAG}{keys.DIVERGED}": str(diverged > 0).lower(),
         }
         if keys.NODE in members:
-            tags[f"{_TAG}{keys.NODE}"] = str(members[keys.NODE].iloc[0])
+            tags[f"{TAG}{keys.NODE}"] = str(members[keys.NODE].iloc[0])
         if keys.REUSED_FROM in members and pd.notna(origin := members[keys.REUSED_FROM].iloc[0]):
-            tags[f"{_TAG}{keys.REUSED_FROM}"] = str(origin)
+            tags[f"{TAG}{keys.REUSED_FROM}"] = str(origin)
         if keys.STOPPED_STEP in members:
-            tags[f"{_TAG}{keys.STOPPED}"] = str(stopped).lower()
+            tags[f"{TAG}{keys.STOPPED}"] = str(stopped).lower()
         metrics = [
             Metric(name, value, now, 0)
             for name, value in finals.items()
@@ -366,56 +331,3 @@ def _params(block: Block, point: Mapping[str, Any]) -> list[Param]:
     """What a trial's run has as parameters."""
     values = {**point, "seeds": len(block.seeds)}
     return [Param(name, str(value)) for name, value in values.items()]
-
-
-def tracking_uri(study: Study, folder: StudyFolder) -> str:
-    """Where a study is tracked: as its file says, else the environment, else where it was begun.
-
-    Raises:
-        ConfigError: if it was begun on a store whose password only the environment knew.
-    """
-    stored = folder.tracking_uri()
-    given = absolute_store(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    uri = study.storage.tracking_uri or given or stored
-    if uri == stored and HIDDEN in uri:
-        raise ConfigError(
-            "MLFLOW_TRACKING_URI", f"not set; the study is tracked at {uri}", "set it, to go on"
-        )
-    return uri
-
-
-def _make(store: Path) -> None:
-    """Make an SQLite store, whole or not at all: MLflow makes its tables in dozens of steps, and
-    cannot go on where it was ended between two."""
-    with store.with_suffix(".lock").open("w") as lock:  # by one process at a time
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if store.stat().st_size:
-            return
-        whole = store.with_suffix(".part")
-        making = store.with_suffix(f".making-{uuid4().hex}")  # MLflow never forgets a name
-        try:
-            MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
-            whole.unlink(missing_ok=True)
-            with closing(sqlite3.connect(making)) as made, closing(sqlite3.connect(whole)) as copy:
-                made.backup(copy)
-            whole.replace(store)
-        finally:
-            for left in store.parent.glob(f"{store.stem}.making-*"):  # with write-ahead logs
-                left.unlink()
-
-
-def _probe(uri: str) -> None:
-    """Fail at once where MLflow would retry for minutes: an SQLite file that cannot be written, a
-    server that does not answer. Makes a new SQLite store."""
-    if uri.startswith("sqlite:///"):
-        store = Path(uri.removeprefix("sqlite:///"))
-        with closing(sqlite3.connect(store, timeout=30)) as database:
-            database.execute("BEGIN IMMEDIATE")
-        if not store.stat().st_size:
-            _make(store)
-    elif (scheme := urlsplit(uri).scheme.partition("+")[0]) in _PORTS:
-        if scheme.startswith("http"):
-            host, port = urlsplit(uri).hostname, urlsplit(uri).port
-        else:  # a password may hold what it could not in a web address
-            host, port = make_url(uri).host, make_url(uri).port
-        socket.create_connection((host or "", port or _PORTS[scheme]), timeout=5).close()

@@ -13,7 +13,11 @@ from pathlib import Path
 
 from dynloss_core.config import ConfigError
 from studies.folder import StudyFolder
+from studies.messages import say
+from studies.mlflow_store import tracking_uri
 from studies.passwords import HIDDEN, hide_password
+from studies.sqlite import sqlite_path, sqlite_url
+from studies.terminal import console
 
 __all__ = ["serve"]
 
@@ -32,28 +36,22 @@ def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
     Raises:
         ConfigError: if there is no store, its password is not known, or the port is taken.
     """
-    uri = (
-        folder.tracking_uri()
-        if folder is not None
-        else f"sqlite:///{(out / 'mlflow.db').absolute()}"
-    )
+    uri = folder.tracking_uri() if folder is not None else sqlite_url(out / "mlflow.db")
     if folder is not None and HIDDEN in uri:
-        from studies.tracking import tracking_uri
-
         uri = tracking_uri(folder.study(), folder)
-    store = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not (store.exists() and store.stat().st_size):
+    store = sqlite_path(uri)
+    if store is not None and not (store.exists() and store.stat().st_size):
         raise ConfigError("", "holds no MLflow store", "run a study first, or use --out", str(out))
     if uri.startswith(("http://", "https://")):
-        print(f"this study is tracked by a server: open {hide_password(uri)}")  # noqa: T201
+        console.print(f"this study is tracked by a server: open {hide_password(uri)}")
         return 0
     with socket.socket() as probe:
         if probe.connect_ex((_LOOPBACK, port)) == 0:
             raise ConfigError("--port", f"{port} is in use", f"try --port {port + 1}")
-    print(f"MLflow at http://{_LOOPBACK}:{port}  (Ctrl-C stops it)", flush=True)  # noqa: T201
+    console.print(f"MLflow at http://{_LOOPBACK}:{port}  (Ctrl-C stops it)")
     command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--host", _LOOPBACK, "--port", str(port), "--workers", "1"]
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         # a session of its own: MLflow starts processes that its end would leave behind
         server = subprocess.Popen(
             command,
@@ -70,7 +68,7 @@ def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
         finally:
             _end(server)
         log.seek(0)
-        print("".join(log.readlines()[-5:]), file=sys.stderr)  # noqa: T201
+        say("".join(log.readlines()[-5:]).rstrip())
     return code
 
 

@@ -16,12 +16,13 @@ from studies.blocks import Block, BlockRun
 from studies.definition import Study
 from studies.delivery import Delivery
 from studies.folder import StudyFolder
+from studies.mlflow_store import tracking_uri
 from studies.progress import StudyProgress
 from studies.results import write_results
 from studies.run import sync_study
 from studies.session import Session
 from studies.study_files import load_study
-from studies.tracking import Tracker, tracking_uri
+from studies.tracking import Tracker
 
 
 def session_of(study: Study, out: Path) -> Session:

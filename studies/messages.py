@@ -1,0 +1,50 @@
+"""Text for the terminal, shown as it is.
+
+Paths, names, descriptions and errors come from elsewhere: in none of them is anything markup, an
+emoji code or an escape sequence of the terminal, and a terminal that lacks a character gets its
+code instead.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from dynloss_core.config import printable
+
+__all__ = ["PlainConsole", "replace_what_cannot_be_shown", "say"]
+
+
+class PlainConsole(Console):
+    """A console that interprets nothing in the text it is given, be it a line or a table's cell;
+    what is to be bold or coloured is said with `style`.
+
+    Args:
+        stderr: whether it writes to standard error.
+        soft_wrap: whether lines longer than the terminal are left to it.
+    """
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = True) -> None:
+        super().__init__(
+            stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False
+        )
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """What Rich makes of each string that it is to show."""
+        return super().render_str(printable(text), **options)
+
+
+def say(line: str) -> None:
+    """A line for the user that is no part of the answer."""
+    PlainConsole(stderr=True).print(line)
+
+
+def replace_what_cannot_be_shown() -> None:
+    """Let standard output and error write `\\xb5` where their encoding has no µ."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

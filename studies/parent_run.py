@@ -1,0 +1,132 @@
+"""The run of a study in MLflow and its experiment, whatever people made of them in its pages.
+
+They may be called something else by now: identifiers and tags find them. They may be in MLflow's
+trash: nothing is written to them then, and nothing made in their place, until they are restored.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from studies.definition import Study
+from studies.mlflow_store import is_served  # sets the environment of what comes next
+from studies.passwords import HIDDEN, hide_password
+
+# isort: split
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
+from mlflow.exceptions import MlflowException
+
+__all__ = ["TAG", "find_parent"]
+
+TAG = "dynloss."
+"""What the suite's own tags begin with."""
+
+_STUDY_ID = f"{TAG}study_id"
+_NOWHERE = "RESOURCE_DOES_NOT_EXIST"
+
+
+def find_parent(
+    client: MlflowClient, study: Study, study_id: str, known: str | None, artifacts: Path
+) -> tuple[str, str]:
+    """The experiment and the run of a study; made where there are none.
+
+    Args:
+        client: of the store.
+        study: whose run.
+        study_id: of its folder; the run carries it as a tag.
+        known: the run's identifier, if the folder knows it.
+        artifacts: folder for those of a new experiment in a local store.
+
+    Raises:
+        ConfigError: if one of them is in the trash; it names the command that restores it.
+        MlflowException: if the store cannot be reached, and whatever else it raises.
+    """
+    run = _earlier_run(client, study_id, known)
+    if run is not None:
+        experiment, run_id = str(run.info.experiment_id), str(run.info.run_id)
+        _refuse_deleted(client, client.get_experiment(experiment))
+        if run.info.lifecycle_stage == LifecycleStage.DELETED:
+            restore = ["runs", "restore", "--run-id", run_id]
+            raise _in_trash(client, f"the run {run_id}", restore)
+        client.update_run(run_id, status="RUNNING")
+        return experiment, run_id
+    tags = {
+        _STUDY_ID: study_id,
+        f"{TAG}{keys.STUDY}": study.name,
+        f"{TAG}study_hash": study.hash,
+        f"{TAG}space_hash": study.space.hash,
+        "mlflow.note.content": study.description,
+    }
+    experiment = _experiment_called(client, study.storage.experiment, artifacts)
+    run = client.create_run(experiment, tags=tags, run_name=study.name)
+    return experiment, str(run.info.run_id)
+
+
+def _earlier_run(client: MlflowClient, study_id: str, known: str | None) -> Run | None:
+    """The study's run by its identifier, else by its tag in any experiment."""
+    if known is not None:
+        try:
+            run = client.get_run(known)
+        except MlflowException as error:
+            if error.error_code != _NOWHERE:  # as in another store
+                raise
+        else:
+            if run.data.tags.get(_STUDY_ID) == study_id:
+                return run
+    runs = client.search_runs(
+        [experiment.experiment_id for experiment in _experiments(client)],
+        f"tags.`{_STUDY_ID}` = '{study_id}'",
+        run_view_type=ViewType.ALL,
+        order_by=["attributes.start_time"],
+    )
+    runs.sort(key=lambda run: run.info.lifecycle_stage == LifecycleStage.DELETED)
+    return runs[0] if runs else None
+
+
+def _experiments(client: MlflowClient) -> Iterator[Experiment]:
+    """All of the store, those in its trash too."""
+    token = None
+    while True:
+        page = client.search_experiments(ViewType.ALL, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _experiment_called(client: MlflowClient, name: str, artifacts: Path) -> str:
+    """The identifier of the experiment of a name, made if there is none."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        _refuse_deleted(client, experiment, "or give storage.experiment another name")
+        return str(experiment.experiment_id)
+    location = None if is_served(client.tracking_uri) else artifacts.absolute().as_uri()
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:
+        made = client.get_experiment_by_name(name)  # by another study meanwhile
+        if made is None:
+            raise
+        return str(made.experiment_id)
+
+
+def _refuse_deleted(client: MlflowClient, experiment: Experiment, otherwise: str = "") -> None:
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        restore = ["experiments", "restore", "--experiment-id", str(experiment.experiment_id)]
+        raise _in_trash(client, f"the experiment {experiment.name!r}", restore, otherwise)
+
+
+def _in_trash(
+    client: MlflowClient, what: str, restore: list[str], otherwise: str = ""
+) -> ConfigError:
+    """The refusal to write to what somebody deleted, with the command that restores it."""
+    uri = hide_password(client.tracking_uri)
+    store = "" if HIDDEN in uri else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
+    remedy = f"restore it: {store}{shlex.join(['mlflow', *restore])}"
+    remedy = f"{remedy}; {otherwise}" if otherwise else remedy
+    return ConfigError("storage.experiment", f"{what} is in MLflow's trash", remedy)
