@@ -52,11 +52,27 @@ app = typer.Typer(
 )
 app.add_typer(space_app, name="space")
 
+
+def _never_an_option(study: str | None) -> str | None:
+    """A path that begins with a dash, so that a command with it can be typed again."""
+    return f"./{study}" if study is not None and study.startswith("-") else study
+
+
 StudyArgument = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study of the library by name, or a .yaml file.")
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study of the library by name, or a .yaml file.",
+        callback=_never_an_option,
+    ),
 ]
 RecordedStudy = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study that was run: its name, file or folder.")
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study that was run: its name, file or folder.",
+        callback=_never_an_option,
+    ),
 ]
 Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Output folder; a study has a folder in it.")

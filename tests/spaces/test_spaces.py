@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 
 import search_spaces
 from dynloss_core.config import ConfigError, build, to_dict
-from search_spaces import FloatParameter, IntParameter, Space
+from search_spaces import (
+    Baseline,
+    ChoiceParameter,
+    ConstParameter,
+    FloatParameter,
+    IntParameter,
+    Space,
+)
 
 SPIRALS = search_spaces.load("spirals-mlp")
 
@@ -205,3 +213,74 @@ def test_no_text_brings_a_traceback(tmp_path_factory: pytest.TempPathFactory, te
         search_spaces.load(file)
     except ConfigError as error:
         assert "\n" not in str(error)
+
+
+OWN = Space(
+    "own",
+    parameters={
+        "period": IntParameter(low=10, high=100, description="T"),
+        "learning_rate": FloatParameter(low=0.01, high=1.0),
+        "momentum": ConstParameter(value=0.5),
+    },
+    baseline=Baseline(
+        search={
+            "learning_rate": FloatParameter(low=0.1, high=3.0, description="alone"),
+            "momentum": FloatParameter(low=0.0, high=0.9),
+        }
+    ),
+    points=({"learning_rate": 0.05}, {"learning_rate": 0.5}),
+)
+
+
+def test_a_start_point_outside_the_static_arm_s_own_range_is_dropped() -> None:
+    static = OWN.static()
+    assert static.points == ({"learning_rate": 0.5, "amplitude": 1.0},)
+    assert OWN.points == ({"learning_rate": 0.05}, {"learning_rate": 0.5})
+
+
+def test_narrow_narrows_the_static_arm_s_own_range() -> None:
+    both = OWN.narrow(learning_rate=(0.05, 0.5)).baseline.search["learning_rate"]
+    assert (both.low, both.high) == (0.1, 0.5)  # type: ignore[union-attr]
+    assert OWN.narrow(learning_rate=0.3).static().constants()["learning_rate"] == 0.3
+    alone = OWN.narrow(momentum=(0.2, 0.4))
+    assert alone.constants()["momentum"] == 0.5, "the dynamical arm holds it"
+    assert alone.static().parameters["momentum"] == FloatParameter(low=0.2, high=0.4)
+    for limits in ({"learning_rate": (0.02, 0.05)}, {"momentum": (0.5, 0.95)}):
+        with pytest.raises(ConfigError, match=r"baseline.search.*outside the space"):
+            OWN.narrow(**limits)
+
+
+@pytest.mark.parametrize(
+    ("values", "left"), [((0.01, 0.1, 0.3), [0.1, 0.3]), ((0.3, 1.0, 7.0), [0.3])]
+)
+def test_narrow_keeps_the_choices_of_the_static_arm_s_own(
+    values: tuple[float, ...], left: list[float]
+) -> None:
+    baseline = Baseline(search={"learning_rate": ChoiceParameter(values=values)})
+    space = replace(OWN, baseline=baseline, points=())
+    narrowed = space.narrow(learning_rate=(0.05, 0.5)).baseline.search["learning_rate"]
+    assert narrowed.grid(1) == left
+
+
+@pytest.mark.parametrize(
+    "values", [(1, 1.0), (True, 1), (False, 0.0), ("a", "b", "a"), (None, None)]
+)
+def test_choices_are_compared_by_value(values: tuple[object, ...]) -> None:
+    with pytest.raises(ConfigError, match="repeats a value"):
+        ChoiceParameter(values=values)
+
+
+def test_choices_that_differ_are_kept() -> None:
+    assert ChoiceParameter(values=(1, "1", None, 2.0, False)).contains("1")
+
+
+def test_a_description_names_no_other_space() -> None:
+    described = {name: replace(each, description="other") for name, each in OWN.parameters.items()}
+    search = {
+        name: replace(each, description="other") for name, each in OWN.baseline.search.items()
+    }
+    other = replace(
+        OWN, name="x", description="y", parameters=described, baseline=Baseline(search=search)
+    )
+    assert other.hash == OWN.hash
+    assert replace(OWN, points=()).hash != OWN.hash

@@ -175,3 +175,23 @@ def test_figures_say_what_they_show(tmp_path: object) -> None:
     for expected in ("step", "train accuracy", "train loss", "dynamical (n = 4)", "static tail"):
         assert expected in words
     assert figure.axes[1].get_yscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("n", "difference", "margin", "words"),
+    [
+        (3, 0.0, None, ["Undecided: ", "difference +0.00000 on every seed", "sign test p = 1)"]),
+        (3, 0.01, None, ["Undecided: ", "p = 0.25; about 6 would settle it)"]),
+        (6, -0.01, None, ["loses to", "difference -0.01000 on every seed", "sign test p = 0.031)"]),
+        (5, 0.01, 0.02, ["equivalent within ±0.02", "one-sided sign tests p = 0.031)"]),
+    ],
+)
+def test_equal_differences_have_no_interval(
+    n: int, difference: float, margin: float | None, words: list[str]
+) -> None:
+    static = np.linspace(0.5, 0.75, n)
+    table = confirmation(static + difference, static)
+    sentence = judge(table, ACCURACY, margin=margin).sentence()
+    for expected in [*words, f"(n = {n} fresh seeds, paired; sign test p = "]:
+        assert expected in sentence
+    assert "interval" not in sentence

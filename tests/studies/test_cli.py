@@ -61,6 +61,44 @@ def test_dry_run_starts_nothing(tiny: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        (["resources.gpu=512"], ["asks for 512 GPU, the largest machine has"]),
+        (["resources.cpu=4096"], ["asks for 4096 CPU, the largest machine has"]),
+        (
+            ["resources={cpu: 4096, gpu: 0.5}"],
+            ["asks for 4096 CPU, the largest machine has", "asks for 0.5 GPU"],
+        ),
+    ],
+)
+def test_a_dry_run_for_another_machine_says_what_is_missing(
+    changes: list[str], missing: list[str], tiny: Path, tmp_path: Path
+) -> None:
+    settings = [word for change in changes for word in ("--set", change)]
+    done = dynloss_here("run", tiny, "--dry-run", *settings, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "30 networks in 8 blocks" in done.stdout
+    assert "time       about" in done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.startswith("missing")]
+    assert len(lines) == len(missing)
+    assert all(text in line for text, line in zip(missing, lines, strict=True))
+
+
+def test_a_dry_run_without_the_data_counts(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DYNLOSS_DATA_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = tiny.read_text().replace("{name: spirals, points_per_class: 10}", "fashion_mnist")
+    tiny.write_text(text.replace("budget:", "training: {batch_size: 100}\nbudget:"))
+    done = dynloss_here("run", tiny, "--dry-run", "--data-dir", "/elsewhere/data")
+    assert done.returncode == 0, done.stderr
+    for expected in ("30 networks in 8 blocks", "60 each", "time       not known",
+                     "missing    data.name: fashion_mnist is in none of"):  # fmt: skip
+        assert expected in done.stdout
+
+
 REFUSED = [
     (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
     (["run", "nostudy"], "no study 'nostudy'; give a .yaml file, or one of: cifar10_myrtle5_64, "),

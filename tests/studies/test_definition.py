@@ -213,3 +213,12 @@ def test_no_text_brings_a_traceback(tmp_path: Path, line: int, text: str) -> Non
         load_study(file)
     except ConfigError as error:
         assert "\n" not in str(error)
+
+
+def test_descriptions_do_not_count_in_the_hash(tiny: Path) -> None:
+    plain = load_study(tiny)
+    changes = ["description=other", "space.description=other", "space.name=other"]
+    described = load_study(tiny, [*changes, "space.parameters.period.description=other"])
+    assert described.space.parameters["period"].description == "other"
+    assert described.hash == plain.hash
+    assert load_study(tiny, ["space.points=[]"]).hash != plain.hash
