@@ -18,13 +18,12 @@ from studies.sqlite import sqlite_url
 from studies.study_files import load_study
 from studies.tables import mean_curves
 from studies.tracking import Tracker
+from tests.studies.conftest import TINY
+from tests.studies.test_session import session_of, tracker_of, train_next
 
 
 @pytest.fixture(scope="module")
 def block_and_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Block, Study]:
-    from tests.studies.conftest import TINY
-    from tests.studies.test_session import session_of
-
     folder = tmp_path_factory.mktemp("study")
     (folder / "tiny.yaml").write_text(TINY)
     study = load_study(folder / "tiny.yaml")
@@ -127,6 +126,21 @@ def test_a_deleted_run_is_named_with_what_restores_it(store: Store) -> None:
     restore(refusal.value, store)
     assert store.connect(known=True).parent == parent
     assert len(store.runs()) == before + 1, "that of the other study"
+
+
+def test_training_goes_on_while_the_experiment_is_deleted(tiny: Path, tmp_path: Path) -> None:
+    session = session_of(load_study(tiny), tmp_path)
+    experiment = tracker_of(session).experiment
+    client = MlflowClient(tracker_of(session).uri)
+    client.delete_experiment(experiment)
+    block = train_next(session)
+    assert session.folder.recorded(block) is not None
+    assert session.delivery.ask(lambda tracker: tracker) is None
+    assert f"restore --experiment-id {experiment}" in session.delivery.problem
+    client.restore_experiment(experiment)
+    later = tracker_of(session)
+    assert later.experiment == experiment
+    assert later.is_finished(block)
 
 
 def test_a_deleted_trial_gets_no_second_run(store: Store) -> None:
