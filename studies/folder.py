@@ -32,6 +32,7 @@ from typing import Any, NoReturn
 import pandas as pd
 import yaml
 
+from dynloss_core import keys
 from dynloss_core.atomic import PART, write_atomically
 from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import read_document
@@ -352,6 +353,22 @@ class StudyFolder:
         ]
         own = self.exists() and self.study().has_own_round()  # noted by an `extend` that was killed
         return [entry for entry in planned if entry.round > 1 or not own]
+
+    def refuse_lost_rounds(self) -> None:
+        """Refuse to plan anything while rounds were trained that nobody knows any more.
+
+        Raises:
+            ConfigError: naming the round.
+        """
+        own = self.study().has_own_round()
+        known = {keys.SEARCH, *(entry.phase for entry in self.confirmations())}
+        known |= {keys.CONFIRM} if own else set()
+        for part in self.parts("members"):
+            phase = self._block_of(part).rsplit("-", 2)[0]
+            if phase not in known:
+                problem = f"lacks the round {phase}, which was trained"
+                remedy = f"restore it, or delete {part.parent / phase}-* to give the round up"
+                raise ConfigError("", problem, remedy, str(self.confirm))
 
     def add_confirmation(self, confirmation: Confirmation) -> None:
         """Note a round before it begins, so that whoever resumes the study goes on with it; one

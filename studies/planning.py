@@ -45,8 +45,9 @@ def plan_of(study: Study, folder: StudyFolder, recorded: Recorded | None = None)
         recorded: the members table of a block that is finished; by default as the folder has it.
 
     Raises:
-        ConfigError: if Optuna's storage is damaged or cannot be written.
+        ConfigError: if Optuna's storage is damaged or cannot be written, or a round is lost.
     """
+    folder.refuse_lost_rounds()
     rounds = folder.confirmations()
     with optuna_of(folder):
         try:

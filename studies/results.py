@@ -69,7 +69,7 @@ class Results:
         return found
 
     def tags(self) -> dict[str, str]:
-        """Tags of the parent run: what trained the networks, the outcome, what speaks against it."""
+        """Tags of the parent run: the origin of its networks, the outcome, what is against it."""
         verdicts = self.analysis.verdicts
         if not verdicts:
             return {"origin": self.origins}

@@ -166,9 +166,10 @@ def _delivery(study: Study, folder: StudyFolder, *, at_once: bool) -> Iterator[D
     tracker = None
     try:
         tracker = connect()
-    except ConfigError:
+    except ConfigError as error:
         if at_once:
             raise
+        say(f"{error}; meanwhile the study goes on, and what it records waits on disk")
     if tracker is not None:
         folder.write_state(
             {
@@ -206,6 +207,7 @@ def confirm_study(
             nowhere.
     """
     study, rounds = folder.study(), folder.confirmations()
+    folder.refuse_lost_rounds()
     study.data.load(study.seed)
     if folder.is_locked():
         raise ConfigError("", "another process is running this study", "wait", str(folder.path))
@@ -231,9 +233,6 @@ def confirm_study(
             used=own + sum(len(each.seeds) for each in rounds),
             seeds=seeds,
         )
-        if (members[keys.PHASE] == planned.phase).any():
-            problem = f"lacks the round {planned.phase}, which is in the tables"
-            raise ConfigError("", problem, "restore it", str(folder.confirm))
     return run_study(
         study,
         folder.path.parent,

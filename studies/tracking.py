@@ -286,6 +286,9 @@ class Tracker:
             f"{TAG}{keys.ENGINE}": str(members[keys.ENGINE].iloc[0]),
             f"{TAG}{keys.DIVERGED}": str(diverged > 0).lower(),
         }
+        for name in (keys.ORIGIN, keys.DEVICE):
+            if name in members and pd.notna(value := members[name].iloc[0]):
+                tags[f"{TAG}{name}"] = str(value)
         if keys.NODE in members:
             tags[f"{TAG}{keys.NODE}"] = str(members[keys.NODE].iloc[0])
         if keys.REUSED_FROM in members and pd.notna(origin := members[keys.REUSED_FROM].iloc[0]):
