@@ -1,19 +1,28 @@
-"""Checkpoints: written atomically, loaded without executing anything."""
+"""Checkpoints: written atomically, checked before they are read, loaded without executing anything.
+
+A file is a line that names the format, the SHA-256 of what follows, and what follows: the state as
+`torch.save` writes it. A flipped bit inside a tensor would otherwise be loaded as another number.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
-import os
-import pickle
-import tempfile
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dynloss_core.atomic import write_atomically
+from dynloss_core.config import reason_of
+
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
-_FORMAT = 1  # of what is saved; raised when a state's layout changes
+log = logging.getLogger(__name__)
+
+_FORMAT = b"dynloss checkpoint 2\n"  # its number is raised when a state's layout changes
+_DIGEST = hashlib.sha256().digest_size
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -23,37 +32,42 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         OSError: if the file cannot be written; an older checkpoint at `path` stays as it was.
     """
     content = io.BytesIO()  # torch's own writer turns a full disk into a RuntimeError
-    torch.save({"format": _FORMAT, "state": state}, content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    torch.save(state, content)
+    digest = hashlib.sha256(content.getbuffer()).digest()
+    write_atomically(path, b"".join((_FORMAT, digest, content.getbuffer())))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state saved at `path`, on the CPU; None if there is none, or it is damaged or of another
-    format: whoever asks begins afresh.
+    """The state saved at `path`, on the CPU; None if there is none.
+
+    Whatever is not as it was written is no checkpoint: damaged, cut off, of another format, such as
+    those before format 2, which had no digest, or made by somebody else to hold more than plain
+    data. It is passed over, which the log says. Whoever asks begins afresh, with the same results.
 
     Raises:
-        OSError: if the file cannot be read.
-        pickle.UnpicklingError: if it holds anything but plain data.
+        OSError: if the file is there and cannot be read.
     """
-    if not path.exists():
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, pickle.UnpicklingError):
-        raise
-    except (EOFError, KeyError, RuntimeError, ValueError):
+        return _state_of(memoryview(content))
+    except (
+        Exception
+    ) as error:  # a file that somebody else made, its digest fitting, may be anything
+        log.warning("%s is passed over as a checkpoint: %s", path, reason_of(error))
         return None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        return None
-    state: dict[str, Any] = content["state"]
+
+
+def _state_of(content: memoryview) -> dict[str, Any]:
+    head, content = content[: len(_FORMAT)], content[len(_FORMAT) :]
+    if head != _FORMAT:
+        raise ValueError(f"it is not of the format {_FORMAT.decode().strip()!r}")
+    digest, content = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(content).digest() != digest:
+        raise ValueError("it is damaged, and its content is not what was written")
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds no state but a {type(state).__name__}")
     return state

@@ -6,6 +6,8 @@ nothing of Ray, so that it can be calibrated, tested and used without a cluster.
 
 from __future__ import annotations
 
+import copy
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ import pandas as pd
 import torch
 
 from dynloss_core import keys
+from dynloss_core.config import reason_of
 from dynloss_core.training import Evaluation, Member, Problem, Setup, choose_engine
 from search_spaces import Point
 from studies import tables
@@ -25,6 +28,8 @@ from studies.origin import here
 from studies.recording import Recorder
 
 __all__ = ["Block", "BlockProgress", "BlockResult", "BlockRun", "Trial", "is_table_of"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -171,19 +176,34 @@ class BlockRun:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
-        """Go on from a checkpoint; False, and nothing changed, if it belongs to another block, or
-        was trained with other code."""
+        """Go on from a checkpoint; False, and nothing changed, if it belongs to another block, was
+        trained with other code, or is not a whole state of this block, which the log says."""
         wanted = {"study": self.study.hash, "origin": self._origin, "block": repr(self.block)}
-        if any(state.get(name) != value for name, value in wanted.items()):
+        others = [name for name, value in wanted.items() if state.get(name) != value]
+        if others:
+            log.warning("the checkpoint of %s is of another %s", self.block, " and ".join(others))
             return False
+        restored = copy.copy(self)
+        try:
+            restored._take(state)
+        except Exception as error:  # whatever another layout of the state leads to
+            reason = f"{type(error).__name__}: {reason_of(error)}"
+            log.warning("the checkpoint of block %s is not whole: %s", self.block, reason)
+            return False
+        self.__dict__.update(restored.__dict__)
+        return True
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Take over a state. Attributes are made anew and none is changed in place, so that a copy
+        of this object can try."""
         self._current = state["current"]
         self._seconds = state["seconds"]
         self._curves = [tables.unpack(frame) for frame in state["curves"]]
         self._members = [tables.unpack(frame) for frame in state["members"]]
+        self._recorder = Recorder(self.study.record, self.block.seeds)
         self._recorder.load_state_dict(state["recorder"])
         self._engine = self._start()
         self._engine.load_state_dict(state["engine"])
-        return True
 
     def _start(self) -> Any:
         _, members, problem = self._ensembles[min(self._current, len(self._ensembles) - 1)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -26,6 +26,8 @@ BLOCK = "block"
 FRACTION = "fraction"
 MEANS = "means"
 RESULT = "result"
+
+log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
@@ -102,8 +104,11 @@ class BlockTrainable(tune.Trainable):
         self._usage = Usage(self._study.resources.cpu)
         self._run = BlockRun(self._study, block, self._study.device)
         self._checkpoint = self._checkpoints / f"{block.id}.pt"
-        with suppress(OSError, pickle.UnpicklingError):  # then it begins afresh
+        try:
             state = load_checkpoint(self._checkpoint)
+        except OSError as error:
+            log.warning("block %s begins afresh: %s", block, error)
+        else:
             if state is not None:
                 self._run.load_state_dict(state)
         self._progress = self._run.progress()

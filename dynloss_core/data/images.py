@@ -169,8 +169,12 @@ class FashionMNISTConfig(ImageConfig):
         return _torchvision().FashionMNIST(root, train=train, download=download)
 
     def _read(self, root: Path, *, train: bool) -> tuple[Tensor, Tensor]:
-        dataset = self._dataset(root, train=train)
-        return dataset.data[:, None], dataset.targets
+        # Not by torchvision's data set: beside the files that were checked it takes `processed/`,
+        # which older versions left there, unchecked.
+        read, raw = _torchvision().mnist, root / "FashionMNIST" / "raw"
+        part = "train" if train else "t10k"
+        images = read.read_image_file(raw / f"{part}-images-idx3-ubyte")
+        return images[:, None], read.read_label_file(raw / f"{part}-labels-idx1-ubyte")
 
 
 @dataclass(frozen=True)

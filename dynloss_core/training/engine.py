@@ -210,10 +210,11 @@ class Engine(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state.
+        """Go on from a saved state. An engine that refused one is of no more use.
 
         Raises:
-            ValueError: if another engine, or an ensemble of another size, saved it.
+            ValueError: if another engine, or an ensemble of another size or architecture, saved it.
+            KeyError: if the state is not whole.
         """
         if state["engine"] != self.name or len(state["diverged_step"]) != len(self.setup.members):
             raise ValueError(
@@ -221,6 +222,8 @@ class Engine(ABC):
                 f"{len(state['diverged_step'])} members, not to {self.name!r} with "
                 f"{len(self.setup.members)}"
             )
+        if not _fits(state["parameters"], self._parameters_state()):
+            raise ValueError("this state belongs to networks with other parameters")
         self.step = int(state["step"])
         self._last_evaluation = int(state["last_evaluation"])
         self.diverged_step = state["diverged_step"].clone()
@@ -432,3 +435,19 @@ class Engine(ABC):
     def _targets(self, split: SplitName) -> Tensor:
         members = range(len(self.setup.members))
         return torch.stack([self._split(m, split).targets for m in members]).to(self.device)
+
+
+def _fits(saved: Any, own: Any) -> bool:
+    """Whether tensors at the same place in two states have the same shape and dtype. Copied into
+    each other, others would be broadcast or rounded without a word. Of dictionaries what both hold
+    counts: `torch.optim.SGD` has no momentum before its first step."""
+    if isinstance(own, Tensor) or isinstance(saved, Tensor):
+        both = isinstance(own, Tensor) and isinstance(saved, Tensor)
+        return both and (saved.shape, saved.dtype) == (own.shape, own.dtype)
+    if isinstance(own, Mapping):
+        return isinstance(saved, Mapping) and all(
+            _fits(saved[key], own[key]) for key in own.keys() & saved.keys()
+        )
+    if isinstance(own, list):
+        return len(saved) == len(own) and all(map(_fits, saved, own))
+    return True

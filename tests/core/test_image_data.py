@@ -237,3 +237,37 @@ def test_an_engine_is_chosen_without_reading_any(
     monkeypatch.setattr(FashionMNISTConfig, "load", lambda *_: pytest.fail("read"))
     problem = Problem(data=FashionMNISTConfig(), model=Myrtle5Config(channels=2), batch_size=64)
     assert choose_engine(problem).name in ("batched", "convnet")
+
+
+# --- Fashion-MNIST in its own format, but small ---------------------------------------------------
+
+
+def test_fashion_mnist_is_read_from_the_files_that_were_checked_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from what an older torchvision left in `processed/`, which nobody checks."""
+    raw, draws, content = tmp_path / "FashionMNIST" / "raw", np.random.default_rng(0), {}
+    raw.mkdir(parents=True)
+    labels = {part: np.arange(n) % 10 for part, n in (("train", TRAINING), ("t10k", IN_A_BATCH))}
+    for part, own in labels.items():
+        pixels = draws.integers(0, 256, (len(own), 28, 28), dtype=np.uint8)
+        heads = struct.pack(">4I", 0x803, len(own), 28, 28), struct.pack(">2I", 0x801, len(own))
+        for kind, head, values in zip(
+            ("images-idx3", "labels-idx1"), heads, (pixels, own.astype(np.uint8)), strict=True
+        ):
+            path = raw / f"{part}-{kind}-ubyte"
+            path.write_bytes(head + values.tobytes())
+            content[path.name] = hashlib.md5(path.read_bytes()).hexdigest()
+    left = raw.parent / "processed"
+    left.mkdir()
+    for name, part in (("training.pt", "train"), ("test.pt", "t10k")):
+        other = torch.zeros(len(labels[part]), 28, 28, dtype=torch.uint8)
+        torch.save((other, torch.zeros(len(other), dtype=torch.long)), left / name)
+    monkeypatch.setattr(FashionMNISTConfig, "_CONTENT", content)
+    monkeypatch.setattr(FashionMNISTConfig, "TRAINING", TRAINING)
+    monkeypatch.setattr(FashionMNISTConfig, "TEST", IN_A_BATCH)
+    use_data_folder(tmp_path)
+    splits = FashionMNISTConfig(validation=100).load(0)
+    assert torch.bincount(splits.train.targets).tolist() == [50] * 10
+    assert int(splits.train.inputs.max()) > 200
+    assert splits.test.targets.sort().values.tolist() == sorted(labels["t10k"].tolist())

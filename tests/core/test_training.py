@@ -1,16 +1,11 @@
 from __future__ import annotations
 
 import math
-import pickle
-import resource
-import signal
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.config import ConfigError
 from dynloss_core.models import MLP, MLPConfig, Myrtle5Config, WideResNetConfig, initialise
 from dynloss_core.seeding import Stream, generator
@@ -150,57 +145,3 @@ def test_the_fastest_engine_that_can_is_chosen() -> None:
     wider = replace(convolutions, model=Myrtle5Config(channels=64))
     for large in (wider, replace(convolutions, model=WideResNetConfig())):
         assert choose_engine(large) is ConvnetEngine
-
-
-def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "state.pt"
-    assert load_checkpoint(path) is None
-    save_checkpoint(path, {"a": torch.arange(3), "b": [1.5, "x", None]})
-    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
-        save_checkpoint(path, {"a": (each for each in ())})
-    state = load_checkpoint(path)
-    assert state is not None
-    assert state["b"] == [1.5, "x", None]
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    class Bomb:
-        def __reduce__(self) -> tuple:
-            return (Path.touch, (tmp_path / "touched",))
-
-    torch.save({"a": Bomb()}, tmp_path / "bomb.pt")
-    with pytest.raises(pickle.UnpicklingError):
-        load_checkpoint(tmp_path / "bomb.pt")
-    assert not (tmp_path / "touched").exists()
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"garbage", b"PK\x03\x04 cut", None], ids=["empty", "garbage", "cut", "old"]
-)
-def test_a_checkpoint_that_cannot_be_used_is_none(content: bytes | None, tmp_path: Path) -> None:
-    path = tmp_path / "block.pt"
-    if content is None:
-        torch.save({"current": 0}, path)  # before it had a format
-    else:
-        path.write_bytes(content)
-    try:
-        assert load_checkpoint(path) is None
-    except pickle.UnpicklingError:
-        assert content == b"garbage"
-
-
-def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
-    path = tmp_path / "block.pt"
-    save_checkpoint(path, {"a": 1})
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-        with pytest.raises(OSError, match="File too large"):
-            save_checkpoint(path, {"a": torch.zeros(100_000)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert load_checkpoint(path) == {"a": 1}
-    assert [each.name for each in tmp_path.iterdir()] == ["block.pt"]

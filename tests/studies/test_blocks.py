@@ -87,6 +87,28 @@ def test_a_checkpoint_of_another_block_or_study_is_passed_over(tiny: Path) -> No
     assert not BlockRun(load_study(tiny, [WIDTH, "budget.total=80"]), BLOCK).load_state_dict(state)
 
 
+KEYS = ("current", "seconds", "curves", "members", "recorder", "engine")
+
+
+@pytest.mark.parametrize("lost", [*KEYS, "step", "parameters", "rate"])
+def test_a_state_that_is_not_whole_is_passed_over_and_changes_nothing(
+    lost: str, tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = load_study(tiny, [WIDTH])
+    first, second = BlockRun(study, BLOCK), BlockRun(study, BLOCK)
+    next(iter(first.progress()))
+    state = first.state_dict()
+    owner = state if lost in KEYS else state["engine"]
+    del owner[lost]
+    if lost == "rate":  # saved by another version, or on a machine with another engine
+        owner.update(rate=None, engine="another")
+    assert not second.load_state_dict(state)
+    assert "is not whole" in caplog.text
+    assert second.state_dict()["curves"] == []
+    whole = finish(BlockRun(study, BLOCK))
+    pd.testing.assert_frame_equal(finish(second).curves, whole.curves)
+
+
 def test_pack_keeps_values_and_types() -> None:
     frame = pd.DataFrame(
         {

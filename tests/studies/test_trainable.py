@@ -64,9 +64,23 @@ def test_goes_on_where_a_killed_process_was(count: int, tiny: Path, tmp_path: Pa
         pd.testing.assert_frame_equal(found, expected)
 
 
-def test_begins_afresh_where_nothing_can_be_read(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["other bytes", "a bit", "cut", "a folder"])
+def test_begins_afresh_where_nothing_can_be_read(
+    damage: str, tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     study = load_study(tiny)
     steps(process(study, tmp_path), 2)
     (saved,) = tmp_path.glob("*.pt")
-    saved.write_bytes(b"no checkpoint")
-    assert len(steps(process(study, tmp_path))) == len(steps(process(study, tmp_path / "whole")))
+    content = saved.read_bytes()
+    middle = len(content) // 2
+    saved.unlink()
+    if damage == "a folder":
+        saved.mkdir()
+    else:
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        others = {"other bytes": b"no checkpoint", "a bit": flipped, "cut": content[:middle]}
+        saved.write_bytes(others[damage])
+    again, whole = steps(process(study, tmp_path)), steps(process(study, tmp_path / "whole"))
+    assert saved.name in caplog.text
+    for found, expected in zip(tables(again[-1][RESULT]), tables(whole[-1][RESULT]), strict=True):
+        pd.testing.assert_frame_equal(found, expected)
