@@ -50,18 +50,20 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tenso
 
     Args:
         logits: (N, C).
-        targets: (N,) class indices.
+        targets: (N,) class indices of any integer type.
         class_weights: (C,).
 
     Returns:
         A scalar. The denominator is N, not the sum of the samples' weights.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        TypeError: for targets that are not integers, such as class probabilities.
+        ValueError: if the shapes do not fit together, or for a target outside 0..C-1. On CUDA,
+            which is not waited for, that is torch's own device-side assertion.
     """
-    _check(logits, targets, class_weights)
+    targets = _class_indices(logits, targets, class_weights)
     per_sample = F.cross_entropy(logits, targets, reduction="none")
-    return (class_weights[targets] * per_sample).mean()
+    return (class_weights.gather(0, targets) * per_sample).mean()
 
 
 def weighted_mse(
@@ -81,18 +83,18 @@ def weighted_mse(
 
     Args:
         outputs: (N, C).
-        targets: (N,) class indices.
+        targets: (N,) class indices of any integer type.
         class_weights: (C,).
         variant: whose class decides the weight, the sample's or the output unit's.
 
     Raises:
-        ValueError: if the shapes do not fit together, or for an unknown variant.
+        TypeError, ValueError: as `weighted_cross_entropy`; ValueError for an unknown variant too.
     """
-    _check(outputs, targets, class_weights)
+    targets = _class_indices(outputs, targets, class_weights)
     one_hot = targets[:, None] == torch.arange(outputs.shape[-1], device=outputs.device)
     squared = (outputs - one_hot.to(outputs.dtype)) ** 2  # (N, C)
     if variant == "sample_weighted":
-        return (class_weights[targets][:, None] * squared).mean()
+        return (class_weights.gather(0, targets)[:, None] * squared).mean()
     if variant == "output_weighted":
         return (class_weights * squared).mean()
     raise ValueError(f"variant must be 'sample_weighted' or 'output_weighted', got {variant!r}")
@@ -161,16 +163,36 @@ def output_gradient(
     return (torch.softmax(outputs, 1) - one_hot) * (of_sample / samples)
 
 
-def _check(outputs: Tensor, targets: Tensor, class_weights: Tensor) -> None:
+def _class_indices(outputs: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor:
+    """The targets as int64 in [0, C), (N,), once everything fits together.
+
+    They are looked up in 0..C-1 by `gather`, which asserts what indexing and comparing let pass: a
+    negative index, which would be counted from the end, -100, which `cross_entropy` leaves out, and
+    one that is too large. It does so under vmap and in a compiled or recorded step too, and on CUDA
+    without waiting for the device.
+    """
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise TypeError(
+            f"targets must be class indices (N,) of an integer type, got {targets.dtype} "
+            f"{tuple(targets.shape)}: class probabilities and masks are not taken"
+        )
     if outputs.ndim != 2 or targets.shape != outputs.shape[:1]:
         raise ValueError(
             f"expected outputs (N, C) and targets (N,), got {tuple(outputs.shape)} and "
             f"{tuple(targets.shape)}"
         )
-    if class_weights.shape != outputs.shape[1:]:
+    classes = outputs.shape[1]
+    if class_weights.shape != (classes,):
         raise ValueError(
-            f"expected {outputs.shape[1]} class weights, got shape {tuple(class_weights.shape)}"
+            f"expected {classes} class weights, got shape {tuple(class_weights.shape)}"
         )
+    try:
+        return torch.arange(classes, device=targets.device).gather(0, targets.long())
+    except RuntimeError as error:
+        if "out of bounds" not in str(error):
+            raise
+        problem = f"a target is not a class index from 0 to {classes - 1}: {error}"
+        raise ValueError(problem) from None
 
 
 class DynamicalLoss(nn.Module, ABC):
@@ -210,7 +232,8 @@ class DynamicalLoss(nn.Module, ABC):
         self.current_step = 0
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of `outputs` (N, C) against `targets` (N,) at the current step: a scalar."""
+        """The loss of `outputs` (N, C) against `targets` (N,), class indices of any integer type,
+        at the current step: a scalar."""
         return self._loss(outputs, targets, self.class_weights(outputs))
 
     def class_weights(self, like: Tensor) -> Tensor:

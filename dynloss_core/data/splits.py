@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Labelled", "PixelScale", "Splits", "attainable_accuracy"]
+__all__ = ["Labelled", "PixelScale", "Splits", "attainable_accuracy", "refuse_other_classes"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,12 @@ class Labelled:
 
     Args:
         inputs: (N, ...), what a network sees; or the bytes of images, with a `scale`.
-        targets: (N,) class indices.
+        targets: (N,) class indices of any integer type; kept as int64.
         scale: of the bytes; None if the inputs are what a network sees.
+
+    Raises:
+        TypeError: for targets that are not integers.
+        ValueError: if there are not as many targets as inputs.
     """
 
     inputs: Tensor
@@ -45,6 +49,10 @@ class Labelled:
     scale: PixelScale | None = None
 
     def __post_init__(self) -> None:
+        kind = self.targets.dtype
+        if kind.is_floating_point or kind.is_complex or kind == torch.bool:
+            raise TypeError(f"targets must be class indices of an integer type, got {kind}")
+        object.__setattr__(self, "targets", self.targets.long())
         if self.targets.shape != self.inputs.shape[:1]:
             raise ValueError(
                 f"expected targets ({self.inputs.shape[0]},), got {tuple(self.targets.shape)}"
@@ -66,12 +74,19 @@ class Splits:
 
     Training fits the parameters; validation chooses hyperparameters; test is looked at only to
     report a choice already made.
+
+    Raises:
+        ValueError: for a target that is not a class index from 0 to `num_classes` - 1.
     """
 
     train: Labelled
     validation: Labelled
     test: Labelled
     num_classes: int
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            refuse_other_classes(getattr(self, name), self.num_classes, f"the {name} set")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -85,6 +100,19 @@ class Splits:
             self.validation.to(dtype, device),
             self.test.to(dtype, device),
             self.num_classes,
+        )
+
+
+def refuse_other_classes(data: Labelled, num_classes: int, called: str) -> None:
+    """Refuse targets outside 0 to `num_classes` - 1, which a one-hot code would make nothing of.
+
+    Raises:
+        ValueError: naming one of them.
+    """
+    others = data.targets[(data.targets < 0) | (data.targets >= num_classes)]
+    if len(others):
+        raise ValueError(
+            f"{called} holds target {int(others[0])}, not a class index from 0 to {num_classes - 1}"
         )
 
 

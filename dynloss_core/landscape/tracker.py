@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dynloss_core.data import Labelled
+from dynloss_core.data.splits import refuse_other_classes
 from dynloss_core.landscape.hessian import trainable
 from dynloss_core.landscape.refuse import LandscapeError, refuse_unmeasurable
 from dynloss_core.losses import LossName
@@ -136,6 +137,8 @@ class TrackedProblem:
                 "make them alike",
             )
         refuse_unmeasurable(self.network, self.data[0].inputs[:2])
+        for data in self.data:
+            refuse_other_classes(data, self.classes, "the data set")
 
     @property
     def stateless(self) -> bool:

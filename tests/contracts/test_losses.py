@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -147,6 +149,110 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         weighted_mse(logits, targets[:2], torch.ones(3))
     with pytest.raises(ValueError, match="variant"):
         weighted_mse(logits, targets, torch.ones(3), variant="both")  # type: ignore[arg-type]
+
+
+INTEGERS = [
+    torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.uint16, torch.uint32, torch.uint64,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+@pytest.mark.parametrize("name", LOSSES)
+@given(drawn=batches)
+def test_labels_of_any_integer_type_give_the_same(
+    name: str, dtype: torch.dtype, drawn: tuple
+) -> None:
+    logits, targets, weights = drawn
+    logits = logits.detach().requires_grad_()
+    found = weighted_loss(name, logits, targets.to(dtype), weights)
+    expected = weighted_loss(name, logits, targets, weights)
+    assert torch.equal(found, expected)
+    gradients = [torch.autograd.grad(each, logits)[0] for each in (found, expected)]
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_module_takes_labels_of_any_integer_type(name: str, dtype: torch.dtype) -> None:
+    criterion = MODULES[name](num_classes=3, period=10, amplitude=70.0)
+    criterion.current_step = 5
+    logits, targets, _ = batch(0, 3, 3)  # where a mask of bytes has the shape of the weights
+    assert torch.equal(criterion(logits, targets.to(dtype)), criterion(logits, targets))
+
+
+WAYS = {
+    "alone": lambda loss: loss,
+    "gradient": lambda loss: torch.func.grad(loss),
+    "in an ensemble": lambda loss: lambda *drawn: torch.vmap(loss)(*(x[None] for x in drawn)),
+}
+
+
+@pytest.mark.parametrize("wrong", [3, 100, -1, -3, -100])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_label_that_is_no_class_is_one_clear_error(name: str, way: str, wrong: int) -> None:
+    """Not the weight of the last class, nor a sample left out, nor an empty one-hot."""
+    logits, targets, weights = batch(0, 5, 3)
+    targets[2] = wrong
+    with pytest.raises(ValueError, match=f"not a class index from 0 to 2: index {wrong}"):
+        WAYS[way](partial(weighted_loss, name))(logits, targets, weights)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_is_no_class_index_is_refused_by_its_type(name: str) -> None:
+    logits, targets, weights = batch(0, 3, 3)
+    probabilities = torch.softmax(logits, 1)
+    for other in (targets.double(), targets.bool(), targets.to(torch.complex64), probabilities):
+        with pytest.raises(TypeError, match=f"an integer type, got {other.dtype}"):
+            weighted_loss(name, logits, other, weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_compiled_loss_is_the_loss_and_asserts_too(name: str) -> None:
+    torch.compiler.reset()  # it compiles one function only so many times
+    compiled = torch.compile(partial(weighted_loss, name), fullgraph=True)
+    logits, targets, weights = batch(0, 5, 3)
+    for kind in (torch.int64, torch.uint8, torch.int16):
+        found = compiled(logits, targets.to(kind), weights)
+        torch.testing.assert_close(found, weighted_loss(name, logits, targets, weights))
+    targets[1] = -1
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        compiled(logits, targets, weights)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", LOSSES)
+def test_labels_of_any_integer_type_on_cuda_without_waiting(name: str) -> None:
+    logits, targets, weights = (each.cuda() for each in batch(0, 5, 3))
+    expected = weighted_loss(name, logits, targets, weights)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = [weighted_loss(name, logits, targets.to(dtype), weights) for dtype in INTEGERS]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(torch.equal(each, expected) for each in found)
+
+
+ASSERTS_ON_CUDA = """
+import torch
+from dynloss_core.losses import weighted_loss
+targets = torch.tensor([0, {wrong}], device="cuda")
+weighted_loss("{name}", torch.zeros(2, 3, device="cuda"), targets, torch.ones(3, device="cuda"))
+torch.cuda.synchronize()
+"""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("wrong", [3, -1, -100])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_label_that_is_no_class_is_asserted_on_cuda(name: str, wrong: int) -> None:
+    """In a process of its own: a device-side assertion ends the use of the GPU."""
+    code = ASSERTS_ON_CUDA.format(name=name, wrong=wrong)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "device-side assert" in done.stderr
 
 
 def test_the_readme_example_trains() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynloss_core.config import ConfigError
-from dynloss_core.data import DigitsConfig, Labelled, SpiralsConfig
+from dynloss_core.data import DigitsConfig, Labelled, SpiralsConfig, Splits
 from dynloss_core.seeding import Stream, generator
 
 
@@ -70,7 +70,7 @@ def test_refuses_values_outside_their_range(config: type, values: dict, key: str
 
 def test_labelled_refuses_targets_of_another_length() -> None:
     with pytest.raises(ValueError, match="targets"):
-        Labelled(torch.zeros(3, 2), torch.zeros(2))
+        Labelled(torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64))
 
 
 def test_streams_of_one_seed_are_independent_and_repeatable() -> None:
@@ -81,3 +81,26 @@ def test_streams_of_one_seed_are_independent_and_repeatable() -> None:
             assert not np.array_equal(values, draws[other])
     first, second = (generator(7, Stream.BATCH_ORDER, epoch).permutation(50) for epoch in (0, 1))
     assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint32])
+def test_targets_of_any_integer_type_are_kept_as_indices(dtype: torch.dtype) -> None:
+    data = Labelled(torch.zeros(3, 2), torch.tensor([2, 0, 1]).to(dtype))
+    assert data.targets.tolist() == [2, 0, 1]
+    assert data.targets.dtype == torch.int64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
+def test_targets_that_are_no_indices_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match="an integer type"):
+        Labelled(torch.zeros(3, 2), torch.tensor([1, 0, 1]).to(dtype))
+
+
+@pytest.mark.parametrize("wrong", [3, -1])
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_split_with_a_class_too_many_is_refused(part: str, wrong: int) -> None:
+    data = Labelled(torch.zeros(3, 2), torch.tensor([2, 0, 1]))
+    parts = {"train": data, "validation": data, "test": data}
+    parts[part] = Labelled(data.inputs, torch.tensor([2, wrong, 1]))
+    with pytest.raises(ValueError, match=f"the {part} set holds target {wrong}, not a class index"):
+        Splits(**parts, num_classes=3)
