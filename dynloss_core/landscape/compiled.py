@@ -21,6 +21,7 @@ from dynloss_core.landscape.tracker import (
     LargestEigenvalue,
     TrackedProblem,
 )
+from dynloss_core.losses import kernel_form, refusal_of_form
 
 __all__ = ["CompiledTracker"]
 
@@ -54,7 +55,7 @@ class CompiledTracker(CurvatureTracker):
         self._fresh = self._to_kernel(start_vectors(self.dimension, problem.seeds))
         self._ntk_directions = np.zeros((self.members, 2, self._ntk_x.shape[-1]))
         self._ntk_fresh = _pad(start_vectors(self.ntk_samples, problem.seeds, Purpose.NTK_START))
-        self._loss = problem.loss == "cross_entropy", problem.loss == "mse_output_weighted"
+        self._loss = kernel_form(problem.loss)
         self._kernel = curvature_kernel(self._inputs, self.classes)
 
     @classmethod
@@ -68,7 +69,7 @@ class CompiledTracker(CurvatureTracker):
             return f"it follows networks with C (D + 1) <= {_MOST_SUMS} for C classes and D inputs"
         if importlib.util.find_spec("numba") is None:
             return "it needs numba (pip install numba)"
-        return None
+        return refusal_of_form(problem.loss, "kernel")
 
     def _measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
         return _curvature(

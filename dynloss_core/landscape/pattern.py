@@ -46,8 +46,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dynloss_core.landscape.output_curvature import output_curvature
-from dynloss_core.losses import LossName, output_gradient
+from dynloss_core.losses import LossName, output_curvature, output_gradient
 
 __all__ = ["PatternHessian", "PatternNTK"]
 

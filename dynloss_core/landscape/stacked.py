@@ -22,6 +22,7 @@ from dynloss_core.landscape.tracker import (
     TrackedProblem,
 )
 from dynloss_core.landscape.vmapped import VmappedHessian, VmappedNTK
+from dynloss_core.losses import refusal_of_form
 
 __all__ = ["StackedTracker"]
 
@@ -42,7 +43,8 @@ class StackedTracker(RitzTracker):
     def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
         if not problem.stateless:
             called = type(problem.network).__name__
-            return f"{called} keeps running statistics or parameters that are not trained"
+            reason = "keeps more than trained parameters, shares some, or has layers nobody knows"
+            return f"{called} {reason}"
         return None
 
     @torch.no_grad()
@@ -93,6 +95,8 @@ def _is_small(problem: TrackedProblem) -> bool:
     """Whether the products with the pattern are fewer than those of the network's own layers."""
     sizes = problem.one_hidden_layer
     if sizes is None or problem.data[0].inputs.ndim != 2:
+        return False
+    if refusal_of_form(problem.loss, "gradient", "curvature") is not None:
         return False
     inputs, _, classes = sizes
     return (inputs + 1) * classes <= 2 * (inputs + 1) + 6 * classes

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynloss_core.losses import class_losses, output_gradient
+from dynloss_core.losses import class_losses, output_gradient, refusal_of_form
 from dynloss_core.models import MLP, MLPConfig
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
 from dynloss_core.training.problem import Problem, plain_refusal
@@ -51,9 +51,9 @@ class BatchedEngine(Engine):
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
-        if not isinstance(problem.model, MLPConfig):
+        if type(problem.model) is not MLPConfig:  # a subclass may build another network
             return f"it trains multilayer perceptrons, not {problem.model.name!r}"
-        return plain_refusal(problem)
+        return refusal_of_form(problem.loss, "gradient") or plain_refusal(problem)
 
     @torch.no_grad()
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:

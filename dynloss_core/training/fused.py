@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from dynloss_core.data import SpiralsConfig
+from dynloss_core.losses import refusal_of_form
 from dynloss_core.models import MLPConfig
 from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.problem import Problem, plain_refusal
@@ -66,13 +67,14 @@ class FusedEngine(Engine):
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
-        if not isinstance(problem.model, MLPConfig) or problem.model.depth != 1:
+        if type(problem.model) is not MLPConfig or problem.model.depth != 1:
             return "it trains networks with one hidden layer"
         if problem.batch_size is not None:
             return "it trains on full batches"
         if not isinstance(problem.data, SpiralsConfig) or problem.data.num_classes > _MOST_CLASSES:
             return f"it trains on two inputs and up to {_MOST_CLASSES} classes"
-        if (reason := plain_refusal(problem)) is not None:
+        reason = refusal_of_form(problem.loss, "kernel") or plain_refusal(problem)
+        if reason is not None:
             return reason
         return cls._machine_refusal(problem, torch.device(device).type)
 

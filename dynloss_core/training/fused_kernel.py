@@ -30,7 +30,7 @@ import numba
 from numba.core import types
 from numba.extending import intrinsic
 
-from dynloss_core.losses import LossName
+from dynloss_core.losses import KernelForm, LossName, kernel_form
 from dynloss_core.training.lanes import Lanes, array_data
 
 __all__ = ["steps_kernel"]
@@ -52,8 +52,9 @@ def steps_kernel(inputs: int, classes: int, loss: LossName, *, traced: bool) -> 
     (k,), ascending numbers of steps in 1..n after which to copy the parameters to `kept_weights`
     (k, D + 1 + C, W) and `kept_bias` (k, C).
     """
-    forward, backward = _forward(inputs, classes, loss, traced), _backward(inputs, classes)
-    parts = 1.0 if loss == "cross_entropy" else 1.0 / classes  # of a sample's loss in the mean
+    form = kernel_form(loss)
+    forward, backward = _forward(inputs, classes, form, traced), _backward(inputs, classes)
+    parts = 1.0 if form.softmax else 1.0 / classes  # of a sample's loss in the mean
 
     @numba.njit(nogil=True, error_model="numpy")
     def steps(
@@ -109,7 +110,7 @@ def steps_kernel(inputs: int, classes: int, loss: LossName, *, traced: bool) -> 
     return steps
 
 
-def _forward(inputs: int, classes: int, loss: LossName, traced: bool) -> Any:
+def _forward(inputs: int, classes: int, form: KernelForm, traced: bool) -> Any:
     """The forward pass as a numba intrinsic: fills `delta`, and `sums` with sums by lane: of delta
     for each class and, if traced, of the loss for each class and of the correct answers."""
 
@@ -132,7 +133,7 @@ def _forward(inputs: int, classes: int, loss: LossName, traced: bool) -> Any:
             ]
             width, padded = (builder.extract_value(shape, 1) for shape in shapes)
             samples_there = builder.sitofp(arguments[7], lanes.element)
-            _emit_forward(lanes, inputs, classes, loss, traced, data, width, padded, samples_there)
+            _emit_forward(lanes, inputs, classes, form, traced, data, width, padded, samples_there)
             return context.get_dummy_value()
 
         return signature, emit
@@ -141,13 +142,13 @@ def _forward(inputs: int, classes: int, loss: LossName, traced: bool) -> Any:
 
 
 def _emit_forward(
-    lanes: Lanes, inputs: int, classes: int, loss: LossName, traced: bool, data: list[Any],
+    lanes: Lanes, inputs: int, classes: int, form: KernelForm, traced: bool, data: list[Any],
     width: Any, padded: Any, samples_there: Any,
 ) -> None:  # fmt: skip
     weights, bias, samples, one_hot, delta, sums, class_weights = data
     builder = lanes.builder
     share = lanes.div(lanes.constant(1.0), lanes.splat(samples_there))
-    if loss != "cross_entropy":
+    if not form.softmax:
         share = lanes.mul(share, lanes.constant(2.0 / classes))
     of_class = [
         lanes.mul(lanes.spread(class_weights, lanes.index(c)), share) for c in range(classes)
@@ -177,10 +178,10 @@ def _emit_forward(
         for v, at in enumerate(columns):
             target = [lanes.load(one_hot, row(c, padded, at)) for c in range(classes)]
             z = [variable.get() for variable in outputs[v]]
-            gradients = _emit_output_gradient(lanes, loss, z, target, of_class)
+            gradients = _emit_output_gradient(lanes, form, z, target, of_class)
             for c, gradient in enumerate(gradients):
                 lanes.store(gradient, delta, row(c, padded, at))
-            seen = _emit_class_losses(lanes, loss, z, target) if traced else []
+            seen = _emit_class_losses(lanes, form, z, target) if traced else []
             right = [_emit_correct(lanes, z, target)] if traced else []
             for total, value in zip(totals, [*gradients, *seen, *right], strict=True):
                 total.set(lanes.add(total.get(), value))
@@ -196,11 +197,11 @@ def _emit_forward(
 
 
 def _emit_output_gradient(
-    lanes: Lanes, loss: LossName, z: list[Any], target: list[Any], of_class: list[Any]
+    lanes: Lanes, form: KernelForm, z: list[Any], target: list[Any], of_class: list[Any]
 ) -> list[Any]:
     """The gradient with respect to the outputs, as in `losses.output_gradient`."""
     classes = range(len(z))
-    if loss == "mse_output_weighted":
+    if form.by_output:
         there = target[0]
         for c in classes[1:]:
             there = lanes.add(there, target[c])  # 0 for padding
@@ -209,7 +210,7 @@ def _emit_output_gradient(
     of_sample = lanes.mul(target[0], of_class[0])
     for c in classes[1:]:
         of_sample = lanes.fma(target[c], of_class[c], of_sample)
-    if loss == "mse_sample_weighted":
+    if not form.softmax:
         return [lanes.mul(lanes.sub(z[c], target[c]), of_sample) for c in classes]
     largest = z[0]
     for c in classes[1:]:
@@ -225,7 +226,9 @@ def _emit_output_gradient(
     ]
 
 
-def _emit_class_losses(lanes: Lanes, loss: LossName, z: list[Any], target: list[Any]) -> list[Any]:
+def _emit_class_losses(
+    lanes: Lanes, form: KernelForm, z: list[Any], target: list[Any]
+) -> list[Any]:
     """Each sample's loss under the class it counts for, as in `losses.class_losses`; 0 for padding.
 
     What it has in common with the gradient is computed twice here and merged by LLVM.
@@ -236,9 +239,9 @@ def _emit_class_losses(lanes: Lanes, loss: LossName, z: list[Any], target: list[
         there = lanes.add(there, target[c])
     errors = [lanes.sub(z[c], target[c]) for c in classes]
     squares = [lanes.mul(error, error) for error in errors]
-    if loss == "mse_output_weighted":
+    if form.by_output:
         return [lanes.mul(square, there) for square in squares]
-    if loss == "mse_sample_weighted":
+    if not form.softmax:
         of_sample = squares[0]
         for c in classes[1:]:
             of_sample = lanes.add(of_sample, squares[c])

@@ -35,7 +35,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dynloss_core.losses import LossName
+from dynloss_core.losses import LossName, kernel_form
 
 __all__ = ["launch_plan", "train_steps"]
 
@@ -95,6 +95,7 @@ def train_steps(
     ):  # fmt: skip
         if tensor is not None:
             _check(name, tensor, shape, weights)
+    form = kernel_form(loss)
     if steps == 0 or trained == 0:
         return
     processors = 1  # of Triton's interpreter, on the CPU
@@ -110,7 +111,7 @@ def train_steps(
             weights, velocity, bias, bias_velocity, samples, one_hot, class_weights, rates,
             momentum, weight_decay, active, class_losses, correct, scratch,
             steps, members, width, count, inputs, classes, scratch_rows, sets == 1,
-            loss, nesterov, block_units, block_samples,
+            form.softmax, form.by_output, nesterov, block_units, block_samples,
             num_warps=warps, enable_fp_fusion=False,  # no multiply-adds but the explicit ones
         )  # fmt: skip
 
@@ -161,8 +162,8 @@ def _train(
     weights, velocity, bias, bias_velocity, samples, one_hot, class_weights, rates, momentum,
     weight_decay, active, class_losses, correct, scratch, steps, members, width, count,
     inputs: tl.constexpr, classes: tl.constexpr, scratch_rows: tl.constexpr, shared: tl.constexpr,
-    loss: tl.constexpr, nesterov: tl.constexpr, block_units: tl.constexpr,
-    block_samples: tl.constexpr,
+    softmax: tl.constexpr, by_output: tl.constexpr, nesterov: tl.constexpr,
+    block_units: tl.constexpr, block_samples: tl.constexpr,
 ):  # fmt: skip
     """All steps of one member, from pointers to the arrays of all; `scratch` is (K, N, R)."""
     program = tl.program_id(0).to(tl.int64)  # offsets of thousands of members exceed 32 bits
@@ -178,7 +179,7 @@ def _train(
     friction = tl.load(momentum + member)
     decay = tl.load(weight_decay + member)
     share = _divide(1.0, tl.cast(count, friction.dtype))  # of a sample's loss in the mean
-    if loss != "cross_entropy":
+    if not softmax:
         share = _divide(share, tl.cast(classes, share.dtype))
     row = tl.arange(0, scratch_rows)
     moment = member  # in arrays (n, M)
@@ -186,8 +187,8 @@ def _train(
         rate = tl.load(rates + moment)
         right = _forward(
             weights, bias, samples, one_hot, class_weights + moment * classes, scratch, width,
-            count, share, inputs, classes, scratch_rows, class_losses is not None, loss,
-            block_samples,
+            count, share, inputs, classes, scratch_rows, class_losses is not None, softmax,
+            by_output, block_samples,
         )  # fmt: skip
         tl.debug_barrier()  # scratch is complete
         total = tl.load(scratch + row)  # (R,)
@@ -211,7 +212,7 @@ def _train(
 def _forward(
     weights, bias, samples, one_hot, class_weights, scratch, width, count, share,
     inputs: tl.constexpr, classes: tl.constexpr, scratch_rows: tl.constexpr, traced: tl.constexpr,
-    loss: tl.constexpr, block_samples: tl.constexpr,
+    softmax: tl.constexpr, by_output: tl.constexpr, block_samples: tl.constexpr,
 ):  # fmt: skip
     """Fill `scratch`; return the number of correct answers, if traced."""
     weight = _rows(class_weights, 1, classes, True)
@@ -233,7 +234,7 @@ def _forward(
                 sums += (tl.fma(hidden, parameters[inputs + 1 + c], z[c]),)
             z = sums
         target = _rows(one_hot + sample, count, classes, there)
-        gradients, losses = _output_gradient(z, target, weight, share, classes, loss)
+        gradients, losses = _output_gradient(z, target, weight, share, classes, softmax, by_output)
         for c in tl.static_range(classes):
             tl.store(scratch + sample * scratch_rows + c, gradients[c], mask=there)
             if traced:
@@ -244,13 +245,15 @@ def _forward(
 
 
 @triton.jit
-def _output_gradient(z, target, weight, share, classes: tl.constexpr, loss: tl.constexpr):
+def _output_gradient(
+    z, target, weight, share, classes: tl.constexpr, softmax: tl.constexpr, by_output: tl.constexpr
+):
     """The gradient with respect to the outputs, as in `losses.output_gradient`, and the loss of
     each sample under the class it counts for, as in `losses.class_losses`: tuples of C."""
     of_sample = tl.zeros_like(z[0])  # the class weight
     total = tl.zeros_like(z[0])  # the loss
     predicted = z
-    if loss == "cross_entropy":
+    if softmax:
         largest = z[0]
         for c in tl.static_range(1, classes):
             largest = tl.maximum(largest, z[c])
@@ -272,7 +275,7 @@ def _output_gradient(z, target, weight, share, classes: tl.constexpr, loss: tl.c
     losses = ()
     for c in tl.static_range(classes):
         error = predicted[c] - target[c]
-        if loss == "mse_output_weighted":
+        if by_output:
             gradients += (error * (weight[c] * share),)
             losses += (error * error,)
         else:

@@ -26,10 +26,9 @@ from dynloss_core.landscape import (
     ntk_top,
     stack_parameters,
 )
-from dynloss_core.landscape.output_curvature import output_curvature
 from dynloss_core.landscape.pattern import PatternHessian, PatternNTK
 from dynloss_core.landscape.vmapped import VmappedHessian, VmappedNTK
-from dynloss_core.losses import LossName, weighted_loss
+from dynloss_core.losses import LossName, output_curvature, weighted_loss
 from dynloss_core.models import MLP, MLPConfig, Myrtle5
 from dynloss_core.training import FusedCPUEngine, Member, Problem, Setup
 from tests.landscape.cases import LOSSES, labelled, network_like, normal, weights_of

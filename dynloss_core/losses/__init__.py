@@ -1,0 +1,35 @@
+"""Dynamical losses: per-sample losses, each weighted by the weight of its class at this moment."""
+
+from dynloss_core.losses.modules import DynamicalCrossEntropy, DynamicalLoss, DynamicalMSE
+from dynloss_core.losses.table import (
+    LOSSES,
+    KernelForm,
+    Loss,
+    LossName,
+    class_losses,
+    kernel_form,
+    output_curvature,
+    output_gradient,
+    refusal_of_form,
+    weighted_loss,
+)
+from dynloss_core.losses.weighted import MSEVariant, weighted_cross_entropy, weighted_mse
+
+__all__ = [
+    "LOSSES",
+    "DynamicalCrossEntropy",
+    "DynamicalLoss",
+    "DynamicalMSE",
+    "KernelForm",
+    "Loss",
+    "LossName",
+    "MSEVariant",
+    "class_losses",
+    "kernel_form",
+    "output_curvature",
+    "output_gradient",
+    "refusal_of_form",
+    "weighted_cross_entropy",
+    "weighted_loss",
+    "weighted_mse",
+]

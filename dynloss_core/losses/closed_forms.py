@@ -1,0 +1,95 @@
+r"""What the engines and trackers need of a loss beside its value, in closed form, for ensembles.
+
+Symbols
+    M      members
+    N      samples; the LAST axis here: that is how the batched engine lays out its activations
+    C      classes
+    Gamma  class weights, (M, C)
+    L_c    what class c contributes to the static loss: F is the sum of Gamma_c L_c
+    B_j    Hessian of the loss with respect to the outputs of sample j, (C, C)
+
+For all three losses the Hessian is a diagonal less one outer product,
+
+.. math:: B_j = \operatorname{diag}(d_j) - u_j u_j^\top,
+
+cross-entropy: :math:`d_j = \Gamma_{y_j} p_j / N` and
+:math:`u_j = \sqrt{\Gamma_{y_j} / N}\, p_j` with :math:`p_j = \mathrm{softmax}(z_j)`; the mean
+squared errors: :math:`d = 2 \Gamma / (N C)` and :math:`u = 0`.
+
+Each function takes outputs (..., C, N) and one-hot targets of the same shape, or of one member for
+all. They are listed by loss in `table`, which says what they return.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def cross_entropy_classes(outputs: Tensor, one_hot: Tensor) -> Tensor:
+    """L_c, (..., C): the mean over all samples of the entropies of those of the class."""
+    return -(torch.log_softmax(outputs, -2) * one_hot).mean(-1)
+
+
+def cross_entropy_gradient(outputs: Tensor, one_hot: Tensor, class_weights: Tensor) -> Tensor:
+    r""":math:`\Gamma_{y_j} (\mathrm{softmax}(z_j) - \mathrm{onehot}(y_j)) / N`."""
+    of_sample = _of_sample(one_hot, class_weights)
+    return (torch.softmax(outputs, 1) - one_hot) * (of_sample / outputs.shape[-1])
+
+
+def cross_entropy_curvature(
+    outputs: Tensor, one_hot: Tensor, class_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """d and u."""
+    probabilities = torch.softmax(outputs, 1)
+    share = _of_sample(one_hot, class_weights) / outputs.shape[-1]
+    return share * probabilities, share.sqrt() * probabilities
+
+
+def mse_by_sample_classes(outputs: Tensor, one_hot: Tensor) -> Tensor:
+    """L_c, (..., C), where the class is that of the sample."""
+    classes = outputs.shape[-2]
+    per_sample = ((outputs - one_hot) ** 2).sum(-2, keepdim=True) / classes  # (..., 1, N)
+    return (per_sample * one_hot).mean(-1)
+
+
+def mse_by_sample_gradient(outputs: Tensor, one_hot: Tensor, class_weights: Tensor) -> Tensor:
+    """The error of each output, weighted by the sample's class."""
+    classes, samples = outputs.shape[-2:]
+    of_sample = _of_sample(one_hot, class_weights)
+    return (outputs - one_hot) * (of_sample * (2 / (samples * classes)))
+
+
+def mse_by_sample_curvature(
+    outputs: Tensor, one_hot: Tensor, class_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """d and u."""
+    classes, samples = outputs.shape[-2:]
+    of_sample = _of_sample(one_hot, class_weights)
+    diagonal = (of_sample * (2 / (samples * classes))).expand_as(outputs)
+    return diagonal, torch.zeros_like(outputs)
+
+
+def mse_by_output_classes(outputs: Tensor, one_hot: Tensor) -> Tensor:
+    """L_c, (..., C), where the class is that of the output unit."""
+    return ((outputs - one_hot) ** 2).mean(-1) / outputs.shape[-2]
+
+
+def mse_by_output_gradient(outputs: Tensor, one_hot: Tensor, class_weights: Tensor) -> Tensor:
+    """The error of each output, weighted by the unit's class."""
+    classes, samples = outputs.shape[-2:]
+    return (outputs - one_hot) * (class_weights[:, :, None] * (2 / (samples * classes)))
+
+
+def mse_by_output_curvature(
+    outputs: Tensor, _: Tensor, class_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """d and u; the targets play no part."""
+    classes, samples = outputs.shape[-2:]
+    diagonal = (class_weights[:, :, None] * (2 / (samples * classes))).expand_as(outputs)
+    return diagonal, torch.zeros_like(outputs)
+
+
+def _of_sample(one_hot: Tensor, class_weights: Tensor) -> Tensor:
+    """Gamma of each sample's class, (M, 1, N)."""
+    return (one_hot * class_weights[:, :, None]).sum(1, keepdim=True)

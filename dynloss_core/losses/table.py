@@ -1,0 +1,182 @@
+"""The table of the dynamical losses: what there is of each, by name.
+
+A loss is added by a row here, and its name to `LossName`. Its value and what the classes contribute
+are enough for the engines that differentiate by autograd; engines and trackers that need another
+form refuse a loss without it, by name (see `refusal_of_form`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from dynloss_core.losses import closed_forms as forms
+from dynloss_core.losses.weighted import weighted_cross_entropy, weighted_mse
+
+__all__ = [
+    "LOSSES",
+    "KernelForm",
+    "Loss",
+    "LossName",
+    "class_losses",
+    "kernel_form",
+    "output_curvature",
+    "output_gradient",
+    "refusal_of_form",
+    "weighted_loss",
+]
+
+LossName = Literal["cross_entropy", "mse_sample_weighted", "mse_output_weighted"]
+Form = Literal["gradient", "curvature", "kernel"]
+
+
+class KernelForm(NamedTuple):
+    """How the compiled kernels compute a loss.
+
+    Args:
+        softmax: the entropy of the softmax of the outputs; else their squared errors.
+        by_output: the class weight is that of the output unit; else that of the sample.
+    """
+
+    softmax: bool
+    by_output: bool
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What there is of one loss.
+
+    Args:
+        value: outputs (N, C), targets (N,), class weights (C,) -> F, a scalar.
+        classes: outputs and one-hot targets (..., C, N) -> L_c, (..., C).
+        gradient: outputs (M, C, N), one-hot targets (M or 1, C, N), class weights (M, C) -> the
+            gradient of F with respect to the outputs, (M, C, N); None if nobody wrote it down.
+        curvature: the same -> d and u of its Hessian, (M, C, N) each (see `closed_forms`); or None.
+        kernel: how the compiled kernels compute it; None if they cannot.
+    """
+
+    value: Callable[[Tensor, Tensor, Tensor], Tensor]
+    classes: Callable[[Tensor, Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    curvature: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    kernel: KernelForm | None = None
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": Loss(
+        weighted_cross_entropy,
+        forms.cross_entropy_classes,
+        forms.cross_entropy_gradient,
+        forms.cross_entropy_curvature,
+        KernelForm(softmax=True, by_output=False),
+    ),
+    "mse_sample_weighted": Loss(
+        partial(weighted_mse, variant="sample_weighted"),
+        forms.mse_by_sample_classes,
+        forms.mse_by_sample_gradient,
+        forms.mse_by_sample_curvature,
+        KernelForm(softmax=False, by_output=False),
+    ),
+    "mse_output_weighted": Loss(
+        partial(weighted_mse, variant="output_weighted"),
+        forms.mse_by_output_classes,
+        forms.mse_by_output_gradient,
+        forms.mse_by_output_curvature,
+        KernelForm(softmax=False, by_output=True),
+    ),
+}
+_FORMS = {
+    "gradient": "gradient with respect to the outputs in closed form",
+    "curvature": "curvature with respect to the outputs in closed form",
+    "kernel": "form for compiled kernels",
+}
+
+
+def weighted_loss(
+    name: LossName, outputs: Tensor, targets: Tensor, class_weights: Tensor
+) -> Tensor:
+    """The dynamical loss called `name`; arguments and result as for `weighted_cross_entropy`."""
+    return _called(name).value(outputs, targets, class_weights)
+
+
+def class_losses(name: LossName, outputs: Tensor, one_hot: Tensor) -> Tensor:
+    r"""What each class contributes to the static loss: the weighted one is their weighted sum.
+
+    .. math:: F = \sum_c \Gamma_c L_c, \qquad
+        L_c = \frac{1}{N} \sum_{j: y_j = c} \mathrm{CE}(z_j, y_j)
+
+    and likewise for the mean squared errors, where a class is the sample's or the output unit's.
+
+    Args:
+        name: which loss.
+        outputs: (..., C, N), samples last.
+        one_hot: (..., C, N) one-hot targets.
+
+    Returns:
+        (..., C).
+    """
+    return _called(name).classes(outputs, one_hot)
+
+
+def output_gradient(
+    name: LossName, outputs: Tensor, one_hot: Tensor, class_weights: Tensor
+) -> Tensor:
+    """Gradient of the dynamical loss with respect to the outputs, for ensembles; samples are last.
+
+    Args:
+        name: which loss.
+        outputs: (M, C, N) for M members.
+        one_hot: (M or 1, C, N) one-hot targets.
+        class_weights: (M, C).
+
+    Returns:
+        (M, C, N).
+    """
+    form = _called(name).gradient
+    if form is None:
+        raise ValueError(refusal_of_form(name, "gradient"))
+    return form(outputs, one_hot, class_weights)
+
+
+def output_curvature(
+    name: LossName, outputs: Tensor, one_hot: Tensor, class_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The diagonals d and the vectors u of the loss's Hessian for every sample, (M, C, N) each (see
+    `closed_forms`); arguments as for `output_gradient`."""
+    form = _called(name).curvature
+    if form is None:
+        raise ValueError(refusal_of_form(name, "curvature"))
+    return form(outputs, one_hot, class_weights)
+
+
+def kernel_form(name: LossName) -> KernelForm:
+    """How the compiled kernels compute a loss."""
+    form = _called(name).kernel
+    if form is None:
+        raise ValueError(refusal_of_form(name, "kernel"))
+    return form
+
+
+def refusal_of_form(name: LossName, *needed: Form) -> str | None:
+    """What an engine or a tracker says that needs these forms of a loss; None if there are all.
+
+    Raises:
+        ValueError: for a loss that is not in the table.
+    """
+    loss = _called(name)
+    for form in needed:
+        if getattr(loss, form) is None:
+            return f"the loss {name!r} has no {_FORMS[form]}"
+    return None
+
+
+def _called(name: str) -> Loss:
+    try:
+        return LOSSES[name]
+    except KeyError:
+        known = ", ".join(LOSSES)
+        raise ValueError(f"there is no loss {name!r}; choose one of: {known}") from None
