@@ -17,9 +17,19 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, TypeVar, Union
 
-__all__ = ["ConfigError", "build", "config_hash", "printable", "reason_of", "show", "to_dict"]
+__all__ = [
+    "ConfigError",
+    "build",
+    "config_hash",
+    "printable",
+    "reason_of",
+    "refuse_other_choices",
+    "show",
+    "to_dict",
+]
 
 T = TypeVar("T")
 
@@ -126,12 +136,7 @@ def _convert(hint: Any, value: object, key: str) -> object:
     if origin in (Union, types.UnionType):
         return _convert_union(arguments, value, key)
     if origin is Literal:
-        if value in arguments and type(value) in {type(argument) for argument in arguments}:
-            return value
-        choices = ", ".join(str(argument) for argument in arguments)
-        close = difflib.get_close_matches(str(value), [str(a) for a in arguments], n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else f"choose one of: {choices}"
-        raise ConfigError(key, f"{show(value)} is not a choice", remedy)
+        return _choice(arguments, value, key)
     if origin in (tuple, list):
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise ConfigError(key, f"expected a list, got {show(value)}", "write [a, b, ...]")
@@ -142,6 +147,33 @@ def _convert(hint: Any, value: object, key: str) -> object:
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, typing.cast(type, hint)) else _build(hint, value, key)
     return _convert_scalar(hint, value, key)
+
+
+def _choice(arguments: tuple[Any, ...], value: object, key: str) -> object:
+    if value in arguments and type(value) in {type(argument) for argument in arguments}:
+        return value
+    choices = ", ".join(str(argument) for argument in arguments)
+    close = difflib.get_close_matches(str(value), [str(a) for a in arguments], n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else f"choose one of: {choices}"
+    raise ConfigError(key, f"{show(value)} is not a choice", remedy)
+
+
+def refuse_other_choices(config: Any) -> None:
+    """Refuse what is not among the choices of a field, in a dataclass that was not made by `build`
+    but in Python, where nobody else looks.
+
+    Raises:
+        ConfigError: naming the field, its value and the choices.
+    """
+    for name, choices in _choices(config.__class__).items():
+        _choice(choices, getattr(config, name), name)
+
+
+@cache
+def _choices(cls: type) -> dict[str, tuple[Any, ...]]:
+    hints = typing.get_type_hints(cls)
+    literal = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+    return {n: typing.get_args(h) for n, h in literal.items() if typing.get_origin(h) is Literal}
 
 
 def _convert_mapping(arguments: tuple[Any, ...], value: object, key: str) -> object:

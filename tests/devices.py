@@ -16,7 +16,6 @@ from dynloss_core.training import (
     Setup,
     VmappedEngine,
 )
-from dynloss_core.training.noise import has_dropout
 
 __all__ = ["DEVICES", "ON_CUDA", "bound_to"]
 
@@ -32,7 +31,7 @@ def bound_to(device: str, engine: type[Engine]) -> type[Engine]:
 
         @classmethod
         def refusal(cls, problem: Problem, device: str = device) -> str | None:
-            if has_dropout(problem):
+            if problem.traits.draws:
                 return "masks are drawn on the device: other ones than on the CPU"
             return super().refusal(problem, device)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -40,6 +40,8 @@ class DigitsConfig:
     split_seed: int = 0
     validation: float = 0.2
     test: float = 0.2
+
+    num_classes: ClassVar[int] = _NUM_CLASSES
 
     def __post_init__(self) -> None:
         for key in ("validation", "test"):

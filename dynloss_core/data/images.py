@@ -62,6 +62,7 @@ class ImageConfig(ABC):
     train_samples: int | None = None
     test_samples: int | None = None
 
+    num_classes: ClassVar[int] = _NUM_CLASSES
     SHAPE: ClassVar[tuple[int, int, int]]
     TRAINING: ClassVar[int]
     TEST: ClassVar[int] = 10_000

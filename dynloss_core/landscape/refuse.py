@@ -38,11 +38,12 @@ def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
 
     Args:
         network: to be measured in its present mode.
-        inputs: (n, ...) a few samples of the data, anywhere. The network sees them twice.
+        inputs: (n, ...) a few samples of the data, anywhere. The network sees them thrice.
 
     Raises:
-        LandscapeError: for active dropout, batch statistics, outputs that differ from call to call,
-            or a network without trainable parameters.
+        LandscapeError: for active dropout, batch statistics, an embedding that pads, outputs that
+            differ from call to call or with the other samples, or a network without trainable
+            parameters.
     """
     some = next((each for each in network.parameters() if each.requires_grad), None)
     if some is None:
@@ -56,6 +57,12 @@ def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
             raise LandscapeError(
                 f"{called} is active: the loss is another one at every call",
                 "call network.eval() first",
+            )
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            raise LandscapeError(
+                f"{called} leaves row {module.padding_idx} out of its gradient, which outputs may "
+                "depend on: its derivative is not a Hessian",
+                "build it without padding_idx",
             )
         if isinstance(module, _BatchNorm):
             if not module.track_running_stats:
@@ -71,9 +78,14 @@ def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
                 )
     with torch.no_grad():
         few = inputs.to(some.device, some.dtype)
-        first, second = network(few), network(few)
-    if not torch.allclose(first, second, rtol=_SAME, atol=_SAME, equal_nan=True):
+        together, again, alone = network(few), network(few), network(few[:1])
+    if not torch.allclose(together, again, rtol=_SAME, atol=_SAME, equal_nan=True):
         raise LandscapeError(
             f"{type(network).__name__} gives other outputs at every call",
             "switch off what is random in it, by network.eval() or its own configuration",
+        )
+    if not torch.allclose(together[:1], alone, rtol=_SAME, atol=_SAME, equal_nan=True):
+        raise LandscapeError(
+            f"{type(network).__name__} gives a sample other outputs in other company",
+            "measure a network in whose present mode each sample counts alone",
         )

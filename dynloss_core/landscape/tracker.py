@@ -25,7 +25,7 @@ from dynloss_core.data.splits import refuse_other_classes
 from dynloss_core.landscape.hessian import trainable
 from dynloss_core.landscape.refuse import LandscapeError, refuse_unmeasurable
 from dynloss_core.losses import LossName
-from dynloss_core.models import MLP
+from dynloss_core.models import MLP, traits_of
 
 __all__ = [
     "Curvature",
@@ -143,9 +143,9 @@ class TrackedProblem:
     @property
     def stateless(self) -> bool:
         """Whether the network is its trained parameters and nothing else: no running statistics,
-        no parameters that are not trained."""
-        trained = all(parameter.requires_grad for parameter in self.network.parameters())
-        return trained and next(self.network.buffers(), None) is None
+        no parameters that are shared or not trained, no layers that nobody knows."""
+        traits = traits_of(self.network)
+        return traits.unusual is None and not traits.buffers
 
     @property
     def classes(self) -> int:
@@ -158,7 +158,7 @@ class TrackedProblem:
     @property
     def one_hidden_layer(self) -> tuple[int, int, int] | None:
         """Inputs, hidden units and classes of an `MLP` with one hidden layer; None for others."""
-        if not isinstance(self.network, MLP) or len(self.network.layers) != 2:
+        if type(self.network) is not MLP or len(self.network.layers) != 2:
             return None
         hidden, last = self.network.layers
         assert isinstance(hidden, nn.Linear)

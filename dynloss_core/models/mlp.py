@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor, nn
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, refuse_other_choices
 from dynloss_core.models.initialisation import Initialisation
 
 __all__ = ["MLP", "MLPConfig"]
@@ -32,6 +32,7 @@ class MLPConfig:
     initialisation: Initialisation = "lecun_normal"
 
     def __post_init__(self) -> None:
+        refuse_other_choices(self)
         if self.width < 1:
             raise ConfigError("width", f"{self.width} is below 1", "use >= 1")
         if self.depth < 0:
@@ -50,6 +51,8 @@ class MLP(nn.Module):
         hidden: units of each hidden layer.
         outputs: C.
     """
+
+    samplewise: ClassVar[bool] = True
 
     def __init__(self, inputs: int, hidden: list[int], outputs: int) -> None:
         super().__init__()

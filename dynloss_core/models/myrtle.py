@@ -10,12 +10,12 @@ al. on CIFAR-10.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor, nn
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, refuse_other_choices
 from dynloss_core.models.initialisation import Initialisation
 
 __all__ = ["Myrtle5", "Myrtle5Config"]
@@ -37,6 +37,7 @@ class Myrtle5Config:
     initialisation: Initialisation = "lecun_normal"
 
     def __post_init__(self) -> None:
+        refuse_other_choices(self)
         if self.channels < 1:
             raise ConfigError("channels", f"{self.channels} is below 1", "use >= 1")
 
@@ -63,6 +64,8 @@ class Myrtle5(nn.Module):
         channels: of every convolution.
         outputs: C.
     """
+
+    samplewise: ClassVar[bool] = True
 
     def __init__(self, inputs: int, channels: int, outputs: int) -> None:
         super().__init__()

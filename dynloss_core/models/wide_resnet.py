@@ -25,13 +25,14 @@ normalisation would otherwise bring.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, assert_never
 
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor, nn
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, refuse_other_choices
+from dynloss_core.models.dropout import Dropout
 from dynloss_core.models.initialisation import Initialisation
 
 __all__ = ["Normalisation", "WideResNet", "WideResNetConfig"]
@@ -65,6 +66,7 @@ class WideResNetConfig:
     initialisation: Initialisation = "he_normal"
 
     def __post_init__(self) -> None:
+        refuse_other_choices(self)
         if self.depth < 10 or (self.depth - 4) % 6:
             below = max(10, self.depth - (self.depth - 4) % 6)
             raise ConfigError(
@@ -99,6 +101,8 @@ class WideResNet(nn.Module):
         outputs: C.
     """
 
+    samplewise: ClassVar[bool] = True
+
     def __init__(self, config: WideResNetConfig, inputs: int, outputs: int) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
@@ -126,6 +130,8 @@ class WideResNet(nn.Module):
 class _Block(nn.Module):
     """Two convolutions and a way past them."""
 
+    samplewise: ClassVar[bool] = True
+
     def __init__(self, config: WideResNetConfig, before: int, after: int, stride: int) -> None:
         super().__init__()
         self.first_norm = _norm(config, before)
@@ -146,17 +152,6 @@ class _Block(nn.Module):
         return past + found if self.scale is None else past + self.scale * found  # type: ignore[no-any-return]
 
 
-class Dropout(nn.Dropout):
-    """Dropout whose mask depends on torch's random state alone, not on how the activations lie in
-    memory: engines that lay them out in different ways then drop the same ones."""
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return hidden
-        kept = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
-        return hidden * kept.bernoulli_(1 - self.p).div_(1 - self.p)
-
-
 def _convolution(config: WideResNetConfig, before: int, after: int, stride: int = 1) -> nn.Conv2d:
     bias = config.normalisation == "none"  # elsewhere the norm behind it brings one
     return nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=bias)
@@ -167,4 +162,6 @@ def _norm(config: WideResNetConfig, channels: int) -> nn.Module:
         return nn.BatchNorm2d(channels)
     if config.normalisation == "group":
         return nn.GroupNorm(channels // _GROUP, channels)
-    return nn.Identity()
+    if config.normalisation == "none":
+        return nn.Identity()
+    assert_never(config.normalisation)

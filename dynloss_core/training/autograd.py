@@ -29,6 +29,7 @@ class AutogradEngine(Engine):
 
     def _prepare(self) -> None:
         setup = self.setup
+        self._draws = setup.traits.draws
         self._samples: dict[SplitName, tuple[Samples, ...]] = {}
         self._networks = [copy.deepcopy(network).to(self.device) for network in setup.networks]
         self._optimisers = [
@@ -74,7 +75,7 @@ class AutogradEngine(Engine):
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad()
         network = self._networks[member].train()
-        with dropout_noise(problem, self.setup.members[member].seed, step, self.device):
+        with dropout_noise(self._draws, self.setup.members[member].seed, step, self.device):
             outputs = self._forward(network, inputs)
         weighted_loss(problem.loss, outputs, targets, class_weights).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -122,11 +123,25 @@ class AutogradEngine(Engine):
 
     def _parameters_state(self) -> Any:
         return [
-            copy.deepcopy({"network": network.state_dict(), "optimiser": optimiser.state_dict()})
+            copy.deepcopy(
+                {
+                    "network": network.state_dict(),
+                    "left out": _left_out(network),
+                    "optimiser": optimiser.state_dict(),
+                }
+            )
             for network, optimiser in zip(self._networks, self._optimisers, strict=True)
         ]
 
     def _load_parameters_state(self, state: Any) -> None:
         for saved, network, optimiser in zip(state, self._networks, self._optimisers, strict=True):
             network.load_state_dict(saved["network"])
+            for name, buffer in _left_out(network).items():
+                buffer.copy_(saved["left out"][name])
             optimiser.load_state_dict(saved["optimiser"])
+
+
+def _left_out(network: nn.Module) -> dict[str, Tensor]:
+    """Buffers that the network's own `state_dict` leaves out; training may move them too."""
+    saved = network.state_dict()
+    return {name: buffer for name, buffer in network.named_buffers() if name not in saved}

@@ -39,10 +39,13 @@ def choose_engine(problem: Problem, name: EngineName = "auto", device: str = "cp
         ConfigError: if the engine asked for cannot train the problem; it says why.
     """
     if name == "auto":
-        able = [engine for engine in _FASTEST_FIRST if engine.refusal(problem, device) is None]
-        if able[0] is VmappedEngine and not _is_faster_stacked(problem):
-            return ConvnetEngine
-        return able[0]
+        able = (engine for engine in _FASTEST_FIRST if engine.refusal(problem, device) is None)
+        fastest = next(able)
+        if fastest is VmappedEngine and not _is_faster_stacked(problem):
+            fastest = next(able)
+        return fastest
+    if name not in {engine.name for engine in _FASTEST_FIRST}:
+        raise ConfigError("engine", f"there is no engine {name!r}", "use auto")
     reasons = []
     for engine in _FASTEST_FIRST:
         if engine.name == name:

@@ -5,9 +5,9 @@ Images and weights lie with their channels last, as the convolutions of oneDNN a
 
 On the CPU a batch goes through the network in parts, one or more a thread, and the gradients of the
 parts are added: the same batch up to rounding. A network with batch statistics or dropout sees its
-batch whole. On CUDA the step is compiled, if the run is long enough to earn that back, and recorded
-as a graph. On the CPU compiling does not pay: 22 s for a tenth of the time of a step of Myrtle5-16,
-30 s for a twentieth of one of WRN-10-1.
+batch whole; one with layers that nobody knows is refused. On CUDA the step is compiled, if the run
+is long enough to earn that back, and recorded as a graph. On the CPU compiling does not pay: 22 s
+for a tenth of the time of a step of Myrtle5-16, 30 s for a twentieth of one of WRN-10-1.
 
 Symbols
     M      members
@@ -29,13 +29,12 @@ import torch
 from torch import Tensor
 
 from dynloss_core.losses import class_losses, weighted_loss
-from dynloss_core.models import WideResNetConfig
 from dynloss_core.training.allocator import keep_freed_memory
 from dynloss_core.training.augmentation import gather_augmented
 from dynloss_core.training.cuda_step import Step, captured
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
 from dynloss_core.training.foreach_sgd import ForeachSGD
-from dynloss_core.training.noise import dropout_noise, has_dropout
+from dynloss_core.training.noise import dropout_noise
 from dynloss_core.training.part_threads import PartThreads
 from dynloss_core.training.problem import Problem
 from dynloss_core.training.samples import Samples, samples_of, together
@@ -53,6 +52,7 @@ class ConvnetEngine(Engine):
 
     def _prepare(self) -> None:
         setup = self.setup
+        self._traits = setup.traits
         if self.device.type == "cpu":
             keep_freed_memory()
         self._threads = PartThreads(self.device)
@@ -77,7 +77,8 @@ class ConvnetEngine(Engine):
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
-        return None
+        unusual = problem.traits.unusual
+        return None if unusual is None else f"of the network {problem.model.name!r}, {unusual}"
 
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
         problem = self.setup.problem
@@ -117,8 +118,8 @@ class ConvnetEngine(Engine):
         arguments = [places, class_weights, rate, *own]
         if draws is not None:
             arguments.append(draws.to(self.device, non_blocking=True))
-        problem, seed = self.setup.problem, self.setup.members[member].seed
-        with dropout_noise(problem, seed, step, self.device):
+        seed = self.setup.members[member].seed
+        with dropout_noise(self._traits.draws, seed, step, self.device):
             outputs = self._step_on(samples, arguments)(*arguments)
         return outputs, samples.targets[places]
 
@@ -140,7 +141,7 @@ class ConvnetEngine(Engine):
                 return outputs
 
             # a graph would repeat the masks of dropout that it was recorded with
-            records = self.device.type == "cuda" and not has_dropout(self.setup.problem)
+            records = self.device.type == "cuda" and not self._traits.draws
             if records and self._earns_compiling():
                 self._loss = torch.compile(self._weighted_loss, dynamic=False)
             self._steps[key] = captured(step, arguments, self._working) if records else step
@@ -173,7 +174,8 @@ class ConvnetEngine(Engine):
     def _parts(self, samples: Samples, size: int) -> int:
         """In how many parts a batch of so many samples is trained on: equal shares for the threads,
         none larger than a network should see at once."""
-        if _couples_samples(self.setup.problem) or self.device.type != "cpu":
+        whole = self._traits.couples_samples or self._traits.draws
+        if whole or self.device.type != "cpu":
             return 1
         threads = min(self._threads.count, size)
         rounds = -(-size // (threads * together(samples.inputs, PIXELS["cpu"])))
@@ -269,10 +271,3 @@ class ConvnetEngine(Engine):
             for tensor, old in zip(parked, saved, strict=True):
                 tensor.copy_(old)
         self._held = -1
-
-
-def _couples_samples(problem: Problem) -> bool:
-    """Whether what a sample does to the network depends on the batch that it comes with."""
-    model = problem.model
-    by_batch = isinstance(model, WideResNetConfig) and model.normalisation == "batch"
-    return by_batch or has_dropout(problem)

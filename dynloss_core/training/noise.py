@@ -8,24 +8,18 @@ from contextlib import contextmanager
 
 import torch
 
-from dynloss_core.models import WideResNetConfig
 from dynloss_core.seeding import Stream, generator
-from dynloss_core.training.problem import Problem
 
-__all__ = ["dropout_noise", "has_dropout"]
+__all__ = ["dropout_noise"]
 
 _SEEDS = 2**63  # of torch's generators
 
 
-def has_dropout(problem: Problem) -> bool:
-    """Whether training steps draw random numbers."""
-    return isinstance(problem.model, WideResNetConfig) and problem.model.dropout > 0
-
-
 @contextmanager
-def dropout_noise(problem: Problem, seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Inside it torch's random state is that of one step of one seed; outside it is untouched."""
-    if not has_dropout(problem):
+def dropout_noise(draws: bool, seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Inside it torch's random state is that of one step of one seed, if the network draws at all;
+    outside it is untouched."""
+    if not draws:
         yield
         return
     devices = [device] if device.type == "cuda" else []

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, assert_never
 
 import torch
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, refuse_other_choices
 from dynloss_core.data import DataConfig, SpiralsConfig
 from dynloss_core.losses import LossName
-from dynloss_core.models import MLPConfig, ModelConfig
+from dynloss_core.models import MLPConfig, ModelConfig, Traits, traits_of
 from dynloss_core.training.augmentation import Augmentation
 from dynloss_core.training.curvature_rate import CurvatureRate
 
 __all__ = ["Augmentation", "DType", "LearningRateSchedule", "Problem", "plain_refusal"]
 
 DType = Literal["float32", "float64", "bfloat16"]
+
+_STORED = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class LearningRateSchedule:
     curvature: CurvatureRate | None = None
 
     def __post_init__(self) -> None:
+        refuse_other_choices(self)
         if not 0 <= self.warmup < 1:
             raise ConfigError("warmup", f"{self.warmup} is not a share of the run", "use [0, 1)")
         if not 0 <= self.final <= 1:
@@ -53,7 +57,9 @@ class LearningRateSchedule:
         done = (step - warm) / max(total_steps - warm, 1)
         if self.decay == "linear":
             return 1 + (self.final - 1) * done
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+        if self.decay == "cosine":
+            return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+        assert_never(self.decay)
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class Problem:
     evaluate_every: int = 500
 
     def __post_init__(self) -> None:
+        refuse_other_choices(self)
         if self.steps < 1:
             raise ConfigError("steps", f"{self.steps} is below 1", "train for at least one step")
         if not 0 <= self.static_tail <= self.steps:
@@ -108,13 +115,28 @@ class Problem:
     @property
     def torch_dtype(self) -> torch.dtype:
         """Of parameters, updates and losses, as torch's own object."""
-        return torch.float64 if self.dtype == "float64" else torch.float32
+        return _STORED[self.dtype]
+
+    @property
+    def traits(self) -> Traits:
+        """What an engine must know of the network, as it is built.
+
+        Raises:
+            ConfigError: if the model refuses the data.
+        """
+        return _traits(self.model, self.data.input_shape, self.data.num_classes)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """Inside it, a network on `device` computes in the dtype that was asked for; its outputs
         then have to become `torch_dtype` again."""
         mixed = self.dtype == "bfloat16"
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed)
+
+
+@lru_cache(maxsize=256)
+def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) -> Traits:
+    with torch.random.fork_rng(devices=[]):
+        return traits_of(model.build(input_shape, num_classes))
 
 
 def plain_refusal(problem: Problem) -> str | None:

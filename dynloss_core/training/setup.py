@@ -9,16 +9,18 @@ Symbols
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from dynloss_core.config import ConfigError
-from dynloss_core.data import Splits
-from dynloss_core.models import initialise
+from dynloss_core.data import Labelled, Splits
+from dynloss_core.models import Traits, initialise, traits_of
+from dynloss_core.models.initialisation import is_left_as_built
 from dynloss_core.schedules import class_weights
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.training.augmentation import augmentation_draws
@@ -55,8 +57,9 @@ class Setup:
 
         Raises:
             ValueError: without members.
-            ConfigError: if a batch is larger than the training set, or samples cannot be augmented
-                as the problem asks.
+            ConfigError: if a batch is larger than the training set, samples cannot be augmented
+                as the problem asks, or a network does not follow from its
+                seed or has no evaluation of single samples.
         """
         if not members:
             raise ValueError("an ensemble needs at least one member")
@@ -64,6 +67,11 @@ class Setup:
         splits = {seed: problem.data.load(seed) for seed in seeds}
         networks = {seed: _initial_network(problem, splits[seed], seed) for seed in seeds}
         some = splits[members[0].seed]
+        first = networks[members[0].seed]
+        if _left_as_built(first):
+            _refuse_other_draws(problem, some, members[0].seed)
+        if traits_of(first).unusual is not None:
+            _refuse_company(problem, some, first)
         steps_per_epoch(problem)
         problem.augmentation.check(some.input_shape)
         return cls(
@@ -78,6 +86,11 @@ class Setup:
     def num_classes(self) -> int:
         """C, the same for all members."""
         return self.splits[0].num_classes
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What an engine must know of the networks."""
+        return traits_of(self.networks[0])
 
     def batch(self, member: int, step: int) -> Tensor | None:
         """Indices (B,) of a member's training batch at `step`; None for the full batch."""
@@ -151,6 +164,55 @@ def ensemble_class_weights(
 
 
 def _initial_network(problem: Problem, splits: Splits, seed: int) -> nn.Module:
-    network = problem.model.build(splits.input_shape, splits.num_classes).to(problem.torch_dtype)
     draws = generator(seed, Stream.INITIALISATION)
-    return initialise(network, problem.model.initialisation, draws)
+    return initialise(_built(problem, splits, seed), problem.model.initialisation, draws)
+
+
+def _built(problem: Problem, splits: Splits, seed: int) -> nn.Module:
+    """The network as its `build` leaves it, under the random state of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        state = generator(seed, Stream.INITIALISATION, 0).integers(2**63)
+        torch.default_generator.manual_seed(int(state))
+        network = problem.model.build(splits.input_shape, splits.num_classes)
+    return network.to(problem.torch_dtype)
+
+
+def _refuse_other_draws(problem: Problem, splits: Splits, seed: int) -> None:
+    """Refuse a network that draws what no rule initialises elsewhere than from torch's random
+    state: one seed would give two networks."""
+    once, again = (_left_as_built(_built(problem, splits, seed)) for _ in range(2))
+    for name, tensor in once.items():
+        if name not in again or not torch.equal(tensor, again[name]):
+            raise ConfigError(
+                "model",
+                f"{problem.model.name!r} builds another {name!r} each time from one seed",
+                "draw it with torch, whose random state is that of the seed",
+            )
+
+
+def _refuse_company(problem: Problem, splits: Splits, network: nn.Module) -> None:
+    """Refuse a network that, as it is evaluated, gives a sample other outputs at another call or
+    with other samples: its metrics would depend on how many are seen at once."""
+    few = Labelled(splits.train.inputs[:3], splits.train.targets[:3], splits.train.scale)
+    few = few.to(problem.torch_dtype, "cpu")
+    seen = copy.deepcopy(network).eval()
+    with torch.no_grad():
+        together, again, fewer = seen(few.inputs), seen(few.inputs), seen(few.inputs[:2])
+    for other, when in ((again, "at every call"), (fewer, "in other company")):
+        if not torch.allclose(together[: len(other)], other, rtol=1e-3, atol=1e-3, equal_nan=True):
+            raise ConfigError(
+                "model",
+                f"{problem.model.name!r} in evaluation gives a sample other outputs {when}",
+                "let it treat each sample alone there, and draw nothing",
+            )
+
+
+def _left_as_built(network: nn.Module) -> dict[str, Tensor]:
+    """What the modules of one's own hold themselves, parameters and buffers."""
+    return {
+        f"{name}.{own}".lstrip("."): tensor
+        for name, layer in network.named_modules()
+        if is_left_as_built(layer)
+        for named in (layer.named_parameters, layer.named_buffers)
+        for own, tensor in named(recurse=False)
+    }

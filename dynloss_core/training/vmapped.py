@@ -20,9 +20,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dynloss_core.losses import class_losses, weighted_loss
-from dynloss_core.models import WideResNetConfig
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
-from dynloss_core.training.noise import has_dropout
 from dynloss_core.training.problem import Problem, plain_refusal
 from dynloss_core.training.samples import PIXELS_TOGETHER, Samples, samples_of
 from dynloss_core.training.stacked_sgd import StackedSGD
@@ -54,11 +52,15 @@ class VmappedEngine(Engine):
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
-        model = problem.model
-        if isinstance(model, WideResNetConfig) and model.normalisation == "batch":
+        traits = problem.traits
+        if traits.unusual is not None:
+            return f"of the network {problem.model.name!r}, {traits.unusual}"
+        if traits.couples_samples:
             return "it stacks networks without batch statistics"
-        if has_dropout(problem):
+        if traits.draws:
             return "it stacks networks without dropout"
+        if traits.buffers:
+            return "it stacks networks without buffers"
         return plain_refusal(problem)
 
     @torch.no_grad()
