@@ -27,6 +27,7 @@ from search_spaces import Point, Space
 from studies.early_stopping import EarlyStopping, check_rungs
 from studies.passwords import hide_password
 from studies.record import Record
+from studies.samplers import SAMPLERS, SamplerName, samplers_of
 from studies.sqlite import sqlite_path, sqlite_url
 
 __all__ = [
@@ -191,7 +192,7 @@ class Study:
     trials_per_arm: int | None = None
     extensions: tuple[int, ...] = ()
     seeds_per_point: int = 4
-    sampler: Literal["tpe", "random", "grid", "sobol"] | None = None
+    sampler: SamplerName | None = None
     grid: dict[str, int] | None = None
     confirm_seeds: int = 20
     winners: dict[str, dict[str, Any]] | None = None
@@ -269,15 +270,11 @@ class Study:
         return self.space.static() if arm == keys.STATIC else self.space
 
     def design(self, arm: str) -> list[Point] | None:
-        """All points of an arm if they are fixed beforehand; None if TPE proposes them."""
-        space = self.arm_space(arm)
-        if self.sampler == "grid":
-            counts = {n: c for n, c in (self.grid or {}).items() if n in space.parameters}
-            return space.grid(counts)
-        if self.sampler in ("random", "sobol"):
-            method: Literal["random", "sobol"] = "sobol" if self.sampler == "sobol" else "random"
-            return space.sample(self._proposed, self.seed, method=method)
-        return None
+        """All points of an arm if they are fixed beforehand; None if they are proposed."""
+        design = SAMPLERS[self.sampler].design
+        if design is None:
+            return None
+        return design(self.arm_space(arm), self.grid or {}, self._proposed, self.seed)
 
     def trials(self, arm: str) -> int:
         """Points of the search of an arm."""
@@ -306,11 +303,12 @@ class Study:
         Raises:
             ConfigError: if its design leaves no room for more.
         """
-        if self.mode == "confirm" or self.sampler == "grid":
+        takes_grid = SAMPLERS[self.sampler].takes_grid
+        if self.mode == "confirm" or takes_grid:
             problem = f"a study of mode {self.mode} with a {self.sampler} has no more trials"
             if self.mode == "confirm":
                 problem = "a study of mode confirm has no search"
-            remedy = "give a finer grid another name" if self.sampler == "grid" else "search first"
+            remedy = "give a finer grid another name" if takes_grid else "search first"
             raise ConfigError("--extend", problem, remedy)
         return replace(self, extensions=(*self.extensions, trials))
 
@@ -383,13 +381,14 @@ class Study:
         return build(Member, {**values, "seed": seed})
 
     def _check_mode(self) -> None:
+        allowed = samplers_of(self.mode)
         if self.sampler is None:
-            object.__setattr__(self, "sampler", "grid" if self.mode == "map" else "tpe")
-        allowed = {"map": ("grid", "sobol"), "optimize": ("tpe", "random"), "confirm": ("tpe",)}
-        if self.sampler not in allowed[self.mode]:
-            choices = " or ".join(allowed[self.mode])
+            object.__setattr__(self, "sampler", allowed[0])
+        if self.sampler not in allowed:
+            choices = " or ".join(allowed)
             raise ConfigError("sampler", f"{self.sampler!r} in mode {self.mode}", f"use {choices}")
-        needs_trials = self.mode != "confirm" and self.sampler != "grid"
+        takes_grid = SAMPLERS[self.sampler].takes_grid
+        needs_trials = self.mode != "confirm" and not takes_grid
         if needs_trials and (self.trials_per_arm is None or self.trials_per_arm < 1):
             problem = "missing" if self.trials_per_arm is None else f"{self.trials_per_arm} < 1"
             raise ConfigError("trials_per_arm", problem, "say how many points each arm may try")
@@ -399,7 +398,7 @@ class Study:
         if self._proposed > _MOST_TRIALS:
             problem = f"{self._proposed} exceeds {_MOST_TRIALS:,}"
             raise ConfigError("trials_per_arm", problem, "lower it")
-        if self.sampler == "grid":
+        if takes_grid:
             if self.grid is None:
                 raise ConfigError("grid", "missing", "give the number of values of each parameter")
             self.space.grid(self.grid)

@@ -25,6 +25,7 @@ from studies.origins import origins_in, origins_in_words
 from studies.recording import KINDS
 from studies.report import render
 from studies.reporting import report_of
+from studies.samplers import SAMPLERS
 
 __all__ = ["Results", "question_of", "write_results"]
 
@@ -89,7 +90,7 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
         objective=study.objective,
         spaces=spaces,
         scientific=tuple(scientific_settings(study)),
-        adaptive=study.sampler == "tpe",
+        adaptive=SAMPLERS[study.sampler].adaptive,
         margin=study.equivalence_margin,
         attainable=_attainable(study, members),
         tail=study.budget.static_tail / study.budget.total,

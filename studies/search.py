@@ -2,19 +2,18 @@
 
 Nothing here knows Ray. Proposals are repeatable: each trial has its own sampler seed, and a block
 is asked for only once the results of all blocks but the last `parallel_blocks` of its arm are in,
-told in order. What TPE proposes, and what a trial must reach not to be stopped early, then depends
+told in order. What is proposed, and what a trial must reach not to be stopped early, then depends
 on the study file alone, never on which block happened to finish first, and a resumed search goes on
 exactly as the uninterrupted one would have.
 
-Proposals are made in memory, where TPE need not read the storage anew for each; a trial enters
-the storage when its block is told, whole and in its final state. So none is ever left RUNNING
-there, and what was in flight when a driver was killed is proposed again, the same.
+Proposals are made in memory, where no sampler reads the storage anew for each; a trial enters the
+storage when its block is told, whole and in its final state. So none is ever left RUNNING there,
+and what was in flight when a driver was killed is proposed again, the same.
 """
 
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from studies.blocks import Block, Trial
 from studies.confirmation import Confirmation, Winner
 from studies.definition import Study
 from studies.early_stopping import is_stopped, rung_columns, rung_steps, thresholds, trial_means
+from studies.samplers import SAMPLERS
 
 __all__ = ["ArmSearch", "Plan"]
 
@@ -154,22 +154,21 @@ class ArmSearch:
                 )
             )
             return self.space.suggest(optuna.trial.FixedTrial(known.params, number))  # type: ignore[arg-type]
+        sampler = SAMPLERS[self.study.sampler].proposes
+        assert sampler is not None, "there is a design"
         if number < len(self.space.points):  # what the space starts from
             start = self.space.points[number]
             searched = {n: v for n, v in start.items() if n in self.space.searched()}
             self._proposals.enqueue_trial(searched)
-        self._proposals.sampler = self._sampler(number)
+        self._proposals.sampler = sampler(self._seed_of(number))
         trial = self._proposals.ask()
         if trial.number != number:
             raise RuntimeError(f"Optuna gave trial {trial.number} for {number}")
         return self.space.suggest(trial)
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+    def _seed_of(self, number: int) -> int:
         entropy = np.random.SeedSequence([self.study.seed, _ARM_CODE[self.arm], number])
-        seed = int(entropy.generate_state(1)[0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        return int(entropy.generate_state(1)[0])
 
     def _tell_up_to(self, end: int) -> None:
         while self._told < end:

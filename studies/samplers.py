@@ -1,0 +1,84 @@
+"""The table of samplers: who says which points an arm tries, by name.
+
+A sampler is added by a row here, and its name to `SamplerName`. It either lays out a design, all
+points before the first result, or proposes one point after another and learns from the results.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from search_spaces import Point, Space
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+__all__ = ["SAMPLERS", "Sampler", "SamplerName", "samplers_of"]
+
+SamplerName = Literal["tpe", "random", "grid", "sobol"]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """One sampler: a design, or an Optuna sampler that proposes.
+
+    Args:
+        modes: of the studies it serves.
+        design: a space, the numbers of values of its parameters (a study's `grid`), the number of
+            points and a seed -> all points; None for one that proposes.
+        proposes: the seed of one trial -> what proposes it; None for a design.
+        takes_grid: its points follow from a study's `grid`, not from a number of trials.
+
+    Raises:
+        ValueError: unless it is one of the two.
+    """
+
+    modes: tuple[str, ...]
+    design: Callable[[Space, Mapping[str, int], int, int], list[Point]] | None = None
+    proposes: Callable[[int], BaseSampler] | None = None
+    takes_grid: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.design is None) == (self.proposes is None):
+            raise ValueError("a sampler lays out a design, or proposes")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether what it proposes depends on results."""
+        return self.proposes is not None
+
+
+def _grid(space: Space, counts: Mapping[str, int], _trials: int, _seed: int) -> list[Point]:
+    return space.grid({name: count for name, count in counts.items() if name in space.parameters})
+
+
+def _drawn(method: Literal["random", "sobol"]) -> Callable[..., list[Point]]:
+    def design(space: Space, _counts: Mapping[str, int], trials: int, seed: int) -> list[Point]:
+        return space.sample(trials, seed, method=method)
+
+    return design
+
+
+def _tpe(seed: int) -> BaseSampler:
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.samplers import TPESampler
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+SAMPLERS: dict[Any, Sampler] = {
+    "tpe": Sampler(modes=("optimize", "confirm"), proposes=_tpe),
+    "random": Sampler(modes=("optimize",), design=_drawn("random")),
+    "grid": Sampler(modes=("map",), design=_grid, takes_grid=True),
+    "sobol": Sampler(modes=("map",), design=_drawn("sobol")),
+}
+
+
+def samplers_of(mode: str) -> list[str]:
+    """Names of the samplers that serve studies of a mode, the default first."""
+    return [name for name, sampler in SAMPLERS.items() if mode in sampler.modes]
