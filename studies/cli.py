@@ -138,7 +138,7 @@ def run(
     download: Download = False,
 ) -> None:
     """Run a study to its verdict: search, confirmation, tables, figures."""
-    from studies.cluster import is_client
+    from studies.addresses import is_client
     from studies.data_sets import provide
     from studies.study_files import load_study
 
@@ -235,7 +235,7 @@ def confirm(
     download: Download = False,
 ) -> None:
     """Rerun each arm's winner on fresh seeds and write the verdict; goes on with one begun."""
-    from studies.cluster import is_client
+    from studies.addresses import is_client
     from studies.data_sets import provide
     from studies.run import confirm_study
 
@@ -281,8 +281,10 @@ def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) 
         say(f"all of it waits on disk; deliver it with:  {deliver}")
     missing = outcome.results.without_winner(study)
     if missing:
-        arms = " and no ".join(missing)
-        say(f"no verdict: there is no {arms} trial that trained without diverging")
+        failed = [arm for arm in missing if any(f"-{arm}-" in block for block in outcome.failures)]
+        lacking = "could be trained (see above)" if failed else "trained without diverging"
+        arms = " and no ".join(failed or missing)
+        say(f"no verdict: there is no {arms} trial that {lacking}")
         raise typer.Exit(1)
 
 

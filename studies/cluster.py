@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
+from studies.addresses import has_cluster, is_client, meant_by, reaches_beyond
 from studies.definition import Study
 from studies.messages import say
 
-__all__ = [
-    "answers",
-    "check_resources",
-    "is_client",
-    "joined_cluster",
-    "local_resources",
-    "reaches_beyond",
-    "set_environment",
-    "shortages",
-]
+__all__ = ["check_resources", "joined_cluster", "local_resources", "set_environment", "shortages"]
 
 Capacity = dict[str, float]
 
-_CLIENT = "ray://"
-_CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108  Ray's own place
+_SUITE = Path(__file__).parents[1]  # the folder that its packages lie in
+_FOLDERS_OF_RAY = ("RAY_TMPDIR", "TMPDIR", "HOME")
 
 
 def local_resources() -> Capacity:
@@ -56,11 +47,13 @@ def joined_cluster(
     Raises:
         ConfigError: if no cluster answers at `address`, or Ray cannot start here.
     """
-    if is_client(address) and environment is None:
-        remedy = "use the command dynloss, which has its driver run there"
-        raise ConfigError("--address", f"{address}: Ray's client cannot run Tune", remedy)
-    if address is not None and address != "auto":
-        answers(address.removeprefix(_CLIENT), "give auto, HOST:PORT or ray://HOST:PORT")
+    if address is not None:
+        address, source = meant_by(address)
+        if is_client(address) and environment is None:
+            remedy = "give it to the command dynloss as --address, which has its driver run there"
+            raise ConfigError(source, f"{address}: Ray's client cannot run Tune", remedy)
+        if address != "auto":
+            has_cluster(address, source)
     set_environment(address)
     import ray
 
@@ -72,6 +65,7 @@ def joined_cluster(
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=False,
+                job_config=_where_workers_import(),
             )
         else:
             ray.init(
@@ -79,13 +73,14 @@ def joined_cluster(
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env=environment,
+                **({} if is_client(address) else {"job_config": _where_workers_import()}),
             )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = reason_of(error)
         if address is None:
-            raise ConfigError("", f"Ray cannot start here: {reason}", "see `ray status`") from None
-        remedy = "check it with `ray status`, or leave it out to run on this machine"
-        raise ConfigError("--address", f"no cluster at {address}: {reason}", remedy) from None
+            raise _cannot_start(error) from None
+        remedy = "see `ray status`, and whether it asks for a token (`ray get-auth-token`)"
+        problem = f"no cluster at {address}: {reason_of(error)}"
+        raise ConfigError(source, problem, remedy) from None
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
     if address is not None and reaches_beyond(address):
         say(
@@ -98,22 +93,31 @@ def joined_cluster(
         ray.shutdown()
 
 
-def is_client(address: str | None) -> TypeGuard[str]:
-    """Whether an address is one of Ray's client: the cluster is elsewhere."""
-    return address is not None and address.startswith(_CLIENT)
+def _where_workers_import() -> Any:
+    """A job whose workers import the suite from where this process did, where that is there.
 
-
-def answers(address: str, remedy: str) -> None:
-    """Fail at once where Ray would try for minutes.
-
-    Raises:
-        ConfigError: if nothing listens at HOST:PORT; it gives the remedy.
+    Ray would put the current folder first, and with it a user's own `studies` before the suite's.
+    It leaves that out for a job that brings a folder of its own, which this one claims.
     """
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise ConfigError("--address", f"no cluster at {address}: {error}", remedy) from None
+    from ray.job_config import JobConfig
+
+    class WithTheSuite(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    return WithTheSuite(_py_driver_sys_path=[str(_SUITE)])
+
+
+def _cannot_start(error: Exception) -> ConfigError:
+    """Why Ray cannot start on this machine, with the variable that names the folder at fault."""
+    reason = reason_of(error)
+    for variable in _FOLDERS_OF_RAY:
+        if (folder := os.environ.get(variable)) and folder in reason:
+            remedy = "set RAY_TMPDIR to a folder with a short path and free space, such as /tmp"
+            if variable == "HOME":
+                remedy = "set it to a folder that can be written"
+            return ConfigError(variable, f"Ray cannot start here: {reason}", remedy)
+    return ConfigError("", f"Ray cannot start here: {reason}", "see `ray status`")
 
 
 def set_environment(address: str | None) -> None:
@@ -129,14 +133,6 @@ def set_environment(address: str | None) -> None:
     if address is not None and (Path.home() / ".ray" / "auth_token").exists():
         # a head that finds a token asks for it; a driver given HOST:PORT shows one only if told to
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-
-def reaches_beyond(address: str) -> bool:
-    """Whether a cluster listens beyond this machine's loopback, as far as its address tells."""
-    if address == "auto":  # where `ray start` on this machine left its address
-        with suppress(OSError):
-            address = os.environ.get("RAY_ADDRESS") or _CURRENT_CLUSTER.read_text().strip()
-    return not address.removeprefix(_CLIENT).startswith(("127.", "localhost"))
 
 
 def _capacity(nodes: list[dict[str, Any]]) -> Capacity:

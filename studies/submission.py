@@ -22,7 +22,8 @@ from typing import Any
 import yaml
 
 from dynloss_core.config import ConfigError, reason_of, to_dict
-from studies.cluster import answers, reaches_beyond, set_environment
+from studies.addresses import answers, reaches_beyond
+from studies.cluster import set_environment
 from studies.definition import Study
 from studies.messages import say
 from studies.passwords import hide_password

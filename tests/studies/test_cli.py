@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from studies import dry_run
-from studies.cluster import reaches_beyond
+from studies.addresses import reaches_beyond
 from studies.study_files import load_study
 from tests.studies.commands import dynloss_here
 

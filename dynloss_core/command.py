@@ -1,0 +1,39 @@
+"""Where the command `dynloss` begins: it finds out first that nothing shadows the suite.
+
+`studies` and `search_spaces` are names that a user's own folders may have, and PYTHONPATH puts
+those first. So what is asked first lies in the package that is named for the suite alone, and
+imports nothing of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+__all__ = ["main", "shadow"]
+
+_ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """The command, or one line that names the file that is in its way, and exit code 2."""
+    for package in ("search_spaces", "studies"):
+        if file := shadow(package):
+            own = _ROOT / package
+            remedy = "rename it, or leave its folder, or take that out of PYTHONPATH"
+            sys.stderr.write(f"dynloss: {file} is imported in the place of {own}; {remedy}\n")
+            sys.exit(2)
+    import_module("studies.cli").main()
+
+
+def shadow(package: str) -> str:
+    """The file or folder that is imported in the place of a package of the suite; empty if it is
+    the package itself."""
+    spec = find_spec(package)
+    if spec is None:
+        return "nothing"
+    file = spec.origin or next(iter(spec.submodule_search_locations or ()))
+    own = _ROOT / package / "__init__.py"
+    return "" if own.exists() and Path(file).exists() and own.samefile(file) else file

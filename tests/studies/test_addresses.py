@@ -1,0 +1,108 @@
+"""What the address of a cluster means, and that one where no cluster is ends within seconds."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dynloss_core.config import ConfigError
+from studies.addresses import has_cluster, meant_by
+from studies.cluster import joined_cluster
+from tests.services import free_port
+from tests.studies.commands import dynloss_here
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("RAY_ADDRESS", "RAY_USE_TLS", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+
+
+def left_by_ray(folder: Path, address: str) -> Path:
+    """The file in which `ray start` leaves its address."""
+    file = folder / "ray" / "ray_current_cluster"
+    file.parent.mkdir(parents=True)
+    file.write_text(address)
+    return file
+
+
+@contextmanager
+def server(answer: bytes | None) -> Iterator[str]:
+    """The address of something that says this to whoever connects; None keeps silent."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        held: list[socket.socket] = []
+
+        def serve() -> None:
+            line, _ = listening.accept()
+            held.append(line)
+            line.recv(64)
+            if answer is not None:
+                line.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        thread.join(5)
+        for line in held:
+            line.close()
+
+
+def test_auto_is_the_variable_then_the_file_then_rays_own_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert meant_by("host:1") == ("host:1", "--address")
+    assert meant_by("auto") == ("auto", "--address")
+    file = left_by_ray(tmp_path, "10.0.0.1:6379\n")
+    assert meant_by("auto") == ("10.0.0.1:6379", str(file))
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
+    assert meant_by("auto") == ("10.0.0.2:6379", "RAY_ADDRESS")
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert meant_by("auto") == ("10.0.0.1:6379", str(file)), "Ray's folder on Linux"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "local", "here:there", "[::1]:{port}"])
+def test_an_address_at_which_nothing_is(
+    address: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From wherever it comes, that is named, at once, and nothing is begun."""
+    dead = address.format(port=free_port())
+    file = left_by_ray(tmp_path, dead)
+    began = time.monotonic()
+    done = dynloss_here("run", tiny, "--out", tmp_path / "out", "--address", "auto")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"dynloss: {file}: no cluster at {dead}: ")
+    monkeypatch.setenv("RAY_ADDRESS", dead)
+    done = dynloss_here("run", tiny, "--out", tmp_path / "out", "--address", "auto")
+    assert done.stderr.startswith(f"dynloss: RAY_ADDRESS: no cluster at {dead}: ")
+    assert "unset it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert time.monotonic() - began < 30
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_listens_may_be_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studies.addresses._SECONDS_TO_ANSWER", 0.5)
+    for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None):
+        with server(answer) as address, pytest.raises(ConfigError, match="--address: no cluster"):
+            has_cluster(address, "--address")
+    settings = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    with server(settings) as address:
+        has_cluster(address, "--address")
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    with server(None) as address:
+        has_cluster(f"ray://{address}", "--address")
+
+
+def test_rays_client_in_the_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
+    with pytest.raises(ConfigError, match=r"RAY_ADDRESS: ray://.*cannot run Tune"):
+        joined_cluster("auto").__enter__()
