@@ -18,17 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from dynloss_core.config import ConfigError
 from dynloss_core.data import chosen_folder
+from studies.failure import Kind
+from studies.origin import here
 from studies.session import Session
 from studies.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
+from studies.worker_errors import failure_of, read_error
 
 __all__ = ["train"]
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_START = 60.0  # for the first block, before the user is told that none has
 _SCHEDULERS = {"fifo": FIFOScheduler}
 
 
@@ -40,16 +44,25 @@ def train(session: Session, trainable: type[BlockTrainable] = BlockTrainable) ->
     Args:
         session: whose blocks.
         trainable: what trains them.
+
+    Raises:
+        ConfigError: if a worker cannot import what it needs: the study ends there, and no block is
+            taken for one that cannot be trained.
     """
     study = session.study
     storage = Path(tempfile.mkdtemp(prefix=f"dynloss-{study.name}-"))
     checkpoints = str(session.folder.path / "checkpoints")
     trains = tune.with_resources(
         tune.with_parameters(
-            trainable, study=study, checkpoints=checkpoints, data_folder=chosen_folder()
+            trainable,
+            study=study,
+            checkpoints=checkpoints,
+            data_folder=chosen_folder(),
+            code=here().files,
         ),
         {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
     )
+    recorder = Recorder(session)
     try:
         tune.Tuner(
             trains,
@@ -64,7 +77,7 @@ def train(session: Session, trainable: type[BlockTrainable] = BlockTrainable) ->
             run_config=tune.RunConfig(
                 name="session",
                 storage_path=str(storage),
-                callbacks=[Recorder(session)],
+                callbacks=[recorder],
                 failure_config=tune.FailureConfig(max_failures=0),  # the session tries again
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
@@ -72,6 +85,9 @@ def train(session: Session, trainable: type[BlockTrainable] = BlockTrainable) ->
         ).fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
+    if recorder.no_worker:
+        remedy = "install there what the suite needs, in the same versions"
+        raise ConfigError("", recorder.no_worker, remedy)
 
 
 class BlockSearcher(Searcher):
@@ -106,22 +122,34 @@ class BlockSearcher(Searcher):
 
 
 class Recorder(tune.Callback):
-    """Takes payloads out of Tune's results, so that they live in the study's tables alone."""
+    """Takes payloads out of Tune's results, so that they live in the study's tables alone.
+
+    Attributes:
+        no_worker: why a worker could not start; empty if all could.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._started: set[str] = set()  # blocks at work
+        self.no_worker = ""
+        self._not_started: set[str] = set()  # why processes did not, so far
+        self._waiting_since: float | None = time.monotonic()  # None once a block has started
         self._looked = 0.0
         self._stopping = False
 
     def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
-        """Once a second, see whether somebody wants the study to stop: then it ends as after
-        Ctrl-C, which Tune turns into an orderly end."""
+        """Once a second, see whether somebody wants the study to stop, or no worker can start: then
+        it ends as after Ctrl-C, which Tune turns into an orderly end."""
         now = time.monotonic()
         if self._stopping or now - self._looked < _SECONDS_BETWEEN_LOOKS:
             return
         self._looked = now
-        if self._session.asked_to_stop:
+        if self._waiting_since is not None and now - self._waiting_since > _SECONDS_TO_START:
+            self._waiting_since = None
+            self._session.progress.note(
+                "no block has started yet: the cluster is busy, or its workers do not start "
+                "(see `ray status`)"
+            )
+        if self._session.asked_to_stop or self.no_worker:
             self._stopping = True
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -129,7 +157,7 @@ class Recorder(tune.Callback):
         self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
     ) -> None:
         """A block is at work."""
-        self._started.add(trial.config[BLOCK].id)
+        self._waiting_since = None
         self._session.started(trial.config[BLOCK])
 
     def on_trial_result(
@@ -142,8 +170,6 @@ class Recorder(tune.Callback):
     ) -> None:
         """A block has got further. Tune lets a callback change the result it keeps."""
         means, finished = result.pop(MEANS, None), result.pop(RESULT, None)
-        if finished is not None:
-            self._started.discard(trial.config[BLOCK].id)
         node = str(result.get("hostname", ""))
         self._session.reported(trial.config[BLOCK], result[FRACTION], means, finished, node)
 
@@ -151,12 +177,14 @@ class Recorder(tune.Callback):
         self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
     ) -> None:
         """A block ended with an error, or its process or machine is gone."""
-        block, error = trial.config[BLOCK], trial.get_pickled_error() or trial.get_error()
-        lost = block.id not in self._started or isinstance(error, RayActorError)
-        self._started.discard(block.id)
-        if not self._session.try_again(block, lost=lost):
-            lines = str(error or "unknown error").strip().splitlines()
-            self._session.failed(block, lines[-1])
+        block, failure = trial.config[BLOCK], failure_of(read_error(trial))
+        again = failure.kind is Kind.NOT_STARTED and failure.reason in self._not_started
+        self._not_started.add(failure.reason)
+        if failure.kind is Kind.NO_WORKER or again:
+            self.no_worker = f"block {block} cannot start: {failure.reason}"
+            self._looked = 0.0  # it ends now
+        elif not self._session.try_again(block, failure):
+            self._session.failed(block, failure.reason)
 
 
 def _block_id(trial: Any) -> str:

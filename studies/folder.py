@@ -237,6 +237,10 @@ class StudyFolder:
             Begun(begun.study_id, study).write(self._begun)
         write_atomically(self.definition, yaml.safe_dump(to_dict(study), sort_keys=False))
 
+    def has_training(self) -> bool:
+        """Whether anything was trained here: a block that is finished, or saved in flight."""
+        return any((self.path / name).exists() for name in ("parts", "checkpoints"))
+
     def discard(self) -> None:
         """Take back a `begin` that led to nothing, and the output folder if it is empty then."""
         aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:12]}{PART}")

@@ -29,8 +29,9 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two l
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # `studies.delivery` tries again
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds
 
-__all__ = ["is_served", "probe", "tracking_uri"]
+__all__ = ["is_served", "named_by", "probe", "tracking_uri"]
 
+_VARIABLE = "MLFLOW_TRACKING_URI"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 
 
@@ -41,13 +42,20 @@ def tracking_uri(study: Study, folder: StudyFolder) -> str:
         ConfigError: if it was begun on a store whose password only the environment knew.
     """
     stored = folder.tracking_uri()
-    given = absolute_store(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    uri = study.storage.tracking_uri or given or stored
+    uri = study.storage.tracking_uri or _of_environment() or stored
     if uri == stored and HIDDEN in uri:
-        raise ConfigError(
-            "MLFLOW_TRACKING_URI", f"not set; the study is tracked at {uri}", "set it, to go on"
-        )
+        raise ConfigError(_VARIABLE, f"not set; the study is tracked at {uri}", "set it, to go on")
     return uri
+
+
+def named_by(study: Study, uri: str) -> str:
+    """The key or variable that an address comes from."""
+    by_variable = study.storage.tracking_uri is None and uri == _of_environment()
+    return _VARIABLE if by_variable else "storage.tracking_uri"
+
+
+def _of_environment() -> str:
+    return absolute_store(os.environ.get(_VARIABLE, ""))
 
 
 def is_served(uri: str) -> bool:

@@ -47,6 +47,7 @@ class StudyProgress:
         self._total = study.members()
         self._objective = study.objective.replace("_", " ")
         self._done = 0.0
+        self._failed = 0
         self._at_start = 0.0
         self._running: dict[str, float] = {}
         self._best: dict[str, float] = {}
@@ -90,10 +91,11 @@ class StudyProgress:
         if self._bar is not None:
             self._bar.update(self._task, total=self._total)
 
-    def recorded(self, block: Block) -> None:
-        """Count a block that an earlier session finished."""
-        self._done += block.members
-        self._at_start += block.members
+    def recorded(self, block: Block, *, trained: bool) -> None:
+        """Count a block that an earlier session finished, or could not train."""
+        self._count(block, trained=trained)
+        if trained:
+            self._at_start += block.members
 
     def started(self, block: Block) -> None:
         """A block is at work."""
@@ -108,12 +110,22 @@ class StudyProgress:
         self._running[block.id] = fraction * block.members
         self._show()
 
-    def finish(self, block: Block) -> None:
-        """A block has ended."""
+    def finish(self, block: Block, *, trained: bool) -> None:
+        """A block has ended: trained, or as one that cannot be."""
         self._running.pop(block.id, None)
         self._nodes.pop(block.id, None)
-        self._done += block.members
+        self._count(block, trained=trained)
         self._show()
+
+    def _count(self, block: Block, *, trained: bool) -> None:
+        if trained:
+            self._done += block.members
+        else:
+            self._failed += block.members
+
+    def note(self, line: str) -> None:
+        """Show a line for the user beside the progress."""
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def best(self, winners: dict[str, Winner]) -> None:
         """The best points so far."""
@@ -129,7 +141,7 @@ class StudyProgress:
         trained = time.monotonic() - (self._training_since or time.monotonic())
         if fresh <= 0.02 * self._total or trained <= 0:
             return None
-        return (self._total - self._trained()) * trained / fresh
+        return (self._total - self._failed - self._trained()) * trained / fresh
 
     def _write(self) -> None:
         """Keep the file of how far it is, no more often than every few seconds."""

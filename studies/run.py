@@ -106,13 +106,16 @@ def run_study(
             folder.write_definition(study)
         if before is not None:
             before()
+        delivery = None
         try:
             delivery = stack.enter_context(_delivery(study, folder, at_once=fresh))
+            return _run(study, folder, delivery, address, reuse=reuse)
         except ConfigError:
-            if fresh:
+            if fresh and not folder.has_training():
+                if delivery is not None:
+                    delivery.ask(lambda tracker: tracker.discard())
                 folder.discard()
             raise
-        return _run(study, folder, delivery, address, reuse=reuse)
 
 
 def sync_study(folder: StudyFolder) -> tuple[int, str]:

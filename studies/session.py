@@ -19,6 +19,7 @@ from dynloss_core import keys
 from studies.blocks import Block, BlockResult, Trial, is_table_of
 from studies.definition import Study
 from studies.delivery import Delivery
+from studies.failure import Failure, Kind
 from studies.folder import StudyFolder
 from studies.origins import note_origin
 from studies.planning import plan_of
@@ -83,6 +84,8 @@ class Session:
         self._again: list[Block] = []
         self._pause_until = 0.0
         self._attempts: Counter[tuple[str, bool]] = Counter()
+        self._reasons: dict[str, str] = {}  # of the last failure of a block
+        self._said: set[str] = set()
         rounds = folder.confirmations()
         progress.expect(sum(block.members for each in rounds for block in each.blocks()))
         self.plan = plan_of(study, folder, self._recorded)
@@ -189,19 +192,26 @@ class Session:
         """Whether somebody wants the study to end here (see `StudyFolder.ask_to_stop`)."""
         return self.folder.is_asked_to_stop()
 
-    def try_again(self, block: Block, *, lost: bool) -> bool:
+    def try_again(self, block: Block, failure: Failure) -> bool:
         """Whether a block that ended with an error is handed out again: a program that fails is
-        tried a few times; a process or machine that is lost is no fault of the block's, and the
-        next blocks wait a little, longer after each loss, so as not to be sent there too.
+        tried a few times, unless it fails the same way twice; a process or machine that is lost is
+        no fault of the block's, and the next blocks wait a little, longer after each loss, so as
+        not to be sent there too.
 
         Args:
             block: that ended.
-            lost: whether its process was, or could not even be started.
+            failure: why.
         """
+        lost = failure.kind in (Kind.LOST, Kind.NOT_STARTED)
         self._attempts[block.id, lost] += 1
         attempts = self._attempts[block.id, lost]
         again = attempts <= (_LOSSES_A_BLOCK if lost else _RETRIES_A_BLOCK)
+        same = self._reasons.get(block.id) == failure.reason
+        self._reasons[block.id] = failure.reason
+        if failure.kind is Kind.REFUSED or (failure.kind is Kind.RAISED and same):
+            again = False
         if again:
+            self._say(f"block {block}: {failure.reason}; it is tried again", failure.reason)
             self._again.append(block)
             if lost:
                 pause = min(_FIRST_PAUSE * 2 ** (attempts - 1), _LONGEST_PAUSE)
@@ -211,9 +221,16 @@ class Session:
     def failed(self, block: Block, error: str) -> None:
         """A block could not be trained, not even after retries."""
         block = self._whole(block)
+        self._say(f"block {block} failed: {error}", f"failed: {error}")
         self.failures[block.id] = error
         self.folder.record_failure(block, error)
         self._settle(block, pd.DataFrame())
+
+    def _say(self, line: str, reason: str) -> None:
+        """Tell the user at once; what many blocks fail with, with the first of them alone."""
+        if reason not in self._said:
+            self._said.add(reason)
+            self.progress.note(line)
 
     def _settle(self, block: Block, members: pd.DataFrame) -> None:
         """A block is in the folder: everybody else is told."""
@@ -224,7 +241,7 @@ class Session:
         self.plan.receive(block, members)
         if block.phase == keys.SEARCH:
             self.progress.best(self.plan.winners())
-        self.progress.finish(block)
+        self.progress.finish(block, trained=not members.empty)
 
     def _recorded(self, block: Block) -> pd.DataFrame | None:
         """The table of a block that an earlier session finished; MLflow is to be brought up to it.
@@ -238,7 +255,7 @@ class Session:
             elif not is_table_of(block, members, self.study):
                 self.folder.refuse(block)
             self.delivery.finish(block)
-            self.progress.recorded(block)
+            self.progress.recorded(block, trained=not members.empty)
             if self._known is not None:
                 self._known.end(block, members)
         return members

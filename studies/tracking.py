@@ -23,7 +23,7 @@ from dynloss_core.config import ConfigError, reason_of
 from studies.blocks import Block
 from studies.definition import Study
 from studies.early_stopping import is_stopped
-from studies.mlflow_store import probe  # sets the environment of what comes next
+from studies.mlflow_store import named_by, probe  # sets the environment of what comes next
 from studies.parent_run import TAG, find_parent
 from studies.passwords import hide_password
 
@@ -85,7 +85,7 @@ class Tracker:
         except Exception as error:  # MLflow raises whatever its store raises
             reason = reason_of(error)
             raise ConfigError(
-                "storage.tracking_uri",
+                named_by(study, uri),
                 f"{hide_password(uri)} cannot be used: {hide_password(reason)[:200]}",
                 "give a store that can be written, or leave it out for a local one",
             ) from None
@@ -103,6 +103,10 @@ class Tracker:
     def experiment(self) -> str:
         """Identifier of the experiment."""
         return self._experiment
+
+    def discard(self) -> None:
+        """Take back the run of a study that came to nothing."""
+        self._client.delete_run(self._parent)
 
     def runs(self) -> pd.DataFrame:
         """The run of each trial: phase, arm, trial and `mlflow_run`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from typing import Any
 import pandas as pd
 from ray import tune
 
+import dynloss_core
 from dynloss_core import keys
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.data import use_data_folder
 from studies.blocks import Block, BlockProgress, BlockResult, BlockRun, use_threads
 from studies.definition import Study
+from studies.origin import Origin, here
 from studies.usage import Usage
 
 __all__ = ["BLOCK", "FRACTION", "MEANS", "RESULT", "BlockTrainable"]
@@ -44,10 +46,24 @@ class BlockTrainable(tune.Trainable):
     _run: BlockRun
     _progress: Iterator[BlockProgress]
 
-    def setup(  # type: ignore[override]  # tune.with_parameters adds the last three
-        self, config: dict[str, Any], study: Study, checkpoints: str, data_folder: str | None
+    def setup(  # type: ignore[override]  # tune.with_parameters adds all but the first
+        self,
+        config: dict[str, Any],
+        study: Study,
+        checkpoints: str,
+        data_folder: str | None,
+        code: Mapping[str, str],
     ) -> None:
-        """Called once an actor, with its first block."""
+        """Called once an actor, with its first block.
+
+        Raises:
+            ImportError: if this process has other code than the driver's (see `Origin.files`).
+        """
+        own = here()
+        if other := Origin(code, own.versions).differences(own):
+            folder = Path(dynloss_core.__file__).parents[1]
+            changed = "; ".join(other[:3])
+            raise ImportError(f"{socket.gethostname()} has other code in {folder}: {changed}")
         self._saved = 0.0
         self._study = study
         self._checkpoints = Path(checkpoints)
@@ -102,6 +118,11 @@ class BlockTrainable(tune.Trainable):
     def _begin(self, block: Block) -> None:
         self._unfinished = False
         self._usage = Usage(self._study.resources.cpu)
+        self._progress = self._trained(block)
+
+    def _trained(self, block: Block) -> Iterator[BlockProgress]:
+        """Begin or go on, at the first step: what is wrong with a block is then an error of the
+        block, where an error here would be one of the process."""
         self._run = BlockRun(self._study, block, self._study.device)
         self._checkpoint = self._checkpoints / f"{block.id}.pt"
         try:
@@ -111,5 +132,5 @@ class BlockTrainable(tune.Trainable):
         else:
             if state is not None:
                 self._run.load_state_dict(state)
-        self._progress = self._run.progress()
         self._saved = time.monotonic()
+        yield from self._run.progress()

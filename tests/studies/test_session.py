@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+from io import StringIO
 from pathlib import Path
 from threading import Timer
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from rich.console import Console
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks import Block, BlockRun
 from studies.definition import Study
 from studies.delivery import Delivery
+from studies.failure import Failure, Kind
 from studies.folder import StudyFolder
 from studies.mlflow_store import tracking_uri
 from studies.progress import StudyProgress
@@ -215,11 +218,11 @@ def test_a_block_is_tried_again_longer_if_its_machine_was_lost(
     session = session_of(load_study(tiny), tmp_path)
     block = session.next_block()
     assert block is not None
-    for lost, times in ((False, 2), (True, 8)):
-        for _ in range(times):
-            assert session.try_again(block, lost=lost)
+    for kind, times in ((Kind.RAISED, 2), (Kind.LOST, 8)):
+        for attempt in range(times):
+            assert session.try_again(block, Failure(kind, f"attempt {attempt}"))
             assert session.next_block() == block, "before any other"
-        assert not session.try_again(block, lost=lost)
+        assert not session.try_again(block, Failure(kind, "once more"))
     after = session.next_block()
     assert after is not None
     assert after.id != block.id
@@ -229,8 +232,41 @@ def test_after_a_loss_the_next_blocks_wait(tiny: Path, tmp_path: Path) -> None:
     session = session_of(load_study(tiny), tmp_path)
     block = session.next_block()
     assert block is not None
-    assert session.try_again(block, lost=True)
+    assert session.try_again(block, Failure(Kind.LOST, "gone"))
     assert session.next_block() is None
     assert not session.finished
     session._pause_until = 0.0
     assert session.next_block() == block
+
+
+def test_what_cannot_change_is_not_tried_again(tiny: Path, tmp_path: Path) -> None:
+    """An error that comes back as it was, but for a machine that is lost twice; and a refusal."""
+    session = session_of(load_study(tiny), tmp_path)
+    first, second, third = (session.next_block() for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    same = Failure(Kind.RAISED, "ValueError: bad")
+    assert session.try_again(first, same)
+    assert session.try_again(second, same), "another block"
+    assert not session.try_again(first, same)
+    assert not session.try_again(third, Failure(Kind.REFUSED, "ConfigError: no"))
+    gone = Failure(Kind.LOST, "gone")
+    assert session.try_again(third, gone)
+    assert session.try_again(third, gone)
+
+
+def test_an_error_is_said_at_once_and_once(tiny: Path, tmp_path: Path) -> None:
+    session = session_of(load_study(tiny), tmp_path)
+    said = StringIO()
+    session.progress = StudyProgress(session.study, Console(file=said, width=1000))
+    first, second = session.next_block(), session.next_block()
+    assert first is not None
+    assert second is not None
+    failure = Failure(Kind.RAISED, "ValueError: [bold] is no shape")
+    for block in (first, second):
+        session.try_again(block, failure)
+    tried = f"block {first}: ValueError: [bold] is no shape; it is tried again\n"
+    assert said.getvalue() == tried
+    session.failed(first, failure.reason)
+    assert f"block {first} failed: ValueError: [bold] is no shape" in said.getvalue()

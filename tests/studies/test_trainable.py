@@ -11,6 +11,7 @@ import pytest
 from dynloss_core import keys
 from studies.blocks import Block, BlockResult, Trial
 from studies.definition import Study
+from studies.origin import here
 from studies.study_files import load_study
 from studies.trainable import BLOCK, FRACTION, RESULT, BlockTrainable
 
@@ -29,7 +30,7 @@ BLOCK_OF_TWO = Block(
 def process(study: Study, checkpoints: Path) -> BlockTrainable:
     """A new one, at the block's beginning or where it was saved."""
     trainable = BlockTrainable.__new__(BlockTrainable)
-    trainable.setup({BLOCK: BLOCK_OF_TWO}, study, str(checkpoints), None)
+    trainable.setup({BLOCK: BLOCK_OF_TWO}, study, str(checkpoints), None, here().files)
     return trainable
 
 

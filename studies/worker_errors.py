@@ -1,0 +1,68 @@
+"""What Ray says of a block that ended without a result, read as a `Failure`."""
+
+from __future__ import annotations
+
+import pickle
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ray import cloudpickle
+from ray.exceptions import RayActorError, RayTaskError
+
+from dynloss_core.config import ConfigError
+from studies.failure import Failure, Kind
+
+__all__ = ["failure_of", "in_a_line", "read_error"]
+
+_LONGEST = 300
+_OF_IMPORTS = (AttributeError, ImportError, SyntaxError)
+_NAMES_OF_IMPORTS = {"ModuleNotFoundError", *(error.__name__ for error in _OF_IMPORTS)}
+
+
+def read_error(trial: Any) -> Exception | str | None:
+    """The last error of one of Tune's trials.
+
+    Tune's own `get_pickled_error` looks where the error is copied to only later.
+    """
+    with suppress(OSError, TypeError, pickle.UnpicklingError, ImportError, AttributeError):
+        error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return error
+    with suppress(OSError, TypeError):  # no path before there was an error
+        return Path(trial.error_file).read_text()
+    return None
+
+
+def failure_of(error: Exception | str | None) -> Failure:
+    """What is to be done about an error.
+
+    Args:
+        error: from `read_error`. Tune keeps as text what neither a task nor an actor raised: Ray's
+            own troubles, such as a machine that is out of memory.
+    """
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        if isinstance(cause, ImportError):
+            return Failure(Kind.NO_WORKER, in_a_line(cause))
+        kind = Kind.REFUSED if isinstance(cause, ConfigError) else Kind.RAISED
+        return Failure(kind, in_a_line(cause))
+    if isinstance(error, RayActorError) and error.actor_init_failed:
+        raised = _end_of_traceback(str(error))
+        importing = raised.partition(":")[0] in _NAMES_OF_IMPORTS
+        return Failure(Kind.NO_WORKER if importing else Kind.NOT_STARTED, raised[:_LONGEST])
+    last = (str(error or "").strip() or "no reason is known").splitlines()[-1].strip()
+    return Failure(Kind.LOST, f"its process or machine is gone: {last}"[:_LONGEST])
+
+
+def _end_of_traceback(text: str) -> str:
+    """The error that a traceback ends with, on one line: what follows its last indented line."""
+    lines = text.rstrip().splitlines()
+    indented = [index for index, line in enumerate(lines[:-1]) if line.startswith(" ")]
+    start = indented[-1] + 1 if indented else len(lines) - 1
+    return " ".join(" ".join(lines[start:]).split())
+
+
+def in_a_line(error: BaseException) -> str:
+    """`ValueError: what it says`, on one line."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}"[:_LONGEST].removesuffix(": ")

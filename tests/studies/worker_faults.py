@@ -1,0 +1,137 @@
+"""Workers that cannot start or do not end, on one real Ray, driven from a folder full of shadows.
+
+`python -P -m tests.studies.worker_faults OUT MODULES KIND...` leaves in `ends.json` how the study of
+each kind of fault ended. MODULES is a folder of modules that only the driver can import.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from studies.blocks import Block, BlockProgress
+from studies.cluster import joined_cluster
+from studies.delivery import Delivery
+from studies.folder import StudyFolder
+from studies.progress import StudyProgress
+from studies.session import Session
+from studies.study_files import study_from_mapping
+from studies.tracking import Tracker
+
+TINY: dict[str, Any] = {
+    "schema": 1,
+    "name": "tiny",
+    "mode": "map",
+    "data": {"name": "spirals", "points_per_class": 10},
+    "model": {"name": "mlp", "width": 6},
+    "budget": {"total": 60, "static_tail": 20, "evaluate_every": 20},
+    "space": "spirals-mlp",
+    "grid": {"period": 1, "amplitude": 1, "learning_rate": 1},
+    "resources": {"cpu": 1},
+}
+
+
+def kinds() -> dict[str, Any]:
+    """Trainables, by the fault that they have."""
+    from studies.trainable import BlockTrainable
+
+    class Sound(BlockTrainable):
+        """None: it trains, from wherever the driver was started."""
+
+    class Raises(BlockTrainable):
+        """The same error each time in one arm; in the other, what would be refused again."""
+
+        def _trained(self, block: Block) -> Iterator[BlockProgress]:
+            with (Path(self._checkpoints).parent / f"tried-{block.arm}").open("a") as tries:
+                tries.write(".")
+            if block.arm == keys.STATIC:
+                raise ConfigError("model", "is refused")
+            if block.arm == keys.DYNAMICAL:
+                raise ValueError("no such\nactivation")
+            yield from super()._trained(block)
+
+    class Dies(BlockTrainable):
+        """Its first process is killed while it starts, the second while it trains."""
+
+        def setup(self, config: dict[str, Any], *given: Any, **named: Any) -> None:
+            super().setup(config, *given, **named)
+            self._die("starts")
+
+        def step(self) -> dict[str, Any]:
+            self._die("trains")
+            return super().step()
+
+        def _die(self, when: str) -> None:
+            mark = Path(self._checkpoints).parent / f"died-as-it-{when}"
+            if not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    class BadStart(BlockTrainable):
+        """No process gets as far as a block."""
+
+        def setup(self, config: dict[str, Any], *given: Any, **named: Any) -> None:
+            raise RuntimeError("no\nroom")
+
+    from only_the_driver import Unknown  # type: ignore[import-not-found]
+
+    return {
+        "sound": Sound,
+        "raises": Raises,
+        "dies": Dies,
+        "bad_start": BadStart,
+        "unknown": Unknown,
+    }
+
+
+def driven(trainable: Any, out: Path) -> dict[str, Any]:
+    """How a study ends whose blocks are trained by this."""
+    from studies.distribution import train
+
+    study = study_from_mapping(TINY, source="tiny")
+    folder = StudyFolder.of(study, out)
+    folder.begin(study, resume=False)
+    uri = folder.default_tracking_uri
+    delivery = Delivery(folder, lambda: Tracker(study, "faults", uri, out / "artifacts"))
+    said, began = io.StringIO(), time.monotonic()
+    with StudyProgress(study, Console(file=said, width=1000)) as progress:
+        session = Session(study, folder, delivery, progress)
+        refusal = ""
+        try:
+            train(session, trainable)
+        except ConfigError as error:
+            refusal = str(error)
+    delivery.close()
+    return {
+        "seconds": time.monotonic() - began,
+        "finished": session.finished,
+        "failures": session.failures,
+        "refusal": refusal,
+        "said": said.getvalue().splitlines(),
+        "trained": progress._trained(),
+        "tried": {path.name: len(path.read_text()) for path in folder.path.glob("tried-*")},
+    }
+
+
+def main(out: Path, names: list[str]) -> None:
+    with joined_cluster(None):
+        ends = {name: driven(kinds()[name], out / name) for name in names}
+    (out / "ends.json").write_text(json.dumps(ends))
+
+
+if __name__ == "__main__":
+    from tests.studies import worker_faults  # workers know the trainables by this name
+
+    sys.path.append(sys.argv[2])
+    worker_faults.main(Path(sys.argv[1]), sys.argv[3:])
