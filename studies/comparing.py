@@ -50,7 +50,7 @@ def compare_studies(folders: Sequence[StudyFolder], out: Path) -> Comparison:
 
 
 def _tables(folder: StudyFolder) -> StudyTables:
-    study, members = folder.study(), folder.gather("members")
+    study, members = folder.study(), folder.parts.gather("members")
     question = question_of(study, members)
     return StudyTables(
         name=study.name,

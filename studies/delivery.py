@@ -182,11 +182,11 @@ class Delivery:
 
     def _deliver_block(self, tracker: Tracker, block: Block) -> None:
         if not tracker.is_finished(block):
-            members = self._folder.recorded(block)
+            members = self._folder.parts.recorded(block)
             if members is None:
                 raise RuntimeError(f"block {block.id} is not in the folder")
             tracker.start(block)
             if not members.empty:
-                tracker.log_means(block, mean_curves(self._folder.part(block, "curves")))
+                tracker.log_means(block, mean_curves(self._folder.parts.table(block, "curves")))
             self._trials += tracker.finish(block, members)
         del self._finished[block.id]

@@ -50,7 +50,7 @@ def due_confirmation(study: Study, folder: StudyFolder) -> Confirmation | None:
     and not wanted."""
     if not (study.extensions and study.confirms()):
         return None
-    members, rounds = folder.gather("members"), folder.confirmations()
+    members, rounds = folder.parts.gather("members"), folder.confirmations()
     if members.empty:  # every block failed
         return None
     search = members[members[keys.PHASE] == keys.SEARCH]

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -37,12 +37,12 @@ from dynloss_core.atomic import PART, write_atomically
 from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import read_document
 from studies.begun import Begun, check_unchanged, differences
-from studies.blocks import Block, BlockResult
 from studies.confirmation import Confirmation
 from studies.definition import Study
 from studies.lock import exclusive, is_taken
+from studies.parts import Parts
 from studies.recording import KINDS
-from studies.sealed import marks_of, read_json, read_table, write_json, write_parquet
+from studies.sealed import read_json, read_table, write_json, write_parquet
 from studies.sqlite import sqlite_url
 from studies.study_files import study_from_mapping
 
@@ -65,6 +65,11 @@ class StudyFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
+
+    @property
+    def parts(self) -> Parts:
+        """The tables of its finished blocks."""
+        return Parts(self.path, self.resume_command)
 
     @classmethod
     def of(cls, study: Study, out: Path) -> StudyFolder:
@@ -367,8 +372,8 @@ class StudyFolder:
         own = self.study().has_own_round()
         known = {keys.SEARCH, *(entry.phase for entry in self.confirmations())}
         known |= {keys.CONFIRM} if own else set()
-        for part in self.parts("members"):
-            phase = self._block_of(part).rsplit("-", 2)[0]
+        for part in self.parts.files("members"):
+            phase = self.parts.block_of(part).rsplit("-", 2)[0]
             if phase not in known:
                 problem = f"lacks the round {phase}, which was trained"
                 remedy = f"restore it, or delete {part.parent / phase}-* to give the round up"
@@ -383,104 +388,6 @@ class StudyFolder:
         in_order = sorted((*known, confirmation), key=lambda each: each.round)
         write_json(self.confirm, {"rounds": [to_dict(each) for each in in_order]})
 
-    def checkpoint(self, block: Block) -> Path:
-        """Where a block in flight is saved."""
-        return self.path / "checkpoints" / f"{block.id}.pt"
-
-    def record(self, block: Block, result: BlockResult) -> None:
-        """Keep a finished block for good, and drop its checkpoint."""
-        tables = {"curves": result.curves}
-        tables |= {kind: frame for kind, frame in result.recorded.items() if not frame.empty}
-        for kind, frame in tables.items():
-            write_parquet(frame, self._part(block.id, kind))
-        marks = {"kinds": ",".join(tables)}
-        write_parquet(result.members, self._part(block.id, "members"), marks)
-        for left in (self.checkpoint(block), self._failure(block)):
-            left.unlink(missing_ok=True)
-
-    def record_failure(self, block: Block, error: str) -> None:
-        """Record that a block failed, and why: an empty members table, and the reason."""
-        write_atomically(self._failure(block), error + "\n")
-        write_parquet(pd.DataFrame(), self._part(block.id, "members"), {"kinds": ""})
-
-    def recorded_failure(self, block: Block) -> str:
-        """Why a block could not be trained."""
-        return self.failures().get(block.id, "unknown error")
-
-    def failures(self) -> dict[str, str]:
-        """Blocks that could not be trained, and why."""
-        reasons = {}
-        for path in sorted((self.path / "parts").glob("*.error.txt")):
-            with suppress(OSError):  # the empty members table says that it failed
-                text = path.read_text(encoding="utf-8", errors="replace")
-                reasons[path.name.removesuffix(".error.txt")] = text.strip()
-        return reasons
-
-    def recorded(self, block: Block) -> pd.DataFrame | None:
-        """The members table of a finished block, empty if it failed; None if it is not finished."""
-        path = self._part(block.id, "members")
-        return self._read(path) if path.exists() else None
-
-    def refuse(self, block: Block) -> NoReturn:
-        """Refuse what is recorded of a block.
-
-        Raises:
-            ConfigError: always.
-        """
-        path = self._part(block.id, "members")
-        problem = "holds other networks than the study asks for in its place"
-        remedy = (
-            f"delete {self.optuna}, which is made again; if that does not help, {self._mend(path)}"
-        )
-        raise ConfigError("", problem, remedy, str(path))
-
-    def part(self, block: Block, kind: str) -> pd.DataFrame:
-        """One table of a finished block (see `gather`)."""
-        return self._read(self._part(block.id, kind))
-
-    def parts(self, kind: str) -> list[Path]:
-        """The files of one table, a finished block each, in the order of their names."""
-        return sorted((self.path / "parts").glob(f"*.{kind}.parquet"))
-
-    def gather(self, kind: str) -> pd.DataFrame:
-        """One table of all finished blocks: `members`, `curves` or what was recorded beside them
-        (see `recording.KINDS`); empty if there are none.
-
-        Where the parts are gone, it is the table that was gathered before.
-
-        Raises:
-            ConfigError: if a part is damaged or missing; it names the remedy.
-        """
-        finished = self.parts("members")
-        gathered = self.tables / f"{kind}.parquet"
-        if not finished:
-            remedy = "restore it: the parts that it was gathered from are gone"
-            return read_table(gathered, remedy) if gathered.exists() else pd.DataFrame()
-        frames = [
-            frame for path in self._complete(finished, kind) if len(frame := self._read(path))
-        ]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-    def _complete(self, finished: list[Path], kind: str) -> list[Path]:
-        """The parts of one table, a part for each finished block that has one."""
-        if kind == "members":
-            return finished
-        paths = []
-        for members in finished:
-            path = self._part(self._block_of(members), kind)
-            kinds = marks_of(members, self._mend(members)).get("kinds")
-            if kinds is not None:
-                wanted = kind in kinds.split(",")
-            else:  # by a version that did not keep the kinds
-                wanted = path.exists() or (kind == "curves" and len(self._read(members)) > 0)
-            if wanted:  # a missing one is refused when it is read
-                paths.append(path)
-        return paths
-
-    def gather_all(self) -> dict[str, pd.DataFrame]:
-        """Each table of all finished blocks, by kind."""
-        return {kind: self.gather(kind) for kind in ("members", "curves", *KINDS)}
-
     def write_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
         """Keep gathered tables; of what may be recorded beside evaluations, those with rows."""
         for kind, frame in tables.items():
@@ -490,24 +397,6 @@ class StudyFolder:
     def sweep(self) -> None:
         """Remove what only an unfinished study needs."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-
-    def _failure(self, block: Block) -> Path:
-        return self.path / "parts" / f"{block.id}.error.txt"
-
-    def _part(self, block_id: str, kind: str) -> Path:
-        return self.path / "parts" / f"{block_id}.{kind}.parquet"
-
-    @staticmethod
-    def _block_of(part: Path) -> str:
-        return part.name.removesuffix(".parquet").rpartition(".")[0]
-
-    def _read(self, part: Path) -> pd.DataFrame:
-        return read_table(part, self._mend(part))
-
-    def _mend(self, part: Path) -> str:
-        """The remedy for a part that is damaged or missing: its block is trained again."""
-        members = self._part(self._block_of(part), "members")
-        return f"delete {members}, then `{self.resume_command}` trains its block again"
 
 
 def not_written(error: OSError, folder: Path, remedy: str) -> ConfigError:

@@ -84,10 +84,10 @@ def refuse_other_code(study: Study, folder: StudyFolder, *, trains: bool) -> Non
         ConfigError: naming what differs.
     """
     known, now = origins_of(folder), here()
-    if now.digest in known or not (known or folder.parts("members")):
+    if now.digest in known or not (known or folder.parts.files("members")):
         return
     if not known and {
-        entry["origin"] for entry in origins_in(folder.gather("members"), folder)
+        entry["origin"] for entry in origins_in(folder.parts.gather("members"), folder)
     } == {now.digest}:
         return  # the file that says more of it is lost
     if not trains and _is_complete(study, folder):

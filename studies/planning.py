@@ -52,7 +52,7 @@ def plan_of(study: Study, folder: StudyFolder, recorded: Recorded | None = None)
     with optuna_of(folder):
         try:
             storage = optuna.storages.RDBStorage(folder.optuna_url)
-            return Plan(study, storage, recorded or folder.recorded, rounds)
+            return Plan(study, storage, recorded or folder.parts.recorded, rounds)
         except ConfigError:
             raise
         except _DAMAGED_VALUES as error:

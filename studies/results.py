@@ -113,7 +113,7 @@ def write_results(study: Study, folder: StudyFolder, into: Path | None = None) -
         ConfigError: if a table is damaged, or the results cannot be written.
     """
     place = folder if into is None else StudyFolder(into)
-    gathered = folder.gather_all()
+    gathered = folder.parts.gather_all()
     try:
         place.write_tables(gathered)
         return _write_results(study, folder, gathered, place)

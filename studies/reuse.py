@@ -156,7 +156,7 @@ class KnownNetworks:
         with suppress(*_UNREADABLE):  # whatever is wrong there is no fault of this study's
             if not _takes_part(other.study()):
                 return
-            if parts := [str(path) for path in other.parts("members")]:
+            if parts := [str(path) for path in other.parts.files("members")]:
                 tables = dataset.dataset(parts, schema=pa.schema(_NEEDED), format="parquet")
                 known = tables.to_table().to_pandas()  # what is taken of them is read with its seal
                 self._note(known.dropna(subset=[keys.ORIGIN]), other)
@@ -235,7 +235,7 @@ def joined(known: dict[int, BlockResult], trained: BlockResult | None = None) ->
 
 @lru_cache(maxsize=16)  # the trials of a block are asked for one by one
 def _part(folder: Path, block: Block, kind: str) -> pd.DataFrame:
-    return StudyFolder(folder).part(block, kind)
+    return StudyFolder(folder).parts.table(block, kind)
 
 
 def _takes_part(study: Study) -> bool:

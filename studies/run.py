@@ -217,7 +217,9 @@ def confirm_study(
     if folder.path.name != study.name:
         problem = f"holds the study {study.name!r} under another name"
         raise ConfigError("", problem, f"name it {study.name}", str(folder.path))
-    open_round = rounds and any(folder.recorded(block) is None for block in rounds[-1].blocks())
+    open_round = rounds and any(
+        folder.parts.recorded(block) is None for block in rounds[-1].blocks()
+    )
     if open_round and seeds is not None and seeds != len(rounds[-1].seeds):
         problem = f"{seeds}, but a round of {len(rounds[-1].seeds)} is not finished"
         raise ConfigError("--seeds", problem, "leave it out to go on with that")
@@ -225,7 +227,7 @@ def confirm_study(
         own = study.confirm_seeds if study.has_own_round() else 0
         if not _searched(study, folder):
             raise ConfigError("", "its search is not finished", "finish it first", str(folder.path))
-        members = folder.gather("members")
+        members = folder.parts.gather("members")
         search = members[members[keys.PHASE] == keys.SEARCH] if len(members) else members
         if search.empty:
             raise ConfigError("", "has no search to confirm", "raise confirm_seeds", study.name)
@@ -249,7 +251,7 @@ def confirm_study(
 def _searched(study: Study, folder: StudyFolder) -> bool:
     """Whether every block of the search is recorded."""
     return all(
-        folder.recorded(Block(keys.SEARCH, arm, index, (), ())) is not None
+        folder.parts.recorded(Block(keys.SEARCH, arm, index, (), ())) is not None
         for arm in study.arms
         for index in range(len(study.search_blocks(arm)))
     )

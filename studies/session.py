@@ -136,7 +136,7 @@ class Session:
                 self._known.begin(part)
                 return part
             result = joined(partly.known)
-            self.folder.record(block, result)
+            self.folder.parts.record(block, result)
             self._settle(block, result.members)
         return None
 
@@ -180,7 +180,7 @@ class Session:
         if result is not None:
             result = self._completed(block, result)
             block = self._whole(block)
-            self.folder.record(block, result)
+            self.folder.parts.record(block, result)
         if means is not None:
             self.delivery.log_means(block, means)
             self.progress.advance(block, fraction, node)
@@ -223,7 +223,7 @@ class Session:
         block = self._whole(block)
         self._say(f"block {block} failed: {error}", f"failed: {error}")
         self.failures[block.id] = error
-        self.folder.record_failure(block, error)
+        self.folder.parts.record_failure(block, error)
         self._settle(block, pd.DataFrame())
 
     def _say(self, line: str, reason: str) -> None:
@@ -248,12 +248,12 @@ class Session:
 
         It is empty for a block that could not be trained: resuming does not try that again.
         """
-        members = self.folder.recorded(block)
+        members = self.folder.parts.recorded(block)
         if members is not None:
             if members.empty:
-                self.failures[block.id] = self.folder.recorded_failure(block)
+                self.failures[block.id] = self.folder.parts.recorded_failure(block)
             elif not is_table_of(block, members, self.study):
-                self.folder.refuse(block)
+                self.folder.parts.refuse(block)
             self.delivery.finish(block)
             self.progress.recorded(block, trained=not members.empty)
             if self._known is not None:

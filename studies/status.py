@@ -114,7 +114,7 @@ class StudyStatus:
 
 def study_status(folder: StudyFolder) -> StudyStatus:
     """How far a study is, and the best so far."""
-    study, members = folder.study(), folder.gather("members")
+    study, members = folder.study(), folder.parts.gather("members")
     at_work = folder.is_locked()
     progress = _progress(folder) if at_work else {}
     rounds = sum(block.members for each in folder.confirmations() for block in each.blocks())
@@ -129,7 +129,7 @@ def study_status(folder: StudyFolder) -> StudyStatus:
         networks_a_minute=progress.get("networks_a_minute"),
         seconds_left=progress.get("seconds_left"),
         blocks=progress.get("blocks", {}),
-        failures=folder.failures(),
+        failures=folder.parts.failures(),
         phases=tuple(_phases(study, folder, members)),
         summary=str(folder.summary) if folder.summary.exists() else None,
     )

@@ -56,7 +56,7 @@ def finish(session: Session) -> None:
 
 
 def searched(folder: StudyFolder) -> pd.DataFrame:
-    members = folder.gather("members")
+    members = folder.parts.gather("members")
     return members[members[keys.PHASE] == keys.SEARCH]
 
 
@@ -90,7 +90,7 @@ def test_trained_judged_and_gone_on_with(sweep: Study, tmp_path: Path) -> None:
     train(begun, block)  # and then the driver is killed
     second = session_of(sweep, tmp_path)
     finish(second)
-    members = second.folder.gather("members")
+    members = second.folder.parts.gather("members")
     confirm = members[members[keys.PHASE] == "confirm"]
     assert len(confirm) == 4 * 5
     assert confirm[keys.TEST_ACCURACY].notna().all()

@@ -128,7 +128,7 @@ def tables(out: Path) -> dict[str, pd.DataFrame]:
     `confirm` added."""
     frames = {}
     for kind in ("members", "curves"):
-        frame = StudyFolder(out / "tiny").gather(kind)
+        frame = StudyFolder(out / "tiny").parts.gather(kind)
         frame = frame[frame[keys.PHASE].isin(["search", "confirm", "confirm-2"])]
         frame = frame[frame[keys.TRIAL] < 4]
         frame = frame.drop(columns=[name for name in keys.OF_THE_MACHINE if name in frame])
@@ -275,7 +275,7 @@ def test_a_folder_that_is_read_only_can_be_looked_at(
         assert done.returncode == 0, done.stderr
         assert str(tmp_path / "mine") in done.stdout
         mine = pd.read_parquet(tmp_path / "mine" / "tables" / "members.parquet")
-        pd.testing.assert_frame_equal(mine, StudyFolder(out / "tiny").gather("members"))
+        pd.testing.assert_frame_equal(mine, StudyFolder(out / "tiny").parts.gather("members"))
         (study,) = optuna.get_all_study_names(f"sqlite:///{out}/tiny/optuna.db")[:1]
         assert study.startswith("tiny/")
         client = MlflowClient(f"sqlite:///{out}/mlflow.db")

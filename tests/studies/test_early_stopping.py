@@ -431,7 +431,7 @@ def test_a_real_study_stops_bad_learning_rates(tiny: Path, tmp_path: Path) -> No
     session = session_of(study, tmp_path)
     while (block := session.next_block()) is not None:
         train(session, block)
-    members = session.folder.gather("members")
+    members = session.folder.parts.gather("members")
     search = members[members[keys.PHASE] == keys.SEARCH]
     stopped = search[is_stopped(search)]
     assert (stopped[keys.LEARNING_RATE] < 1e-3).any()

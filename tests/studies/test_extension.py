@@ -34,7 +34,7 @@ def finish(study: Study, out: Path) -> StudyFolder:
 
 
 def searched(folder: StudyFolder) -> pd.DataFrame:
-    members = folder.gather("members").drop(columns=keys.SECONDS)
+    members = folder.parts.gather("members").drop(columns=keys.SECONDS)
     by = [keys.ARM, keys.TRIAL, keys.SEED]
     return members[members[keys.PHASE] == keys.SEARCH].sort_values(by).reset_index(drop=True)
 
@@ -64,16 +64,16 @@ def test_the_search_is_that_of_the_longer_study(sampler: str, tiny: Path, tmp_pa
 def test_new_winners_are_confirmed_on_seeds_nobody_saw(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny, ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"])
     folder = finish(study, tmp_path)
-    first = folder.gather("members").query("phase == 'confirm'")
+    first = folder.parts.gather("members").query("phase == 'confirm'")
     longer = study
     while (due := due_confirmation(longer, folder)) is None:
         longer = extend(longer, folder, 4)
         finish(longer, tmp_path)
-        again = folder.gather("members").query("phase == 'confirm'")
+        again = folder.parts.gather("members").query("phase == 'confirm'")
         assert sorted(again[keys.SEED]) == sorted(first[keys.SEED]), "the first round stays"
     folder.add_confirmation(due)
     finish(longer, tmp_path)
-    rounds = folder.gather("members").groupby(keys.PHASE)[keys.SEED]
+    rounds = folder.parts.gather("members").groupby(keys.PHASE)[keys.SEED]
     assert len(set(rounds.get_group("confirm-2"))) == study.confirm_seeds
     assert not set(rounds.get_group("confirm-2")) & set(rounds.get_group("confirm"))
     assert due_confirmation(longer, folder) is None

@@ -133,7 +133,7 @@ def test_a_study_that_kept_no_origin_is_told_from_one_that_trained_nothing(
     session.delivery.close()
     folder.origins.unlink()
     refuse_other_code(study, folder, trains=False)  # its networks still say it
-    for path in folder.parts("members"):
+    for path in folder.parts.files("members"):
         pd.read_parquet(path).drop(columns=keys.ORIGIN).to_parquet(path)
     with pytest.raises(ConfigError, match="say nothing of the code that trained them"):
         refuse_other_code(study, folder, trains=False)

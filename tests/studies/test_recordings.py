@@ -67,7 +67,7 @@ def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_p
             assert rows[keys.STEP].tolist() == list(steps)
         assert frame.groupby([keys.ARM, keys.SEED]).ngroups == 4
     assert np.isfinite(curvature[keys.HESSIAN_LAMBDA_MAX]).all()
-    members = session.folder.gather("members")
+    members = session.folder.parts.gather("members")
     assert members[keys.SEED].nunique() == 3
     valleys = pd.read_parquet(tables / "valleys.parquet")
     assert set(valleys[keys.SEED]) == set(first_two[:1])
@@ -212,9 +212,9 @@ def test_nothing_recorded_is_nothing_to_say() -> None:
 def test_curvature_reaches_the_curves_and_mlflow(study: Study, tmp_path: Path) -> None:
     session = session_of(study, tmp_path)
     finish(session)
-    curves = session.folder.gather("curves")
+    curves = session.folder.parts.gather("curves")
     own = curves[curves[keys.SEED] == study.fresh_seeds()[0]]
-    measured = session.folder.gather("curvature")
+    measured = session.folder.parts.gather("curvature")
     for arm in study.arms:
         at_100 = own[(own[keys.ARM] == arm) & (own[keys.STEP] == 100)]
         exact = measured[
@@ -335,7 +335,7 @@ def test_a_stable_run_beside_an_unstable_one(study: Study, tmp_path: Path) -> No
     study = load_study(tmp_path / "two.yaml")
     session = session_of(study, tmp_path)
     finish(session)
-    rows = session.folder.gather("instabilities")
+    rows = session.folder.parts.gather("instabilities")
     assert set(rows[keys.LEARNING_RATE]) == {10.0}
     assert rows["begins_before"].dtype == bool
     write_results(study, session.folder)

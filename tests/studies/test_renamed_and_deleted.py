@@ -134,7 +134,7 @@ def test_training_goes_on_while_the_experiment_is_deleted(tiny: Path, tmp_path: 
     client = MlflowClient(tracker_of(session).uri)
     client.delete_experiment(experiment)
     block = train_next(session)
-    assert session.folder.recorded(block) is not None
+    assert session.folder.parts.recorded(block) is not None
     assert session.delivery.ask(lambda tracker: tracker) is None
     assert f"restore --experiment-id {experiment}" in session.delivery.problem
     client.restore_experiment(experiment)

@@ -43,7 +43,7 @@ def test_a_period_in_epochs_is_analysed_in_epochs(tmp_path: Path) -> None:
     study = load_study(file)
     session = session_of(study, tmp_path)
     finish(session)
-    members = session.folder.gather("members")
+    members = session.folder.parts.gather("members")
     assert question_of(study, members).epochs == 6
     round_ = plan_confirmation(study, members, 1, 0, seeds=2)
     for winner in round_.winners:

@@ -70,7 +70,7 @@ def trained(study: Study, out: Path, *, reuse: bool = True) -> tuple[StudyFolder
 
 def comparable(folder: StudyFolder, kind: str) -> pd.DataFrame:
     """A table without what depends on the clock or says where a row is from, in a fixed order."""
-    table = folder.gather(kind)
+    table = folder.parts.gather(kind)
     drop = [n for n in (*keys.OF_THE_MACHINE, keys.REUSED_FROM) if n in table]
     by = [keys.ARM, keys.TRIAL, keys.SEED, *([keys.STEP] if keys.STEP in table else [])]
     return table.drop(columns=drop).sort_values(by).reset_index(drop=True)
@@ -89,7 +89,7 @@ def test_a_finer_map_trains_only_what_is_new(tmp_path: Path) -> None:
     assert networks(blocks) == 2 * 4, "the middle period alone"
     for kind in ("members", "curves"):
         pd.testing.assert_frame_equal(comparable(folder, kind), comparable(alone, kind))
-    origins = folder.gather("members")[keys.REUSED_FROM]
+    origins = folder.parts.gather("members")[keys.REUSED_FROM]
     assert origins.fillna("trained").value_counts().to_dict() == {"map": 20, "trained": 8}
 
 
@@ -115,7 +115,7 @@ def test_what_is_reused_is_reused_again_under_its_first_name(tmp_path: Path) -> 
     folder, more = trained(study_of(name="third"), tmp_path)
     assert not blocks
     assert not more
-    assert set(folder.gather("members")[keys.REUSED_FROM]) == {"map"}
+    assert set(folder.parts.gather("members")[keys.REUSED_FROM]) == {"map"}
 
 
 @pytest.mark.parametrize(
@@ -157,11 +157,11 @@ def test_a_study_of_several_origins_gives_what_is_of_the_same(tmp_path: Path) ->
     study = study_of()
     with other_code():
         folder, blocks = trained(study, tmp_path)
-    for path in folder.parts("members")[2:]:
+    for path in folder.parts.files("members")[2:]:
         path.unlink()
     _, again = trained(study, tmp_path)
     assert len(again) == len(blocks) - 2
-    assert [entry["networks"] for entry in origins_in(folder.gather("members"), folder)] == [
+    assert [entry["networks"] for entry in origins_in(folder.parts.gather("members"), folder)] == [
         networks(blocks) - networks(again),
         networks(again),
     ]
@@ -171,7 +171,7 @@ def test_a_study_of_several_origins_gives_what_is_of_the_same(tmp_path: Path) ->
 
 def test_networks_that_do_not_say_what_trained_them_are_not_taken(tmp_path: Path) -> None:
     folder, _ = trained(study_of(), tmp_path)
-    for path in folder.parts("members"):
+    for path in folder.parts.files("members"):
         pd.read_parquet(path).drop(columns=[keys.ORIGIN, keys.DEVICE]).to_parquet(path)
     _, blocks = trained(study_of(name="other"), tmp_path)
     assert networks(blocks) == 20
@@ -187,7 +187,7 @@ def test_a_study_that_was_replaced_meanwhile_gives_nothing(fails: bool, tmp_path
     shutil.rmtree(folder.path)
     if fails:
         folder.begin(study_of(), resume=False)
-        folder.record(block, BlockResult(pd.DataFrame(), pd.DataFrame()))
+        folder.parts.record(block, BlockResult(pd.DataFrame(), pd.DataFrame()))
     else:
         trained(study_of(seed=1), tmp_path)
     _part.cache_clear()
@@ -198,19 +198,19 @@ def test_nothing_is_taken_where_nobody_wants_it(tmp_path: Path) -> None:
     trained(study_of(), tmp_path)
     folder, blocks = trained(study_of(name="other"), tmp_path, reuse=False)
     assert networks(blocks) == 20
-    assert keys.REUSED_FROM not in folder.gather("members")
+    assert keys.REUSED_FROM not in folder.parts.gather("members")
 
 
 def test_a_study_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     folder, _ = trained(study_of(), tmp_path)
-    folder.parts("members")[0].write_bytes(b"PAR1 no more")
+    folder.parts.files("members")[0].write_bytes(b"PAR1 no more")
     _, blocks = trained(study_of(name="other"), tmp_path)
     assert networks(blocks) == 20
 
 
 def test_a_network_whose_curves_are_gone_is_trained(tmp_path: Path) -> None:
     folder, _ = trained(study_of(), tmp_path)
-    for path in folder.parts("curves")[1:]:
+    for path in folder.parts.files("curves")[1:]:
         path.unlink()
     _, blocks = trained(study_of(name="other"), tmp_path)
     assert 0 < networks(blocks) < 20
@@ -269,4 +269,4 @@ def test_a_block_waits_for_the_networks_that_another_has_at_work(tmp_path: Path)
     delivery.close()
     trials = [block for block in handed_out if block.phase == keys.SEARCH]
     assert len(trials) <= 2 * (2 + 1), "two points an arm, and what failed once more"
-    assert sum(len(folder.recorded(block)) == 0 for block in trials) == 2  # type: ignore[arg-type]
+    assert sum(len(folder.parts.recorded(block)) == 0 for block in trials) == 2  # type: ignore[arg-type]

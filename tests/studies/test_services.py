@@ -167,7 +167,7 @@ def test_a_study_on_rays_client_ends_with_this_side(
     assert not folder.summary.exists()
     done = dynloss(*run)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(folder.gather("members")) == 30
+    assert len(folder.parts.gather("members")) == 30
 
 
 @needs_fashion_mnist

@@ -123,7 +123,7 @@ def test_mlflow_catches_up_with_the_folder(
     first.delivery.log_means(block, next(progress).means)
     tracker_of(first)
     list(progress)
-    first.folder.record(block, run.result())
+    first.folder.parts.record(block, run.result())
     second = session_of(study, tmp_path)
     assert not second.prepared()
     tracker = tracker_of(second)
@@ -138,11 +138,11 @@ def test_tables_survive_the_loss_of_their_parts(tiny: Path, tmp_path: Path) -> N
     study = load_study(tiny)
     session = session_of(study, tmp_path)
     train_next(session)
-    before = session.folder.gather_all()
+    before = session.folder.parts.gather_all()
     session.folder.write_tables(before)
     for part in (session.folder.path / "parts").iterdir():
         part.unlink()
-    after = session.folder.gather_all()
+    after = session.folder.parts.gather_all()
     for kind in ("members", "curves"):
         pd.testing.assert_frame_equal(after[kind], before[kind])
 
@@ -156,11 +156,11 @@ def test_sync_delivers_past_a_block_in_flight(tiny: Path, tmp_path: Path) -> Non
     run = BlockRun(study, second)
     for _ in run.progress():
         pass
-    first.folder.record(second, run.result())  # MLflow is away, and the driver is killed
+    first.folder.parts.record(second, run.result())  # MLflow is away, and the driver is killed
     first.delivery.close()
     delivered, _ = sync_study(first.folder)
     assert delivered == len(second.trials)
-    assert first.folder.recorded(in_flight) is None
+    assert first.folder.parts.recorded(in_flight) is None
     assert sync_study(first.folder)[0] == 0
 
 
