@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import typing
 from functools import partial
 
 import pytest
@@ -14,7 +15,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dynloss_core import DynamicalCrossEntropy, DynamicalMSE, weighted_cross_entropy, weighted_mse
-from dynloss_core.losses import DynamicalLoss, output_gradient, weighted_loss
+from dynloss_core.losses import LOSSES as TABLE
+from dynloss_core.losses import (
+    DynamicalLoss,
+    LossName,
+    class_losses,
+    kernel_form,
+    output_curvature,
+    output_gradient,
+    refusal_of_form,
+    weighted_loss,
+)
 
 LOSSES = ["cross_entropy", "mse_sample_weighted", "mse_output_weighted"]
 MODULES = {
@@ -94,6 +105,38 @@ def test_divides_by_the_number_of_samples_not_by_their_weights() -> None:
     static = F.cross_entropy(logits, targets)
     torch.testing.assert_close(ours, 2.9 * static)
     torch.testing.assert_close(F.cross_entropy(logits, targets, weight=weights), static)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@given(drawn=batches)
+def test_class_losses_add_up_to_the_loss(name: str, drawn: tuple) -> None:
+    logits, targets, weights = drawn
+    one_hot = F.one_hot(targets, logits.shape[1]).double()
+    total = (weights * class_losses(name, logits.mT, one_hot.mT)).sum()
+    torch.testing.assert_close(total, weighted_loss(name, *drawn), rtol=1e-10, atol=1e-14)
+
+
+def test_every_name_has_a_row_of_the_table_with_all_forms() -> None:
+    assert set(typing.get_args(LossName)) == set(TABLE) == set(LOSSES)
+    for loss in TABLE.values():
+        assert None not in (loss.gradient, loss.curvature, loss.kernel)
+    assert len({loss.kernel for loss in TABLE.values()}) == len(TABLE)
+
+
+def test_an_unknown_name_is_no_loss_anywhere() -> None:
+    logits, targets, weights = batch(0, 5, 3)
+    stacked = logits.mT[None], F.one_hot(targets, 3).double().mT[None], weights[None]
+    uses = [
+        lambda: weighted_loss("focal", logits, targets, weights),
+        lambda: class_losses("focal", *stacked[:2]),
+        lambda: output_gradient("focal", *stacked),
+        lambda: output_curvature("focal", *stacked),
+        lambda: kernel_form("focal"),
+        lambda: refusal_of_form("focal", "gradient"),
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match="no loss 'focal'; choose one of: cross_entropy, mse"):
+            use()
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -145,3 +146,22 @@ def test_the_fastest_engine_that_can_is_chosen() -> None:
     wider = replace(convolutions, model=Myrtle5Config(channels=64))
     for large in (wider, replace(convolutions, model=WideResNetConfig())):
         assert choose_engine(large) is ConvnetEngine
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: Problem(loss="focal"), "loss"),  # type: ignore[arg-type]
+        (lambda: Problem(dtype="float16"), "dtype"),  # type: ignore[arg-type]
+        (lambda: LearningRateSchedule(decay="step"), "decay"),  # type: ignore[arg-type]
+        (lambda: MLPConfig(initialisation="xavier"), "initialisation"),  # type: ignore[arg-type]
+        (lambda: Myrtle5Config(initialisation=None), "initialisation"),  # type: ignore[arg-type]
+        (lambda: WideResNetConfig(normalisation="layer"), "normalisation"),  # type: ignore[arg-type]
+        (lambda: choose_engine(CASES[0].problem, "fast"), "engine"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_unknown_name_given_in_python_is_refused(make: Callable[[], object], key: str) -> None:
+    """As it is in a file: none of them falls through to another choice."""
+    with pytest.raises(ConfigError) as refusal:
+        make()
+    assert refusal.value.key == key
