@@ -53,9 +53,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     try:
         return _state_of(memoryview(content))
-    except (
-        Exception
-    ) as error:  # a file that somebody else made, its digest fitting, may be anything
+    except Exception as error:  # a file that somebody else made may raise anything
         log.warning("%s is passed over as a checkpoint: %s", path, reason_of(error))
         return None
 

@@ -43,8 +43,8 @@ class StackedTracker(RitzTracker):
     def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
         if not problem.stateless:
             called = type(problem.network).__name__
-            reason = "keeps more than trained parameters, shares some, or has layers nobody knows"
-            return f"{called} {reason}"
+            reason = "keeps running statistics or other buffers, or shares or freezes parameters"
+            return f"{called} {reason}, or has layers that nobody knows"
         return None
 
     @torch.no_grad()
