@@ -135,7 +135,7 @@ def test_a_finished_study_is_not_overwritten_and_resumes_to_itself(
     assert "holds another study of this name: seed is 0 there and 3 in yours" in other.stderr
     resumed = dynloss("run", file, "--out", out, "--resume", "--set", "description=why")
     assert resumed.returncode == 0
-    assert "taken over: description is '' there and 'why' in yours" in resumed.stderr
+    assert "updated from your file: description is '' there and 'why' in yours" in resumed.stderr
     verdict = next(line for line in printed.splitlines() if "fresh seeds, paired" in line)
     assert verdict in resumed.stdout
     pd.testing.assert_frame_equal(table(out), before)
