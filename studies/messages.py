@@ -19,6 +19,9 @@ from dynloss_core.config import printable
 __all__ = ["PlainConsole", "replace_what_cannot_be_shown", "say"]
 
 
+_WIDE = 300  # characters
+
+
 class PlainConsole(Console):
     """A console that interprets nothing in the text it is given, be it a line or a table's cell;
     what is to be bold or coloured is said with `style`.
@@ -32,6 +35,8 @@ class PlainConsole(Console):
         super().__init__(
             stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False
         )
+        if not self.is_terminal:  # a file or a pipe gets its tables whole
+            self.width = max(self.width, _WIDE)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """What Rich makes of each string that it is to show."""

@@ -46,7 +46,7 @@ def written(folder: Path, name: str) -> Path:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("run", "FILE"), ("run", "FILE", "--dry-run"), ("train", "--data", "cifar10")],
+    [("run", "FILE"), ("train", "--data", "cifar10")],
     ids=" ".join,
 )
 def test_missing_data_are_refused_before_anything_starts(

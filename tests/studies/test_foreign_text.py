@@ -110,10 +110,7 @@ def test_status_and_analyse_print_a_path_as_it_is(text: str, tiny: Path, tmp_pat
 
 
 @every_nasty
-def test_a_description_is_shown_and_not_obeyed(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+def test_a_description_is_shown_and_not_obeyed(text: str, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     quoted = "".join(f"\\U{ord(c):08x}" for c in text)
     file.write_text(

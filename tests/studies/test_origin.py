@@ -90,7 +90,7 @@ def test_an_edited_loss_is_another_origin(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    losses = tmp_path / "dynloss_core" / "losses.py"
+    losses = tmp_path / "dynloss_core" / "losses" / "weighted.py"
     assert digest() == here().digest
     losses.write_text("# a comment\n" + losses.read_text())
     assert digest() == here().digest
@@ -110,11 +110,13 @@ def test_a_study_goes_on_with_the_same_code_only(
     refuse_other_code(study, folder, trains=True)
     now = here()
     other = Origin(
-        {**now.files, "dynloss_core/losses.py": "0" * 12}, {**now.versions, "torch": "9.9"}
+        {**now.files, "dynloss_core/losses/weighted.py": "0" * 12}, {**now.versions, "torch": "9.9"}
     )
     monkeypatch.setattr("studies.origins.here", lambda: other)
     problem = re.escape(f"{folder.path}: was trained with other code: torch ")
-    with pytest.raises(ConfigError, match=f"{problem}.* 9.9 now; dynloss_core/losses.py differs"):
+    with pytest.raises(
+        ConfigError, match=f"{problem}.* 9.9 now; dynloss_core/losses/weighted.py differs"
+    ):
         refuse_other_code(study, folder, trains=False)
     note_origin(folder)  # as after --code-changed
     assert list(origins_of(folder)) == [now.digest, other.digest]

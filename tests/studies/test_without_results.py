@@ -31,7 +31,7 @@ GIVEN = [
     f"winners={{dynamical: {POINT}, period: 500, amplitude: 5.0}}, static: {POINT}}}}}",
 ]
 STOPS = "early_stopping={rungs: 1, after: 0.5, min_trials: 2}"
-RECORDS = "record={curvature_every: 10, final_curvature: true, instabilities: true, trace: true}"
+RECORDS = "record={final_curvature: true, trace: true}"
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["diverged", "failed"])
@@ -74,11 +74,13 @@ def test_a_study_without_a_finite_result_ends(
 
     monkeypatch.setattr("studies.run.joined_cluster", lambda _: nullcontext())
     monkeypatch.setattr("studies.distribution.train", in_this_process)
+    if overrides not in ([DIVERGES], [DIVERGES, *MAP]):  # the others' figures are no others
+        monkeypatch.setattr("studies.results.draw_study", lambda _: [])
     study = load_study(tiny, overrides)
     for resume in (False, True):
         outcome = run_study(study, tmp_path, resume=resume)
         assert outcome.finished
-        assert outcome.results.without_winner(study) or not study.confirms()
+        assert outcome.results.without_winner(study) or study.mode != "optimize"
     folder = outcome.folder
     (run,) = MlflowClient(folder.default_tracking_uri).search_runs(
         [folder.state()["mlflow_experiment"]],

@@ -185,8 +185,10 @@ def test_no_block_is_recorded_as_failed_where_no_worker_starts(tiny: Path, tmp_p
 
 def test_a_process_with_other_code_trains_nothing(tiny: Path, tmp_path: Path) -> None:
     trainable = BlockTrainable.__new__(BlockTrainable)
-    other = {**here().files, "dynloss_core/losses.py": "0"}
-    with pytest.raises(ImportError, match=r"other code in .*: dynloss_core/losses.py differs"):
+    other = {**here().files, "dynloss_core/losses/weighted.py": "0"}
+    with pytest.raises(
+        ImportError, match=r"other code in .*: dynloss_core/losses/weighted.py differs"
+    ):
         trainable.setup({BLOCK: BLOCK_OF_TWO}, load_study(tiny), str(tmp_path), None, code=other)
 
 
