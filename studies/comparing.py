@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
 from studies.analysis.across import AcrossRow, StudyTables, across, across_table
 from studies.analysis.figures import save_figure
 from studies.analysis.figures.across import draw_across
 from studies.analysis.study_analysis import analyse
-from studies.folder import StudyFolder
+from studies.folder import StudyFolder, not_written
 from studies.results import question_of
 
 __all__ = ["Comparison", "compare_studies"]
@@ -38,15 +39,19 @@ def compare_studies(folders: Sequence[StudyFolder], out: Path) -> Comparison:
     """Put studies side by side and write the table and the figure to `out`.
 
     Raises:
-        ConfigError: if no study has both arms on two seeds.
+        ConfigError: if no study has both arms on two seeds, or `out` cannot be written.
     """
     rows = across([_tables(folder) for folder in folders])
     if not rows:
         raise ConfigError("", "no study has both arms", "run them first", str(out))
-    out.mkdir(parents=True, exist_ok=True)
     table = out / "across.csv"
-    across_table(rows).to_csv(table, index=False)
-    return Comparison(tuple(rows), table, tuple(save_figure(draw_across(rows), out, "across")))
+    try:
+        write_atomically(table, across_table(rows).to_csv(index=False))
+        figures = save_figure(draw_across(rows), out, "across")
+    except OSError as error:
+        remedy = "write elsewhere, with `dynloss analyse --into`"
+        raise not_written(error, out, remedy) from None
+    return Comparison(tuple(rows), table, tuple(figures))
 
 
 def _tables(folder: StudyFolder) -> StudyTables:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from dynloss_core import keys
+from dynloss_core.atomic import write_atomically
 from studies.blocks import Block
 from studies.confirmation import Winner
 from studies.definition import Study
@@ -167,10 +168,8 @@ class StudyProgress:
                 for name, done in self._running.items()
             },
         }
-        temporary = self._file.with_suffix(".part")
         with suppress(OSError):  # nobody's results depend on it
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            temporary.replace(self._file)
+            write_atomically(self._file, json.dumps(content, indent=1) + "\n")
 
     def _show(self) -> None:
         self._write()
