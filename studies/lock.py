@@ -36,10 +36,12 @@ def exclusive(path: Path) -> Iterator[None]:
 def _take(path: Path) -> IO[str]:
     until = time.monotonic() + _SECONDS_OF_A_LOOK
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
-        except FileNotFoundError:  # the folder was taken back just now
+        except FileNotFoundError:  # the folder, or the one it is in, was taken back just now
+            if time.monotonic() >= until:
+                raise
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -90,12 +90,12 @@ def test_a_dry_run_without_the_data_counts(
 ) -> None:
     monkeypatch.setenv("DYNLOSS_DATA_DIR", str(tmp_path / "nothing"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    text = tiny.read_text().replace("{name: spirals, points_per_class: 10}", "fashion_mnist")
+    text = tiny.read_text().replace("{name: spirals, points_per_class: 10}", "cifar10")
     tiny.write_text(text.replace("budget:", "training: {batch_size: 100}\nbudget:"))
     done = dynloss_here("run", tiny, "--dry-run", "--data-dir", "/elsewhere/data")
     assert done.returncode == 0, done.stderr
     for expected in ("30 networks in 8 blocks", "60 each", "time       not known",
-                     "missing    data.name: fashion_mnist is in none of"):  # fmt: skip
+                     "missing    data.name: cifar10 is in none of"):  # fmt: skip
         assert expected in done.stdout
 
 
