@@ -174,7 +174,7 @@ def test_a_relative_store_is_made_absolute_when_it_is_given(
     assert study.storage.tracking_uri == f"sqlite:///{tmp_path / 'here.db'}"
 
 
-STARTS, AT_ONCE = 200, 4
+AT_ONCE = 4
 
 
 def _start(path: str, out: str, rounds: int, barrier: Any, answers: Any) -> None:
@@ -195,15 +195,18 @@ def _start(path: str, out: str, rounds: int, barrier: Any, answers: Any) -> None
             answers.put((index, "refused", error.problem))
 
 
-def test_of_drivers_that_start_at_once_one_begins_the_study(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("starts", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_of_drivers_that_start_at_once_one_begins_the_study(
+    starts: int, tiny: Path, tmp_path: Path
+) -> None:
     context = multiprocessing.get_context("fork")
     barrier, answers = context.Barrier(AT_ONCE, timeout=60), context.Queue()
-    rounds = STARTS // AT_ONCE
+    rounds = starts // AT_ONCE
     arguments = (str(tiny), str(tmp_path), rounds, barrier, answers)
     processes = [context.Process(target=_start, args=arguments) for _ in range(AT_ONCE)]
     for process in processes:
         process.start()
-    said = [answers.get(timeout=120) for _ in range(STARTS)]
+    said = [answers.get(timeout=120) for _ in range(starts)]
     for process in processes:
         process.join(30)
         assert process.exitcode == 0

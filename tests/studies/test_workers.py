@@ -62,6 +62,7 @@ def faults(folder: Path, *kinds: str) -> dict[str, Any]:
     return ends
 
 
+@pytest.mark.slow
 def test_workers_are_the_suites_own_and_fail_by_name(tmp_path: Path) -> None:
     ends = faults(tmp_path, "sound", "raises", "unknown")
     assert ends["sound"]["finished"], "whatever lies in the current folder, or in RAY_ADDRESS"
