@@ -105,7 +105,7 @@ def metric_gain(
 
     Args:
         metric: which.
-        pairs: a row a seed, a column an arm.
+        pairs: one row per seed, one column per arm.
         comparison: dynamical - static of them.
         p: adjusted over the sizes.
         margin: of equivalence in this metric.

@@ -26,7 +26,7 @@ def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
     the verdict stands below.
 
     Args:
-        pairs: a row a seed, a column an arm (see `pairing.paired_by_seed`).
+        pairs: one row per seed, one column per arm (see `pairing.paired_by_seed`).
         found: the comparison of them.
     """
     verdict = found.test
