@@ -137,11 +137,13 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
         stack.enter_context(folder.locked())
         settle(folder)
         delivery = stack.enter_context(_delivery(study, folder, at_once=True))
-        with StudyProgress(study) as progress:
-            session = Session(study, folder, delivery, progress)
-            session.recall()
-        _keep_runs(folder, delivery)
-        _conclude(folder, delivery, write_results(study, folder), finished=session.finished)
+        with _closing_its_run(folder, delivery):
+            with StudyProgress(study) as progress:
+                session = Session(study, folder, delivery, progress)
+                session.recall()
+            _keep_runs(folder, delivery)
+            results = write_results(study, folder)
+        _conclude(folder, delivery, results, finished=session.finished)
         if delivery.problem:
             raise ConfigError("storage.tracking_uri", delivery.problem, "try again later")
         return delivery.delivered, folder.tracking_uri()
@@ -260,11 +262,26 @@ def _searched(study: Study, folder: StudyFolder) -> bool:
 def _run(
     study: Study, folder: StudyFolder, delivery: Delivery, address: str | None, *, reuse: bool
 ) -> Outcome:
-    """Train what is left, then write the results; whatever happens, close the study's run."""
-    try:
+    """Train what is left, then write the results."""
+    with _closing_its_run(folder, delivery):
         finished, failures = _train(study, folder, delivery, address, reuse=reuse)
         _keep_runs(folder, delivery)
         results = write_results(study, folder)
+    _conclude(folder, delivery, results, finished=finished)
+    if finished:
+        folder.sweep()
+    return Outcome(finished, failures, delivery.problem, folder, results)
+
+
+@contextmanager
+def _closing_its_run(folder: StudyFolder, delivery: Delivery) -> Iterator[None]:
+    """Work on a study, and close its run in MLflow if that fails.
+
+    Raises:
+        ConfigError: if a file of the study cannot be written.
+    """
+    try:
+        yield
     except Exception as error:
         with suppress(Exception):  # the first fault is the one to tell
             _conclude(folder, delivery, None, finished=False)
@@ -272,10 +289,6 @@ def _run(
             remedy = "make it writable, and go on with --resume"
             raise not_written(error, folder.path, remedy) from error
         raise
-    _conclude(folder, delivery, results, finished=finished)
-    if finished:
-        folder.sweep()
-    return Outcome(finished, failures, delivery.problem, folder, results)
 
 
 def _train(
