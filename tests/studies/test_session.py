@@ -263,10 +263,10 @@ def test_an_error_is_said_at_once_and_once(tiny: Path, tmp_path: Path) -> None:
     first, second = session.next_block(), session.next_block()
     assert first is not None
     assert second is not None
-    failure = Failure(Kind.RAISED, "ValueError: [bold] is no shape")
+    failure = Failure(Kind.RAISED, "ValueError: [bold] is not a shape")
     for block in (first, second):
         session.try_again(block, failure)
-    tried = f"block {first}: ValueError: [bold] is no shape; it is tried again\n"
+    tried = f"block {first}: ValueError: [bold] is not a shape; it is tried again\n"
     assert said.getvalue() == tried
     session.failed(first, failure.reason)
-    assert f"block {first} failed: ValueError: [bold] is no shape" in said.getvalue()
+    assert f"block {first} failed: ValueError: [bold] is not a shape" in said.getvalue()
