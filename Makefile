@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# tests that may run side by side when they are slow; those that start clusters may not
+WITHOUT_RAY := tests/core tests/contracts tests/studies/test_damage.py
 
 .PHONY: help install quickstart test test-slow test-faults bench gpu lint format clean
 
@@ -26,7 +28,8 @@ test: $(STAMP) ## the test suite, on every core
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(STAMP) ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(WITHOUT_RAY) --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m slow $(WITHOUT_RAY:%=--ignore=%)
 
 test-faults: $(STAMP) ## kill, fill up and interrupt studies, and count what is lost (40 minutes)
 	$(BIN)/python -m pytest tests/faults -m "faults or not faults"

@@ -333,14 +333,18 @@ def stop(
     import time
 
     folder = _recorded(study, out)
-    if not folder.is_locked():
+    at_work = folder.is_locked()
+    if not at_work:
         console.print("no driver is at work on it")
+    else:
+        folder.ask_to_stop()
+        while wait and folder.is_locked():
+            time.sleep(0.5)
+        console.print("stopped" if wait else "asked to stop")
+    folder.study()  # refused where its definition was edited: it would not go on
+    if not at_work:
         return
-    folder.ask_to_stop()
-    while wait and folder.is_locked():
-        time.sleep(0.5)
     arguments = ["run", str(folder.definition), "--resume"]
-    console.print("stopped" if wait else "asked to stop")
     console.print(f"go on with:  {again(arguments, folder.path.parent, None)}")
 
 

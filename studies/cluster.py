@@ -20,6 +20,7 @@ Capacity = dict[str, float]
 
 _SUITE = Path(__file__).parents[1]  # the folder that its packages lie in
 _FOLDERS_OF_RAY = ("RAY_TMPDIR", "TMPDIR", "HOME")
+_STARTS_OF_A_SERVER = 3
 
 
 def local_resources() -> Capacity:
@@ -68,19 +69,15 @@ def joined_cluster(
                 job_config=_where_workers_import(),
             )
         else:
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=environment,
-                **({} if is_client(address) else {"job_config": _where_workers_import()}),
-            )
+            _join(address, environment)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if address is None:
             raise _cannot_start(error) from None
         remedy = "see `ray status`, and whether it asks for a token (`ray get-auth-token`)"
-        problem = f"no cluster at {address}: {reason_of(error)}"
-        raise ConfigError(source, problem, remedy) from None
+        reason = reason_of(error)
+        if isinstance(error, ConnectionAbortedError):  # what the head says is a whole traceback
+            reason = f"{reason} {str(error).strip().splitlines()[-1]}"
+        raise ConfigError(source, f"no cluster at {address}: {reason}", remedy) from None
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
     if address is not None and reaches_beyond(address):
         say(
@@ -91,6 +88,28 @@ def joined_cluster(
         yield _capacity(ray.nodes())
     finally:
         ray.shutdown()
+
+
+def _join(address: str, environment: dict[str, Any] | None) -> None:
+    """Join a running cluster. A head gives Ray's client a server of its own, for whose start it
+    waits half a minute and no longer: where it is busy, or has just started itself, once is not
+    enough."""
+    import ray
+
+    own = {} if is_client(address) else {"job_config": _where_workers_import()}
+    for tries_left in reversed(range(_STARTS_OF_A_SERVER)):
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=environment,
+                **own,
+            )
+            return
+        except ConnectionAbortedError:
+            if not tries_left:
+                raise
 
 
 def _where_workers_import() -> Any:

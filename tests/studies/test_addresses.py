@@ -106,3 +106,26 @@ def test_rays_client_in_the_variable_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
     with pytest.raises(ConfigError, match=r"RAY_ADDRESS: ray://.*cannot run Tune"):
         joined_cluster("auto").__enter__()
+
+
+def test_a_head_that_starts_no_server_at_once_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one does that is busy or has just started; after three times its last word is said."""
+    asked: list[str] = []
+
+    def init(address: str, **_: object) -> None:
+        asked.append(address)
+        if len(asked) < 3 or address.endswith("2"):
+            said = "Initialization failure from server:\nTraceback (most ...\nRuntimeError: busy\n"
+            raise ConnectionAbortedError(said)
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.nodes", list)
+    monkeypatch.setattr("studies.cluster.has_cluster", lambda *_: None)
+    with joined_cluster("ray://127.0.0.1:1", {}):
+        assert len(asked) == 3
+    asked.clear()
+    with pytest.raises(ConfigError, match=r"from server: RuntimeError: busy; see `ray status`"):
+        joined_cluster("ray://127.0.0.1:2", {}).__enter__()
+    assert len(asked) == 3

@@ -55,7 +55,8 @@ def edit(folder: StudyFolder, **changes: Any) -> None:
     ids=lambda change: next(iter(change)) if isinstance(change, dict) else "",
 )
 @pytest.mark.parametrize(
-    "command", [["status"], ["analyse"], ["sync"], ["confirm"], ["run", "--resume"]]
+    "command",
+    [["status"], ["analyse"], ["sync"], ["confirm"], ["run", "--resume"], ["stop"]],
 )
 def test_an_edited_definition_is_refused_with_both_values(
     change: dict[str, Any], said: str, command: list[str], tiny: Path, tmp_path: Path
