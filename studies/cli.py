@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from dynloss_core.config import ConfigError
-from studies.messages import replace_what_cannot_be_shown, say
+from studies.messages import console, replace_what_cannot_be_shown, say
 from studies.space_commands import space_app
 from studies.terminal import (
     DEFAULT_OUT,
     again,
-    console,
     show_changing,
     show_comparison,
     show_crash,

@@ -1,6 +1,6 @@
-"""Ray Tune trains the blocks of a session, wherever the cluster has room.
+"""Ray Tune trains the blocks of a study, wherever the cluster has room.
 
-One session is one Tune experiment whose trials are the blocks. Tune's own files go to a temporary
+One call is one Tune experiment whose trials are the blocks. Tune's own files go to a temporary
 folder and are dropped: what a study is, it keeps itself (see `studies.folder`).
 
 Importing this module imports Ray; `studies.cluster` sets up its environment first.
@@ -23,9 +23,9 @@ from ray.tune.search import Searcher
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import chosen_folder
+from studies.block_source import BlockSource
 from studies.failure import Kind
 from studies.origin import here
-from studies.session import Session
 from studies.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
 from studies.worker_errors import failure_of, read_error
 
@@ -36,22 +36,22 @@ _SECONDS_TO_START = 60.0  # for the first block, before the user is told that no
 _SCHEDULERS = {"fifo": FIFOScheduler}
 
 
-def train(session: Session, trainable: type[BlockTrainable] = BlockTrainable) -> None:
-    """Train what is left of a session on the cluster that Ray is connected to.
+def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable) -> None:
+    """Train the blocks that are left on the cluster that Ray is connected to.
 
     Returns when all is trained, or after Ctrl-C, which Tune turns into an orderly end.
 
     Args:
-        session: whose blocks.
+        source: of the blocks.
         trainable: what trains them.
 
     Raises:
         ConfigError: if a worker cannot import what it needs: the study ends there, and no block is
             taken for one that cannot be trained.
     """
-    study = session.study
+    study = source.study
     storage = Path(tempfile.mkdtemp(prefix=f"dynloss-{study.name}-"))
-    checkpoints = str(session.folder.path / "checkpoints")
+    checkpoints = str(source.path / "checkpoints")
     trains = tune.with_resources(
         tune.with_parameters(
             trainable,
@@ -62,12 +62,12 @@ def train(session: Session, trainable: type[BlockTrainable] = BlockTrainable) ->
         ),
         {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
     )
-    recorder = Recorder(session)
+    recorder = Recorder(source)
     try:
         tune.Tuner(
             trains,
             tune_config=tune.TuneConfig(
-                search_alg=BlockSearcher(session),
+                search_alg=BlockSearcher(source),
                 scheduler=_SCHEDULERS[study.scheduler](),
                 num_samples=-1,
                 reuse_actors=True,
@@ -78,7 +78,7 @@ def train(session: Session, trainable: type[BlockTrainable] = BlockTrainable) ->
                 name="session",
                 storage_path=str(storage),
                 callbacks=[recorder],
-                failure_config=tune.FailureConfig(max_failures=0),  # the session tries again
+                failure_config=tune.FailureConfig(max_failures=0),  # the source tries again
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
@@ -91,21 +91,21 @@ def train(session: Session, trainable: type[BlockTrainable] = BlockTrainable) ->
 
 
 class BlockSearcher(Searcher):
-    """Hands the session's blocks to Tune.
+    """Hands blocks to Tune.
 
     Args:
-        session: whose blocks.
+        source: of the blocks.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, source: BlockSource) -> None:
         super().__init__()
-        self._session = session
+        self._source = source
 
     def suggest(self, trial_id: str) -> Any:
         """The next block as a configuration, None to wait, or FINISHED."""
-        block = self._session.next_block()
+        block = self._source.next_block()
         if block is None:
-            return Searcher.FINISHED if self._session.finished else None
+            return Searcher.FINISHED if self._source.finished else None
         return {BLOCK: block}
 
     def on_trial_complete(
@@ -128,8 +128,8 @@ class Recorder(tune.Callback):
         no_worker: why a worker could not start; empty if all could.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, source: BlockSource) -> None:
+        self._source = source
         self.no_worker = ""
         self._not_started: set[str] = set()  # why processes did not, so far
         self._waiting_since: float | None = time.monotonic()  # None once a block has started
@@ -145,11 +145,11 @@ class Recorder(tune.Callback):
         self._looked = now
         if self._waiting_since is not None and now - self._waiting_since > _SECONDS_TO_START:
             self._waiting_since = None
-            self._session.progress.note(
+            self._source.tell(
                 "no block has started yet: the cluster is busy, or its workers do not start "
                 "(see `ray status`)"
             )
-        if self._session.asked_to_stop or self.no_worker:
+        if self._source.asked_to_stop or self.no_worker:
             self._stopping = True
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -158,7 +158,7 @@ class Recorder(tune.Callback):
     ) -> None:
         """A block is at work."""
         self._waiting_since = None
-        self._session.started(trial.config[BLOCK])
+        self._source.started(trial.config[BLOCK])
 
     def on_trial_result(
         self,
@@ -171,7 +171,7 @@ class Recorder(tune.Callback):
         """A block has got further. Tune lets a callback change the result it keeps."""
         means, finished = result.pop(MEANS, None), result.pop(RESULT, None)
         node = str(result.get("hostname", ""))
-        self._session.reported(trial.config[BLOCK], result[FRACTION], means, finished, node)
+        self._source.reported(trial.config[BLOCK], result[FRACTION], means, finished, node)
 
     def on_trial_error(
         self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
@@ -183,8 +183,8 @@ class Recorder(tune.Callback):
         if failure.kind is Kind.NO_WORKER or again:
             self.no_worker = f"block {block} cannot start: {failure.reason}"
             self._looked = 0.0  # it ends now
-        elif not self._session.try_again(block, failure):
-            self._session.failed(block, failure.reason)
+        elif not self._source.try_again(block, failure):
+            self._source.failed(block, failure.reason)
 
 
 def _block_id(trial: Any) -> str:

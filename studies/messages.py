@@ -16,7 +16,7 @@ from rich.text import Text
 
 from dynloss_core.config import printable
 
-__all__ = ["PlainConsole", "replace_what_cannot_be_shown", "say"]
+__all__ = ["PlainConsole", "console", "duration", "replace_what_cannot_be_shown", "say"]
 
 
 _WIDE = 300  # characters
@@ -43,6 +43,10 @@ class PlainConsole(Console):
         return super().render_str(printable(text), **options)
 
 
+console = PlainConsole()
+"""Standard output."""
+
+
 def say(line: str) -> None:
     """A line for the user that is no part of the answer."""
     PlainConsole(stderr=True).print(line)
@@ -53,3 +57,13 @@ def replace_what_cannot_be_shown() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def duration(seconds: float) -> str:
+    """`75` as `1m15s`."""
+    whole = round(max(seconds, 0))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

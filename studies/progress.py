@@ -20,9 +20,9 @@ from dynloss_core.atomic import write_atomically
 from studies.blocks import Block
 from studies.confirmation import Winner
 from studies.definition import Study
-from studies.messages import PlainConsole
+from studies.messages import PlainConsole, duration
 
-__all__ = ["StudyProgress", "duration"]
+__all__ = ["StudyProgress"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FILES = 2.0
@@ -189,13 +189,3 @@ class StudyProgress:
             self._last_line = now
             parts = [f"{self._phase} {done / self._total:4.0%}", duration(elapsed), left, best]
             self._console.print("  ".join(part for part in parts if part), soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """`75` as `1m15s`."""
-    whole = round(max(seconds, 0))
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

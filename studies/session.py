@@ -1,8 +1,8 @@
 """One process's work on a study: blocks go out as the plan says, results come in and are recorded.
 
-A session knows nothing of Ray; `studies.distribution` trains its blocks. What it leaves behind is
-in the study's folder, in Optuna's storage and in MLflow, so a study resumes by a fresh session that
-passes over what is recorded.
+A session knows nothing of Ray: to whatever trains its blocks it is a `BlockSource`. What it leaves
+behind is in the study's folder, in Optuna's storage and in MLflow, so a study resumes by a fresh
+session that passes over what is recorded.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -93,6 +94,11 @@ class Session:
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Tune pickles its searcher and callbacks, but a study never resumes from that."""
         return {}
+
+    @property
+    def path(self) -> Path:
+        """The study's folder."""
+        return self.folder.path
 
     @property
     def finished(self) -> bool:
@@ -225,6 +231,10 @@ class Session:
         self.failures[block.id] = error
         self.folder.parts.record_failure(block, error)
         self._settle(block, pd.DataFrame())
+
+    def tell(self, line: str) -> None:
+        """Show the user a line beside the progress."""
+        self.progress.note(line)
 
     def _say(self, line: str, reason: str) -> None:
         """Tell the user at once; what many blocks fail with, with the first of them alone."""

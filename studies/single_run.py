@@ -14,7 +14,7 @@ from dynloss_core.config import ConfigError, build
 from dynloss_core.models import MLPConfig, WideResNetConfig
 from dynloss_core.training import Evaluation, Member, Problem, Setup, Trace, choose_engine
 from studies.data_sets import provide
-from studies.progress import duration
+from studies.messages import duration
 from studies.sealed import write_parquet
 from studies.tables import IDENTITY, trace_rows
 

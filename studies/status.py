@@ -14,7 +14,7 @@ from dynloss_core import keys
 from studies.definition import Study
 from studies.early_stopping import is_stopped
 from studies.folder import StudyFolder
-from studies.progress import duration
+from studies.messages import duration
 
 __all__ = ["PhaseStatus", "StudyStatus", "study_status"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.live import Live
 from rich.table import Table
 
-from studies.messages import PlainConsole, say
+from studies.messages import console, duration, say
 
 if TYPE_CHECKING:
     from studies.cluster import Capacity
@@ -28,7 +28,6 @@ __all__ = [
     "DEFAULT_OUT",
     "again",
     "brief",
-    "console",
     "in_a_line",
     "show_changing",
     "show_comparison",
@@ -39,13 +38,10 @@ __all__ = [
 
 DEFAULT_OUT = Path("results")
 _SECONDS_BETWEEN_LOOKS = 2.0
-console = PlainConsole()
 
 
 def show_estimate(study: Study, cost: Estimate, capacity: Capacity) -> None:
     """What a study would cost."""
-    from studies.progress import duration
-
     trials = " + ".join(f"{count} {arm}" for arm, count in cost.trials.items())
     resources = f"{study.resources.cpu:g} CPU, {study.resources.gpu:g} GPU"
     there = f"{capacity.get('CPU', 0):g} CPU, {capacity.get('GPU', 0):g} GPU"

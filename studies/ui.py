@@ -13,11 +13,10 @@ from pathlib import Path
 
 from dynloss_core.config import ConfigError
 from studies.folder import StudyFolder
-from studies.messages import say
+from studies.messages import console, say
 from studies.mlflow_store import tracking_uri
 from studies.passwords import HIDDEN, hide_password
 from studies.sqlite import sqlite_path, sqlite_url
-from studies.terminal import console
 
 __all__ = ["serve"]
 

@@ -34,11 +34,12 @@ from studies.early_stopping import (
     trials_to_stop,
     window,
 )
+from studies.messages import console
 from studies.results import write_results
 from studies.search import Plan
 from studies.status import study_status
 from studies.study_files import load_study
-from studies.terminal import console, show_results
+from studies.terminal import show_results
 from tests.cases import SMALL_SPIRALS
 from tests.studies.test_search import drive
 from tests.studies.test_search import table as plain_table

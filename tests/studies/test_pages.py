@@ -34,11 +34,12 @@ from studies.analysis.question import Question
 from studies.analysis.regimes import regimes
 from studies.analysis.study_analysis import Analysis, analyse
 from studies.folder import StudyFolder
+from studies.messages import console
 from studies.report import Finding, Report, render
 from studies.reporting import report_of
 from studies.results import Results
 from studies.study_files import load_study
-from studies.terminal import console, show_results
+from studies.terminal import show_results
 from tests.studies.test_regimes import ATTAINABLE, sweep
 from tests.studies.test_search_health import health
 
