@@ -25,7 +25,7 @@ def main() -> None:
             remedy = "rename it, or leave its folder, or take that out of PYTHONPATH"
             sys.stderr.write(f"dynloss: {file} is imported in the place of {own}; {remedy}\n")
             sys.exit(2)
-    import_module("studies.cli").main()
+    import_module("studies.cli.commands").main()
 
 
 def shadow(package: str) -> str:

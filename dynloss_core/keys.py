@@ -90,7 +90,7 @@ GPU_MEMORY = "gpu_memory_mib"
 NODE = "node"
 CONFIG_HASH = "config_hash"
 ORIGIN = "origin"
-"""Digest of the code and the versions that trained a network (see `studies.origin`)."""
+"""Digest of the code and the versions that trained a network (see `studies.blocks.code_origin`)."""
 DEVICE = "device"
 REUSED_FROM = "reused_from"
 

@@ -22,8 +22,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from dynloss_core.landscape.lanczos_kernel import FAST, lanczos_kernel
-from dynloss_core.landscape.pattern_passes import gather_pass, spread_pass
+from dynloss_core.compute.lanczos_kernel import FAST, lanczos_kernel
+from dynloss_core.compute.pattern_passes import gather_pass, spread_pass
 
 __all__ = ["curvature_kernel"]
 

@@ -30,8 +30,8 @@ import numba
 from numba.core import types
 from numba.extending import intrinsic
 
+from dynloss_core.compute.simd import Lanes, array_data
 from dynloss_core.losses import KernelForm, LossName, kernel_form
-from dynloss_core.training.lanes import Lanes, array_data
 
 __all__ = ["steps_kernel"]
 

@@ -17,7 +17,7 @@ from typing import Any
 from numba.core import types
 from numba.extending import intrinsic
 
-from dynloss_core.training.lanes import Lanes, array_data
+from dynloss_core.compute.simd import Lanes, array_data
 
 __all__ = ["gather_pass", "spread_pass"]
 

@@ -1,16 +1,20 @@
 """The curvature of the dynamical loss: its Hessian's and tangent kernel's eigenvalues."""
 
-from dynloss_core.landscape.ensemble import TrackerName, choose_tracker, stack_parameters
-from dynloss_core.landscape.hessian import HessianOperator, hessian_top
-from dynloss_core.landscape.krylov import Operator
-from dynloss_core.landscape.lanczos import TopEigen, top_eigen, warm_start
-from dynloss_core.landscape.ntk import Kernel, NTKOperator, ntk_top
-from dynloss_core.landscape.probes import start_vectors
-from dynloss_core.landscape.refuse import LandscapeError
-from dynloss_core.landscape.spectral_density import SpectralDensity, spectral_density
+from dynloss_core.landscape.algorithms.krylov import Operator
+from dynloss_core.landscape.algorithms.lanczos import TopEigen, top_eigen, warm_start
+from dynloss_core.landscape.algorithms.random_vectors import start_vectors
+from dynloss_core.landscape.algorithms.spectral_density import SpectralDensity, spectral_density
+from dynloss_core.landscape.algorithms.trace import TraceEstimate, hutchinson_trace
+from dynloss_core.landscape.operators.hessian import HessianOperator, hessian_top
+from dynloss_core.landscape.operators.ntk import Kernel, NTKOperator, ntk_top
+from dynloss_core.landscape.refusals import LandscapeError
 from dynloss_core.landscape.subset import balanced_subset
-from dynloss_core.landscape.trace import TraceEstimate, hutchinson_trace
-from dynloss_core.landscape.tracker import (
+from dynloss_core.landscape.trackers.choose_tracker import (
+    TrackerName,
+    choose_tracker,
+    stack_parameters,
+)
+from dynloss_core.landscape.trackers.tracker import (
     Curvature,
     CurvatureTracker,
     LargestEigenvalue,

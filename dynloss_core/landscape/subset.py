@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 
 from dynloss_core.data import Labelled
-from dynloss_core.landscape.probes import Purpose
-from dynloss_core.landscape.refuse import LandscapeError
+from dynloss_core.landscape.algorithms.random_vectors import Purpose
+from dynloss_core.landscape.refusals import LandscapeError
 from dynloss_core.seeding import Stream, generator
 
 __all__ = ["balanced_subset"]

@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 
 from dynloss_core.data import Labelled
-from dynloss_core.landscape.hessian import hessian_top, trainable
-from dynloss_core.landscape.lanczos import TopEigen
-from dynloss_core.landscape.refuse import LandscapeError, refuse_unmeasurable
+from dynloss_core.landscape.algorithms.lanczos import TopEigen
+from dynloss_core.landscape.operators.hessian import hessian_top, trainable
+from dynloss_core.landscape.refusals import LandscapeError, refuse_unmeasurable
 from dynloss_core.losses import LossName, weighted_loss
 
 __all__ = ["OFFSETS", "Valley", "valley"]

@@ -1,18 +1,17 @@
 """Training: types at the bottom, one engine a file above them, their choice on top."""
 
-from dynloss_core.training.augmentation import Augmentation
-from dynloss_core.training.autograd import AutogradEngine
-from dynloss_core.training.batched import BatchedEngine
-from dynloss_core.training.choice import EngineName, choose_engine
-from dynloss_core.training.convnet import ConvnetEngine
-from dynloss_core.training.curvature_rate import CurvatureRate
+from dynloss_core.training.choose_engine import EngineName, choose_engine
 from dynloss_core.training.engine import Engine
-from dynloss_core.training.fused_cpu import FusedCPUEngine
-from dynloss_core.training.fused_cuda import FusedCUDAEngine
-from dynloss_core.training.members import Member
-from dynloss_core.training.probing import Probes, Valleys
-from dynloss_core.training.problem import DType, LearningRateSchedule, Problem
-from dynloss_core.training.records import (
+from dynloss_core.training.engines.autograd import AutogradEngine
+from dynloss_core.training.engines.convnet import ConvnetEngine
+from dynloss_core.training.engines.fused_cpu import FusedCPUEngine
+from dynloss_core.training.engines.fused_cuda import FusedCUDAEngine
+from dynloss_core.training.engines.stacked_mlp import BatchedEngine
+from dynloss_core.training.engines.stacked_networks import VmappedEngine
+from dynloss_core.training.probes import Probes, Valleys
+from dynloss_core.training.problem.augmentation import Augmentation
+from dynloss_core.training.problem.ensemble import Setup, steps_per_epoch
+from dynloss_core.training.problem.evaluations import (
     CurvatureSeries,
     Evaluation,
     HeldOut,
@@ -20,8 +19,9 @@ from dynloss_core.training.records import (
     Trace,
     ValleySeries,
 )
-from dynloss_core.training.setup import Setup, steps_per_epoch
-from dynloss_core.training.vmapped import VmappedEngine
+from dynloss_core.training.problem.learning_rate_cap import CurvatureRate
+from dynloss_core.training.problem.member import Member
+from dynloss_core.training.problem.problem import DType, LearningRateSchedule, Problem
 
 __all__ = [
     "Augmentation",

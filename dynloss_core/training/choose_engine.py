@@ -7,14 +7,14 @@ from typing import Literal
 
 from dynloss_core.config import ConfigError
 from dynloss_core.models import Myrtle5Config
-from dynloss_core.training.autograd import AutogradEngine
-from dynloss_core.training.batched import BatchedEngine
-from dynloss_core.training.convnet import ConvnetEngine
 from dynloss_core.training.engine import Engine
-from dynloss_core.training.fused_cpu import FusedCPUEngine
-from dynloss_core.training.fused_cuda import FusedCUDAEngine
-from dynloss_core.training.problem import Problem
-from dynloss_core.training.vmapped import VmappedEngine
+from dynloss_core.training.engines.autograd import AutogradEngine
+from dynloss_core.training.engines.convnet import ConvnetEngine
+from dynloss_core.training.engines.fused_cpu import FusedCPUEngine
+from dynloss_core.training.engines.fused_cuda import FusedCUDAEngine
+from dynloss_core.training.engines.stacked_mlp import BatchedEngine
+from dynloss_core.training.engines.stacked_networks import VmappedEngine
+from dynloss_core.training.problem.problem import Problem
 
 __all__ = ["EngineName", "choose_engine"]
 

@@ -21,13 +21,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from dynloss_core.compute.repeatable import repeatable
 from dynloss_core.data import Labelled
-from dynloss_core.landscape.ensemble import stack_parameters
+from dynloss_core.landscape.trackers.choose_tracker import stack_parameters
 from dynloss_core.losses import weighted_loss
-from dynloss_core.training.probing import Prober, Probes
-from dynloss_core.training.problem import Problem
-from dynloss_core.training.rate_following import RateFollower
-from dynloss_core.training.records import (
+from dynloss_core.training.probes import Prober, Probes
+from dynloss_core.training.problem.ensemble import Setup
+from dynloss_core.training.problem.evaluations import (
     CurvatureSeries,
     Evaluation,
     HeldOut,
@@ -35,8 +35,8 @@ from dynloss_core.training.records import (
     Trace,
     ValleySeries,
 )
-from dynloss_core.training.repeatable import repeatable
-from dynloss_core.training.setup import Setup
+from dynloss_core.training.problem.problem import Problem
+from dynloss_core.training.rate_follower import RateFollower
 
 __all__ = ["Engine", "SplitName", "TraceBuffer"]
 

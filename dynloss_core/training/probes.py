@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from dynloss_core.data import Labelled
-from dynloss_core.landscape.ensemble import choose_tracker
-from dynloss_core.landscape.hessian import HessianOperator
-from dynloss_core.landscape.lanczos import TopEigen
+from dynloss_core.landscape.algorithms.lanczos import TopEigen
+from dynloss_core.landscape.algorithms.trace import hutchinson_trace
+from dynloss_core.landscape.operators.hessian import HessianOperator
 from dynloss_core.landscape.subset import balanced_subset
-from dynloss_core.landscape.trace import hutchinson_trace
-from dynloss_core.landscape.tracker import Curvature, TrackedProblem, Tracking
+from dynloss_core.landscape.trackers.choose_tracker import choose_tracker
+from dynloss_core.landscape.trackers.tracker import Curvature, TrackedProblem, Tracking
 from dynloss_core.landscape.valley import OFFSETS, Valley, valley
-from dynloss_core.training.records import CurvatureSeries, ValleySeries
-from dynloss_core.training.setup import Setup
+from dynloss_core.training.problem.ensemble import Setup
+from dynloss_core.training.problem.evaluations import CurvatureSeries, ValleySeries
 
 __all__ = ["Prober", "Probes", "Valleys"]
 

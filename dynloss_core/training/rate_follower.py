@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynloss_core.landscape.ensemble import choose_tracker
 from dynloss_core.landscape.subset import balanced_subset
-from dynloss_core.landscape.tracker import TrackedProblem, Tracking
-from dynloss_core.training.curvature_rate import CurvatureRate
-from dynloss_core.training.setup import Setup
+from dynloss_core.landscape.trackers.choose_tracker import choose_tracker
+from dynloss_core.landscape.trackers.tracker import TrackedProblem, Tracking
+from dynloss_core.training.problem.ensemble import Setup
+from dynloss_core.training.problem.learning_rate_cap import CurvatureRate
 
 __all__ = ["RateFollower"]
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.comparison import compare
-from studies.analysis.equivalence import Decision, Outcome, decide
-from studies.analysis.pairing import at_own_best, paired_by_seed
 from studies.analysis.question import Question
 from studies.analysis.setting_verdicts import ONE_SPLIT
+from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.equivalence import Decision, Outcome, decide
+from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.analysis.study_analysis import Analysis
-from studies.early_stopping import is_stopped
+from studies.definition.early_stopping import is_stopped
 
 __all__ = ["AcrossRow", "StudyTables", "across", "across_table"]
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.gain_map import GainMap
-from studies.analysis.instabilities import RecordedRun
-from studies.analysis.learning_curves import curves_caption, curves_headline
-from studies.analysis.setting_verdicts import SettingVerdict
-from studies.analysis.study_analysis import Analysis
-from studies.analysis.valleys import (
+from studies.analysis.gains.gain_map import GainMap
+from studies.analysis.gains.learning_curves import curves_caption, curves_headline
+from studies.analysis.landscape.recorded_runs import RecordedRun
+from studies.analysis.landscape.valleys import (
     ValleyRun,
     moving_caption,
     valleys_caption,
     valleys_headline,
 )
+from studies.analysis.setting_verdicts import SettingVerdict
+from studies.analysis.study_analysis import Analysis
 
 __all__ = [
     "Card",

@@ -13,12 +13,12 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.arm_trials import arm_trials
-from studies.analysis.isolation import near_bounds
-from studies.analysis.pairing import paired_by_seed
 from studies.analysis.question import Question
-from studies.analysis.search_health import SearchHealth
-from studies.analysis.verdict import Verdict, judge
+from studies.analysis.search_health.arm_trials import arm_trials
+from studies.analysis.search_health.isolation import near_bounds
+from studies.analysis.search_health.search_health import SearchHealth
+from studies.analysis.statistics.pairing import paired_by_seed
+from studies.analysis.statistics.verdict import Verdict, judge
 
 __all__ = [
     "ONE_SPLIT",

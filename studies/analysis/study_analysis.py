@@ -14,14 +14,16 @@ from pandas.api.types import is_numeric_dtype
 
 from dynloss_core import keys
 from dynloss_core.schedules import oscillation_stop
-from studies.analysis.gain_map import GainMap, gain_map
-from studies.analysis.instabilities import Recordings, recordings
-from studies.analysis.learning_curves import LearningCurve, learning_curves
-from studies.analysis.minima import Minima, minima
-from studies.analysis.peristalsis import Peristalsis, peristalsis
+from studies.analysis.gains.gain_map import GainMap, gain_map
+from studies.analysis.gains.learning_curves import LearningCurve, learning_curves
+from studies.analysis.gains.regimes import Regimes, regimes
+from studies.analysis.landscape.minima import Minima, minima
+from studies.analysis.landscape.peristalsis import Peristalsis, peristalsis
+from studies.analysis.landscape.recorded_runs import Recordings, recordings
+from studies.analysis.landscape.threshold import Threshold, threshold
+from studies.analysis.landscape.valleys import ValleyRun, valley_runs
 from studies.analysis.question import Question
-from studies.analysis.regimes import Regimes, regimes
-from studies.analysis.search_health import SearchHealth, search_health
+from studies.analysis.search_health.search_health import SearchHealth, search_health
 from studies.analysis.setting_verdicts import (
     SettingVerdict,
     at_first_setting,
@@ -30,9 +32,7 @@ from studies.analysis.setting_verdicts import (
     several_origins,
     verdicts,
 )
-from studies.analysis.threshold import Threshold, threshold
-from studies.analysis.valleys import ValleyRun, valley_runs
-from studies.early_stopping import is_stopped
+from studies.definition.early_stopping import is_stopped
 
 __all__ = ["Analysis", "analyse"]
 
@@ -135,7 +135,7 @@ def analyse(
             told: everything else is about the end of training.
         curves: the curves table; may be empty.
         question: what the tables alone do not tell.
-        recorded: what was recorded beside them, by kind (see `studies.recording.KINDS`).
+        recorded: what was recorded beside them, by kind (see `studies.blocks.recorder.KINDS`).
     """
     if members.empty:
         return Analysis()

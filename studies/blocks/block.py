@@ -21,11 +21,11 @@ from dynloss_core import keys
 from dynloss_core.config import reason_of
 from dynloss_core.training import Evaluation, Member, Problem, Setup, choose_engine
 from search_spaces import Point
-from studies import tables
-from studies.definition import Study
-from studies.early_stopping import Rungs, rung_columns, trials_to_stop
-from studies.origin import here
-from studies.recording import Recorder
+from studies.blocks import tables
+from studies.blocks.code_origin import here
+from studies.blocks.recorder import Recorder
+from studies.definition.early_stopping import Rungs, rung_columns, trials_to_stop
+from studies.definition.study import Study
 
 __all__ = ["Block", "BlockProgress", "BlockResult", "BlockRun", "Trial", "is_table_of"]
 

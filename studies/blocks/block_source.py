@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from studies.blocks import Block, BlockResult
-from studies.definition import Study
-from studies.failure import Failure
+from studies.blocks.block import Block, BlockResult
+from studies.blocks.failure import Failure
+from studies.definition.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import dynloss_core
-from studies.provenance import version_of
+from studies.blocks.provenance import version_of
 
 __all__ = ["Origin", "here", "syntax_digest"]
 

@@ -69,7 +69,7 @@ def _memory() -> str:
 
 def _commit() -> str | None:
     """The commit of the source, with `+changes` if the working tree differs; None outside git."""
-    source = Path(__file__).parent
+    source = Path(__file__).parents[1]
     if not (source.parent / "pyproject.toml").exists():
         return None  # installed, not a checkout: a repository around it would be another one
     command = ["git", "-C", str(source), "describe", "--always", "--dirty=+changes", "--abbrev=12"]

@@ -22,11 +22,11 @@ from dynloss_core.landscape import (
     hutchinson_trace,
 )
 from dynloss_core.landscape.instabilities import CurvatureSamples, Instability, find_instabilities
-from dynloss_core.landscape.tracker import samples_together
+from dynloss_core.landscape.trackers.tracker import samples_together
 from dynloss_core.schedules import oscillation_stop
 from dynloss_core.training import Engine, Evaluation, Member, Probes, Problem, Valleys
-from studies import tables
-from studies.record import Record
+from studies.blocks import tables
+from studies.definition.recording_options import Record
 
 __all__ = ["KINDS", "Recorder", "instability_rows"]
 

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from dynloss_core.config import ConfigError
-from studies.messages import console, replace_what_cannot_be_shown, say
-from studies.space_commands import space_app
-from studies.terminal import (
+from studies.cli.space_commands import space_app
+from studies.cli.terminal import (
     DEFAULT_OUT,
     again,
     show_changing,
@@ -27,11 +26,12 @@ from studies.terminal import (
     show_estimate,
     show_results,
 )
+from studies.messages import console, replace_what_cannot_be_shown, say
 
 if TYPE_CHECKING:
-    from studies.definition import Study
-    from studies.folder import StudyFolder
-    from studies.run import Outcome
+    from studies.definition.study import Study
+    from studies.runner.run_study import Outcome
+    from studies.storage.study_folder import StudyFolder
 
 __all__ = ["app", "main"]
 
@@ -137,9 +137,9 @@ def run(
     download: Download = False,
 ) -> None:
     """Run a study to its verdict: search, confirmation, tables, figures."""
-    from studies.addresses import is_client
-    from studies.data_sets import provide
-    from studies.study_files import load_study
+    from studies.cluster.addresses import is_client
+    from studies.definition.data_sets import provide
+    from studies.definition.study_files import load_study
 
     definition = load_study(study, set_ or [], profile)
     arguments = ["run", study, "--resume"]
@@ -161,7 +161,7 @@ def run(
         _estimate(definition, address, data_dir, download=download)
         return
     provide(definition.data, data_dir, download=download)
-    from studies.run import run_study
+    from studies.runner.run_study import run_study
 
     _conclude(
         definition,
@@ -203,9 +203,9 @@ def submit(
     ] = True,
 ) -> None:
     """Send a study, and the code for it, to a Ray cluster, to run there without you."""
-    from studies.study_files import load_study
-    from studies.submission import follow
-    from studies.submission import submit as send
+    from studies.cluster.job_submission import follow
+    from studies.cluster.job_submission import submit as send
+    from studies.definition.study_files import load_study
 
     job = send(load_study(study, set_ or [], profile), address, out, data_dir)
     where = shlex.join(["--address", address, job])
@@ -234,9 +234,9 @@ def confirm(
     download: Download = False,
 ) -> None:
     """Rerun each arm's winner on fresh seeds and write the verdict; goes on with one begun."""
-    from studies.addresses import is_client
-    from studies.data_sets import provide
-    from studies.run import confirm_study
+    from studies.cluster.addresses import is_client
+    from studies.definition.data_sets import provide
+    from studies.runner.run_study import confirm_study
 
     if is_client(address):
         options = [] if seeds is None else ["--seeds", str(seeds)]
@@ -290,7 +290,7 @@ def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) 
 @app.command(epilog="Example: `dynloss sync quickstart`")
 def sync(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
     """Deliver to MLflow what waits on disk since its server was away."""
-    from studies.run import sync_study
+    from studies.runner.run_study import sync_study
 
     delivered, uri = sync_study(_recorded(study, out))
     console.print(f"delivered {delivered} trials to {uri}; nothing is left")
@@ -311,7 +311,7 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print it for a program.")] = False,
 ) -> None:
     """Say how far a study is and what it has found so far; also while it runs."""
-    from studies.status import study_status
+    from studies.storage.status import study_status
 
     folder = _recorded(study, out)
     if json:
@@ -365,17 +365,17 @@ def analyse(
     ] = None,
 ) -> None:
     """Analyse a study again from its tables; several go into one table and one figure."""
-    from studies.folder import StudyFolder
+    from studies.storage.study_folder import StudyFolder
 
     folders = [_recorded(study, out) for study in studies]
     if len(folders) == 1:
-        from studies.results import write_results
+        from studies.report.study_results import write_results
 
         definition = folders[0].study()
         results = write_results(definition, folders[0], into)
         show_results(definition, folders[0] if into is None else StudyFolder(into), results)
         return
-    from studies.comparing import compare_studies
+    from studies.report.side_by_side import compare_studies
 
     show_comparison(compare_studies(folders, out / "across" if into is None else into))
 
@@ -392,7 +392,7 @@ def ui(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Open MLflow's user interface on the store of a study, on loopback only."""
-    from studies.ui import serve
+    from studies.storage.tracking.mlflow_ui import serve
 
     folder = None if study is None else _recorded(study, out)
     raise typer.Exit(serve(folder, out, port))
@@ -435,7 +435,7 @@ def train(
     download: Download = False,
 ) -> None:
     """Train one network with the dynamical loss and watch it."""
-    from studies.single_run import train_one
+    from studies.runner.single_run import train_one
 
     problem = {
         "data": data,
@@ -472,7 +472,7 @@ def main() -> None:
 def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments: str) -> NoReturn:
     """Have a command run there, and leave with its exit code; what it says of going on is meant for
     there, so say how it is done from here."""
-    from studies.client import drive
+    from studies.cluster.remote_driver import drive
 
     code = drive(study, address, str(out), *arguments)
     if code == INTERRUPTED:
@@ -487,7 +487,7 @@ def _with_data(folder: Path | None) -> list[str]:
 
 def _recorded(study: str, out: Path) -> StudyFolder:
     """The folder of a study that was run, from its name, its file or the folder itself."""
-    from studies.folder import StudyFolder
+    from studies.storage.study_folder import StudyFolder
 
     for path in (Path(study), out / study):
         if StudyFolder(path).exists():
@@ -511,15 +511,15 @@ def _name_of(study: str) -> str:
 def _name_in_file(study: str) -> str:
     """The name in a study's file, or in the library's of this name."""
     from search_spaces.documents import read_document
-    from studies.study_files import find_study
+    from studies.definition.study_files import find_study
 
     return str(read_document(find_study(study)).get("name", study))
 
 
 def _estimate(study: Study, address: str | None, data: Path | None, *, download: bool) -> None:
-    from studies.cluster import joined_cluster, local_resources
-    from studies.data_sets import provide
-    from studies.dry_run import estimate
+    from studies.cluster.ray_cluster import joined_cluster, local_resources
+    from studies.definition.data_sets import provide
+    from studies.runner.dry_run import estimate
 
     if download or data is None or data.is_dir():  # else it may be a folder of another machine
         provide(study.data, data, download=download)

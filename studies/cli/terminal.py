@@ -16,13 +16,13 @@ from rich.table import Table
 from studies.messages import console, duration, say
 
 if TYPE_CHECKING:
-    from studies.cluster import Capacity
-    from studies.comparing import Comparison
-    from studies.definition import Study
-    from studies.dry_run import Estimate
-    from studies.folder import StudyFolder
-    from studies.results import Results
-    from studies.status import StudyStatus
+    from studies.cluster.ray_cluster import Capacity
+    from studies.definition.study import Study
+    from studies.report.side_by_side import Comparison
+    from studies.report.study_results import Results
+    from studies.runner.dry_run import Estimate
+    from studies.storage.status import StudyStatus
+    from studies.storage.study_folder import StudyFolder
 
 __all__ = [
     "DEFAULT_OUT",

@@ -22,11 +22,11 @@ from typing import Any
 import yaml
 
 from dynloss_core.config import ConfigError, reason_of, to_dict
-from studies.addresses import answers, reaches_beyond
-from studies.cluster import set_environment
-from studies.definition import Study
+from studies.cluster.addresses import answers, reaches_beyond
+from studies.cluster.ray_cluster import set_environment
+from studies.definition.redaction import hide_password
+from studies.definition.study import Study
 from studies.messages import say
-from studies.passwords import hide_password
 
 __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 
@@ -135,7 +135,7 @@ def check_out(out: str) -> None:
 @contextmanager
 def shipped(study: Study | None) -> Iterator[Path]:
     """A folder with the code, and the study if one goes along, for as long as sending takes."""
-    source = Path(__file__).parents[1]
+    source = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory(prefix="dynloss-job-") as name:
         for package in PACKAGES:
             shutil.copytree(source / package, Path(name) / package, ignore=_LEFT_BEHIND)

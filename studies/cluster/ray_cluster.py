@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
-from studies.addresses import has_cluster, is_client, meant_by, reaches_beyond
-from studies.definition import Study
+from studies.cluster.addresses import has_cluster, is_client, meant_by, reaches_beyond
+from studies.definition.study import Study
 from studies.messages import say
 
 __all__ = ["check_resources", "joined_cluster", "local_resources", "set_environment", "shortages"]
 
 Capacity = dict[str, float]
 
-_SUITE = Path(__file__).parents[1]  # the folder that its packages lie in
+_SUITE = Path(__file__).parents[2]  # the folder that its packages lie in
 _FOLDERS_OF_RAY = ("RAY_TMPDIR", "TMPDIR", "HOME")
 _STARTS_OF_A_SERVER = 3
 
@@ -38,7 +38,7 @@ def joined_cluster(
 
     Args:
         address: `auto`, HOST:PORT of the head; or `ray://HOST:PORT` for Ray's client, which
-            cannot run Tune (see `studies.client`).
+            cannot run Tune (see `studies.cluster.remote_driver`).
         environment: Ray's runtime environment of what is run through the client.
 
     Yields:

@@ -3,7 +3,8 @@
 Tune runs where the cluster is: so the driver does too, as the command `dynloss` itself, in a
 process that an actor on the head starts and listens to. What it says is shown here, Ctrl-C here is
 Ctrl-C there, and if this side goes away Ray ends it within a minute. The code and the study's file
-go with it, as with `studies.submission`, which is for whoever does not want to stay connected.
+go with it, as with `studies.cluster.job_submission`, which is for whoever does not want to stay
+connected.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import sys
 from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
-from studies.cluster import joined_cluster
-from studies.definition import Study
-from studies.submission import check_out, shipped, variables
+from studies.cluster.job_submission import check_out, shipped, variables
+from studies.cluster.ray_cluster import joined_cluster
+from studies.definition.study import Study
 
 __all__ = ["drive"]
 

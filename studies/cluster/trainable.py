@@ -17,10 +17,10 @@ import dynloss_core
 from dynloss_core import keys
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.data import use_data_folder
-from studies.blocks import Block, BlockProgress, BlockResult, BlockRun, use_threads
-from studies.definition import Study
-from studies.origin import Origin, here
-from studies.usage import Usage
+from studies.blocks.block import Block, BlockProgress, BlockResult, BlockRun, use_threads
+from studies.blocks.code_origin import Origin, here
+from studies.cluster.resource_usage import Usage
+from studies.definition.study import Study
 
 __all__ = ["BLOCK", "FRACTION", "MEANS", "RESULT", "BlockTrainable"]
 

@@ -1,9 +1,9 @@
 """Ray Tune trains the blocks of a study, wherever the cluster has room.
 
 One call is one Tune experiment whose trials are the blocks. Tune's own files go to a temporary
-folder and are dropped: what a study is, it keeps itself (see `studies.folder`).
+folder and are dropped: what a study is, it keeps itself (see `studies.storage.study_folder`).
 
-Importing this module imports Ray; `studies.cluster` sets up its environment first.
+Importing this module imports Ray; `studies.cluster.ray_cluster` sets up its environment first.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ray.tune.search import Searcher
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import chosen_folder
-from studies.block_source import BlockSource
-from studies.failure import Kind
-from studies.origin import here
-from studies.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
-from studies.worker_errors import failure_of, read_error
+from studies.blocks.block_source import BlockSource
+from studies.blocks.code_origin import here
+from studies.blocks.failure import Kind
+from studies.cluster.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
+from studies.cluster.worker_errors import failure_of, read_error
 
 __all__ = ["train"]
 

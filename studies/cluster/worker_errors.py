@@ -11,7 +11,7 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError, RayTaskError
 
 from dynloss_core.config import ConfigError
-from studies.failure import Failure, Kind
+from studies.blocks.failure import Failure, Kind
 
 __all__ = ["failure_of", "in_a_line", "read_error"]
 

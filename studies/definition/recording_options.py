@@ -1,4 +1,4 @@
-"""What a study asks to have recorded of some of its networks; `studies.recording` records it."""
+"""What a study asks to have recorded of some networks; `studies.blocks.recorder` records it."""
 
 from __future__ import annotations
 

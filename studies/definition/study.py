@@ -24,11 +24,11 @@ from dynloss_core.training import (
     steps_per_epoch,
 )
 from search_spaces import Point, Space
-from studies.early_stopping import EarlyStopping, check_rungs
-from studies.passwords import hide_password
-from studies.record import Record
-from studies.samplers import SAMPLERS, SamplerName, samplers_of
-from studies.sqlite import sqlite_path, sqlite_url
+from studies.definition.early_stopping import EarlyStopping, check_rungs
+from studies.definition.recording_options import Record
+from studies.definition.redaction import hide_password
+from studies.definition.samplers import SAMPLERS, SamplerName, samplers_of
+from studies.definition.sqlite import sqlite_path, sqlite_url
 
 __all__ = [
     "Arm",

@@ -9,11 +9,11 @@ from typing import Any
 from dynloss_core.config import ConfigError, build
 from search_spaces import from_mapping, load
 from search_spaces.documents import parse_document, read_document
-from studies.definition import Study, assign
+from studies.definition.study import Study, assign
 
 __all__ = ["LIBRARY", "find_study", "load_study", "study_from_mapping"]
 
-LIBRARY = Path(__file__).parent / "library"
+LIBRARY = Path(__file__).parents[1] / "library"
 
 
 def load_study(

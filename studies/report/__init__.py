@@ -1,6 +1,6 @@
 """A study's report: one self-contained HTML file, to open anywhere and to send to colleagues."""
 
-from studies.report.document import (
+from studies.report.page.document import (
     Command,
     Estimate,
     Finding,

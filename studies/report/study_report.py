@@ -11,9 +11,7 @@ from dynloss_core import keys
 from studies.analysis.cards import cards
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.study_analysis import Analysis
-from studies.definition import Study
-from studies.folder import StudyFolder
-from studies.origins import origins_in_words
+from studies.definition.study import Study
 from studies.report import (
     Command,
     Estimate,
@@ -23,6 +21,8 @@ from studies.report import (
     Section,
     TrialTable,
 )
+from studies.storage.origins import origins_in_words
+from studies.storage.study_folder import StudyFolder
 
 __all__ = ["report_of"]
 

@@ -18,14 +18,14 @@ from dynloss_core.training import steps_per_epoch
 from studies.analysis.figures import animate_study, draw_study, save_animation, save_figure
 from studies.analysis.question import Question
 from studies.analysis.study_analysis import Analysis, analyse
-from studies.confirmation import scientific_settings
-from studies.definition import Study
-from studies.folder import StudyFolder, not_written
-from studies.origins import origins_in, origins_in_words
-from studies.recording import KINDS
+from studies.blocks.recorder import KINDS
+from studies.definition.samplers import SAMPLERS
+from studies.definition.study import Study
 from studies.report import render
-from studies.reporting import report_of
-from studies.samplers import SAMPLERS
+from studies.report.study_report import report_of
+from studies.search.confirmation import scientific_settings
+from studies.storage.origins import origins_in, origins_in_words
+from studies.storage.study_folder import StudyFolder, not_written
 
 __all__ = ["Results", "question_of", "write_results"]
 
@@ -38,8 +38,8 @@ class Results:
         analysis: the result.
         figures: files drawn.
         tables: files written beside the two tables of the study itself.
-        reused: networks that were taken from another study, by its name (see `studies.reuse`).
-        origins: the code that trained the networks (see `studies.origins`).
+        reused: networks taken from another study, by its name (see `studies.storage.reuse`).
+        origins: the code that trained the networks (see `studies.storage.origins`).
     """
 
     analysis: Analysis

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.confirmation import Confirmation, plan_confirmation
-from studies.definition import Study
-from studies.folder import StudyFolder
+from studies.definition.study import Study
 from studies.messages import say
-from studies.planning import plan_of
+from studies.search.confirmation import Confirmation, plan_confirmation
+from studies.storage.stored_plan import plan_of
+from studies.storage.study_folder import StudyFolder
 
 __all__ = ["due_confirmation", "extend"]
 

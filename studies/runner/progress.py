@@ -1,5 +1,6 @@
 """What a user sees while a study runs: a bar in a terminal, plain lines elsewhere; and a file in
-the study's folder, for whoever asks from another terminal or machine (see `studies.status`)."""
+the study's folder, for whoever asks from another terminal or machine: see
+`studies.storage.status`."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from dynloss_core import keys
 from dynloss_core.atomic import write_atomically
-from studies.blocks import Block
-from studies.confirmation import Winner
-from studies.definition import Study
+from studies.blocks.block import Block
+from studies.definition.study import Study
 from studies.messages import PlainConsole, duration
+from studies.search.confirmation import Winner
 
 __all__ = ["StudyProgress"]
 

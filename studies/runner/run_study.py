@@ -9,27 +9,27 @@ from pathlib import Path
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.blocks import Block
-from studies.cluster import check_resources, joined_cluster, local_resources
-from studies.confirmation import plan_confirmation
-from studies.definition import Study
-from studies.delivery import Delivery
-from studies.extension import due_confirmation, extend
-from studies.folder import DEFAULT, StudyFolder, not_written
+from studies.blocks.block import Block
+from studies.blocks.provenance import provenance
+from studies.cluster.ray_cluster import check_resources, joined_cluster, local_resources
+from studies.definition.redaction import hide_password
+from studies.definition.sqlite import close_sqlite, tune_sqlite
+from studies.definition.study import Study
 from studies.messages import say
-from studies.mlflow_store import tracking_uri
-from studies.origins import refuse_other_code
-from studies.passwords import hide_password
-from studies.place import move_artifacts, settle
-from studies.planning import optuna_of
-from studies.progress import StudyProgress
-from studies.provenance import provenance
-from studies.results import Results, write_results
-from studies.reuse import KnownNetworks
-from studies.sealed import write_parquet
-from studies.session import Session
-from studies.sqlite import close_sqlite, tune_sqlite
-from studies.tracking import Tracker
+from studies.report.study_results import Results, write_results
+from studies.runner.extension import due_confirmation, extend
+from studies.runner.progress import StudyProgress
+from studies.runner.session import Session
+from studies.search.confirmation import plan_confirmation
+from studies.storage.origins import refuse_other_code
+from studies.storage.place import move_artifacts, settle
+from studies.storage.reuse import KnownNetworks
+from studies.storage.sealed_files import write_parquet
+from studies.storage.stored_plan import optuna_of
+from studies.storage.study_folder import DEFAULT, StudyFolder, not_written
+from studies.storage.tracking.delivery import Delivery
+from studies.storage.tracking.mlflow_store import tracking_uri
+from studies.storage.tracking.mlflow_tracker import Tracker
 
 __all__ = ["Outcome", "confirm_study", "run_study", "sync_study"]
 
@@ -305,7 +305,7 @@ def _train(
                 if not session.prepared():
                     folder.write_state({"provenance": provenance()})
                     with joined_cluster(None) if address is None else nullcontext():
-                        from studies.distribution import train
+                        from studies.cluster.tune_driver import train
 
                         train(session)
             if not session.finished:

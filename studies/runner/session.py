@@ -17,15 +17,15 @@ from typing import Any
 import pandas as pd
 
 from dynloss_core import keys
-from studies.blocks import Block, BlockResult, Trial, is_table_of
-from studies.definition import Study
-from studies.delivery import Delivery
-from studies.failure import Failure, Kind
-from studies.folder import StudyFolder
-from studies.origins import note_origin
-from studies.planning import plan_of
-from studies.progress import StudyProgress
-from studies.reuse import KnownNetworks, joined
+from studies.blocks.block import Block, BlockResult, Trial, is_table_of
+from studies.blocks.failure import Failure, Kind
+from studies.definition.study import Study
+from studies.runner.progress import StudyProgress
+from studies.storage.origins import note_origin
+from studies.storage.reuse import KnownNetworks, joined
+from studies.storage.stored_plan import plan_of
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.delivery import Delivery
 
 __all__ = ["Session"]
 

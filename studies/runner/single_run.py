@@ -13,10 +13,10 @@ from rich.console import Console
 from dynloss_core.config import ConfigError, build
 from dynloss_core.models import MLPConfig, WideResNetConfig
 from dynloss_core.training import Evaluation, Member, Problem, Setup, Trace, choose_engine
-from studies.data_sets import provide
+from studies.blocks.tables import IDENTITY, trace_rows
+from studies.definition.data_sets import provide
 from studies.messages import duration
-from studies.sealed import write_parquet
-from studies.tables import IDENTITY, trace_rows
+from studies.storage.sealed_files import write_parquet
 
 __all__ = ["train_one"]
 

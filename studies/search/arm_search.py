@@ -26,11 +26,17 @@ from optuna.trial import TrialState
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from search_spaces import Point
-from studies.blocks import Block, Trial
-from studies.confirmation import Confirmation, Winner
-from studies.definition import Study
-from studies.early_stopping import is_stopped, rung_columns, rung_steps, thresholds, trial_means
-from studies.samplers import SAMPLERS
+from studies.blocks.block import Block, Trial
+from studies.definition.early_stopping import (
+    is_stopped,
+    rung_columns,
+    rung_steps,
+    thresholds,
+    trial_means,
+)
+from studies.definition.samplers import SAMPLERS
+from studies.definition.study import Study
+from studies.search.confirmation import Confirmation, Winner
 
 __all__ = ["ArmSearch", "Plan"]
 

@@ -19,12 +19,12 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from dynloss_core.training import steps_per_epoch
 from search_spaces import Point
-from studies.analysis.comparison import compare
-from studies.analysis.equivalence import seeds_for_equivalence, seeds_for_power
-from studies.analysis.pairing import at_own_best, paired_by_seed
-from studies.blocks import Block, Trial
-from studies.definition import Study
-from studies.early_stopping import is_stopped
+from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.equivalence import seeds_for_equivalence, seeds_for_power
+from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
+from studies.blocks.block import Block, Trial
+from studies.definition.early_stopping import is_stopped
+from studies.definition.study import Study
 
 __all__ = [
     "Confirmation",

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError, show, to_dict
-from studies.definition import Study
-from studies.sealed import read_json, write_json
-from studies.study_files import study_from_mapping
+from studies.definition.study import Study
+from studies.definition.study_files import study_from_mapping
+from studies.storage.sealed_files import read_json, write_json
 
 __all__ = ["Begun", "check_unchanged", "differences"]
 

@@ -13,12 +13,12 @@ import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.definition import Study
-from studies.folder import StudyFolder
-from studies.origin import Origin, here
-from studies.planning import plan_of
-from studies.provenance import provenance
-from studies.sealed import read_json, write_json
+from studies.blocks.code_origin import Origin, here
+from studies.blocks.provenance import provenance
+from studies.definition.study import Study
+from studies.storage.sealed_files import read_json, write_json
+from studies.storage.stored_plan import plan_of
+from studies.storage.study_folder import StudyFolder
 
 __all__ = ["note_origin", "origins_in", "origins_in_words", "origins_of", "refuse_other_code"]
 

@@ -14,9 +14,9 @@ import pandas as pd
 
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
-from studies.blocks import Block, BlockResult
-from studies.recording import KINDS
-from studies.sealed import marks_of, read_table, write_parquet
+from studies.blocks.block import Block, BlockResult
+from studies.blocks.recorder import KINDS
+from studies.storage.sealed_files import marks_of, read_table, write_parquet
 
 __all__ = ["Parts"]
 

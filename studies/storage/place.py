@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
-from studies.folder import DEFAULT, StudyFolder
 from studies.messages import say
+from studies.storage.study_folder import DEFAULT, StudyFolder
 
 __all__ = ["move_artifacts", "settle"]
 

@@ -2,12 +2,12 @@
 
 Two networks are the same if their configuration hash is, which covers the problem and the member
 down to its seed, and with it all that is not in the hash: the engine, the kind of device, the
-origin (code and versions, see `studies.origin`), and whether the phase looks at the test split. A
-trial is taken if all of its networks are known, from a study in the same output folder or from this
-one, where TPE may propose a point again; its rows say where from (`reused_from`). A block waits
-while another has one of its networks at work, and equal points in a block are trained once. Studies
-that record something beside evaluations, or stop trials early, neither give nor take: the hash says
-nothing of that.
+origin (code and versions, see `studies.blocks.code_origin`), and whether the phase looks at the
+test split. A trial is taken if all of its networks are known, from a study in the same output
+folder or from this one, where TPE may propose a point again; its rows say where from
+(`reused_from`). A block waits while another has one of its networks at work, and equal points in a
+block are trained once. Studies that record something beside evaluations, or stop trials early,
+neither give nor take: the hash says nothing of that.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from dynloss_core.training import choose_engine
 from search_spaces import Point
-from studies.blocks import Block, BlockResult, Trial
-from studies.definition import Study
-from studies.folder import StudyFolder
-from studies.origin import here
-from studies.tables import member_hashes
+from studies.blocks.block import Block, BlockResult, Trial
+from studies.blocks.code_origin import here
+from studies.blocks.tables import member_hashes
+from studies.definition.study import Study
+from studies.storage.study_folder import StudyFolder
 
 __all__ = ["KnownNetworks", "joined"]
 

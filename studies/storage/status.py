@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from dynloss_core import keys
-from studies.definition import Study
-from studies.early_stopping import is_stopped
-from studies.folder import StudyFolder
+from studies.definition.early_stopping import is_stopped
+from studies.definition.study import Study
 from studies.messages import duration
+from studies.storage.study_folder import StudyFolder
 
 __all__ = ["PhaseStatus", "StudyStatus", "study_status"]
 

@@ -11,9 +11,9 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynloss_core.config import ConfigError, reason_of
-from studies.definition import Study
-from studies.folder import StudyFolder
-from studies.search import Plan, Recorded
+from studies.definition.study import Study
+from studies.search.arm_search import Plan, Recorded
+from studies.storage.study_folder import StudyFolder
 
 __all__ = ["optuna_of", "plan_of"]
 

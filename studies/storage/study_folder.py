@@ -36,15 +36,15 @@ from dynloss_core import keys
 from dynloss_core.atomic import PART, write_atomically
 from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import read_document
-from studies.begun import Begun, check_unchanged, differences
-from studies.confirmation import Confirmation
-from studies.definition import Study
-from studies.lock import exclusive, is_taken
-from studies.parts import Parts
-from studies.recording import KINDS
-from studies.sealed import read_json, read_table, write_json, write_parquet
-from studies.sqlite import sqlite_url
-from studies.study_files import study_from_mapping
+from studies.blocks.recorder import KINDS
+from studies.definition.sqlite import sqlite_url
+from studies.definition.study import Study
+from studies.definition.study_files import study_from_mapping
+from studies.search.confirmation import Confirmation
+from studies.storage.begun import Begun, check_unchanged, differences
+from studies.storage.lock import exclusive, is_taken
+from studies.storage.parts import Parts
+from studies.storage.sealed_files import read_json, read_table, write_json, write_parquet
 
 __all__ = ["DEFAULT", "StudyFolder", "not_written"]
 
@@ -313,7 +313,7 @@ class StudyFolder:
 
     @property
     def origins(self) -> Path:
-        """What its networks were trained with, as JSON (see `studies.origin`)."""
+        """What its networks were trained with, as JSON (see `studies.blocks.code_origin`)."""
         return self.path / "origins.json"
 
     @property

@@ -25,13 +25,13 @@ from dynloss_core import keys
 from studies.analysis.figures import draw_study
 from studies.analysis.question import Question
 from studies.analysis.study_analysis import analyse
-from studies.definition import Study
-from studies.folder import StudyFolder
-from studies.provenance import provenance
+from studies.blocks.provenance import provenance
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
 from studies.report import render
-from studies.reporting import report_of
-from studies.results import question_of
-from studies.study_files import load_study
+from studies.report.study_report import report_of
+from studies.report.study_results import question_of
+from studies.storage.study_folder import StudyFolder
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from rich.table import Table
 from dynloss_core.data import SpiralsConfig
 from dynloss_core.models import MLPConfig
 from dynloss_core.training import Member, Probes, Problem, Setup, choose_engine
-from studies.provenance import provenance
+from studies.blocks.provenance import provenance
 
 REPEATS = 3
 EVERY = 25  # steps between two measurements

@@ -276,7 +276,7 @@ def ratio(value: float | None) -> str:
 def main() -> None:
     from rich.console import Console
 
-    from studies.provenance import provenance
+    from studies.blocks.provenance import provenance
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--widths", type=int, nargs="+", default=[20, 50, 100, 300])

@@ -285,7 +285,7 @@ def show(rows: list[Measurement], console: Console) -> None:
 def main() -> None:
     from rich.console import Console
 
-    from studies.provenance import provenance
+    from studies.blocks.provenance import provenance
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="myrtle5-16", choices=MODELS)

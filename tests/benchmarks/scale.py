@@ -32,22 +32,22 @@ from rich.console import Console
 from rich.table import Table
 
 from dynloss_core import keys
-from studies.blocks import Block, BlockResult, BlockRun, Trial
-from studies.cluster import joined_cluster, set_environment
-from studies.definition import Study
-from studies.delivery import Delivery
-from studies.distribution import train
-from studies.folder import StudyFolder
-from studies.progress import StudyProgress
-from studies.provenance import provenance
-from studies.results import write_results
-from studies.reuse import KnownNetworks
-from studies.session import Session
-from studies.sqlite import tune_sqlite
-from studies.study_files import study_from_mapping
-from studies.tables import mean_curves
-from studies.tracking import Tracker
-from studies.trainable import FRACTION, MEANS, RESULT, BlockTrainable
+from studies.blocks.block import Block, BlockResult, BlockRun, Trial
+from studies.blocks.provenance import provenance
+from studies.blocks.tables import mean_curves
+from studies.cluster.ray_cluster import joined_cluster, set_environment
+from studies.cluster.trainable import FRACTION, MEANS, RESULT, BlockTrainable
+from studies.cluster.tune_driver import train
+from studies.definition.sqlite import tune_sqlite
+from studies.definition.study import Study
+from studies.definition.study_files import study_from_mapping
+from studies.report.study_results import write_results
+from studies.runner.progress import StudyProgress
+from studies.runner.session import Session
+from studies.storage.reuse import KnownNetworks
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.delivery import Delivery
+from studies.storage.tracking.mlflow_tracker import Tracker
 from tests.services import started_mlflow
 
 DEFINITION = {

@@ -24,7 +24,7 @@ from dynloss_core.training import (
     Probes,
     Setup,
 )
-from dynloss_core.training.rate_following import caps_of
+from dynloss_core.training.rate_follower import caps_of
 from tests.cases import CASES, MIXED, WITH_MOMENTUM, Case
 from tests.contracts.test_engines import ENGINES, assert_equal, every_engine
 from tests.contracts.test_tracing import assert_same_trace

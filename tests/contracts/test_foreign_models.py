@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.config import ConfigError
-from dynloss_core.landscape.ensemble import choose_tracker, stack_parameters
-from dynloss_core.landscape.refuse import LandscapeError
-from dynloss_core.landscape.tracker import TrackedProblem, Tracking
+from dynloss_core.landscape.refusals import LandscapeError
+from dynloss_core.landscape.trackers.choose_tracker import choose_tracker, stack_parameters
+from dynloss_core.landscape.trackers.tracker import TrackedProblem, Tracking
 from dynloss_core.losses import LOSSES
 from dynloss_core.models import MLPConfig, initialise, traits_of
 from dynloss_core.seeding import Stream, generator

@@ -184,7 +184,7 @@ def test_parameters_kept_on_the_way_are_those_of_a_run_that_stops_there(
     """However many moments the compiled loop passes at once, and across its looks at the class
     weights: bit for bit."""
     pytest.importorskip("numba")
-    from dynloss_core.training import fused_cpu
+    from dynloss_core.training.engines import fused_cpu
 
     case = CASES[0]
     stopping = Engine._advance_by_moments, Engine._moments_at_once

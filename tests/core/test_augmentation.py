@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dynloss_core.config import ConfigError
 from dynloss_core.training import Augmentation, Member, Problem, Setup
-from dynloss_core.training.augmentation import augment, augmentation_draws, gather_augmented
+from dynloss_core.training.problem.augmentation import augment, augmentation_draws, gather_augmented
 from tests.cases import SMALL_SPIRALS, BytesConfig
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynloss_core.compute.batch_threads import PartThreads
 from dynloss_core.models import MLPConfig, Myrtle5Config, WideResNetConfig
 from dynloss_core.training import (
     Augmentation,
@@ -23,13 +24,10 @@ from dynloss_core.training import (
     Problem,
     Setup,
     VmappedEngine,
-    autograd,
     choose_engine,
-    convnet,
-    samples,
-    vmapped,
 )
-from dynloss_core.training.part_threads import PartThreads
+from dynloss_core.training.engines import autograd, convnet, stacked_networks
+from dynloss_core.training.problem import split_samples
 from tests.cases import CASES, SLOWER, BytesConfig, Case
 from tests.contracts.test_engines import METRICS, assert_equal, setup_of
 
@@ -102,9 +100,9 @@ def test_the_parts_of_an_evaluation_change_nothing(
     setup = Setup.build(plain(), SLOWER)
     whole = engine(setup)._outputs("train")
     seen = []
-    together = partial(samples.together, pixels=5 * 8 * 8)
+    together = partial(split_samples.together, pixels=5 * 8 * 8)
     monkeypatch.setattr(
-        samples, "together", lambda inputs, pixels: seen.append(0) or together(inputs)
+        split_samples, "together", lambda inputs, pixels: seen.append(0) or together(inputs)
     )
     torch.testing.assert_close(engine(setup)._outputs("train"), whole, rtol=1e-12, atol=1e-14)
     assert seen
@@ -112,10 +110,14 @@ def test_the_parts_of_an_evaluation_change_nothing(
 
 def test_how_many_samples_a_network_sees_at_once() -> None:
     images, vectors = torch.zeros(50_000, 1, 32, 32, dtype=torch.uint8), torch.zeros(700, 2)
-    for pixels in (autograd.PIXELS_TOGETHER, vmapped.PIXELS_TOGETHER, *convnet.PIXELS.values()):
-        assert samples.together(images, pixels) == pixels // 1024 <= 2048
-        assert samples.together(vectors, pixels) == 700
-    assert samples.together(torch.zeros(2, 1, 300, 300), 2**15) == 1
+    for pixels in (
+        autograd.PIXELS_TOGETHER,
+        stacked_networks.PIXELS_TOGETHER,
+        *convnet.PIXELS.values(),
+    ):
+        assert split_samples.together(images, pixels) == pixels // 1024 <= 2048
+        assert split_samples.together(vectors, pixels) == 700
+    assert split_samples.together(torch.zeros(2, 1, 300, 300), 2**15) == 1
 
 
 @every_image_engine

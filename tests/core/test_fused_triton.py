@@ -26,14 +26,9 @@ from dynloss_core.schedules import class_weights
 
 triton = pytest.importorskip("triton", reason="needs Triton: the kernel is written in it")
 
-from dynloss_core.training import (  # noqa: E402
-    AutogradEngine,
-    FusedCPUEngine,
-    FusedCUDAEngine,
-    Setup,
-    fused_triton,
-)
-from dynloss_core.training.fused_triton import launch_plan, train_steps  # noqa: E402
+from dynloss_core.compute import fused_steps_triton  # noqa: E402
+from dynloss_core.compute.fused_steps_triton import launch_plan, train_steps  # noqa: E402
+from dynloss_core.training import AutogradEngine, FusedCPUEngine, FusedCUDAEngine, Setup  # noqa: E402
 from tests.cases import CASES  # noqa: E402
 from tests.contracts.test_engines import assert_equal  # noqa: E402
 from tests.contracts.test_tracing import assert_same_trace  # noqa: E402
@@ -268,7 +263,7 @@ def test_the_plan_changes_nothing(
 ) -> None:
     start = ensemble(members=1, steps=2, friction=True)
     expected = train(start)
-    monkeypatch.setattr(fused_triton, "launch_plan", lambda *_: plan)
+    monkeypatch.setattr(fused_steps_triton, "launch_plan", lambda *_: plan)
     assert_same_bits(train(start), expected, slice(None))
 
 
@@ -400,7 +395,7 @@ def compiled(dtype: str, width: int, traced: bool) -> Any:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    kernel = fused_triton._train
+    kernel = fused_steps_triton._train
     units, samples, warps = launch_plan(width, 300, 5000, getattr(torch, dtype), processors=132)
     constants: dict[str, Any] = {
         "inputs": 2,

@@ -24,7 +24,7 @@ from dynloss_core.training import (
     choose_engine,
     steps_per_epoch,
 )
-from dynloss_core.training.setup import batch_order
+from dynloss_core.training.problem.ensemble import batch_order
 from tests.cases import CASES, SMALL_SPIRALS
 
 

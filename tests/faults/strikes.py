@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from studies.folder import StudyFolder
-from studies.status import study_status
+from studies.storage.status import study_status
+from studies.storage.study_folder import StudyFolder
 from tests.faults.study import Tally, check, members, written
 from tests.machines import Machines, machines
 from tests.services import free_port, start_mlflow, wait_for

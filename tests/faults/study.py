@@ -13,8 +13,8 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
 from dynloss_core import keys
-from studies.definition import Study
-from studies.study_files import load_study
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
 
 __all__ = ["LONG", "SHORT", "SLOW", "Tally", "check", "members", "written"]
 

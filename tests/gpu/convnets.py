@@ -22,9 +22,10 @@ from typing import Any
 
 import torch
 
-from dynloss_core.training import ConvnetEngine, Member, Setup, convnet
-from dynloss_core.training.cuda_step import CapturedStep
-from dynloss_core.training.repeatable import repeatable
+from dynloss_core.compute.cuda_graph import CapturedStep
+from dynloss_core.compute.repeatable import repeatable
+from dynloss_core.training import ConvnetEngine, Member, Setup
+from dynloss_core.training.engines import convnet
 from tests.benchmarks.engines import product_rate, wait_for
 from tests.benchmarks.images import DECAY, MOMENTUM, RATE, Job, operations, problem_of
 from tests.gpu.figures import Figures, options

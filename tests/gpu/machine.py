@@ -11,7 +11,7 @@ import sys
 
 import torch
 
-from studies.provenance import provenance, version_of
+from studies.blocks.provenance import provenance, version_of
 
 __all__ = ["machine"]
 

@@ -26,8 +26,8 @@ from dynloss_core.landscape import (
     ntk_top,
     stack_parameters,
 )
-from dynloss_core.landscape.pattern import PatternHessian, PatternNTK
-from dynloss_core.landscape.vmapped import VmappedHessian, VmappedNTK
+from dynloss_core.landscape.operators.one_hidden_layer import PatternHessian, PatternNTK
+from dynloss_core.landscape.operators.stacked_networks import VmappedHessian, VmappedNTK
 from dynloss_core.losses import LossName, output_curvature, weighted_loss
 from dynloss_core.models import MLP, MLPConfig, Myrtle5
 from dynloss_core.training import FusedCPUEngine, Member, Problem, Setup

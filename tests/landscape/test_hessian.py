@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from dynloss_core.data import Labelled
 from dynloss_core.landscape import HessianOperator, LandscapeError, hessian_top, top_eigen
-from dynloss_core.landscape.hessian import trainable
+from dynloss_core.landscape.operators.hessian import trainable
 from dynloss_core.losses import weighted_loss
 from dynloss_core.models import MLP
 from tests.landscape.cases import (

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import search_spaces
 from dynloss_core.config import ConfigError
-from studies.study_files import LIBRARY, load_study
+from studies.definition.study_files import LIBRARY, load_study
 from tests.studies.conftest import TINY
 
 SPACES = Path(search_spaces.__file__).parent / "library"

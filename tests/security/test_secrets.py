@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import studies.submission
+import studies.cluster.job_submission
 from dynloss_core.config import ConfigError
-from studies.folder import StudyFolder
-from studies.passwords import hide_password
-from studies.study_files import load_study
-from studies.submission import PACKAGES, shipped, variables
-from studies.ui import serve
+from studies.cluster.job_submission import PACKAGES, shipped, variables
+from studies.definition.redaction import hide_password
+from studies.definition.study_files import load_study
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.mlflow_ui import serve
 from tests.services import free_port
 from tests.studies.conftest import TINY
 
@@ -69,7 +69,7 @@ def test_what_holds_no_password_is_left_as_it_is(uri: str, file: Path) -> None:
 def test_a_store_that_refuses_its_password_does_not_say_it(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from studies.tracking import Tracker
+    from studies.storage.tracking.mlflow_tracker import Tracker
 
     uri = "postgresql+psycopg://mlflow:sec/ret@127.0.0.1:9/mlflow"
     with pytest.raises(ConfigError, match=r"mlflow:\*\*\*@127\.0\.0\.1:9") as refusal:
@@ -85,7 +85,7 @@ def test_the_password_of_the_database_goes_nowhere(
         shutil.copytree(ROOT / package, tmp_path / "code" / package)
     (tmp_path / "code" / "studies" / "deploy" / ".env").write_text("MLFLOW_DB_PASSWORD=secret")
     here = str(tmp_path / "code" / "studies" / "submission.py")
-    monkeypatch.setattr(studies.submission, "__file__", here)
+    monkeypatch.setattr(studies.cluster.job_submission, "__file__", here)
     with shipped(load_study(file)) as folder:
         assert (folder / "studies" / "deploy" / "compose.yaml").is_file()
         assert not list(folder.rglob(".*"))

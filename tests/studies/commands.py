@@ -9,7 +9,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from unittest.mock import patch
 
-from studies.cli import main
+from studies.cli.commands import main
 
 SECONDS = 150  # that one may take
 

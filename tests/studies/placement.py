@@ -12,19 +12,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from studies.cluster import set_environment
+from studies.cluster.ray_cluster import set_environment
 
 set_environment(None)
 
 import ray  # noqa: E402  its environment comes first
 
-from studies.delivery import Delivery  # noqa: E402
-from studies.distribution import train  # noqa: E402
-from studies.folder import StudyFolder  # noqa: E402
-from studies.progress import StudyProgress  # noqa: E402
-from studies.session import Session  # noqa: E402
-from studies.study_files import study_from_mapping  # noqa: E402
-from studies.tracking import Tracker  # noqa: E402
+from studies.cluster.tune_driver import train  # noqa: E402
+from studies.definition.study_files import study_from_mapping  # noqa: E402
+from studies.runner.progress import StudyProgress  # noqa: E402
+from studies.runner.session import Session  # noqa: E402
+from studies.storage.study_folder import StudyFolder  # noqa: E402
+from studies.storage.tracking.delivery import Delivery  # noqa: E402
+from studies.storage.tracking.mlflow_tracker import Tracker  # noqa: E402
 from tests.benchmarks.scale import DEFINITION, SleepingTrainable  # noqa: E402
 
 ASKS = {"cpu": 1, "gpu": 0.25}

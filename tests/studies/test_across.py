@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dynloss_core import keys
-from studies.analysis.across import StudyTables, across, across_table
+from studies.analysis.across_studies import StudyTables, across, across_table
 from studies.analysis.figures.across import draw_across
+from studies.analysis.gains.regimes import regimes
 from studies.analysis.question import Question
-from studies.analysis.regimes import regimes
 from studies.analysis.study_analysis import Analysis
 from tests.studies.test_gain_map import search
 from tests.studies.test_regimes import WIDTH, WIDTHS, sweep

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dynloss_core.config import ConfigError
-from studies.addresses import has_cluster, meant_by
-from studies.cluster import joined_cluster
+from studies.cluster.addresses import has_cluster, meant_by
+from studies.cluster.ray_cluster import joined_cluster
 from tests.services import free_port
 from tests.studies.commands import dynloss_here
 
@@ -90,7 +90,7 @@ def test_an_address_at_which_nothing_is(
 
 
 def test_what_listens_may_be_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.addresses._SECONDS_TO_ANSWER", 0.5)
+    monkeypatch.setattr("studies.cluster.addresses._SECONDS_TO_ANSWER", 0.5)
     for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None):
         with server(answer) as address, pytest.raises(ConfigError, match="--address: no cluster"):
             has_cluster(address, "--address")
@@ -122,7 +122,7 @@ def test_a_head_that_starts_no_server_at_once_is_asked_again(
 
     monkeypatch.setattr("ray.init", init)
     monkeypatch.setattr("ray.nodes", list)
-    monkeypatch.setattr("studies.cluster.has_cluster", lambda *_: None)
+    monkeypatch.setattr("studies.cluster.ray_cluster.has_cluster", lambda *_: None)
     with joined_cluster("ray://127.0.0.1:1", {}):
         assert len(asked) == 3
     asked.clear()

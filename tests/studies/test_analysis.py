@@ -12,10 +12,10 @@ from scipy import stats
 
 from dynloss_core import keys
 from studies.analysis.figures import draw_learning_curves, draw_verdict
-from studies.analysis.learning_curves import learning_curves
-from studies.analysis.pairing import paired_by_seed
+from studies.analysis.gains.learning_curves import learning_curves
 from studies.analysis.setting_verdicts import SettingVerdict
-from studies.analysis.verdict import judge
+from studies.analysis.statistics.pairing import paired_by_seed
+from studies.analysis.statistics.verdict import judge
 
 ACCURACY = keys.TEST_ACCURACY
 

@@ -12,10 +12,10 @@ import yaml
 from mlflow import MlflowClient
 
 from dynloss_core.config import ConfigError
-from studies.folder import StudyFolder
-from studies.place import settle
-from studies.run import sync_study
-from studies.study_files import load_study
+from studies.definition.study_files import load_study
+from studies.runner.run_study import sync_study
+from studies.storage.place import settle
+from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
 from tests.studies.test_session import session_of, train_next
 

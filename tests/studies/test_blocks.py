@@ -7,9 +7,9 @@ import pytest
 
 from dynloss_core import keys
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
-from studies.blocks import Block, BlockResult, BlockRun, Trial
-from studies.study_files import load_study
-from studies.tables import pack, unpack
+from studies.blocks.block import Block, BlockResult, BlockRun, Trial
+from studies.blocks.tables import pack, unpack
+from studies.definition.study_files import load_study
 
 POINTS = (
     Trial(4, {"period": 20, "amplitude": 9.0, "learning_rate": 0.5, "model.width": 4}),

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from studies import dry_run
-from studies.addresses import reaches_beyond
-from studies.study_files import load_study
+from studies.cluster.addresses import reaches_beyond
+from studies.definition.study_files import load_study
+from studies.runner import dry_run
 from tests.studies.commands import dynloss_here
 
 
@@ -44,7 +44,7 @@ def test_help(arguments: tuple[str, ...]) -> None:
 
 
 def test_help_does_not_wait_for_torch_or_ray() -> None:
-    code = "import sys, studies.cli; print('torch' in sys.modules or 'ray' in sys.modules)"
+    code = "import sys, studies.cli.commands; print('torch' in sys.modules or 'ray' in sys.modules)"
     import subprocess
     import sys
 

@@ -14,8 +14,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from dynloss_core import keys
-from studies.analysis.comparison import compare, compare_cells
-from studies.analysis.pairing import at_own_best, paired_by_seed
+from studies.analysis.statistics.comparison import compare, compare_cells
+from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 
 # Student (1908), The probable error of a mean, Biometrika 6:1: hours of sleep gained by one
 # soporific over another, ten patients. R's t.test(extra ~ group, sleep, paired) prints

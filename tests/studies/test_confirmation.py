@@ -10,13 +10,13 @@ import pytest
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.confirmation import FEWEST_SEEDS, MOST_SEEDS, plan_confirmation
-from studies.definition import Study
-from studies.folder import StudyFolder
-from studies.results import write_results
-from studies.session import Session
-from studies.status import study_status
-from studies.study_files import load_study
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.report.study_results import write_results
+from studies.runner.session import Session
+from studies.search.confirmation import FEWEST_SEEDS, MOST_SEEDS, plan_confirmation
+from studies.storage.status import study_status
+from studies.storage.study_folder import StudyFolder
 from tests.studies.test_session import session_of, statuses, tracker_of, train
 
 SWEEP = """\

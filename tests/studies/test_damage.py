@@ -18,10 +18,10 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from studies.folder import StudyFolder
-from studies.run import confirm_study, run_study
-from studies.session import Session
-from studies.study_files import load_study
+from studies.definition.study_files import load_study
+from studies.runner.run_study import confirm_study, run_study
+from studies.runner.session import Session
+from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
 from tests.studies.conftest import TINY
 from tests.studies.test_session import train
@@ -105,9 +105,9 @@ def _train_here(session: Session) -> None:
 def without_ray() -> Iterator[None]:
     """Blocks are trained in this process, and nothing is drawn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("studies.run.joined_cluster", lambda _: nullcontext())
-        patch.setattr("studies.distribution.train", _train_here)
-        patch.setattr("studies.results.draw_study", lambda _: [])
+        patch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())
+        patch.setattr("studies.cluster.tune_driver.train", _train_here)
+        patch.setattr("studies.report.study_results.draw_study", lambda _: [])
         yield
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import FashionMNISTConfig, SpiralsConfig, image_folders, images
-from studies import data_sets
-from studies.study_files import load_study
+from studies.definition import data_sets
+from studies.definition.study_files import load_study
 from tests.core.image_files import needs_fashion_mnist
 from tests.studies.commands import SECONDS, command, dynloss_here
 from tests.studies.test_run import table

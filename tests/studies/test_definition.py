@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from dynloss_core.config import ConfigError, build, to_dict
 from dynloss_core.training import Augmentation, ConvnetEngine, choose_engine
-from studies.definition import Study
-from studies.study_files import LIBRARY, load_study
+from studies.definition.study import Study
+from studies.definition.study_files import LIBRARY, load_study
 from tests.studies.conftest import TINY
 
 

@@ -18,17 +18,17 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-import studies.delivery
-import studies.tracking
+import studies.storage.tracking.delivery
+import studies.storage.tracking.mlflow_tracker
 from dynloss_core import keys
-from studies.blocks import Block, BlockRun
-from studies.definition import Study
-from studies.delivery import Delivery
-from studies.folder import StudyFolder
-from studies.progress import StudyProgress
-from studies.session import Session
-from studies.study_files import load_study
-from studies.tracking import Tracker
+from studies.blocks.block import Block, BlockRun
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.runner.progress import StudyProgress
+from studies.runner.session import Session
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.delivery import Delivery
+from studies.storage.tracking.mlflow_tracker import Tracker
 from tests.studies.conftest import TINY
 
 REQUESTS = {
@@ -184,9 +184,9 @@ def content(store: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def unreliable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies.tracking, "MlflowClient", UnreliableClient)
-    monkeypatch.setattr(studies.tracking, "_SECONDS_BETWEEN_BATCHES", 0.0)
-    monkeypatch.setattr(studies.delivery, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(studies.storage.tracking.mlflow_tracker, "MlflowClient", UnreliableClient)
+    monkeypatch.setattr(studies.storage.tracking.mlflow_tracker, "_SECONDS_BETWEEN_BATCHES", 0.0)
+    monkeypatch.setattr(studies.storage.tracking.delivery, "_FIRST_PAUSE", 0.0)
 
 
 def test_what_an_undisturbed_store_holds(

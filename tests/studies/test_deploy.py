@@ -21,7 +21,7 @@ import yaml
 from mlflow import MlflowClient
 
 import studies
-from studies.cli import app
+from studies.cli.commands import app
 from tests.services import free_port, wait_for
 from tests.studies.commands import SECONDS, dynloss
 

@@ -22,10 +22,11 @@ from dynloss_core.config import ConfigError
 from dynloss_core.models import MLPConfig
 from dynloss_core.schedules import oscillation_stop
 from dynloss_core.training import Member, Problem
-from studies.analysis.arm_trials import arm_trials
-from studies.analysis.search_health import search_health
-from studies.blocks import Block, BlockResult, BlockRun, Trial
-from studies.early_stopping import (
+from studies.analysis.search_health.arm_trials import arm_trials
+from studies.analysis.search_health.search_health import search_health
+from studies.blocks.block import Block, BlockResult, BlockRun, Trial
+from studies.cli.terminal import show_results
+from studies.definition.early_stopping import (
     EarlyStopping,
     Rungs,
     is_stopped,
@@ -34,12 +35,11 @@ from studies.early_stopping import (
     trials_to_stop,
     window,
 )
+from studies.definition.study_files import load_study
 from studies.messages import console
-from studies.results import write_results
-from studies.search import Plan
-from studies.status import study_status
-from studies.study_files import load_study
-from studies.terminal import show_results
+from studies.report.study_results import write_results
+from studies.search.arm_search import Plan
+from studies.storage.status import study_status
 from tests.cases import SMALL_SPIRALS
 from tests.studies.test_search import drive
 from tests.studies.test_search import table as plain_table

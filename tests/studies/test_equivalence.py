@@ -13,8 +13,8 @@ from scipy import integrate, stats
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from studies.analysis.comparison import compare, compare_cells
-from studies.analysis.equivalence import (
+from studies.analysis.statistics.comparison import compare, compare_cells
+from studies.analysis.statistics.equivalence import (
     decide,
     equivalence_power,
     equivalence_test,

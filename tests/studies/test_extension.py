@@ -11,13 +11,13 @@ from mlflow import MlflowClient
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.definition import Study
-from studies.extension import due_confirmation, extend
-from studies.folder import StudyFolder
-from studies.run import run_study
-from studies.session import Session
-from studies.status import study_status
-from studies.study_files import load_study
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.runner.extension import due_confirmation, extend
+from studies.runner.run_study import run_study
+from studies.runner.session import Session
+from studies.storage.status import study_status
+from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss
 from tests.studies.test_run import table
 from tests.studies.test_session import session_of, statuses, tracker_of, train
@@ -112,8 +112,8 @@ def test_interrupted_while_the_extended_search_is_confirmed(
         while (block := session.next_block()) is not None:
             train(session, block)
 
-    monkeypatch.setattr("studies.run.joined_cluster", lambda _: nullcontext())
-    monkeypatch.setattr("studies.distribution.train", in_this_process)
+    monkeypatch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())
+    monkeypatch.setattr("studies.cluster.tune_driver.train", in_this_process)
     for _ in range(9):  # until a winner changes, and there is a round to interrupt
         outcome = run_study(study, tmp_path, more=4)
         if not outcome.finished:

@@ -19,14 +19,14 @@ from mlflow import MlflowClient
 from rich.table import Table
 
 from dynloss_core.config import ConfigError, printable
-from studies.definition import Study
-from studies.folder import StudyFolder
+from studies.cli.terminal import again
+from studies.definition.sqlite import sqlite_path, sqlite_url
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
 from studies.messages import PlainConsole, replace_what_cannot_be_shown, say
-from studies.progress import StudyProgress
-from studies.sqlite import sqlite_path, sqlite_url
-from studies.study_files import load_study
-from studies.terminal import again
-from studies.tracking import Tracker
+from studies.runner.progress import StudyProgress
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.mlflow_tracker import Tracker
 from tests.studies.commands import dynloss, dynloss_here
 
 NASTY = {

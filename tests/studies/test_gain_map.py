@@ -13,7 +13,7 @@ from scipy import stats
 
 from dynloss_core import keys
 from studies.analysis.figures import draw_gain_map
-from studies.analysis.gain_map import GainMap, gain_map
+from studies.analysis.gains.gain_map import GainMap, gain_map
 
 METRIC = keys.VALIDATION_ACCURACY
 PERIODS = [10, 50, 100, 500, 1000]

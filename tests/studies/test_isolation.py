@@ -17,8 +17,8 @@ from search_spaces import (
     Parameter,
     Space,
 )
-from studies.analysis.arm_trials import arm_trials
-from studies.analysis.isolation import Isolation, isolate, near_bounds
+from studies.analysis.search_health.arm_trials import arm_trials
+from studies.analysis.search_health.isolation import Isolation, isolate, near_bounds
 from tests.studies.test_search_health import ACCURACY, LOSS, OFFSETS, RATE, rates, space, table
 
 

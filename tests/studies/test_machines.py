@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.folder import StudyFolder
+from studies.storage.study_folder import StudyFolder
 from tests.machines import machines, needs_namespaces
 from tests.services import wait_until
 from tests.studies.commands import SECONDS, command

@@ -8,7 +8,7 @@ import pytest
 
 from dynloss_core import keys
 from studies.analysis.figures import draw_minima
-from studies.analysis.minima import minima
+from studies.analysis.landscape.minima import minima
 
 WIDTH = "model.width"
 

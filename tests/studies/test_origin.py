@@ -15,11 +15,11 @@ import pytest
 import dynloss_core
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.folder import StudyFolder
-from studies.origin import Origin, here, syntax_digest
-from studies.origins import note_origin, origins_of, refuse_other_code
-from studies.results import write_results
-from studies.study_files import load_study
+from studies.blocks.code_origin import Origin, here, syntax_digest
+from studies.definition.study_files import load_study
+from studies.report.study_results import write_results
+from studies.storage.origins import note_origin, origins_of, refuse_other_code
+from studies.storage.study_folder import StudyFolder
 from tests.studies.test_confirmation import finish
 from tests.studies.test_session import session_of, train_next
 
@@ -86,7 +86,11 @@ def test_an_edited_loss_is_another_origin(tmp_path: Path) -> None:
         )
 
     def digest() -> str:
-        command = [sys.executable, "-c", "from studies.origin import here; print(here().digest)"]
+        command = [
+            sys.executable,
+            "-c",
+            "from studies.blocks.code_origin import here; print(here().digest)",
+        ]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
@@ -112,7 +116,7 @@ def test_a_study_goes_on_with_the_same_code_only(
     other = Origin(
         {**now.files, "dynloss_core/losses/weighted.py": "0" * 12}, {**now.versions, "torch": "9.9"}
     )
-    monkeypatch.setattr("studies.origins.here", lambda: other)
+    monkeypatch.setattr("studies.storage.origins.here", lambda: other)
     problem = re.escape(f"{folder.path}: was trained with other code: torch ")
     with pytest.raises(
         ConfigError, match=f"{problem}.* 9.9 now; dynloss_core/losses/weighted.py differs"

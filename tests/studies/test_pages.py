@@ -24,22 +24,22 @@ from matplotlib.text import Text
 
 from dynloss_core import keys
 from search_spaces import FloatParameter, IntParameter, Space
-from studies.analysis.across import StudyTables, across, across_table
+from studies.analysis.across_studies import StudyTables, across, across_table
 from studies.analysis.cards import cards
 from studies.analysis.figures import draw_gain_map, draw_learning_curves, draw_study
 from studies.analysis.figures.across import draw_across
-from studies.analysis.gain_map import GainMap
-from studies.analysis.learning_curves import curves_caption, learning_curves
+from studies.analysis.gains.gain_map import GainMap
+from studies.analysis.gains.learning_curves import curves_caption, learning_curves
+from studies.analysis.gains.regimes import regimes
 from studies.analysis.question import Question
-from studies.analysis.regimes import regimes
 from studies.analysis.study_analysis import Analysis, analyse
-from studies.folder import StudyFolder
+from studies.cli.terminal import show_results
+from studies.definition.study_files import load_study
 from studies.messages import console
 from studies.report import Finding, Report, render
-from studies.reporting import report_of
-from studies.results import Results
-from studies.study_files import load_study
-from studies.terminal import show_results
+from studies.report.study_report import report_of
+from studies.report.study_results import Results
+from studies.storage.study_folder import StudyFolder
 from tests.studies.test_regimes import ATTAINABLE, sweep
 from tests.studies.test_search_health import health
 

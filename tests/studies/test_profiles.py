@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dynloss_core.config import ConfigError
-from studies.study_files import LIBRARY, load_study
+from studies.definition.study_files import LIBRARY, load_study
 from tests.studies.commands import dynloss_here
 
 STUDY = """\

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import search_spaces
-from studies.study_files import load_study
+from studies.definition.study_files import load_study
 from tests.studies.commands import dynloss_here
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

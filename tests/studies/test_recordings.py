@@ -18,12 +18,12 @@ from dynloss_core.landscape import HessianOperator
 from dynloss_core.landscape.instabilities import CurvatureSamples, find_instabilities
 from dynloss_core.training import AutogradEngine, Setup
 from studies.analysis.figures import draw_trajectory
-from studies.analysis.instabilities import Recordings, recordings
-from studies.blocks import Block, BlockRun, Trial
-from studies.definition import Study
-from studies.recording import instability_rows
-from studies.results import write_results
-from studies.study_files import load_study
+from studies.analysis.landscape.recorded_runs import Recordings, recordings
+from studies.blocks.block import Block, BlockRun, Trial
+from studies.blocks.recorder import instability_rows
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.report.study_results import write_results
 from tests.studies.test_confirmation import finish
 from tests.studies.test_session import session_of, tracker_of
 

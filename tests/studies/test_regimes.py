@@ -11,7 +11,7 @@ import pytest
 from dynloss_core import keys
 from dynloss_core.data import DigitsConfig, Labelled, SpiralsConfig, attainable_accuracy
 from studies.analysis.figures.regimes import draw_regimes
-from studies.analysis.regimes import Regimes, regimes
+from studies.analysis.gains.regimes import Regimes, regimes
 
 WIDTH = "model.width"
 WIDTHS = (10, 20, 50, 100)

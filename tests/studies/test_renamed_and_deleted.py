@@ -12,12 +12,12 @@ from mlflow.cli import cli as mlflow
 from mlflow.entities import Run, ViewType
 
 from dynloss_core.config import ConfigError
-from studies.blocks import Block, BlockRun
-from studies.definition import Study
-from studies.sqlite import sqlite_url
-from studies.study_files import load_study
-from studies.tables import mean_curves
-from studies.tracking import Tracker
+from studies.blocks.block import Block, BlockRun
+from studies.blocks.tables import mean_curves
+from studies.definition.sqlite import sqlite_url
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.storage.tracking.mlflow_tracker import Tracker
 from tests.studies.conftest import TINY
 from tests.studies.test_session import session_of, tracker_of, train_next
 

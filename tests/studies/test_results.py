@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from dynloss_core import keys
-from studies.confirmation import plan_confirmation
-from studies.folder import StudyFolder
-from studies.results import question_of, write_results
-from studies.study_files import load_study
+from studies.definition.study_files import load_study
+from studies.report.study_results import question_of, write_results
+from studies.search.confirmation import plan_confirmation
+from studies.storage.study_folder import StudyFolder
 from tests.studies.test_confirmation import finish
 from tests.studies.test_session import session_of, train
 

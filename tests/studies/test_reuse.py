@@ -13,17 +13,17 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from studies.blocks import Block, BlockResult, BlockRun
-from studies.definition import Study
-from studies.delivery import Delivery
-from studies.folder import StudyFolder
-from studies.origin import Origin
-from studies.origins import origins_in
-from studies.progress import StudyProgress
-from studies.reuse import KnownNetworks, _part
-from studies.session import Session
-from studies.study_files import study_from_mapping
-from studies.tracking import Tracker
+from studies.blocks.block import Block, BlockResult, BlockRun
+from studies.blocks.code_origin import Origin
+from studies.definition.study import Study
+from studies.definition.study_files import study_from_mapping
+from studies.runner.progress import StudyProgress
+from studies.runner.session import Session
+from studies.storage.origins import origins_in
+from studies.storage.reuse import KnownNetworks, _part
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.delivery import Delivery
+from studies.storage.tracking.mlflow_tracker import Tracker
 
 MAP: dict[str, Any] = {
     "schema": 1,

@@ -15,8 +15,8 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from studies.folder import StudyFolder
-from studies.study_files import load_study
+from studies.definition.study_files import load_study
+from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import SECONDS, command, dynloss, dynloss_here
 
 

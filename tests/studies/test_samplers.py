@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from dynloss_core.config import ConfigError
-from studies.definition import Mode
-from studies.samplers import SAMPLERS, Sampler, SamplerName, samplers_of
-from studies.search import ArmSearch
-from studies.study_files import load_study
+from studies.definition.samplers import SAMPLERS, Sampler, SamplerName, samplers_of
+from studies.definition.study import Mode
+from studies.definition.study_files import load_study
+from studies.search.arm_search import ArmSearch
 
 PROPOSING = Sampler(
     modes=("optimize",), proposes=lambda seed: optuna.samplers.RandomSampler(seed=seed)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynloss_core.config import ConfigError
-from studies.sealed import marks_of, read_json, read_table, write_json, write_parquet
+from studies.storage.sealed_files import marks_of, read_json, read_table, write_json, write_parquet
 
 FRAME = pd.DataFrame(
     {

@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.blocks import Block
-from studies.definition import Study
-from studies.search import Plan
-from studies.study_files import load_study
+from studies.blocks.block import Block
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.search.arm_search import Plan
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -22,10 +22,10 @@ from search_spaces import (
     Space,
     load,
 )
-from studies.analysis.arm_trials import arm_trials
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
-from studies.analysis.importances import importances
-from studies.analysis.search_health import SearchHealth, search_health
+from studies.analysis.search_health.arm_trials import arm_trials
+from studies.analysis.search_health.importances import importances
+from studies.analysis.search_health.search_health import SearchHealth, search_health
 
 ACCURACY, LOSS = keys.VALIDATION_ACCURACY, keys.VALIDATION_LOSS
 RATE = FloatParameter(low=0.01, high=100.0, scale="log")

@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from studies.folder import StudyFolder
+from studies.storage.study_folder import StudyFolder
 from tests.core.image_files import needs_fashion_mnist
 from tests.services import free_port, started_mlflow, wait_for, wait_until
 from tests.studies.commands import SECONDS, command, dynloss

@@ -14,18 +14,18 @@ from rich.console import Console
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.blocks import Block, BlockRun
-from studies.definition import Study
-from studies.delivery import Delivery
-from studies.failure import Failure, Kind
-from studies.folder import StudyFolder
-from studies.mlflow_store import tracking_uri
-from studies.progress import StudyProgress
-from studies.results import write_results
-from studies.run import sync_study
-from studies.session import Session
-from studies.study_files import load_study
-from studies.tracking import Tracker
+from studies.blocks.block import Block, BlockRun
+from studies.blocks.failure import Failure, Kind
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.report.study_results import write_results
+from studies.runner.progress import StudyProgress
+from studies.runner.run_study import sync_study
+from studies.runner.session import Session
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.delivery import Delivery
+from studies.storage.tracking.mlflow_store import tracking_uri
+from studies.storage.tracking.mlflow_tracker import Tracker
 
 
 def session_of(study: Study, out: Path) -> Session:
@@ -112,7 +112,7 @@ def test_mlflow_catches_up_with_the_folder(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the tables were written, when MLflow had heard of the first step only."""
-    monkeypatch.setattr("studies.tracking._SECONDS_BETWEEN_BATCHES", 0.0)
+    monkeypatch.setattr("studies.storage.tracking.mlflow_tracker._SECONDS_BETWEEN_BATCHES", 0.0)
     study = load_study(tiny)
     first = session_of(study, tmp_path)
     block = first.next_block()
@@ -214,7 +214,7 @@ def test_where_a_study_is_tracked(
 def test_a_block_is_tried_again_longer_if_its_machine_was_lost(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("studies.session._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("studies.runner.session._FIRST_PAUSE", 0.0)
     session = session_of(load_study(tiny), tmp_path)
     block = session.next_block()
     assert block is not None

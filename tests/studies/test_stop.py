@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from studies.folder import StudyFolder
-from studies.progress import StudyProgress
-from studies.status import study_status
-from studies.study_files import load_study
+from studies.definition.study_files import load_study
+from studies.runner.progress import StudyProgress
+from studies.storage.status import study_status
+from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import SECONDS, dynloss_here
 from tests.studies.test_run import start
 from tests.studies.test_session import session_of, train
@@ -20,7 +20,7 @@ from tests.studies.test_session import session_of, train
 def test_status_while_a_driver_works(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("studies.progress._SECONDS_BETWEEN_FILES", 0.0)
+    monkeypatch.setattr("studies.runner.progress._SECONDS_BETWEEN_FILES", 0.0)
     study = load_study(tiny)
     session = session_of(study, tmp_path)
     first, second, third = (session.next_block() for _ in range(3))

@@ -9,8 +9,8 @@ import pytest
 
 from dynloss_core import keys
 from studies.analysis.figures import draw_threshold
-from studies.analysis.instabilities import RecordedRun, Recordings
-from studies.analysis.threshold import Threshold, threshold
+from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings
+from studies.analysis.landscape.threshold import Threshold, threshold
 
 WIDTH = "model.width"
 RATES = (0.25, 0.5, 1.0, 2.0)

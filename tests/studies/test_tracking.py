@@ -14,18 +14,18 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from studies.definition import Study
-from studies.sqlite import _on_connect, is_shared
-from studies.study_files import load_study
-from studies.tracking import Tracker
+from studies.definition.sqlite import _on_connect, is_shared
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.storage.tracking.mlflow_tracker import Tracker
 from tests.studies.commands import SECONDS, dynloss_here
 from tests.studies.test_session import session_of, tracker_of, train_next
 
 CONNECT = """\
 import sys
 from pathlib import Path
-from studies.study_files import load_study
-from studies.tracking import Tracker
+from studies.definition.study_files import load_study
+from studies.storage.tracking.mlflow_tracker import Tracker
 file, store = map(Path, sys.argv[1:])
 Tracker(load_study(file), "id", f"sqlite:///{store}", store.parent)
 """

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from dynloss_core import keys
-from studies.blocks import Block, BlockResult, Trial
-from studies.definition import Study
-from studies.origin import here
-from studies.study_files import load_study
-from studies.trainable import BLOCK, FRACTION, RESULT, BlockTrainable
+from studies.blocks.block import Block, BlockResult, Trial
+from studies.blocks.code_origin import here
+from studies.cluster.trainable import BLOCK, FRACTION, RESULT, BlockTrainable
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
 
 BLOCK_OF_TWO = Block(
     keys.SEARCH,
@@ -49,8 +49,8 @@ def tables(result: BlockResult) -> list[pd.DataFrame]:
 
 @pytest.fixture(autouse=True)
 def every_report_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.trainable._SECONDS_BETWEEN_REPORTS", 0.0)
-    monkeypatch.setattr("studies.trainable._SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("studies.cluster.trainable._SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr("studies.cluster.trainable._SECONDS_BETWEEN_CHECKPOINTS", 0.0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -13,10 +13,10 @@ from PIL import Image
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.analysis.figures import animate_valleys, draw_valleys, save_animation
-from studies.analysis.figures.valley import shown_moments
-from studies.analysis.peristalsis import peristalsis
-from studies.analysis.valleys import ValleyRun, valley_runs
-from studies.record import Record
+from studies.analysis.figures.landscape.valley import shown_moments
+from studies.analysis.landscape.peristalsis import peristalsis
+from studies.analysis.landscape.valleys import ValleyRun, valley_runs
+from studies.definition.recording_options import Record
 from tests.studies.test_recordings import synthetic
 
 PERIOD, STEPS, STOP = 100, 600, 500

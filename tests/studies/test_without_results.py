@@ -12,9 +12,9 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from studies.run import run_study
-from studies.session import Session
-from studies.study_files import load_study
+from studies.definition.study_files import load_study
+from studies.runner.run_study import run_study
+from studies.runner.session import Session
 from tests.studies.commands import dynloss_here
 from tests.studies.test_session import train
 
@@ -72,10 +72,10 @@ def test_a_study_without_a_finite_result_ends(
             else:
                 train(session, block)
 
-    monkeypatch.setattr("studies.run.joined_cluster", lambda _: nullcontext())
-    monkeypatch.setattr("studies.distribution.train", in_this_process)
+    monkeypatch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())
+    monkeypatch.setattr("studies.cluster.tune_driver.train", in_this_process)
     if overrides not in ([DIVERGES], [DIVERGES, *MAP]):  # the others' figures are no others
-        monkeypatch.setattr("studies.results.draw_study", lambda _: [])
+        monkeypatch.setattr("studies.report.study_results.draw_study", lambda _: [])
     study = load_study(tiny, overrides)
     for resume in (False, True):
         outcome = run_study(study, tmp_path, resume=resume)

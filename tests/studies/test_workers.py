@@ -17,21 +17,21 @@ from ray import cloudpickle
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
 from dynloss_core.config import ConfigError
-from studies.distribution import Recorder
-from studies.failure import Kind
-from studies.origin import here
-from studies.results import write_results
-from studies.run import Outcome
-from studies.study_files import load_study
-from studies.trainable import BLOCK, BlockTrainable
-from studies.worker_errors import failure_of, read_error
+from studies.blocks.code_origin import here
+from studies.blocks.failure import Kind
+from studies.cluster.trainable import BLOCK, BlockTrainable
+from studies.cluster.tune_driver import Recorder
+from studies.cluster.worker_errors import failure_of, read_error
+from studies.definition.study_files import load_study
+from studies.report.study_results import write_results
+from studies.runner.run_study import Outcome
 from tests.studies.commands import SECONDS, dynloss, dynloss_here
 from tests.studies.test_session import session_of
 from tests.studies.test_trainable import BLOCK_OF_TWO
 
 ROOT = Path(__file__).parents[2]
 ONLY_THE_DRIVER = """\
-from studies.trainable import BlockTrainable
+from studies.cluster.trainable import BlockTrainable
 
 
 class Unknown(BlockTrainable):
@@ -203,7 +203,7 @@ def test_a_study_whose_blocks_failed_is_not_said_to_have_diverged(
     results = write_results(study, session.folder)
     outcome = Outcome(True, session.failures, "", session.folder, results)
     session.delivery.close()
-    monkeypatch.setattr("studies.run.run_study", lambda *given, **named: outcome)
+    monkeypatch.setattr("studies.runner.run_study.run_study", lambda *given, **named: outcome)
     done = dynloss_here("run", tiny, "--out", tmp_path)
     assert done.returncode == 1
     assert "no verdict: there is no dynamical and no static trial that could be trained" in (

@@ -20,14 +20,14 @@ from rich.console import Console
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.blocks import Block, BlockProgress
-from studies.cluster import joined_cluster
-from studies.delivery import Delivery
-from studies.folder import StudyFolder
-from studies.progress import StudyProgress
-from studies.session import Session
-from studies.study_files import study_from_mapping
-from studies.tracking import Tracker
+from studies.blocks.block import Block, BlockProgress
+from studies.cluster.ray_cluster import joined_cluster
+from studies.definition.study_files import study_from_mapping
+from studies.runner.progress import StudyProgress
+from studies.runner.session import Session
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.delivery import Delivery
+from studies.storage.tracking.mlflow_tracker import Tracker
 
 TINY: dict[str, Any] = {
     "schema": 1,
@@ -44,7 +44,7 @@ TINY: dict[str, Any] = {
 
 def kinds() -> dict[str, Any]:
     """Trainables, by the fault that they have."""
-    from studies.trainable import BlockTrainable
+    from studies.cluster.trainable import BlockTrainable
 
     class Sound(BlockTrainable):
         """None: it trains, from wherever the driver was started."""
@@ -97,7 +97,7 @@ def kinds() -> dict[str, Any]:
 
 def driven(trainable: Any, out: Path) -> dict[str, Any]:
     """How a study ends whose blocks are trained by this."""
-    from studies.distribution import train
+    from studies.cluster.tune_driver import train
 
     study = study_from_mapping(TINY, source="tiny")
     folder = StudyFolder.of(study, out)

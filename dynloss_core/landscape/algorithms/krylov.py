@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynloss_core.landscape.probes import Purpose, start_vectors
+from dynloss_core.landscape.algorithms.random_vectors import Purpose, start_vectors
 
 __all__ = ["KrylovBasis", "Operator", "Ritz"]
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynloss_core.landscape.krylov import KrylovBasis, Operator, Ritz
-from dynloss_core.landscape.refuse import LandscapeError
+from dynloss_core.landscape.algorithms.krylov import KrylovBasis, Operator, Ritz
+from dynloss_core.landscape.refusals import LandscapeError
 
 __all__ = ["Operator", "TopEigen", "top_eigen", "warm_start"]
 

@@ -30,9 +30,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynloss_core.landscape.krylov import KrylovBasis, Operator
-from dynloss_core.landscape.probes import Purpose, rademacher
-from dynloss_core.landscape.refuse import LandscapeError
+from dynloss_core.landscape.algorithms.krylov import KrylovBasis, Operator
+from dynloss_core.landscape.algorithms.random_vectors import Purpose, rademacher
+from dynloss_core.landscape.refusals import LandscapeError
 
 __all__ = ["SpectralDensity", "spectral_density"]
 

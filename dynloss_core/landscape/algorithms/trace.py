@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import torch
 
-from dynloss_core.landscape.krylov import Operator
-from dynloss_core.landscape.probes import Purpose, rademacher
-from dynloss_core.landscape.refuse import LandscapeError
+from dynloss_core.landscape.algorithms.krylov import Operator
+from dynloss_core.landscape.algorithms.random_vectors import Purpose, rademacher
+from dynloss_core.landscape.refusals import LandscapeError
 
 __all__ = ["TraceEstimate", "hutchinson_trace"]
 

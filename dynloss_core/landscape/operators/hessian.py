@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
 from dynloss_core.data import Labelled
-from dynloss_core.landscape.lanczos import TopEigen, top_eigen
-from dynloss_core.landscape.probes import start_vectors
-from dynloss_core.landscape.refuse import LandscapeError, refuse_unmeasurable
+from dynloss_core.landscape.algorithms.lanczos import TopEigen, top_eigen
+from dynloss_core.landscape.algorithms.random_vectors import start_vectors
+from dynloss_core.landscape.refusals import LandscapeError, refuse_unmeasurable
 from dynloss_core.losses import LossName, weighted_loss
 
 __all__ = ["HessianOperator", "hessian_top", "trainable"]

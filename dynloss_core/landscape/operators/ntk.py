@@ -32,10 +32,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 
-from dynloss_core.landscape.hessian import trainable
-from dynloss_core.landscape.lanczos import TopEigen, top_eigen
-from dynloss_core.landscape.probes import Purpose, start_vectors
-from dynloss_core.landscape.refuse import LandscapeError, refuse_unmeasurable
+from dynloss_core.landscape.algorithms.lanczos import TopEigen, top_eigen
+from dynloss_core.landscape.algorithms.random_vectors import Purpose, start_vectors
+from dynloss_core.landscape.operators.hessian import trainable
+from dynloss_core.landscape.refusals import LandscapeError, refuse_unmeasurable
 
 __all__ = ["Kernel", "NTKOperator", "ntk_top"]
 

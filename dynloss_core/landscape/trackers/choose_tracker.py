@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dynloss_core.landscape.compiled import CompiledTracker
-from dynloss_core.landscape.refuse import LandscapeError
-from dynloss_core.landscape.sequential import SequentialTracker
-from dynloss_core.landscape.stacked import StackedTracker
-from dynloss_core.landscape.tracker import CurvatureTracker, TrackedProblem
+from dynloss_core.landscape.refusals import LandscapeError
+from dynloss_core.landscape.trackers.compiled import CompiledTracker
+from dynloss_core.landscape.trackers.sequential import SequentialTracker
+from dynloss_core.landscape.trackers.stacked import StackedTracker
+from dynloss_core.landscape.trackers.tracker import CurvatureTracker, TrackedProblem
 
 __all__ = ["TrackerName", "choose_tracker", "stack_parameters"]
 

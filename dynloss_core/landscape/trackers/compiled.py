@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynloss_core.landscape.probes import Purpose, start_vectors
-from dynloss_core.landscape.tracker import (
+from dynloss_core.landscape.algorithms.random_vectors import Purpose, start_vectors
+from dynloss_core.landscape.trackers.tracker import (
     Curvature,
     CurvatureTracker,
     LargestEigenvalue,
@@ -36,7 +36,7 @@ class CompiledTracker(CurvatureTracker):
     name = "compiled"
 
     def _prepare(self) -> None:
-        from dynloss_core.landscape.curvature_kernel import curvature_kernel
+        from dynloss_core.compute.curvature_kernel import curvature_kernel
 
         problem = self.problem
         sizes = problem.one_hidden_layer

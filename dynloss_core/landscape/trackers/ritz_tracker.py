@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dynloss_core.landscape.probes import Purpose, start_vectors
-from dynloss_core.landscape.tracker import CurvatureTracker
+from dynloss_core.landscape.algorithms.random_vectors import Purpose, start_vectors
+from dynloss_core.landscape.trackers.tracker import CurvatureTracker
 
 __all__ = ["RitzTracker"]
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from dynloss_core.data import Labelled
-from dynloss_core.landscape.hessian import HessianOperator
-from dynloss_core.landscape.krylov import Operator
-from dynloss_core.landscape.lanczos import TopEigen, top_eigen
-from dynloss_core.landscape.ntk import NTKOperator
-from dynloss_core.landscape.ritz import RitzTracker
-from dynloss_core.landscape.tracker import (
+from dynloss_core.landscape.algorithms.krylov import Operator
+from dynloss_core.landscape.algorithms.lanczos import TopEigen, top_eigen
+from dynloss_core.landscape.operators.hessian import HessianOperator
+from dynloss_core.landscape.operators.ntk import NTKOperator
+from dynloss_core.landscape.trackers.ritz_tracker import RitzTracker
+from dynloss_core.landscape.trackers.tracker import (
     Curvature,
     LargestEigenvalue,
     TrackedProblem,

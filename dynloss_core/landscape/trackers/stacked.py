@@ -12,16 +12,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dynloss_core.landscape.krylov import Operator
-from dynloss_core.landscape.lanczos import TopEigen, top_eigen
-from dynloss_core.landscape.pattern import PatternHessian, PatternNTK
-from dynloss_core.landscape.ritz import RitzTracker
-from dynloss_core.landscape.tracker import (
+from dynloss_core.landscape.algorithms.krylov import Operator
+from dynloss_core.landscape.algorithms.lanczos import TopEigen, top_eigen
+from dynloss_core.landscape.operators.one_hidden_layer import PatternHessian, PatternNTK
+from dynloss_core.landscape.operators.stacked_networks import VmappedHessian, VmappedNTK
+from dynloss_core.landscape.trackers.ritz_tracker import RitzTracker
+from dynloss_core.landscape.trackers.tracker import (
     Curvature,
     LargestEigenvalue,
     TrackedProblem,
 )
-from dynloss_core.landscape.vmapped import VmappedHessian, VmappedNTK
 from dynloss_core.losses import refusal_of_form
 
 __all__ = ["StackedTracker"]

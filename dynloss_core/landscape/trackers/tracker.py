@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from dynloss_core.data import Labelled
 from dynloss_core.data.splits import refuse_other_classes
-from dynloss_core.landscape.hessian import trainable
-from dynloss_core.landscape.refuse import LandscapeError, refuse_unmeasurable
+from dynloss_core.landscape.operators.hessian import trainable
+from dynloss_core.landscape.refusals import LandscapeError, refuse_unmeasurable
 from dynloss_core.losses import LossName
 from dynloss_core.models import MLP, traits_of
 

@@ -28,16 +28,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynloss_core.compute.allocator import keep_freed_memory
+from dynloss_core.compute.batch_threads import PartThreads
+from dynloss_core.compute.cuda_graph import Step, captured
 from dynloss_core.losses import class_losses, weighted_loss
-from dynloss_core.training.allocator import keep_freed_memory
-from dynloss_core.training.augmentation import gather_augmented
-from dynloss_core.training.cuda_step import Step, captured
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
-from dynloss_core.training.foreach_sgd import ForeachSGD
-from dynloss_core.training.noise import dropout_noise
-from dynloss_core.training.part_threads import PartThreads
-from dynloss_core.training.problem import Problem
-from dynloss_core.training.samples import Samples, samples_of, together
+from dynloss_core.training.optimisers.foreach_sgd import ForeachSGD
+from dynloss_core.training.problem.augmentation import gather_augmented
+from dynloss_core.training.problem.dropout_masks import dropout_noise
+from dynloss_core.training.problem.problem import Problem
+from dynloss_core.training.problem.split_samples import Samples, samples_of, together
 
 __all__ = ["PIXELS", "ConvnetEngine"]
 

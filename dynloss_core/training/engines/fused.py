@@ -28,7 +28,7 @@ from dynloss_core.data import SpiralsConfig
 from dynloss_core.losses import refusal_of_form
 from dynloss_core.models import MLPConfig
 from dynloss_core.training.engine import Engine, SplitName
-from dynloss_core.training.problem import Problem, plain_refusal
+from dynloss_core.training.problem.problem import Problem, plain_refusal
 
 __all__ = ["FusedEngine"]
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from dynloss_core.training.engine import TraceBuffer
-from dynloss_core.training.fused import FusedEngine
-from dynloss_core.training.problem import Problem
+from dynloss_core.training.engines.fused import FusedEngine
+from dynloss_core.training.problem.problem import Problem
 
 __all__ = ["FusedCPUEngine"]
 
@@ -66,17 +66,17 @@ class FusedCPUEngine(FusedEngine):
     """The fused loop in vector instructions, compiled when it is first used."""
 
     def _prepare(self) -> None:
-        from dynloss_core.training import fused_kernel, lanes
+        from dynloss_core.compute import fused_steps_cpu, simd
 
         setup = self.setup
-        self._lanes = lanes.lane_count(setup.problem.torch_dtype.itemsize)
+        self._lanes = simd.lane_count(setup.problem.torch_dtype.itemsize)
         super()._prepare()
         samples, one_hot = self._samples(pad_to=self._lanes)
         self._train_samples, self._one_hot = samples.numpy(), one_hot.numpy()
         sizes = self._inputs, setup.num_classes, setup.problem.loss
-        self._kernel = fused_kernel.steps_kernel(*sizes, traced=False)
+        self._kernel = fused_steps_cpu.steps_kernel(*sizes, traced=False)
         if self.traced:
-            self._traced_kernel = fused_kernel.steps_kernel(*sizes, traced=True)
+            self._traced_kernel = fused_steps_cpu.steps_kernel(*sizes, traced=True)
 
     @classmethod
     def _machine_refusal(cls, problem: Problem, device: str) -> str | None:

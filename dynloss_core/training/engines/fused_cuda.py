@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dynloss_core.training.engine import TraceBuffer
-from dynloss_core.training.fused import FusedEngine
-from dynloss_core.training.problem import Problem
+from dynloss_core.training.engines.fused import FusedEngine
+from dynloss_core.training.problem.problem import Problem
 
 __all__ = ["FusedCUDAEngine"]
 
@@ -43,7 +43,7 @@ class FusedCUDAEngine(FusedEngine):
         return self._width
 
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
-        from dynloss_core.training.fused_triton import train_steps
+        from dynloss_core.compute.fused_steps_triton import train_steps
 
         problem, end = self.setup.problem, self.step + steps
         schedule = problem.learning_rate_schedule

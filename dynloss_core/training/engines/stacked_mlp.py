@@ -22,9 +22,9 @@ from torch import Tensor
 from dynloss_core.losses import class_losses, output_gradient, refusal_of_form
 from dynloss_core.models import MLP, MLPConfig
 from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
-from dynloss_core.training.problem import Problem, plain_refusal
-from dynloss_core.training.setup import Setup
-from dynloss_core.training.stacked_sgd import StackedSGD
+from dynloss_core.training.optimisers.stacked_sgd import StackedSGD
+from dynloss_core.training.problem.ensemble import Setup
+from dynloss_core.training.problem.problem import Problem, plain_refusal
 
 __all__ = ["BatchedEngine"]
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dynloss_core.training.setup import Setup
+from dynloss_core.training.problem.ensemble import Setup
 
 __all__ = ["ForeachSGD"]
 

@@ -23,9 +23,9 @@ from dynloss_core.models import Traits, initialise, traits_of
 from dynloss_core.models.initialisation import is_left_as_built
 from dynloss_core.schedules import class_weights
 from dynloss_core.seeding import Stream, generator
-from dynloss_core.training.augmentation import augmentation_draws
-from dynloss_core.training.members import Member
-from dynloss_core.training.problem import Problem
+from dynloss_core.training.problem.augmentation import augmentation_draws
+from dynloss_core.training.problem.member import Member
+from dynloss_core.training.problem.problem import Problem
 
 __all__ = ["Setup", "batch_order", "ensemble_class_weights", "steps_per_epoch"]
 

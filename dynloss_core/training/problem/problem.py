@@ -14,8 +14,8 @@ from dynloss_core.config import ConfigError, refuse_other_choices
 from dynloss_core.data import DataConfig, SpiralsConfig
 from dynloss_core.losses import LossName
 from dynloss_core.models import MLPConfig, ModelConfig, Traits, traits_of
-from dynloss_core.training.augmentation import Augmentation
-from dynloss_core.training.curvature_rate import CurvatureRate
+from dynloss_core.training.problem.augmentation import Augmentation
+from dynloss_core.training.problem.learning_rate_cap import CurvatureRate
 
 __all__ = ["Augmentation", "DType", "LearningRateSchedule", "Problem", "plain_refusal"]
 

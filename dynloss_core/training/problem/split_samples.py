@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dynloss_core.compute.batch_threads import PartThreads
 from dynloss_core.data import Labelled
-from dynloss_core.training.part_threads import PartThreads
-from dynloss_core.training.setup import Setup
+from dynloss_core.training.problem.ensemble import Setup
 
 __all__ = ["PIXELS_TOGETHER", "Samples", "samples_of", "together"]
 

@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.analysis.across import AcrossRow
+from studies.analysis.across_studies import AcrossRow
 from studies.analysis.figures.style import (
     GREY,
     blank_figure,

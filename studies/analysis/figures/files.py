@@ -9,8 +9,8 @@ from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
 from dynloss_core.atomic import atomic_file, write_atomically
+from studies.analysis.figures.landscape.valley import Animation
 from studies.analysis.figures.style import own_style
-from studies.analysis.figures.valley import Animation
 
 __all__ = ["save_animation", "save_figure"]
 

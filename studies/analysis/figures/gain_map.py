@@ -14,7 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from dynloss_core import keys
 from studies.analysis.figures.style import GREY, blank_figure, headline, plain_ticks, words
-from studies.analysis.gain_map import Gain, GainMap
+from studies.analysis.gains.gain_map import Gain, GainMap
 
 __all__ = ["draw_gain_map"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from studies.analysis.figures.style import ARM_COLOURS, blank_figure, headline, thousands, words
-from studies.analysis.learning_curves import LearningCurve, curves_headline
+from studies.analysis.gains.learning_curves import LearningCurve, curves_headline
 
 __all__ = ["draw_learning_curves"]
 

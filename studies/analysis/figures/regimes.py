@@ -17,7 +17,7 @@ from studies.analysis.figures.style import (
     thousands,
     words,
 )
-from studies.analysis.regimes import Regimes
+from studies.analysis.gains.regimes import Regimes
 
 __all__ = ["draw_regimes"]
 

@@ -23,9 +23,9 @@ from studies.analysis.figures.style import (
     words,
     wrapped,
 )
-from studies.analysis.importances import Importances
-from studies.analysis.isolation import LEVEL, Isolation
-from studies.analysis.search_health import Convergence, SearchHealth
+from studies.analysis.search_health.importances import Importances
+from studies.analysis.search_health.isolation import LEVEL, Isolation
+from studies.analysis.search_health.search_health import Convergence, SearchHealth
 
 __all__ = ["draw_convergence", "draw_isolation"]
 

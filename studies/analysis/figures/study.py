@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 
 from studies.analysis.cards import regimes_name, trajectories, valleys_shown, verdict_name
 from studies.analysis.figures.gain_map import draw_gain_map
+from studies.analysis.figures.landscape.minima import draw_minima
+from studies.analysis.figures.landscape.threshold import draw_threshold
+from studies.analysis.figures.landscape.trajectory import draw_trajectory
+from studies.analysis.figures.landscape.valley import Animation, animate_valleys, draw_valleys
 from studies.analysis.figures.learning_curves import draw_learning_curves
-from studies.analysis.figures.minima import draw_minima
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
-from studies.analysis.figures.threshold import draw_threshold
-from studies.analysis.figures.trajectory import draw_trajectory
-from studies.analysis.figures.valley import Animation, animate_valleys, draw_valleys
 from studies.analysis.figures.verdict import draw_verdict
 from studies.analysis.study_analysis import Analysis
 

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.map_cells import (
+from studies.analysis.gains.map_cells import (
     best_of_each,
     cell_of,
     compare_each,

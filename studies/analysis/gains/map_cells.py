@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.comparison import compare_cells
+from studies.analysis.statistics.comparison import compare_cells
 
 __all__ = [
     "best_of_each",

@@ -20,9 +20,9 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.comparison import compare
-from studies.analysis.pairing import at_own_best, paired_by_seed
-from studies.analysis.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
+from studies.analysis.gains.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
+from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 
 __all__ = ["MetricGain", "Regimes", "Size", "regimes"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.comparison import Comparison, compare
-from studies.analysis.equivalence import Decision, decide
+from studies.analysis.statistics.comparison import Comparison, compare
+from studies.analysis.statistics.equivalence import Decision, decide
 
 __all__ = ["FALSE_DISCOVERY_RATE", "MetricGain", "Size", "metric_gain"]
 

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.pairing import paired_by_seed
+from studies.analysis.statistics.pairing import paired_by_seed
 
 __all__ = ["Correlation", "Minima", "MinimaAtSize", "Ratio", "minima"]
 

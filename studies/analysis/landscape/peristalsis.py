@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.instabilities import RecordedRun, Recordings
+from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings
 
 __all__ = ["Peristalsis", "peristalsis"]
 

@@ -4,7 +4,7 @@ The claims to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): instabilit
 largest Hessian eigenvalue of the dynamical loss crosses 2 / learning rate, at the ends of periods,
 where the class weights return to 1; they double their period; the tangent kernel's largest
 eigenvalue falls across each; and the valley in the end is wider than the static loss's. They are
-found while a network trains (see `studies.recording`): what comes here are tables.
+found while a network trains (see `studies.blocks.recorder`): what comes here are tables.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.instabilities import RecordedRun, Recordings
+from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings
 
 __all__ = ["SizeThreshold", "Threshold", "threshold"]
 

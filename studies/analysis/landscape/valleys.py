@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.instabilities import Recordings
+from studies.analysis.landscape.recorded_runs import Recordings
 
 __all__ = ["ValleyRun", "moving_caption", "valley_runs", "valleys_caption", "valleys_headline"]
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from search_spaces import ChoiceParameter, FloatParameter, IntParameter, Parameter, Space
-from studies.early_stopping import is_stopped
+from studies.definition.early_stopping import is_stopped
 
 __all__ = ["ArmTrials", "Ordered", "along", "arm_trials", "bounds_of", "scale_of"]
 

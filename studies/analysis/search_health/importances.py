@@ -25,7 +25,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from search_spaces import ChoiceParameter, Space
-from studies.analysis.arm_trials import ArmTrials, along, bounds_of, scale_of
+from studies.analysis.search_health.arm_trials import ArmTrials, along, bounds_of, scale_of
 
 __all__ = ["Importances", "importances"]
 

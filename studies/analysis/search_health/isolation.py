@@ -23,7 +23,7 @@ from scipy import stats
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from search_spaces import ChoiceParameter, IntParameter, Parameter, Space
-from studies.analysis.arm_trials import ArmTrials, Ordered, along, bounds_of, scale_of
+from studies.analysis.search_health.arm_trials import ArmTrials, Ordered, along, bounds_of, scale_of
 
 __all__ = ["Isolation", "NearBound", "isolate", "near_bounds"]
 

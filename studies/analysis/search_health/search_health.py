@@ -33,9 +33,15 @@ from statsmodels.stats.proportion import proportion_confint
 
 from dynloss_core import keys
 from search_spaces import Space
-from studies.analysis.arm_trials import ArmTrials, arm_trials
-from studies.analysis.importances import Importances, importances
-from studies.analysis.isolation import LEVEL, Isolation, NearBound, isolate, near_bounds
+from studies.analysis.search_health.arm_trials import ArmTrials, arm_trials
+from studies.analysis.search_health.importances import Importances, importances
+from studies.analysis.search_health.isolation import (
+    LEVEL,
+    Isolation,
+    NearBound,
+    isolate,
+    near_bounds,
+)
 
 __all__ = ["Convergence", "Infeasible", "SearchHealth", "search_health"]
 

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import integrate, stats
 from statsmodels.stats.power import TTestPower
 
-from studies.analysis.comparison import Comparison
+from studies.analysis.statistics.comparison import Comparison
 
 __all__ = [
     "Decision",

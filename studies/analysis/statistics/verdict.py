@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.comparison import compare
-from studies.analysis.equivalence import Decision, Outcome, decide
-from studies.analysis.pairing import paired_by_seed
+from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.equivalence import Decision, Outcome, decide
+from studies.analysis.statistics.pairing import paired_by_seed
 
 __all__ = ["ArmSummary", "Verdict", "judge"]
 

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
 
-from studies.analysis.equivalence import Outcome
+from studies.analysis.statistics.equivalence import Outcome
 
 __all__ = [
     "Command",

@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from dynloss_core.config import reason_of
-from studies.blocks import Block
-from studies.folder import StudyFolder
-from studies.passwords import hide_password
-from studies.tables import mean_curves
-from studies.tracking import AWAY, Tracker
+from studies.blocks.block import Block
+from studies.blocks.tables import mean_curves
+from studies.definition.redaction import hide_password
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.mlflow_tracker import AWAY, Tracker
 
 __all__ = ["Delivery"]
 

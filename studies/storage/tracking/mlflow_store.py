@@ -18,15 +18,17 @@ from uuid import uuid4
 from sqlalchemy.engine import make_url
 
 from dynloss_core.config import ConfigError
-from studies.definition import Study, absolute_store
-from studies.folder import StudyFolder
-from studies.passwords import HIDDEN
-from studies.sqlite import sqlite_path, sqlite_url
+from studies.definition.redaction import HIDDEN
+from studies.definition.sqlite import sqlite_path, sqlite_url
+from studies.definition.study import Study, absolute_store
+from studies.storage.study_folder import StudyFolder
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # `studies.delivery` tries again
+os.environ.setdefault(
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"
+)  # `studies.storage.tracking.delivery` tries again
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds
 
 __all__ = ["is_served", "named_by", "probe", "tracking_uri"]

@@ -20,12 +20,15 @@ import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, reason_of
-from studies.blocks import Block
-from studies.definition import Study
-from studies.early_stopping import is_stopped
-from studies.mlflow_store import named_by, probe  # sets the environment of what comes next
-from studies.parent_run import TAG, find_parent
-from studies.passwords import hide_password
+from studies.blocks.block import Block
+from studies.definition.early_stopping import is_stopped
+from studies.definition.redaction import hide_password
+from studies.definition.study import Study
+from studies.storage.tracking.mlflow_store import (  # sets the environment of what comes next
+    named_by,
+    probe,
+)
+from studies.storage.tracking.parent_run import TAG, find_parent
 
 # isort: split
 from mlflow import MlflowClient

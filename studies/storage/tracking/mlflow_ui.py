@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from dynloss_core.config import ConfigError
-from studies.folder import StudyFolder
+from studies.definition.redaction import HIDDEN, hide_password
+from studies.definition.sqlite import sqlite_path, sqlite_url
 from studies.messages import console, say
-from studies.mlflow_store import tracking_uri
-from studies.passwords import HIDDEN, hide_password
-from studies.sqlite import sqlite_path, sqlite_url
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.mlflow_store import tracking_uri
 
 __all__ = ["serve"]
 

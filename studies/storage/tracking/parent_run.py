@@ -12,9 +12,11 @@ from pathlib import Path
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.definition import Study
-from studies.mlflow_store import is_served  # sets the environment of what comes next
-from studies.passwords import HIDDEN, hide_password
+from studies.definition.redaction import HIDDEN, hide_password
+from studies.definition.study import Study
+from studies.storage.tracking.mlflow_store import (
+    is_served,  # sets the environment of what comes next
+)
 
 # isort: split
 from mlflow import MlflowClient

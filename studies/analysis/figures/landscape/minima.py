@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dynloss_core import keys
 from studies.analysis.figures.style import ARM_COLOURS, blank_figure, headline, note, plain_axis
-from studies.analysis.minima import Minima
+from studies.analysis.landscape.minima import Minima
 
 __all__ = ["draw_minima"]
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dynloss_core import keys
 from studies.analysis.figures.style import GREY, blank_figure, headline, note, plain_ticks
-from studies.analysis.threshold import BOUND, Threshold
+from studies.analysis.landscape.threshold import BOUND, Threshold
 
 __all__ = ["draw_threshold"]
 

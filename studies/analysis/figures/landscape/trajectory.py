@@ -17,7 +17,7 @@ from studies.analysis.figures.style import (
     plain_axis,
     thousands,
 )
-from studies.analysis.instabilities import RecordedRun
+from studies.analysis.landscape.recorded_runs import RecordedRun
 
 __all__ = ["draw_trajectory"]
 

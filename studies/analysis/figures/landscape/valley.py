@@ -26,7 +26,7 @@ from studies.analysis.figures.style import (
     note,
     thousands,
 )
-from studies.analysis.valleys import ValleyRun, valleys_headline
+from studies.analysis.landscape.valleys import ValleyRun, valleys_headline
 
 __all__ = ["Animation", "animate_valleys", "draw_valleys"]
 

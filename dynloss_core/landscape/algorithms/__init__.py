@@ -1,0 +1,1 @@
+"""Krylov methods on any symmetric operator: Lanczos, traces, spectral densities."""

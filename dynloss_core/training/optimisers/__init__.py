@@ -1,0 +1,1 @@
+"""Stochastic gradient descent on stacked and on listed parameters."""

@@ -1,0 +1,1 @@
+"""What is trained: the problem, its members, their data and their random numbers."""

@@ -1,0 +1,1 @@
+"""Where the dynamical loss gains: maps, regimes of size, learning curves."""

@@ -1,0 +1,1 @@
+"""What recorded runs show: instabilities, minima, valleys, the threshold of training."""

@@ -1,0 +1,1 @@
+"""Whether a search may be believed: convergence, bounds, importances."""

@@ -1,0 +1,1 @@
+"""Pairs, intervals, equivalence, and the verdict that follows from them."""

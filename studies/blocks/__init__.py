@@ -1,0 +1,1 @@
+"""Blocks: trials trained together, what they record, and what code trained them."""

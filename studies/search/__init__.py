@@ -1,0 +1,1 @@
+"""Which points are tried, and which of them are confirmed."""

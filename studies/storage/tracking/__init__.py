@@ -1,0 +1,1 @@
+"""MLflow: what is recorded there, and how it is delivered exactly once."""
