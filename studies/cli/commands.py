@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -43,6 +44,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Hyperparameter-search studies of dynamical loss functions.",
     epilog=(
         "Start with `dynloss run quickstart`, then `dynloss ui`. "
@@ -50,6 +52,22 @@ app = typer.Typer(
     ),
 )
 app.add_typer(space_app, name="space")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dynloss {version('dynloss')}")
+        raise typer.Exit
+
+
+@app.callback()
+def dynloss(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """What holds for every command."""
 
 
 def _never_an_option(study: str | None) -> str | None:

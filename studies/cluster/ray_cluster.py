@@ -85,7 +85,7 @@ def joined_cluster(
             "code there, unless it asks for a token"
         )
     try:
-        yield _capacity(ray.nodes())
+        yield _capacity(ray.nodes())  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
 

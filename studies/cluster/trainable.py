@@ -17,7 +17,8 @@ import dynloss_core
 from dynloss_core import keys
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.data import use_data_folder
-from studies.blocks.block import Block, BlockProgress, BlockResult, BlockRun, use_threads
+from studies.blocks.block import Block, BlockProgress, BlockResult
+from studies.blocks.block_run import BlockRun, use_threads
 from studies.blocks.code_origin import Origin, here
 from studies.cluster.resource_usage import Usage
 from studies.definition.study import Study

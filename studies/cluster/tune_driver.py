@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import chosen_folder
-from studies.blocks.block_source import BlockSource
+from studies.blocks.block import BlockSource
 from studies.blocks.code_origin import here
 from studies.blocks.failure import Kind
 from studies.cluster.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
@@ -68,7 +68,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
             trains,
             tune_config=tune.TuneConfig(
                 search_alg=BlockSearcher(source),
-                scheduler=_SCHEDULERS[study.scheduler](),
+                scheduler=_SCHEDULERS[study.scheduler](),  # type: ignore[no-untyped-call]
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=_block_id,

@@ -178,7 +178,7 @@ def summary(
         }
         for each in analysis.verdicts
     ]
-    return _strict(
+    content: dict[str, Any] = _strict(
         {
             "study": study.name,
             "study_hash": study.hash,
@@ -196,6 +196,7 @@ def summary(
             "origins": origins_in(members, folder),
         }
     )
+    return content
 
 
 def _trials(study: Study, analysis: Analysis) -> dict[str, dict[str, int]]:

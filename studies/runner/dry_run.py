@@ -15,7 +15,7 @@ import torch
 from dynloss_core.config import ConfigError
 from dynloss_core.training import Engine, Problem, Setup, choose_engine
 from search_spaces import Point
-from studies.blocks.block import use_threads
+from studies.blocks.block_run import use_threads
 from studies.cluster.ray_cluster import Capacity, local_resources, parallel_blocks, shortages
 from studies.definition.study import Study
 

@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 
 from dynloss_core import keys
-from studies.blocks.block import Block, BlockResult, Trial, is_table_of
+from studies.blocks.block import Block, BlockResult, Trial
+from studies.blocks.block_run import is_table_of
 from studies.blocks.failure import Failure, Kind
 from studies.definition.study import Study
 from studies.runner.progress import StudyProgress

@@ -41,6 +41,7 @@ from studies.search.confirmation import Confirmation, Winner
 __all__ = ["ArmSearch", "Plan"]
 
 _ARM_CODE = {keys.DYNAMICAL: 0, keys.STATIC: 1}  # part of every proposal: never renumber
+_PROPOSALS = "proposals"
 
 Recorded = Callable[[Block], pd.DataFrame | None]
 
@@ -70,7 +71,10 @@ class ArmSearch:
         self._best: Winner | None = None
         up = keys.higher_is_better(study.objective)
         direction: Literal["maximize", "minimize"] = "maximize" if up else "minimize"
-        self._proposals = optuna.create_study(direction=direction)
+        self._memory = optuna.storages.InMemoryStorage()
+        self._proposals = optuna.create_study(
+            storage=self._memory, study_name=_PROPOSALS, direction=direction
+        )
         self.optuna = optuna.create_study(
             study_name=f"{study.name}/{arm}",
             storage=storage,
@@ -229,10 +233,10 @@ class ArmSearch:
         if state == TrialState.PRUNED and steps:
             value = list(steps.values())[-1]  # as Optuna has it
         if self._design is None:
-            storage, study = self._proposals._storage, self._proposals._study_id
-            identifier = storage.get_trial_id_from_study_id_trial_number(study, number)
+            study = self._memory.get_study_id_from_name(_PROPOSALS)
+            identifier = self._memory.get_trial_id_from_study_id_trial_number(study, number)
             for step, each in (steps or {}).items():
-                storage.set_trial_intermediate_value(identifier, step, each)
+                self._memory.set_trial_intermediate_value(identifier, step, each)
             self._proposals.tell(number, value if state == TrialState.COMPLETE else None, state)
         point, asked_at = self._points.pop(number), self._asked_at.pop(number)
         if state == TrialState.COMPLETE and value is not None:

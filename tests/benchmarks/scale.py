@@ -32,7 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dynloss_core import keys
-from studies.blocks.block import Block, BlockResult, BlockRun, Trial
+from studies.blocks.block import Block, BlockResult, Trial
+from studies.blocks.block_run import BlockRun
 from studies.blocks.provenance import provenance
 from studies.blocks.tables import mean_curves
 from studies.cluster.ray_cluster import joined_cluster, set_environment

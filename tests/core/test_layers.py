@@ -126,6 +126,12 @@ assert list(choose_engine(problem)(Setup.build(problem, [Member(0.1, seed=0)])).
     assert "torch" in modules_after(statement)
 
 
+def test_what_is_imported_on_first_use_is_listed() -> None:
+    code = "import dynloss_core as d; print(set(d.__all__) <= set(dir(d)), d.DynamicalMSE)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "True <class 'dynloss_core.losses.modules.DynamicalMSE'>\n"
+
+
 def test_a_space_alone_loads_neither_torch_nor_ray() -> None:
     loaded = modules_after("import search_spaces; search_spaces.load('spirals-mlp').sample(3)")
     assert not loaded & {"torch", "ray", "optuna", "mlflow", "pandas"}

@@ -1,7 +1,7 @@
 """A study under faults ends as if there had been none: no trial lost, none twice, no number changed.
 
-`make test-faults` strikes ten times with every kind and prints the count; `make test` strikes a
-shorter study once.
+`make test-faults` strikes ten times with every kind and prints the count; `make test-slow`
+strikes a shorter study once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.machines import needs_namespaces
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own takes root to mount")
 CONDITIONS = {"disk": [needs_root], "raylet": [needs_namespaces]}
-ONCE = [pytest.param(SHORT, "driver", 1, 0)]
+ONCE = [pytest.param(SHORT, "driver", 1, 0, marks=pytest.mark.slow)]
 OFTEN = [
     pytest.param(
         SLOW if kind == "raylet" else LONG,  # machines take their time to join

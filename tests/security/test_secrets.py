@@ -84,7 +84,7 @@ def test_the_password_of_the_database_goes_nowhere(
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / "code" / package)
     (tmp_path / "code" / "studies" / "deploy" / ".env").write_text("MLFLOW_DB_PASSWORD=secret")
-    here = str(tmp_path / "code" / "studies" / "submission.py")
+    here = str(tmp_path / "code" / "studies" / "cluster" / "job_submission.py")
     monkeypatch.setattr(studies.cluster.job_submission, "__file__", here)
     with shipped(load_study(file)) as folder:
         assert (folder / "studies" / "deploy" / "compose.yaml").is_file()

@@ -7,7 +7,8 @@ import pytest
 
 from dynloss_core import keys
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
-from studies.blocks.block import Block, BlockResult, BlockRun, Trial
+from studies.blocks.block import Block, BlockResult, Trial
+from studies.blocks.block_run import BlockRun
 from studies.blocks.tables import pack, unpack
 from studies.definition.study_files import load_study
 

@@ -43,6 +43,13 @@ def test_help(arguments: tuple[str, ...]) -> None:
         assert "Example" in done.stdout
 
 
+def test_the_version_is_one() -> None:
+    import dynloss_core
+
+    assert dynloss_here("--version").stdout == f"dynloss {dynloss_core.__version__}\n"
+    assert "Usage:" in dynloss_here("space", "show", "-h").stdout
+
+
 def test_help_does_not_wait_for_torch_or_ray() -> None:
     code = "import sys, studies.cli.commands; print('torch' in sys.modules or 'ray' in sys.modules)"
     import subprocess

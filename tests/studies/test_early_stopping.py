@@ -24,7 +24,8 @@ from dynloss_core.schedules import oscillation_stop
 from dynloss_core.training import Member, Problem
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.search_health import search_health
-from studies.blocks.block import Block, BlockResult, BlockRun, Trial
+from studies.blocks.block import Block, BlockResult, Trial
+from studies.blocks.block_run import BlockRun
 from studies.cli.terminal import show_results
 from studies.definition.early_stopping import (
     EarlyStopping,

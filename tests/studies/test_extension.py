@@ -39,7 +39,7 @@ def searched(folder: StudyFolder) -> pd.DataFrame:
     return members[members[keys.PHASE] == keys.SEARCH].sort_values(by).reset_index(drop=True)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
 def test_the_search_is_that_of_the_longer_study(sampler: str, tiny: Path, tmp_path: Path) -> None:
     changes = [f"sampler={sampler}", "trials_per_arm=5", "block_size=2", "seeds_per_point=1"]
     study = load_study(tiny, changes)

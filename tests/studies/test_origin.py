@@ -168,7 +168,7 @@ def test_every_origin_is_in_summary_report_and_tags(
         train_next(session)
     session.delivery.close()
     other = Origin({}, {"torch": "9.9"})
-    for name in ("blocks", "origins"):
+    for name in ("blocks.block_run", "storage.origins"):
         monkeypatch.setattr(f"studies.{name}.here", lambda: other)
     session = session_of(study, tmp_path)
     finish(session)

@@ -69,8 +69,13 @@ def drawn(folder: Path, **environment: str) -> tuple[list[bytes], str]:
     ("backend", "settings", "by_name"),
     [
         ("nonsense", BAD, False),
-        ("module://matplotlib_inline.backend_inline", b"font.family: \xe9\xff\n", False),
-        ("tkagg", BAD, True),
+        pytest.param(
+            "module://matplotlib_inline.backend_inline",
+            b"font.family: \xe9\xff\n",
+            False,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("tkagg", BAD, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_process_with_other_settings_draws_the_same(

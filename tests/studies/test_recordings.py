@@ -19,7 +19,8 @@ from dynloss_core.landscape.instabilities import CurvatureSamples, find_instabil
 from dynloss_core.training import AutogradEngine, Setup
 from studies.analysis.figures import draw_trajectory
 from studies.analysis.landscape.recorded_runs import Recordings, recordings
-from studies.blocks.block import Block, BlockRun, Trial
+from studies.blocks.block import Block, Trial
+from studies.blocks.block_run import BlockRun
 from studies.blocks.recorder import instability_rows
 from studies.definition.study import Study
 from studies.definition.study_files import load_study

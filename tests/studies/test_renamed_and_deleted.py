@@ -12,7 +12,8 @@ from mlflow.cli import cli as mlflow
 from mlflow.entities import Run, ViewType
 
 from dynloss_core.config import ConfigError
-from studies.blocks.block import Block, BlockRun
+from studies.blocks.block import Block
+from studies.blocks.block_run import BlockRun
 from studies.blocks.tables import mean_curves
 from studies.definition.sqlite import sqlite_url
 from studies.definition.study import Study

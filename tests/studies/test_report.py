@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-import studies.report
+import studies.report.page
 from studies.report import (
     Command,
     Estimate,
@@ -173,7 +173,7 @@ def test_it_loads_nothing(name: str) -> None:
     assert all(source.startswith("data:image/") for source in page.attributes("src"))
     assert not page.attributes("style")
     assert not [a for _, each in page.elements for a in each if a.startswith("on")]
-    style = (Path(studies.report.__file__).parent / "report.css").read_text()
+    style = (Path(studies.report.page.__file__).parent / "report.css").read_text()
     assert not re.search(r"url\(|@import|https?:", style)
     (policy,) = (about["content"] for about in page.all("meta") if "http-equiv" in about)
     assert policy is not None
@@ -311,7 +311,7 @@ def test_text_stands_out_from_the_paper() -> None:
         linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
         return float(linear @ [0.2126, 0.7152, 0.0722])
 
-    style = (Path(studies.report.__file__).parent / "report.css").read_text()
+    style = (Path(studies.report.page.__file__).parent / "report.css").read_text()
     schemes = [dict(re.findall(r"--([\w-]+): (#\w{6});", root)) for root in style.split(":root")]
     for colours in [scheme for scheme in schemes if scheme]:
         papers = [luminance(colours["paper"]), luminance(colours["raised"])]

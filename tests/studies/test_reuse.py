@@ -13,7 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from studies.blocks.block import Block, BlockResult, BlockRun
+from studies.blocks.block import Block, BlockResult
+from studies.blocks.block_run import BlockRun
 from studies.blocks.code_origin import Origin
 from studies.definition.study import Study
 from studies.definition.study_files import study_from_mapping
@@ -141,7 +142,7 @@ def test_another_network_is_trained(change: dict[str, Any], tmp_path: Path) -> N
 def other_code() -> Iterator[None]:
     """Networks that are trained meanwhile are those of other code."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("blocks", "reuse", "origins"):
+        for name in ("blocks.block_run", "storage.reuse", "storage.origins"):
             patch.setattr(f"studies.{name}.here", lambda: Origin({}, {"torch": "1.0"}))
         yield
 

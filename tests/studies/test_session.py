@@ -14,7 +14,8 @@ from rich.console import Console
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.blocks.block import Block, BlockRun
+from studies.blocks.block import Block
+from studies.blocks.block_run import BlockRun
 from studies.blocks.failure import Failure, Kind
 from studies.definition.study import Study
 from studies.definition.study_files import load_study

@@ -139,7 +139,8 @@ class GainMap:
 
     def missing(self, gain: Gain) -> np.ndarray:
         """(P, Q) cells of which nothing can be said over this baseline."""
-        return ~np.isfinite(gain.gain) & ~self.diverged
+        missing: np.ndarray = ~np.isfinite(gain.gain) & ~self.diverged
+        return missing
 
     def missing_name(self) -> str | None:
         """Why cells are missing; None if none is."""

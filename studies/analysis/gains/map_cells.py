@@ -143,7 +143,8 @@ def edges_around(values: np.ndarray) -> np.ndarray:
     logs = np.log(np.unique(values))
     middles = (logs[1:] + logs[:-1]) / 2
     first, last = logs[0] - (middles[0] - logs[0]), logs[-1] + (logs[-1] - middles[-1])
-    return np.exp(np.concatenate([[first], middles, [last]]))
+    edges: np.ndarray = np.exp(np.concatenate([[first], middles, [last]]))
+    return edges
 
 
 def edges_between(values: np.ndarray) -> np.ndarray:

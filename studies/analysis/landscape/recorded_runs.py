@@ -204,7 +204,8 @@ def _ends(runs: Sequence[RecordedRun]) -> np.ndarray:
     """(n, 2) final lambda_max and training accuracy of the runs that have both."""
     ends = [(run.final_lambda_max, run.final_accuracy) for run in runs]
     table = np.array(ends, dtype=float).reshape(-1, 2)  # None is NaN
-    return table[np.isfinite(table).all(axis=1)]
+    whole: np.ndarray = table[np.isfinite(table).all(axis=1)]
+    return whole
 
 
 def _spread(values: Sequence[float] | np.ndarray, decimals: int) -> str:

@@ -58,7 +58,8 @@ class ArmTrials:
     @property
     def infeasible(self) -> np.ndarray:
         """(K,) whether a network diverged, or the objective is not finite."""
-        return np.isneginf(self.score) & ~self.stopped
+        infeasible: np.ndarray = np.isneginf(self.score) & ~self.stopped
+        return infeasible
 
     def best(self) -> np.ndarray:
         """Indices of the best trials: more than one if they are equal, none if none is sound."""
@@ -181,5 +182,7 @@ def _settings(
         values = values * epochs / points[keys.STEPS].to_numpy(dtype=float)
     if isinstance(parameter, ChoiceParameter):
         listed = np.array(parameter.values, dtype=float)
-        return listed[np.abs(values[:, np.newaxis] - listed).argmin(axis=1)]
-    return np.clip(values, *bounds_of(parameter))
+        nearest: np.ndarray = listed[np.abs(values[:, np.newaxis] - listed).argmin(axis=1)]
+        return nearest
+    inside: np.ndarray = np.clip(values, *bounds_of(parameter))
+    return inside

@@ -219,13 +219,16 @@ def _listed(parameter: Parameter, settings: np.ndarray) -> np.ndarray | None:
 
 def _around(values: np.ndarray, scale: Ordered) -> np.ndarray:
     """(V + 1,) edges halfway between V values along the scale."""
+    edges: np.ndarray
     at = np.log(values) if scale == "log" else values
     if len(at) == 1:
         edges = at[0] + np.array([-0.5, 0.5]) * (abs(at[0]) if scale == "linear" and at[0] else 1.0)
     else:
         middles = (at[1:] + at[:-1]) / 2
         edges = np.concatenate([[2 * at[0] - middles[0]], middles, [2 * at[-1] - middles[-1]]])
-    return np.exp(edges) if scale == "log" else edges
+    if scale == "log":
+        edges = np.exp(edges)
+    return edges
 
 
 def _can_widen(space: Space, name: str, side: Literal["lower", "upper"]) -> bool:

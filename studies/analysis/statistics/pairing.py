@@ -116,7 +116,8 @@ def _held_out(
     found = np.isfinite(best)
     mean, best, read = mean[:, found], best[found], read[found]
     chosen = (mean >= best - _TIE * np.abs(best)).argmax(axis=0)
-    return rows[chosen, read]
+    best_rows: np.ndarray = rows[chosen, read]
+    return best_rows
 
 
 def _counted(members: pd.DataFrame, metric: str) -> pd.Series:
