@@ -9,7 +9,8 @@ from typing import Any
 from dynloss_core.config import ConfigError, build
 from search_spaces import from_mapping, load
 from search_spaces.documents import parse_document, read_document
-from studies.definition.study import Study, assign
+from studies.definition.dotted import assign
+from studies.definition.study import Study
 
 __all__ = ["LIBRARY", "find_study", "load_study", "study_from_mapping"]
 

@@ -18,9 +18,10 @@ from uuid import uuid4
 from sqlalchemy.engine import make_url
 
 from dynloss_core.config import ConfigError
+from studies.definition.options import absolute_store
 from studies.definition.redaction import HIDDEN
 from studies.definition.sqlite import sqlite_path, sqlite_url
-from studies.definition.study import Study, absolute_store
+from studies.definition.study import Study
 from studies.storage.study_folder import StudyFolder
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,0 +1,79 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Address",
+    "CodeChanged",
+    "DataDir",
+    "Download",
+    "Out",
+    "Overrides",
+    "Profile",
+    "RecordedStudy",
+    "StudyArgument",
+    "with_data",
+]
+
+
+def never_an_option(study: str | None) -> str | None:
+    """A path that begins with a dash, so that a command with it can be typed again."""
+    return f"./{study}" if study is not None and study.startswith("-") else study
+
+
+StudyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study of the library by name, or a .yaml file.",
+        callback=never_an_option,
+    ),
+]
+RecordedStudy = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study that was run: its name, file or folder.",
+        callback=never_an_option,
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Output folder; a study has a folder in it.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace an entry of the file; repeatable."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="A", help="Ray cluster: auto, HOST:PORT, or ray://HOST:PORT."
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="P", help="A variant that the file defines, e.g. reduced."),
+]
+CodeChanged = Annotated[
+    bool,
+    typer.Option(
+        "--code-changed", help="Go on though code or versions are not those it began with."
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="Folder of image data, looked into first."),
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch the data set first, where it is nowhere.")
+]
+
+
+def with_data(folder: Path | None) -> list[str]:
+    """The option that names the folder of data again."""
+    return [] if folder is None else ["--data-dir", str(folder)]

@@ -1,0 +1,46 @@
+"""Studies that were run, by whatever a user calls them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dynloss_core.config import ConfigError
+from studies.cli.terminal import again
+
+if TYPE_CHECKING:
+    from studies.storage.study_folder import StudyFolder
+
+__all__ = ["name_of_study", "recorded_study"]
+
+
+def recorded_study(study: str, out: Path) -> StudyFolder:
+    """The folder of a study that was run, from its name, its file or the folder itself."""
+    from studies.storage.study_folder import StudyFolder
+
+    for path in (Path(study), out / study):
+        if StudyFolder(path).exists():
+            return StudyFolder(path)
+    folder = StudyFolder(out / _name_in_file(study))
+    if not folder.exists():
+        remedy = f"run it first ({again(['run', study], out, None)}), or say where with --out"
+        raise ConfigError("", "holds no study", remedy, str(folder.path))
+    return folder
+
+
+def name_of_study(study: str) -> str:
+    """The name of a study that was run elsewhere, from that, its file or a copy of its folder."""
+    if (Path(study) / "study.yaml").is_file():
+        return Path(study).resolve().name
+    with suppress(ConfigError):  # then it is a name that only the folder there knows
+        return _name_in_file(study)
+    return study
+
+
+def _name_in_file(study: str) -> str:
+    """The name in a study's file, or in the library's of this name."""
+    from search_spaces.documents import read_document
+    from studies.definition.study_files import find_study
+
+    return str(read_document(find_study(study)).get("name", study))

@@ -1,0 +1,242 @@
+"""Commands that train: `run`, `submit` and `confirm`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from dynloss_core.config import ConfigError
+from studies.cli.app import INTERRUPTED, app
+from studies.cli.options import (
+    Address,
+    CodeChanged,
+    DataDir,
+    Download,
+    Out,
+    Overrides,
+    Profile,
+    RecordedStudy,
+    StudyArgument,
+    with_data,
+)
+from studies.cli.recorded import name_of_study, recorded_study
+from studies.cli.terminal import DEFAULT_OUT, again, show_crash, show_estimate, show_results
+from studies.messages import console, say
+
+if TYPE_CHECKING:
+    from studies.definition.study import Study
+    from studies.runner.run_study import Outcome
+
+__all__ = ["confirm", "run", "submit"]
+
+
+@app.command(
+    epilog=(
+        "Examples: `dynloss run quickstart` · `dynloss run my.yaml --dry-run` · "
+        "`dynloss run quickstart --set budget.total=2000 --set budget.static_tail=500 --out tmp` · "
+        "`dynloss run my.yaml --address auto` · "
+        "`dynloss run my.yaml --address ray://HOST:10001 --out /shared/results`"
+    )
+)
+def run(
+    study: StudyArgument,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what it would cost; start nothing.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a study already begun in its folder.")
+    ] = False,
+    extend: Annotated[
+        int | None,
+        typer.Option("--extend", metavar="N", min=1, help="Add N trials to each arm, and go on."),
+    ] = None,
+    reuse: Annotated[
+        bool, typer.Option(help="Take networks that a study in the output folder trained before.")
+    ] = True,
+    code_changed: CodeChanged = False,
+    address: Address = None,
+    out: Out = DEFAULT_OUT,
+    profile: Profile = None,
+    set_: Overrides = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+) -> None:
+    """Run a study to its verdict: search, confirmation, tables, figures."""
+    from studies.cluster.addresses import is_client
+    from studies.definition.data_sets import provide
+    from studies.definition.study_files import load_study
+
+    definition = load_study(study, set_ or [], profile)
+    arguments = ["run", study, "--resume"]
+    if profile is not None:
+        arguments += ["--profile", profile]
+    for override in set_ or []:
+        arguments += ["--set", override]
+    arguments += with_data(data_dir) + ([] if reuse else ["--no-reuse"])
+    arguments += ["--code-changed"] if code_changed else []
+    go_on = again(arguments, out, address)
+    if is_client(address):
+        flags = {"--dry-run": dry_run, "--resume": resume, "--no-reuse": not reuse}
+        flags |= {"--download": download, "--code-changed": code_changed}
+        options = [flag for flag, given in flags.items() if given]
+        options += [] if extend is None else ["--extend", str(extend)]
+        words = ["run", "study.yaml", *options, *with_data(data_dir)]
+        _drive(definition, address, out, go_on, *words)
+    if dry_run:
+        _estimate(definition, address, data_dir, download=download)
+        return
+    provide(definition.data, data_dir, download=download)
+    from studies.runner.run_study import run_study
+
+    _conclude(
+        definition,
+        out,
+        lambda: run_study(
+            definition,
+            out,
+            address=address,
+            resume=resume,
+            more=extend,
+            reuse=reuse,
+            code_changed=code_changed,
+        ),
+        go_on,
+    )
+
+
+@app.command(
+    epilog=(
+        "Example: `dynloss submit my.yaml --address http://127.0.0.1:8265 --out /shared/results`"
+    )
+)
+def submit(
+    study: StudyArgument,
+    address: Annotated[
+        str, typer.Option("--address", metavar="URL", help="The cluster's dashboard, with http://.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Output folder on the cluster, absolute.")
+    ],
+    profile: Profile = None,
+    set_: Overrides = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option("--data-dir", metavar="DIR", help="Folder of image data on the cluster."),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="Show what it says until it ends.")
+    ] = True,
+) -> None:
+    """Send a study, and the code for it, to a Ray cluster, to run there without you."""
+    from studies.cluster.job_submission import follow
+    from studies.cluster.job_submission import submit as send
+    from studies.definition.study_files import load_study
+
+    job = send(load_study(study, set_ or [], profile), address, out, data_dir)
+    where = shlex.join(["--address", address, job])
+    console.print(f"submitted as {job}; its results will be in {out}")
+    console.print(f"watch it:  ray job logs --follow {where}")
+    console.print(f"end it:    ray job stop {where}")
+    if wait and not follow(address, job):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog=(
+        "Examples: `dynloss confirm spirals_width_sweep` · `dynloss confirm quickstart --seeds 60`"
+    )
+)
+def confirm(
+    study: RecordedStudy,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Fresh seeds; by default what the power analysis asks for."),
+    ] = None,
+    code_changed: CodeChanged = False,
+    address: Address = None,
+    out: Out = DEFAULT_OUT,
+    data_dir: DataDir = None,
+    download: Download = False,
+) -> None:
+    """Rerun each arm's winner on fresh seeds and write the verdict; goes on with one begun."""
+    from studies.cluster.addresses import is_client
+    from studies.definition.data_sets import provide
+    from studies.runner.run_study import confirm_study
+
+    if is_client(address):
+        options = [] if seeds is None else ["--seeds", str(seeds)]
+        options += ["--download"] if download else []
+        options += ["--code-changed"] if code_changed else []
+        go_on = again(["confirm", study, *with_data(data_dir)], out, address)
+        words = ["confirm", name_of_study(study), *options, *with_data(data_dir)]
+        _drive(None, address, out, go_on, *words)
+    folder = recorded_study(study, out)
+    definition = folder.study()
+    provide(definition.data, data_dir, download=download)
+    arguments = ["confirm", study, *with_data(data_dir)]
+    _conclude(
+        definition,
+        folder.path.parent,
+        lambda: confirm_study(folder, seeds=seeds, address=address, code_changed=code_changed),
+        again(arguments, out, address),
+    )
+
+
+def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) -> None:
+    """Do the work, print what came of it, and leave with the exit code that says so."""
+    deliver = again(["sync", study.name], out, None)
+    try:
+        outcome = work()
+    except ConfigError:
+        raise
+    except Exception as error:
+        show_crash(error, out / study.name)
+        say(f"go on with:  {go_on}")
+        raise typer.Exit(1) from None
+    for block, reason in outcome.failures.items():
+        console.print(f"block {block} failed: {reason}", style="red")
+    if not outcome.finished:
+        say("stopped; everything so far is kept")
+        say(f"go on with:  {go_on}")
+        raise typer.Exit(INTERRUPTED)
+    show_results(study, outcome.folder, outcome.results)
+    if outcome.away:
+        say(f"\nMLflow is away: {outcome.away}")
+        say(f"all of it waits on disk; deliver it with:  {deliver}")
+    missing = outcome.results.without_winner(study)
+    if missing:
+        failed = [arm for arm in missing if any(f"-{arm}-" in block for block in outcome.failures)]
+        lacking = "could be trained (see above)" if failed else "trained without diverging"
+        arms = " and no ".join(failed or missing)
+        say(f"no verdict: there is no {arms} trial that {lacking}")
+        raise typer.Exit(1)
+
+
+def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments: str) -> NoReturn:
+    """Have a command run there, and leave with its exit code; what it says of going on is meant for
+    there, so say how it is done from here."""
+    from studies.cluster.remote_driver import drive
+
+    code = drive(study, address, str(out), *arguments)
+    if code == INTERRUPTED:
+        say(f"from here:   {go_on}")
+    raise typer.Exit(code)
+
+
+def _estimate(study: Study, address: str | None, data: Path | None, *, download: bool) -> None:
+    from studies.cluster.ray_cluster import joined_cluster, local_resources
+    from studies.definition.data_sets import provide
+    from studies.runner.dry_run import estimate
+
+    if download or data is None or data.is_dir():  # else it may be a folder of another machine
+        provide(study.data, data, download=download)
+    if address is None:
+        capacity = local_resources()
+    else:
+        with joined_cluster(address) as capacity:
+            pass
+    show_estimate(study, estimate(study, capacity), capacity)

@@ -1,0 +1,132 @@
+"""Commands on a study that was run: `sync`, `status`, `stop`, `analyse` and `ui`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studies.cli.app import app
+from studies.cli.options import Out, RecordedStudy
+from studies.cli.recorded import recorded_study
+from studies.cli.terminal import (
+    DEFAULT_OUT,
+    again,
+    show_changing,
+    show_comparison,
+    show_results,
+)
+from studies.messages import console
+
+__all__ = ["analyse", "status", "stop", "sync", "ui"]
+
+
+@app.command(epilog="Example: `dynloss sync quickstart`")
+def sync(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
+    """Deliver to MLflow what waits on disk since its server was away."""
+    from studies.runner.run_study import sync_study
+
+    delivered, uri = sync_study(recorded_study(study, out))
+    console.print(f"delivered {delivered} trials to {uri}; nothing is left")
+
+
+@app.command(
+    epilog=(
+        "Examples: `dynloss status quickstart` · `dynloss status quickstart --watch` · "
+        "`dynloss status quickstart --json`"
+    )
+)
+def status(
+    study: RecordedStudy,
+    out: Out = DEFAULT_OUT,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew until no driver is at work.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print it for a program.")] = False,
+) -> None:
+    """Say how far a study is and what it has found so far; also while it runs."""
+    from studies.storage.status import study_status
+
+    folder = recorded_study(study, out)
+    if json:
+        typer.echo(study_status(folder).json())
+    elif watch:
+        show_changing(lambda: study_status(folder))
+    else:
+        console.print(str(study_status(folder)))
+
+
+@app.command(epilog="Example: `dynloss stop quickstart`")
+def stop(
+    study: RecordedStudy,
+    out: Out = DEFAULT_OUT,
+    wait: Annotated[bool, typer.Option(help="Wait until the study has ended.")] = True,
+) -> None:
+    """End a running study as Ctrl-C would, from another terminal or machine."""
+    folder = recorded_study(study, out)
+    at_work = folder.is_locked()
+    if not at_work:
+        console.print("no driver is at work on it")
+    else:
+        folder.ask_to_stop()
+        while wait and folder.is_locked():
+            time.sleep(0.5)
+        console.print("stopped" if wait else "asked to stop")
+    folder.study()  # refused where its definition was edited: it would not go on
+    if not at_work:
+        return
+    arguments = ["run", str(folder.definition), "--resume"]
+    console.print(f"go on with:  {again(arguments, folder.path.parent, None)}")
+
+
+@app.command(
+    epilog=(
+        "Examples: `dynloss analyse quickstart` · "
+        "`dynloss analyse quickstart digits spirals_width_sweep` puts them side by side · "
+        "`dynloss analyse /theirs/quickstart --into mine` leaves their folder as it is"
+    )
+)
+def analyse(
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY...", help="Studies that were run.")
+    ],
+    out: Out = DEFAULT_OUT,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", metavar="DIR", help="Write there, and leave the studies' folders."),
+    ] = None,
+) -> None:
+    """Analyse a study again from its tables; several go into one table and one figure."""
+    from studies.storage.study_folder import StudyFolder
+
+    folders = [recorded_study(study, out) for study in studies]
+    if len(folders) == 1:
+        from studies.report.study_results import write_results
+
+        definition = folders[0].study()
+        results = write_results(definition, folders[0], into)
+        show_results(definition, folders[0] if into is None else StudyFolder(into), results)
+        return
+    from studies.report.side_by_side import compare_studies
+
+    show_comparison(compare_studies(folders, out / "across" if into is None else into))
+
+
+@app.command(epilog="Examples: `dynloss ui` · `dynloss ui quickstart --port 5001`")
+def ui(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="[STUDY]", help="A study that was run; by default the folder's."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port on this machine's loopback.")
+    ] = 5000,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Open MLflow's user interface on the store of a study, on loopback only."""
+    from studies.storage.tracking.mlflow_ui import serve
+
+    folder = None if study is None else recorded_study(study, out)
+    raise typer.Exit(serve(folder, out, port))

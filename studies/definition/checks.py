@@ -1,0 +1,171 @@
+"""What a study refuses, before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError, join_key, show
+from dynloss_core.training import choose_engine, steps_per_epoch
+from search_spaces import Space
+from studies.definition.early_stopping import check_rungs
+from studies.definition.samplers import SAMPLERS, samplers_of
+
+if TYPE_CHECKING:
+    from studies.definition.study import Study
+
+__all__ = ["check_arms", "check_mode", "check_name", "check_numbers", "check_problems"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# beside the studies' folders; some file systems tell no capitals
+_RESERVED = re.compile(r"artifacts|across|mlflow(\..*)?", re.IGNORECASE)
+_MOST_TRIALS = 1_000_000
+_SMALLEST = {
+    "seeds_per_point": 1,
+    "confirm_seeds": 2,
+    "block_size": 1,
+    "parallel_blocks": 1,
+    "seed": 0,
+}
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot name a folder beside what the output folder holds already."""
+    if not _NAME.fullmatch(name):
+        remedy = "use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
+        raise ConfigError("name", f"{show(name)} cannot name a folder", remedy)
+    if _RESERVED.fullmatch(name):
+        problem = f"{show(name)} is what the output folder calls something else"
+        raise ConfigError("name", problem, f"use another, such as {name}-study")
+
+
+def check_numbers(study: Study, most_seeds: int) -> None:
+    """Refuse numbers out of their range; `most_seeds` of the search, and of a round."""
+    for key, smallest in _SMALLEST.items():
+        if getattr(study, key) < smallest:
+            raise ConfigError(key, f"{getattr(study, key)} is below {smallest}", "raise it")
+    for key in ("seeds_per_point", "confirm_seeds"):
+        if getattr(study, key) > most_seeds:
+            raise ConfigError(key, f"{getattr(study, key)} exceeds {most_seeds}", "lower it")
+    if study.equivalence_margin is not None and not study.equivalence_margin > 0:
+        problem = f"{study.equivalence_margin} is not above 0"
+        raise ConfigError("equivalence_margin", problem, "use > 0")
+
+
+def check_arms(study: Study) -> None:
+    """Refuse arms listed twice, and a space whose arms would not be what they are called."""
+    if not study.arms or len(set(study.arms)) < len(study.arms):
+        raise ConfigError("arms", f"{list(study.arms)}", "list dynamical, static, or both, once")
+    needed = [keys.LEARNING_RATE]
+    needed += [keys.PERIOD, keys.AMPLITUDE] if keys.DYNAMICAL in study.arms else []
+    for name in needed:
+        if name not in study.space.parameters:
+            key = f"space.parameters.{name}"
+            raise ConfigError(key, "missing", "search it, or give it as a constant")
+    if keys.STATIC in study.arms:
+        constants = study.space.static().constants()
+        if constants.get(keys.AMPLITUDE) != 1 or keys.PERIOD in study.space.static().parameters:
+            raise ConfigError(
+                "space.baseline",
+                "makes no static arm",
+                "write baseline: {fix: {amplitude: 1.0}, drop: [period]}",
+            )
+    for name, parameter in study.space.parameters.items():
+        if study.mode == "optimize" and "." in name and parameter.role == "scientific":
+            raise ConfigError(
+                f"space.parameters.{name}.role",
+                "'scientific': each arm would pick its own and the verdict compare the two",
+                "use mode: map, or role: nuisance to tune it for each arm",
+            )
+
+
+def check_mode(study: Study) -> None:
+    """Refuse what the study's mode has no use for, and what it lacks."""
+    allowed = samplers_of(study.mode)
+    if study.sampler not in allowed:
+        choices = " or ".join(allowed)
+        raise ConfigError("sampler", f"{study.sampler!r} in mode {study.mode}", f"use {choices}")
+    _check_trials(study)
+    _check_grid(study)
+    _check_winners(study)
+    if study.early_stopping is not None and study.mode != "optimize":
+        reason = {
+            "map": "a map must know every point at its end",
+            "confirm": "every fresh seed counts",
+        }[study.mode]
+        problem = f"given in mode {study.mode}: {reason}"
+        raise ConfigError("early_stopping", problem, "leave it out, or use mode: optimize")
+
+
+def _check_trials(study: Study) -> None:
+    needed = study.mode != "confirm" and not SAMPLERS[study.sampler].takes_grid
+    if needed and (study.trials_per_arm is None or study.trials_per_arm < 1):
+        problem = "missing" if study.trials_per_arm is None else f"{study.trials_per_arm} < 1"
+        raise ConfigError("trials_per_arm", problem, "say how many points each arm may try")
+    if study.extensions and (not needed or min(study.extensions) < 1):
+        problem = f"{list(study.extensions)} in mode {study.mode} with sampler {study.sampler}"
+        raise ConfigError("extensions", problem, "leave it out, or use numbers >= 1")
+    if study.proposed > _MOST_TRIALS:
+        raise ConfigError(
+            "trials_per_arm", f"{study.proposed} exceeds {_MOST_TRIALS:,}", "lower it"
+        )
+
+
+def _check_grid(study: Study) -> None:
+    if SAMPLERS[study.sampler].takes_grid:
+        if study.grid is None:
+            raise ConfigError("grid", "missing", "give the number of values of each parameter")
+        study.space.grid(study.grid)
+    elif study.grid is not None:
+        raise ConfigError("grid", f"given with sampler {study.sampler}", "use sampler: grid")
+
+
+def _check_winners(study: Study) -> None:
+    if (study.mode == "confirm") != (study.winners is not None):
+        wants = "missing" if study.winners is None else f"given in mode {study.mode}"
+        raise ConfigError("winners", wants, "winners and mode: confirm go together")
+    for arm, point in (study.winners or {}).items():
+        if arm not in study.arms:
+            raise ConfigError(f"winners.{arm}", "not among the arms", "add it to arms")
+        _check_inside(study.arm_space(arm), point, f"winners.{arm}")
+    if study.winners is not None and set(study.winners) != set(study.arms):
+        raise ConfigError("winners", "not one point for each arm", "add the missing arm")
+
+
+def _check_inside(space: Space, point: Mapping[str, Any], key: str) -> None:
+    for name, value in point.items():
+        if name not in space.parameters:
+            raise ConfigError(join_key(key, name), "unknown parameter", "name one of the space")
+        if not space.parameters[name].contains(value):
+            raise ConfigError(
+                join_key(key, name), f"{show(value)} is outside the space", "widen it"
+            )
+    missing = [name for name in space.searched() if name not in point]
+    if missing:
+        raise ConfigError(key, f"misses {', '.join(missing)}", "give a value for each parameter")
+
+
+def check_problems(study: Study) -> None:
+    """Build a problem and a member at every end of every parameter, so that nothing fails
+    later for a value that could have been refused now."""
+    for arm in study.arms:
+        parameters = study.arm_space(arm).parameters
+        middle = {name: each.at(0.5) for name, each in parameters.items()}
+        for name, parameter in parameters.items():
+            for value in [*parameter.grid(2), parameter.at(0.5)]:
+                point = {**middle, name: value}
+                problem = study.problem(point)
+                steps_per_epoch(problem)
+                if problem.augmentation.active:
+                    problem.augmentation.check(problem.data.input_shape)
+                try:
+                    study.member(point, 0, problem)
+                except ConfigError as error:
+                    raise error.inside("space.parameters") from None
+                choose_engine(problem, study.engine, study.device)
+                if study.early_stopping is not None:
+                    check_rungs(study.early_stopping, problem)
+                if study.record is not None:
+                    study.record.check(problem, study.member(point, 0, problem).period)

@@ -1,0 +1,107 @@
+"""Groups of entries of a study's file: how members are trained, for how long, on what, and where
+the study is recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dynloss_core.config import ConfigError
+from dynloss_core.losses import LossName
+from dynloss_core.training import Augmentation, DType, LearningRateSchedule
+from studies.definition.redaction import hide_password
+from studies.definition.sqlite import sqlite_path, sqlite_url
+
+__all__ = ["Budget", "Resources", "Storage", "Training", "absolute_store"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How every member is trained; see `dynloss_core.training.Problem` for the meanings."""
+
+    loss: LossName = "cross_entropy"
+    batch_size: int | None = None
+    nesterov: bool = False
+    learning_rate_schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    dtype: DType = "float32"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Length of a run, in optimiser steps or in epochs.
+
+    Args:
+        total: length of the run.
+        static_tail: how much of its end trains on the static loss.
+        evaluate_every: distance between two evaluations.
+        unit: of all three.
+    """
+
+    total: int
+    static_tail: int
+    evaluate_every: int
+    unit: Literal["steps", "epochs"] = "steps"
+
+    def __post_init__(self) -> None:
+        for key in ("total", "evaluate_every"):
+            if getattr(self, key) < 1:
+                raise ConfigError(key, f"{getattr(self, key)} is below 1", "use >= 1")
+        if not 0 <= self.static_tail <= self.total:
+            problem = f"{self.static_tail} is not within the run of {self.total} {self.unit}"
+            raise ConfigError("static_tail", problem, f"use a number from 0 to {self.total}")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one block asks of the cluster; fractions are allowed.
+
+    Args:
+        cpu: CPUs; also the number of threads.
+        gpu: GPUs; above 0 the block trains on CUDA.
+    """
+
+    cpu: float = 1.0
+    gpu: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key, smallest in (("cpu", 0.0), ("gpu", 0.0)):
+            if getattr(self, key) < smallest:
+                raise ConfigError(key, f"{getattr(self, key)} is negative", "use >= 0")
+        if self.cpu == 0 and self.gpu == 0:
+            raise ConfigError("cpu", "a block needs something to run on", "use cpu: 1")
+        if self.gpu > 1 and self.gpu != int(self.gpu):
+            raise ConfigError("gpu", f"{self.gpu} is no fraction of one GPU", "use <= 1, or whole")
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a study is recorded.
+
+    Args:
+        tracking_uri: of MLflow; by default an SQLite file in the output folder. The path of
+            another SQLite file is made absolute here, so that it holds wherever the study goes on.
+        experiment: MLflow experiment.
+    """
+
+    tracking_uri: str | None = None
+    experiment: str = "dynloss"
+
+    def __post_init__(self) -> None:
+        if self.tracking_uri is not None and hide_password(self.tracking_uri) != self.tracking_uri:
+            raise ConfigError(
+                "tracking_uri",
+                f"{hide_password(self.tracking_uri)} holds a password, and study files are shared",
+                "leave it out and set MLFLOW_TRACKING_URI",
+            )
+        if self.tracking_uri is not None:
+            object.__setattr__(self, "tracking_uri", absolute_store(self.tracking_uri))
+
+
+def absolute_store(uri: str) -> str:
+    """The address of a store, with the path of an SQLite file made absolute."""
+    path = sqlite_path(uri)
+    if path is None or path.is_absolute() or str(path) in (".", ":memory:"):
+        return uri
+    _, mark, query = uri.partition("?")
+    return f"{sqlite_url(path)}{mark}{query}"
