@@ -8,8 +8,8 @@ from studies.report.page.document import (
     Report,
     Section,
     TrialTable,
-    render,
 )
+from studies.report.page.html import render
 
 __all__ = [
     "Command",

@@ -15,7 +15,8 @@ from studies.analysis.figures import save_figure
 from studies.analysis.figures.across import draw_across
 from studies.analysis.study_analysis import analyse
 from studies.report.study_results import question_of
-from studies.storage.study_folder import StudyFolder, not_written
+from studies.storage.study_folder import StudyFolder
+from studies.storage.write_errors import not_written
 
 __all__ = ["Comparison", "compare_studies"]
 

@@ -25,7 +25,8 @@ from studies.report import render
 from studies.report.study_report import report_of
 from studies.search.confirmation import scientific_settings
 from studies.storage.origins import origins_in, origins_in_words
-from studies.storage.study_folder import StudyFolder, not_written
+from studies.storage.study_folder import StudyFolder
+from studies.storage.write_errors import not_written
 
 __all__ = ["Results", "question_of", "write_results"]
 

@@ -26,10 +26,11 @@ from studies.storage.place import move_artifacts, settle
 from studies.storage.reuse import KnownNetworks
 from studies.storage.sealed_files import write_parquet
 from studies.storage.stored_plan import optuna_of
-from studies.storage.study_folder import DEFAULT, StudyFolder, not_written
+from studies.storage.study_folder import DEFAULT, StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_store import tracking_uri
 from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.write_errors import not_written
 
 __all__ = ["Outcome", "confirm_study", "run_study", "sync_study"]
 

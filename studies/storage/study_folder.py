@@ -1,26 +1,8 @@
-"""A study's folder: what a study leaves on disk, and the truth that a resumed study starts from.
-
-study.yaml      the resolved definition
-begun.json      identity and definition of the moment it was begun
-state.json      where it lies, MLflow run, versions, hardware
-origins.json    code and versions that its networks were trained with
-optuna.db       every proposal
-parts/          two tables a finished block; a block is finished when its members table is there
-checkpoints/    blocks in flight
-tables/         members.parquet and curves.parquet; what was recorded beside them
-figures/        PNG and SVG, GIF if it moves
-confirm.json    rounds of confirmation asked for after the search
-progress.json   while a driver is at work: how far it is
-stop            while it is asked to end
-summary.json    the answer
-report.html     the answer, to be read
-"""
+"""A study's folder: what a study leaves on disk, and the truth that a resumed study starts from."""
 
 from __future__ import annotations
 
-import errno
 import os
-import shlex
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -37,7 +19,6 @@ from dynloss_core.atomic import PART, write_atomically
 from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import read_document
 from studies.blocks.recorder import KINDS
-from studies.definition.sqlite import sqlite_url
 from studies.definition.study import Study
 from studies.definition.study_files import study_from_mapping
 from studies.search.confirmation import Confirmation
@@ -45,8 +26,9 @@ from studies.storage.begun import Begun, check_unchanged, differences
 from studies.storage.lock import exclusive, is_taken
 from studies.storage.parts import Parts
 from studies.storage.sealed_files import read_json, read_table, write_json, write_parquet
+from studies.storage.study_paths import StudyPaths
 
-__all__ = ["DEFAULT", "StudyFolder", "not_written"]
+__all__ = ["DEFAULT", "StudyFolder"]
 
 DEFAULT = "default"
 """What a folder keeps of MLflow's store if it is the one beside it, wherever both are moved."""
@@ -56,15 +38,12 @@ _WRITTEN = ("", "parts", "tables", "figures", "checkpoints")
 _RUNS = "delete it: the next `dynloss sync` writes it again"
 
 
-class StudyFolder:
+class StudyFolder(StudyPaths):
     """The folder of one study.
 
     Args:
         path: where it is; its parent is the output folder that studies share.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
 
     @property
     def parts(self) -> Parts:
@@ -76,63 +55,11 @@ class StudyFolder:
         """Where a study of this name lies in an output folder."""
         return cls(out / study.name)
 
-    @property
-    def definition(self) -> Path:
-        """The resolved study file."""
-        return self.path / "study.yaml"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the figures."""
-        return self.path / "figures"
-
-    @property
-    def tables(self) -> Path:
-        """Folder of the tables."""
-        return self.path / "tables"
-
-    @property
-    def summary(self) -> Path:
-        """The answer, as JSON."""
-        return self.path / "summary.json"
-
-    @property
-    def confirm(self) -> Path:
-        """Rounds of confirmation, as JSON."""
-        return self.path / "confirm.json"
-
-    @property
-    def optuna_url(self) -> str:
-        """Optuna's storage, as `RDBStorage` takes it, to which single braces are a template."""
-        return sqlite_url(self.optuna).replace("{", "{{").replace("}", "}}")
-
-    @property
-    def optuna(self) -> Path:
-        """Optuna's storage."""
-        return self.path / "optuna.db"
-
-    @property
-    def default_store(self) -> Path:
-        """MLflow's store, shared by the studies of one output folder."""
-        return self.path.parent / "mlflow.db"
-
-    @property
-    def default_tracking_uri(self) -> str:
-        """The address of that store."""
-        return sqlite_url(self.default_store)
-
     def exists(self) -> bool:
         """Whether a study was begun here: more than what a begin leaves that was killed."""
         if os.access(self.definition, os.R_OK):
             return True
-        return self._begun.exists() and bool(self._names() - _BEGUN)
-
-    @property
-    def resume_command(self) -> str:
-        """What to type to go on with the study, from the current folder."""
-        out = self.path.parent
-        where = [] if out == Path("results").absolute() else ["--out", str(out)]
-        return shlex.join(["dynloss", "run", str(self.definition), "--resume", *where])
+        return self.begun.exists() and bool(self._names() - _BEGUN)
 
     def study(self) -> Study:
         """The study that was begun here, with what was changed since and changes no result.
@@ -142,7 +69,7 @@ class StudyFolder:
         """
         if not self.exists():
             raise ConfigError("", "holds no study", "run one first", str(self.path))
-        begun = Begun.read(self._begun)
+        begun = Begun.read(self.begun)
         if begun is not None and not self.definition.exists():
             return begun.study
         try:
@@ -167,19 +94,19 @@ class StudyFolder:
         Raises:
             ConfigError: if the file that holds it is damaged.
         """
-        begun = Begun.read(self._begun)
+        begun = Begun.read(self.begun)
         return begun.study_id if begun is not None else str(self.state()["study_id"])
 
     def identify(self, study: Study, identity: str | None = None) -> None:
         """Give the study an identity, a new one by default, and keep what it is from now on."""
         known = Begun(identity or uuid.uuid4().hex, study)
-        known.write(self._begun)
+        known.write(self.begun)
         self.write_state({"study_id": known.study_id})
 
     @property
     def is_identified(self) -> bool:
         """Whether it is kept what the study was begun as."""
-        return self._begun.exists()
+        return self.begun.exists()
 
     def begin(self, study: Study, *, resume: bool) -> bool:
         """Make the folder ready for a study, or check that it holds this one; whether it is new.
@@ -237,9 +164,9 @@ class StudyFolder:
 
     def write_definition(self, study: Study) -> None:
         """Keep a study's resolved definition, and what it was begun as where it was extended."""
-        begun = Begun.read(self._begun)
+        begun = Begun.read(self.begun)
         if begun is not None and begun.study.hash != study.hash:
-            Begun(begun.study_id, study).write(self._begun)
+            Begun(begun.study_id, study).write(self.begun)
         write_atomically(self.definition, yaml.safe_dump(to_dict(study), sort_keys=False))
 
     def has_training(self) -> bool:
@@ -264,21 +191,21 @@ class StudyFolder:
         """
         if not self.exists():
             self._refuse_foreign()
-        with exclusive(self._lock):
+        with exclusive(self.lock):
             self._sweep_parts()
-            for left in (self._stop, self.progress):  # by or for an earlier driver
+            for left in (self.stop_request, self.progress):  # by or for an earlier driver
                 left.unlink(missing_ok=True)
             try:
                 yield
             finally:
-                self._stop.unlink(missing_ok=True)
+                self.stop_request.unlink(missing_ok=True)
                 self.progress.unlink(missing_ok=True)
                 if not self.exists() and self.path.exists():
                     self.discard()
 
     def is_locked(self) -> bool:
         """Whether a driver is at work here."""
-        return is_taken(self._lock)
+        return is_taken(self.lock)
 
     def _sweep_parts(self) -> None:
         """Remove what writers that were killed left half written."""
@@ -288,38 +215,11 @@ class StudyFolder:
 
     def ask_to_stop(self) -> None:
         """Ask the driver at work here, on whatever machine, to end as after Ctrl-C."""
-        write_atomically(self._stop, "")
+        write_atomically(self.stop_request, "")
 
     def is_asked_to_stop(self) -> bool:
         """Whether somebody did."""
-        return self._stop.exists()
-
-    @property
-    def progress(self) -> Path:
-        """How far a driver has got, as JSON."""
-        return self.path / "progress.json"
-
-    @property
-    def _stop(self) -> Path:
-        return self.path / "stop"
-
-    @property
-    def _lock(self) -> Path:
-        return self.path / ".lock"
-
-    @property
-    def _begun(self) -> Path:
-        return self.path / "begun.json"
-
-    @property
-    def origins(self) -> Path:
-        """What its networks were trained with, as JSON (see `studies.blocks.code_origin`)."""
-        return self.path / "origins.json"
-
-    @property
-    def report(self) -> Path:
-        """The report, one HTML file."""
-        return self.path / "report.html"
+        return self.stop_request.exists()
 
     def runs(self) -> pd.DataFrame:
         """MLflow's run id of each trial (see `Tracker.runs`); empty before a session has ended."""
@@ -397,17 +297,3 @@ class StudyFolder:
     def sweep(self) -> None:
         """Remove what only an unfinished study needs."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-
-
-def not_written(error: OSError, folder: Path, remedy: str) -> ConfigError:
-    """The refusal to go on where a file cannot be written, in a line.
-
-    Args:
-        error: what writing it raised.
-        folder: where it should be, should the error not name the file.
-        remedy: unless the disk is full.
-    """
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "free some space, and go on with --resume"
-    where = str(error.filename or folder)
-    return ConfigError("", f"cannot be written: {error.strerror}", remedy, where)

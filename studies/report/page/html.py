@@ -1,0 +1,116 @@
+"""A report as one HTML file.
+
+The file is complete in itself: style, script, figures and the table of all trials are inside, and
+its Content-Security-Policy forbids the browser to load anything, or to run any script but ours.
+Without JavaScript everything is there too, but for the trials beyond the first page.
+
+Every text is escaped; in running text, `backquotes` set code.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from studies.report.page.columns import MISSING, Column, columns_of, shared_of
+from studies.report.page.document import Estimate, Report, TrialTable
+
+__all__ = ["render"]
+
+ROWS_WITHOUT_SCRIPT = 25
+
+_HERE = Path(__file__).parent
+
+
+def render(report: Report) -> str:
+    """The report as one HTML file, to be written as UTF-8."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["prose"] = _prose
+    html = environment.get_template("report.html.j2").render(
+        report=report,
+        style=(_HERE / "report.css").read_text(encoding="utf-8"),
+        script=(_HERE / "report.js").read_text(encoding="utf-8"),
+        digest=_digest,
+        trials=None if report.trials is None else _trials(report.trials),
+        provenance=_groups(report.provenance),
+        position=_position,
+        columns_of=columns_of,
+        missing=MISSING,
+    )
+    return html.encode("utf-8", "replace").decode()  # a lone surrogate could not be written
+
+
+def _trials(table: TrialTable) -> dict[str, Any]:
+    """What the template needs to know about the trials."""
+    columns = columns_of(table.frame, table.labels, table.run_column)
+    shared = shared_of(columns)
+    varying = [column for column in columns if column not in shared]
+    measured = [c for c in varying if c.kind == "number" and np.isfinite(c.values).any()]
+    measured = [c for c in measured if not c.whole] or measured
+    return {
+        "rows": len(table.frame),
+        "shown": min(len(table.frame), ROWS_WITHOUT_SCRIPT),
+        "columns": varying,
+        "shared": shared,
+        "data": _embedded(table, varying),
+        "example": measured[0].example() if measured else "",
+        "note": table.note,
+        "run_url": table.run_url,
+    }
+
+
+def _prose(text: str) -> Markup:
+    """Escaped text with `backquotes` as code."""
+    parts = re.split(r"`([^`\n]+)`", text)
+    marked = [Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts)]
+    return Markup("").join(marked)
+
+
+def _digest(text: str) -> str:
+    """The hash by which a Content-Security-Policy lets inline text in."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _position(estimate: Estimate) -> dict[str, float] | None:
+    """Where the ends of an estimate lie on a line from 0 to 100 with zero at 50."""
+    ends = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    if estimate.margin is not None:
+        ends |= {"margin_low": -estimate.margin, "margin_high": estimate.margin}
+    if not all(map(math.isfinite, ends.values())) or not any(ends.values()):
+        return None
+    reach = 1.15 * max(map(abs, ends.values()))
+    return {name: round(50 + 50 * end / reach, 2) for name, end in ends.items()}
+
+
+def _groups(provenance: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Dotted keys by what comes before the first dot; the others first."""
+    groups: dict[str, dict[str, str]] = {"": {}}
+    for key, value in provenance.items():
+        group, _, name = key.rpartition(".") if key.count(".") == 1 else ("", "", key)
+        groups.setdefault(group, {})[name] = value
+    return {group: rows for group, rows in groups.items() if rows}
+
+
+def _embedded(table: TrialTable, columns: list[Column]) -> str:
+    """The table as JSON that may stand in a script element."""
+    head = json.dumps({"rows": len(table.frame), "run_url": table.run_url})[:-1]
+    text = f'{head},"columns":[{",".join(column.encoded() for column in columns)}]}}'
+    for character in "<>&":  # JSON has escaped what is not ASCII
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
