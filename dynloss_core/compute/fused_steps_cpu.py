@@ -1,5 +1,7 @@
 """One member's training steps as one compiled loop: one hidden layer, full batch.
 
+The file is long because a step is compiled as a whole, and each piece is inlined into it.
+
 Symbols
     D      inputs
     W      hidden units, padded to whole vectors

@@ -1,5 +1,7 @@
 """Training steps of many members on a CUDA GPU: one hidden layer, full batch, one program a member.
 
+The file is long because a step is compiled as a whole, and each piece is inlined into it.
+
 Symbols
     M      members
     K      active members: the ones that are trained

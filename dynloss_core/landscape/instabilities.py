@@ -7,8 +7,6 @@ point large.
 
 Symbols
     n      steps of the trace
-    m      curvature samples
-    w      windows
     t      step: updates done so far
     F      weighted loss, (n,)
     d      d(t) = F(t) - F(t-1)
@@ -16,11 +14,6 @@ Symbols
     a      local amplitude, a(t) = |F(t-1) - 2 F(t) + F(t+1)| / 4: exactly |A| for a straight line
            plus A (-1)^t, whatever the slope of the line
     T, k   period of the class weights in steps; number of a period, t // T
-    r_p    return residual at lag p, r_p(t) = (d(t-p) - 2 d(t) + d(t+p)) / 4: how far (d(t), d(t+p))
-           lies from the diagonal of the return map, a steady drift removed; 0 in period p
-    rho_p  rms r_p / rms r_1 in a window
-    c_p    -<r_p(t) r_p(t+p)> / <r_p^2> in a window: 1 if what keeps p from closing alternates, as
-           in period 2p
 
 Two limits. Batch noise turns F at two steps of three: full-batch training only. And where a loss
 is symmetric about its valley, both sides of a period-2 orbit have the same F: it cannot be seen.
@@ -34,27 +27,21 @@ arXiv:2102.03793, instabilities at the ends of the periods.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dynloss_core.landscape.curvature_samples import CurvatureSamples, Sample
+from dynloss_core.landscape.period_doubling import ROUNDING, WINDOW, Regime, cascade, finite_head
+
 __all__ = [
     "SHORTEST_PERIOD",
-    "CurvatureSamples",
     "Instability",
-    "Regime",
-    "Sample",
     "find_instabilities",
-    "regimes",
 ]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
-Quantity = Literal["hessian_lambda_max", "ntk_lambda_max"]
-
-TINY = float(np.finfo(np.float64).tiny)
 
 ALTERNATIONS = 10
 """Turns in a row that make an onset: the definition of the reference trajectories. An isolated kink
@@ -73,10 +60,6 @@ instability, if each is large or within WINDOW of one that is: weak alternation 
 thousands of steps. In 16 runs of the paper's setting the pauses last up to 222 steps, then none up
 to 457; the quarter keeps the instabilities of neighbouring periods apart."""
 
-ROUNDING = 1e-6
-"""Smallest amplitude of a turn, in units of max(F, 1): cross-entropy in float32 from logits of 16
-is known to 16 * 2^-24 = 1e-6. Losses are of order 1; one far below 1 is known no better."""
-
 EMERGENCE = 1e-4
 """Amplitude over F that marks the onset by amplitude: above the kinks of a ReLU network's trace
 (1e-6 to 1e-5 of F), below what an instability must reach."""
@@ -84,110 +67,6 @@ EMERGENCE = 1e-4
 PEAK = 1e-3
 """Amplitude over F that an instability must reach once. Those of the reference runs reach 1e-2; the
 kink of the class weights at T/2 has 2e-4 at T = 5000."""
-
-WINDOW = 64
-"""Steps over which a regime is recognised: four returns at the longest period."""
-
-HOP = 16
-"""Steps between two windows: the resolution of the ends of a regime."""
-
-LONGEST = 16
-"""Longest period looked for: beyond it the doublings of the logistic map span 0.0012 of r."""
-
-CLOSES = 0.05
-"""Largest rho_p of a period p. Over the windows of those runs the least rho_p has two humps, jitter
-near 0.01 and chaos near 0.35, with the valley at 0.05 to 0.07. Chaos in bands narrower than that
-passes for a period: that of the logistic map up to r = 3.58."""
-
-SPLITS = 0.005
-"""rho_p from which a consistent alternation of r_p is a doubled period, not rounding."""
-
-CONSISTENT = 0.9
-"""c_p from which r_p alternates: 1 for a split, 2/3 with a standard error of 0.08 in a window for
-white jitter. Chaos that keeps to two bands passes 0.9 too, but does not close at 2p."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A measured value.
-
-    Args:
-        step: updates done when it was measured.
-        value: what was measured.
-    """
-
-    step: int
-    value: float
-
-
-@dataclass(frozen=True, eq=False)
-class CurvatureSamples:
-    """Curvature along a run, measured now and then. A value that is not finite is left out.
-
-    Args:
-        steps: (m,) updates done, ascending.
-        hessian_lambda_max: (m,) largest eigenvalue of the Hessian of F; None: not measured.
-        ntk_lambda_max: (m,) largest eigenvalue of the NTK; None: not measured.
-
-    Raises:
-        ValueError: for lengths that differ, or steps that do not ascend.
-    """
-
-    steps: ArrayLike
-    hessian_lambda_max: ArrayLike | None = None
-    ntk_lambda_max: ArrayLike | None = None
-
-    def __post_init__(self) -> None:
-        steps = np.asarray(self.steps)
-        if steps.ndim != 1 or bool((np.diff(steps) <= 0).any()):
-            raise ValueError("curvature steps must ascend along one axis")
-        for name in ("hessian_lambda_max", "ntk_lambda_max"):
-            values = getattr(self, name)
-            if values is not None and np.shape(values) != steps.shape:
-                raise ValueError(f"{name} has shape {np.shape(values)}, its steps {steps.shape}")
-
-    def last(self, quantity: Quantity, step: int) -> Sample | None:
-        """The last finite value measured at or before a step."""
-        early = [each for each in self._measured(quantity) if each.step <= step]
-        return early[-1] if early else None
-
-    def first(self, quantity: Quantity, step: int) -> Sample | None:
-        """The first finite value measured at or after a step."""
-        late = [each for each in self._measured(quantity) if each.step >= step]
-        return late[0] if late else None
-
-    def at(self, quantity: Quantity, step: int) -> float | None:
-        """A step's value on the line between the samples around it; None without one on a side."""
-        before, after = self.last(quantity, step), self.first(quantity, step)
-        if before is None or after is None:
-            return None
-        return float(np.interp(step, [before.step, after.step], [before.value, after.value]))
-
-    def _measured(self, quantity: Quantity) -> list[Sample]:
-        values = getattr(self, quantity)
-        if values is None:
-            return []
-        pairs = zip(np.asarray(self.steps), np.asarray(values, dtype=np.float64), strict=True)
-        return [Sample(int(step), float(each)) for step, each in pairs if np.isfinite(each)]
-
-
-@dataclass(frozen=True)
-class Regime:
-    """Steps of one kind of oscillation.
-
-    Args:
-        start: first step.
-        end: one past the last.
-        period: 1 (no oscillation), 2, 3, ... 16; None: aperiodic, which is chaos, a slowly
-            modulated orbit as on the edge of stability, or a burst that changes within a window.
-        residual: median over its windows of rho_p at that period, of the least rho_p if aperiodic;
-            0 for period 1, infinite where the trace is too short for one return.
-    """
-
-    start: int
-    end: int
-    period: int | None
-    residual: float
 
 
 @dataclass(frozen=True)
@@ -272,7 +151,7 @@ def find_instabilities(
         raise ValueError(f"a trace has one axis, got shape {trace.shape}")
     if period is not None and period < SHORTEST_PERIOD:
         raise ValueError(f"with a period of {period} steps the class weights alone turn F")
-    trace = _finite_head(trace)
+    trace = finite_head(trace)
     turning = _Turning.of(trace)
     after = curvature or CurvatureSamples([])
     found = []
@@ -298,7 +177,7 @@ def find_instabilities(
                 boundary_offset=place[2],
                 amplitude=float(turning.amplitude[stretch].max()),
                 relative_amplitude=float(turning.relative[stretch].max()),
-                cascade=_cascade(trace, start, end, first_step),
+                cascade=cascade(trace, start, end, first_step),
                 hessian_before=before.last("hessian_lambda_max", onset),
                 hessian_at_onset=before.at("hessian_lambda_max", onset),
                 ntk_before=before.last("ntk_lambda_max", onset),
@@ -306,13 +185,6 @@ def find_instabilities(
             )
         )
     return tuple(found)
-
-
-def regimes(trace: ArrayLike, *, first_step: int = 0) -> tuple[Regime, ...]:
-    """The regimes of a whole trace (n,), of F or any other observable, up to its first value that
-    is not finite; none of fewer than 3 steps."""
-    values = _finite_head(np.asarray(trace, dtype=np.float64))
-    return _cascade(values, 0, len(values), first_step) if len(values) > 2 else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,11 +229,6 @@ class _Turning:
         return int(silence[-1]) + LINK if len(silence) else 0
 
 
-def _finite_head(trace: Floats) -> Floats:
-    broken = np.flatnonzero(~np.isfinite(trace))
-    return trace[: broken[0]] if len(broken) else trace
-
-
 def _split(ascending: Integers, gap: int) -> list[Integers]:
     """Parts whose neighbours are at most `gap` apart."""
     return np.split(ascending, np.flatnonzero(np.diff(ascending) > gap) + 1)
@@ -371,62 +238,3 @@ def _first_run(turns: Integers) -> int:
     """The first turn that nine more follow at once; the first of all if there is none."""
     span = turns[ALTERNATIONS - 1 :] - turns[: 1 - ALTERNATIONS]
     return int(turns[np.argmax(span == ALTERNATIONS - 1)])
-
-
-def _cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Regime, ...]:
-    """Regimes of the steps [start, end) of a trace; what lies around them helps at the ends."""
-    edges = np.arange(start, max(end - HOP // 2, start + 1), HOP)  # (w,) each speaks for HOP steps
-    low = np.clip(edges + (HOP - WINDOW) // 2, start, max(start, end - WINDOW))
-    high = np.minimum(low + WINDOW, end)
-    first = max(start - 2 * LONGEST, 0)
-    around = trace[first : end + 2 * LONGEST]
-    scale = max(float(np.abs(around).max()), 1.0)  # a run about to diverge has huge squares
-    rho, alternating, swing = _returns(np.diff(around) / scale, low - first, high - first)
-    splits = (rho > SPLITS) & (alternating >= CONSISTENT)
-    closes = (rho < CLOSES) & ~splits  # (LONGEST, w)
-    for p in range(4, LONGEST + 1):
-        for q in (q for q in range(2, p) if p % q == 0):  # where q closes but for jitter, so does p
-            closes[p - 1] &= splits[q - 1] | (rho[p - 1] < rho[q - 1] / 2)
-    closes[0] = swing < ROUNDING
-    rho[0] = np.where(closes[0], 0, np.inf)
-    periods = np.where(closes.any(0), closes.argmax(0) + 1, 0)  # (w,), 0: aperiodic
-    residual = np.where(periods > 0, rho[periods - 1, np.arange(len(edges))], np.nanmin(rho, 0))
-    for index in range(1, len(edges) - 1):
-        if periods[index - 1] != periods[index] != periods[index + 1]:
-            periods[index] = periods[index - 1]  # one window alone is no regime
-    bounds = [0, *(np.flatnonzero(np.diff(periods)) + 1), len(edges)]
-    return tuple(
-        Regime(
-            start=first_step + int(edges[a]),
-            end=first_step + (int(edges[b]) if b < len(edges) else end),
-            period=int(periods[a]) or None,
-            residual=float(np.median(residual[a:b])),
-        )
-        for a, b in pairwise(bounds)
-    )
-
-
-def _returns(d: Floats, low: Integers, high: Integers) -> tuple[Floats, Floats, Floats]:
-    """rho_p and c_p (LONGEST, w) in the windows of steps [low, high), NaN where a window holds less
-    than one return; and the rms amplitude (w,)."""
-    power = np.full((LONGEST, len(low)), np.nan)
-    alternating = power.copy()
-    for p in range(1, LONGEST + 1):
-        r = (d[: -2 * p] - 2 * d[p:-p] + d[2 * p :]) / 4  # entry j is r_p at step j + p + 1
-        pairs = r[:-p] ** 2 + r[p:] ** 2, -2 * r[:-p] * r[p:]
-        windows = low - p - 1, high - p - 1, p
-        power[p - 1] = _means(r**2, *windows)
-        alternating[p - 1] = _means(pairs[1], *windows) / np.maximum(
-            _means(pairs[0], *windows), TINY
-        )
-    rms = np.sqrt(power)
-    return rms / np.maximum(rms[0], TINY), alternating, rms[0] / 2
-
-
-def _means(values: Floats, low: Integers, high: Integers, least: int) -> Floats:
-    """Means of values[low:high], (w,); NaN of fewer than `least` values."""
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    low, high = np.clip(low, 0, len(values)), np.clip(high, 0, len(values))
-    count = high - low
-    means = (sums[high] - sums[low]) / np.maximum(count, 1)
-    return np.where(count >= least, means, np.nan)

@@ -1,5 +1,7 @@
 """The interface of all engines: a resumable generator of evaluations over an ensemble.
 
+The file is long because the loop and its rules are one thing, the same for every engine.
+
 Symbols
     M      members
     K      members whose every step is traced
@@ -14,7 +16,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -37,27 +38,12 @@ from dynloss_core.training.problem.evaluations import (
 )
 from dynloss_core.training.problem.problem import Problem
 from dynloss_core.training.rate_follower import RateFollower
+from dynloss_core.training.saved_states import same_layout
+from dynloss_core.training.tracing import TraceBuffer
 
-__all__ = ["Engine", "SplitName", "TraceBuffer"]
+__all__ = ["Engine", "SplitName"]
 
 SplitName = Literal["train", "validation", "test"]
-
-
-@dataclass(frozen=True, eq=False)
-class TraceBuffer:
-    """Where an engine writes what it sees at each step of the traced members, before the update.
-
-    What it does not write stays NaN.
-
-    Args:
-        members: K indices, ascending.
-        class_losses: (K, n, C), see `losses.class_losses`; on the engine's device.
-        correct: (K, n) samples classified correctly.
-    """
-
-    members: tuple[int, ...]
-    class_losses: Tensor
-    correct: Tensor
 
 
 class Engine(ABC):
@@ -222,7 +208,7 @@ class Engine(ABC):
                 f"{len(state['diverged_step'])} members, not to {self.name!r} with "
                 f"{len(self.setup.members)}"
             )
-        if not _fits(state["parameters"], self._parameters_state()):
+        if not same_layout(state["parameters"], self._parameters_state()):
             raise ValueError("this state belongs to networks with other parameters")
         self.step = int(state["step"])
         self._last_evaluation = int(state["last_evaluation"])
@@ -350,37 +336,12 @@ class Engine(ABC):
         """Advance, and make a trace of what the engine saw if any was asked for."""
         if not self.traced:
             return None, self._go(steps, moments, None)
-        dtype = self.setup.problem.torch_dtype
-        size = (len(self.traced), steps)
-        buffer = TraceBuffer(
-            members=self.traced,
-            class_losses=torch.full(
-                (*size, self.setup.num_classes), torch.nan, dtype=dtype, device=self.device
-            ),
-            correct=torch.full(size, torch.nan, dtype=dtype, device=self.device),
-        )
-        frozen = self.frozen[list(self.traced)]  # before these steps
-        parameters = self._go(steps, moments, buffer)
         every_step = torch.arange(self.step, self.step + steps)
-        members = torch.tensor(self.traced)
-        class_weights = self.setup.class_weights(every_step)[:, members]  # (n, K, C)
-        class_losses = buffer.class_losses.cpu().double().transpose(0, 1)  # (n, K, C)
-        class_losses[:, frozen] = torch.nan
-        accuracy = buffer.correct.cpu().double().T / self._samples_a_step()
-        accuracy[:, frozen] = torch.nan
-        trace = Trace(
-            steps=every_step,
-            members=members,
-            weighted_loss=(class_weights * class_losses).sum(-1),
-            loss=class_losses.sum(-1),
-            accuracy=accuracy,
-            class_weights=class_weights,
-            learning_rate=self._learning_rates(every_step.tolist())[:, members],
-        )
-        return trace, parameters
-
-    def _samples_a_step(self) -> int:
-        return self.setup.problem.batch_size or len(self.setup.splits[0].train)
+        frozen = self.frozen  # before these steps
+        buffer = TraceBuffer.empty(self.setup, self.traced, steps, self.device)
+        parameters = self._go(steps, moments, buffer)
+        rates = self._learning_rates(every_step.tolist())
+        return buffer.trace(self.setup, every_step, rates, frozen), parameters
 
     @repeatable()
     def _evaluate(
@@ -435,19 +396,3 @@ class Engine(ABC):
     def _targets(self, split: SplitName) -> Tensor:
         members = range(len(self.setup.members))
         return torch.stack([self._split(m, split).targets for m in members]).to(self.device)
-
-
-def _fits(saved: Any, own: Any) -> bool:
-    """Whether tensors at the same place in two states have the same shape and dtype. Copied into
-    each other, others would be broadcast or rounded without a word. Of dictionaries what both hold
-    counts: `torch.optim.SGD` has no momentum before its first step."""
-    if isinstance(own, Tensor) or isinstance(saved, Tensor):
-        both = isinstance(own, Tensor) and isinstance(saved, Tensor)
-        return both and (saved.shape, saved.dtype) == (own.shape, own.dtype)
-    if isinstance(own, Mapping):
-        return isinstance(saved, Mapping) and all(
-            _fits(saved[key], own[key]) for key in own.keys() & saved.keys()
-        )
-    if isinstance(own, list):
-        return len(saved) == len(own) and all(map(_fits, saved, own))
-    return True

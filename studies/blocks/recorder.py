@@ -21,7 +21,8 @@ from dynloss_core.landscape import (
     hessian_top,
     hutchinson_trace,
 )
-from dynloss_core.landscape.instabilities import CurvatureSamples, Instability, find_instabilities
+from dynloss_core.landscape.curvature_samples import CurvatureSamples
+from dynloss_core.landscape.instabilities import Instability, find_instabilities
 from dynloss_core.landscape.trackers.tracker import samples_together
 from dynloss_core.schedules import oscillation_stop
 from dynloss_core.training import Engine, Evaluation, Member, Probes, Problem, Valleys

@@ -29,10 +29,11 @@ LEVELS = {
         "losses", "data", "models", "compute", "landscape", "training", "command",
     ],
     "dynloss_core.landscape": [
-        "refusals", "algorithms", "operators", "subset", "trackers", "valley", "instabilities",
+        "refusals", "algorithms", "operators", "subset", "trackers", "valley",
+        "curvature_samples", "period_doubling", "instabilities",
     ],
     "dynloss_core.training": [
-        "problem", "optimisers", "probes", "rate_follower", "engine", "engines", "choose_engine",
+        "problem", "optimisers", "saved_states", "tracing", "probes", "rate_follower", "engine", "engines", "choose_engine",
     ],
     "search_spaces": ["parameters", "space", "documents", "catalogue"],
     "studies": [

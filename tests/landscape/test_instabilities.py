@@ -12,18 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dynloss_core.landscape.curvature_samples import CurvatureSamples, Sample
 from dynloss_core.landscape.instabilities import (
     EMERGENCE,
     MERGE,
     PEAK,
-    ROUNDING,
-    CurvatureSamples,
     Instability,
-    Regime,
-    Sample,
     find_instabilities,
-    regimes,
 )
+from dynloss_core.landscape.period_doubling import ROUNDING, Regime, regimes
 from tests.golden.test_trajectories import first_instability
 
 GOLDEN = Path(__file__).parents[1] / "golden"

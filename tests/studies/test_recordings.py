@@ -15,7 +15,8 @@ from dynloss_core import keys
 from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.config import ConfigError
 from dynloss_core.landscape import HessianOperator
-from dynloss_core.landscape.instabilities import CurvatureSamples, find_instabilities
+from dynloss_core.landscape.curvature_samples import CurvatureSamples
+from dynloss_core.landscape.instabilities import find_instabilities
 from dynloss_core.training import AutogradEngine, Setup
 from studies.analysis.figures import draw_trajectory
 from studies.analysis.landscape.recorded_runs import Recordings, recordings

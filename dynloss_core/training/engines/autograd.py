@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from dynloss_core.losses import class_losses, weighted_loss
-from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
+from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.problem.augmentation import augment
 from dynloss_core.training.problem.dropout_masks import dropout_noise
 from dynloss_core.training.problem.problem import Problem
 from dynloss_core.training.problem.split_samples import PIXELS_TOGETHER, Samples, samples_of
+from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["AutogradEngine"]
 

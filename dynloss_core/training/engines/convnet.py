@@ -32,12 +32,13 @@ from dynloss_core.compute.allocator import keep_freed_memory
 from dynloss_core.compute.batch_threads import PartThreads
 from dynloss_core.compute.cuda_graph import Step, captured
 from dynloss_core.losses import class_losses, weighted_loss
-from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
+from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.optimisers.foreach_sgd import ForeachSGD
 from dynloss_core.training.problem.augmentation import gather_augmented
 from dynloss_core.training.problem.dropout_masks import dropout_noise
 from dynloss_core.training.problem.problem import Problem
 from dynloss_core.training.problem.split_samples import Samples, samples_of, together
+from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["PIXELS", "ConvnetEngine"]
 

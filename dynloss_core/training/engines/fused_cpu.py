@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynloss_core.training.engine import TraceBuffer
 from dynloss_core.training.engines.fused import FusedEngine
 from dynloss_core.training.problem.problem import Problem
+from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["FusedCPUEngine"]
 

@@ -11,9 +11,9 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from dynloss_core.training.engine import TraceBuffer
 from dynloss_core.training.engines.fused import FusedEngine
 from dynloss_core.training.problem.problem import Problem
+from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["FusedCUDAEngine"]
 

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from dynloss_core.losses import class_losses, output_gradient, refusal_of_form
 from dynloss_core.models import MLP, MLPConfig
-from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
+from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.optimisers.stacked_sgd import StackedSGD
 from dynloss_core.training.problem.ensemble import Setup
 from dynloss_core.training.problem.problem import Problem, plain_refusal
+from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["BatchedEngine"]
 

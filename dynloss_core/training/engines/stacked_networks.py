@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dynloss_core.losses import class_losses, weighted_loss
-from dynloss_core.training.engine import Engine, SplitName, TraceBuffer
+from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.optimisers.stacked_sgd import StackedSGD
 from dynloss_core.training.problem.problem import Problem, plain_refusal
 from dynloss_core.training.problem.split_samples import PIXELS_TOGETHER, Samples, samples_of
+from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["VmappedEngine"]
 

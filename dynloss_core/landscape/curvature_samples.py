@@ -1,0 +1,77 @@
+"""Curvature that was measured along a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["CurvatureSamples", "Quantity", "Sample"]
+
+Quantity = Literal["hessian_lambda_max", "ntk_lambda_max"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A measured value.
+
+    Args:
+        step: updates done when it was measured.
+        value: what was measured.
+    """
+
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class CurvatureSamples:
+    """Curvature along a run, measured now and then. A value that is not finite is left out.
+
+    Args:
+        steps: (m,) updates done, ascending.
+        hessian_lambda_max: (m,) largest eigenvalue of the Hessian of F; None: not measured.
+        ntk_lambda_max: (m,) largest eigenvalue of the NTK; None: not measured.
+
+    Raises:
+        ValueError: for lengths that differ, or steps that do not ascend.
+    """
+
+    steps: ArrayLike
+    hessian_lambda_max: ArrayLike | None = None
+    ntk_lambda_max: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        steps = np.asarray(self.steps)
+        if steps.ndim != 1 or bool((np.diff(steps) <= 0).any()):
+            raise ValueError("curvature steps must ascend along one axis")
+        for name in ("hessian_lambda_max", "ntk_lambda_max"):
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != steps.shape:
+                raise ValueError(f"{name} has shape {np.shape(values)}, its steps {steps.shape}")
+
+    def last(self, quantity: Quantity, step: int) -> Sample | None:
+        """The last finite value measured at or before a step."""
+        early = [each for each in self._measured(quantity) if each.step <= step]
+        return early[-1] if early else None
+
+    def first(self, quantity: Quantity, step: int) -> Sample | None:
+        """The first finite value measured at or after a step."""
+        late = [each for each in self._measured(quantity) if each.step >= step]
+        return late[0] if late else None
+
+    def at(self, quantity: Quantity, step: int) -> float | None:
+        """A step's value on the line between the samples around it; None without one on a side."""
+        before, after = self.last(quantity, step), self.first(quantity, step)
+        if before is None or after is None:
+            return None
+        return float(np.interp(step, [before.step, after.step], [before.value, after.value]))
+
+    def _measured(self, quantity: Quantity) -> list[Sample]:
+        values = getattr(self, quantity)
+        if values is None:
+            return []
+        pairs = zip(np.asarray(self.steps), np.asarray(values, dtype=np.float64), strict=True)
+        return [Sample(int(step), float(each)) for step, each in pairs if np.isfinite(each)]

@@ -1,0 +1,77 @@
+"""What is seen at every step of the members that are traced.
+
+Symbols
+    M      members
+    K      members whose every step is traced
+    C      classes
+    n      steps between two evaluations
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynloss_core.training.problem.ensemble import Setup
+from dynloss_core.training.problem.evaluations import Trace
+
+__all__ = ["TraceBuffer"]
+
+
+@dataclass(frozen=True, eq=False)
+class TraceBuffer:
+    """Where an engine writes what it sees at each step of the traced members, before the update.
+
+    What it does not write stays NaN.
+
+    Args:
+        members: K indices, ascending.
+        class_losses: (K, n, C), see `losses.class_losses`; on the engine's device.
+        correct: (K, n) samples classified correctly.
+    """
+
+    members: tuple[int, ...]
+    class_losses: Tensor
+    correct: Tensor
+
+    @classmethod
+    def empty(
+        cls, setup: Setup, members: tuple[int, ...], steps: int, device: torch.device
+    ) -> TraceBuffer:
+        """Room for so many steps."""
+        size = (len(members), steps)
+        dtype = setup.problem.torch_dtype
+        return cls(
+            members,
+            torch.full((*size, setup.num_classes), torch.nan, dtype=dtype, device=device),
+            torch.full(size, torch.nan, dtype=dtype, device=device),
+        )
+
+    def trace(self, setup: Setup, steps: Tensor, learning_rates: Tensor, frozen: Tensor) -> Trace:
+        """What was seen, as a trace.
+
+        Args:
+            setup: whose members.
+            steps: (n,) those that were done.
+            learning_rates: (n, M) of their updates.
+            frozen: (M,) members that trained no more.
+        """
+        members = torch.tensor(self.members)
+        lost = frozen[members]
+        class_weights = setup.class_weights(steps)[:, members]  # (n, K, C)
+        class_losses = self.class_losses.cpu().double().transpose(0, 1)  # (n, K, C)
+        class_losses[:, lost] = torch.nan
+        samples = setup.problem.batch_size or len(setup.splits[0].train)
+        accuracy = self.correct.cpu().double().T / samples
+        accuracy[:, lost] = torch.nan
+        return Trace(
+            steps=steps,
+            members=members,
+            weighted_loss=(class_weights * class_losses).sum(-1),
+            loss=class_losses.sum(-1),
+            accuracy=accuracy,
+            class_weights=class_weights,
+            learning_rate=learning_rates[:, members],
+        )
