@@ -2,6 +2,10 @@
 
 A sampler is added by a row here, and its name to `SamplerName`. It either lays out a design, all
 points before the first result, or proposes one point after another and learns from the results.
+
+What proposes is made anew for each trial, from the trial's own seed, so that a resumed study goes on
+as it would have. Optuna's CMA-ES keeps its state in trials that a resumed study does not have, and
+OptunaHub's `auto` is code that changes under its name: neither is here.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SAMPLERS", "Sampler", "SamplerName", "samplers_of"]
 
-SamplerName = Literal["tpe", "random", "grid", "sobol"]
+SamplerName = Literal["tpe", "random", "gp", "grid", "sobol"]
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,19 @@ def _tpe(seed: int) -> BaseSampler:
         return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
+def _gp(seed: int) -> BaseSampler:
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.samplers import GPSampler
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return GPSampler(seed=seed)
+
+
 SAMPLERS: dict[Any, Sampler] = {
     "tpe": Sampler(modes=("optimize", "confirm"), proposes=_tpe),
     "random": Sampler(modes=("optimize",), design=_drawn("random")),
+    "gp": Sampler(modes=("optimize",), proposes=_gp),
     "grid": Sampler(modes=("map",), design=_grid, takes_grid=True),
     "sobol": Sampler(modes=("map",), design=_drawn("sobol")),
 }

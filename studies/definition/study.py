@@ -58,7 +58,7 @@ class Study:
         extensions: points that each arm may try beyond those, once all before are known (see
             `dynloss run --extend`); one number an extension.
         seeds_per_point: networks trained at each point; both arms share the seeds.
-        sampler: `tpe` or `random` to optimize; `grid` or `sobol` to map.
+        sampler: `tpe`, `random` or `gp` (a Gaussian process) to optimize; `grid` or `sobol` to map.
         grid: values on each axis of a grid, by parameter.
         confirm_seeds: fresh seeds for the winners.
         winners: in mode `confirm`, the point of each arm.

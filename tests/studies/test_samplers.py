@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
+import torch
 
+from dynloss_core import keys
 from dynloss_core.config import ConfigError
+from search_spaces import Point
+from studies.blocks.block import Block
 from studies.definition.samplers import SAMPLERS, Sampler, SamplerName, samplers_of
 from studies.definition.study import Mode
 from studies.definition.study_files import load_study
@@ -23,7 +29,7 @@ def test_every_name_has_a_row_and_every_mode_a_default() -> None:
     assert set(typing.get_args(SamplerName)) == set(SAMPLERS)
     defaults = [samplers_of(mode)[0] for mode in typing.get_args(Mode)]
     assert defaults == ["grid", "tpe", "tpe"]
-    assert [name for name, sampler in SAMPLERS.items() if sampler.adaptive] == ["tpe"]
+    assert [name for name, sampler in SAMPLERS.items() if sampler.adaptive] == ["tpe", "gp"]
 
 
 def test_a_sampler_is_a_design_or_proposes() -> None:
@@ -53,3 +59,42 @@ def test_an_adaptive_sampler_of_another_name_proposes_and_waits_for_results(
     assert first is not None
     assert search.ask() is None, "the second block rests on the results of the first"
     assert PROPOSING.adaptive
+
+
+def asked(search: ArmSearch, trials: int) -> list[Point]:
+    """The points of so many trials, each told a result before the next is asked for."""
+    points = []
+    for _ in range(trials):
+        block = search.ask()
+        assert block is not None
+        points.append(block.trials[0].point)
+        rate = math.log(block.trials[0].point[keys.LEARNING_RATE])
+        search.receive(block, members_of(block, 1 - 0.1 * rate**2))
+    return points
+
+
+def members_of(block: Block, objective: float) -> pd.DataFrame:
+    rows = [(trial.number, seed) for trial in block.trials for seed in block.seeds]
+    frame = pd.DataFrame(rows, columns=[keys.TRIAL, keys.SEED])
+    frame[keys.DIVERGED] = False
+    for metric in keys.EVALUATION_METRICS:
+        frame[metric] = objective
+    return frame
+
+
+@pytest.mark.parametrize("name", [name for name, row in SAMPLERS.items() if row.adaptive])
+def test_what_proposes_is_repeated_by_a_study_that_is_resumed(name: str, tiny: Path) -> None:
+    """Whatever the number of threads."""
+    study = load_study(
+        tiny, [f"sampler={name}", "block_size=1", "parallel_blocks=1", "trials_per_arm=14"]
+    )
+    threads = torch.get_num_threads()
+    storage = optuna.storages.InMemoryStorage()
+    whole = asked(ArmSearch(study, "dynamical", optuna.storages.InMemoryStorage()), 14)
+    assert len({tuple(point.values()) for point in whole}) > 10
+    try:
+        torch.set_num_threads(1)
+        assert asked(ArmSearch(study, "dynamical", storage), 12) == whole[:12]
+        assert asked(ArmSearch(study, "dynamical", storage), 14) == whole
+    finally:
+        torch.set_num_threads(threads)
