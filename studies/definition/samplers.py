@@ -3,9 +3,9 @@
 A sampler is added by a row here, and its name to `SamplerName`. It either lays out a design, all
 points before the first result, or proposes one point after another and learns from the results.
 
-What proposes is made anew for each trial, from the trial's own seed, so that a resumed study goes on
-as it would have. Optuna's CMA-ES keeps its state in trials that a resumed study does not have, and
-OptunaHub's `auto` is code that changes under its name: neither is here.
+What proposes is made anew for each trial, from the trial's own seed, so that a resumed study goes
+on as it would have. Optuna's CMA-ES keeps its state in trials that a resumed study does not have,
+and OptunaHub's `auto` is code that changes under its name: neither is here.
 """
 
 from __future__ import annotations

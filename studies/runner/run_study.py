@@ -27,9 +27,10 @@ from studies.storage.reuse import KnownNetworks
 from studies.storage.sealed_files import write_parquet
 from studies.storage.stored_plan import optuna_of
 from studies.storage.study_folder import DEFAULT, StudyFolder
+from studies.storage.tracking.base import Tracker
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_store import tracking_uri
-from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from studies.storage.write_errors import not_written
 
 __all__ = ["Outcome", "confirm_study", "run_study", "sync_study"]
@@ -167,7 +168,7 @@ def _delivery(study: Study, folder: StudyFolder, *, at_once: bool) -> Iterator[D
         if own:
             move_artifacts(folder.default_store, artifacts)
         run = folder.state().get("mlflow_run")
-        return Tracker(study, folder.identity(), uri, artifacts, run)
+        return MLflowTracker(study, folder.identity(), uri, artifacts, run)
 
     tracker = None
     try:

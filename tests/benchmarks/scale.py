@@ -48,7 +48,7 @@ from studies.runner.session import Session
 from studies.storage.reuse import KnownNetworks
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
-from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.services import started_mlflow
 
 DEFINITION = {
@@ -232,7 +232,7 @@ def results(study: Study, folder: StudyFolder) -> None:
 def delivery_of(study: Study, folder: StudyFolder, uri: str | None = None) -> Delivery:
     """To the folder's own MLflow store, or another."""
     store, artifacts = uri or folder.default_tracking_uri, folder.path.parent / "artifacts"
-    return Delivery(folder, lambda: Tracker(study, "scale", store, artifacts))
+    return Delivery(folder, lambda: MLflowTracker(study, "scale", store, artifacts))
 
 
 STAGES: dict[str, Callable[[Study, StudyFolder], float | None]] = {

@@ -69,11 +69,11 @@ def test_what_holds_no_password_is_left_as_it_is(uri: str, file: Path) -> None:
 def test_a_store_that_refuses_its_password_does_not_say_it(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from studies.storage.tracking.mlflow_tracker import Tracker
+    from studies.storage.tracking.mlflow_tracker import MLflowTracker
 
     uri = "postgresql+psycopg://mlflow:sec/ret@127.0.0.1:9/mlflow"
     with pytest.raises(ConfigError, match=r"mlflow:\*\*\*@127\.0\.0\.1:9") as refusal:
-        Tracker(load_study(file), "id", uri, tmp_path)
+        MLflowTracker(load_study(file), "id", uri, tmp_path)
     assert "sec" not in str(refusal.value)
 
 

@@ -24,7 +24,7 @@ from studies.runner.progress import StudyProgress  # noqa: E402
 from studies.runner.session import Session  # noqa: E402
 from studies.storage.study_folder import StudyFolder  # noqa: E402
 from studies.storage.tracking.delivery import Delivery  # noqa: E402
-from studies.storage.tracking.mlflow_tracker import Tracker  # noqa: E402
+from studies.storage.tracking.mlflow_tracker import MLflowTracker  # noqa: E402
 from tests.benchmarks.scale import DEFINITION, SleepingTrainable  # noqa: E402
 
 ASKS = {"cpu": 1, "gpu": 0.25}
@@ -61,7 +61,7 @@ def place(out: Path) -> None:
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=False)
     uri = folder.default_tracking_uri
-    delivery = Delivery(folder, lambda: Tracker(study, "placement", uri, out / "artifacts"))
+    delivery = Delivery(folder, lambda: MLflowTracker(study, "placement", uri, out / "artifacts"))
     ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False)
     with StudyProgress(study) as progress:
         session = Session(study, folder, delivery, progress)

@@ -29,7 +29,7 @@ from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
-from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.conftest import TINY
 
 REQUESTS = {
@@ -92,9 +92,11 @@ class Recorded:
     store: Path
     blocks: list[tuple[Block, list[pd.DataFrame]]] = field(default_factory=list)
 
-    def connect(self, store: Path) -> Callable[[], Tracker]:
-        def connected() -> Tracker:
-            return Tracker(self.study, "study", f"sqlite:///{store}", store.parent / "artifacts")
+    def connect(self, store: Path) -> Callable[[], MLflowTracker]:
+        def connected() -> MLflowTracker:
+            return MLflowTracker(
+                self.study, "study", f"sqlite:///{store}", store.parent / "artifacts"
+            )
 
         return connected
 
@@ -152,7 +154,7 @@ def deliver(recorded: Recorded, folder: Path, faults: Faults) -> Path:
     return store
 
 
-def conclude(tracker: Tracker) -> bool:
+def conclude(tracker: MLflowTracker) -> bool:
     tracker.close(finished=True, metrics={"answer": 42.0}, tags={"done": "yes"}, artifacts=[])
     return True
 

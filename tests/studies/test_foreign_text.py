@@ -26,7 +26,7 @@ from studies.definition.study_files import load_study
 from studies.messages import PlainConsole, replace_what_cannot_be_shown, say
 from studies.runner.progress import StudyProgress
 from studies.storage.study_folder import StudyFolder
-from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.commands import dynloss, dynloss_here
 
 NASTY = {
@@ -82,7 +82,7 @@ def test_a_study_keeps_everything_in_its_folder(text: str, tiny: Path, tmp_path:
     url = folder.default_tracking_uri
     assert sqlite_path(url) == out / "mlflow.db"
     if text in (NASTY["address"], NASTY["percent"]):
-        tracker = Tracker(study, "id", url, out / "artifacts")
+        tracker = MLflowTracker(study, "id", url, out / "artifacts")
         tracker.close(finished=True, metrics={}, tags={}, artifacts=[(folder.definition, "")])
         (artifact,) = out.glob("artifacts/*/artifacts/study.yaml")
         assert artifact.read_bytes() == folder.definition.read_bytes()

@@ -18,7 +18,7 @@ from studies.blocks.tables import mean_curves
 from studies.definition.sqlite import sqlite_url
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.conftest import TINY
 from tests.studies.test_session import session_of, tracker_of, train_next
 
@@ -49,12 +49,12 @@ class Store:
         self.client = MlflowClient(self.uri)
         self.tracker.start(block)
 
-    def connect(self, identity: str = "id", *, known: bool) -> Tracker:
+    def connect(self, identity: str = "id", *, known: bool) -> MLflowTracker:
         """A tracker as of a later session; `known`: the folder still knows the run."""
         run = self.tracker.parent if known else None
-        return Tracker(self.study, identity, self.uri, self.folder / "artifacts", run)
+        return MLflowTracker(self.study, identity, self.uri, self.folder / "artifacts", run)
 
-    def finish(self, tracker: Tracker) -> int:
+    def finish(self, tracker: MLflowTracker) -> int:
         """Train the block and deliver it; how many runs were open."""
         trained = BlockRun(self.study, self.block)
         list(trained.progress())

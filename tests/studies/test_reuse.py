@@ -24,7 +24,7 @@ from studies.storage.origins import origins_in
 from studies.storage.reuse import KnownNetworks, _part
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
-from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
 
 MAP: dict[str, Any] = {
     "schema": 1,
@@ -51,7 +51,7 @@ def trained(study: Study, out: Path, *, reuse: bool = True) -> tuple[StudyFolder
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=True)
     identity, uri = folder.identity(), folder.default_tracking_uri
-    delivery = Delivery(folder, lambda: Tracker(study, identity, uri, out / "artifacts"))
+    delivery = Delivery(folder, lambda: MLflowTracker(study, identity, uri, out / "artifacts"))
     known = KnownNetworks(study, folder) if reuse else None
     blocks = []
     with StudyProgress(study) as progress:
@@ -250,7 +250,7 @@ def test_a_block_waits_for_the_networks_that_another_has_at_work(tmp_path: Path)
     folder = StudyFolder.of(study, tmp_path)
     folder.begin(study, resume=False)
     uri = folder.default_tracking_uri
-    delivery = Delivery(folder, lambda: Tracker(study, "waits", uri, tmp_path / "artifacts"))
+    delivery = Delivery(folder, lambda: MLflowTracker(study, "waits", uri, tmp_path / "artifacts"))
     session = Session(study, folder, delivery, StudyProgress(study), KnownNetworks(study, folder))
     at_work, handed_out = [], []
     while not session.finished:

@@ -26,7 +26,7 @@ from studies.runner.session import Session
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_store import tracking_uri
-from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
 
 
 def session_of(study: Study, out: Path) -> Session:
@@ -34,13 +34,13 @@ def session_of(study: Study, out: Path) -> Session:
     folder.begin(study, resume=True)
     identity = folder.identity()
 
-    def connect() -> Tracker:
-        return Tracker(study, identity, folder.default_tracking_uri, out / "artifacts")
+    def connect() -> MLflowTracker:
+        return MLflowTracker(study, identity, folder.default_tracking_uri, out / "artifacts")
 
     return Session(study, folder, Delivery(folder, connect), StudyProgress(study))
 
 
-def tracker_of(session: Session) -> Tracker:
+def tracker_of(session: Session) -> MLflowTracker:
     """The session's tracker, once all is delivered."""
     tracker = session.delivery.ask(lambda tracker: tracker)
     assert tracker is not None, session.delivery.problem

@@ -17,7 +17,7 @@ from dynloss_core import keys
 from studies.definition.sqlite import _on_connect, is_shared
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.commands import SECONDS, dynloss_here
 from tests.studies.test_session import session_of, tracker_of, train_next
 
@@ -25,9 +25,9 @@ CONNECT = """\
 import sys
 from pathlib import Path
 from studies.definition.study_files import load_study
-from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
 file, store = map(Path, sys.argv[1:])
-Tracker(load_study(file), "id", f"sqlite:///{store}", store.parent)
+MLflowTracker(load_study(file), "id", f"sqlite:///{store}", store.parent)
 """
 
 
@@ -36,8 +36,8 @@ def connecting(file: Path, store: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
 
 
-def tracker(study: Study, store: Path) -> Tracker:
-    return Tracker(study, "id", f"sqlite:///{store}", store.parent)
+def tracker(study: Study, store: Path) -> MLflowTracker:
+    return MLflowTracker(study, "id", f"sqlite:///{store}", store.parent)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
@@ -86,7 +86,7 @@ def test_of_two_runs_of_a_trial_the_closed_one_stays(tiny: Path, tmp_path: Path)
             run_name=run.info.run_name,
         )
     session.delivery.close()
-    later = Tracker(study, session.folder.identity(), tracking.uri, tmp_path)
+    later = MLflowTracker(study, session.folder.identity(), tracking.uri, tmp_path)
     assert later.runs()["mlflow_run"].tolist() == closed
     assert later.is_finished(block)
     left = client.search_runs([tracking.experiment], f"tags.`dynloss.{keys.BLOCK}` = '{block.id}'")

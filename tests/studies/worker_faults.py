@@ -27,7 +27,7 @@ from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
-from studies.storage.tracking.mlflow_tracker import Tracker
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
 
 TINY: dict[str, Any] = {
     "schema": 1,
@@ -103,7 +103,7 @@ def driven(trainable: Any, out: Path) -> dict[str, Any]:
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=False)
     uri = folder.default_tracking_uri
-    delivery = Delivery(folder, lambda: Tracker(study, "faults", uri, out / "artifacts"))
+    delivery = Delivery(folder, lambda: MLflowTracker(study, "faults", uri, out / "artifacts"))
     said, began = io.StringIO(), time.monotonic()
     with StudyProgress(study, Console(file=said, width=1000)) as progress:
         session = Session(study, folder, delivery, progress)

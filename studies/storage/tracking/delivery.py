@@ -1,5 +1,5 @@
-"""MLflow at arm's length: a thread of its own delivers what a study records, and while the tracking
-server is away everything waits.
+"""The tracker at arm's length: a thread of its own delivers what a study records, and while the
+tracker is away everything waits.
 
 What waits lies on disk already: a block's tables in the study's folder. So a study neither waits
 for its tracking server nor ends with it, and whoever opens the folder later delivers the rest
@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from dynloss_core.config import reason_of
+from dynloss_core.config import ConfigError, reason_of
 from studies.blocks.block import Block
 from studies.blocks.tables import mean_curves
 from studies.definition.redaction import hide_password
 from studies.storage.study_folder import StudyFolder
-from studies.storage.tracking.mlflow_tracker import AWAY, Tracker
+from studies.storage.tracking.base import Away, Tracker
 
 __all__ = ["Delivery"]
 
@@ -45,12 +45,12 @@ class _Order:
 
 
 class Delivery:
-    """Delivers a study to MLflow.
+    """Delivers a study to its tracker.
 
     Args:
         folder: of the study; finished blocks are read from it.
-        connect: makes a tracker that knows what MLflow holds; raises one of `tracking.AWAY` while
-            it cannot be reached.
+        connect: makes a tracker that knows what its store holds; raises `Away`, or a
+            `ConfigError`, while that cannot be reached.
         tracker: one that is connected already; None connects when there is something to deliver.
     """
 
@@ -80,7 +80,7 @@ class Delivery:
 
     @property
     def problem(self) -> str:
-        """Why MLflow could not be reached the last time; empty while it can."""
+        """Why the tracker could not be reached the last time; empty while it can."""
         return self._problem
 
     def start(self, block: Block) -> None:
@@ -96,8 +96,8 @@ class Delivery:
         self._events.put(("finish", block))
 
     def ask(self, work: Callable[[Tracker], T]) -> T | None:
-        """Have something done once all before it is delivered, and wait for it; None if MLflow is
-        away, which is tried once more. What else `work` raises is raised here."""
+        """Have something done once all before it is delivered, and wait for it; None if the tracker
+        is away, which is tried once more. What else `work` raises is raised here."""
         order = _Order(work)
         self._events.put(("ask", order))
         while not order.done.wait(0.2):  # wakes for Ctrl-C
@@ -154,7 +154,7 @@ class Delivery:
         order.done.set()
 
     def _deliver(self, work: Callable[[Tracker], None] | None = None) -> None:
-        """All that waits, then some work; if MLflow is away, that is noted, and tried again no
+        """All that waits, then some work; if the tracker is away, that is noted, and tried again no
         sooner than after a pause."""
         if time.monotonic() < self._next_attempt:
             return
@@ -164,7 +164,7 @@ class Delivery:
                 self._deliver_block(tracker, block)
             if work is not None:
                 work(tracker)
-        except AWAY as error:
+        except (Away, ConfigError) as error:
             self._tracker = None
             self._problem = hide_password(reason_of(error))[:1000]
             self._next_attempt = time.monotonic() + self._pause

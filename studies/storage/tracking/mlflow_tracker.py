@@ -12,9 +12,10 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 
@@ -24,6 +25,7 @@ from studies.blocks.block import Block
 from studies.definition.early_stopping import is_stopped
 from studies.definition.redaction import hide_password
 from studies.definition.study import Study
+from studies.storage.tracking.base import Away
 from studies.storage.tracking.mlflow_store import (  # sets the environment of what comes next
     named_by,
     probe,
@@ -37,10 +39,9 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-__all__ = ["AWAY", "Tracker"]
+__all__ = ["MLflowTracker"]
 
-AWAY = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError, ConfigError)
-"""What is raised while MLflow cannot be reached or written."""
+_AWAY = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError)
 
 _METRICS_A_BATCH = 1000
 _SECONDS_BETWEEN_BATCHES = 15.0
@@ -48,10 +49,25 @@ _RUNS_A_PAGE = 1000
 _PARENT = "mlflow.parentRunId"
 
 TrialKey = tuple[str, str, int]  # phase, arm, number
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-class Tracker:
-    """Writes a study to MLflow.
+def _asks(method: Callable[P, R]) -> Callable[P, R]:
+    """A method that asks MLflow, whose errors say that it is away."""
+
+    @wraps(method)
+    def asking(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except _AWAY as error:
+            raise Away(str(error) or repr(error)) from error
+
+    return asking
+
+
+class MLflowTracker:
+    """Writes a study to MLflow; a `Tracker`.
 
     Args:
         study: what to write.
@@ -107,6 +123,7 @@ class Tracker:
         """Identifier of the experiment."""
         return self._experiment
 
+    @_asks
     def discard(self) -> None:
         """Take back the run of a study that came to nothing."""
         self._client.delete_run(self._parent)
@@ -116,6 +133,7 @@ class Tracker:
         rows = [(*key, run) for key, run in sorted(self._runs.items())]
         return pd.DataFrame(rows, columns=[keys.PHASE, keys.ARM, keys.TRIAL, "mlflow_run"])
 
+    @_asks
     def start(self, block: Block) -> None:
         """Make a run for each trial of a block that has none."""
         for trial in block.trials:
@@ -127,6 +145,7 @@ class Tracker:
                 self._params[key] = _params(block, trial.point)
                 self._logged[key] = self._steps_held(key)
 
+    @_asks
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
         """Take mean curves (see `tables.mean_curves`); they are sent every few seconds, in batches,
         and each step once."""
@@ -164,6 +183,7 @@ class Tracker:
                 logged.setdefault(each.key, set()).add(each.step)
         return taken
 
+    @_asks
     def finish(self, block: Block, members: pd.DataFrame) -> int:
         """Close the runs of a block: FINISHED, KILLED where the trial was stopped early, or FAILED
         with the reason as a tag; how many were open.
@@ -196,6 +216,7 @@ class Tracker:
         keys_of_block = {(block.phase, block.arm, trial.number) for trial in block.trials}
         return keys_of_block <= self._finished
 
+    @_asks
     def close(
         self,
         *,
