@@ -17,11 +17,13 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeVar, Union
 
 __all__ = [
     "ConfigError",
+    "OneOf",
     "build",
     "config_hash",
     "printable",
@@ -95,6 +97,18 @@ def unknown_key(key: str, known: Sequence[str], prefix: str = "") -> ConfigError
     return ConfigError(join_key(prefix, str(key)), "unknown key", remedy)
 
 
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """Beside an annotation: the value is one of the dataclasses of a table, told apart by their
+    first field, a literal such as `name`.
+
+    Args:
+        table: the dataclasses by that name.
+    """
+
+    table: Mapping[str, type]
+
+
 def build(cls: type[T], mapping: object, *, key: str = "", source: str = "") -> T:
     """Build the dataclass `cls` from a plain mapping, refusing whatever does not fit.
 
@@ -112,7 +126,7 @@ def _build(cls: Any, mapping: object, key: str) -> object:
         raise ConfigError(
             key, f"expected a mapping, got {show(mapping)}", "write `key: value` lines"
         )
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for name in mapping:
         if name not in fields:
@@ -133,6 +147,10 @@ def _build(cls: Any, mapping: object, key: str) -> object:
 def _convert(hint: Any, value: object, key: str) -> object:
     """`value` as the annotation `hint` wants it, or a ConfigError."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        classes = list(next(each for each in arguments if isinstance(each, OneOf)).table.values())
+        given = isinstance(value, tuple(classes))
+        return value if given else _build_tagged(classes, value, key)
     if origin in (Union, types.UnionType):
         return _convert_union(arguments, value, key)
     if origin is Literal:
@@ -273,6 +291,9 @@ def _describe(hint: Any) -> str:
         return " | ".join(str(argument) for argument in typing.get_args(hint))
     if origin in (tuple, list):
         return "[...]"
+    if origin is Annotated:
+        (choices,) = (each for each in typing.get_args(hint) if isinstance(each, OneOf))
+        return f"{{name: {' | '.join(choices.table)}}}"
     return names.get(hint, "{...}")
 
 

@@ -5,8 +5,10 @@ from dynloss_core.data.image_folders import chosen_folder, use_data_folder
 from dynloss_core.data.images import CIFAR10Config, FashionMNISTConfig, ImageConfig
 from dynloss_core.data.spirals import SpiralsConfig
 from dynloss_core.data.splits import Labelled, PixelScale, Splits, attainable_accuracy
+from dynloss_core.data.table import DATA_SETS, DataConfig
 
 __all__ = [
+    "DATA_SETS",
     "CIFAR10Config",
     "DataConfig",
     "DigitsConfig",
@@ -20,5 +22,3 @@ __all__ = [
     "chosen_folder",
     "use_data_folder",
 ]
-
-DataConfig = SpiralsConfig | DigitsConfig | FashionMNISTConfig | CIFAR10Config

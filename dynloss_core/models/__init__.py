@@ -4,11 +4,13 @@ from dynloss_core.models.dropout import Dropout
 from dynloss_core.models.initialisation import Initialisation, initialise
 from dynloss_core.models.mlp import MLP, MLPConfig
 from dynloss_core.models.myrtle import Myrtle5, Myrtle5Config
+from dynloss_core.models.table import MODELS, ModelConfig
 from dynloss_core.models.traits import Traits, traits_of
 from dynloss_core.models.wide_resnet import WideResNet, WideResNetConfig
 
 __all__ = [
     "MLP",
+    "MODELS",
     "Dropout",
     "Initialisation",
     "MLPConfig",
@@ -21,5 +23,3 @@ __all__ = [
     "initialise",
     "traits_of",
 ]
-
-ModelConfig = MLPConfig | Myrtle5Config | WideResNetConfig

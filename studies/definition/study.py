@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from dynloss_core import keys
-from dynloss_core.config import ConfigError, build, config_hash, to_dict
-from dynloss_core.data import DataConfig
-from dynloss_core.models import ModelConfig
+from dynloss_core.config import ConfigError, OneOf, build, config_hash, to_dict
+from dynloss_core.data import DATA_SETS, DataConfig
+from dynloss_core.models import MODELS, ModelConfig
 from dynloss_core.training import EngineName, Member, Problem, steps_per_epoch
 from search_spaces import Point, Space
 from studies.definition.checks import (
@@ -80,8 +80,8 @@ class Study:
     """
 
     name: str
-    data: DataConfig
-    model: ModelConfig
+    data: Annotated[DataConfig, OneOf(DATA_SETS)]
+    model: Annotated[ModelConfig, OneOf(MODELS)]
     budget: Budget
     space: Space
     schema: int = SCHEMA_VERSION

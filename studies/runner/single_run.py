@@ -10,8 +10,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from dynloss_core.config import ConfigError, build
-from dynloss_core.models import MLPConfig, WideResNetConfig
+from dynloss_core.config import ConfigError, build, to_dict
 from dynloss_core.training import Evaluation, Member, Problem, Setup, Trace, choose_engine
 from studies.blocks.tables import IDENTITY, trace_rows
 from studies.definition.data_sets import provide
@@ -87,8 +86,6 @@ def _check_writable(path: Path) -> None:
 
 
 def _described(problem: Problem) -> str:
-    if isinstance(problem.model, MLPConfig):
-        return f"mlp of width {problem.model.width}"
-    if isinstance(problem.model, WideResNetConfig):
-        return f"wide_resnet {problem.model.depth}-{problem.model.widening}"
-    return f"{problem.model.name} of {problem.model.channels} channels"
+    name, *sizes = to_dict(problem.model).items()
+    counts = ", ".join(f"{key} {value}" for key, value in sizes if isinstance(value, int))
+    return f"{name[1]} ({counts})"

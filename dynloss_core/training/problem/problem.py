@@ -6,14 +6,14 @@ import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, assert_never
+from typing import Annotated, Literal, assert_never
 
 import torch
 
-from dynloss_core.config import ConfigError, refuse_other_choices
-from dynloss_core.data import DataConfig, SpiralsConfig
+from dynloss_core.config import ConfigError, OneOf, refuse_other_choices
+from dynloss_core.data import DATA_SETS, DataConfig, SpiralsConfig
 from dynloss_core.losses import LossName
-from dynloss_core.models import MLPConfig, ModelConfig, Traits, traits_of
+from dynloss_core.models import MODELS, MLPConfig, ModelConfig, Traits, traits_of
 from dynloss_core.training.problem.augmentation import Augmentation
 from dynloss_core.training.problem.learning_rate_cap import CurvatureRate
 
@@ -83,8 +83,8 @@ class Problem:
         evaluate_every: steps between two evaluations.
     """
 
-    data: DataConfig = field(default_factory=SpiralsConfig)
-    model: ModelConfig = field(default_factory=MLPConfig)
+    data: Annotated[DataConfig, OneOf(DATA_SETS)] = field(default_factory=SpiralsConfig)
+    model: Annotated[ModelConfig, OneOf(MODELS)] = field(default_factory=MLPConfig)
     loss: LossName = "cross_entropy"
     batch_size: int | None = None
     nesterov: bool = False

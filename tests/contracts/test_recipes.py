@@ -1,0 +1,165 @@
+"""The recipes of CONTRIBUTING.md, walked: a row is added, and every list knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from dynloss_core.data import DATA_SETS, Labelled, Splits
+from dynloss_core.losses.table import LOSSES, Loss
+from dynloss_core.losses.weighted import weighted_mse
+from dynloss_core.models import MODELS, Initialisation
+from dynloss_core.seeding import Stream, generator
+from dynloss_core.training import AutogradEngine, Member, Problem, Setup, choose_engine
+from studies.blocks.block import Block
+from studies.blocks.block_run import BlockRun
+from studies.definition.samplers import SAMPLERS, Sampler
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.search.arm_search import ArmSearch
+
+
+@dataclass(frozen=True)
+class GatedConfig:
+    """A network that no engine was written for."""
+
+    name: Literal["gated"] = "gated"
+    width: int = 5
+    initialisation: Initialisation = "lecun_normal"
+
+    def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        return Gated(*input_shape, self.width, num_classes)
+
+
+class Gated(nn.Module):
+    def __init__(self, inputs: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.values, self.gates = nn.Linear(inputs, width), nn.Linear(inputs, width)
+        self.out = nn.Linear(width, classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.out(self.values(inputs) * torch.sigmoid(self.gates(inputs)))
+
+
+@dataclass(frozen=True)
+class BlobsConfig:
+    """Two clouds of points in three dimensions."""
+
+    name: Literal["blobs"] = "blobs"
+    points: int = 12
+    num_classes: int = 2
+
+    @property
+    def training_samples(self) -> int:
+        return 2 * self.points
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (3,)
+
+    def load(self, seed: int) -> Splits:
+        draws = generator(seed, Stream.DATA)
+        return Splits(*(self._drawn(draws) for _ in range(3)), num_classes=2)
+
+    def _drawn(self, draws: Any) -> Labelled:
+        targets = torch.arange(2).repeat_interleave(self.points)
+        noise = torch.from_numpy(draws.standard_normal((2 * self.points, 3)))
+        return Labelled(noise + 2 * targets[:, None], targets)
+
+
+def study_with(tiny: Path, *changes: str) -> Study:
+    return load_study(tiny, [*changes, "trials_per_arm=2", "confirm_seeds=2"])
+
+
+def trained(study: Study) -> pd.DataFrame:
+    """The first block of a study, trained here."""
+    block = ArmSearch(study, "dynamical", optuna.storages.InMemoryStorage()).ask()
+    assert isinstance(block, Block)
+    run = BlockRun(study, block)
+    for _ in run.progress():
+        pass
+    members = run.result().members
+    assert len(members) == block.members
+    assert not members[keys.DIVERGED].any()
+    return members
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    from tests.studies.conftest import TINY
+
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY)
+    return file
+
+
+def test_a_model(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"model.name: 'gated' is not a choice.*mlp, myrtle5"):
+        study_with(tiny, "model={name: gated}")
+    monkeypatch.setitem(MODELS, "gated", GatedConfig)
+    study = study_with(tiny, "model={name: gated, width: 4}")
+    assert study.model == GatedConfig(width=4)
+    assert trained(study)[keys.ENGINE].unique().tolist() != ["fused"]
+
+
+def test_a_data_set(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"data.name: 'blobs' is not a choice.*spirals, digits"):
+        study_with(tiny, "data={name: blobs}")
+    monkeypatch.setitem(DATA_SETS, "blobs", BlobsConfig)
+    study = study_with(tiny, "data={name: blobs, points: 10}")
+    assert study.data == BlobsConfig(points=10)
+    trained(study)
+
+
+def test_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its row leaves out, engines refuse by name; those that need no more train it."""
+    mse = LOSSES["mse_sample_weighted"]
+    halved = partial(weighted_mse, variant="sample_weighted")
+    row = Loss(lambda *given: halved(*given) / 2, lambda *given: mse.classes(*given) / 2)
+    monkeypatch.setitem(LOSSES, "half_mse", row)
+    problem = Problem(steps=20, static_tail=0, evaluate_every=10, dtype="float64")
+    object.__setattr__(problem, "loss", "half_mse")  # what its name in `LossName` would allow
+    with pytest.raises(ConfigError, match="the loss 'half_mse' has no form for compiled kernels"):
+        choose_engine(problem, "fused")
+    engine = choose_engine(problem)
+    found = engine(Setup.build(problem, [Member(0.2, seed=0)])).run()
+    other = Problem(
+        steps=20, static_tail=0, evaluate_every=10, dtype="float64", loss="mse_sample_weighted"
+    )
+    expected = AutogradEngine(Setup.build(other, [Member(0.1, seed=0)])).run()
+    for one, two in zip(found.evaluations, expected.evaluations, strict=True):
+        torch.testing.assert_close(one.train_loss, two.train_loss / 2)
+
+
+def test_a_sampler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    middle = Sampler(
+        modes=("optimize",),
+        design=lambda space, counts, trials, seed: (
+            [{name: space.parameters[name].at(0.5) for name in space.searched()}] * trials
+        ),
+    )
+    monkeypatch.setitem(SAMPLERS, "random", middle)
+    members = trained(study_with(tiny, "sampler=random"))
+    assert members[keys.LEARNING_RATE].nunique() == 1
+
+
+def test_the_guide_names_what_is_there() -> None:
+    """Every path in it exists."""
+    import re
+
+    root = Path(__file__).parents[2]
+    text = (root / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`((?:studies|dynloss_core|search_spaces|tests)/[\w./]+)`", text)
+    assert len(paths) > 20
+    for path in paths:
+        assert (root / path).exists(), path
