@@ -62,6 +62,12 @@ EVALUATION_METRICS = (
 )
 TEST_METRICS = (TEST_LOSS, TEST_ACCURACY)
 
+
+def on_test_set(objective: str) -> str:
+    """The metric on the test set that an objective on the validation set stands for."""
+    return objective.replace("validation", "test")
+
+
 PERIOD = "period"
 AMPLITUDE = "amplitude"
 LEARNING_RATE = "learning_rate"

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from dynloss_core.config import printable
 
-__all__ = ["PlainConsole", "console", "duration", "replace_what_cannot_be_shown", "say"]
+__all__ = ["PlainConsole", "brief", "console", "duration", "replace_what_cannot_be_shown", "say"]
 
 
 _WIDE = 300  # characters
@@ -67,3 +67,8 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def brief(value: object) -> str:
+    """A value with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

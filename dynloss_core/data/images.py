@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, reason_of
 from dynloss_core.data.image_folders import (
     Layout,
     cache_folder,
@@ -265,9 +265,10 @@ def _torchvision() -> Any:
     try:
         from torchvision import datasets
     except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: made for another torch
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
         remedy = "install the torchvision that goes with this torch"
         raise ConfigError(
-            "data.name", f"images need torchvision, which cannot be imported: {reason}", remedy
+            "data.name",
+            f"images need torchvision, which cannot be imported: {reason_of(error)}",
+            remedy,
         ) from None
     return datasets

@@ -109,7 +109,7 @@ def _rows(study: StudyTables) -> list[AcrossRow]:
     scientific = list(study.question.scientific)
     if study.analysis.verdicts:
         members = study.members[study.members[keys.PHASE] == study.analysis.phase]
-        metric = study.question.objective.replace("validation", "test")
+        metric = keys.on_test_set(study.question.objective)
     else:
         searched = study.members[keys.PHASE] == keys.SEARCH
         search = study.members[searched & ~is_stopped(study.members)]

@@ -107,7 +107,7 @@ def verdicts(
         question: what the tables alone do not tell.
         health: of that search; None without one.
     """
-    metric = question.objective.replace("validation", "test")
+    metric = keys.on_test_set(question.objective)
     settings = by_setting(confirm, question.scientific) if len(confirm) else []
     paired = [
         (setting, rows, pairs)

@@ -15,7 +15,11 @@ from search_spaces import Point
 from studies.blocks.failure import Failure
 from studies.definition.study import Study
 
-__all__ = ["Block", "BlockProgress", "BlockResult", "BlockSource", "Trial"]
+__all__ = ["CHECKPOINTS", "Block", "BlockProgress", "BlockResult", "BlockSource", "Trial"]
+
+
+CHECKPOINTS = "checkpoints"
+"""Folder of the blocks in flight, in that of their study."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class Block:
 
     def __str__(self) -> str:
         return self.id
+
+    def checkpoint(self, folder: Path) -> Path:
+        """Where the block is saved while it is in flight, in the folder of its study."""
+        return folder / CHECKPOINTS / f"{self.id}.pt"
 
     @property
     def members(self) -> int:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from studies.cli.terminal import brief, in_a_line
-from studies.messages import console
+from studies.cli.terminal import in_a_line
+from studies.messages import brief, console
 
 if TYPE_CHECKING:
     from search_spaces import Parameter

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.live import Live
 from rich.table import Table
 
-from studies.messages import console, duration, say
+from studies.messages import brief, console, duration, say
 
 if TYPE_CHECKING:
     from studies.cluster.ray_cluster import Capacity
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_OUT",
     "again",
-    "brief",
     "in_a_line",
     "show_changing",
     "show_comparison",
@@ -166,8 +165,3 @@ def again(arguments: Sequence[str], out: Path, address: str | None) -> str:
 def in_a_line(point: Mapping[str, object]) -> str:
     """`period 300, amplitude 20`."""
     return ", ".join(f"{name} {brief(value)}" for name, value in point.items())
-
-
-def brief(value: object) -> str:
-    """A value with four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -51,7 +51,7 @@ class BlockTrainable(tune.Trainable):
         self,
         config: dict[str, Any],
         study: Study,
-        checkpoints: str,
+        folder: str,
         data_folder: str | None,
         code: Mapping[str, str],
     ) -> None:
@@ -62,12 +62,12 @@ class BlockTrainable(tune.Trainable):
         """
         own = here()
         if other := Origin(code, own.versions).differences(own):
-            folder = Path(dynloss_core.__file__).parents[1]
+            where = Path(dynloss_core.__file__).parents[1]
             changed = "; ".join(other[:3])
-            raise ImportError(f"{socket.gethostname()} has other code in {folder}: {changed}")
+            raise ImportError(f"{socket.gethostname()} has other code in {where}: {changed}")
         self._saved = 0.0
         self._study = study
-        self._checkpoints = Path(checkpoints)
+        self._folder = Path(folder)
         use_data_folder(data_folder)
         use_threads(study.resources.cpu)
         self._begin(config[BLOCK])
@@ -125,7 +125,7 @@ class BlockTrainable(tune.Trainable):
         """Begin or go on, at the first step: what is wrong with a block is then an error of the
         block, where an error here would be one of the process."""
         self._run = BlockRun(self._study, block, self._study.device)
-        self._checkpoint = self._checkpoints / f"{block.id}.pt"
+        self._checkpoint = block.checkpoint(self._folder)
         try:
             state = load_checkpoint(self._checkpoint)
         except OSError as error:

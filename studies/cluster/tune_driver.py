@@ -51,12 +51,11 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
     """
     study = source.study
     storage = Path(tempfile.mkdtemp(prefix=f"dynloss-{study.name}-"))
-    checkpoints = str(source.path / "checkpoints")
     trains = tune.with_resources(
         tune.with_parameters(
             trainable,
             study=study,
-            checkpoints=checkpoints,
+            folder=str(source.path),
             data_folder=chosen_folder(),
             code=here().files,
         ),

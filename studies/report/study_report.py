@@ -12,6 +12,7 @@ from studies.analysis.cards import cards
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.study_analysis import Analysis
 from studies.definition.study import Study
+from studies.messages import brief
 from studies.report import (
     Command,
     Estimate,
@@ -93,7 +94,7 @@ def _finding(each: SettingVerdict) -> Finding:
     if verdict.p_equivalence is not None:
         numbers["Equivalence p"] = f"{verdict.p_equivalence:.2g}"
     for arm, point in each.points.items():
-        settings = ", ".join(f"{k.replace('_', ' ')} {_brief(v)}" for k, v in point.items())
+        settings = ", ".join(f"{k.replace('_', ' ')} {brief(v)}" for k, v in point.items())
         numbers[f"{arm.capitalize()} winner"] = settings
     return Finding(
         sentence=each.sentence(),
@@ -136,7 +137,7 @@ def _trials(study: Study, folder: StudyFolder, members: pd.DataFrame) -> TrialTa
     identity = [keys.PHASE, keys.ARM, keys.TRIAL]
     points = [*keys.MEMBER_PARAMETERS, *(name for name in members.columns if "." in name)]
     points = [name for name in points if name in members.columns]
-    shown = (study.objective, keys.TRAIN_ACCURACY, study.objective.replace("validation", "test"))
+    shown = (study.objective, keys.TRAIN_ACCURACY, keys.on_test_set(study.objective))
     measured = {name for name in shown if name in members and members[name].notna().any()}
     metrics = [name for name in shown if name in {study.objective, *measured}]
     grouped = members.groupby(identity, sort=False)
@@ -185,7 +186,3 @@ def _seeds(members: pd.DataFrame) -> str:
         seeds = rows[keys.SEED]
         parts.append(f"{phase}: {seeds.nunique()}, from {seeds.min()} to {seeds.max()}")
     return "; ".join(parts)
-
-
-def _brief(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

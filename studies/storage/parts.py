@@ -33,10 +33,6 @@ class Parts:
         self._folder, self._resume_command = folder, resume_command
         self._path = folder / "parts"
 
-    def checkpoint(self, block: Block) -> Path:
-        """Where a block in flight is saved."""
-        return self._folder / "checkpoints" / f"{block.id}.pt"
-
     def record(self, block: Block, result: BlockResult) -> None:
         """Keep a finished block for good, and drop its checkpoint."""
         tables = {"curves": result.curves}
@@ -45,7 +41,7 @@ class Parts:
             write_parquet(frame, self._part(block.id, kind))
         marks = {"kinds": ",".join(tables)}
         write_parquet(result.members, self._part(block.id, "members"), marks)
-        for left in (self.checkpoint(block), self._failure(block)):
+        for left in (block.checkpoint(self._folder), self._failure(block)):
             left.unlink(missing_ok=True)
 
     def record_failure(self, block: Block, error: str) -> None:

@@ -18,6 +18,7 @@ from dynloss_core import keys
 from dynloss_core.atomic import PART, write_atomically
 from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import read_document
+from studies.blocks.block import CHECKPOINTS
 from studies.blocks.recorder import KINDS
 from studies.definition.study import Study
 from studies.definition.study_files import study_from_mapping
@@ -34,7 +35,7 @@ DEFAULT = "default"
 """What a folder keeps of MLflow's store if it is the one beside it, wherever both are moved."""
 
 _BEGUN = {"begun.json", "state.json", ".lock"}  # what a begin may leave if killed
-_WRITTEN = ("", "parts", "tables", "figures", "checkpoints")
+_WRITTEN = ("", "parts", "tables", "figures", CHECKPOINTS)
 _RUNS = "delete it: the next `dynloss sync` writes it again"
 
 
@@ -171,7 +172,7 @@ class StudyFolder(StudyPaths):
 
     def has_training(self) -> bool:
         """Whether anything was trained here: a block that is finished, or saved in flight."""
-        return any((self.path / name).exists() for name in ("parts", "checkpoints"))
+        return any((self.path / name).exists() for name in ("parts", CHECKPOINTS))
 
     def discard(self) -> None:
         """Take back a `begin` that led to nothing, and the output folder if it is empty then."""
@@ -296,4 +297,4 @@ class StudyFolder(StudyPaths):
 
     def sweep(self) -> None:
         """Remove what only an unfinished study needs."""
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)

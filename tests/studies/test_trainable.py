@@ -71,7 +71,7 @@ def test_begins_afresh_where_nothing_can_be_read(
 ) -> None:
     study = load_study(tiny)
     steps(process(study, tmp_path), 2)
-    (saved,) = tmp_path.glob("*.pt")
+    (saved,) = tmp_path.glob("checkpoints/*.pt")
     content = saved.read_bytes()
     middle = len(content) // 2
     saved.unlink()

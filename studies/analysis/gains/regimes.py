@@ -157,7 +157,7 @@ def regimes(
     by = [parameter, keys.ARM]
     both = confirm.groupby(parameter)[keys.ARM].nunique() if len(confirm) else pd.Series(dtype=int)
     fresh = int((both == 2).sum()) >= 2
-    generalisation = objective.replace("validation", "test") if fresh else objective
+    generalisation = keys.on_test_set(objective) if fresh else objective
     if fresh:
         chosen = confirm
     elif search[keys.SEED].nunique() >= 2 * 2:
