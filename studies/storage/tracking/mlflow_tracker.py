@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, reason_of
+from search_spaces import Point
 from studies.blocks.block import Block
-from studies.definition.early_stopping import is_stopped
 from studies.definition.redaction import hide_password
 from studies.definition.study import Study
 from studies.storage.tracking.base import Away
@@ -30,7 +30,8 @@ from studies.storage.tracking.mlflow_store import (  # sets the environment of w
     named_by,
     probe,
 )
-from studies.storage.tracking.parent_run import TAG, find_parent
+from studies.storage.tracking.parent_run import find_parent
+from studies.storage.tracking.trial_content import TAG, TrialContent, parameters_of
 
 # isort: split
 from mlflow import MlflowClient
@@ -140,9 +141,9 @@ class MLflowTracker:
             key = (block.phase, block.arm, trial.number)
             if key not in self._runs:
                 self._runs[key] = self._create_run(key, block)
-                self._params[key] = _params(block, trial.point)
+                self._params[key] = _as_params(block, trial.point)
             elif key in self._held and key not in self._logged:
-                self._params[key] = _params(block, trial.point)
+                self._params[key] = _as_params(block, trial.point)
                 self._logged[key] = self._steps_held(key)
 
     @_asks
@@ -293,45 +294,15 @@ class MLflowTracker:
         """Send the rest of a trial's curve and its final metrics, and end its run."""
         run, held = self._runs[key], self._held.get(key, set())
         now = int(time.time() * 1000)
-        stopped = bool(is_stopped(members).any())
-        when = "stopped_" if stopped else "final_"  # never to be compared as if it were the end
-        finals = {}
-        for metric in (*keys.EVALUATION_METRICS, *keys.TEST_METRICS, *keys.FINAL_CURVATURE_METRICS):
-            if metric in members and len(values := members[metric].dropna()):
-                name = when + metric.removeprefix("final_")
-                finals[name] = float(values.mean())
-                finals[f"{name}_sd"] = float(values.std(ddof=1))
-        diverged = int(members[keys.DIVERGED].sum())
-        finals["diverged_members"] = float(diverged)
-        finals[keys.SECONDS] = float(members[keys.SECONDS].sum())
-        finals |= {
-            f"system/{name}": float(members[name].iloc[0])  # of the block's process
-            for name in (keys.CPU_PERCENT, keys.MEMORY, keys.GPU_MEMORY)
-            if name in members
-        }
-        tags = {
-            f"{TAG}{keys.CONFIG_HASH}": str(members[keys.CONFIG_HASH].iloc[0]),
-            f"{TAG}{keys.ENGINE}": str(members[keys.ENGINE].iloc[0]),
-            f"{TAG}{keys.DIVERGED}": str(diverged > 0).lower(),
-        }
-        for name in (keys.ORIGIN, keys.DEVICE):
-            if name in members and pd.notna(value := members[name].iloc[0]):
-                tags[f"{TAG}{name}"] = str(value)
-        if keys.NODE in members:
-            tags[f"{TAG}{keys.NODE}"] = str(members[keys.NODE].iloc[0])
-        if keys.REUSED_FROM in members and pd.notna(origin := members[keys.REUSED_FROM].iloc[0]):
-            tags[f"{TAG}{keys.REUSED_FROM}"] = str(origin)
-        if keys.STOPPED_STEP in members:
-            tags[f"{TAG}{keys.STOPPED}"] = str(stopped).lower()
+        content = TrialContent.of(members)
         metrics = [
             Metric(name, value, now, 0)
-            for name, value in finals.items()
+            for name, value in content.metrics.items()
             if math.isfinite(value) and name not in held
         ]
-        self._log(run, metrics=[*curve, *metrics], params=self._params.pop(key, None), tags=tags)
-        ended = RunStatus.KILLED if stopped else RunStatus.FINISHED
-        status = RunStatus.FAILED if diverged else ended
-        self._client.set_terminated(run, RunStatus.to_string(status))
+        params = self._params.pop(key, None)
+        self._log(run, metrics=[*curve, *metrics], params=params, tags=content.tags)
+        self._client.set_terminated(run, content.status)
 
     def _steps_held(self, key: TrialKey) -> dict[str, set[int]]:
         """The steps of each metric that an unfinished run holds."""
@@ -358,7 +329,5 @@ class MLflowTracker:
             params, run_tags = None, []
 
 
-def _params(block: Block, point: Mapping[str, Any]) -> list[Param]:
-    """What a trial's run has as parameters."""
-    values = {**point, "seeds": len(block.seeds)}
-    return [Param(name, str(value)) for name, value in values.items()]
+def _as_params(block: Block, point: Point) -> list[Param]:
+    return [Param(name, str(value)) for name, value in parameters_of(block, point).items()]

@@ -17,16 +17,14 @@ from studies.definition.study import Study
 from studies.storage.tracking.mlflow_store import (
     is_served,  # sets the environment of what comes next
 )
+from studies.storage.tracking.trial_content import TAG
 
 # isort: split
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 
-__all__ = ["TAG", "find_parent"]
-
-TAG = "dynloss."
-"""What the suite's own tags begin with."""
+__all__ = ["find_parent"]
 
 _STUDY_ID = f"{TAG}study_id"
 _NOWHERE = "RESOURCE_DOES_NOT_EXIST"

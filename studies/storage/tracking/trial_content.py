@@ -1,0 +1,77 @@
+"""What the run of a trial holds, whatever service keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from dynloss_core import keys
+from search_spaces import Point
+from studies.blocks.block import Block
+from studies.definition.early_stopping import is_stopped
+
+__all__ = ["TAG", "TrialContent", "parameters_of"]
+
+TAG = "dynloss."
+"""What the suite's own tags begin with."""
+
+_FINAL = (*keys.EVALUATION_METRICS, *keys.TEST_METRICS, *keys.FINAL_CURVATURE_METRICS)
+
+
+def parameters_of(block: Block, point: Point) -> dict[str, Any]:
+    """The parameters of a trial's run."""
+    return {**point, "seeds": len(block.seeds)}
+
+
+@dataclass(frozen=True)
+class TrialContent:
+    """What the run of a finished trial holds beside its curve.
+
+    Args:
+        status: FAILED if a network diverged, KILLED if the trial was stopped early.
+        metrics: means over the seeds and their standard deviations, under `final_` or, of a stopped
+            trial, `stopped_`, never to be compared as if it were the end; and the cost.
+        tags: what tells it from other trials.
+    """
+
+    status: Literal["FINISHED", "KILLED", "FAILED"]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+    @classmethod
+    def of(cls, members: pd.DataFrame) -> TrialContent:
+        """Of the rows of one trial in its block's members table."""
+        stopped = bool(is_stopped(members).any())
+        diverged = int(members[keys.DIVERGED].sum())
+        status: Literal["FINISHED", "KILLED", "FAILED"] = "KILLED" if stopped else "FINISHED"
+        return cls("FAILED" if diverged else status, _metrics(members), _tags(members))
+
+
+def _metrics(members: pd.DataFrame) -> dict[str, float]:
+    when = "stopped_" if bool(is_stopped(members).any()) else "final_"
+    found = {}
+    for metric in _FINAL:
+        if metric in members and len(values := members[metric].dropna()):
+            name = when + metric.removeprefix("final_")
+            found[name] = float(values.mean())
+            found[f"{name}_sd"] = float(values.std(ddof=1))
+    found["diverged_members"] = float(members[keys.DIVERGED].sum())
+    found[keys.SECONDS] = float(members[keys.SECONDS].sum())
+    for name in (keys.CPU_PERCENT, keys.MEMORY, keys.GPU_MEMORY):
+        if name in members:
+            found[f"system/{name}"] = float(members[name].iloc[0])  # of the block's process
+    return found
+
+
+def _tags(members: pd.DataFrame) -> dict[str, str]:
+    first = members.iloc[0]
+    tags = {name: str(first[name]) for name in (keys.CONFIG_HASH, keys.ENGINE)}
+    tags[keys.DIVERGED] = str(bool(members[keys.DIVERGED].any())).lower()
+    for name in (keys.ORIGIN, keys.DEVICE, keys.NODE, keys.REUSED_FROM):
+        if name in members and pd.notna(first[name]):
+            tags[name] = str(first[name])
+    if keys.STOPPED_STEP in members:
+        tags[keys.STOPPED] = str(bool(is_stopped(members).any())).lower()
+    return {f"{TAG}{name}": value for name, value in tags.items()}
