@@ -40,8 +40,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """The state saved at `path`, on the CPU; None if there is none.
 
-    Whatever is not as it was written is no checkpoint: damaged, cut off, of another format, such as
-    those before format 2, which had no digest, or made by somebody else to hold more than plain
+    Whatever is not as it was written is not a checkpoint: damaged, cut off, of another format, such
+    as those before format 2, which had no digest, or made by somebody else to hold more than plain
     data. It is passed over, which the log says. Whoever asks begins afresh, with the same results.
 
     Raises:

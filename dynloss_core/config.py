@@ -269,7 +269,7 @@ def _plain_only(value: object, key: str) -> object:
     for kind in (int, float):
         if isinstance(value, kind):
             return _convert_scalar(kind, value, key)
-    raise ConfigError(key, f"{show(value)} is no number or text", "put quotes around it")
+    raise ConfigError(key, f"{show(value)} is neither a number nor text", "put quotes around it")
 
 
 def number_remedy(text: str) -> str:

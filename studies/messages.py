@@ -48,7 +48,7 @@ console = PlainConsole()
 
 
 def say(line: str) -> None:
-    """A line for the user that is no part of the answer."""
+    """A line for the user that is not part of the answer."""
     PlainConsole(stderr=True).print(line)
 
 

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 DATA_FOLDER = "DYNLOSS_DATA_DIR"
-"""The environment variable that names a folder of data sets. It is no part of a configuration:
+"""The environment variable that names a folder of data sets. It is not part of a configuration:
 where data lie changes no result, and must not change a study's hash."""
 
 SYSTEM_FOLDER = Path("/usr/share/datasets")  # where Debian puts data sets

@@ -228,7 +228,7 @@ def _load(config: ImageConfig) -> Splits:
 def _disjoint(labels: Tensor, sizes: Sequence[int], seed: int, part: int) -> list[Tensor]:
     """Indices of disjoint sets of `sizes`, each with the classes in the shares that `labels` have.
 
-    Where the shares are no whole numbers, the largest remainders get the samples that are left.
+    Where the shares are not whole numbers, the largest remainders get the samples that are left.
     """
     order = torch.from_numpy(generator(seed, Stream.DATA, part).permutation(len(labels)))
     pools = [order[labels[order] == label] for label in range(_NUM_CLASSES)]

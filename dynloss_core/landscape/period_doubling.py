@@ -109,7 +109,7 @@ def cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Regim
     residual = np.where(periods > 0, rho[periods - 1, np.arange(len(edges))], np.nanmin(rho, 0))
     for index in range(1, len(edges) - 1):
         if periods[index - 1] != periods[index] != periods[index + 1]:
-            periods[index] = periods[index - 1]  # one window alone is no regime
+            periods[index] = periods[index - 1]  # one window alone is not a regime
     bounds = [0, *(np.flatnonzero(np.diff(periods)) + 1), len(edges)]
     return tuple(
         Regime(

@@ -45,7 +45,7 @@ class Myrtle5Config:
         """The network, with parameters not yet drawn.
 
         Raises:
-            ConfigError: if samples are no images of at least 8 x 8 pixels.
+            ConfigError: if samples are not images of at least 8 x 8 pixels.
         """
         if len(input_shape) != 3 or min(input_shape[1:]) < _SMALLEST_SIDE:
             raise ConfigError(

@@ -81,7 +81,7 @@ class WideResNetConfig:
         """The network, with parameters not yet drawn.
 
         Raises:
-            ConfigError: if samples are no images of at least 4 x 4 pixels.
+            ConfigError: if samples are not images of at least 4 x 4 pixels.
         """
         if len(input_shape) != 3 or min(input_shape[1:]) < _SMALLEST_SIDE:
             raise ConfigError(

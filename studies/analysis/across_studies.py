@@ -1,4 +1,4 @@
-"""Several studies side by side: one row a study and setting, with its gain and how sure it is.
+"""Several studies side by side: one row per study and setting, with its gain and how sure it is.
 
 A row stands on the best evidence its study has: a verdict on fresh seeds; else the half of the
 search's seeds that took no part in choosing each arm's setting.
@@ -136,7 +136,7 @@ def _row(study: StudyTables, metric: str, setting: str, rows: pd.DataFrame) -> A
     first, second = (keys.DYNAMICAL, keys.STATIC) if up else (keys.STATIC, keys.DYNAMICAL)
     found = compare((pairs[first] - pairs[second]).to_numpy(dtype=float))
     decision = decide(found, study.question.margin, higher_is_better=True)
-    if not up and bool(rows[keys.DIVERGED].any()):  # the survivors are no fair sample
+    if not up and bool(rows[keys.DIVERGED].any()):  # the survivors are not a fair sample
         decision = Decision("undecided", None, study.question.margin, None)
     return AcrossRow(
         study=study.name,

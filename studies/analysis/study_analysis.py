@@ -50,7 +50,7 @@ class Analysis:
             alone, as what the search has spent.
         verdicts: of the latest confirmation, one a scientific setting.
         phase: of that confirmation; None if there was none.
-        pairs: the test metric behind each verdict, a row a seed, a column an arm.
+        pairs: the test metric behind each verdict, one row per seed, one column per arm.
         winners: point of each arm that was confirmed, at the first setting.
         maps: gain maps by name.
         regimes: by the parameter that sets the size.

@@ -75,7 +75,7 @@ class BlockProgress:
 
     Args:
         fraction: of its training done.
-        means: tidy means over seeds since the last report, a row a trial and evaluation (see
+        means: tidy means over seeds since the last report, one row per trial and evaluation (see
             `tables.mean_curves`).
     """
 
@@ -88,9 +88,9 @@ class BlockResult:
     """What a finished block leaves.
 
     Args:
-        members: a row a member, at the end of its training.
-        curves: a row a member and evaluation.
-        recorded: a table a kind (see `recording.KINDS`); empty if it was not asked for.
+        members: one row per member, at the end of its training.
+        curves: one row per member and evaluation.
+        recorded: one table per kind (see `recording.KINDS`); empty if it was not asked for.
     """
 
     members: pd.DataFrame

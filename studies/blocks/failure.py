@@ -12,7 +12,7 @@ class Kind(Enum):
     """What a failure says about the next try."""
 
     LOST = auto()
-    """The process or machine is gone, which is no fault of the block's."""
+    """The process or machine is gone, through no fault of the block."""
     NOT_STARTED = auto()
     """The process raised an error before it was given a block; it may be that machine's."""
     RAISED = auto()

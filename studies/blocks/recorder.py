@@ -100,7 +100,7 @@ class Recorder:
         self, rows: pd.DataFrame, members: Sequence[Member], engine: Engine
     ) -> dict[str, list[Any]]:
         """The ensemble is trained: find its instabilities; the columns that the members table gets,
-        a value a member."""
+        one value per member."""
         record = self._record
         if record is None:
             return {}
@@ -183,7 +183,7 @@ def _samples(curvature: pd.DataFrame, identity: pd.Series) -> CurvatureSamples |
 def instability_rows(
     identity: pd.Series, found: Sequence[Instability], rates: Tensor
 ) -> pd.DataFrame:
-    """A row an instability (see `landscape.Instability` for the meanings)."""
+    """One row per instability (see `landscape.Instability` for the meanings)."""
     frame = pd.DataFrame(
         {
             "onset": [each.onset for each in found],

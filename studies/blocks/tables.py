@@ -1,7 +1,7 @@
 """The tidy tables of a study, their columns, and how they are written.
 
-`members`: a row a network, at the end of its training. `curves`: a row a network and evaluation.
-Column names are those of `dynloss_core.keys`; parameters of the problem keep their dotted names.
+`members`: one row per network, at the end of its training. `curves`: one row per network and
+evaluation. Column names are those of `dynloss_core.keys`; parameters of the problem keep their dotted names.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def curvature_rows(identity: pd.DataFrame, series: CurvatureSeries) -> pd.DataFr
 
 
 def valley_rows(identity: pd.DataFrame, series: ValleySeries) -> pd.DataFrame:
-    """Every valley as rows, a row an offset: member by member, moment by moment. What belongs to
+    """Every valley as rows, one row per offset: member by member, moment by moment. What belongs to
     the moment stands in each of its rows."""
     members, steps, offsets = (
         getattr(series, name).numpy() for name in ("members", "steps", "offsets")
@@ -110,8 +110,8 @@ def _repeated(identity: pd.DataFrame, members: np.ndarray, times: int) -> pd.Dat
 
 
 def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds, a row a trial and step; a trial with a diverged member has NaN. Curvature
-    is averaged over the seeds that are probed, the standard error of a trace likewise: it is
+    """Means over seeds, one row per trial and step; a trial with a diverged member has NaN.
+    Curvature is averaged over the seeds that are probed, the standard error of a trace likewise: it is
     that of one seed."""
     grouped = curves.groupby([*TRIAL_IDENTITY, keys.STEP], sort=False)
     means = grouped[list(keys.EVALUATION_METRICS)].mean(skipna=False)

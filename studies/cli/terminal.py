@@ -116,7 +116,7 @@ def show_changing(status: Callable[[], StudyStatus]) -> None:
 
 
 def show_comparison(comparison: Comparison) -> None:
-    """Several studies, a line a study and setting."""
+    """Several studies, one line per study and setting."""
     table = Table("study", "data", "metric", "gain", "95% interval", "n", "seeds", "", box=None)
     for row in comparison.rows:
         table.add_row(

@@ -103,7 +103,7 @@ def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
     scheme, _, rest = address.partition("://")
     if scheme not in ("http", "https") or not rest:
         remedy = "give http://HOST:8265, where the head's dashboard is"
-        raise ConfigError("--address", f"{address} is no dashboard", remedy)
+        raise ConfigError("--address", f"{address} is not a dashboard", remedy)
     answers(rest.rstrip("/"), "give http://HOST:8265, where the head's dashboard is")
     set_environment(rest)
     logging.getLogger("ray").setLevel(logging.WARNING)
@@ -117,7 +117,7 @@ def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
     try:
         return JobSubmissionClient(address), refusals
     except refusals as error:
-        problem = f"{address} is no dashboard of Ray, or wants a token: {reason_of(error)[:200]}"
+        problem = f"{address} is not a dashboard of Ray, or wants a token: {reason_of(error)[:200]}"
         raise ConfigError("--address", problem, "see `ray get-auth-token`") from None
 
 

@@ -26,7 +26,7 @@ def provide(data: DataConfig, folder: Path | None = None, *, download: bool = Fa
         ConfigError: if `folder` is none, or the data cannot be fetched.
     """
     if folder is not None and not folder.is_dir() and not (download and not folder.exists()):
-        raise ConfigError("--data-dir", f"{folder} is no folder", "name the one that holds data")
+        raise ConfigError("--data-dir", f"{folder} is not a folder", "name the one that holds data")
     use_data_folder(folder)
     if download and isinstance(data, ImageConfig):
         data.download()

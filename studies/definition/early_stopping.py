@@ -97,7 +97,7 @@ def rung_steps(rule: EarlyStopping, problem: Problem) -> tuple[int, ...]:
 
 
 def check_rungs(rule: EarlyStopping, problem: Problem) -> None:
-    """Refuse rungs that are no distinct evaluations before the static tail.
+    """Refuse rungs that are not distinct evaluations before the static tail.
 
     Raises:
         ConfigError: naming the key to change.

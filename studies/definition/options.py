@@ -71,7 +71,9 @@ class Resources:
         if self.cpu == 0 and self.gpu == 0:
             raise ConfigError("cpu", "a block needs something to run on", "use cpu: 1")
         if self.gpu > 1 and self.gpu != int(self.gpu):
-            raise ConfigError("gpu", f"{self.gpu} is no fraction of one GPU", "use <= 1, or whole")
+            raise ConfigError(
+                "gpu", f"{self.gpu} is not a fraction of one GPU", "use <= 1, or whole"
+            )
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Record:
             raise ConfigError("valley_every", problem, "give curvature_every too")
         if self.valley_every < 1 or self.valley_every % self.curvature_every:
             problem = (
-                f"{self.valley_every} is no multiple of curvature_every {self.curvature_every}"
+                f"{self.valley_every} is not a multiple of curvature_every {self.curvature_every}"
             )
             raise ConfigError("valley_every", problem, f"use {10 * self.curvature_every}, say")
 

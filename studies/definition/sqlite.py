@@ -47,11 +47,11 @@ def sqlite_url(path: Path) -> str:
         ConfigError: if no address leads to the file.
     """
     text = str(path.absolute())
-    with suppress(UnicodeEncodeError):  # a name in bytes that are no text in this locale
+    with suppress(UnicodeEncodeError):  # a name in bytes that are not text in this locale
         for url in (f"sqlite:///{text}", f"sqlite+pysqlite:///{quote(text)}"):
             if make_url(url).database == text:
                 return url
-    problem = "has a name that is no address of a database"
+    problem = "has a name that is not an address of a database"
     raise ConfigError("", problem, "choose another --out, of letters and digits", text)
 
 

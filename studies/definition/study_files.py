@@ -61,8 +61,8 @@ def _in_profile(document: dict[str, Any], profile: str | None, source: str) -> d
 
 
 def _replaced(document: Any, changes: Any) -> Any:
-    """`changes` laid over `document`, mapping by mapping; what is no mapping is replaced, and so is
-    a model or a data set by one of another name."""
+    """`changes` laid over `document`, mapping by mapping; what is not a mapping is replaced, and so
+    is a model or a data set by one of another name."""
     if not (isinstance(document, dict) and isinstance(changes, dict)):
         return changes
     merged = {

@@ -231,7 +231,9 @@ def _attainable(study: Study, members: pd.DataFrame) -> float:
         return 1.0
     try:
         seeds = members[keys.SEED].unique()
-        loaded = {study.data.load(int(seed)) for seed in seeds}  # one object if the seed is no part
+        loaded = {
+            study.data.load(int(seed)) for seed in seeds
+        }  # one object if the seed is not part of it
         return min(attainable_accuracy(splits.train) for splits in loaded)
     except (ConfigError, OSError):  # analysed where the data are not
         return 1.0

@@ -36,23 +36,23 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds after a loss, until the clus
 
 
 @dataclass(frozen=True)
-class _Partly:
+class _PartlyKnownBlock:
     """A block that is handed out without the trials that need not be trained.
 
     Args:
         block: the whole of it.
         known: trials that were trained before, by number.
-        twins: trials whose networks are those of another trial in the block, with that one.
+        duplicates: trials whose networks are those of another trial in the block, with that one.
     """
 
     block: Block
     known: dict[int, BlockResult]
-    twins: dict[int, int]
+    duplicates: dict[int, int]
 
     @property
     def rest(self) -> tuple[Trial, ...]:
         """What is to be trained."""
-        spared = {*self.known, *self.twins}
+        spared = {*self.known, *self.duplicates}
         return tuple(each for each in self.block.trials if each.number not in spared)
 
 
@@ -77,7 +77,7 @@ class Session:
     ) -> None:
         self.study, self.folder = study, folder
         self._known = known
-        self._partly: dict[str, _Partly] = {}
+        self._partly: dict[str, _PartlyKnownBlock] = {}
         self._held: list[Block] = []  # while another block has networks of theirs at work
         self.delivery, self.progress = delivery, progress
         self.failures: dict[str, str] = {}
@@ -136,7 +136,9 @@ class Session:
             if self._known.at_work(block):
                 self._held.append(block)
                 continue
-            partly = _Partly(block, self._known.trials(block), self._known.twins(block))
+            partly = _PartlyKnownBlock(
+                block, self._known.trials(block), self._known.duplicates(block)
+            )
             if partly.rest:
                 self._partly[block.id] = partly
                 part = replace(block, trials=partly.rest)
@@ -161,9 +163,9 @@ class Session:
     def _completed(self, block: Block, trained: BlockResult) -> BlockResult:
         """The result of a block, with the trials that were not trained."""
         partly = self._partly.get(block.id)
-        if partly is None or self._known is None or not (partly.known or partly.twins):
+        if partly is None or self._known is None or not (partly.known or partly.duplicates):
             return trained
-        for number, twin in partly.twins.items():
+        for number, twin in partly.duplicates.items():
             if number not in partly.known:
                 copied = self._known.copied(partly.block, number, trained, twin)
                 partly.known[number] = copied

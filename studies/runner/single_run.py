@@ -37,7 +37,7 @@ def train_one(
         problem: as in `Problem`.
         member: as in `Member`.
         console: where to print.
-        trace: a Parquet file to write, with a row a step.
+        trace: a Parquet file to write, with one row per step.
         data_dir: folder of image data to look into first.
         download: fetch the data set where it is nowhere.
 
@@ -82,7 +82,7 @@ def train_one(
 
 def _check_writable(path: Path) -> None:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError("--trace", f"{path.parent} is no folder to write to", "make it first")
+        raise ConfigError("--trace", f"{path.parent} is not a folder to write to", "make it first")
 
 
 def _described(problem: Problem) -> str:

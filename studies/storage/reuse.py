@@ -106,7 +106,7 @@ class KnownNetworks:
             return False
         return any(not self._at_work.isdisjoint(names) for names in self._keys(block).values())
 
-    def twins(self, block: Block) -> dict[int, int]:
+    def duplicates(self, block: Block) -> dict[int, int]:
         """The trials of a block whose networks are those of an earlier one in it, with that one."""
         if not self._takes_part or len(block.trials) == 1:
             return {}

@@ -60,7 +60,7 @@ class StudyStatus:
         seconds_left: by the rate so far; None if it is not known.
         blocks: at work: how many networks each has trained, and on which node.
         failures: blocks that could not be trained, and why.
-        phases: a row an arm and phase.
+        phases: one row per arm and phase.
         summary: the file of results; None before there is one.
     """
 

@@ -171,7 +171,7 @@ class SleepingTrainable(BlockTrainable):
 
 
 class NoDelivery:
-    """Where MLflow is no part of what is measured."""
+    """Where MLflow is not part of what is measured."""
 
     def start(self, block: Block) -> None:
         """Nothing."""

@@ -103,7 +103,7 @@ def test_nothing_happens_by_default() -> None:
 
 
 def test_refuses_what_cannot_be_augmented() -> None:
-    with pytest.raises(ConfigError, match="spirals are no images"):
+    with pytest.raises(ConfigError, match="spirals are not images"):
         Problem(data=SMALL_SPIRALS, augmentation=Augmentation(flip=True))
     with pytest.raises(ConfigError, match="-1 is negative"):
         Augmentation(crop=-1)

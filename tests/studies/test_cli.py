@@ -114,7 +114,7 @@ REFUSED = [
     (["run", "TINY", "--address", "ray://127.0.0.1:1"], "would be lost with the connection"),
     (["run", "TINY", "--address", "ray://127.0.0.1:1", "--out", "/s"], "no cluster at 127.0.0.1:1"),
     (["submit", "TINY", "--address", "http://127.0.0.1:1", "--out", "/s"], "no cluster at 127.0.0.1:1"),
-    (["submit", "TINY", "--address", "127.0.0.1:1", "--out", "/s"], "127.0.0.1:1 is no dashboard"),
+    (["submit", "TINY", "--address", "127.0.0.1:1", "--out", "/s"], "127.0.0.1:1 is not a dashboard"),
     (["submit", "TINY", "--address", "http://127.0.0.1:1", "--out", "s"], "would be lost with the connection"),
     (["run", "TINY", "--address", "127.0.0.1:1"], "--address: no cluster at 127.0.0.1:1"),
     (["run", "TINY", "--set", "budget.total=1e-4"], "'1e-4' is text, not a number"),
@@ -193,7 +193,7 @@ def test_train_shows_a_run() -> None:
 def test_train_keeps_every_step(tmp_path: Path) -> None:
     lost = dynloss_here("train", "--steps", 40, "--trace", tmp_path / "deep" / "steps.parquet")
     assert (lost.returncode, lost.stdout) == (2, "")
-    assert "is no folder to write to" in lost.stderr
+    assert "is not a folder to write to" in lost.stderr
     file = tmp_path / "steps.parquet"
     done = dynloss_here("train", "--width", 5, "--steps", 40, "--period", 10, "--trace", file)
     assert done.returncode == 0, done.stderr

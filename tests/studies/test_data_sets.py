@@ -65,7 +65,7 @@ def test_missing_data_are_refused_before_anything_starts(
 
 def test_a_data_folder_that_is_none_is_refused(nowhere: None, tmp_path: Path) -> None:
     data = SpiralsConfig()
-    with pytest.raises(ConfigError, match=r"--data-dir: .*gone is no folder"):
+    with pytest.raises(ConfigError, match=r"--data-dir: .*gone is not a folder"):
         data_sets.provide(data, tmp_path / "gone")
     data_sets.provide(data, tmp_path / "gone", download=True)
     assert image_folders.chosen_folder() == str(tmp_path / "gone")

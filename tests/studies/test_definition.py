@@ -158,7 +158,7 @@ BAD = [
     ("resources: {cpu: 1}", "engine: fast", "engine: 'fast' is not a choice"),
     ("resources: {cpu: 1}", "training: {batch_size: -2}", "training.batch_size: -2 is below 1"),
     ("resources: {cpu: 1}", "training: {augmentation: {flip: true}}",
-     "training.augmentation: spirals are no images"),
+     "training.augmentation: spirals are not images"),
     ("resources: {cpu: 1}", "training: {dtype: bfloat}", "did you mean 'bfloat16'"),
     ("resources: {cpu: 1}", "training: {batch_size: 99}", "training.batch_size: 99 exceeds the 30"),
     ("space: spirals-mlp",

@@ -44,7 +44,7 @@ def table(
     diverged: Sequence[int] = (),
     offsets: np.ndarray = OFFSETS,
 ) -> pd.DataFrame:
-    """A row a trial and seed, shuffled; of a trial that diverged, only the first network did."""
+    """One row per trial and seed, shuffled; of a trial that diverged, only the first network did."""
     rows = [
         {
             keys.ARM: arm,

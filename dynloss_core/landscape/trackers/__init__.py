@@ -1,1 +1,1 @@
-"""Leading eigenvalues followed while an ensemble trains, one tracker a kind of network."""
+"""Leading eigenvalues followed while an ensemble trains, one tracker per kind of network."""

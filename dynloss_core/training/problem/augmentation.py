@@ -55,7 +55,7 @@ class Augmentation:
         """Refuse samples that cannot be augmented so.
 
         Raises:
-            ConfigError: if they are no images, or too small for the crop.
+            ConfigError: if they are not images, or too small for the crop.
         """
         if not self.active:
             return

@@ -38,7 +38,7 @@ class CurvatureRate:
 
     It is a cap only: the rate is never above the member's own times the schedule's factor. The
     Hessian is that of the network as it is evaluated (running statistics fixed, no dropout), on
-    training samples without augmentation; weight decay is no part of F.
+    training samples without augmentation; weight decay is not part of F.
 
     Args:
         every: steps between two measurements, >= 1; the first is before the first step. The class

@@ -110,7 +110,7 @@ class Problem:
                 "batch_size", f"{self.batch_size} is below 1", "use >= 1, or null for full batch"
             )
         if self.augmentation.active and isinstance(self.data, SpiralsConfig):
-            raise ConfigError("augmentation", "spirals are no images", "leave it out")
+            raise ConfigError("augmentation", "spirals are not images", "leave it out")
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -218,7 +218,7 @@ class GainMap:
         )
 
     def table(self) -> pd.DataFrame:
-        """A row a cell and baseline."""
+        """One row per cell and baseline."""
         rows = []
         for gain in self.gains:
             for row, column in np.ndindex(gain.gain.shape):

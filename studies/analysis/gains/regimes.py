@@ -113,7 +113,7 @@ class Regimes:
         return text
 
     def table(self) -> pd.DataFrame:
-        """A row a size and metric."""
+        """One row per size and metric."""
         rows = [
             {
                 self.parameter: size.value,

@@ -109,7 +109,7 @@ def metric_gain(
         comparison: dynamical - static of them.
         p: adjusted over the sizes.
         margin: of equivalence in this metric.
-        diverged: whether a network did. Without its loss the survivors are no fair sample, and
+        diverged: whether a network did. Without its loss the survivors are not a fair sample, and
             nothing is decided.
     """
     up = keys.higher_is_better(metric)

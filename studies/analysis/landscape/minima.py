@@ -132,7 +132,7 @@ class Minima:
         )
 
     def table(self) -> pd.DataFrame:
-        """A row a size and metric."""
+        """One row per size and metric."""
         rows = []
         for each in self.sizes:
             found = {f"rho_{c.arm}": c.rho for c in each.correlations}

@@ -25,7 +25,7 @@ class Peristalsis:
     """The middle of each period against its end.
 
     Args:
-        periods: a row a run and whole period: `seed`, `period_number`, `lambda_ratio` (largest
+        periods: one row per run and whole period: `seed`, `period_number`, `lambda_ratio` (largest
             Hessian eigenvalue at the end over that in the middle) and `loss_ratio` (F likewise).
     """
 

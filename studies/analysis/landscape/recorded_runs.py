@@ -102,7 +102,7 @@ class Recordings:
         return len(points) == len({run.arm for run in self.runs})
 
     def table(self) -> pd.DataFrame:
-        """A row an instability, with the point it was found at."""
+        """One row per instability, with the point it was found at."""
         frames = [
             run.instabilities.assign(
                 **{name: value for name, value in run.point.items() if name != keys.LEARNING_RATE}

@@ -74,13 +74,13 @@ class Threshold:
 
     Args:
         parameter: that sets the size; None if there is one size.
-        runs: a row a dynamical run with an instability that counts: seed, learning rate, size,
+        runs: one row per dynamical run with an instability that counts: seed, learning rate, size,
             `threshold` (median lambda_max before), k, and how many.
         sizes: the threshold at each size.
         p_size: of an F test that k is the same at all sizes, within blocks of seed and learning
             rate; None with one size.
-        static: a row a static run: seed, learning rate, size, `level` (median of lambda_max times
-            the learning rate over its last tenth), accuracy, `fails`.
+        static: one row per static run: seed, learning rate, size, `level` (median of lambda_max
+            times the learning rate over its last tenth), accuracy, `fails`.
     """
 
     parameter: str | None
@@ -115,7 +115,7 @@ class Threshold:
         )
 
     def table(self) -> pd.DataFrame:
-        """A row a size."""
+        """One row per size."""
         return pd.DataFrame([asdict(each) for each in self.sizes])
 
     def sentences(self) -> list[str]:

@@ -140,7 +140,7 @@ def compare_cells(differences: np.ndarray, *, level: float = 0.95) -> CellCompar
     """The paired comparison in every cell of a map at once.
 
     Args:
-        differences: (K, n) a row a cell, a column a seed; NaN where a pair is missing.
+        differences: (K, n) one row per cell, one column per seed; NaN where a pair is missing.
         level: of the intervals.
 
     Raises:

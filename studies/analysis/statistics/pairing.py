@@ -25,7 +25,7 @@ _TIE = 1e-12  # relative: equal means of the same accuracies, added in another o
 
 
 def paired_by_seed(members: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A row a seed that both arms were trained with, a column an arm.
+    """One row per seed that both arms were trained with, one column per arm.
 
     A diverged network's accuracy counts as 0. It has no loss, so for a loss its seed is left out,
     and the survivors must not be taken for a fair sample (see `verdict.judge`).

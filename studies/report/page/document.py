@@ -80,7 +80,7 @@ class Picture:
             the reader asks for it, and no sooner: nothing moves by itself.
 
     Raises:
-        ValueError: if the image is neither PNG nor SVG, or what moves is no GIF.
+        ValueError: if the image is neither PNG nor SVG, or what moves is not a GIF.
     """
 
     image: bytes
@@ -92,7 +92,7 @@ class Picture:
         if not self.image.startswith(_PNG) and b"<svg" not in self.image[:4096]:
             raise ValueError(f"the figure {self.alt!r} is neither a PNG nor an SVG file")
         if self.moving is not None and not self.moving.startswith(_GIF):
-            raise ValueError(f"what moves in the figure {self.alt!r} is no GIF file")
+            raise ValueError(f"what moves in the figure {self.alt!r} is not a GIF file")
 
     @property
     def source(self) -> str:
@@ -146,8 +146,8 @@ class TrialTable:
     """All trials, to sort and filter.
 
     Args:
-        frame: a row a trial, in the order to show; up to about 100,000. Columns that are the same
-            in all rows are told in a line above the table.
+        frame: one row per trial, in the order to show; up to about 100,000. Columns that are the
+            same in all rows are told in a line above the table.
         labels: headers, where they are not the column's name with spaces for underscores.
         run_column: the column of MLflow run ids.
         tracking_uri: of MLflow. Run ids are links if it is an http(s) address; user names and
