@@ -1,4 +1,4 @@
-"""Samples that stand for a data set in a measurement that all of it would make too dear.
+"""Samples that stand for a data set in a measurement that all of it would make too expensive.
 
 Symbols
     N      samples of the data set

@@ -1,7 +1,8 @@
 """The tidy tables of a study, their columns, and how they are written.
 
 `members`: one row per network, at the end of its training. `curves`: one row per network and
-evaluation. Column names are those of `dynloss_core.keys`; parameters of the problem keep their dotted names.
+evaluation. Column names are those of `dynloss_core.keys`; parameters of the problem keep their
+dotted names.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ def _repeated(identity: pd.DataFrame, members: np.ndarray, times: int) -> pd.Dat
 
 def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, one row per trial and step; a trial with a diverged member has NaN.
-    Curvature is averaged over the seeds that are probed, the standard error of a trace likewise: it is
-    that of one seed."""
+    Curvature is averaged over the seeds that are probed, the standard error of a trace likewise: it
+    is that of one seed."""
     grouped = curves.groupby([*TRIAL_IDENTITY, keys.STEP], sort=False)
     means = grouped[list(keys.EVALUATION_METRICS)].mean(skipna=False)
     for metric in keys.OPTIONAL_CURVE_METRICS:

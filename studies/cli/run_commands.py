@@ -204,8 +204,8 @@ def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) 
         say(f"go on with:  {go_on}")
         raise typer.Exit(INTERRUPTED)
     show_results(study, outcome.folder, outcome.results)
-    if outcome.away:
-        say(f"\nMLflow is away: {outcome.away}")
+    if outcome.unreachable:
+        say(f"\nMLflow is unreachable: {outcome.unreachable}")
         say(f"all of it waits on disk; deliver it with:  {deliver}")
     missing = outcome.results.without_winner(study)
     if missing:

@@ -25,7 +25,7 @@ __all__ = ["analyse", "status", "stop", "sync", "ui"]
 
 @app.command(epilog="Example: `dynloss sync quickstart`")
 def sync(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
-    """Deliver to MLflow what waits on disk since its server was away."""
+    """Deliver to MLflow what waits on disk since its server was unreachable."""
     from studies.runner.run_study import sync_study
 
     delivered, uri = sync_study(recorded_study(study, out))

@@ -43,14 +43,14 @@ class Outcome:
     Args:
         finished: whether every block is trained; false after Ctrl-C.
         failures: blocks that could not be trained, with the last line of their error.
-        away: why MLflow could not be reached at the end; empty if everything is delivered.
+        unreachable: why MLflow could not be reached at the end; empty if everything is delivered.
         folder: where everything is.
         results: what the tables say so far.
     """
 
     finished: bool
     failures: dict[str, str]
-    away: str
+    unreachable: str
     folder: StudyFolder
     results: Results
 
@@ -153,8 +153,8 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
 
 @contextmanager
 def _delivery(study: Study, folder: StudyFolder, *, at_once: bool) -> Iterator[Delivery]:
-    """The way to MLflow. A study that was begun there goes on while it is away; a new one must
-    reach it, so that a wrong address is seen at once.
+    """The way to MLflow. A study that was begun there goes on while it is unreachable; a new one
+    must reach it, so that a wrong address is seen at once.
 
     Raises:
         ConfigError: if it is to be reached at once and cannot.

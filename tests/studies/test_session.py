@@ -157,7 +157,9 @@ def test_sync_delivers_past_a_block_in_flight(tiny: Path, tmp_path: Path) -> Non
     run = BlockRun(study, second)
     for _ in run.progress():
         pass
-    first.folder.parts.record(second, run.result())  # MLflow is away, and the driver is killed
+    first.folder.parts.record(
+        second, run.result()
+    )  # MLflow is unreachable, and the driver is killed
     first.delivery.close()
     delivered, _ = sync_study(first.folder)
     assert delivered == len(second.trials)

@@ -10,10 +10,10 @@ import pandas as pd
 
 from studies.blocks.block import Block
 
-__all__ = ["Away", "Tracker"]
+__all__ = ["Unreachable", "Tracker"]
 
 
-class Away(Exception):  # noqa: N818  as in `MLflow is away`
+class Unreachable(Exception):  # noqa: N818  what it says, not an error of ours
     """The tracker's store cannot be reached, or not be written; it may be later."""
 
 
@@ -21,8 +21,8 @@ class Tracker(Protocol):
     """Keeps one run of a study and one of each of its trials, whoever connects, and however often.
 
     A tracker that connects finds what earlier ones have made: a trial never gets a second run, and
-    a metric never the same step twice. Everything may raise `Away`, after which it is not known
-    whether it took effect: then another tracker is connected.
+    a metric never the same step twice. Everything may raise `Unreachable`, after which it is not
+    known whether it took effect: then another tracker is connected.
     """
 
     @property

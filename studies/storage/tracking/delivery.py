@@ -1,5 +1,5 @@
 """The tracker at arm's length: a thread of its own delivers what a study records, and while the
-tracker is away everything waits.
+tracker is unreachable everything waits.
 
 What waits lies on disk already: a block's tables in the study's folder. So a study neither waits
 for its tracking server nor ends with it, and whoever opens the folder later delivers the rest
@@ -24,7 +24,7 @@ from studies.blocks.block import Block
 from studies.blocks.tables import mean_curves
 from studies.definition.redaction import hide_password
 from studies.storage.study_folder import StudyFolder
-from studies.storage.tracking.base import Away, Tracker
+from studies.storage.tracking.base import Tracker, Unreachable
 
 __all__ = ["Delivery"]
 
@@ -49,7 +49,7 @@ class Delivery:
 
     Args:
         folder: of the study; finished blocks are read from it.
-        connect: makes a tracker that knows what its store holds; raises `Away`, or a
+        connect: makes a tracker that knows what its store holds; raises `Unreachable`, or a
             `ConfigError`, while that cannot be reached.
         tracker: one that is connected already; None connects when there is something to deliver.
     """
@@ -97,7 +97,7 @@ class Delivery:
 
     def ask(self, work: Callable[[Tracker], T]) -> T | None:
         """Have something done once all before it is delivered, and wait for it; None if the tracker
-        is away, which is tried once more. What else `work` raises is raised here."""
+        is unreachable, which is tried once more. What else `work` raises is raised here."""
         order = _Order(work)
         self._events.put(("ask", order))
         while not order.done.wait(0.2):  # wakes for Ctrl-C
@@ -154,8 +154,8 @@ class Delivery:
         order.done.set()
 
     def _deliver(self, work: Callable[[Tracker], None] | None = None) -> None:
-        """All that waits, then some work; if the tracker is away, that is noted, and tried again no
-        sooner than after a pause."""
+        """All that waits, then some work; if the tracker is unreachable, that is noted, and tried
+        again no sooner than after a pause."""
         if time.monotonic() < self._next_attempt:
             return
         try:
@@ -164,7 +164,7 @@ class Delivery:
                 self._deliver_block(tracker, block)
             if work is not None:
                 work(tracker)
-        except (Away, ConfigError) as error:
+        except (Unreachable, ConfigError) as error:
             self._tracker = None
             self._problem = hide_password(reason_of(error))[:1000]
             self._next_attempt = time.monotonic() + self._pause

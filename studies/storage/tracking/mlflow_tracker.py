@@ -2,8 +2,8 @@
 
 Everything goes through `MlflowClient.log_batch`, a request for many metrics. Children carry tags
 for study, phase, arm, trial and configuration, so that the UI can filter them; the tags are also
-how a resumed study, or one whose server was away, finds its runs again, sees what they hold, and
-sends only the rest: never a second run for a trial, never a step twice.
+how a resumed study, or one whose server was unreachable, finds its runs again, sees what they hold,
+and sends only the rest: never a second run for a trial, never a step twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from search_spaces import Point
 from studies.blocks.block import Block
 from studies.definition.redaction import hide_password
 from studies.definition.study import Study
-from studies.storage.tracking.base import Away
+from studies.storage.tracking.base import Unreachable
 from studies.storage.tracking.mlflow_store import (  # sets the environment of what comes next
     named_by,
     probe,
@@ -55,14 +55,14 @@ R = TypeVar("R")
 
 
 def _asks(method: Callable[P, R]) -> Callable[P, R]:
-    """A method that asks MLflow, whose errors say that it is away."""
+    """A method that asks MLflow, whose errors say that it is unreachable."""
 
     @wraps(method)
     def asking(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
         except _AWAY as error:
-            raise Away(str(error) or repr(error)) from error
+            raise Unreachable(str(error) or repr(error)) from error
 
     return asking
 
