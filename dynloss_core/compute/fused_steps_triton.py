@@ -1,4 +1,5 @@
-"""Training steps of many members on a CUDA GPU: one hidden layer, full batch, one program a member.
+"""Training steps of many members on a CUDA GPU: one hidden layer, full batch, one program per
+member.
 
 The file is long because a step is compiled as a whole, and each piece is inlined into it.
 

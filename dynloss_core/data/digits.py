@@ -51,7 +51,7 @@ class DigitsConfig:
         shares = (self.validation, self.test, 1 - self.validation - self.test)
         if min(shares) * _SAMPLES < 5 * _NUM_CLASSES:
             problem = f"shares {self.validation:g} and {self.test:g} leave a split too small"
-            raise ConfigError("test", problem, "each split needs five samples a class")
+            raise ConfigError("test", problem, "each split needs five samples per class")
         if self.split_seed < 0:
             raise ConfigError("split_seed", f"{self.split_seed} is negative", "use >= 0")
 

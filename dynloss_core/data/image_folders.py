@@ -130,7 +130,7 @@ def find(layout: Layout, unpack: Unpack) -> Path:
         if archives:
             return _checked(layout, _unpacked(layout, archives, unpack))
     looked = ", ".join(map(str, folders))
-    remedy = f"on-line, add --download; off-line, put {layout.folder}/ or {layout.archives[0]}"
+    remedy = f"online, add --download; offline, put {layout.folder}/ or {layout.archives[0]}"
     remedy += " and its like" if len(layout.archives) > 1 else ""
     remedy += " into one of them, or give another with --data-dir"
     remedy += f", or apt install {layout.package}" if layout.package else ""

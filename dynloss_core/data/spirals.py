@@ -1,4 +1,4 @@
-"""The spiral problem: interleaved arms, one a class, in two dimensions.
+"""The spiral problem: interleaved arms, one per class, in two dimensions.
 
 For class j, radius r = linspace(0, 1, N), angle theta = linspace(2 pi j / C, 2 pi j / C + 4 pi, N)
 plus noise * standard normal, x = (r cos theta, r sin theta); no normalisation. Source: the

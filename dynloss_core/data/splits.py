@@ -119,7 +119,7 @@ def refuse_other_classes(data: Labelled, num_classes: int, called: str) -> None:
 def attainable_accuracy(data: Labelled) -> float:
     """The accuracy that no classifier can exceed: of samples with equal inputs, one class wins.
 
-    The spirals begin in one point: of its samples, one a class, only one can be right.
+    The spirals begin in one point: of its samples, one per class, only one can be right.
     """
     flat = data.inputs.flatten(1)
     _, place = torch.unique(flat, dim=0, return_inverse=True)

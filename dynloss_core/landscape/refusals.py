@@ -55,7 +55,7 @@ def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
         called = f"{type(module).__name__} {name!r}"
         if isinstance(module, _DropoutNd) and module.training and module.p > 0:
             raise LandscapeError(
-                f"{called} is active: the loss is another one at every call",
+                f"{called} is active: the loss differs at every call",
                 "call network.eval() first",
             )
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
@@ -81,11 +81,11 @@ def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
         together, again, alone = network(few), network(few), network(few[:1])
     if not torch.allclose(together, again, rtol=_SAME, atol=_SAME, equal_nan=True):
         raise LandscapeError(
-            f"{type(network).__name__} gives other outputs at every call",
+            f"{type(network).__name__} gives different outputs at every call",
             "switch off what is random in it, by network.eval() or its own configuration",
         )
     if not torch.allclose(together[:1], alone, rtol=_SAME, atol=_SAME, equal_nan=True):
         raise LandscapeError(
-            f"{type(network).__name__} gives a sample other outputs in other company",
+            f"{type(network).__name__} gives a sample different outputs in different batches",
             "measure a network in whose present mode each sample counts alone",
         )

@@ -135,7 +135,7 @@ class Engine(ABC):
         chosen = torch.zeros_like(self.frozen)
         for member in members:
             if not 0 <= member < len(chosen):
-                raise ValueError(f"member {member} is none of 0 to {len(chosen) - 1}")
+                raise ValueError(f"member {member} is not one of 0 to {len(chosen) - 1}")
             chosen[member] = True
         chosen &= ~self.frozen
         if bool(chosen.any()):

@@ -43,7 +43,7 @@ RecordedStudy = Annotated[
     ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Output folder; a study has a folder in it.")
+    Path, typer.Option("--out", metavar="DIR", help="Output folder; each study has a folder in it.")
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -61,16 +61,14 @@ Profile = Annotated[
 ]
 CodeChanged = Annotated[
     bool,
-    typer.Option(
-        "--code-changed", help="Go on though code or versions are not those it began with."
-    ),
+    typer.Option("--code-changed", help="Go on although the code or its versions have changed."),
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Folder of image data, looked into first."),
+    typer.Option("--data-dir", metavar="DIR", help="Folder of image data, searched first."),
 ]
 Download = Annotated[
-    bool, typer.Option("--download", help="Fetch the data set first, where it is nowhere.")
+    bool, typer.Option("--download", help="Fetch the data set first if it is missing.")
 ]
 
 

@@ -42,9 +42,9 @@ def status(
     study: RecordedStudy,
     out: Out = DEFAULT_OUT,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Show it anew until no driver is at work.")
+        bool, typer.Option("--watch", help="Refresh until no driver is at work.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print it for a program.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say how far a study is and what it has found so far; also while it runs."""
     from studies.storage.status import study_status

@@ -46,7 +46,7 @@ def show_estimate(study: Study, cost: Estimate, capacity: Capacity) -> None:
     there = f"{capacity.get('CPU', 0):g} CPU, {capacity.get('GPU', 0):g} GPU"
     engine, time_in_all = cost.engine, "not known"
     if cost.microseconds is not None and cost.seconds is not None:
-        engine += f", {cost.microseconds:.1f} µs a member-step (measured here)"
+        engine += f", {cost.microseconds:.1f} µs per member-step (measured here)"
         time_in_all = f"about {duration(cost.seconds)}"
     for label, value in {
         "study": f"{study.name} ({study.mode}), hash {study.hash}",

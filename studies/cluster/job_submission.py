@@ -50,7 +50,9 @@ def submit(study: Study, address: str, out: str, data_dir: str | None = None) ->
     check_out(out)
     client, refusals = _client(address)
     if address.startswith("http://") and reaches_beyond(address.removeprefix("http://")):
-        say(f"{address} is not encrypted: who listens on the way sees the study and Ray's token")
+        say(
+            f"{address} is not encrypted: whoever listens in between sees the study and Ray's token"
+        )
     command = ["python", "-m", "studies", "run", "study.yaml", "--address", "auto", "--resume"]
     command += [] if data_dir is None else ["--data-dir", data_dir]
     with shipped(study) as folder:

@@ -123,7 +123,9 @@ def plan_confirmation(
     settings = scientific_settings(study)
     winners, without = _winners(study, search, settings)
     if not winners:
-        raise ConfigError("", "no setting has a sound trial in every arm", "widen the search")
+        raise ConfigError(
+            "", "no setting has a trial in every arm that did not diverge", "widen the search"
+        )
     reason = "as asked"
     if seeds is None:
         seeds, reason = _seeds_needed(study, search, settings)

@@ -100,7 +100,7 @@ class StudyStatus:
             yield line
         if self.networks_a_minute is not None:
             left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
-            yield f"  rate     {self.networks_a_minute:.3g} networks a minute{left}"
+            yield f"  rate     {self.networks_a_minute:.3g} networks per minute{left}"
         nodes: dict[str, list[str]] = {}
         for name, block in self.blocks.items():
             nodes.setdefault(block["node"] or "starting", []).append(name)

@@ -247,7 +247,7 @@ def show(rows: list[Measurement], console: Console) -> None:
     from rich.table import Table
 
     table = Table(
-        "engine", "width", "members", "dtype", "on", "µs a member-step", "GFLOP/s", "of matmul",
+        "engine", "width", "members", "dtype", "on", "µs per member-step", "GFLOP/s", "of matmul",
         "x autograd", "x vmap", "traced", "MB", box=None,
     )  # fmt: skip
     for row in rows:

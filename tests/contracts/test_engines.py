@@ -223,7 +223,7 @@ def test_a_stop_is_no_divergence_and_comes_once(engine: type[Engine]) -> None:
     one.stop([1])
     assert one.stopped_step.tolist() == [-1, step, -1]
     assert one.diverged_step.tolist() == [-1, -1, -1]
-    with pytest.raises(ValueError, match="member 3 is none of 0 to 2"):
+    with pytest.raises(ValueError, match="member 3 is not one of 0 to 2"):
         one.stop([3])
 
 

@@ -1,4 +1,4 @@
-r"""Seconds an epoch of a convolutional network on images in the shape of CIFAR-10.
+r"""Seconds per epoch of a convolutional network on images in the shape of CIFAR-10.
 
 50,000 images of random bytes in batches of 512, cropped and mirrored, in bfloat16 by autocast. A
 variant is what the engine does with a step: launch it kernel by kernel (`plain`), replay it as a
@@ -119,7 +119,7 @@ def main() -> None:
             "warnings": sorted({str(each.message)[:300] for each in said}),
         }
         figures.add(
-            f"{model} {variant}: {epoch:.3f} s an epoch, {share:.1%} of the bf16 product "
+            f"{model} {variant}: {epoch:.3f} s per epoch, {share:.1%} of the bf16 product "
             f"({product / 1e3:.0f} TFLOP/s); prepared in {first:.0f} s",
             variants=rows,
         )

@@ -1,4 +1,4 @@
-"""Member-steps a second of the `fused` engine at several widths.
+"""Member-steps per second of the `fused` engine at several widths.
 
 A member-step is one update of one network on the full batch of 300 points. Thousands of members are
 trained together, each on data of its own, as in `tests/benchmarks/engines.py`.
@@ -51,7 +51,7 @@ def main() -> None:
             }
         )
         figures.add(
-            f"width {width}, {dtype}: {rate / 1e6:.2f} million member-steps a second "
+            f"width {width}, {dtype}: {rate / 1e6:.2f} million member-steps per second "
             f"({rates[0] / 1e6:.2f} to {rates[-1] / 1e6:.2f})",
             rows=rows,
         )

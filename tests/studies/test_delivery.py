@@ -166,7 +166,7 @@ def content(store: Path) -> dict[str, Any]:
     assert experiment is not None
     found = {}
     for run in client.search_runs([experiment.experiment_id], max_results=1000):
-        assert run.info.run_name not in found, "one run a trial"
+        assert run.info.run_name not in found, "one run per trial"
         tags = {
             k: v for k, v in run.data.tags.items() if k.startswith("dynloss.") or k == "failure"
         }

@@ -45,7 +45,7 @@ def test_status_while_a_driver_works(
         for expected in (
             "a driver is at work on ",
             f"node     node-7: {third.id}",
-            "networks a minute",
+            "networks per minute",
             f"failed   {second.id}: OSError: the machine is gone",
             f"{first.arm:<10} 2 of 6 trials",
             "best validation accuracy",

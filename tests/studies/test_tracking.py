@@ -1,4 +1,4 @@
-"""MLflow's store: made whole or not at all, and one run a trial whatever it holds."""
+"""MLflow's store: made whole or not at all, and one run per trial whatever it holds."""
 
 from __future__ import annotations
 

@@ -125,11 +125,11 @@ class TrackedProblem:
 
     def __post_init__(self) -> None:
         if not self.seeds:
-            raise LandscapeError("an ensemble without members", "give one seed a member")
+            raise LandscapeError("an ensemble without members", "give one seed per member")
         if len(self.data) not in (1, len(self.seeds)):
             raise LandscapeError(
                 f"{len(self.data)} data sets for {len(self.seeds)} members",
-                "give one a member, or one for all",
+                "give one per member, or one for all",
             )
         if len({len(each) for each in self.data}) != 1 or len(self.data[0]) < 2:
             raise LandscapeError(

@@ -1,4 +1,4 @@
-"""MLflow: one parent run a study, one child run a trial, written by the driver alone.
+"""MLflow: one parent run per study, one child run per trial, written by the driver alone.
 
 Everything goes through `MlflowClient.log_batch`, a request for many metrics. Children carry tags
 for study, phase, arm, trial and configuration, so that the UI can filter them; the tags are also
