@@ -123,8 +123,9 @@ class ClassWeightSchedule:
 
         Args:
             step: an integer, or a 1-D integer tensor of n steps; steps count from 0.
-            dtype: of the result; torch's default dtype if None. They are computed in float64.
-            device: of the result; that of `step` if None.
+            dtype: the dtype of the result; torch's default dtype if None. They are computed in
+                float64.
+            device: the device of the result; that of `step` if None.
 
         Raises:
             TypeError: if `step` is not an integer or a 1-D integer tensor.

@@ -40,7 +40,7 @@ class FloatParameter:
         low: lower bound, inclusive.
         high: upper bound, inclusive.
         scale: how values are spaced.
-        unit: of a duration.
+        unit: the unit of a duration.
         role: `scientific`: what the study asks about; `nuisance`: tuned anew for each arm.
         description: what it is, in a phrase.
     """

@@ -43,13 +43,13 @@ class Layout:
     """How a data set lies in a folder.
 
     Args:
-        name: of the data set, as a configuration calls it.
+        name: the name of the data set, as a configuration calls it.
         folder: that torchvision looks for.
         files: checksums (MD5) by path, relative to the folder of data sets.
         archives: that hold these files.
         archived_in: subfolders in which the archives may lie.
         unpacks_into: where torchvision unpacks the archives.
-        package: of Debian that brings it, if there is one.
+        package: the Debian package that brings it, if there is one.
     """
 
     name: str
@@ -116,7 +116,7 @@ def find(layout: Layout, unpack: Unpack) -> Path:
     """The folder for torchvision to read a data set from, its files checked.
 
     Args:
-        layout: of the data set.
+        layout: how the data set lies in its folder.
         unpack: puts what an archive holds into a folder.
 
     Raises:

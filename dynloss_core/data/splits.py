@@ -15,7 +15,7 @@ class PixelScale:
     """How the bytes of images become what a network sees: (pixel / 255 - mean) / deviation.
 
     Args:
-        mean: of each channel over the training set, in [0, 1].
+        mean: the mean of each channel over the training set, in [0, 1].
         deviation: standard deviation of each channel, likewise.
     """
 
@@ -37,7 +37,7 @@ class Labelled:
     Args:
         inputs: (N, ...), what a network sees; or the bytes of images, with a `scale`.
         targets: (N,) class indices of any integer type; kept as int64.
-        scale: of the bytes; None if the inputs are what a network sees.
+        scale: the scale of the bytes; None if the inputs are what a network sees.
 
     Raises:
         TypeError: for targets that are not integers.

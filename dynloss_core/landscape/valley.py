@@ -56,7 +56,7 @@ class Valley:
         weighted_loss: (S,) F(theta + s v) at the class weights of the moment.
         loss: (S,) the static loss on the same line.
         direction: (P,) v, of length 1.
-        slope: of F along v at s = 0.
+        slope: the slope of F along v at s = 0.
         lambda_max: the largest eigenvalue of the Hessian of F, whose eigenvector v is.
         residual: length of H v - lambda_max v: an eigenvalue lies within it of lambda_max.
         converged: whether the residual met its tolerance.
@@ -103,7 +103,7 @@ def valley(
         towards: (P,) the direction before, which v is turned towards; None or 0 leaves it.
         offsets: S of them, 0 among them, ascending and symmetric.
         batch_size: samples seen at once; None for all. Changes nothing but the rounding.
-        seed: of the search for the eigenvector.
+        seed: the seed of the search for the eigenvector.
 
     Returns:
         NaN in all that depends on parameters that are not finite.

@@ -23,7 +23,7 @@ class MLPConfig:
     Args:
         width: units in each hidden layer, >= 1.
         depth: number of hidden layers, >= 0 (0 is a linear classifier).
-        initialisation: of the weights, see `initialisation.initialise`.
+        initialisation: the initialisation of the weights, see `initialisation.initialise`.
     """
 
     name: Literal["mlp"] = "mlp"

@@ -28,8 +28,8 @@ class Myrtle5Config:
     """A Myrtle5.
 
     Args:
-        channels: of every convolution, >= 1.
-        initialisation: of the weights, see `initialisation.initialise`.
+        channels: how many every convolution has, >= 1.
+        initialisation: the initialisation of the weights, see `initialisation.initialise`.
     """
 
     name: Literal["myrtle5"] = "myrtle5"
@@ -61,7 +61,7 @@ class Myrtle5(nn.Module):
 
     Args:
         inputs: channels of an image.
-        channels: of every convolution.
+        channels: how many every convolution has.
         outputs: C.
     """
 

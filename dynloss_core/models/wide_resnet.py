@@ -54,8 +54,9 @@ class WideResNetConfig:
         normalisation: by the statistics of the batch, by those of groups of an image's channels, or
             none, which starts every block from zero instead.
         dropout: share of a block's inner activations that a training step leaves out, in [0, 1).
-        initialisation: of the weights, see `initialisation.initialise`. `he_normal` keeps the
-            variance from layer to layer, which networks without normalisation need.
+        initialisation: the initialisation of the weights, see `initialisation.initialise`.
+            `he_normal` keeps the variance from layer to layer, which networks without normalisation
+            need.
     """
 
     name: Literal["wide_resnet"] = "wide_resnet"

@@ -71,8 +71,9 @@ class Probes:
         members: indices of the members in the ensemble.
         tracking: how carefully the eigenvalues are followed.
         valleys: whose valleys to look at on the way; None for nobody's.
-        samples: of the training set that F is a mean over, see `landscape.balanced_subset`; None
-            for all. The tangent kernel is that of the first of them.
+        samples: how many training samples F is a mean over, see
+            `landscape.balanced_subset`; None for all. The tangent kernel is that of the first of
+            them.
         trace_probes: random vectors from which the trace of the Hessian is estimated at each
             moment, see `landscape.hutchinson_trace`, a product each; the same ones every time, so
             that what changes is the landscape. None leaves the trace out.

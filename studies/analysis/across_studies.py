@@ -28,9 +28,9 @@ class StudyTables:
     """A study as this comparison sees it.
 
     Args:
-        name: of the study.
-        data: of its data set.
-        model: of its network.
+        name: the name of the study.
+        data: the name of its data set.
+        model: the name of its network.
         members: its members table.
         question: what was asked.
         analysis: what was found.
@@ -60,7 +60,7 @@ class AcrossRow:
         high: upper end.
         n: pairs.
         fresh: whether the seeds are fresh ones.
-        outcome: of this comparison alone.
+        outcome: the outcome of this comparison alone.
         warnings: what speaks against it.
     """
 

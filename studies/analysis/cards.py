@@ -39,7 +39,7 @@ class Drawing:
     """A figure in words.
 
     Args:
-        name: of its files.
+        name: the name of its files.
         headline: what it shows.
         caption: what to read off it.
     """

@@ -19,7 +19,7 @@ class Question:
         spaces: searched space of each arm.
         scientific: searched parameters that change the problem and are what the study asks about.
         adaptive: whether proposals depended on results.
-        margin: of equivalence, in the objective's unit.
+        margin: the margin of equivalence, in the objective's unit.
         attainable: the best training accuracy that the data allow.
         tail: share of the run at its end that trains statically.
         epochs: length of the run, where the spaces give the period in epochs.

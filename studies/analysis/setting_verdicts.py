@@ -42,7 +42,7 @@ class SettingVerdict:
         setting: scientific parameters; empty if the study has none.
         test: verdict on the test metric: the claim.
         validation: the same comparison on the metric that chose.
-        points: of each arm, a period in steps.
+        points: the points of each arm, a period in steps.
         p_adjusted: p value of the claim's t test, adjusted over the settings (Benjamini-Hochberg).
         settings: how many settings that counts.
         warnings: what speaks against it, a sentence each.
@@ -105,7 +105,7 @@ def verdicts(
         confirm: rows of the members table, of the round.
         search: rows of the search that chose the winners, stopped trials included.
         question: what the tables alone do not tell.
-        health: of that search; None without one.
+        health: the health of that search; None without one.
     """
     metric = keys.on_test_set(question.objective)
     settings = by_setting(confirm, question.scientific) if len(confirm) else []

@@ -48,13 +48,13 @@ class Analysis:
         trials: searched trials of each arm, and how many of them diverged.
         stopped: how many of them were stopped early; they take part in the health of the search
             alone, as what the search has spent.
-        verdicts: of the latest confirmation, one a scientific setting.
-        phase: of that confirmation; None if there was none.
+        verdicts: the verdicts of the latest confirmation, one per scientific setting.
+        phase: the phase of that confirmation; None if there was none.
         pairs: the test metric behind each verdict, one row per seed, one column per arm.
         winners: point of each arm that was confirmed, at the first setting.
         maps: gain maps by name.
         regimes: by the parameter that sets the size.
-        health: of the search.
+        health: the health of the search.
         origins: a warning if the networks were trained with several states of the code.
         curves: learning curves of the winners, a panel a metric; only with one setting.
         tail_start: the step from which the dynamical winner trains statically.

@@ -37,9 +37,9 @@ class Block:
     Args:
         phase: `search`, or a round of confirmation: `confirm`, `confirm-2`, ...
         arm: `dynamical` or `static`.
-        index: of the block within its phase and arm.
+        index: the index of the block within its phase and arm.
         trials: the points.
-        seeds: of each trial.
+        seeds: the seeds of each trial.
         thresholds: what a trial must reach at each rung not to be stopped (see `early_stopping`),
             known when the block is asked for; empty if nothing is.
     """
@@ -74,7 +74,7 @@ class BlockProgress:
     """How far a block is.
 
     Args:
-        fraction: of its training done.
+        fraction: the fraction of its training done.
         means: tidy means over seeds since the last report, one row per trial and evaluation (see
             `tables.mean_curves`).
     """
@@ -137,7 +137,7 @@ class BlockSource(Protocol):
 
         Args:
             block: which.
-            fraction: of its training done.
+            fraction: the fraction of its training done.
             means: over seeds since the last report (see `BlockProgress`); None if there are none.
             result: once it is finished.
             node: the machine it is on.

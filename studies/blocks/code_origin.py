@@ -34,7 +34,7 @@ class Origin:
 
     Args:
         files: digest of each source file, by its path from the package on.
-        versions: of the packages that decide numbers, by name.
+        versions: the versions of the packages that decide numbers, by name.
     """
 
     files: Mapping[str, str]

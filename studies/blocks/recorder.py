@@ -42,7 +42,7 @@ class Recorder:
 
     Args:
         record: what the study asks for; None records nothing.
-        seeds: of the block's trials; the first ones are recorded.
+        seeds: the seeds of the block's trials; the first ones are recorded.
     """
 
     def __init__(self, record: Record | None, seeds: Sequence[int]) -> None:

@@ -152,9 +152,9 @@ def again(arguments: Sequence[str], out: Path, address: str | None) -> str:
     """A command to type again, quoted for the shell.
 
     Args:
-        arguments: of `dynloss`.
+        arguments: the arguments of `dynloss`.
         out: output folder, named if it is not the default.
-        address: of a Ray cluster, if there is one.
+        address: the address of a Ray cluster, if there is one.
     """
     command = ["dynloss", *arguments]
     command += [] if out.absolute() == DEFAULT_OUT.absolute() else ["--out", str(out)]

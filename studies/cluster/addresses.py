@@ -50,7 +50,7 @@ def has_cluster(address: str, source: str) -> None:
 
     Args:
         address: HOST:PORT or `ray://HOST:PORT`.
-        source: of the address (see `meant_by`).
+        source: the source of the address (see `meant_by`).
 
     Raises:
         ConfigError: if nothing answers there, or something that is not Ray.

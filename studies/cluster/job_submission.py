@@ -39,7 +39,7 @@ def submit(study: Study, address: str, out: str, data_dir: str | None = None) ->
 
     Args:
         study: the definition.
-        address: of the cluster's dashboard, `http://HOST:8265`.
+        address: the address of the cluster's dashboard, `http://HOST:8265`.
         out: output folder on the cluster, absolute, shared by its machines.
         data_dir: folder of image data on the cluster.
 

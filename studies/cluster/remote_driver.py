@@ -33,7 +33,7 @@ def drive(study: Study | None, address: str, out: str, *arguments: str) -> int:
 
     Args:
         study: goes along as `study.yaml`; None for a command on one that is there.
-        address: of the cluster, `ray://HOST:10001`.
+        address: the address of the cluster, `ray://HOST:10001`.
         out: output folder there, absolute, shared by the machines of the cluster.
         arguments: the command and its options; the folder and the address are added.
 

@@ -42,7 +42,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
     Returns when all is trained, or after Ctrl-C, which Tune turns into an orderly end.
 
     Args:
-        source: of the blocks.
+        source: the source of the blocks.
         trainable: what trains them.
 
     Raises:
@@ -93,7 +93,7 @@ class BlockSearcher(Searcher):
     """Hands blocks to Tune.
 
     Args:
-        source: of the blocks.
+        source: the source of the blocks.
     """
 
     def __init__(self, source: BlockSource) -> None:

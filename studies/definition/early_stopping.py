@@ -68,8 +68,8 @@ class EarlyStopping:
         rungs: how often a trial is compared with earlier ones, at equal distances between `after`
             and the static tail.
         after: the first time, as a share of the run.
-        quantile: of the earlier trials, from the worst, that a trial must reach: 0.5 stops what is
-            worse than their median, 0.25 what is among the worst quarter.
+        quantile: the quantile of the earlier trials, from the worst, that a trial must reach: 0.5
+            stops what is worse than their median, 0.25 what is among the worst quarter.
         min_trials: earlier trials that there must be at a rung.
     """
 
@@ -141,7 +141,7 @@ class Rungs:
 
     Args:
         steps: R, ascending.
-        windows: of each rung, one a member; None where none has ended.
+        windows: the windows of each rung, one per member; None where none has ended.
     """
 
     steps: tuple[int, ...]
@@ -196,7 +196,7 @@ def thresholds(rule: EarlyStopping, earlier: Sequence[pd.DataFrame], objective: 
     """What a trial must reach at each rung.
 
     Args:
-        rule: of the study.
+        rule: the rule of the study.
         earlier: members tables of blocks of the same arm; empty ones could not be trained.
         objective: static validation metric.
 

@@ -35,7 +35,7 @@ class Budget:
         total: length of the run.
         static_tail: how much of its end trains on the static loss.
         evaluate_every: distance between two evaluations.
-        unit: of all three.
+        unit: the unit of all three.
     """
 
     total: int
@@ -81,8 +81,9 @@ class Storage:
     """Where a study is recorded.
 
     Args:
-        tracking_uri: of MLflow; by default an SQLite file in the output folder. The path of
-            another SQLite file is made absolute here, so that it holds wherever the study goes on.
+        tracking_uri: the tracking URI of MLflow; by default an SQLite file in the output folder.
+            The path of another SQLite file is made absolute here, so that it holds wherever the
+            study goes on.
         experiment: MLflow experiment.
     """
 

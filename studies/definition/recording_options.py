@@ -79,7 +79,7 @@ class Record:
         """Refuse instabilities where they cannot be told from what else turns the loss.
 
         Args:
-            problem: of a point of the study.
+            problem: the problem of a point of the study.
             period: T in steps of a member there; None for the static arm.
 
         Raises:

@@ -30,7 +30,7 @@ class Sampler:
     """One sampler: a design, or an Optuna sampler that proposes.
 
     Args:
-        modes: of the studies it serves.
+        modes: the modes of the studies it serves.
         design: a space, the numbers of values of its parameters (a study's `grid`), the number of
             points and a seed -> all points; None for one that proposes.
         proposes: the seed of one trial -> what proposes it; None for a design.

@@ -42,7 +42,7 @@ class Study:
     """A study.
 
     Args:
-        name: of its folder and its MLflow run.
+        name: the name of its folder and its MLflow run.
         schema: version of the file format.
         description: the question it asks.
         mode: `map` covers a grid or a Sobol sequence; `optimize` searches each arm, then confirms
@@ -51,7 +51,7 @@ class Study:
         model: network.
         training: loss, batches, learning-rate schedule, dtype.
         budget: length of each run.
-        space: of the dynamical arm; its baseline makes the static arm's.
+        space: the space of the dynamical arm; its baseline makes the static arm's.
         arms: which arms to run.
         trials_per_arm: points to try in each arm, failed ones included (`optimize`, or `map` with
             `sampler: sobol`).
@@ -69,14 +69,14 @@ class Study:
         parallel_blocks: blocks of an arm in flight while TPE proposes more; a part of the
             definition, because proposals depend on it.
         record: what to keep of each run beside its evaluations; None keeps no more.
-        resources: of one block.
+        resources: the resources of one block.
         engine: `auto` takes the fastest that can train the problem.
         scheduler: `fifo` hands blocks out in their order. With an oscillating loss, a scheduler
             that compares trials at one step compares different phases of their periods.
         early_stopping: gives up trials of the search that are worse than earlier ones, compared
             over whole periods (`optimize` only); None trains every trial to its end.
         storage: where it is recorded.
-        seed: of the whole study.
+        seed: the seed of the whole study.
     """
 
     name: str

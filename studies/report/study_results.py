@@ -107,7 +107,7 @@ def write_results(study: Study, folder: StudyFolder, into: Path | None = None) -
 
     Args:
         study: the definition.
-        folder: of the study.
+        folder: the folder of the study.
         into: where to write; None writes to the folder of the study.
 
     Raises:

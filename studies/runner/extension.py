@@ -25,7 +25,7 @@ def extend(study: Study, folder: StudyFolder, trials: int) -> Study:
 
     Args:
         study: as its folder has it.
-        folder: of the study.
+        folder: the folder of the study.
         trials: to add to each arm.
 
     Raises:

@@ -71,7 +71,7 @@ def run_study(
     Args:
         study: the definition.
         out: output folder.
-        address: of a Ray cluster; None starts one on this machine.
+        address: the address of a Ray cluster; None starts one on this machine.
         resume: go on with what the folder holds; without it, a folder in use is refused.
         more: trials to add to each arm of a finished study.
         reuse: take networks that were trained before from where they are recorded (see `reuse`).
@@ -124,7 +124,7 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
     """Deliver to MLflow what an earlier session could not.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
 
     Returns:
         How many trials were delivered, and where to.
@@ -204,9 +204,9 @@ def confirm_study(
     An unfinished round is resumed.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
         seeds: how many; None asks the power analysis.
-        address: of a Ray cluster; None starts one on this machine.
+        address: the address of a Ray cluster; None starts one on this machine.
         code_changed: as in `run_study`.
 
     Raises:

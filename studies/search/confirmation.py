@@ -65,7 +65,8 @@ class Confirmation:
         seeds: fresh ones.
         winners: points to rerun, one an arm and scientific setting.
         reason: why so many seeds.
-        trials: of each arm that the winners were chosen from; None if nobody extended the study.
+        trials: the trials of each arm that the winners were chosen from; None if nobody extended
+            the study.
     """
 
     round: int
@@ -112,7 +113,7 @@ def plan_confirmation(
     Args:
         study: the definition.
         search: rows of the members table with phase `search`.
-        number: of the round.
+        number: the number of the round.
         used: fresh seeds that earlier rounds took.
         seeds: how many; by default as many as give a power of 90% in every comparison, within
             20 and 100, if effect and spread are those of the search, cross-fitted.

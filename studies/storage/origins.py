@@ -77,7 +77,7 @@ def refuse_other_code(study: Study, folder: StudyFolder, *, trains: bool) -> Non
 
     Args:
         study: the definition.
-        folder: of the study.
+        folder: the folder of the study.
         trains: whether there is something to train for certain; else it is looked up.
 
     Raises:

@@ -25,7 +25,7 @@ class Parts:
     """The tables of the finished blocks of a study.
 
     Args:
-        folder: of the study.
+        folder: the folder of the study.
         resume_command: what to type to go on with it, for remedies.
     """
 

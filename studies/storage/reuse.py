@@ -75,7 +75,7 @@ class KnownNetworks:
 
     Args:
         study: that would train them.
-        folder: of the study; those beside it are looked into.
+        folder: the folder of the study; those beside it are searched too.
     """
 
     def __init__(self, study: Study, folder: StudyFolder) -> None:

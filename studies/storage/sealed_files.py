@@ -35,7 +35,7 @@ def write_parquet(frame: pd.DataFrame, path: Path, marks: Mapping[str, str] | No
 
     Args:
         frame: the table.
-        path: of the file.
+        path: the path of the file.
         marks: short texts to keep with it (see `marks_of`).
     """
     table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -55,7 +55,7 @@ def read_table(path: Path, remedy: str) -> pd.DataFrame:
     """A table that `write_parquet` wrote.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         remedy: what to do if it is missing or damaged.
 
     Raises:

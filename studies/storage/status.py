@@ -28,7 +28,7 @@ class PhaseStatus:
         arm: `dynamical` or `static`.
         done: trials of the search, or networks of a confirmation.
         wanted: in all.
-        unit: of both.
+        unit: the unit of both.
         diverged: trials with a network that diverged.
         stopped: trials that were stopped early.
         best: the best trial's mean objective; None outside the search, or before there is one.
@@ -49,7 +49,7 @@ class StudyStatus:
     """How far a study is.
 
     Args:
-        name: of the study.
+        name: the name of the study.
         mode: `map`, `optimize` or `confirm`.
         objective: what `best` measures.
         networks: to train in all.

@@ -41,7 +41,7 @@ def plan_of(study: Study, folder: StudyFolder, recorded: Recorded | None = None)
 
     Args:
         study: the definition.
-        folder: of the study.
+        folder: the folder of the study.
         recorded: the members table of a block that is finished; by default as the folder has it.
 
     Raises:

@@ -30,7 +30,7 @@ class StudyPaths:
     """The files of one study.
 
     Args:
-        path: of its folder; its parent is the output folder that studies share.
+        path: the path of its folder; its parent is the output folder that studies share.
     """
 
     def __init__(self, path: Path) -> None:

@@ -90,9 +90,9 @@ def spectral_density(
         kernel_width: sigma; the default is a hundredth of the range of the nodes.
         grid: (G,) where to evaluate, or how many points to spread over the nodes' range and five
             kernel widths beyond.
-        seed: of the probes.
+        seed: the seed of the probes.
         probes_at_once: K, Lanczos runs side by side (memory K * steps * P float64).
-        device: of the vectors that the operator is given.
+        device: the device of the vectors that the operator is given.
 
     Raises:
         LandscapeError: for a number out of its range, or an operator that gives NaN.

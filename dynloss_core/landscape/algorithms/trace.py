@@ -33,7 +33,7 @@ class TraceEstimate:
 
     Args:
         value: mean over the probes.
-        standard_error: of that mean.
+        standard_error: the standard error of that mean.
         n: probes.
     """
 
@@ -57,9 +57,9 @@ def hutchinson_trace(
         operator: (K, P) -> (K, P), every row by the same symmetric matrix.
         dimension: P.
         probes: n, at least 2. The standard error falls as 1 / sqrt(n).
-        seed: of the probes. More probes of one seed add to the ones before.
+        seed: the seed of the probes. More probes of one seed add to the ones before.
         probes_at_once: K, rows given to the operator together.
-        device: of the vectors that the operator is given.
+        device: the device of the vectors that the operator is given.
 
     Raises:
         LandscapeError: for fewer than two probes, which have no standard error.

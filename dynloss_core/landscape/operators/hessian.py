@@ -172,9 +172,9 @@ def hessian_top(
         data: the samples F is a mean over.
         class_weights: (C,) Gamma at the moment that is looked at.
         k: how many.
-        seed: of the random start vector, which has a stream of its own.
+        seed: the seed of the random start vector, which has a stream of its own.
         start: (P,) to begin with instead, such as `warm_start(previous)`.
-        tolerance: of the residual, relative to the largest eigenvalue in magnitude.
+        tolerance: the tolerance of the residual, relative to the largest eigenvalue in magnitude.
         max_iterations: Hessian-vector products to spend at most.
         batch_size: samples seen at once.
 

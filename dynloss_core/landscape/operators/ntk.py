@@ -122,9 +122,9 @@ def ntk_top(
         inputs: (n, ...).
         kernel: which of the three; `mean` is the convention of the paper's figure.
         k: how many.
-        seed: of the random start vector, which has a stream of its own.
+        seed: the seed of the random start vector, which has a stream of its own.
         start: to begin with instead, such as `warm_start(previous)`.
-        tolerance: of the residual, relative to the largest eigenvalue.
+        tolerance: the tolerance of the residual, relative to the largest eigenvalue.
         max_iterations: products to spend at most.
 
     Raises:

@@ -23,7 +23,7 @@ class ForeachSGD:
 
     Args:
         setup: whose members; what none of them needs is left out.
-        parameters: of the network.
+        parameters: the parameters of the network.
     """
 
     def __init__(self, setup: Setup, parameters: Sequence[Tensor]) -> None:

@@ -194,9 +194,10 @@ class History:
     Args:
         evaluations: E of them, in the order of their steps.
         trace: every step of the members asked for; None if none was.
-        curvature: of the members probed; None if none was.
-        valleys: of the members asked for; None if none was.
-        parameters: of each member at the end, named as in its network's `state_dict`.
+        curvature: the curvature of the members probed; None if none was.
+        valleys: the valleys of the members asked for; None if none was.
+        parameters: the parameters of each member at the end, named as in its network's
+            `state_dict`.
     """
 
     evaluations: tuple[Evaluation, ...]

@@ -44,8 +44,8 @@ class CurvatureRate:
         every: steps between two measurements, >= 1; the first is before the first step. The class
             weights turn within a period, which should hold many measurements.
         target: rate times eigenvalue that is allowed, > 0; 2 is the bound of gradient descent.
-        samples: of the training set to measure on, the same number of each class as far as there
-            are so many (see `landscape.balanced_subset`); None for all.
+        samples: how many training samples to measure on, the same number of each class as far
+            as there are so many (see `landscape.balanced_subset`); None for all.
 
     Raises:
         ConfigError: for a number outside its range.

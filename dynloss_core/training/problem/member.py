@@ -18,7 +18,7 @@ class Member:
 
     Args:
         learning_rate: peak learning rate, > 0.
-        seed: of data, initialisation and batch order, >= 0.
+        seed: the seed of data, initialisation and batch order, >= 0.
         period: T in steps, >= 2; None for the static arm.
         amplitude: A >= 1; 1 is the static arm.
         momentum: in [0, 1).

@@ -76,8 +76,8 @@ class Problem:
         learning_rate_schedule: factor on every member's learning rate.
         augmentation: what happens to training images at each visit; evaluations see them as they
             are.
-        dtype: of parameters and activations. `bfloat16` keeps parameters, updates and the loss in
-            float32 and takes products and convolutions in bfloat16 (torch's autocast).
+        dtype: the dtype of parameters and activations. `bfloat16` keeps parameters, updates and the
+            loss in float32 and takes products and convolutions in bfloat16 (torch's autocast).
         steps: length of the run in optimiser steps.
         static_tail: steps at the end that train on the static loss (see `oscillation_stop`).
         evaluate_every: steps between two evaluations.

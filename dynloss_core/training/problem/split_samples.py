@@ -30,7 +30,7 @@ class Samples:
     Args:
         inputs: (N, ...), what a network sees, in its dtype; or bytes (N, channels, H, W).
         targets: (N,).
-        dtype: of what a network sees.
+        dtype: the dtype of what a network sees.
         scale: factor and offset (1, channels, H, W) that make pixels of bytes; None if there are
             no bytes.
     """

@@ -27,7 +27,7 @@ class LearningCurve:
         high: (K,) upper end.
         n: the most seeds of an evaluation.
         fewest: the fewest, where networks diverged on the way.
-        level: of the interval.
+        level: the level of the interval.
     """
 
     arm: str
@@ -57,7 +57,7 @@ def learning_curves(
     Args:
         curves: rows of the curves table with one trial an arm.
         metric: column to show.
-        level: of the interval.
+        level: the level of the interval.
     """
     found = []
     for arm, rows in curves.groupby(keys.ARM, sort=True):

@@ -152,7 +152,7 @@ def regimes(
         parameter: that sets the size, such as `model.width`.
         objective: static validation metric that chose the settings.
         attainable: the best training accuracy that the data allow.
-        margin: of equivalence in the objective, set beforehand.
+        margin: the margin of equivalence in the objective, set beforehand.
     """
     by = [parameter, keys.ARM]
     both = confirm.groupby(parameter)[keys.ARM].nunique() if len(confirm) else pd.Series(dtype=int)

@@ -22,10 +22,10 @@ class MetricGain:
 
     Args:
         metric: which.
-        static_mean: of the static arm.
+        static_mean: the mean of the static arm.
         static_low: lower end of the 95% t interval of its mean.
         static_high: upper end.
-        dynamical_mean: of the dynamical arm.
+        dynamical_mean: the mean of the dynamical arm.
         dynamical_low: lower end.
         dynamical_high: upper end.
         comparison: dynamical - static, paired.
@@ -69,9 +69,9 @@ class Size:
     """One size of the network.
 
     Args:
-        value: of the parameter that sets it.
+        value: the value of the parameter that sets it.
         parameters: trainable ones; None in tables that do not say.
-        samples: of the training set; None likewise.
+        samples: how many the training set holds; None likewise.
         interpolates: whether the static arm interpolates the training set.
         static_train_best: the best mean training accuracy of a static setting.
         gains: in training accuracy, then in the metric that generalisation is judged by.
@@ -108,7 +108,7 @@ def metric_gain(
         pairs: one row per seed, one column per arm.
         comparison: dynamical - static of them.
         p: adjusted over the sizes.
-        margin: of equivalence in this metric.
+        margin: the margin of equivalence in this metric.
         diverged: whether a network did. Without its loss the survivors are not a fair sample, and
             nothing is decided.
     """

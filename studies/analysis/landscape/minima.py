@@ -35,9 +35,9 @@ class Ratio:
         dynamical: geometric mean.
         static: likewise, over the same seeds.
         value: geometric mean of the ratio within pairs.
-        low: of its 95% t interval, on the logarithm.
-        high: of the same.
-        p: of the t test that it is 1.
+        low: the lower end of its 95% t interval, on the logarithm.
+        high: the upper end of the same.
+        p: the p value of the t test that it is 1.
         n: pairs.
     """
 
@@ -58,8 +58,9 @@ class Correlation:
     Args:
         arm: which.
         rho: the correlation over seeds.
-        low: of its 95% interval (Fisher's z with the variance of Bonett and Wright, 2000).
-        high: of the same.
+        low: the lower end of its 95% interval (Fisher's z with the variance of Bonett and Wright,
+            2000).
+        high: the upper end of the same.
         n: runs.
     """
 
@@ -76,7 +77,7 @@ class MinimaAtSize:
 
     Args:
         size: value of the parameter that sets it; None if there is one size.
-        ratios: of lambda_max and of the trace.
+        ratios: the ratios of lambda_max and of the trace.
         correlations: one an arm.
         left_out: pairs with a diverged run or a lambda_max or trace that is not positive.
     """

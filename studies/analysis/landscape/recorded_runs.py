@@ -29,7 +29,7 @@ class RecordedRun:
 
     Args:
         arm: `dynamical` or `static`.
-        seed: of the network.
+        seed: the seed of the network.
         point: what it was trained with: member parameters and dotted ones.
         instabilities: rows of their table, in order; empty if none were found or looked for.
         trace: rows of the traces table, ascending steps; empty if they were not kept.

@@ -47,12 +47,12 @@ class SizeThreshold:
     Args:
         size: value of the parameter that sets it; None if the study has one size.
         k: geometric mean over runs.
-        low: of its 95% t interval, on the logarithm.
-        high: of the same.
+        low: the lower end of its 95% t interval, on the logarithm.
+        high: the upper end of the same.
         exponent: slope of log threshold over log learning rate; -1 if threshold = k / rate. None
             with a single learning rate.
-        exponent_low: of its 95% interval.
-        exponent_high: of the same.
+        exponent_low: the lower end of its 95% interval.
+        exponent_high: the upper end of the same.
         runs: with an instability that counts.
         instabilities: in them.
     """
@@ -77,8 +77,8 @@ class Threshold:
         runs: one row per dynamical run with an instability that counts: seed, learning rate, size,
             `threshold` (median lambda_max before), k, and how many.
         sizes: the threshold at each size.
-        p_size: of an F test that k is the same at all sizes, within blocks of seed and learning
-            rate; None with one size.
+        p_size: the p value of an F test that k is the same at all sizes, within blocks of seed and
+            learning rate; None with one size.
         static: one row per static run: seed, learning rate, size, `level` (median of lambda_max
             times the learning rate over its last tenth), accuracy, `fails`.
     """

@@ -29,7 +29,7 @@ class ValleyRun:
 
     Args:
         arm: `dynamical` or `static`.
-        seed: of the network.
+        seed: the seed of the network.
         learning_rate: its learning rate.
         period: T in steps; None for the static arm.
         steps: (k,) ascending.

@@ -77,7 +77,7 @@ def arm_trials(
     Args:
         search: rows of the members table with phase `search`.
         arm: which arm.
-        space: of the arm.
+        space: the space of the arm.
         objective: metric that was optimised.
         epochs: length of a run, needed where the space gives the period in epochs.
 

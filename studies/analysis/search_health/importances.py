@@ -71,8 +71,8 @@ def importances(trials: ArmTrials, space: Space, *, adaptive: bool) -> Importanc
     """The importances of an arm's parameters.
 
     Args:
-        trials: of the arm.
-        space: of the arm.
+        trials: the trials of the arm.
+        space: the space of the arm.
         adaptive: whether proposals depended on results (`tpe`).
 
     Returns:

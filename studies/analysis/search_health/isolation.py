@@ -80,9 +80,9 @@ class NearBound:
         arm: `dynamical` or `static`.
         parameter: its name.
         unit: `steps` or `epochs` for a period, else None.
-        value: of the best trial.
+        value: the value of the best trial.
         bound: the bound that it is near to.
-        side: of the bound.
+        side: the side of the bound.
         listed: whether the value is the end of a list of values rather than in a range.
     """
 

@@ -129,7 +129,7 @@ class SearchHealth:
     Args:
         objective: what was optimised.
         adaptive: whether proposals depended on results (`tpe`).
-        isolations: of each arm and parameter that varies.
+        isolations: the isolations of each arm and parameter that varies.
         near_bounds: parameters whose best value is near a bound.
         infeasible: by arm.
         convergence: by arm.

@@ -29,12 +29,12 @@ class Comparison:
 
     Args:
         n: pairs.
-        mean: of the differences.
+        mean: the mean of the differences.
         sd: standard deviation of the differences, 0 where they are all equal.
-        median: of the differences.
+        median: the median of the differences.
         low: lower end of the interval of the mean.
         high: upper end.
-        level: of the interval.
+        level: the level of the interval.
         interval: `t`: Student's. `bca`: bias-corrected and accelerated bootstrap (Efron 1987,
             J. Am. Stat. Assoc. 82:171), for differences far from normal.
         effect_size: Cohen's d_z = mean / sd (Cohen 1988, Statistical Power Analysis, p. 48; Lakens
@@ -68,7 +68,7 @@ class CellComparison:
         sem: (K,) standard error of the mean; NaN, as all that follows, where n < 2.
         low: (K,) lower end of the t interval of the mean, each cell by itself.
         high: (K,) upper end.
-        level: of the intervals.
+        level: the level of the intervals.
         p: (K,) two-sided p values of the paired t test.
         p_adjusted: (K,) the same, adjusted for the number of cells tested (Benjamini and Hochberg
             1995, J. R. Stat. Soc. B 57:289): calling the cells below q significant keeps the
@@ -98,10 +98,10 @@ def compare(
 
     Args:
         differences: (n,) one a seed.
-        level: of the interval.
+        level: the level of the interval.
         interval: `t` or `bca`.
-        resamples: of the bootstrap.
-        seed: of the bootstrap; the same differences give the same interval.
+        resamples: how many the bootstrap draws.
+        seed: the seed of the bootstrap; the same differences give the same interval.
 
     Raises:
         ValueError: with fewer than two differences, fewer than 20 for `bca`, or a missing one.
@@ -141,7 +141,7 @@ def compare_cells(differences: np.ndarray, *, level: float = 0.95) -> CellCompar
 
     Args:
         differences: (K, n) one row per cell, one column per seed; NaN where a pair is missing.
-        level: of the intervals.
+        level: the level of the intervals.
 
     Raises:
         ValueError: if a difference is infinite, or `level` is not between 0 and 1.

@@ -75,8 +75,8 @@ def decide(
     Where all differences are equal, sign tests stand in for t tests (see `comparison`).
 
     Args:
-        comparison: of first arm - second arm.
-        margin: of equivalence; None claims no equivalence.
+        comparison: the first arm minus the second.
+        margin: the margin of equivalence; None claims no equivalence.
         higher_is_better: whether the metric is maximised.
         power: that `seeds_needed` plans for.
 

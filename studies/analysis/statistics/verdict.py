@@ -25,7 +25,7 @@ class ArmSummary:
     """One arm over the fresh seeds.
 
     Args:
-        mean: of the metric.
+        mean: the mean of the metric.
         sd: standard deviation over seeds.
         diverged: how many of the networks diverged.
     """
@@ -40,15 +40,15 @@ class Verdict:
     """The paired comparison of both arms.
 
     Args:
-        outcome: of the dynamical arm: `better`, `worse`, `equivalent` or `undecided` (see
-            `equivalence.Decision`). Always `undecided` if a loss was compared and some networks
-            diverged: the survivors alone would not be a fair sample.
+        outcome: the outcome of the dynamical arm: `better`, `worse`, `equivalent` or `undecided`
+            (see `equivalence.Decision`). Always `undecided` if a loss was compared and some
+            networks diverged: the survivors alone would not be a fair sample.
         metric: what was compared.
         difference: mean of dynamical - static over pairs.
-        median: of the same differences.
+        median: the median of the same differences.
         low: lower end of the interval of that mean.
         high: upper end.
-        level: of the interval.
+        level: the level of the interval.
         n: pairs, one a seed.
         effect_size: Cohen's d_z; None where all differences are equal.
         p_t: two-sided p value of the paired t test, on which `better` and `worse` rest.
@@ -129,7 +129,7 @@ def judge(
         metric: column to compare.
         margin: largest difference that would not matter, set before the data were seen; None claims
             no equivalence.
-        level: of the interval.
+        level: the level of the interval.
 
     Raises:
         ValueError: without both arms, with fewer than two pairs, or a margin not above 0.

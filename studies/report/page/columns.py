@@ -30,7 +30,7 @@ class Column:
         kind: `number`, `text` or `run`.
         values: (n,) floats with NaN where missing; or objects, str or None.
         whole: whether all numbers are integers.
-        decimals: of all numbers; None: four significant digits of each.
+        decimals: the decimals of all numbers; None: four significant digits of each.
     """
 
     name: str

@@ -55,7 +55,7 @@ class Finding:
 
     Args:
         sentence: the answer in words, with its uncertainty.
-        outcome: of the dynamical arm; None for a statement that is not a verdict.
+        outcome: the outcome of the dynamical arm; None for a statement that is not a verdict.
         estimate: the effect behind it.
         numbers: label and value of what supports it, in order.
         warnings: what speaks against it; shown before the numbers.
@@ -150,8 +150,8 @@ class TrialTable:
             same in all rows are told in a line above the table.
         labels: headers, where they are not the column's name with spaces for underscores.
         run_column: the column of MLflow run ids.
-        tracking_uri: of MLflow. Run ids are links if it is an http(s) address; user names and
-            passwords in it are dropped.
+        tracking_uri: the tracking URI of MLflow. Run ids are links if it is an http(s) address;
+            user names and passwords in it are dropped.
         experiment_id: MLflow's experiment of the runs.
         note: a sentence above the table.
     """

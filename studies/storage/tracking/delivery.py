@@ -48,7 +48,7 @@ class Delivery:
     """Delivers a study to its tracker.
 
     Args:
-        folder: of the study; finished blocks are read from it.
+        folder: the folder of the study; finished blocks are read from it.
         connect: makes a tracker that knows what its store holds; raises `Unreachable`, or a
             `ConfigError`, while that cannot be reached.
         tracker: one that is connected already; None connects when there is something to deliver.

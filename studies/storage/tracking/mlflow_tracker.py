@@ -72,7 +72,7 @@ class MLflowTracker:
 
     Args:
         study: what to write.
-        study_id: of the study's folder; finds the parent run again.
+        study_id: the identity of the study's folder; finds the parent run again.
         uri: MLflow's tracking URI.
         artifacts: folder for the artifacts of a new experiment in a local store.
         run: that the study had there before, if it is known.

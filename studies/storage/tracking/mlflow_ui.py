@@ -28,7 +28,7 @@ def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
     """Serve until Ctrl-C; returns MLflow's exit code.
 
     Args:
-        folder: of a study, whose store may be elsewhere; None for the one in `out`.
+        folder: the folder of a study, whose store may be elsewhere; None for the one in `out`.
         out: output folder.
         port: on loopback.
 

@@ -36,9 +36,9 @@ def find_parent(
     """The experiment and the run of a study; made where there are none.
 
     Args:
-        client: of the store.
+        client: the client of the store.
         study: whose run.
-        study_id: of its folder; the run carries it as a tag.
+        study_id: the identity of its folder; the run carries it as a tag.
         known: the run's identifier, if the folder knows it.
         artifacts: folder for those of a new experiment in a local store.
 
