@@ -36,9 +36,9 @@ class SequentialTracker(RitzTracker):
     name = "sequential"
 
     def _prepare(self) -> None:
-        super()._prepare() self._network = copy.deepcopy(self.problem.network).to(self.device)
-        self._data: dict[torch.dtype, list[Labelled]] = {}  # on the device, one per member or for
-        all
+        super()._prepare()
+        self._network = copy.deepcopy(self.problem.network).to(self.device)
+        self._data: dict[torch.dtype, list[Labelled]] = {}  # per member, or one
 
     @classmethod
     def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
