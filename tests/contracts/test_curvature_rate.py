@@ -26,8 +26,7 @@ from dynloss_core.training import (
 )
 from dynloss_core.training.rate_follower import caps_of
 from tests.cases import CASES, MIXED, WITH_MOMENTUM, Case
-from tests.contracts.test_engines import ENGINES, assert_equal, every_engine
-from tests.contracts.test_tracing import assert_same_trace
+from tests.contracts.engines import ENGINES, assert_equal, assert_same_trace, every_engine
 
 FEW = (
     "one hidden layer, full batch",

@@ -16,7 +16,6 @@ from dynloss_core.models import MLPConfig
 from dynloss_core.training import (
     AutogradEngine,
     BatchedEngine,
-    ConvnetEngine,
     Engine,
     Evaluation,
     FusedCPUEngine,
@@ -26,43 +25,7 @@ from dynloss_core.training import (
     VmappedEngine,
 )
 from tests.cases import CASES, MIXED, Case
-from tests.devices import ON_CUDA
-
-ENGINES = [AutogradEngine, BatchedEngine, VmappedEngine, ConvnetEngine, FusedCPUEngine, *ON_CUDA]
-METRICS = (
-    "weighted_loss",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-)
-
-every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda each: each.__name__)
-every_pair = pytest.mark.parametrize(
-    ("engine", "case"),
-    [
-        pytest.param(engine, case, id=f"{engine.__name__}-{case.name}")
-        for engine in ENGINES
-        for case in CASES
-        if engine.refusal(case.problem) is None
-    ],
-)
-
-
-def setup_of(case: Case) -> Setup:
-    return Setup.build(case.problem, case.members)
-
-
-def assert_equal(found: list[Evaluation], expected: list[Evaluation], *, exactly: bool) -> None:
-    assert [each.step for each in found] == [each.step for each in expected]
-    for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one.diverged_step, other.diverged_step)
-        for metric in METRICS:
-            a, b = getattr(one, metric), getattr(other, metric)
-            if exactly:
-                torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
-            else:
-                torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, equal_nan=True)
+from tests.contracts.engines import METRICS, assert_equal, every_engine, every_pair, setup_of
 
 
 @every_pair

@@ -33,7 +33,7 @@ from dynloss_core.training import (
     VmappedEngine,
     choose_engine,
 )
-from tests.contracts.test_engines import assert_equal
+from tests.contracts.engines import assert_equal
 from tests.foreign import FOREIGN, foreign_problem
 
 MEMBERS = (

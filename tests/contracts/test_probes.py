@@ -29,8 +29,13 @@ from dynloss_core.training import (
     ValleySeries,
 )
 from tests.cases import CASES, MIXED, Case
-from tests.contracts.test_engines import assert_equal, every_engine, every_pair, setup_of
-from tests.contracts.test_tracing import assert_same_trace
+from tests.contracts.engines import (
+    assert_equal,
+    assert_same_trace,
+    every_engine,
+    every_pair,
+    setup_of,
+)
 
 EVERY = 7
 

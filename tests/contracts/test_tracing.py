@@ -16,20 +16,14 @@ from dynloss_core.training import (
     Trace,
 )
 from tests.cases import CASES, MIXED, Case
-from tests.contracts.test_engines import assert_equal, every_engine, every_pair, setup_of
-
-NUMBERS = ("weighted_loss", "loss", "accuracy", "class_weights")
-
-
-def assert_same_trace(found: Trace | None, expected: Trace | None, *, exactly: bool) -> None:
-    assert found is not None
-    assert expected is not None
-    assert torch.equal(found.steps, expected.steps)
-    assert torch.equal(found.members, expected.members)
-    tolerance = {"rtol": 0.0, "atol": 0.0} if exactly else {"rtol": 1e-9, "atol": 1e-12}
-    for name in NUMBERS:
-        one, other = getattr(found, name), getattr(expected, name)
-        torch.testing.assert_close(one, other, equal_nan=True, **tolerance)
+from tests.contracts.engines import (
+    NUMBERS_OF_A_TRACE,
+    assert_equal,
+    assert_same_trace,
+    every_engine,
+    every_pair,
+    setup_of,
+)
 
 
 @every_pair
@@ -60,7 +54,7 @@ def test_some_members_are_traced_as_all_would_be(engine: type[Engine]) -> None:
     assert some is not None
     assert everyone is not None
     assert some.members.tolist() == [0, 2]
-    for name in NUMBERS:
+    for name in NUMBERS_OF_A_TRACE:
         torch.testing.assert_close(getattr(some, name), getattr(everyone, name)[:, [0, 2]])
 
 

@@ -29,7 +29,7 @@ from dynloss_core.training import (
 from dynloss_core.training.engines import autograd, convnet, stacked_networks
 from dynloss_core.training.problem import split_samples
 from tests.cases import CASES, SLOWER, BytesConfig, Case
-from tests.contracts.test_engines import METRICS, assert_equal, setup_of
+from tests.contracts.engines import METRICS, assert_equal, setup_of
 
 IMAGES = [case for case in CASES if isinstance(case.problem.data, BytesConfig)]
 BATCH_NORM = IMAGES[0]

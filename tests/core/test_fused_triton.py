@@ -30,8 +30,7 @@ from dynloss_core.compute import fused_steps_triton  # noqa: E402
 from dynloss_core.compute.fused_steps_triton import launch_plan, train_steps  # noqa: E402
 from dynloss_core.training import AutogradEngine, FusedCPUEngine, FusedCUDAEngine, Setup  # noqa: E402
 from tests.cases import CASES  # noqa: E402
-from tests.contracts.test_engines import assert_equal  # noqa: E402
-from tests.contracts.test_tracing import assert_same_trace  # noqa: E402
+from tests.contracts.engines import assert_equal, assert_same_trace  # noqa: E402
 
 Tensors = dict[str, Tensor]
 

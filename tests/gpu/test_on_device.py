@@ -38,7 +38,7 @@ from dynloss_core.training import (
     VmappedEngine,
 )
 from tests.cases import CASES, Case
-from tests.contracts.test_engines import assert_equal, setup_of
+from tests.contracts.engines import assert_equal, setup_of
 from tests.devices import DEVICES, bound_to
 from tests.landscape.cases import CASES as LANDSCAPES
 from tests.landscape.cases import LOSSES, LandscapeCase, normal, weights_of

@@ -17,7 +17,7 @@ from studies.runner.run_study import sync_study
 from studies.storage.place import settle
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
-from tests.studies.test_session import session_of, train_next
+from tests.studies.sessions import session_of, train_next
 
 
 def begun(tiny: Path, out: Path, *overrides: str) -> StudyFolder:

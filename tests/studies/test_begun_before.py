@@ -6,30 +6,22 @@ The archive holds one of which four blocks were trained at commit be7dcfa, less 
 from __future__ import annotations
 
 import tarfile
-from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from dynloss_core import keys
-from studies.runner.session import Session
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
-from tests.studies.test_session import train
+from tests.studies.sessions import run_without_ray
 
 ARCHIVE = Path(__file__).parent / "begun_before_the_folders.tar.xz"
 
 
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train_here(session: Session) -> None:
-        while (block := session.next_block()) is not None:
-            train(session, block)
-
-    monkeypatch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())
-    monkeypatch.setattr("studies.cluster.tune_driver.train", train_here)
-    monkeypatch.setattr("studies.report.study_results.draw_study", lambda _: [])
+    run_without_ray(monkeypatch)
 
 
 def test_a_study_begun_before_the_folders_goes_on(without_ray: None, tmp_path: Path) -> None:

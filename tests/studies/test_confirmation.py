@@ -13,11 +13,10 @@ from dynloss_core.config import ConfigError
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
-from studies.runner.session import Session
 from studies.search.confirmation import FEWEST_SEEDS, MOST_SEEDS, plan_confirmation
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
-from tests.studies.test_session import session_of, statuses, tracker_of, train
+from tests.studies.sessions import finish, session_of, statuses, tracker_of, train
 
 SWEEP = """\
 schema: 1
@@ -47,12 +46,6 @@ def sweep(tmp_path: Path) -> Study:
     path = tmp_path / "sweep.yaml"
     path.write_text(SWEEP)
     return load_study(path)
-
-
-def finish(session: Session) -> None:
-    while (block := session.next_block()) is not None:
-        train(session, block)
-    assert session.finished
 
 
 def searched(folder: StudyFolder) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import optuna
@@ -20,11 +20,10 @@ from mlflow import MlflowClient
 from dynloss_core import keys
 from studies.definition.study_files import load_study
 from studies.runner.run_study import confirm_study, run_study
-from studies.runner.session import Session
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
 from tests.studies.conftest import TINY
-from tests.studies.test_session import train
+from tests.studies.sessions import run_without_ray
 
 FILES = [
     "study.yaml",
@@ -96,18 +95,11 @@ DAMAGES: list[Callable[[Path], None]] = [
 OF_WHAT_IS_NEVER_READ: list[Callable[[Path], None]] = [cut, garbage, delete, folder_instead]
 
 
-def _train_here(session: Session) -> None:
-    while (block := session.next_block()) is not None:
-        train(session, block)
-
-
 @pytest.fixture(scope="module")
 def without_ray() -> Iterator[None]:
     """Blocks are trained in this process, and nothing is drawn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())
-        patch.setattr("studies.cluster.tune_driver.train", _train_here)
-        patch.setattr("studies.report.study_results.draw_study", lambda _: [])
+        run_without_ray(patch)
         yield
 
 

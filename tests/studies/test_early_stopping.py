@@ -42,9 +42,9 @@ from studies.report.study_results import write_results
 from studies.search.arm_search import Plan
 from studies.storage.status import study_status
 from tests.cases import SMALL_SPIRALS
+from tests.studies.sessions import session_of, statuses, tracker_of, train
 from tests.studies.test_search import drive
 from tests.studies.test_search import table as plain_table
-from tests.studies.test_session import session_of, statuses, tracker_of, train
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

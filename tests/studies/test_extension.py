@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -19,8 +18,8 @@ from studies.runner.session import Session
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss
+from tests.studies.sessions import run_without_ray, session_of, statuses, tracker_of, train
 from tests.studies.test_run import table
-from tests.studies.test_session import session_of, statuses, tracker_of, train
 
 
 def finish(study: Study, out: Path) -> StudyFolder:
@@ -115,8 +114,7 @@ def test_interrupted_while_the_extended_search_is_confirmed(
         while (block := session.next_block()) is not None:
             train(session, block)
 
-    monkeypatch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())
-    monkeypatch.setattr("studies.cluster.tune_driver.train", in_this_process)
+    run_without_ray(monkeypatch, in_this_process, draws=True)
     for _ in range(9):  # until a winner changes, and there is a round to interrupt
         outcome = run_study(study, tmp_path, more=4)
         if not outcome.finished:

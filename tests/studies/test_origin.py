@@ -20,8 +20,7 @@ from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.storage.origins import note_origin, origins_of, refuse_other_code
 from studies.storage.study_folder import StudyFolder
-from tests.studies.test_confirmation import finish
-from tests.studies.test_session import session_of, train_next
+from tests.studies.sessions import finish, session_of, train_next
 
 SOURCE = b'''
 """A module."""

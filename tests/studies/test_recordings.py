@@ -26,8 +26,7 @@ from studies.blocks.recorder import instability_rows
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
-from tests.studies.test_confirmation import finish
-from tests.studies.test_session import session_of, tracker_of
+from tests.studies.sessions import finish, session_of, tracker_of
 
 RECORDED = """\
 schema: 1

@@ -20,7 +20,7 @@ from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.conftest import TINY
-from tests.studies.test_session import session_of, tracker_of, train_next
+from tests.studies.sessions import session_of, tracker_of, train_next
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from studies.definition.study_files import load_study
 from studies.report.study_results import question_of, write_results
 from studies.search.confirmation import plan_confirmation
 from studies.storage.study_folder import StudyFolder
-from tests.studies.test_confirmation import finish
-from tests.studies.test_session import session_of, train
+from tests.studies.sessions import finish, session_of, train
 
 EPOCHS = """\
 schema: 1

@@ -14,61 +14,15 @@ from rich.console import Console
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.blocks.block import Block
 from studies.blocks.block_run import BlockRun
 from studies.blocks.failure import Failure, Kind
-from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.runner.progress import StudyProgress
 from studies.runner.run_study import sync_study
-from studies.runner.session import Session
 from studies.storage.study_folder import StudyFolder
-from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_store import tracking_uri
-from studies.storage.tracking.mlflow_tracker import MLflowTracker
-
-
-def session_of(study: Study, out: Path) -> Session:
-    folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=True)
-    identity = folder.identity()
-
-    def connect() -> MLflowTracker:
-        return MLflowTracker(study, identity, folder.default_tracking_uri, out / "artifacts")
-
-    return Session(study, folder, Delivery(folder, connect), StudyProgress(study))
-
-
-def tracker_of(session: Session) -> MLflowTracker:
-    """The session's tracker, once all is delivered."""
-    tracker = session.delivery.ask(lambda tracker: tracker)
-    assert tracker is not None, session.delivery.problem
-    return tracker
-
-
-def train(session: Session, block: Block) -> None:
-    run = BlockRun(session.study, block)
-    session.started(block)
-    for progress in run.progress():
-        session.reported(block, progress.fraction, progress.means, None)
-    session.reported(block, 1.0, None, run.result())
-
-
-def train_next(session: Session) -> Block:
-    """The block that comes next, trained."""
-    block = session.next_block()
-    assert block is not None
-    train(session, block)
-    return block
-
-
-def statuses(out: Path, parent: str) -> dict[str, str]:
-    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent}'")
-    return {run.info.run_name: run.info.status for run in runs}
+from tests.studies.sessions import session_of, statuses, tracker_of, train, train_next
 
 
 def test_a_failed_block_is_recorded_and_not_tried_again(tiny: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ report, closed runs, and a line that says so."""
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from studies.definition.study_files import load_study
 from studies.runner.run_study import run_study
 from studies.runner.session import Session
 from tests.studies.commands import dynloss_here
-from tests.studies.test_session import train
+from tests.studies.sessions import run_without_ray, train
 
 DIVERGES = "space={extends: spirals-mlp, points: [], parameters: {learning_rate: {low: 1.0e+20, high: 1.0e+25}}}"
 STATIC_DIVERGES = (
@@ -72,10 +71,8 @@ def test_a_study_without_a_finite_result_ends(
             else:
                 train(session, block)
 
-    monkeypatch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())
-    monkeypatch.setattr("studies.cluster.tune_driver.train", in_this_process)
-    if overrides not in ([DIVERGES], [DIVERGES, *MAP]):  # the others' figures are no others
-        monkeypatch.setattr("studies.report.study_results.draw_study", lambda _: [])
+    draws = overrides in ([DIVERGES], [DIVERGES, *MAP])  # the others' figures are the same
+    run_without_ray(monkeypatch, in_this_process, draws=draws)
     study = load_study(tiny, overrides)
     for resume in (False, True):
         outcome = run_study(study, tmp_path, resume=resume)

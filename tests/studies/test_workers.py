@@ -26,7 +26,7 @@ from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.runner.run_study import Outcome
 from tests.studies.commands import SECONDS, dynloss, dynloss_here
-from tests.studies.test_session import session_of
+from tests.studies.sessions import session_of
 from tests.studies.test_trainable import BLOCK_OF_TWO
 
 ROOT = Path(__file__).parents[2]
