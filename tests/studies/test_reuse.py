@@ -233,7 +233,9 @@ def searched(block_size: int) -> Study:
     return study_of(**kind, space=space, block_size=block_size)
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 3, 6])
+@pytest.mark.parametrize(
+    "block_size", [2, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 3, 6))]
+)
 def test_a_point_that_tpe_proposes_again_is_trained_once(block_size: int, tmp_path: Path) -> None:
     study = searched(block_size)
     folder, blocks = trained(study, tmp_path / "once")

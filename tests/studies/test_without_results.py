@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 from mlflow import MlflowClient
 
 from dynloss_core import keys
@@ -33,20 +34,24 @@ STOPS = "early_stopping={rungs: 1, after: 0.5, min_trials: 2}"
 RECORDS = "record={final_curvature: true, trace: true}"
 
 
+def slow(overrides: list[str]) -> ParameterSet:
+    return pytest.param(overrides, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize("fails", [False, True], ids=["diverged", "failed"])
 @pytest.mark.parametrize(
     "overrides",
     [
         [DIVERGES],
-        [DIVERGES, "objective=validation_loss", "equivalence_margin=0.1"],
+        slow([DIVERGES, "objective=validation_loss", "equivalence_margin=0.1"]),
         [DIVERGES, *MAP],
-        [DIVERGES, *MAP[:2], "sampler=sobol", "trials_per_arm=4"],
+        slow([DIVERGES, *MAP[:2], "sampler=sobol", "trials_per_arm=4"]),
         [DIVERGES, STOPS],
-        [DIVERGES, RECORDS],
-        [DIVERGES, "seeds_per_point=1"],
-        [DIVERGES, "arms=[static]"],
+        slow([DIVERGES, RECORDS]),
+        slow([DIVERGES, "seeds_per_point=1"]),
+        slow([DIVERGES, "arms=[static]"]),
         [STATIC_DIVERGES],
-        [DIVERGES, *GIVEN],
+        slow([DIVERGES, *GIVEN]),
     ],
     ids=[
         "optimize",
