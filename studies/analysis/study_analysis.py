@@ -152,29 +152,10 @@ def analyse(
     winners = {
         arm: point_of(question, first, arm) for arm in arms if (first[keys.ARM] == arm).any()
     }
-    maps = {
-        name: gain_map(search, question.objective, x, adaptive=question.adaptive)
-        for name, x in MAPS.items()
-    }
-    numeric = [each for each in question.scientific if is_numeric_dtype(members[each])]
-    found = {
-        name: regimes(
-            search,
-            confirm,
-            name,
-            question.objective,
-            attainable=question.attainable,
-            margin=question.margin,
-        )
-        for name in numeric
-    }
-    size = next(iter(numeric), None)
+    sizes = [each for each in question.scientific if is_numeric_dtype(members[each])]
+    size = next(iter(sizes), None)
     runs = recordings(members, recorded or {})
-    shown: tuple[list[LearningCurve], ...] = ()
     one_setting = len(by_setting(confirm, question.scientific)) == 1
-    if winners and not curves.empty and one_setting:
-        rows = curves[curves[keys.PHASE] == phase]
-        shown = tuple(learning_curves(rows, metric) for metric in _SHOWN_CURVES)
     return Analysis(
         trials={arm: _count(tried, arm) for arm in arms},
         stopped={arm: _count_stopped(tried, arm) for arm in arms},
@@ -182,11 +163,11 @@ def analyse(
         phase=phase,
         pairs=pairs,
         winners=winners,
-        maps={name: each for name, each in maps.items() if each is not None},
-        regimes={name: each for name, each in found.items() if each is not None},
+        maps=_maps(search, question),
+        regimes=_regimes(search, confirm, sizes, question),
         health=health,
         origins=tuple(several_origins(members)),
-        curves=shown,
+        curves=_curves(curves, phase) if winners and one_setting else (),
         tail_start=_tail_start(first, question.tail),
         earlier={  # their winners came from an earlier state of the search: without its health
             name: verdicts(rows, tried, question, None)[0] for name, rows in rounds.items()
@@ -197,6 +178,35 @@ def analyse(
         peristalsis=None if runs is None else peristalsis(runs),
         valleys=_valleys(members, recorded or {}, runs),
     )
+
+
+def _maps(search: pd.DataFrame, question: Question) -> dict[str, GainMap]:
+    maps = {
+        name: gain_map(search, question.objective, x, adaptive=question.adaptive)
+        for name, x in MAPS.items()
+    }
+    return {name: each for name, each in maps.items() if each is not None}
+
+
+def _regimes(
+    search: pd.DataFrame, confirm: pd.DataFrame, sizes: list[str], question: Question
+) -> dict[str, Regimes]:
+    attainable, margin = question.attainable, question.margin
+    found = {
+        name: regimes(
+            search, confirm, name, question.objective, attainable=attainable, margin=margin
+        )
+        for name in sizes
+    }
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def _curves(curves: pd.DataFrame, phase: str | None) -> tuple[list[LearningCurve], ...]:
+    """Those of both winners, a panel per metric."""
+    if curves.empty:
+        return ()
+    rows = curves[curves[keys.PHASE] == phase]
+    return tuple(learning_curves(rows, metric) for metric in _SHOWN_CURVES)
 
 
 def _valleys(

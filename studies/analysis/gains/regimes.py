@@ -14,7 +14,9 @@ overparametrized ones *generalise* better (Ruiz-Garcia et al., ICML 2021, arXiv:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 from scipy import stats
@@ -154,62 +156,18 @@ def regimes(
         attainable: the best training accuracy that the data allow.
         margin: the margin of equivalence in the objective, set beforehand.
     """
-    by = [parameter, keys.ARM]
-    both = confirm.groupby(parameter)[keys.ARM].nunique() if len(confirm) else pd.Series(dtype=int)
-    fresh = int((both == 2).sum()) >= 2
-    generalisation = keys.on_test_set(objective) if fresh else objective
-    if fresh:
-        chosen = confirm
-    elif search[keys.SEED].nunique() >= 2 * 2:
-        chosen = at_own_best(search, objective, by, choosing="half")
-    else:
-        return None
-    found = []
-    for value, rows in chosen.groupby(parameter):
-        pairs = {m: paired_by_seed(rows, m) for m in (keys.TRAIN_ACCURACY, generalisation)}
-        if set(rows[keys.ARM]) == {keys.DYNAMICAL, keys.STATIC} and all(
-            len(each) >= 2 for each in pairs.values()
-        ):
-            found.append((float(str(value)), rows, pairs))
+    chosen, fresh = _chosen(search, confirm, parameter, objective)
+    metrics = (keys.TRAIN_ACCURACY, keys.on_test_set(objective) if fresh else objective)
+    found = [] if chosen is None else _paired(chosen, parameter, metrics)
     if len(found) < 2:
         return None
-    metrics = (keys.TRAIN_ACCURACY, generalisation)
-    compared = {
-        metric: [
-            compare((p[metric][keys.DYNAMICAL] - p[metric][keys.STATIC]).to_numpy(dtype=float))
-            for _, _, p in found
-        ]
-        for metric in metrics
-    }
-    adjusted = {
-        metric: stats.false_discovery_control([each.p_t for each in comparisons])
-        for metric, comparisons in compared.items()
-    }
     sizes = []
-    for index, (value, rows, pairs) in enumerate(found):
-        gains = [
-            metric_gain(
-                m,
-                pairs[m],
-                compared[m][index],
-                float(adjusted[m][index]),
-                margin if _kind(m) == _kind(objective) else None,
-                diverged=bool(rows[keys.DIVERGED].any()),
-            )
-            for m in metrics
-        ]
-        mine = search[(search[parameter] == value) & (search[keys.ARM] == keys.STATIC)]
-        interpolates, best = _interpolation(mine if len(mine) else rows, attainable)
-        sizes.append(
-            Size(
-                value,
-                _whole(rows, keys.PARAMETERS),
-                _whole(rows, keys.TRAIN_SAMPLES),
-                interpolates,
-                best,
-                (gains[0], gains[1]),
-            )
-        )
+    for each, gains in zip(found, _gains(found, metrics, objective, margin), strict=True):
+        static = search[(search[parameter] == each.value) & (search[keys.ARM] == keys.STATIC)]
+        rows = each.rows
+        interpolates, best = _interpolation(static if len(static) else rows, attainable)
+        parameters, samples = _whole(rows, keys.PARAMETERS), _whole(rows, keys.TRAIN_SAMPLES)
+        sizes.append(Size(each.value, parameters, samples, interpolates, best, gains))
     counts = [gain.comparison.n for size in sizes for gain in size.gains]
     return Regimes(
         parameter=parameter,
@@ -220,6 +178,71 @@ def regimes(
         most=max(counts),
         fresh=fresh,
     )
+
+
+class _PairedSize(NamedTuple):
+    """One size at which both arms can be compared.
+
+    Args:
+        value: the value of the parameter that sets it.
+        rows: of both arms at their chosen settings.
+        pairs: each metric by seed, one column per arm.
+    """
+
+    value: float
+    rows: pd.DataFrame
+    pairs: dict[str, pd.DataFrame]
+
+
+def _chosen(
+    search: pd.DataFrame, confirm: pd.DataFrame, parameter: str, objective: str
+) -> tuple[pd.DataFrame | None, bool]:
+    """Each arm at its own best setting of each size, and whether on fresh seeds; None where neither
+    a confirmation nor seeds to hold out are there."""
+    both = confirm.groupby(parameter)[keys.ARM].nunique() if len(confirm) else pd.Series(dtype=int)
+    if int((both == 2).sum()) >= 2:
+        return confirm, True
+    if search[keys.SEED].nunique() >= 2 * 2:
+        return at_own_best(search, objective, [parameter, keys.ARM], choosing="half"), False
+    return None, False
+
+
+def _paired(chosen: pd.DataFrame, parameter: str, metrics: tuple[str, str]) -> list[_PairedSize]:
+    """The sizes that both arms have at least two seeds of in common, ascending."""
+    found = []
+    for value, rows in chosen.groupby(parameter):
+        pairs = {metric: paired_by_seed(rows, metric) for metric in metrics}
+        enough = all(len(each) >= 2 for each in pairs.values())
+        if set(rows[keys.ARM]) == {keys.DYNAMICAL, keys.STATIC} and enough:
+            found.append(_PairedSize(float(str(value)), rows, pairs))
+    return found
+
+
+def _gains(
+    found: list[_PairedSize], metrics: tuple[str, str], objective: str, margin: float | None
+) -> Iterator[tuple[MetricGain, MetricGain]]:
+    """The gains at each size, their p values adjusted over the sizes."""
+    by_metric = []
+    for metric in metrics:
+        pairs = [each.pairs[metric] for each in found]
+        compared = [
+            compare((p[keys.DYNAMICAL] - p[keys.STATIC]).to_numpy(dtype=float)) for p in pairs
+        ]
+        adjusted = stats.false_discovery_control([each.p_t for each in compared])
+        own = margin if _kind(metric) == _kind(objective) else None
+        by_metric.append(
+            [
+                metric_gain(metric, p, comparison, float(q), own, diverged=diverged)
+                for p, comparison, q, diverged in zip(
+                    pairs,
+                    compared,
+                    adjusted,
+                    (bool(each.rows[keys.DIVERGED].any()) for each in found),
+                    strict=True,
+                )
+            ]
+        )
+    yield from zip(*by_metric, strict=True)
 
 
 def _kind(metric: str) -> str:
