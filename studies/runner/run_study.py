@@ -12,7 +12,6 @@ from dynloss_core.config import ConfigError
 from studies.blocks.block import Block
 from studies.blocks.provenance import provenance
 from studies.cluster.ray_cluster import check_resources, joined_cluster, local_resources
-from studies.definition.redaction import hide_password
 from studies.definition.sqlite import close_sqlite, tune_sqlite
 from studies.definition.study import Study
 from studies.messages import say
@@ -22,15 +21,13 @@ from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
 from studies.search.confirmation import plan_confirmation
 from studies.storage.origins import refuse_other_code
-from studies.storage.place import move_artifacts, settle
+from studies.storage.place import settle
 from studies.storage.reuse import KnownNetworks
 from studies.storage.sealed_files import write_parquet
 from studies.storage.stored_plan import optuna_of
-from studies.storage.study_folder import DEFAULT, StudyFolder
-from studies.storage.tracking.base import Tracker
+from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
-from studies.storage.tracking.mlflow_store import tracking_uri
-from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from studies.storage.tracking.mlflow_delivery import delivery_to_mlflow
 from studies.storage.write_errors import not_written
 
 __all__ = ["Outcome", "confirm_study", "run_study", "sync_study"]
@@ -110,7 +107,7 @@ def run_study(
             before()
         delivery = None
         try:
-            delivery = stack.enter_context(_delivery(study, folder, at_once=fresh))
+            delivery = stack.enter_context(delivery_to_mlflow(study, folder, at_once=fresh))
             return _run(study, folder, delivery, address, reuse=reuse)
         except ConfigError:
             if fresh and not folder.has_training():
@@ -138,7 +135,7 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
         stack.callback(close_sqlite)
         stack.enter_context(folder.locked())
         settle(folder)
-        delivery = stack.enter_context(_delivery(study, folder, at_once=True))
+        delivery = stack.enter_context(delivery_to_mlflow(study, folder, at_once=True))
         with _closing_its_run(folder, delivery):
             with StudyProgress(study) as progress:
                 session = Session(study, folder, delivery, progress)
@@ -149,47 +146,6 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
         if delivery.problem:
             raise ConfigError("storage.tracking_uri", delivery.problem, "try again later")
         return delivery.delivered, folder.tracking_uri()
-
-
-@contextmanager
-def _delivery(study: Study, folder: StudyFolder, *, at_once: bool) -> Iterator[Delivery]:
-    """The way to MLflow. A study that was begun there goes on while it is unreachable; a new one
-    must reach it, so that a wrong address is seen at once.
-
-    Raises:
-        ConfigError: if it is to be reached at once and cannot.
-    """
-    uri = tracking_uri(study, folder)
-
-    artifacts = folder.path.parent / "artifacts"
-    own = uri == folder.default_tracking_uri
-
-    def connect() -> Tracker:
-        if own:
-            move_artifacts(folder.default_store, artifacts)
-        run = folder.state().get("mlflow_run")
-        return MLflowTracker(study, folder.identity(), uri, artifacts, run)
-
-    tracker = None
-    try:
-        tracker = connect()
-    except ConfigError as error:
-        if at_once:
-            raise
-        say(f"{error}; meanwhile the study goes on, and what it records waits on disk")
-    if tracker is not None:
-        folder.write_state(
-            {
-                "mlflow_run": tracker.parent,
-                "mlflow_experiment": tracker.experiment,
-                "tracking_uri": DEFAULT if own else hide_password(tracker.uri),
-            }
-        )
-    delivery = Delivery(folder, connect, tracker)
-    try:
-        yield delivery
-    finally:
-        delivery.close()
 
 
 def confirm_study(
