@@ -36,7 +36,7 @@ class PlacedTrainable(SleepingTrainable):
     """Says when and on what it was at work."""
 
     def step(self) -> dict[str, Any]:
-        file = self._checkpoints.parent / f"{self._block.id}.json"
+        file = self._folder / f"{self._block.id}.json"
         record = {
             "began": time.time(),
             "gpus": ray.get_gpu_ids(),
@@ -52,7 +52,7 @@ class PlacedTrainable(SleepingTrainable):
 
     def _at_work(self) -> int:
         """Blocks that have begun, in all."""
-        return len(list(self._checkpoints.parent.glob("search-*.json")))
+        return len(list(self._folder.glob("search-*.json")))
 
 
 def place(out: Path) -> None:

@@ -53,7 +53,7 @@ def kinds() -> dict[str, Any]:
         """The same error each time in one arm; in the other, what would be refused again."""
 
         def _trained(self, block: Block) -> Iterator[BlockProgress]:
-            with (Path(self._checkpoints).parent / f"tried-{block.arm}").open("a") as tries:
+            with (self._folder / f"tried-{block.arm}").open("a") as tries:
                 tries.write(".")
             if block.arm == keys.STATIC:
                 raise ConfigError("model", "is refused")
@@ -73,7 +73,7 @@ def kinds() -> dict[str, Any]:
             return super().step()
 
         def _die(self, when: str) -> None:
-            mark = Path(self._checkpoints).parent / f"died-as-it-{when}"
+            mark = self._folder / f"died-as-it-{when}"
             if not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
