@@ -31,6 +31,8 @@ from studies.messages import say
 __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 
 PACKAGES = ("dynloss_core", "search_spaces", "studies")
+_NO_AGENT = "No available agent"  # Ray's words for a head that has only just started
+_SECONDS_FOR_AN_AGENT = 60.0
 _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "results", ".*")  # .env holds a password
 
 
@@ -57,18 +59,22 @@ def submit(study: Study, address: str, out: str, data_dir: str | None = None) ->
     command += [] if data_dir is None else ["--data-dir", data_dir]
     with shipped(study) as folder:
         environment = {"working_dir": str(folder), "env_vars": variables()}
-        try:
-            return str(
-                client.submit_job(
-                    entrypoint=shlex.join([*command, "--out", out]),
-                    runtime_env=environment,
-                    submission_id=f"{study.name}-{study.hash[:6]}-{int(time.time())}",
-                    metadata={"study": study.name, "study_hash": study.hash},
-                )
-            )
-        except refusals as error:
-            problem = f"{address} refuses the job: {reason_of(error)[:200]}"
-            raise ConfigError("--address", problem, "see its dashboard") from None
+        job = {
+            "entrypoint": shlex.join([*command, "--out", out]),
+            "runtime_env": environment,
+            "submission_id": f"{study.name}-{study.hash[:6]}-{int(time.time())}",
+            "metadata": {"study": study.name, "study_hash": study.hash},
+        }
+        deadline = time.monotonic() + _SECONDS_FOR_AN_AGENT
+        while True:
+            try:
+                return str(client.submit_job(**job))
+            except refusals as error:
+                if _NO_AGENT in str(error) and time.monotonic() < deadline:
+                    time.sleep(1)
+                    continue
+                problem = f"{address} refuses the job: {reason_of(error)[:200]}"
+                raise ConfigError("--address", problem, "see its dashboard") from None
 
 
 def follow(address: str, job: str) -> bool:
