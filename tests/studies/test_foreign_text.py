@@ -62,7 +62,7 @@ def test_an_address_in_letters_and_digits_is_the_usual_one() -> None:
 
 
 def test_a_name_that_is_no_text_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no address of a database; choose another --out"):
+    with pytest.raises(ConfigError, match="is not an address of a database; choose another --out"):
         sqlite_url(Path(os.fsdecode(b"/tmp/\xff")))
 
 
@@ -199,4 +199,4 @@ def test_a_dry_run_on_a_terminal_that_is_not_utf_8(tiny: Path) -> None:
     settings = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = dynloss("run", tiny, "--dry-run", PYTHONIOENCODING="", **settings)
     assert done.returncode == 0, done.stderr
-    assert "\\xb5s a member-step" in done.stdout
+    assert "\\xb5s per member-step" in done.stdout
