@@ -192,17 +192,18 @@ class StudyFolder(StudyPaths):
         """
         if not self.exists():
             self._refuse_foreign()
-        with exclusive(self.lock):
+        with exclusive(self.lock) as lock:
             self._sweep_parts()
             for left in (self.stop_request, self.progress):  # by or for an earlier driver
                 left.unlink(missing_ok=True)
             try:
                 yield
             finally:
-                self.stop_request.unlink(missing_ok=True)
-                self.progress.unlink(missing_ok=True)
-                if not self.exists() and self.path.exists():
-                    self.discard()
+                if lock.is_in_place():  # else it was discarded, and another's may lie here by now
+                    self.stop_request.unlink(missing_ok=True)
+                    self.progress.unlink(missing_ok=True)
+                    if not self.exists():
+                        self.discard()
 
     def is_locked(self) -> bool:
         """Whether a driver is at work here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,22 @@ def test_a_relative_store_is_made_absolute_when_it_is_given(
     monkeypatch.chdir(tmp_path)
     study = load_study(tiny, ["storage.tracking_uri=sqlite:///here.db"])
     assert study.storage.tracking_uri == f"sqlite:///{tmp_path / 'here.db'}"
+
+
+def test_a_driver_that_took_its_start_back_leaves_the_next_ones_folder_alone(
+    tiny: Path, tmp_path: Path
+) -> None:
+    study = load_study(tiny)
+    first, second = StudyFolder.of(study, tmp_path), StudyFolder.of(study, tmp_path)
+    with ExitStack() as held_by_first, ExitStack() as held_by_second:
+        held_by_first.enter_context(first.locked())
+        first.begin(study, resume=False)
+        first.discard()
+        held_by_second.enter_context(second.locked())
+        held_by_first.close()
+        assert second.is_locked()
+        assert second.begin(study, resume=False)
+    assert second.study() == study
 
 
 AT_ONCE = 4
