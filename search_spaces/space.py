@@ -269,31 +269,29 @@ def _check_meaning(name: str, parameter: Parameter) -> None:
         raise ConfigError(error.key, error.problem, f"{error.remedy} {hint}")
     values = parameter.grid(2)
     numbers = [value for value in values if isinstance(value, (int, float))]
-    if name in keys.MEMBER_PARAMETERS and len(numbers) < len(values):
-        raise ConfigError(key, f"{show(values)} are not all numbers", "use numbers")
-    if (
-        name == keys.PERIOD
-        and not all(value == int(value) for value in numbers)
-        and (parameter.unit != "epochs")
-    ):
-        raise ConfigError(key, "a period in steps is a whole number", "use type: int")
-    if name in _SMALLEST and numbers:
-        smallest, reason = _SMALLEST[name]
-        in_epochs = name == keys.PERIOD and parameter.unit == "epochs"
-        if min(numbers) < smallest and not (in_epochs and min(numbers) > 0):
-            raise ConfigError(
-                f"{key}.{_lower_key(parameter)}",
-                f"{min(numbers)} is below {smallest:g}",
-                f"use >= {smallest:g}: {reason}",
-            )
-    if name == keys.LEARNING_RATE and min(numbers) <= 0:
-        raise ConfigError(
-            f"{key}.{_lower_key(parameter)}", f"{min(numbers)} is not above 0", "use > 0"
-        )
-    if name == keys.MOMENTUM and max(numbers) >= 1:
-        raise ConfigError(key, f"{max(numbers)} is not below 1", "momentum lies in [0, 1)")
+    if name in keys.MEMBER_PARAMETERS:
+        if len(numbers) < len(values):
+            raise ConfigError(key, f"{show(values)} are not all numbers", "use numbers")
+        in_steps = name == keys.PERIOD and parameter.unit != "epochs"
+        if in_steps and any(value % 1 for value in numbers):
+            raise ConfigError(key, "a period in steps is a whole number", "use type: int")
+        _check_range(name, parameter, min(numbers), max(numbers))
     if parameter.unit is not None and name != keys.PERIOD:
         raise ConfigError(f"{key}.unit", f"{parameter.unit!r} for {name}", "only a period has one")
+
+
+def _check_range(name: str, parameter: Parameter, low: float, high: float) -> None:
+    """Refuse numbers that a member cannot have."""
+    lower_key = f"parameters.{name}.{_lower_key(parameter)}"
+    smallest, reason = _SMALLEST.get(name, (-math.inf, ""))
+    in_epochs = name == keys.PERIOD and parameter.unit == "epochs"
+    if low < smallest and not (in_epochs and low > 0):
+        remedy = f"use >= {smallest:g}: {reason}"
+        raise ConfigError(lower_key, f"{low} is below {smallest:g}", remedy)
+    if name == keys.LEARNING_RATE and low <= 0:
+        raise ConfigError(lower_key, f"{low} is not above 0", "use > 0")
+    if name == keys.MOMENTUM and high >= 1:
+        raise ConfigError(f"parameters.{name}", f"{high} is not below 1", "momentum lies in [0, 1)")
 
 
 def _undescribed(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:

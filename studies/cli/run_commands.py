@@ -166,6 +166,7 @@ def confirm(
     from studies.cluster.addresses import is_client
     from studies.definition.data_sets import provide
     from studies.runner.run_study import confirm_study
+    from studies.storage.stored_study import stored_definition
 
     if is_client(address):
         options = [] if seeds is None else ["--seeds", str(seeds)]
@@ -175,7 +176,7 @@ def confirm(
         words = ["confirm", name_of_study(study), *options, *with_data(data_dir)]
         _drive(None, address, out, go_on, *words)
     folder = recorded_study(study, out)
-    definition = folder.study()
+    definition = stored_definition(folder)
     provide(definition.data, data_dir, download=download)
     arguments = ["confirm", study, *with_data(data_dir)]
     _conclude(
@@ -230,7 +231,7 @@ def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments:
 def _estimate(study: Study, address: str | None, data: Path | None, *, download: bool) -> None:
     from studies.cluster.ray_cluster import joined_cluster, local_resources
     from studies.definition.data_sets import provide
-    from studies.runner.dry_run import estimate
+    from studies.runner.dry_run import cost_of
 
     if download or data is None or data.is_dir():  # else it may be a folder of another machine
         provide(study.data, data, download=download)
@@ -239,4 +240,4 @@ def _estimate(study: Study, address: str | None, data: Path | None, *, download:
     else:
         with joined_cluster(address) as capacity:
             pass
-    show_estimate(study, estimate(study, capacity), capacity)
+    show_estimate(study, cost_of(study, capacity), capacity)

@@ -65,6 +65,8 @@ def stop(
     wait: Annotated[bool, typer.Option(help="Wait until the study has ended.")] = True,
 ) -> None:
     """End a running study as Ctrl-C would, from another terminal or machine."""
+    from studies.storage.stored_study import stored_definition
+
     folder = recorded_study(study, out)
     at_work = folder.is_locked()
     if not at_work:
@@ -74,7 +76,7 @@ def stop(
         while wait and folder.is_locked():
             time.sleep(0.5)
         console.print("stopped" if wait else "asked to stop")
-    folder.study()  # refused where its definition was edited: it would not go on
+    stored_definition(folder)  # refused where its definition was edited: it would not go on
     if not at_work:
         return
     arguments = ["run", str(folder.definition), "--resume"]
@@ -104,10 +106,11 @@ def analyse(
     folders = [recorded_study(study, out) for study in studies]
     if len(folders) == 1:
         from studies.report.study_results import write_results
+        from studies.storage.stored_study import StoredStudy
 
-        definition = folders[0].study()
-        results = write_results(definition, folders[0], into)
-        show_results(definition, folders[0] if into is None else StudyFolder(into), results)
+        stored = StoredStudy.read(folders[0])
+        results = write_results(stored, into)
+        show_results(stored.study, stored.folder if into is None else StudyFolder(into), results)
         return
     from studies.report.side_by_side import compare_studies
 

@@ -18,9 +18,9 @@ from studies.messages import brief, console, duration, say
 if TYPE_CHECKING:
     from studies.cluster.ray_cluster import Capacity
     from studies.definition.study import Study
-    from studies.report.side_by_side import Comparison
+    from studies.report.side_by_side import SideBySide
     from studies.report.study_results import Results
-    from studies.runner.dry_run import Estimate
+    from studies.runner.dry_run import Cost
     from studies.storage.status import StudyStatus
     from studies.storage.study_folder import StudyFolder
 
@@ -39,7 +39,7 @@ DEFAULT_OUT = Path("results")
 _SECONDS_BETWEEN_LOOKS = 2.0
 
 
-def show_estimate(study: Study, cost: Estimate, capacity: Capacity) -> None:
+def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
     """What a study would cost."""
     trials = " + ".join(f"{count} {arm}" for arm, count in cost.trials.items())
     resources = f"{study.resources.cpu:g} CPU, {study.resources.gpu:g} GPU"
@@ -115,7 +115,7 @@ def show_changing(status: Callable[[], StudyStatus]) -> None:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def show_comparison(comparison: Comparison) -> None:
+def show_comparison(comparison: SideBySide) -> None:
     """Several studies, one line per study and setting."""
     table = Table("study", "data", "metric", "gain", "95% interval", "n", "seeds", "", box=None)
     for row in comparison.rows:

@@ -61,7 +61,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
         ),
         {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
     )
-    recorder = Recorder(source)
+    reporter = Reporter(source)
     try:
         tune.Tuner(
             trains,
@@ -76,7 +76,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
             run_config=tune.RunConfig(
                 name="session",
                 storage_path=str(storage),
-                callbacks=[recorder],
+                callbacks=[reporter],
                 failure_config=tune.FailureConfig(max_failures=0),  # the source tries again
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
@@ -84,9 +84,9 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
         ).fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
-    if recorder.no_worker:
+    if reporter.no_worker:
         remedy = "install there what the suite needs, in the same versions"
-        raise ConfigError("", recorder.no_worker, remedy)
+        raise ConfigError("", reporter.no_worker, remedy)
 
 
 class BlockSearcher(Searcher):
@@ -110,7 +110,7 @@ class BlockSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: results arrive through the recorder."""
+        """Nothing: results arrive through the reporter."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the plan's state is the study's folder."""
@@ -120,7 +120,7 @@ class BlockSearcher(Searcher):
         raise NotImplementedError("use `dynloss run --resume`")
 
 
-class Recorder(tune.Callback):
+class Reporter(tune.Callback):
     """Takes payloads out of Tune's results, so that they live in the study's tables alone.
 
     Attributes:

@@ -6,13 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, refuse_other_choices
 from dynloss_core.losses import LossName
 from dynloss_core.training import Augmentation, DType, LearningRateSchedule
 from studies.definition.redaction import hide_password
 from studies.definition.sqlite import sqlite_path, sqlite_url
 
-__all__ = ["Budget", "Resources", "Storage", "Training", "absolute_store"]
+__all__ = ["Budget", "Resources", "Storage", "TrackerName", "Training", "absolute_store"]
+
+TrackerName = Literal["mlflow", "none"]
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,19 @@ class Storage:
     """Where a study is recorded.
 
     Args:
+        tracker: `mlflow`, or `none` where the study's own tables are enough.
         tracking_uri: the tracking URI of MLflow; by default an SQLite file in the output folder.
             The path of another SQLite file is made absolute here, so that it holds wherever the
             study goes on.
         experiment: MLflow experiment.
     """
 
+    tracker: TrackerName = "mlflow"
     tracking_uri: str | None = None
     experiment: str = "dynloss"
 
     def __post_init__(self) -> None:
+        refuse_other_choices(self)
         if self.tracking_uri is not None and hide_password(self.tracking_uri) != self.tracking_uri:
             raise ConfigError(
                 "tracking_uri",

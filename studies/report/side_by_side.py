@@ -15,14 +15,15 @@ from studies.analysis.figures import save_figure
 from studies.analysis.figures.across import draw_across
 from studies.analysis.study_analysis import analyse
 from studies.report.study_results import question_of
+from studies.storage.stored_study import stored_definition
 from studies.storage.study_folder import StudyFolder
 from studies.storage.write_errors import not_written
 
-__all__ = ["Comparison", "compare_studies"]
+__all__ = ["SideBySide", "compare_studies"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideBySide:
     """What came of it.
 
     Args:
@@ -36,7 +37,7 @@ class Comparison:
     figures: tuple[Path, ...]
 
 
-def compare_studies(folders: Sequence[StudyFolder], out: Path) -> Comparison:
+def compare_studies(folders: Sequence[StudyFolder], out: Path) -> SideBySide:
     """Put studies side by side and write the table and the figure to `out`.
 
     Raises:
@@ -52,11 +53,11 @@ def compare_studies(folders: Sequence[StudyFolder], out: Path) -> Comparison:
     except OSError as error:
         remedy = "write elsewhere, with `dynloss analyse --into`"
         raise not_written(error, out, remedy) from None
-    return Comparison(tuple(rows), table, tuple(figures))
+    return SideBySide(tuple(rows), table, tuple(figures))
 
 
 def _tables(folder: StudyFolder) -> StudyTables:
-    study, members = folder.study(), folder.parts.gather("members")
+    study, members = stored_definition(folder), folder.parts.gather("members")
     question = question_of(study, members)
     return StudyTables(
         name=study.name,

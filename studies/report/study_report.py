@@ -23,14 +23,13 @@ from studies.report import (
     TrialTable,
 )
 from studies.storage.origins import origins_in_words
-from studies.storage.study_folder import StudyFolder
+from studies.storage.stored_study import StoredStudy
 
 __all__ = ["report_of"]
 
 
 def report_of(
-    study: Study,
-    folder: StudyFolder,
+    stored: StoredStudy,
     analysis: Analysis,
     members: pd.DataFrame,
     figures: Sequence[Path],
@@ -38,8 +37,7 @@ def report_of(
     """The report of a study, finished or not.
 
     Args:
-        study: the definition.
-        folder: its folder: study file, provenance, MLflow's run ids.
+        stored: the study, with its provenance and its run in MLflow.
         analysis: what was found.
         members: the members table.
         figures: files drawn; the PNG files among them are embedded, and the GIF files behind those
@@ -47,8 +45,8 @@ def report_of(
     """
     pictures = {path.stem: path for path in figures if path.suffix == ".png"}
     moving = {path.stem: path for path in figures if path.suffix == ".gif"}
-    state = folder.state()
-    provenance = {str(k): str(v) for k, v in dict(state.get("provenance", {})).items()}
+    study, folder = stored.study, stored.folder
+    provenance = {str(k): str(v) for k, v in dict(stored.state.get("provenance", {})).items()}
     provenance["seeds"] = _seeds(members)
     provenance["origin"] = origins_in_words(members, folder)
     tried = sum(count for count, _ in analysis.trials.values())
@@ -67,7 +65,7 @@ def report_of(
         findings=list(_findings(analysis)),
         warnings=analysis.other_warnings(),
         sections=list(_sections(analysis, pictures, moving)),
-        trials=_trials(study, folder, members),
+        trials=_trials(stored, members),
         study_file=folder.definition.read_text(encoding="utf-8") if folder.exists() else "",
         commands=_commands(study),
         provenance=provenance,
@@ -131,9 +129,10 @@ def _sections(
             yield Section(card.title, card.paragraphs, drawn, card.table, card.table_caption)
 
 
-def _trials(study: Study, folder: StudyFolder, members: pd.DataFrame) -> TrialTable | None:
+def _trials(stored: StoredStudy, members: pd.DataFrame) -> TrialTable | None:
     if members.empty:
         return None
+    study, state = stored.study, stored.state
     identity = [keys.PHASE, keys.ARM, keys.TRIAL]
     points = [*keys.MEMBER_PARAMETERS, *(name for name in members.columns if "." in name)]
     points = [name for name in points if name in members.columns]
@@ -155,10 +154,9 @@ def _trials(study: Study, folder: StudyFolder, members: pd.DataFrame) -> TrialTa
     frame = frame.reset_index().sort_values(
         [keys.PHASE, study.objective], ascending=[True, not up], kind="stable"
     )
-    runs = folder.runs()
+    runs = stored.folder.runs()
     if not runs.empty:
         frame = frame.merge(runs, on=identity, how="left")
-    state = folder.state()
     return TrialTable(
         frame=frame.reset_index(drop=True),
         labels={f"{study.objective}_sd": f"{study.objective.replace('_', ' ')} sd"},

@@ -25,6 +25,7 @@ from studies.report import render
 from studies.report.study_report import report_of
 from studies.search.confirmation import scientific_settings
 from studies.storage.origins import origins_in, origins_in_words
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.write_errors import not_written
 
@@ -100,24 +101,23 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
     )
 
 
-def write_results(study: Study, folder: StudyFolder, into: Path | None = None) -> Results:
+def write_results(stored: StoredStudy, into: Path | None = None) -> Results:
     """Gather the tables of a study, analyse them, draw the figures and write it all.
 
     Works on an unfinished study too, with what is there.
 
     Args:
-        study: the definition.
-        folder: the folder of the study.
+        stored: the study.
         into: where to write; None writes to the folder of the study.
 
     Raises:
         ConfigError: if a table is damaged, or the results cannot be written.
     """
-    place = folder if into is None else StudyFolder(into)
-    gathered = folder.parts.gather_all()
+    place = stored.folder if into is None else StudyFolder(into)
+    gathered = stored.folder.parts.gather_all()
     try:
         place.write_tables(gathered)
-        return _write_results(study, folder, gathered, place)
+        return _write_results(stored, gathered, place)
     except OSError as error:
         raise not_written(
             error, place.path, "write elsewhere, with `dynloss analyse --into`"
@@ -125,8 +125,9 @@ def write_results(study: Study, folder: StudyFolder, into: Path | None = None) -
 
 
 def _write_results(
-    study: Study, folder: StudyFolder, gathered: dict[str, pd.DataFrame], place: StudyFolder
+    stored: StoredStudy, gathered: dict[str, pd.DataFrame], place: StudyFolder
 ) -> Results:
+    study, folder = stored.study, stored.folder
     members, curves = gathered["members"], gathered["curves"]
     recorded = {kind: gathered[kind] for kind in KINDS}
     reused = _reused(members)
@@ -145,7 +146,7 @@ def _write_results(
         write_atomically(place.tables / name, table.to_csv(index=False))
         written.append(place.tables / name)
     if not members.empty:
-        found = summary(study, folder, analysis, members)
+        found = summary(stored, analysis, members)
         write_atomically(place.summary, json.dumps(found, indent=2, default=str) + "\n")
     drawn = [
         path
@@ -158,16 +159,15 @@ def _write_results(
         for path in save_animation(animation, place.figures, name)
     ]
     if not members.empty:
-        report = report_of(study, folder, analysis, members, drawn)
+        report = report_of(stored, analysis, members, drawn)
         write_atomically(place.report, render(report))
     origins = origins_in_words(members, folder)
     return Results(analysis, tuple(drawn), tuple(written), reused, origins)
 
 
-def summary(
-    study: Study, folder: StudyFolder, analysis: Analysis, members: pd.DataFrame
-) -> dict[str, Any]:
+def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> dict[str, Any]:
     """What a study found, as plain data: the answer, its numbers, where it comes from."""
+    study = stored.study
     verdicts = [
         {
             "setting": each.setting,
@@ -193,8 +193,8 @@ def summary(
                 name: json.loads(each.table().to_json(orient="records"))
                 for name, each in analysis.regimes.items()
             },
-            "provenance": folder.state().get("provenance", {}),
-            "origins": origins_in(members, folder),
+            "provenance": stored.state.get("provenance", {}),
+            "origins": origins_in(members, stored.folder),
         }
     )
     return content

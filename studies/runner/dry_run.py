@@ -19,7 +19,7 @@ from studies.blocks.block_run import use_threads
 from studies.cluster.ray_cluster import Capacity, local_resources, parallel_blocks, shortages
 from studies.definition.study import Study
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Cost", "cost_of"]
 
 _CALIBRATION_SECONDS = 1.5
 _MOST_PROBLEMS = 8  # calibrated where a study's points change the problem itself
@@ -28,7 +28,7 @@ _SECONDS_TO_START = 12.0  # Ray, MLflow's store and the first worker
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Cost:
     """What a study would cost.
 
     Args:
@@ -54,7 +54,7 @@ class Estimate:
     missing: tuple[str, ...] = ()
 
 
-def estimate(study: Study, capacity: Capacity) -> Estimate:
+def cost_of(study: Study, capacity: Capacity) -> Cost:
     """Count the study's work and time a little of it here, on as many of the block's threads as
     this machine has.
 
@@ -75,25 +75,25 @@ def estimate(study: Study, capacity: Capacity) -> Estimate:
     else:
         times = [_calibrate(study, point) for point in points]
         microseconds = sum(times) / len(times)
-    trials: dict[str, int] = {each: study.trials(each) for each in study.arms}
-    searching = sum(len(study.search_blocks(arm)) for arm in trials)
+    searching = sum(len(study.search_blocks(arm)) for arm in study.arms)
     confirming = len(study.arms) if study.confirms() else 0
     room = parallel_blocks(study, capacity)
-    parallel = min(room, searching) if searching else min(room, confirming)
+    parallel = min(room, searching or confirming)
     waits = study.design(study.arms[0]) is None or study.early_stopping is not None
     if waits and searching:  # for results
         parallel = min(parallel, len(study.arms) * study.parallel_blocks)
+    trials: dict[str, int] = {arm: study.trials(arm) for arm in study.arms}
+    searched = sum(trials.values()) * study.seeds_per_point
     seconds = None
     if microseconds is not None:
         a_member = steps * microseconds / 1e6
-        searched = sum(trials.values()) * study.seeds_per_point
         seconds = _SECONDS_TO_START
-        if searching:
-            seconds += (searched * a_member + searching * _SECONDS_A_BLOCK) / parallel
-        if confirming:
-            confirmed = (study.members() - searched) * a_member + confirming * _SECONDS_A_BLOCK
-            seconds += confirmed / min(room, confirming)
-    return Estimate(
+        for members, blocks, at_once in (
+            (searched, searching, parallel),
+            (study.members() - searched, confirming, min(room, confirming)),
+        ):
+            seconds += (members * a_member + blocks * _SECONDS_A_BLOCK) / max(at_once, 1)
+    return Cost(
         trials=trials,
         blocks=searching + confirming,
         members=study.members(),

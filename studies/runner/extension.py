@@ -7,65 +7,33 @@ that no round has seen; the earlier confirmation stays in the tables, as what it
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.definition.study import Study
-from studies.messages import say
-from studies.search.confirmation import Confirmation, plan_confirmation
+from studies.search.confirmation import Confirmation
 from studies.storage.stored_plan import plan_of
-from studies.storage.study_folder import StudyFolder
+from studies.storage.stored_study import StoredStudy
 
-__all__ = ["due_confirmation", "extend"]
+__all__ = ["extended"]
 
 
-def extend(study: Study, folder: StudyFolder, trials: int) -> Study:
-    """Extend a finished study on disk, before anything starts; the definition to go on with.
+def extended(stored: StoredStudy, trials: int) -> StoredStudy:
+    """A finished study with more trials to come, before anything starts.
 
     Args:
-        study: as its folder has it.
-        folder: the folder of the study.
+        stored: the study.
         trials: to add to each arm.
 
     Raises:
         ConfigError: if the study is not finished, or its design leaves no room for more.
     """
-    extended = study.extended(trials)
-    plan = plan_of(study, folder)
+    study = stored.study
+    longer = study.extended(trials)
+    plan = plan_of(stored)
     if plan.next_block() is not None or not plan.finished:
         remedy = "finish it first, with --resume"
-        raise ConfigError("--extend", "the study is not finished", remedy, str(folder.path))
+        path = str(stored.folder.path)
+        raise ConfigError("--extend", "the study is not finished", remedy, path)
     if study.has_own_round():
         winners, seeds = tuple(plan.winners().values()), tuple(study.fresh_seeds())
         own = Confirmation(1, seeds, winners, "the study's own", study.trials_per_arm)
-        folder.add_confirmation(own)
-    folder.write_definition(extended)
-    return extended
-
-
-def due_confirmation(study: Study, folder: StudyFolder) -> Confirmation | None:
-    """The round that an extended study still wants: once its search is done, and if its winners are
-    not those of the last round. One that cannot be planned, as where an arm has no winner, is said
-    and not wanted."""
-    if not (study.extensions and study.confirms()):
-        return None
-    members, rounds = folder.parts.gather("members"), folder.confirmations()
-    if members.empty:  # every block failed
-        return None
-    search = members[members[keys.PHASE] == keys.SEARCH]
-    proposed = study.trials(study.arms[0])
-    last = max((each.trials or 0 for each in rounds), default=0)
-    if last == proposed:
-        return None
-    number = max((each.round for each in rounds), default=0) + 1
-    used = sum(len(each.seeds) for each in rounds)
-    try:
-        planned = plan_confirmation(study, search, number, used, study.confirm_seeds)
-    except ConfigError as error:
-        say(f"the extended search is not confirmed: {error}")
-        return None
-    chosen = {(each.arm, each.trial) for each in planned.winners}
-    if any(chosen == {(each.arm, each.trial) for each in known.winners} for known in rounds):
-        return None
-    return replace(planned, reason="the search was extended", trials=proposed)
+        stored = stored.with_round(own)
+    return stored.redefined(longer)

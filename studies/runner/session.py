@@ -20,12 +20,11 @@ from dynloss_core import keys
 from studies.blocks.block import Block, BlockResult, Trial
 from studies.blocks.block_run import is_table_of
 from studies.blocks.failure import Failure, Kind
-from studies.definition.study import Study
 from studies.runner.progress import StudyProgress
 from studies.storage.origins import note_origin
 from studies.storage.reuse import KnownNetworks, joined
 from studies.storage.stored_plan import plan_of
-from studies.storage.study_folder import StudyFolder
+from studies.storage.stored_study import StoredStudy
 from studies.storage.tracking.delivery import Delivery
 
 __all__ = ["Session"]
@@ -60,8 +59,7 @@ class Session:
     """One process's work on a study.
 
     Args:
-        study: what to run.
-        folder: where it is recorded; must have been begun.
+        stored: what to run.
         delivery: to MLflow.
         progress: what the user sees.
         known: networks that need not be trained; None trains all.
@@ -69,13 +67,12 @@ class Session:
 
     def __init__(
         self,
-        study: Study,
-        folder: StudyFolder,
+        stored: StoredStudy,
         delivery: Delivery,
         progress: StudyProgress,
         known: KnownNetworks | None = None,
     ) -> None:
-        self.study, self.folder = study, folder
+        self.stored, self.study, self.folder = stored, stored.study, stored.folder
         self._known = known
         self._partly: dict[str, _PartlyKnownBlock] = {}
         self._held: list[Block] = []  # while another block has networks of theirs at work
@@ -88,9 +85,9 @@ class Session:
         self._attempts: Counter[tuple[str, bool]] = Counter()
         self._reasons: dict[str, str] = {}  # of the last failure of a block
         self._said: set[str] = set()
-        rounds = folder.confirmations()
-        progress.expect(sum(block.members for each in rounds for block in each.blocks()))
-        self.plan = plan_of(study, folder, self._recorded)
+        blocks = (block for confirmation in stored.rounds for block in confirmation.blocks())
+        progress.expect(sum(block.members for block in blocks))
+        self.plan = plan_of(stored, self._recorded)
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty: Tune pickles its searcher and callbacks, but a study never resumes from that."""

@@ -15,9 +15,9 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks.code_origin import Origin, here
 from studies.blocks.provenance import provenance
-from studies.definition.study import Study
 from studies.storage.sealed_files import read_json, write_json
 from studies.storage.stored_plan import plan_of
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 
 __all__ = ["note_origin", "origins_in", "origins_in_words", "origins_of", "refuse_other_code"]
@@ -72,17 +72,17 @@ def note_origin(folder: StudyFolder) -> None:
         write_json(folder.origins, {**known, now.digest: {**since, **asdict(now)}})
 
 
-def refuse_other_code(study: Study, folder: StudyFolder, *, trains: bool) -> None:
+def refuse_other_code(stored: StoredStudy, *, trains: bool) -> None:
     """Refuse to go on with a study that was trained with other code or versions.
 
     Args:
-        study: the definition.
-        folder: the folder of the study.
+        stored: the study.
         trains: whether there is something to train for certain; else it is looked up.
 
     Raises:
         ConfigError: naming what differs.
     """
+    folder = stored.folder
     known, now = origins_of(folder), here()
     if now.digest in known or not (known or folder.parts.files("members")):
         return
@@ -90,7 +90,7 @@ def refuse_other_code(study: Study, folder: StudyFolder, *, trains: bool) -> Non
         entry["origin"] for entry in origins_in(folder.parts.gather("members"), folder)
     } == {now.digest}:
         return  # the file that says more of it is lost
-    if not trains and _is_complete(study, folder):
+    if not trains and _is_complete(stored):
         return
     if known:
         last = list(known.values())[-1]
@@ -104,7 +104,7 @@ def refuse_other_code(study: Study, folder: StudyFolder, *, trains: bool) -> Non
     raise ConfigError("", problem, remedy, str(folder.path))
 
 
-def _is_complete(study: Study, folder: StudyFolder) -> bool:
+def _is_complete(stored: StoredStudy) -> bool:
     """Whether every block of a study is recorded."""
-    plan = plan_of(study, folder)
+    plan = plan_of(stored)
     return plan.next_block() is None and plan.finished

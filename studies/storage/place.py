@@ -15,42 +15,43 @@ from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
 from studies.messages import say
-from studies.storage.study_folder import DEFAULT, StudyFolder
+from studies.storage.stored_study import StoredStudy
 
-__all__ = ["move_artifacts", "settle"]
+__all__ = ["move_artifacts", "settled"]
 
 
-def settle(folder: StudyFolder) -> None:
-    """Note where a study lies, and give it another identity if it is a copy; under its lock."""
+def settled(stored: StoredStudy) -> StoredStudy:
+    """A study that knows where it lies, with another identity if it is a copy; under its lock."""
+    folder = stored.folder
     if not folder.is_identified:  # begun by a version that kept less, or the file is lost
-        folder.identify(folder.study(), folder.state().get("study_id"))
-    here, known = _place(folder.path), folder.state().get("place")
+        stored = stored.identified(stored.identity)
+    here, known = _place(folder.path), stored.state.get("place")
     if known == here:
-        return
+        return stored
     changes: dict[str, Any] = {"place": here}
-    if known is None and folder.tracking_uri() == folder.default_tracking_uri:
-        changes["tracking_uri"] = DEFAULT
-    if known is not None and _is_copy(folder, known, here):
-        folder.identify(folder.study())
+    if known is None:
+        changes["tracking_uri"] = stored.tracking_uri
+    if known is not None and _is_copy(stored, known, here):
+        stored = stored.identified()
         changes |= {"mlflow_run": None, "mlflow_experiment": None}
         say(f"{folder.path} is a copy of {known['path']}: it is a study of its own from here on")
-    folder.write_state(changes)
+    return stored.noting(**changes)
 
 
 def _place(path: Path) -> dict[str, Any]:
     return {"path": str(path), "inode": path.stat().st_ino, "host": socket.gethostname()}
 
 
-def _is_copy(folder: StudyFolder, known: dict[str, Any], here: dict[str, Any]) -> bool:
+def _is_copy(stored: StoredStudy, known: dict[str, Any], here: dict[str, Any]) -> bool:
     """Whether an original may still be at work in the store of this study."""
     same_host = known["host"] == here["host"]
     if known["path"] == here["path"] and (same_host or known["inode"] == here["inode"]):
         return False
     original = Path(known["path"])
-    default = folder.state().get("tracking_uri", DEFAULT) == DEFAULT
-    if default and original.parent != folder.path.parent:  # each has a store beside it
+    own_store = stored.tracking_uri == stored.folder.default_tracking_uri
+    if own_store and original.parent != stored.folder.path.parent:  # each has a store beside it
         return False
-    return not same_host or _identity_at(original) == folder.identity()
+    return not same_host or _identity_at(original) == stored.identity
 
 
 def _identity_at(path: Path) -> str | None:

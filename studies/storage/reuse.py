@@ -31,6 +31,7 @@ from studies.blocks.block import Block, BlockResult, Trial
 from studies.blocks.code_origin import here
 from studies.blocks.tables import member_hashes
 from studies.definition.study import Study
+from studies.storage.stored_study import StoredStudy, stored_definition
 from studies.storage.study_folder import StudyFolder
 
 __all__ = ["KnownNetworks", "joined"]
@@ -74,16 +75,15 @@ class KnownNetworks:
     """The networks that a study need not train.
 
     Args:
-        study: that would train them.
-        folder: the folder of the study; those beside it are searched too.
+        stored: the study that would train them; those beside it are searched too.
     """
 
-    def __init__(self, study: Study, folder: StudyFolder) -> None:
-        self._study, self._folder = study, folder
+    def __init__(self, stored: StoredStudy) -> None:
+        self._study, self._folder = stored.study, stored.folder
         self._places: dict[_Key, _Place] = {}
         self._at_work: set[_Key] = set()
         self._keys_of: dict[str, dict[int, tuple[_Key, ...]]] = {}  # of blocks asked for, by trial
-        self._takes_part = _takes_part(study)
+        self._takes_part = _takes_part(stored.study)
         self._looked = not self._takes_part
 
     def begin(self, block: Block) -> None:
@@ -154,7 +154,7 @@ class KnownNetworks:
     def _look_into(self, other: StudyFolder) -> None:
         """Know the networks of another study, if it could have trained the same."""
         with suppress(*_UNREADABLE):  # whatever is wrong there is no fault of this study's
-            if not _takes_part(other.study()):
+            if not _takes_part(stored_definition(other)):
                 return
             if parts := [str(path) for path in other.parts.files("members")]:
                 tables = dataset.dataset(parts, schema=pa.schema(_NEEDED), format="parquet")

@@ -14,6 +14,7 @@ from dynloss_core import keys
 from studies.definition.early_stopping import is_stopped
 from studies.definition.study import Study
 from studies.messages import duration
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 
 __all__ = ["PhaseStatus", "StudyStatus", "study_status"]
@@ -114,10 +115,11 @@ class StudyStatus:
 
 def study_status(folder: StudyFolder) -> StudyStatus:
     """How far a study is, and the best so far."""
-    study, members = folder.study(), folder.parts.gather("members")
+    stored, members = StoredStudy.read(folder), folder.parts.gather("members")
+    study = stored.study
     at_work = folder.is_locked()
     progress = _progress(folder) if at_work else {}
-    rounds = sum(block.members for each in folder.confirmations() for block in each.blocks())
+    rounds = sum(block.members for known in stored.rounds for block in known.blocks())
     return StudyStatus(
         name=study.name,
         mode=study.mode,
@@ -130,7 +132,7 @@ def study_status(folder: StudyFolder) -> StudyStatus:
         seconds_left=progress.get("seconds_left"),
         blocks=progress.get("blocks", {}),
         failures=folder.parts.failures(),
-        phases=tuple(_phases(study, folder, members)),
+        phases=tuple(_phases(stored, members)),
         summary=str(folder.summary) if folder.summary.exists() else None,
     )
 
@@ -144,7 +146,8 @@ def _progress(folder: StudyFolder) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _phases(study: Study, folder: StudyFolder, members: pd.DataFrame) -> Iterator[PhaseStatus]:
+def _phases(stored: StoredStudy, members: pd.DataFrame) -> Iterator[PhaseStatus]:
+    study = stored.study
     if study.mode != "confirm":
         for arm in study.arms:
             yield _search(study, arm, _rows(members, arm, keys.SEARCH))
@@ -152,11 +155,11 @@ def _phases(study: Study, folder: StudyFolder, members: pd.DataFrame) -> Iterato
         for arm in study.arms:
             done = len(_rows(members, arm, keys.CONFIRM))
             yield PhaseStatus(keys.CONFIRM, arm, done, study.confirm_seeds, "fresh seeds")
-    for each in folder.confirmations():
+    for known in stored.rounds:
         for arm in study.arms:
-            wanted = sum(len(block.seeds) for block in each.blocks() if block.arm == arm)
-            done = len(_rows(members, arm, each.phase))
-            yield PhaseStatus(each.phase, arm, done, wanted, "networks")
+            wanted = sum(len(block.seeds) for block in known.blocks() if block.arm == arm)
+            done = len(_rows(members, arm, known.phase))
+            yield PhaseStatus(known.phase, arm, done, wanted, "networks")
 
 
 def _rows(members: pd.DataFrame, arm: str, phase: str) -> pd.DataFrame:

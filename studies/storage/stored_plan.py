@@ -11,8 +11,8 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynloss_core.config import ConfigError, reason_of
-from studies.definition.study import Study
 from studies.search.arm_search import Plan, Recorded
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 
 __all__ = ["optuna_of", "plan_of"]
@@ -36,23 +36,22 @@ def optuna_of(folder: StudyFolder) -> Iterator[None]:
         raise ConfigError("", problem, remedy, str(folder.optuna)) from None
 
 
-def plan_of(study: Study, folder: StudyFolder, recorded: Recorded | None = None) -> Plan:
+def plan_of(stored: StoredStudy, recorded: Recorded | None = None) -> Plan:
     """The plan of the study in a folder.
 
     Args:
-        study: the definition.
-        folder: the folder of the study.
+        stored: the study.
         recorded: the members table of a block that is finished; by default as the folder has it.
 
     Raises:
         ConfigError: if Optuna's storage is damaged or cannot be written, or a round is lost.
     """
-    folder.refuse_lost_rounds()
-    rounds = folder.confirmations()
+    stored.refuse_lost_rounds()
+    folder = stored.folder
     with optuna_of(folder):
         try:
             storage = optuna.storages.RDBStorage(folder.optuna_url)
-            return Plan(study, storage, recorded or folder.parts.recorded, rounds)
+            return Plan(stored.study, storage, recorded or folder.parts.recorded, stored.rounds)
         except ConfigError:
             raise
         except _DAMAGED_VALUES as error:

@@ -31,6 +31,7 @@ from studies.definition.study_files import load_study
 from studies.report import render
 from studies.report.study_report import report_of
 from studies.report.study_results import question_of
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 
 
@@ -95,8 +96,8 @@ def measure(trials: int, seeds: int) -> Measurement:
             figure.savefig(path)
             figures.append(path)
         drawn = time.perf_counter()
-        folder = StudyFolder(Path(place))
-        page = render(report_of(study, folder, analysis, members, figures))
+        stored = StoredStudy(StudyFolder(Path(place)), study, "", {})
+        page = render(report_of(stored, analysis, members, figures))
     ended = time.perf_counter()
     return Measurement(
         trials=trials,

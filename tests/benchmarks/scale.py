@@ -46,6 +46,7 @@ from studies.report.study_results import write_results
 from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
 from studies.storage.reuse import KnownNetworks
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
@@ -182,39 +183,39 @@ class NoDelivery:
         """Nothing."""
 
 
-def search(study: Study, folder: StudyFolder) -> None:
+def search(stored: StoredStudy) -> None:
     """Every block asked for, recorded and told, in this process."""
-    copies = Copies(study)
-    with StudyProgress(study, Console(quiet=True)) as progress:
-        known = KnownNetworks(study, folder)
-        session = Session(study, folder, cast(Delivery, NoDelivery()), progress, known)
+    copies = Copies(stored.study)
+    with StudyProgress(stored.study, Console(quiet=True)) as progress:
+        known = KnownNetworks(stored)
+        session = Session(stored, cast(Delivery, NoDelivery()), progress, known)
         while (block := session.next_block()) is not None:
             result = copies.of(block)
             session.reported(block, 1.0, mean_curves(result.curves), result)
         assert session.finished
 
 
-def deliver(study: Study, folder: StudyFolder, uri: str | None = None) -> None:
+def deliver(stored: StoredStudy, uri: str | None = None) -> None:
     """Everything that lies in the folder brought to MLflow."""
-    delivery = delivery_of(study, folder, uri)
-    with StudyProgress(study, Console(quiet=True)) as progress:
-        assert Session(study, folder, delivery, progress).prepared()
+    delivery = delivery_of(stored, uri)
+    with StudyProgress(stored.study, Console(quiet=True)) as progress:
+        assert Session(stored, delivery, progress).prepared()
         delivery.ask(lambda tracker: None)
     delivery.close()
 
 
-def deliver_to_server(study: Study, folder: StudyFolder) -> None:
+def deliver_to_server(stored: StoredStudy) -> None:
     """The same, over HTTP; starting the server counts for seconds."""
-    with started_mlflow(folder.path.parent) as uri:
-        deliver(study, folder, uri)
+    with started_mlflow(stored.folder.path.parent) as uri:
+        deliver(stored, uri)
 
 
-def through_ray(study: Study, folder: StudyFolder) -> float:
+def through_ray(stored: StoredStudy) -> float:
     """The whole driver, but for Ray's own start; the seconds until the last block was recorded."""
     started = time.perf_counter()
-    delivery = delivery_of(study, folder)
-    with StudyProgress(study, Console(quiet=True)) as progress:
-        session = Session(study, folder, delivery, progress, KnownNetworks(study, folder))
+    delivery = delivery_of(stored)
+    with StudyProgress(stored.study, Console(quiet=True)) as progress:
+        session = Session(stored, delivery, progress, KnownNetworks(stored))
         train(session, SleepingTrainable)
         assert session.finished
         assert not session.failures
@@ -224,18 +225,19 @@ def through_ray(study: Study, folder: StudyFolder) -> float:
     return trained
 
 
-def results(study: Study, folder: StudyFolder) -> None:
+def results(stored: StoredStudy) -> None:
     """Tables, analysis, figures, report."""
-    write_results(study, folder)
+    write_results(stored)
 
 
-def delivery_of(study: Study, folder: StudyFolder, uri: str | None = None) -> Delivery:
+def delivery_of(stored: StoredStudy, uri: str | None = None) -> Delivery:
     """To the folder's own MLflow store, or another."""
+    folder = stored.folder
     store, artifacts = uri or folder.default_tracking_uri, folder.path.parent / "artifacts"
-    return Delivery(folder, lambda: MLflowTracker(study, "scale", store, artifacts))
+    return Delivery(folder, lambda: MLflowTracker(stored.study, "scale", store, artifacts))
 
 
-STAGES: dict[str, Callable[[Study, StudyFolder], float | None]] = {
+STAGES: dict[str, Callable[[StoredStudy], float | None]] = {
     "search": search,
     "delivery": deliver,
     "served": deliver_to_server,
@@ -250,11 +252,11 @@ def measured(stage: str, sampler: str, points: int, block: int, out: Path) -> Me
     tune_sqlite()
     study = study_of(sampler, points, block)
     folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=True)
+    stored = StoredStudy.begin(folder, study, resume=True)
     before, rows = megabytes(), mlflow_rows(out)
     with joined_cluster(None) if stage == "ray" else nullcontext():
         started, busy = time.perf_counter(), time.process_time()
-        trained = STAGES[stage](study, folder)
+        trained = STAGES[stage](stored)
         seconds, busy = time.perf_counter() - started, time.process_time() - busy
     fresh = mlflow_rows(out) - rows
     trials = sum(study.trials(arm) for arm in study.arms)

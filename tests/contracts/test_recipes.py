@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import optuna
 import pandas as pd
@@ -23,10 +23,16 @@ from dynloss_core.seeding import Stream, generator
 from dynloss_core.training import AutogradEngine, Member, Problem, Setup, choose_engine
 from studies.blocks.block import Block
 from studies.blocks.block_run import BlockRun
+from studies.definition.options import TrackerName
 from studies.definition.samplers import SAMPLERS, Sampler
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
+from studies.runner.run_study import run_study
 from studies.search.arm_search import ArmSearch
+from studies.storage.stored_study import StoredStudy
+from studies.storage.tracking.trackers import TRACKERS
+from tests.studies.memory_tracker import MemoryTracker
+from tests.studies.sessions import run_without_ray
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,21 @@ def test_a_sampler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SAMPLERS, "random", middle)
     members = trained(study_with(tiny, "sampler=random"))
     assert members[keys.LEARNING_RATE].nunique() == 1
+
+
+def test_a_tracker(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"tracker: 'memory' is not one of mlflow, none"):
+        study_with(tiny, "storage.tracker=memory")
+    assert set(get_args(TrackerName)) == set(TRACKERS)
+    held: dict[str, Any] = {}
+    monkeypatch.setitem(TRACKERS, "none", lambda stored: lambda: MemoryTracker(held))
+    run_without_ray(monkeypatch)
+    outcome = run_study(study_with(tiny, "storage.tracker=none"), tmp_path)
+    finished, metrics, *_ = held["study"]
+    assert finished
+    assert "verdict_difference" in metrics
+    assert {run.status for run in held["trials"].values()} == {"FINISHED"}
+    assert StoredStudy.read(outcome.folder).state["memory_run"] == "study"
 
 
 def test_the_guide_names_what_is_there() -> None:

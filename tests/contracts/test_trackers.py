@@ -20,6 +20,7 @@ from studies.blocks.block_run import BlockRun
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.search.arm_search import ArmSearch
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.base import Tracker
 from studies.storage.tracking.delivery import Delivery
@@ -138,8 +139,7 @@ def test_whoever_connects_finds_the_runs_and_sends_the_rest(store: Any, trained:
     first.start(block)
     first.log_means(block, trained.means[0])
     later = store.connect()
-    assert later.parent == first.parent
-    assert later.experiment == first.experiment
+    assert later.kept() == first.kept()
     assert not later.is_finished(block)
     later.start(block)
     later.log_means(block, pd.concat(trained.means))
@@ -171,7 +171,7 @@ def test_the_studys_run_is_closed_and_opened_again(
             tags={"commit": "0"},
             artifacts=[(file, ""), (file, "tables")],
         )
-    assert store.connect().parent == tracker.parent
+    assert store.connect().kept() == tracker.kept()
     store.connect().discard()
 
 
@@ -179,7 +179,7 @@ def test_the_delivery_needs_no_more_than_a_tracker(
     store: Any, trained: Trained, tmp_path: Path
 ) -> None:
     folder = StudyFolder.of(trained.study, tmp_path)
-    folder.begin(trained.study, resume=False)
+    StoredStudy.begin(folder, trained.study, resume=False)
     folder.parts.record(trained.block, trained.result)
     delivery = Delivery(folder, store.connect)
     delivery.start(trained.block)

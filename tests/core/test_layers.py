@@ -40,6 +40,13 @@ LEVELS = {
         "messages", "definition", "blocks", "analysis", "search", "storage", "cluster", "report",
         "runner", "cli", "__main__",
     ],
+    "studies.storage": [
+        "write_errors", "lock", "sealed_files", "parts", "study_paths", "study_folder", "begun",
+        "stored_study", "place", "stored_plan", "origins", "reuse", "status", "tracking",
+    ],
+    "studies.runner": [
+        "progress", "rounds", "extension", "session", "run_study", "dry_run", "single_run",
+    ],
     "studies.analysis": [
         "statistics", "search_health", "gains", "landscape", "question", "setting_verdicts",
         "study_analysis", "across_studies", "cards", "figures",

@@ -13,6 +13,7 @@ from dynloss_core.config import ConfigError
 from studies.cluster.job_submission import PACKAGES, shipped, variables
 from studies.definition.redaction import hide_password
 from studies.definition.study_files import load_study
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.mlflow_ui import serve
 from tests.services import free_port
@@ -99,7 +100,7 @@ def test_mlflow_gets_the_password_unseen(
 ) -> None:
     """The user interface of a study whose store's password only the environment knows."""
     folder = StudyFolder.of(load_study(file), tmp_path / "out")
-    folder.begin(load_study(file), resume=False)
+    StoredStudy.begin(folder, load_study(file), resume=False)
     folder.write_state({"tracking_uri": "postgresql://mlflow:***@db/mlflow"})
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI: not set"):
         serve(folder, tmp_path / "out", free_port())

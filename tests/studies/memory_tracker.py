@@ -29,8 +29,9 @@ class MemoryTracker:
 
     store: dict[str, Any] = field(default_factory=dict)
     uri: str = "memory"
-    parent: str = "study"
-    experiment: str = "0"
+
+    def kept(self) -> dict[str, Any]:
+        return {"memory_run": "study"}
 
     def _trials(self) -> dict[TrialKey, MemoryRun]:
         trials: dict[TrialKey, MemoryRun] = self.store.setdefault("trials", {})

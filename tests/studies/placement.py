@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.cluster.ray_cluster import set_environment
+from studies.storage.stored_study import StoredStudy
 
 set_environment(None)
 
@@ -59,12 +60,12 @@ def place(out: Path) -> None:
     """Run the study."""
     study = study_from_mapping({**DEFINITION, **CHANGES, "resources": ASKS}, source="placement")
     folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=False)
+    stored = StoredStudy.begin(folder, study, resume=False)
     uri = folder.default_tracking_uri
     delivery = Delivery(folder, lambda: MLflowTracker(study, "placement", uri, out / "artifacts"))
     ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False)
     with StudyProgress(study) as progress:
-        session = Session(study, folder, delivery, progress)
+        session = Session(stored, delivery, progress)
         train(session, PlacedTrainable)
         assert session.finished, session.failures
     delivery.close()

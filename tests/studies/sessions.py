@@ -14,6 +14,7 @@ from studies.blocks.block_run import BlockRun
 from studies.definition.study import Study
 from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
@@ -21,13 +22,12 @@ from studies.storage.tracking.mlflow_tracker import MLflowTracker
 
 def session_of(study: Study, out: Path) -> Session:
     folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=True)
-    identity = folder.identity()
+    stored = StoredStudy.begin(folder, study, resume=True)
 
     def connect() -> MLflowTracker:
-        return MLflowTracker(study, identity, folder.default_tracking_uri, out / "artifacts")
+        return MLflowTracker(study, stored.identity, folder.default_tracking_uri, out / "artifacts")
 
-    return Session(study, folder, Delivery(folder, connect), StudyProgress(study))
+    return Session(stored, Delivery(folder, connect), StudyProgress(study))
 
 
 def tracker_of(session: Session) -> MLflowTracker:

@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 from dynloss_core.config import ConfigError
 from studies.definition.study_files import load_study
 from studies.runner.run_study import sync_study
-from studies.storage.place import settle
+from studies.storage.place import settled
+from studies.storage.stored_study import StoredStudy, stored_definition
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
 from tests.studies.sessions import session_of, train_next
@@ -24,7 +25,7 @@ from tests.studies.sessions import session_of, train_next
 def begun(tiny: Path, out: Path, *overrides: str) -> StudyFolder:
     """A study with a block trained, and delivered."""
     session = session_of(load_study(tiny, overrides), out)
-    settle(session.folder)
+    settled(session.stored)
     train_next(session)
     session.delivery.ask(lambda tracker: None)
     session.delivery.close()
@@ -63,7 +64,7 @@ def test_an_edited_definition_is_refused_with_both_values(
     change: dict[str, Any], said: str, command: list[str], tiny: Path, tmp_path: Path
 ) -> None:
     folder = StudyFolder.of(study := load_study(tiny), tmp_path)
-    folder.begin(study, resume=False)
+    StoredStudy.begin(folder, study, resume=False)
     edit(folder, **change)
     name, *options = command
     wanted = str(tiny) if name == "run" else "tiny"
@@ -76,21 +77,21 @@ def test_an_edited_definition_is_refused_with_both_values(
 
 def test_what_changes_no_result_may_be_edited(tiny: Path, tmp_path: Path) -> None:
     folder = StudyFolder.of(study := load_study(tiny), tmp_path)
-    folder.begin(study, resume=False)
+    StoredStudy.begin(folder, study, resume=False)
     edit(folder, description="Why?", resources__cpu=2, storage__experiment="mine")
-    edited = folder.study()
+    edited = stored_definition(folder)
     assert (edited.description, edited.resources.cpu) == ("Why?", 2)
     assert edited.storage.experiment == "mine"
 
 
 def test_a_lost_definition_is_that_of_the_beginning(tiny: Path, tmp_path: Path) -> None:
     folder = begun(tiny, tmp_path)
-    study = folder.study()
+    study = stored_definition(folder)
     folder.definition.unlink()
-    assert folder.study() == study
+    assert stored_definition(folder) == study
     folder.definition.write_text("budget: [")
     with pytest.raises(ConfigError, match=r"not valid YAML.*; delete it: it is written again"):
-        folder.study()
+        stored_definition(folder)
 
 
 def test_a_moved_folder_goes_on_with_the_store_beside_it(tiny: Path, tmp_path: Path) -> None:
@@ -102,7 +103,9 @@ def test_a_moved_folder_goes_on_with_the_store_beside_it(tiny: Path, tmp_path: P
     shutil.move(tmp_path / "a", tmp_path / "c")
     moved = StudyFolder(tmp_path / "c" / "tiny")
     for there in (alone, moved):
-        assert there.tracking_uri() == f"sqlite:///{there.path.parent / 'mlflow.db'}"
+        assert (
+            StoredStudy.read(there).tracking_uri == f"sqlite:///{there.path.parent / 'mlflow.db'}"
+        )
         sync_study(there)
         client = MlflowClient(there.default_tracking_uri)
         experiment = client.get_experiment_by_name("dynloss")
@@ -112,10 +115,14 @@ def test_a_moved_folder_goes_on_with_the_store_beside_it(tiny: Path, tmp_path: P
         runs = client.search_runs([experiment.experiment_id])
         assert all(run.info.artifact_uri.startswith(f"{wanted}/") for run in runs)
         parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-        assert [run.data.tags["dynloss.study_id"] for run in parents] == [there.identity()]
+        assert [run.data.tags["dynloss.study_id"] for run in parents] == [
+            StoredStudy.read(there).identity
+        ]
         artifacts = {each.path for each in client.list_artifacts(parents[0].info.run_id)}
         assert {"study.yaml", "summary.json", "report.html"} <= artifacts
-    assert moved.identity() == alone.identity(), "neither can reach the other's store"
+    assert StoredStudy.read(moved).identity == StoredStudy.read(alone).identity, (
+        "neither can reach the other's store"
+    )
     assert not (tmp_path / "a").exists()
 
 
@@ -125,7 +132,7 @@ def test_a_copy_never_writes_to_its_original(tiny: Path, tmp_path: Path) -> None
     session = session_of(load_study(tiny, [store]), tmp_path / "a")
     session.delivery.close()
     original = session.folder
-    settle(original)
+    settled(session.stored)
     train_next(session)
     sync_study(original)
     client = MlflowClient(f"sqlite:///{tmp_path / 'shared.db'}")
@@ -134,7 +141,7 @@ def test_a_copy_never_writes_to_its_original(tiny: Path, tmp_path: Path) -> None
     shutil.copytree(original.path, copy.path)
     sync_study(copy)
     after = {run.info.run_id: run for run in client.search_runs(["1"])}
-    assert copy.identity() != original.identity()
+    assert StoredStudy.read(copy).identity != StoredStudy.read(original).identity
     assert len(after) == 2 * len(before)
     for identifier, run in before.items():
         assert after[identifier].to_dictionary() == run.to_dictionary(), (
@@ -149,8 +156,8 @@ def test_a_copy_beside_its_original_is_another_study(tiny: Path, tmp_path: Path)
     copy = StudyFolder(tmp_path / "copy")
     shutil.copytree(original.path, copy.path)
     with copy.locked():
-        settle(copy)
-    assert copy.identity() != original.identity()
+        settled(StoredStudy.read(copy))
+    assert StoredStudy.read(copy).identity != StoredStudy.read(original).identity
 
 
 def test_a_folder_of_a_version_that_kept_an_address_finds_its_store(
@@ -163,9 +170,9 @@ def test_a_folder_of_a_version_that_kept_an_address_finds_its_store(
     shutil.move(tmp_path / "a", tmp_path / "b")
     moved = StudyFolder(tmp_path / "b" / "tiny")
     for _ in range(2):
-        assert moved.tracking_uri() == moved.default_tracking_uri
+        assert StoredStudy.read(moved).tracking_uri == moved.default_tracking_uri
         with moved.locked():
-            settle(moved)
+            settled(StoredStudy.read(moved))
 
 
 def test_a_relative_store_is_made_absolute_when_it_is_given(
@@ -183,13 +190,13 @@ def test_a_driver_that_took_its_start_back_leaves_the_next_ones_folder_alone(
     first, second = StudyFolder.of(study, tmp_path), StudyFolder.of(study, tmp_path)
     with ExitStack() as held_by_first, ExitStack() as held_by_second:
         held_by_first.enter_context(first.locked())
-        first.begin(study, resume=False)
+        StoredStudy.begin(first, study, resume=False)
         first.discard()
         held_by_second.enter_context(second.locked())
         held_by_first.close()
         assert second.is_locked()
-        assert second.begin(study, resume=False)
-    assert second.study() == study
+        assert StoredStudy.begin(second, study, resume=False).is_new
+    assert stored_definition(second) == study
 
 
 AT_ONCE = 4
@@ -203,12 +210,13 @@ def _start(path: str, out: str, rounds: int, barrier: Any, answers: Any) -> None
         barrier.wait()
         try:
             with folder.locked():
-                fresh = folder.begin(study, resume=False)
+                stored = StoredStudy.begin(folder, study, resume=False)
                 if index % 5 == 0:  # a start that fails takes back what it began
                     folder.discard()
                     answers.put((index, "discarded", ""))
                 else:
-                    answers.put((index, "fresh" if fresh else "old", folder.identity()))
+                    fresh = "fresh" if stored.is_new else "old"
+                    answers.put((index, fresh, stored.identity))
         except ConfigError as error:
             answers.put((index, "refused", error.problem))
 
@@ -237,5 +245,5 @@ def test_of_drivers_that_start_at_once_one_begins_the_study(
         if index % 5 == 0:
             assert not folder.path.exists()
         else:
-            assert begun_by == [folder.identity()]
-            assert folder.study() == load_study(tiny)
+            assert begun_by == [StoredStudy.read(folder).identity]
+            assert stored_definition(folder) == load_study(tiny)

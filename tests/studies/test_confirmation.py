@@ -15,6 +15,7 @@ from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.search.confirmation import FEWEST_SEEDS, MOST_SEEDS, plan_confirmation
 from studies.storage.status import study_status
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from tests.studies.sessions import finish, session_of, statuses, tracker_of, train
 
@@ -75,7 +76,7 @@ def test_one_winner_an_arm_and_scientific_setting(sweep: Study, tmp_path: Path) 
 def test_trained_judged_and_gone_on_with(sweep: Study, tmp_path: Path) -> None:
     first = session_of(sweep, tmp_path)
     finish(first)
-    first.folder.add_confirmation(plan_confirmation(sweep, searched(first.folder), 1, 0, seeds=5))
+    first.stored.with_round(plan_confirmation(sweep, searched(first.folder), 1, 0, seeds=5))
     begun = session_of(sweep, tmp_path)
     block = begun.next_block()
     assert block is not None
@@ -87,7 +88,7 @@ def test_trained_judged_and_gone_on_with(sweep: Study, tmp_path: Path) -> None:
     confirm = members[members[keys.PHASE] == "confirm"]
     assert len(confirm) == 4 * 5
     assert confirm[keys.TEST_ACCURACY].notna().all()
-    analysis = write_results(sweep, second.folder).analysis
+    analysis = write_results(second.stored).analysis
     assert [each.label for each in analysis.verdicts] == ["width 4", "width 6"]
     assert [each.test.n for each in analysis.verdicts] == [5, 5]
     assert all(each.test.margin == 0.02 for each in analysis.verdicts)
@@ -104,12 +105,11 @@ def test_a_second_round_has_seeds_and_a_name_of_its_own(sweep: Study, tmp_path: 
     one = plan_confirmation(sweep, search, 1, 0, seeds=5)
     two = plan_confirmation(sweep, search, 2, 5, seeds=7)
     assert not set(one.seeds) & set(two.seeds)
-    for each in (one, two):
-        session.folder.add_confirmation(each)
-    assert session.folder.confirmations() == [one, two]
+    session.stored.with_round(two).with_round(one)
+    assert StoredStudy.read(session.folder).rounds == (one, two)
     later = session_of(sweep, tmp_path)
     finish(later)
-    assert write_results(sweep, later.folder).analysis.phase == "confirm-2"
+    assert write_results(later.stored).analysis.phase == "confirm-2"
     with pytest.raises(ConfigError, match="are not left"):
         plan_confirmation(sweep, search, 3, 12, seeds=60_000)
 
@@ -162,13 +162,13 @@ def test_interrupted_between_settings_it_is_analysed_with_what_is_there(
 ) -> None:
     session = session_of(sweep, tmp_path)
     finish(session)
-    session.folder.add_confirmation(plan_confirmation(sweep, searched(session.folder), 1, 0, 4))
+    session.stored.with_round(plan_confirmation(sweep, searched(session.folder), 1, 0, 4))
     later = session_of(sweep, tmp_path)
     for expected in (0, 1, 1, 2):  # verdicts after each block: arms come side by side
         block = later.next_block()
         assert block is not None
         train(later, block)
-        analysis = write_results(sweep, later.folder).analysis
+        analysis = write_results(later.stored).analysis
         assert len(analysis.verdicts) == expected
     assert "% of its networks" in str(study_status(later.folder))
     assert "100% of its networks" in str(study_status(later.folder))
@@ -177,12 +177,12 @@ def test_interrupted_between_settings_it_is_analysed_with_what_is_there(
 def test_an_earlier_round_is_reported_beside_the_latest(sweep: Study, tmp_path: Path) -> None:
     session = session_of(sweep, tmp_path)
     finish(session)
-    search = searched(session.folder)
+    search, stored = searched(session.folder), session.stored
     for number, used in ((1, 0), (2, 4)):
-        session.folder.add_confirmation(plan_confirmation(sweep, search, number, used, seeds=4))
+        stored = stored.with_round(plan_confirmation(sweep, search, number, used, seeds=4))
     later = session_of(sweep, tmp_path)
     finish(later)
-    findings = write_results(sweep, later.folder).analysis.findings()
+    findings = write_results(later.stored).analysis.findings()
     assert sum("At width" in each for each in findings) == 4
     assert sum(each.startswith("Earlier round (confirm). At width") for each in findings) == 2
     assert "over 2 settings" in findings[0]

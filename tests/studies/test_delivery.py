@@ -27,6 +27,7 @@ from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
@@ -109,11 +110,11 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     overrides = ["trials_per_arm=2", "sampler=random", "arms=[dynamical]", "block_size=1"]
     study = load_study(file, overrides)
     folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=False)
+    stored = StoredStudy.begin(folder, study, resume=False)
     found = Recorded(study, folder, out / "empty.db")
     MlflowClient(f"sqlite:///{found.store}").search_experiments()  # makes the tables
     delivery = Delivery(folder, found.connect(out / "unused.db"))
-    session = Session(study, folder, delivery, StudyProgress(study))
+    session = Session(stored, delivery, StudyProgress(study))
     while (block := session.next_block()) is not None:
         if not found.blocks:
             session.failed(block, "lost")

@@ -437,7 +437,7 @@ def test_a_real_study_stops_bad_learning_rates(tiny: Path, tmp_path: Path) -> No
     search = members[members[keys.PHASE] == keys.SEARCH]
     stopped = search[is_stopped(search)]
     assert (stopped[keys.LEARNING_RATE] < 1e-3).any()
-    results = write_results(study, session.folder)
+    results = write_results(session.stored)
     analysis = results.analysis
     for arm in study.arms:
         mine = stopped.loc[stopped[keys.ARM] == arm, keys.TRIAL].unique()

@@ -12,24 +12,26 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-from studies.runner.extension import due_confirmation, extend
+from studies.runner.extension import extended
+from studies.runner.rounds import due_round
 from studies.runner.run_study import run_study
 from studies.runner.session import Session
 from studies.storage.status import study_status
+from studies.storage.stored_study import StoredStudy, stored_definition
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss
 from tests.studies.sessions import run_without_ray, session_of, statuses, tracker_of, train
 from tests.studies.test_run import table
 
 
-def finish(study: Study, out: Path) -> StudyFolder:
+def finish(study: Study, out: Path) -> StoredStudy:
     """Train what is left of a study in this process."""
     session = session_of(study, out)
     while (block := session.next_block()) is not None:
         train(session, block)
     assert session.finished
     session.delivery.close()
-    return session.folder
+    return session.stored
 
 
 def searched(folder: StudyFolder) -> pd.DataFrame:
@@ -41,9 +43,8 @@ def searched(folder: StudyFolder) -> pd.DataFrame:
 @pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
 def test_the_search_is_that_of_the_longer_study(sampler: str, tiny: Path, tmp_path: Path) -> None:
     changes = [f"sampler={sampler}", "trials_per_arm=5", "block_size=2", "seeds_per_point=1"]
-    study = load_study(tiny, changes)
-    folder = finish(study, tmp_path / "extended")
-    longer = extend(study, folder, 3)
+    stored = finish(load_study(tiny, changes), tmp_path / "extended")
+    longer = extended(stored, 3).study
     assert [list(block) for block in longer.search_blocks("static")] == [
         [0, 1],
         [2, 3],
@@ -51,36 +52,33 @@ def test_the_search_is_that_of_the_longer_study(sampler: str, tiny: Path, tmp_pa
         [5, 6],
         [7],
     ]
-    finish(longer, tmp_path / "extended")
-    twice = extend(longer, folder, 1)
-    finish(twice, tmp_path / "extended")
+    twice = extended(finish(longer, tmp_path / "extended"), 1)
+    finish(twice.study, tmp_path / "extended")
     from_the_start = finish(load_study(tiny, [*changes, "extensions=[3, 1]"]), tmp_path / "whole")
-    found = searched(folder)
+    found = searched(stored.folder)
     assert found.groupby(keys.ARM)[keys.TRIAL].nunique().tolist() == [9, 9]
-    pd.testing.assert_frame_equal(found, searched(from_the_start))
+    pd.testing.assert_frame_equal(found, searched(from_the_start.folder))
 
 
 def test_new_winners_are_confirmed_on_seeds_nobody_saw(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny, ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"])
-    folder = finish(study, tmp_path)
+    stored = finish(study, tmp_path)
+    folder = stored.folder
     first = folder.parts.gather("members").query("phase == 'confirm'")
-    longer = study
-    while (due := due_confirmation(longer, folder)) is None:
-        longer = extend(longer, folder, 4)
-        finish(longer, tmp_path)
+    while (due := due_round(stored)) is None:
+        stored = finish(extended(stored, 4).study, tmp_path)
         again = folder.parts.gather("members").query("phase == 'confirm'")
         assert sorted(again[keys.SEED]) == sorted(first[keys.SEED]), "the first round stays"
-    folder.add_confirmation(due)
-    finish(longer, tmp_path)
+    stored = finish(stored.with_round(due).study, tmp_path)
     rounds = folder.parts.gather("members").groupby(keys.PHASE)[keys.SEED]
     assert len(set(rounds.get_group("confirm-2"))) == study.confirm_seeds
     assert not set(rounds.get_group("confirm-2")) & set(rounds.get_group("confirm"))
-    assert due_confirmation(longer, folder) is None
-    session = session_of(longer, tmp_path)
+    assert due_round(stored) is None
+    session = session_of(stored.study, tmp_path)
     assert session.prepared(), "nothing is left"
     names = statuses(tmp_path, tracker_of(session).parent)
     assert set(names.values()) == {"FINISHED"}
-    assert sum(name.startswith("search/") for name in names) == 2 * longer.trials("static")
+    assert sum(name.startswith("search/") for name in names) == 2 * stored.study.trials("static")
 
 
 def test_an_arm_that_never_trains_is_said_and_wants_no_round(
@@ -90,9 +88,8 @@ def test_an_arm_that_never_trains_is_said_and_wants_no_round(
     study = load_study(
         tiny, [*changes, "space.parameters.learning_rate={low: 1.0e+200, high: 1.0e+201}"]
     )
-    longer = extend(study, finish(study, tmp_path), 1)
-    folder = finish(longer, tmp_path)
-    assert due_confirmation(longer, folder) is None
+    longer = extended(finish(study, tmp_path), 1)
+    assert due_round(finish(longer.study, tmp_path)) is None
     assert (
         "not confirmed: no setting has a trial in every arm that did not diverge"
         in capsys.readouterr().err
@@ -104,11 +101,11 @@ def test_interrupted_while_the_extended_search_is_confirmed(
 ) -> None:
     """Where Tune does not catch it: while Ray starts again."""
     study = load_study(tiny, ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"])
-    folder = finish(study, tmp_path)
+    folder = finish(study, tmp_path).folder
     rounds: list[int] = []
 
     def in_this_process(session: Session) -> None:
-        rounds.append(len(session.folder.confirmations()))
+        rounds.append(len(session.stored.rounds))
         if rounds[-1] > 1:
             raise KeyboardInterrupt
         while (block := session.next_block()) is not None:
@@ -121,9 +118,10 @@ def test_interrupted_while_the_extended_search_is_confirmed(
             break
     assert rounds[-1] == 2
     assert not outcome.finished
+    stored = StoredStudy.read(folder)
     (run,) = MlflowClient(folder.default_tracking_uri).search_runs(
-        [folder.state()["mlflow_experiment"]],
-        f"tags.dynloss.study_id = '{folder.identity()}'",
+        [stored.state["mlflow_experiment"]],
+        f"tags.dynloss.study_id = '{stored.identity}'",
     )
     assert run.info.status == "KILLED"
 
@@ -132,25 +130,25 @@ def test_killed_while_it_is_extended(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = load_study(tiny, ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"])
-    folder = finish(study, tmp_path)
-    before = study_status(folder)
+    stored = finish(study, tmp_path)
+    before = study_status(stored.folder)
     with monkeypatch.context() as patch:
-        patch.setattr(StudyFolder, "write_definition", lambda *_: 1 / 0)
+        patch.setattr(StoredStudy, "redefined", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            extend(study, folder, 1)
-    assert study_status(folder) == before, "as if nobody had asked"
-    longer = extend(study, folder, 1)
-    assert [each.round for each in folder.confirmations()] == [1]
-    assert longer.trials("static") == 3
+            extended(stored, 1)
+    assert study_status(stored.folder) == before, "as if nobody had asked"
+    longer = extended(stored, 1)
+    assert [known.round for known in StoredStudy.read(longer.folder).rounds] == [1]
+    assert longer.study.trials("static") == 3
 
 
 def test_refusals(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
     folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    stored = StoredStudy.begin(folder, study, resume=False)
     with pytest.raises(ConfigError, match="--extend: the study is not finished; finish it first"):
-        extend(study, folder, 2)
-    assert folder.study() == study
+        extended(stored, 2)
+    assert stored_definition(folder) == study
     a_map = ["mode=map", "trials_per_arm=null", "grid={period: 2, amplitude: 2, learning_rate: 2}"]
     with pytest.raises(ConfigError, match="a grid has no more trials; give a finer grid"):
         load_study(tiny, a_map).extended(2)

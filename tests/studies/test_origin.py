@@ -19,6 +19,7 @@ from studies.blocks.code_origin import Origin, here, syntax_digest
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.storage.origins import note_origin, origins_of, refuse_other_code
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from tests.studies.sessions import finish, session_of, train_next
 
@@ -110,7 +111,7 @@ def test_a_study_goes_on_with_the_same_code_only(
     session.delivery.close()
     folder = session.folder
     assert list(origins_of(folder)) == [here().digest]
-    refuse_other_code(study, folder, trains=True)
+    refuse_other_code(StoredStudy.read(folder), trains=True)
     now = here()
     other = Origin(
         {**now.files, "dynloss_core/losses/weighted.py": "0" * 12}, {**now.versions, "torch": "9.9"}
@@ -120,10 +121,10 @@ def test_a_study_goes_on_with_the_same_code_only(
     with pytest.raises(
         ConfigError, match=f"{problem}.* 9.9 now; dynloss_core/losses/weighted.py differs"
     ):
-        refuse_other_code(study, folder, trains=False)
+        refuse_other_code(StoredStudy.read(folder), trains=False)
     note_origin(folder)  # as after --code-changed
     assert list(origins_of(folder)) == [now.digest, other.digest]
-    refuse_other_code(study, folder, trains=True)
+    refuse_other_code(StoredStudy.read(folder), trains=True)
 
 
 def test_a_study_that_kept_no_origin_is_told_from_one_that_trained_nothing(
@@ -131,17 +132,17 @@ def test_a_study_that_kept_no_origin_is_told_from_one_that_trained_nothing(
 ) -> None:
     study = load_study(tiny)
     folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
-    refuse_other_code(study, folder, trains=True)
+    StoredStudy.begin(folder, study, resume=False)
+    refuse_other_code(StoredStudy.read(folder), trains=True)
     session = session_of(study, tmp_path)
     train_next(session)
     session.delivery.close()
     folder.origins.unlink()
-    refuse_other_code(study, folder, trains=False)  # its networks still say it
+    refuse_other_code(StoredStudy.read(folder), trains=False)  # its networks still say it
     for path in folder.parts.files("members"):
         pd.read_parquet(path).drop(columns=keys.ORIGIN).to_parquet(path)
     with pytest.raises(ConfigError, match="say nothing of the code that trained them"):
-        refuse_other_code(study, folder, trains=False)
+        refuse_other_code(StoredStudy.read(folder), trains=False)
 
 
 def test_differences_are_named() -> None:
@@ -171,7 +172,7 @@ def test_every_origin_is_in_summary_report_and_tags(
         monkeypatch.setattr(f"studies.{name}.here", lambda: other)
     session = session_of(study, tmp_path)
     finish(session)
-    results = write_results(study, session.folder)
+    results = write_results(session.stored)
     summary = json.loads(session.folder.summary.read_text())
     known = {entry["origin"]: entry for entry in summary["origins"]}
     networks = {name: entry["networks"] for name, entry in known.items()}

@@ -39,6 +39,7 @@ from studies.messages import console
 from studies.report import Finding, Report, render
 from studies.report.study_report import report_of
 from studies.report.study_results import Results
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from tests.studies.test_regimes import ATTAINABLE, sweep
 from tests.studies.test_search_health import health
@@ -363,8 +364,8 @@ AGAINST: dict[str, dict[str, object]] = {
 
 def places(analysis: Analysis, tmp_path: Path, tiny: Path) -> Iterator[tuple[str, str]]:
     """Wherever a verdict is shown, all of what is shown right beside it."""
-    study, folder = load_study(tiny), StudyFolder(tmp_path / "study")
-    html = render(report_of(study, folder, analysis, study_tables()[0], ()))
+    stored = StoredStudy(StudyFolder(tmp_path / "study"), load_study(tiny), "", {})
+    html = render(report_of(stored, analysis, study_tables()[0], ()))
     cards_ = re.findall(
         r"<article class=\"finding (?:better|worse|undecided).*?</article>", html, re.S
     )
@@ -372,7 +373,7 @@ def places(analysis: Analysis, tmp_path: Path, tiny: Path) -> Iterator[tuple[str
         yield "report", card.partition("<dl")[0]  # before the numbers
     results = Results(analysis, (), (), {})
     with console.capture() as said:
-        show_results(study, folder, results)
+        show_results(stored.study, stored.folder, results)
     for verdict in analysis.verdicts:
         after = said.get().partition(verdict.sentence())[2].partition("Wilcoxon")[0]
         yield "terminal", after

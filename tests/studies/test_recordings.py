@@ -57,7 +57,7 @@ def study(tmp_path: Path) -> Study:
 def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_path: Path) -> None:
     session = session_of(study, tmp_path)
     finish(session)
-    results = write_results(study, session.folder)
+    results = write_results(session.stored)
     tables = session.folder.tables
     traces = pd.read_parquet(tables / "traces.parquet")
     curvature = pd.read_parquet(tables / "curvature.parquet")
@@ -339,4 +339,4 @@ def test_a_stable_run_beside_an_unstable_one(study: Study, tmp_path: Path) -> No
     rows = session.folder.parts.gather("instabilities")
     assert set(rows[keys.LEARNING_RATE]) == {10.0}
     assert rows["begins_before"].dtype == bool
-    write_results(study, session.folder)
+    write_results(session.stored)

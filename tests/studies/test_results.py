@@ -51,7 +51,7 @@ def test_a_period_in_epochs_is_analysed_in_epochs(tmp_path: Path) -> None:
         of_trial = (members[keys.ARM] == winner.arm) & (members[keys.TRIAL] == winner.trial)
         searched = members.loc[of_trial, keys.PERIOD].iloc[0]
         assert again is None if pd.isna(searched) else again == searched
-    results = write_results(study, session.folder)
+    results = write_results(session.stored)
     assert results.analysis.health is not None
     assert {path.name for path in results.figures} >= {"gain_map.png", "isolation.svg"}
     assert members[keys.PERIOD].dropna().min() == 2, "an epoch of two steps"
@@ -60,12 +60,12 @@ def test_a_period_in_epochs_is_analysed_in_epochs(tmp_path: Path) -> None:
 def test_an_unfinished_study_is_analysed_with_what_is_there(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
     session = session_of(study, tmp_path)
-    nothing = write_results(study, session.folder)
+    nothing = write_results(session.stored)
     assert nothing.analysis.findings() == []
     block = session.next_block()
     assert block is not None
     train(session, block)
-    results = write_results(study, session.folder)
+    results = write_results(session.stored)
     assert results.analysis.verdicts == ()
     assert results.metrics() == {}
     page = session.folder.report.read_text()

@@ -22,6 +22,7 @@ from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
 from studies.storage.origins import origins_in
 from studies.storage.reuse import KnownNetworks, _part
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
@@ -49,13 +50,13 @@ def study_of(**changes: Any) -> Study:
 def trained(study: Study, out: Path, *, reuse: bool = True) -> tuple[StudyFolder, list[Block]]:
     """A study worked through in this process: its folder, and the blocks that were trained."""
     folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=True)
-    identity, uri = folder.identity(), folder.default_tracking_uri
+    stored = StoredStudy.begin(folder, study, resume=True)
+    identity, uri = stored.identity, folder.default_tracking_uri
     delivery = Delivery(folder, lambda: MLflowTracker(study, identity, uri, out / "artifacts"))
-    known = KnownNetworks(study, folder) if reuse else None
+    known = KnownNetworks(stored) if reuse else None
     blocks = []
     with StudyProgress(study) as progress:
-        session = Session(study, folder, delivery, progress, known)
+        session = Session(stored, delivery, progress, known)
         while (block := session.next_block()) is not None:
             run = BlockRun(study, block)
             session.started(block)
@@ -182,12 +183,11 @@ def test_networks_that_do_not_say_what_trained_them_are_not_taken(tmp_path: Path
 def test_a_study_that_was_replaced_meanwhile_gives_nothing(fails: bool, tmp_path: Path) -> None:
     folder, (block, *_) = trained(study_of(), tmp_path)
     other = study_of(name="other")
-    StudyFolder.of(other, tmp_path).begin(other, resume=False)
-    known = KnownNetworks(other, StudyFolder.of(other, tmp_path))
+    known = KnownNetworks(StoredStudy.begin(StudyFolder.of(other, tmp_path), other, resume=False))
     assert len(known.trials(block)) == 3
     shutil.rmtree(folder.path)
     if fails:
-        folder.begin(study_of(), resume=False)
+        StoredStudy.begin(folder, study_of(), resume=False)
         folder.parts.record(block, BlockResult(pd.DataFrame(), pd.DataFrame()))
     else:
         trained(study_of(seed=1), tmp_path)
@@ -250,10 +250,10 @@ def test_a_block_waits_for_the_networks_that_another_has_at_work(tmp_path: Path)
     """And trains them itself if they were lost there."""
     study = searched(1)
     folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    stored = StoredStudy.begin(folder, study, resume=False)
     uri = folder.default_tracking_uri
     delivery = Delivery(folder, lambda: MLflowTracker(study, "waits", uri, tmp_path / "artifacts"))
-    session = Session(study, folder, delivery, StudyProgress(study), KnownNetworks(study, folder))
+    session = Session(stored, delivery, StudyProgress(study), KnownNetworks(stored))
     at_work, handed_out = [], []
     while not session.finished:
         while (block := session.next_block()) is not None:

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 
 from dynloss_core import keys
 from studies.definition.study_files import load_study
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import SECONDS, command, dynloss, dynloss_here
 
@@ -272,7 +273,7 @@ def test_confirmed_again_on_fresh_seeds_and_put_side_by_side(
 
 def test_nothing_to_confirm_is_said_in_a_line(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
-    StudyFolder.of(study, tmp_path).begin(study, resume=False)
+    StoredStudy.begin(StudyFolder.of(study, tmp_path), study, resume=False)
     done = dynloss("confirm", "tiny", "--out", tmp_path)
     assert done.returncode == 2
     assert "its search is not finished; finish it first" in done.stderr

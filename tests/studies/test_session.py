@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from threading import Timer
@@ -20,6 +21,7 @@ from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.runner.progress import StudyProgress
 from studies.runner.run_study import sync_study
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.mlflow_store import tracking_uri
 from tests.studies.sessions import session_of, statuses, tracker_of, train, train_next
@@ -45,7 +47,7 @@ def test_a_failed_block_is_recorded_and_not_tried_again(tiny: Path, tmp_path: Pa
     for trial in lost.trials:
         assert states[f"{lost.phase}/{lost.arm}/{trial.number}"] == "FAILED"
     assert sorted(set(states.values())) == ["FAILED", "FINISHED"]
-    results = write_results(study, second.folder)
+    results = write_results(second.stored)
     assert len(results.analysis.verdicts) == 1
     assert results.analysis.trials[lost.arm] == (study.trials(lost.arm) - len(lost.trials), 0)
 
@@ -58,7 +60,7 @@ def test_an_arm_without_a_winner_has_no_verdict(tiny: Path, tmp_path: Path) -> N
             session.failed(block, "lost")
         else:
             train(session, block)
-    results = write_results(study, session.folder)
+    results = write_results(session.stored)
     assert results.analysis.verdicts == ()
     assert results.without_winner(study) == [keys.STATIC]
 
@@ -124,7 +126,7 @@ def test_sync_delivers_past_a_block_in_flight(tiny: Path, tmp_path: Path) -> Non
 def test_a_look_keeps_no_driver_out(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
     folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    StoredStudy.begin(folder, study, resume=False)
     looking = (folder.path / ".lock").open("w")
     fcntl.flock(looking, fcntl.LOCK_SH)
     Timer(0.1, looking.close).start()
@@ -135,7 +137,7 @@ def test_a_look_keeps_no_driver_out(tiny: Path, tmp_path: Path) -> None:
 def test_two_drivers_do_not_share_a_study(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
     folder = StudyFolder.of(study, tmp_path)
-    assert folder.begin(study, resume=False)
+    assert StoredStudy.begin(folder, study, resume=False).is_new
     with folder.locked():
         assert folder.is_locked()
         with pytest.raises(ConfigError, match="another process"), folder.locked():
@@ -146,9 +148,9 @@ def test_two_drivers_do_not_share_a_study(tiny: Path, tmp_path: Path) -> None:
 def test_a_begin_that_was_killed_can_begin_again(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
     folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    StoredStudy.begin(folder, study, resume=False)
     folder.definition.unlink()
-    assert folder.begin(study, resume=True)
+    assert StoredStudy.begin(folder, study, resume=True).is_new
 
 
 def test_where_a_study_is_tracked(
@@ -157,15 +159,15 @@ def test_where_a_study_is_tracked(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     study = load_study(tiny)
     folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
-    assert tracking_uri(study, folder) == folder.default_tracking_uri
-    folder.write_state({"tracking_uri": "http://u:***@h"})
+    stored = StoredStudy.begin(folder, study, resume=False)
+    assert tracking_uri(stored) == folder.default_tracking_uri
+    stored = stored.noting(tracking_uri="http://u:***@h")
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI: not set"):
-        tracking_uri(study, folder)
+        tracking_uri(stored)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://u:p@h")
-    assert tracking_uri(study, folder) == "http://u:p@h"
+    assert tracking_uri(stored) == "http://u:p@h"
     named = load_study(tiny, ["storage.tracking_uri=http://other"])
-    assert tracking_uri(named, folder) == "http://other"
+    assert tracking_uri(replace(stored, study=named)) == "http://other"
 
 
 def test_a_block_is_tried_again_longer_if_its_machine_was_lost(

@@ -11,6 +11,7 @@ import pytest
 from studies.definition.study_files import load_study
 from studies.runner.progress import StudyProgress
 from studies.storage.status import study_status
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import SECONDS, dynloss_here
 from tests.studies.sessions import session_of, train
@@ -61,7 +62,7 @@ def test_status_while_a_driver_works(
 def test_nobody_to_stop(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
     folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    StoredStudy.begin(folder, study, resume=False)
     done = dynloss_here("stop", tiny, "--out", tmp_path)
     assert (done.returncode, done.stdout) == (0, "no driver is at work on it\n")
     folder.ask_to_stop()
@@ -75,7 +76,7 @@ def test_nobody_to_stop(tiny: Path, tmp_path: Path) -> None:
 def test_go_on_where_the_study_lies(tiny: Path, tmp_path: Path) -> None:
     """Given as a folder, it is stopped and gone on with there, whatever the default is."""
     folder = StudyFolder.of(load_study(tiny), tmp_path / "else where")
-    folder.begin(load_study(tiny), resume=False)
+    StoredStudy.begin(folder, load_study(tiny), resume=False)
     with folder.locked():
         done = dynloss_here("stop", folder.path, "--no-wait")
     assert f"--out '{folder.path.parent}'" in done.stdout

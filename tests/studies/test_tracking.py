@@ -17,9 +17,11 @@ from dynloss_core import keys
 from studies.definition.sqlite import _on_connect, is_shared
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
+from studies.runner.run_study import run_study, sync_study
+from studies.storage.stored_study import StoredStudy
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.commands import SECONDS, dynloss_here
-from tests.studies.sessions import session_of, tracker_of, train_next
+from tests.studies.sessions import run_without_ray, session_of, tracker_of, train_next
 
 CONNECT = """\
 import sys
@@ -86,7 +88,7 @@ def test_of_two_runs_of_a_trial_the_closed_one_stays(tiny: Path, tmp_path: Path)
             run_name=run.info.run_name,
         )
     session.delivery.close()
-    later = MLflowTracker(study, session.folder.identity(), tracking.uri, tmp_path)
+    later = MLflowTracker(study, StoredStudy.read(session.folder).identity, tracking.uri, tmp_path)
     assert later.runs()["mlflow_run"].tolist() == closed
     assert later.is_finished(block)
     left = client.search_runs([tracking.experiment], f"tags.`dynloss.{keys.BLOCK}` = '{block.id}'")
@@ -107,3 +109,16 @@ def test_no_write_ahead_log_where_other_machines_write(
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete" if shared else "wal",)
     connection.close()
     is_shared.cache_clear()
+
+
+def test_a_study_without_a_tracker_leaves_its_tables_and_no_store(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_without_ray(monkeypatch)
+    study = load_study(tiny, ["storage.tracker=none"])
+    outcome = run_study(study, tmp_path / "out")
+    assert outcome.finished
+    assert not outcome.unreachable
+    assert outcome.folder.report.exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tiny"]
+    assert sync_study(outcome.folder) == (0, "no tracker")

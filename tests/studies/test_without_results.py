@@ -15,6 +15,7 @@ from dynloss_core import keys
 from studies.definition.study_files import load_study
 from studies.runner.run_study import run_study
 from studies.runner.session import Session
+from studies.storage.stored_study import StoredStudy
 from tests.studies.commands import dynloss_here
 from tests.studies.sessions import run_without_ray, train
 
@@ -83,10 +84,9 @@ def test_a_study_without_a_finite_result_ends(
         outcome = run_study(study, tmp_path, resume=resume)
         assert outcome.finished
         assert outcome.results.without_winner(study) or study.mode != "optimize"
-    folder = outcome.folder
+    folder, stored = outcome.folder, StoredStudy.read(outcome.folder)
     (run,) = MlflowClient(folder.default_tracking_uri).search_runs(
-        [folder.state()["mlflow_experiment"]],
-        f"tags.`dynloss.study_id` = '{folder.identity()}'",
+        [stored.state["mlflow_experiment"]], f"tags.`dynloss.study_id` = '{stored.identity}'"
     )
     assert run.info.status == "FINISHED"
     if not fails:

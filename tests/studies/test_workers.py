@@ -20,7 +20,7 @@ from dynloss_core.config import ConfigError
 from studies.blocks.code_origin import here
 from studies.blocks.failure import Kind
 from studies.cluster.trainable import BLOCK, BlockTrainable
-from studies.cluster.tune_driver import Recorder
+from studies.cluster.tune_driver import Reporter
 from studies.cluster.worker_errors import failure_of, read_error
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
@@ -175,12 +175,12 @@ def test_an_error_is_read_where_tune_has_written_it(tmp_path: Path) -> None:
 def test_no_block_is_recorded_as_failed_where_no_worker_starts(tiny: Path, tmp_path: Path) -> None:
     """A sick machine may be another's next time; a second process that ends the same is enough."""
     session = session_of(load_study(tiny), tmp_path)
-    recorder = Recorder(session)
+    reporter = Reporter(session)
     sick = trial(tmp_path, raised_at_the_start(f"{IMPORTING}OSError: too many files"))
-    recorder.on_trial_error(0, [], sick)
-    assert recorder.no_worker == ""
-    recorder.on_trial_error(0, [], sick)
-    assert recorder.no_worker == f"block {BLOCK_OF_TWO} cannot start: OSError: too many files"
+    reporter.on_trial_error(0, [], sick)
+    assert reporter.no_worker == ""
+    reporter.on_trial_error(0, [], sick)
+    assert reporter.no_worker == f"block {BLOCK_OF_TWO} cannot start: OSError: too many files"
     assert session.failures == {}
 
 
@@ -200,7 +200,7 @@ def test_a_study_whose_blocks_failed_is_not_said_to_have_diverged(
     session = session_of(study, tmp_path)
     while (block := session.next_block()) is not None:
         session.failed(block, "ValueError: no such activation")
-    results = write_results(study, session.folder)
+    results = write_results(session.stored)
     outcome = Outcome(True, session.failures, "", session.folder, results)
     session.delivery.close()
     monkeypatch.setattr("studies.runner.run_study.run_study", lambda *given, **named: outcome)

@@ -25,6 +25,7 @@ from studies.cluster.ray_cluster import joined_cluster
 from studies.definition.study_files import study_from_mapping
 from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
@@ -101,12 +102,12 @@ def driven(trainable: Any, out: Path) -> dict[str, Any]:
 
     study = study_from_mapping(TINY, source="tiny")
     folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=False)
+    stored = StoredStudy.begin(folder, study, resume=False)
     uri = folder.default_tracking_uri
     delivery = Delivery(folder, lambda: MLflowTracker(study, "faults", uri, out / "artifacts"))
     said, began = io.StringIO(), time.monotonic()
     with StudyProgress(study, Console(file=said, width=1000)) as progress:
-        session = Session(study, folder, delivery, progress)
+        session = Session(stored, delivery, progress)
         refusal = ""
         try:
             train(session, trainable)

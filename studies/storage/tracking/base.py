@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -29,13 +29,11 @@ class Tracker(Protocol):
     def uri(self) -> str:
         """Where the store is."""
 
-    @property
-    def parent(self) -> str:
-        """Identifier of the study's run."""
+    def kept(self) -> dict[str, Any]:
+        """What the study's folder keeps, so that its run is found again, by name in `state.json`.
 
-    @property
-    def experiment(self) -> str:
-        """Identifier of the experiment that the run belongs to."""
+        Without passwords.
+        """
 
     def start(self, block: Block) -> None:
         """Make a run for each trial of a block that has none."""

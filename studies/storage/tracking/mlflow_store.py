@@ -22,7 +22,7 @@ from studies.definition.options import absolute_store
 from studies.definition.redaction import HIDDEN
 from studies.definition.sqlite import sqlite_path, sqlite_url
 from studies.definition.study import Study
-from studies.storage.study_folder import StudyFolder
+from studies.storage.stored_study import StoredStudy
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -38,15 +38,15 @@ _VARIABLE = "MLFLOW_TRACKING_URI"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 
 
-def tracking_uri(study: Study, folder: StudyFolder) -> str:
+def tracking_uri(stored: StoredStudy) -> str:
     """Where a study is tracked: as its file says, else the environment, else where it was begun.
 
     Raises:
         ConfigError: if it was begun on a store whose password only the environment knew.
     """
-    stored = folder.tracking_uri()
-    uri = study.storage.tracking_uri or _of_environment() or stored
-    if uri == stored and HIDDEN in uri:
+    begun_with = stored.tracking_uri
+    uri = stored.study.storage.tracking_uri or _of_environment() or begun_with
+    if uri == begun_with and HIDDEN in uri:
         raise ConfigError(_VARIABLE, f"not set; the study is tracked at {uri}", "set it, to go on")
     return uri
 

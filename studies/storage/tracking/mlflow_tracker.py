@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 
@@ -123,6 +123,14 @@ class MLflowTracker:
     def experiment(self) -> str:
         """Identifier of the experiment."""
         return self._experiment
+
+    def kept(self) -> dict[str, Any]:
+        """The study's run, its experiment and the store."""
+        return {
+            "mlflow_run": self._parent,
+            "mlflow_experiment": self._experiment,
+            "tracking_uri": hide_password(self.uri),
+        }
 
     @_asks
     def discard(self) -> None:

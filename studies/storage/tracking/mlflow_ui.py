@@ -15,6 +15,7 @@ from dynloss_core.config import ConfigError
 from studies.definition.redaction import HIDDEN, hide_password
 from studies.definition.sqlite import sqlite_path, sqlite_url
 from studies.messages import console, say
+from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.mlflow_store import tracking_uri
 
@@ -35,9 +36,10 @@ def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
     Raises:
         ConfigError: if there is no store, its password is not known, or the port is taken.
     """
-    uri = folder.tracking_uri() if folder is not None else sqlite_url(out / "mlflow.db")
-    if folder is not None and HIDDEN in uri:
-        uri = tracking_uri(folder.study(), folder)
+    stored = None if folder is None else StoredStudy.read(folder)
+    uri = sqlite_url(out / "mlflow.db") if stored is None else stored.tracking_uri
+    if stored is not None and HIDDEN in uri:
+        uri = tracking_uri(stored)
     store = sqlite_path(uri)
     if store is not None and not (store.exists() and store.stat().st_size):
         raise ConfigError("", "holds no MLflow store", "run a study first, or use --out", str(out))

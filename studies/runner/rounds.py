@@ -1,0 +1,92 @@
+"""Rounds of confirmation that a study's definition does not say: those that somebody asks for, and
+those that an extended search still wants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from studies.blocks.block import Block
+from studies.messages import say
+from studies.search.confirmation import Confirmation, plan_confirmation
+from studies.storage.stored_study import StoredStudy
+
+__all__ = ["due_round", "next_round"]
+
+
+def next_round(stored: StoredStudy, seeds: int | None) -> Confirmation | None:
+    """The round to confirm the winners of a finished search with; None while one is unfinished,
+    which goes on.
+
+    Args:
+        stored: the study.
+        seeds: how many; None asks the power analysis.
+
+    Raises:
+        ConfigError: if the search is not finished, or has no winner, or another round of another
+            size is unfinished.
+    """
+    study, parts, rounds = stored.study, stored.folder.parts, stored.rounds
+    if rounds and any(parts.recorded(block) is None for block in rounds[-1].blocks()):
+        if seeds not in (None, len(rounds[-1].seeds)):
+            problem = f"{seeds}, but a round of {len(rounds[-1].seeds)} is not finished"
+            raise ConfigError("--seeds", problem, "leave it out to go on with that")
+        return None
+    if not _is_searched(stored):
+        path = str(stored.folder.path)
+        raise ConfigError("", "its search is not finished", "finish it first", path)
+    members = parts.gather("members")
+    search = members[members[keys.PHASE] == keys.SEARCH] if len(members) else members
+    if search.empty:
+        raise ConfigError("", "has no search to confirm", "raise confirm_seeds", study.name)
+    return plan_confirmation(
+        study,
+        search,
+        number=len(rounds) + (2 if study.has_own_round() else 1),
+        used=(study.confirm_seeds if study.has_own_round() else 0) + _seeds_of(rounds),
+        seeds=seeds,
+    )
+
+
+def due_round(stored: StoredStudy) -> Confirmation | None:
+    """The round that an extended study still wants: once its search is done, and if its winners are
+    not those of the last round. One that cannot be planned, as where an arm has no winner, is said
+    and not wanted."""
+    study, rounds = stored.study, stored.rounds
+    if not (study.extensions and study.confirms()):
+        return None
+    members = stored.folder.parts.gather("members")
+    if members.empty:  # every block failed
+        return None
+    search = members[members[keys.PHASE] == keys.SEARCH]
+    proposed = study.trials(study.arms[0])
+    if proposed == max((known.trials or 0 for known in rounds), default=0):
+        return None
+    number = max((known.round for known in rounds), default=0) + 1
+    try:
+        planned = plan_confirmation(study, search, number, _seeds_of(rounds), study.confirm_seeds)
+    except ConfigError as error:
+        say(f"the extended search is not confirmed: {error}")
+        return None
+    chosen = _winners(planned)
+    if any(chosen == _winners(known) for known in rounds):
+        return None
+    return replace(planned, reason="the search was extended", trials=proposed)
+
+
+def _seeds_of(rounds: tuple[Confirmation, ...]) -> int:
+    return sum(len(known.seeds) for known in rounds)
+
+
+def _winners(confirmation: Confirmation) -> set[tuple[str, int]]:
+    return {(winner.arm, winner.trial) for winner in confirmation.winners}
+
+
+def _is_searched(stored: StoredStudy) -> bool:
+    """Whether every block of the search is recorded."""
+    return all(
+        stored.folder.parts.recorded(Block(keys.SEARCH, arm, index, (), ())) is not None
+        for arm in stored.study.arms
+        for index in range(len(stored.study.search_blocks(arm)))
+    )

@@ -1,0 +1,206 @@
+"""A study as its folder has it: read once, then handed on to whatever works on it.
+
+What changes it on the way is written through it, and gives the study as it is from then on.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+
+from dynloss_core import keys
+from dynloss_core.atomic import write_atomically
+from dynloss_core.config import ConfigError, build, to_dict
+from search_spaces.documents import read_document
+from studies.definition.study import Study
+from studies.definition.study_files import study_from_mapping
+from studies.messages import say
+from studies.search.confirmation import Confirmation
+from studies.storage.begun import Begun, check_unchanged, differences
+from studies.storage.sealed_files import read_json, write_json
+from studies.storage.study_folder import StudyFolder
+
+__all__ = ["StoredStudy", "stored_definition"]
+
+_BESIDE = "default"  # kept of MLflow's store if it is the one beside it, wherever both are moved
+
+
+@dataclass(frozen=True, eq=False)
+class StoredStudy:
+    """A study and what its folder keeps of it.
+
+    Args:
+        folder: where it lies.
+        study: its definition, extensions included.
+        identity: what finds the study's runs in MLflow again; empty if a version that kept none
+            began it (see `place.settled`).
+        state: where it lies, its run in MLflow, versions and hardware.
+        rounds: rounds of confirmation that do not follow from the definition, in their order.
+        is_new: whether it was begun just now.
+    """
+
+    folder: StudyFolder
+    study: Study
+    identity: str
+    state: dict[str, Any]
+    rounds: tuple[Confirmation, ...] = ()
+    is_new: bool = False
+
+    @classmethod
+    def read(cls, folder: StudyFolder) -> StoredStudy:
+        """The study that was begun in a folder.
+
+        Raises:
+            ConfigError: if there is none, a file of it is damaged, or its definition was edited.
+        """
+        begun = Begun.read(folder.begun) if folder.exists() else None
+        study, state = _definition(folder, begun), folder.state()
+        identity = begun.study_id if begun is not None else str(state.get("study_id", ""))
+        return cls(folder, study, identity, state, _rounds(folder, study))
+
+    @classmethod
+    def begin(cls, folder: StudyFolder, study: Study, *, resume: bool) -> StoredStudy:
+        """Begin a study in a folder, or read it there if it is this one.
+
+        Whoever may not be alone there holds the lock (see `StudyFolder.locked`).
+
+        Raises:
+            ConfigError: if it holds another study, or this one and `resume` is false, or if it
+                cannot be written; nothing is changed then.
+        """
+        if folder.exists():
+            stored = cls.read(folder)
+            known = stored.study
+            if known.hash not in (study.hash, replace(study, extensions=known.extensions).hash):
+                changed = "; ".join(differences(known, study))
+                problem = f"holds another study of this name: {changed}"
+                remedy = "rename yours, or choose another --out"
+                raise ConfigError("", problem, remedy, str(folder.path))
+            if not resume:
+                problem = "holds this study already"
+                raise ConfigError("", problem, "add --resume to go on", str(folder.path))
+            return stored
+        folder.refuse_foreign()
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            stored = cls(folder, study, "", folder.state(), is_new=True).identified()
+            return stored.redefined(study)
+        except OSError as error:
+            raise ConfigError(
+                "", f"cannot be written: {error.strerror}", "choose another --out", str(folder.path)
+            ) from None
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's store that it was begun with."""
+        uri = str(self.state.get("tracking_uri", _BESIDE))
+        if uri == _BESIDE:
+            return self.folder.default_tracking_uri
+        if "place" not in self.state and uri.startswith("sqlite:") and uri.endswith("/mlflow.db"):
+            return self.folder.default_tracking_uri  # an address, before folders could move
+        return uri
+
+    def identified(self, identity: str | None = None) -> StoredStudy:
+        """With an identity, a new one by default; what the study is is kept from now on."""
+        identity = identity or uuid.uuid4().hex
+        Begun(identity, self.study).write(self.folder.begun)
+        return replace(self, identity=identity).noting(study_id=identity)
+
+    def noting(self, **changes: Any) -> StoredStudy:
+        """With changes laid over its state."""
+        if changes.get("tracking_uri") == self.folder.default_tracking_uri:
+            changes["tracking_uri"] = _BESIDE
+        state = {**self.state, **changes}
+        self.folder.write_state(state)
+        return replace(self, state=state)
+
+    def redefined(self, study: Study) -> StoredStudy:
+        """With another definition: an extended one, or one whose changes change no result."""
+        if study.hash != self.study.hash:
+            Begun(self.identity, study).write(self.folder.begun)
+        text = yaml.safe_dump(to_dict(study), sort_keys=False)
+        write_atomically(self.folder.definition, text)
+        return replace(self, study=study)
+
+    def updated(self, study: Study) -> StoredStudy:
+        """With what another file of the same study says differently, which changes no result."""
+        study = replace(study, extensions=self.study.extensions)
+        changed = differences(self.study, study)
+        if not changed:
+            return self
+        say(f"updated from your file: {'; '.join(changed)}")
+        return self.redefined(study)
+
+    def with_round(self, confirmation: Confirmation) -> StoredStudy:
+        """With a round noted before it begins, so that whoever resumes the study goes on with it;
+        one that is there already is not noted again."""
+        if any(known.round == confirmation.round for known in self.rounds):
+            return self
+        rounds = sorted((*self.rounds, confirmation), key=lambda known: known.round)
+        write_json(self.folder.confirm, {"rounds": [to_dict(known) for known in rounds]})
+        return replace(self, rounds=tuple(rounds))
+
+    def refuse_lost_rounds(self) -> None:
+        """Refuse to plan anything while rounds were trained that nobody knows any more.
+
+        Raises:
+            ConfigError: naming the round.
+        """
+        known = {keys.SEARCH, *(confirmation.phase for confirmation in self.rounds)}
+        known |= {keys.CONFIRM} if self.study.has_own_round() else set()
+        parts = self.folder.parts
+        for part in parts.files("members"):
+            phase = parts.block_of(part).rsplit("-", 2)[0]
+            if phase not in known:
+                problem = f"lacks the round {phase}, which was trained"
+                remedy = f"restore it, or delete {part.parent / phase}-* to give the round up"
+                raise ConfigError("", problem, remedy, str(self.folder.confirm))
+
+
+def stored_definition(folder: StudyFolder) -> Study:
+    """The definition of the study in a folder, and nothing else of it.
+
+    Raises:
+        ConfigError: if there is none, it is damaged, or it was edited.
+    """
+    return _definition(folder, Begun.read(folder.begun) if folder.exists() else None)
+
+
+def _definition(folder: StudyFolder, begun: Begun | None) -> Study:
+    """The definition in `study.yaml`, held against what the study was begun as."""
+    if not folder.exists():
+        raise ConfigError("", "holds no study", "run one first", str(folder.path))
+    if begun is not None and not folder.definition.exists():
+        return begun.study
+    try:
+        document = read_document(folder.definition)
+        study = study_from_mapping(document, source=str(folder.definition))
+    except ConfigError as error:
+        if begun is None:
+            raise
+        remedy = "delete it: it is written again when the study goes on"
+        raise ConfigError(error.key, error.problem, remedy, error.source) from None
+    if begun is None:
+        return study
+    known = begun.study.extensions
+    if study.extensions == known[: len(study.extensions)]:  # killed while extending
+        study = replace(study, extensions=known)
+    check_unchanged(begun.study, study, folder.definition)
+    return study
+
+
+def _rounds(folder: StudyFolder, study: Study) -> tuple[Confirmation, ...]:
+    """Rounds that were asked for, in their order."""
+    if not folder.confirm.exists():
+        return ()
+    content = read_json(folder.confirm, "restore it: without it nobody knows what its rounds rerun")
+    entries = content["rounds"] if isinstance(content, dict) else content
+    planned = [
+        build(Confirmation, entry, source=f"{folder.confirm}[{index}]")
+        for index, entry in enumerate(entries)
+    ]
+    own = study.has_own_round()  # noted nevertheless by an `extend` that was killed
+    return tuple(known for known in planned if known.round > 1 or not own)

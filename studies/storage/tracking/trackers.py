@@ -1,0 +1,69 @@
+"""The table of trackers, by the name that a study's file gives them.
+
+A tracker is added by a row here, its name in `TrackerName`, and a class with the methods of
+`Tracker`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from dynloss_core.config import ConfigError
+from studies.messages import say
+from studies.storage.place import move_artifacts
+from studies.storage.stored_study import StoredStudy
+from studies.storage.tracking.base import Tracker
+from studies.storage.tracking.delivery import Delivery
+from studies.storage.tracking.no_tracker import NoTracker
+
+__all__ = ["TRACKERS", "delivery_of"]
+
+
+def _to_mlflow(stored: StoredStudy) -> Callable[[], Tracker]:
+    from studies.storage.tracking.mlflow_store import tracking_uri
+    from studies.storage.tracking.mlflow_tracker import MLflowTracker
+
+    folder, uri = stored.folder, tracking_uri(stored)
+    artifacts = folder.path.parent / "artifacts"
+    run = stored.state.get("mlflow_run")
+
+    def connect() -> Tracker:
+        if uri == folder.default_tracking_uri:
+            move_artifacts(folder.default_store, artifacts)
+        return MLflowTracker(stored.study, stored.identity, uri, artifacts, run)
+
+    return connect
+
+
+TRACKERS: dict[str, Callable[[StoredStudy], Callable[[], Tracker]]] = {
+    "mlflow": _to_mlflow,
+    "none": lambda _: NoTracker,
+}
+"""Each makes a way to connect to a study's tracker, once or again after it was unreachable."""
+
+
+@contextmanager
+def delivery_of(stored: StoredStudy, *, at_once: bool) -> Iterator[tuple[Delivery, StoredStudy]]:
+    """The way of a study to its tracker, and the study with what its folder keeps of it. A study
+    that was begun there goes on while the tracker is unreachable; a new one must reach it, so that
+    a wrong address is seen at once.
+
+    Raises:
+        ConfigError: if it is to be reached at once and cannot.
+    """
+    connect = TRACKERS[stored.study.storage.tracker](stored)
+    tracker = None
+    try:
+        tracker = connect()
+    except ConfigError as error:
+        if at_once:
+            raise
+        say(f"{error}; meanwhile the study goes on, and what it records waits on disk")
+    if tracker is not None:
+        stored = stored.noting(**tracker.kept())
+    delivery = Delivery(stored.folder, connect, tracker)
+    try:
+        yield delivery, stored
+    finally:
+        delivery.close()
