@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dynloss_core.data import CIFAR10Config, image_folders, images
-from tests.core.image_files import BATCHES, IN_A_BATCH, TRAINING
+from tests.core.data.image_files import BATCHES, IN_A_BATCH, TRAINING
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ from dynloss_core.data import (
 )
 from dynloss_core.models import Myrtle5Config
 from dynloss_core.training import Problem, choose_engine
-from tests.core.image_files import BATCHES, DEBIAN, IN_A_BATCH, TRAINING, needs_fashion_mnist
+from tests.core.data.image_files import BATCHES, DEBIAN, IN_A_BATCH, TRAINING, needs_fashion_mnist
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.usefixtures("own_folders")
 

@@ -22,7 +22,7 @@ from dynloss_core.data import (
     images,
     use_data_folder,
 )
-from tests.core.image_files import DEBIAN, IN_A_BATCH, TRAINING, needs_fashion_mnist
+from tests.core.data.image_files import DEBIAN, IN_A_BATCH, TRAINING, needs_fashion_mnist
 
 pytestmark = pytest.mark.usefixtures("own_folders")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.landscape.reference import GOLDEN
+from tests.core.landscape.reference import GOLDEN
 
 FILES = sorted(GOLDEN.glob("*.npz"))
 

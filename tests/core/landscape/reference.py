@@ -23,7 +23,7 @@ from dynloss_core.training import BatchedEngine
 from tests.golden.test_trajectories import as_setup, first_instability
 
 HERE = Path(__file__).parent
-GOLDEN = HERE.parent / "golden"
+GOLDEN = HERE.parents[1] / "golden"
 EVERY = 100
 
 

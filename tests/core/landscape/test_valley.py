@@ -9,7 +9,7 @@ from torch import nn
 from dynloss_core.data import Labelled
 from dynloss_core.landscape import HessianOperator, LandscapeError, valley
 from dynloss_core.losses import weighted_loss
-from tests.landscape.cases import CASES, LandscapeCase, mlp_case, normal, weights_of
+from tests.core.landscape.cases import CASES, LandscapeCase, mlp_case, normal, weights_of
 
 TINY = mlp_case([4], samples=15, seed=8)
 

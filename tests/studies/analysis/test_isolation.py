@@ -19,7 +19,15 @@ from search_spaces import (
 )
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.isolation import Isolation, isolate, near_bounds
-from tests.studies.test_search_health import ACCURACY, LOSS, OFFSETS, RATE, rates, space, table
+from tests.studies.analysis.test_search_health import (
+    ACCURACY,
+    LOSS,
+    OFFSETS,
+    RATE,
+    rates,
+    space,
+    table,
+)
 
 
 def isolation(found: Sequence[Isolation], parameter: str, arm: str = keys.DYNAMICAL) -> Isolation:

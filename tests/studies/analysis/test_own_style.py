@@ -14,14 +14,14 @@ import pytest
 from studies.analysis.figures import save_figure
 from studies.analysis.figures.style import blank_figure, own_style
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 DRAW = """\
 import os, sys
 from pathlib import Path
 asked, here = os.environ.get("MPLBACKEND"), os.getcwd()
 from studies.analysis.figures import save_figure
-from tests.studies.test_own_style import figure
+from tests.studies.analysis.test_own_style import figure
 import matplotlib as mpl
 assert "matplotlib.pyplot" not in sys.modules
 assert (os.environ.get("MPLBACKEND"), os.getcwd()) == (asked, here)

@@ -17,7 +17,7 @@ from studies.analysis.figures.landscape.valley import shown_moments
 from studies.analysis.landscape.peristalsis import peristalsis
 from studies.analysis.landscape.valleys import ValleyRun, valley_runs
 from studies.definition.recording_options import Record
-from tests.studies.test_recordings import synthetic
+from tests.studies.blocks.test_recordings import synthetic
 
 PERIOD, STEPS, STOP = 100, 600, 500
 

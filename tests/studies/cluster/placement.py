@@ -1,6 +1,7 @@
 """A study whose blocks ask for a quarter of a GPU, on a Ray node that claims one; nothing is trained.
 
-`python -m tests.studies.placement FOLDER` leaves a file a block: when it was at work, and on what.
+`python -m tests.studies.cluster.placement FOLDER` leaves one file per block: when it was
+at work, and on what.
 """
 
 from __future__ import annotations
@@ -72,6 +73,6 @@ def place(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    from tests.studies import placement  # workers know the trainable by its module's name
+    from tests.studies.cluster import placement  # workers know the trainable by its module's name
 
     placement.place(Path(sys.argv[1]))

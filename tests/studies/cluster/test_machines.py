@@ -57,7 +57,7 @@ def test_a_machine_that_joins_later_trains(tiny: Path, tmp_path: Path) -> None:
 
 def test_four_blocks_share_a_gpu(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.studies.placement", str(tmp_path)],
+        [sys.executable, "-m", "tests.studies.cluster.placement", str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -25,11 +25,11 @@ from studies.cluster.worker_errors import failure_of, read_error
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.runner.run_study import Outcome
+from tests.studies.cluster.test_trainable import BLOCK_OF_TWO
 from tests.studies.commands import SECONDS, dynloss, dynloss_here
 from tests.studies.sessions import session_of
-from tests.studies.test_trainable import BLOCK_OF_TWO
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ONLY_THE_DRIVER = """\
 from studies.cluster.trainable import BlockTrainable
 
@@ -47,7 +47,14 @@ def faults(folder: Path, *kinds: str) -> dict[str, Any]:
     (shadows / "studies" / "__init__.py").touch()  # a package, and `search_spaces` a mere folder
     (shadows / "dynloss_core.py").write_text("raise SystemExit('not the suite')")
     (modules / "only_the_driver.py").write_text(ONLY_THE_DRIVER)
-    words = [sys.executable, "-P", "-m", "tests.studies.worker_faults", str(out), str(modules)]
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "tests.studies.cluster.worker_faults",
+        str(out),
+        str(modules),
+    ]
     done = subprocess.run(
         [*words, *kinds],
         cwd=shadows,

@@ -1,7 +1,7 @@
 """Workers that cannot start or do not end, on one real Ray, driven from a folder full of shadows.
 
-`python -P -m tests.studies.worker_faults OUT MODULES KIND...` leaves in `ends.json` how the study of
-each kind of fault ended. MODULES is a folder of modules that only the driver can import.
+`python -P -m tests.studies.cluster.worker_faults OUT MODULES KIND...` leaves in `ends.json` how the
+study of each kind of fault ended. MODULES is a folder of modules that only the driver can import.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def main(out: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from tests.studies import worker_faults  # workers know the trainables by this name
+    from tests.studies.cluster import worker_faults  # workers know the trainables by this name
 
     sys.path.append(sys.argv[2])
     worker_faults.main(Path(sys.argv[1]), sys.argv[3:])

@@ -12,9 +12,9 @@ from dynloss_core.config import ConfigError
 from dynloss_core.data import FashionMNISTConfig, SpiralsConfig, image_folders, images
 from studies.definition import data_sets
 from studies.definition.study_files import load_study
-from tests.core.image_files import needs_fashion_mnist
+from tests.core.data.image_files import needs_fashion_mnist
 from tests.studies.commands import SECONDS, command, dynloss_here
-from tests.studies.test_run import table
+from tests.studies.runner.test_run import table
 
 STUDY = """\
 schema: 1

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from studies.report import render
-from tests.studies.browser import Chromium, Tab, chromium, console_of, needs_chromium
-from tests.studies.test_report import HOSTILE, report, trials
+from tests.studies.report.browser import Chromium, Tab, chromium, console_of, needs_chromium
+from tests.studies.report.test_report import HOSTILE, report, trials
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from studies.runner.session import Session
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss
+from tests.studies.runner.test_run import table
 from tests.studies.sessions import run_without_ray, session_of, statuses, tracker_of, train
-from tests.studies.test_run import table
 
 
 def finish(study: Study, out: Path) -> StudyFolder:

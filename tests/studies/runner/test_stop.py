@@ -13,8 +13,8 @@ from studies.runner.progress import StudyProgress
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import SECONDS, dynloss_here
+from tests.studies.runner.test_run import start
 from tests.studies.sessions import session_of, train
-from tests.studies.test_run import start
 
 
 def test_status_while_a_driver_works(

@@ -42,9 +42,9 @@ from studies.report.study_results import write_results
 from studies.search.arm_search import Plan
 from studies.storage.status import study_status
 from tests.cases import SMALL_SPIRALS
+from tests.studies.search.test_search import drive
+from tests.studies.search.test_search import table as plain_table
 from tests.studies.sessions import session_of, statuses, tracker_of, train
-from tests.studies.test_search import drive
-from tests.studies.test_search import table as plain_table
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -240,7 +240,7 @@ def table(block: Block) -> pd.DataFrame:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.studies.test_search.table", table)
+    monkeypatch.setattr("tests.studies.search.test_search.table", table)
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -17,7 +17,7 @@ from dynloss_core.landscape import (
     top_eigen,
     warm_start,
 )
-from tests.landscape.cases import normal, symmetric
+from tests.core.landscape.cases import normal, symmetric
 
 
 def operator_of(*matrices: Tensor) -> Operator:

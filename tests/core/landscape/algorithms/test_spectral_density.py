@@ -14,7 +14,7 @@ from dynloss_core.landscape import (
     SpectralDensity,
     spectral_density,
 )
-from tests.landscape.cases import mlp_case, symmetric
+from tests.core.landscape.cases import mlp_case, symmetric
 
 
 def smoothed(eigenvalues: Tensor, grid: Tensor, width: float) -> Tensor:

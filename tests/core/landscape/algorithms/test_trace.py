@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dynloss_core.landscape import HessianOperator, LandscapeError, hutchinson_trace
-from tests.landscape.cases import mlp_case, symmetric
+from tests.core.landscape.cases import mlp_case, symmetric
 
 
 def test_is_exact_for_a_diagonal_operator() -> None:

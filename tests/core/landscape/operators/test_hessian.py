@@ -21,7 +21,7 @@ from dynloss_core.landscape import HessianOperator, LandscapeError, hessian_top,
 from dynloss_core.landscape.operators.hessian import trainable
 from dynloss_core.losses import weighted_loss
 from dynloss_core.models import MLP
-from tests.landscape.cases import (
+from tests.core.landscape.cases import (
     CASES,
     LOSSES,
     LandscapeCase,
@@ -31,7 +31,7 @@ from tests.landscape.cases import (
     normal,
     weights_of,
 )
-from tests.landscape.reference import moments
+from tests.core.landscape.reference import moments
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 

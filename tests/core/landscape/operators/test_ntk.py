@@ -11,8 +11,8 @@ from torch.func import functional_call, jacrev
 
 from dynloss_core.landscape import LandscapeError, NTKOperator, ntk_top
 from dynloss_core.models import MLP
-from tests.landscape.cases import CASES, LandscapeCase, mlp_case, network_like, normal
-from tests.landscape.reference import moments
+from tests.core.landscape.cases import CASES, LandscapeCase, mlp_case, network_like, normal
+from tests.core.landscape.reference import moments
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 

@@ -31,8 +31,8 @@ from dynloss_core.landscape.operators.stacked_networks import VmappedHessian, Vm
 from dynloss_core.losses import LossName, output_curvature, weighted_loss
 from dynloss_core.models import MLP, MLPConfig, Myrtle5
 from dynloss_core.training import FusedCPUEngine, Member, Problem, Setup
-from tests.landscape.cases import LOSSES, labelled, network_like, normal, weights_of
-from tests.landscape.reference import moments
+from tests.core.landscape.cases import LOSSES, labelled, network_like, normal, weights_of
+from tests.core.landscape.reference import moments
 
 each_loss = pytest.mark.parametrize("loss", LOSSES)
 
@@ -465,5 +465,5 @@ found = choose_tracker(problem)(problem).measure(
 )
 assert found.hessian.converged.all()
 """
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[4]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
