@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 from dynloss_core import keys
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
+from tests.studies.tables import comparable
 
 __all__ = ["LONG", "SHORT", "SLOW", "Tally", "check", "members", "written"]
 
@@ -67,10 +68,8 @@ def written(folder: Path, text: str) -> Path:
 
 
 def members(out: Path) -> pd.DataFrame:
-    """The members table, without what depends on the clock, in a fixed order."""
-    table = pd.read_parquet(out / "struck" / "tables" / "members.parquet")
-    by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
-    return table.drop(columns=list(keys.OF_THE_MACHINE)).sort_values(by).reset_index(drop=True)
+    """The members table, as a repeated run repeats it."""
+    return comparable(pd.read_parquet(out / "struck" / "tables" / "members.parquet"))
 
 
 def check(file: Path, out: Path, undisturbed: pd.DataFrame, store: str) -> Tally:

@@ -14,12 +14,13 @@ from studies.blocks.block_run import BlockRun
 from studies.definition.study import Study
 from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
+from studies.storage.reuse import KnownNetworks
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 
 
-def session_of(study: Study, out: Path) -> Session:
+def session_of(study: Study, out: Path, *, reuse: bool = False) -> Session:
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=True)
     identity = folder.identity()
@@ -27,7 +28,8 @@ def session_of(study: Study, out: Path) -> Session:
     def connect() -> MLflowTracker:
         return MLflowTracker(study, identity, folder.default_tracking_uri, out / "artifacts")
 
-    return Session(study, folder, Delivery(folder, connect), StudyProgress(study))
+    known = KnownNetworks(study, folder) if reuse else None
+    return Session(study, folder, Delivery(folder, connect), StudyProgress(study), known)
 
 
 def tracker_of(session: Session) -> MLflowTracker:
@@ -61,20 +63,27 @@ def statuses(out: Path, parent: str) -> dict[str, str]:
     return {run.info.run_name: run.info.status for run in runs}
 
 
-def finish(session: Session) -> None:
+def train_all(session: Session) -> list[Block]:
+    """What Tune does, in this process: the blocks that were trained."""
+    blocks = []
     while (block := session.next_block()) is not None:
         train(session, block)
+        blocks.append(block)
+    return blocks
+
+
+def finish(session: Session) -> list[Block]:
+    """Train all that is left of a study."""
+    blocks = train_all(session)
     assert session.finished
-
-
-def train_all(session: Session) -> None:
-    """What Tune does, in this process."""
-    while (block := session.next_block()) is not None:
-        train(session, block)
+    return blocks
 
 
 def run_without_ray(
-    patch: pytest.MonkeyPatch, trains: Callable[[Session], None] = train_all, *, draws: bool = False
+    patch: pytest.MonkeyPatch,
+    trains: Callable[[Session], object] = train_all,
+    *,
+    draws: bool = False,
 ) -> None:
     """Let `run_study` train in this process, and draw no figures unless they are asked for."""
     patch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())

@@ -20,8 +20,8 @@ from studies.storage.study_folder import StudyFolder
 from tests.core.data.image_files import needs_fashion_mnist
 from tests.services import free_port, started_mlflow, wait_for, wait_until
 from tests.studies.commands import SECONDS, command, dynloss
-from tests.studies.definition.test_data_sets import run_where_only_the_data_dir_is_sound
-from tests.studies.runner.test_run import table
+from tests.studies.definition.image_study import run_where_only_the_data_dir_is_sound
+from tests.studies.tables import table
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dynloss_core.data import Labelled
 from dynloss_core.training import BatchedEngine
-from tests.golden.test_trajectories import as_setup, first_instability
+from tests.golden.reference_runs import as_setup, first_instability
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parents[1] / "golden"

@@ -21,7 +21,7 @@ from dynloss_core.landscape.instabilities import (
     find_instabilities,
 )
 from dynloss_core.landscape.period_doubling import ROUNDING, Regime, regimes
-from tests.golden.test_trajectories import first_instability
+from tests.golden.reference_runs import first_instability
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 SEEDS = st.integers(0, 2**32 - 1)

@@ -11,8 +11,8 @@ from studies.analysis.figures.across import draw_across
 from studies.analysis.gains.regimes import regimes
 from studies.analysis.question import Question
 from studies.analysis.study_analysis import Analysis
-from tests.studies.analysis.test_gain_map import search
-from tests.studies.analysis.test_regimes import WIDTH, WIDTHS, sweep
+from tests.studies.analysis.gain_tables import search
+from tests.studies.analysis.width_sweep import WIDTH, WIDTHS, sweep
 
 
 def tables() -> list[StudyTables]:

@@ -19,7 +19,7 @@ from search_spaces import (
 )
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.isolation import Isolation, isolate, near_bounds
-from tests.studies.analysis.test_search_health import (
+from tests.studies.analysis.search_tables import (
     ACCURACY,
     LOSS,
     OFFSETS,

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 import pytest
 
 from studies.analysis.figures import save_figure
-from studies.analysis.figures.style import blank_figure, own_style
+from studies.analysis.figures.style import own_style
+from tests.studies.analysis.small_figure import figure
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,7 +21,7 @@ import os, sys
 from pathlib import Path
 asked, here = os.environ.get("MPLBACKEND"), os.getcwd()
 from studies.analysis.figures import save_figure
-from tests.studies.analysis.test_own_style import figure
+from tests.studies.analysis.small_figure import figure
 import matplotlib as mpl
 assert "matplotlib.pyplot" not in sys.modules
 assert (os.environ.get("MPLBACKEND"), os.getcwd()) == (asked, here)
@@ -42,15 +42,6 @@ svg.fonttype: none
 no.such.key: 1
 axes.grid: perhaps
 """
-
-
-def figure() -> mpl.figure.Figure:
-    with blank_figure(3, 2) as made:
-        axes = made.subplots()
-        axes.plot(np.arange(-3, 3), label="$λ_{max}$")
-        axes.bar([0], [1], hatch="//")
-        axes.legend()
-    return made
 
 
 def drawn(folder: Path, **environment: str) -> tuple[list[bytes], str]:

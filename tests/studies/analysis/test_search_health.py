@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -18,68 +18,14 @@ from search_spaces import (
     ChoiceParameter,
     ConstParameter,
     FloatParameter,
-    Parameter,
     Space,
     load,
 )
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.importances import importances
-from studies.analysis.search_health.search_health import SearchHealth, search_health
-
-ACCURACY, LOSS = keys.VALIDATION_ACCURACY, keys.VALIDATION_LOSS
-RATE = FloatParameter(low=0.01, high=100.0, scale="log")
-OFFSETS = np.array([-0.03, 0.0, 0.01, 0.02])  # of the seeds, alike in every trial
-
-
-def space(**parameters: Parameter) -> Space:
-    return Space(name="s", parameters=parameters)
-
-
-def table(
-    points: Sequence[Mapping[str, object]],
-    values: Sequence[float] | np.ndarray,
-    arm: str = keys.DYNAMICAL,
-    metric: str = ACCURACY,
-    diverged: Sequence[int] = (),
-    offsets: np.ndarray = OFFSETS,
-) -> pd.DataFrame:
-    """One row per trial and seed, shuffled; of a trial that diverged, only the first network did."""
-    rows = [
-        {
-            keys.ARM: arm,
-            keys.TRIAL: trial,
-            keys.SEED: seed,
-            keys.STEPS: 1000,
-            keys.DIVERGED: (gone := trial in diverged and seed == 0),
-            metric: np.nan if gone else value + offset,
-            **point,
-        }
-        for trial, (point, value) in enumerate(zip(points, values, strict=True))
-        for seed, offset in enumerate(offsets)
-    ]
-    return pd.DataFrame(rows).sample(frac=1, random_state=0)
-
-
-def rates(*values: float) -> list[dict[str, object]]:
-    return [{keys.LEARNING_RATE: value} for value in values]
-
-
-def health(
-    values: Sequence[float] | np.ndarray,
-    adaptive: bool = True,
-    diverged: Sequence[int] = (),
-    offsets: np.ndarray = OFFSETS,
-    metric: str = ACCURACY,
-    tolerance: float | None = None,
-) -> SearchHealth:
-    """Of a static arm that tries the middle of its range."""
-    points = rates(*np.geomspace(0.1, 10, len(values)))
-    search = table(points, values, keys.STATIC, metric, diverged, offsets)
-    spaces = {keys.STATIC: space(learning_rate=RATE)}
-    found = search_health(search, spaces, metric, adaptive=adaptive, tolerance=tolerance)
-    assert found is not None
-    return found
+from studies.analysis.search_health.search_health import search_health
+from tests.studies.analysis.search_tables import ACCURACY, LOSS, RATE, health, rates, space, table
 
 
 def test_the_fraction_infeasible_has_a_wilson_interval() -> None:

@@ -17,7 +17,7 @@ from studies.analysis.figures.landscape.valley import shown_moments
 from studies.analysis.landscape.peristalsis import peristalsis
 from studies.analysis.landscape.valleys import ValleyRun, valley_runs
 from studies.definition.recording_options import Record
-from tests.studies.blocks.test_recordings import synthetic
+from tests.studies.analysis.unstable_runs import unstable_runs
 
 PERIOD, STEPS, STOP = 100, 600, 500
 
@@ -108,7 +108,7 @@ def test_one_arm_alone_is_drawn_too(runs: tuple[ValleyRun, ...]) -> None:
 
 
 def test_the_movement_is_measured_from_middle_to_end() -> None:
-    recorded = synthetic()
+    recorded = unstable_runs()
     assert peristalsis(recorded) is None, "its weights do not oscillate"
     traces = [run.trace.assign(**{f"{keys.CLASS_WEIGHT}_0": 3.0}) for run in recorded.runs]
     moving = replace(

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from dynloss_core import keys
-from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
-from studies.blocks.block import Block, BlockResult, Trial
+from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
 from studies.blocks.tables import pack, unpack
 from studies.definition.study_files import load_study
+from tests.studies.trained_blocks import assert_same, resumed, trained
 
 POINTS = (
     Trial(4, {"period": 20, "amplitude": 9.0, "learning_rate": 0.5, "model.width": 4}),
@@ -21,20 +21,13 @@ BLOCK = Block(keys.SEARCH, keys.DYNAMICAL, 2, POINTS, (0, 1))
 WIDTH = "space={extends: spirals-mlp, parameters: {model.width: {type: int, low: 3, high: 9}}}"
 
 
-def finish(run: BlockRun) -> BlockResult:
+def test_the_tables_of_a_block(tiny: Path) -> None:
+    study = load_study(tiny, [WIDTH])
+    run = BlockRun(study, BLOCK)
     fractions = [progress.fraction for progress in run.progress()]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    return run.result()
-
-
-def without_time(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.drop(columns=keys.SECONDS, errors="ignore")
-
-
-def test_the_tables_of_a_block(tiny: Path) -> None:
-    study = load_study(tiny, [WIDTH])
-    result = finish(BlockRun(study, BLOCK))
+    result = run.result()
     members = result.members.sort_values([keys.TRIAL, keys.SEED])
     assert members[keys.TRIAL].tolist() == [4, 4, 5, 5, 6, 6]
     assert members["model.width"].tolist() == [4, 4, 7, 7, 4, 4]
@@ -56,7 +49,7 @@ def test_only_a_confirmation_sees_the_test_set(tiny: Path) -> None:
     block = Block(
         keys.CONFIRM, keys.STATIC, 0, (Trial(1, {"amplitude": 1.0, "learning_rate": 1.0}),), (8, 9)
     )
-    members = finish(BlockRun(load_study(tiny), block)).members
+    members = trained(load_study(tiny), block).members
     assert members[keys.TEST_ACCURACY].between(0, 1).all()
     assert members[keys.PERIOD].isna().all()
 
@@ -64,20 +57,7 @@ def test_only_a_confirmation_sees_the_test_set(tiny: Path) -> None:
 @pytest.mark.parametrize("after", range(1, 8))
 def test_resumed_equals_uninterrupted(tiny: Path, tmp_path: Path, after: int) -> None:
     study = load_study(tiny, [WIDTH])
-    whole = finish(BlockRun(study, BLOCK))
-    first = BlockRun(study, BLOCK)
-    for index, _ in enumerate(first.progress(), start=1):
-        if index == after:
-            break
-    save_checkpoint(tmp_path / "block.pt", first.state_dict())
-    second = BlockRun(study, BLOCK)
-    state = load_checkpoint(tmp_path / "block.pt")
-    assert state is not None
-    assert second.load_state_dict(state)
-    list(second.progress())
-    again = second.result()
-    pd.testing.assert_frame_equal(without_time(again.members), without_time(whole.members))
-    pd.testing.assert_frame_equal(again.curves, whole.curves)
+    assert_same(resumed(study, BLOCK, after, tmp_path), trained(study, BLOCK))
 
 
 def test_a_checkpoint_of_another_block_or_study_is_passed_over(tiny: Path) -> None:
@@ -106,8 +86,8 @@ def test_a_state_that_is_not_whole_is_passed_over_and_changes_nothing(
     assert not second.load_state_dict(state)
     assert "is not whole" in caplog.text
     assert second.state_dict()["curves"] == []
-    whole = finish(BlockRun(study, BLOCK))
-    pd.testing.assert_frame_equal(finish(second).curves, whole.curves)
+    list(second.progress())
+    assert_same(second.result(), trained(study, BLOCK))
 
 
 def test_pack_keeps_values_and_types() -> None:

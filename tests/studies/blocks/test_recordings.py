@@ -1,4 +1,4 @@
-"""Runs recorded step by step: tables, resume, instabilities, the six-row figure."""
+"""Runs recorded step by step: tables, resume, curvature."""
 
 from __future__ import annotations
 
@@ -12,21 +12,16 @@ import torch
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.config import ConfigError
 from dynloss_core.landscape import HessianOperator
-from dynloss_core.landscape.curvature_samples import CurvatureSamples
-from dynloss_core.landscape.instabilities import find_instabilities
 from dynloss_core.training import AutogradEngine, Setup
-from studies.analysis.figures import draw_trajectory
-from studies.analysis.landscape.recorded_runs import Recordings, recordings
 from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
-from studies.blocks.recorder import instability_rows
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from tests.studies.sessions import finish, session_of, tracker_of
+from tests.studies.trained_blocks import assert_same, resumed, trained
 
 RECORDED = """\
 schema: 1
@@ -98,116 +93,10 @@ def test_recording_changes_nothing_and_survives_a_checkpoint(study: Study, tmp_p
     session = session_of(study, tmp_path)
     block = session.next_block()
     assert block is not None
-    whole = BlockRun(study, block)
-    list(whole.progress())
-    first = BlockRun(study, block)
-    for count, _ in enumerate(first.progress()):
-        if count == 4:
-            break
-    save_checkpoint(tmp_path / "block.pt", first.state_dict())
-    second = BlockRun(study, block)
-    state = load_checkpoint(tmp_path / "block.pt")
-    assert state is not None
-    assert second.load_state_dict(state)
-    list(second.progress())
-    found, expected = second.result(), whole.result()
-    pd.testing.assert_frame_equal(found.curves, expected.curves)
+    found = resumed(study, block, 5, tmp_path)
     assert set(found.recorded) == {"traces", "curvature", "instabilities", "valleys"}
     assert len(found.recorded["instabilities"])
-    for kind, frame in found.recorded.items():
-        pd.testing.assert_frame_equal(frame, expected.recorded[kind])
-    pd.testing.assert_frame_equal(
-        found.members.drop(columns=keys.SECONDS), expected.members.drop(columns=keys.SECONDS)
-    )
-
-
-def synthetic() -> Recordings:
-    """Two dynamical runs that go unstable at steps 600 and 620 of a period of 1000, when the
-    sharpness passes 2, and a static one that never does."""
-    steps = np.arange(2000)
-    members, traces, curvature, unstable = [], [], [], []
-    for arm, seed, onset in (
-        (keys.DYNAMICAL, 0, 600),
-        (keys.DYNAMICAL, 1, 620),
-        (keys.STATIC, 0, None),
-    ):
-        identity = {
-            keys.STUDY: "synthetic",
-            keys.BLOCK: 0,
-            keys.PHASE: "confirm",
-            keys.ARM: arm,
-            keys.TRIAL: 0,
-            keys.SEED: seed,
-        }
-        loss = 1.0 - steps / 4000
-        at = np.arange(0, 2001, 20)
-        sharp = 0.5 + 1.5 * at / (onset or 4000)
-        kernel = 100.0 + at * 0.1 - (0 if onset is None else 80.0 * (at >= onset + 200))
-        if onset is not None:
-            inside = (steps >= onset) & (steps < onset + 200)
-            loss = loss + inside * 0.2 * (-1.0) ** steps
-            samples = CurvatureSamples(at, sharp, kernel)
-            found = find_instabilities(loss, period=1000, stop=2000, curvature=samples)
-            unstable.append(instability_rows(pd.Series(identity), found, torch.ones(len(found))))
-        rows = pd.DataFrame({**identity, keys.STEP: steps, keys.WEIGHTED_LOSS: loss})
-        rows[keys.LOSS], rows[keys.ACCURACY] = loss, steps / 2000
-        for c in range(3):
-            rows[f"{keys.CLASS_WEIGHT}_{c}"] = 1.0
-        traces.append(rows)
-        curvature.append(
-            pd.DataFrame(
-                {
-                    **identity,
-                    keys.STEP: at,
-                    keys.HESSIAN_LAMBDA_MAX: sharp,
-                    keys.LEARNING_RATE: 1.0,
-                    keys.NTK_LAMBDA_MAX: kernel,
-                }
-            )
-        )
-        members.append(
-            {
-                **identity,
-                keys.PERIOD: 1000 if onset is not None else None,
-                keys.RECORDED: True,
-                keys.LEARNING_RATE: 1.0,
-                keys.TRAIN_ACCURACY: 0.9,
-            }
-        )
-    tables = {"traces": traces, "curvature": curvature, "instabilities": unstable}
-    found = recordings(pd.DataFrame(members), {k: pd.concat(each) for k, each in tables.items()})
-    assert found is not None
-    return found
-
-
-def test_known_instabilities_and_their_curvature() -> None:
-    found = synthetic()
-    table = found.table()
-    assert table[keys.SEED].tolist() == [0, 1]
-    assert table["onset"].to_numpy() == pytest.approx([600, 620], abs=2)
-    assert table["hessian_before"].to_numpy() == pytest.approx([2.0, 2.0], abs=0.06)
-    assert (table["ntk_after"] < table["ntk_before"]).all()
-    first, sharp, kernel, end = found.sentences()
-    assert "2 of 2 runs" in first
-    assert "n = 2 instabilities" in sharp
-    assert "falls across 2 of 2" in kernel
-    assert "static one; training accuracy 0.900" in end
-
-
-def test_the_figure_has_the_papers_six_rows() -> None:
-    figure = draw_trajectory(synthetic().runs[0])
-    labels = [axes.get_ylabel() for axes in figure.axes]
-    assert labels[:4] == ["class weight Γ", "F", "F(t) − F(t−1)", "accuracy"]
-    assert ["Hessian" in labels[4], "NTK" in labels[5]] == [True, True]
-    assert figure.axes[1].get_yscale() == figure.axes[4].get_yscale() == "log"
-    assert figure.axes[5].get_xlabel() == "step"
-    for axes in figure.axes:
-        assert len([patch for patch in axes.patches if patch.get_alpha() == 0.25]) == 1
-    assert "1 instabilities" not in figure.get_suptitle()
-
-
-def test_nothing_recorded_is_nothing_to_say() -> None:
-    assert recordings(pd.DataFrame(), {}) is None
+    assert_same(found, trained(study, block))
 
 
 def test_curvature_reaches_the_curves_and_mlflow(study: Study, tmp_path: Path) -> None:
@@ -240,9 +129,7 @@ def test_the_final_curvature_is_that_of_the_static_loss(study: Study, tmp_path: 
     study = load_study(tmp_path / "recorded.yaml", ["engine=autograd"])  # chaos: the same engine
     block = session_of(study, tmp_path).next_block()
     assert block is not None
-    run = BlockRun(study, block)
-    list(run.progress())
-    row = run.result().members.iloc[0]
+    row = trained(study, block).members.iloc[0]
     problem = study.problem(block.trials[0].point)
     member = study.member(block.trials[0].point, int(row[keys.SEED]), problem)
     setup = Setup.build(problem, [member])

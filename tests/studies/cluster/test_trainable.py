@@ -9,22 +9,12 @@ import pandas as pd
 import pytest
 
 from dynloss_core import keys
-from studies.blocks.block import Block, BlockResult, Trial
+from studies.blocks.block import BlockResult
 from studies.blocks.code_origin import here
 from studies.cluster.trainable import BLOCK, FRACTION, RESULT, BlockTrainable
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-
-BLOCK_OF_TWO = Block(
-    keys.SEARCH,
-    keys.DYNAMICAL,
-    0,
-    (
-        Trial(0, {"period": 20, "amplitude": 10.0, "learning_rate": 0.5}),
-        Trial(1, {"period": 30, "amplitude": 5.0, "learning_rate": 1.0}),
-    ),
-    (0, 1),
-)
+from tests.studies.cluster.example_block import BLOCK_OF_TWO
 
 
 def process(study: Study, checkpoints: Path) -> BlockTrainable:

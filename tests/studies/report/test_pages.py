@@ -40,8 +40,8 @@ from studies.report import Finding, Report, render
 from studies.report.study_report import report_of
 from studies.report.study_results import Results
 from studies.storage.study_folder import StudyFolder
-from tests.studies.analysis.test_regimes import ATTAINABLE, sweep
-from tests.studies.analysis.test_search_health import health
+from tests.studies.analysis.search_tables import health
+from tests.studies.analysis.width_sweep import ATTAINABLE, sweep
 
 WIDTH = "model.width"
 ARMS = (keys.DYNAMICAL, keys.STATIC)

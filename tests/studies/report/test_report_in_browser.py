@@ -9,7 +9,7 @@ import pytest
 
 from studies.report import render
 from tests.studies.report.browser import Chromium, Tab, chromium, console_of, needs_chromium
-from tests.studies.report.test_report import HOSTILE, report, trials
+from tests.studies.report.example import HOSTILE, report, trials
 
 
 @pytest.fixture(scope="module")

@@ -18,31 +18,35 @@ from studies.runner.session import Session
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss
-from tests.studies.runner.test_run import table
-from tests.studies.sessions import run_without_ray, session_of, statuses, tracker_of, train
+from tests.studies.sessions import (
+    finish,
+    run_without_ray,
+    session_of,
+    statuses,
+    tracker_of,
+    train_all,
+)
+from tests.studies.tables import comparable, table
 
 
-def finish(study: Study, out: Path) -> StudyFolder:
+def finished(study: Study, out: Path) -> StudyFolder:
     """Train what is left of a study in this process."""
     session = session_of(study, out)
-    while (block := session.next_block()) is not None:
-        train(session, block)
-    assert session.finished
+    finish(session)
     session.delivery.close()
     return session.folder
 
 
 def searched(folder: StudyFolder) -> pd.DataFrame:
-    members = folder.parts.gather("members").drop(columns=keys.SECONDS)
-    by = [keys.ARM, keys.TRIAL, keys.SEED]
-    return members[members[keys.PHASE] == keys.SEARCH].sort_values(by).reset_index(drop=True)
+    members = folder.parts.gather("members")
+    return comparable(members[members[keys.PHASE] == keys.SEARCH])
 
 
 @pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
 def test_the_search_is_that_of_the_longer_study(sampler: str, tiny: Path, tmp_path: Path) -> None:
     changes = [f"sampler={sampler}", "trials_per_arm=5", "block_size=2", "seeds_per_point=1"]
     study = load_study(tiny, changes)
-    folder = finish(study, tmp_path / "extended")
+    folder = finished(study, tmp_path / "extended")
     longer = extend(study, folder, 3)
     assert [list(block) for block in longer.search_blocks("static")] == [
         [0, 1],
@@ -51,10 +55,10 @@ def test_the_search_is_that_of_the_longer_study(sampler: str, tiny: Path, tmp_pa
         [5, 6],
         [7],
     ]
-    finish(longer, tmp_path / "extended")
+    finished(longer, tmp_path / "extended")
     twice = extend(longer, folder, 1)
-    finish(twice, tmp_path / "extended")
-    from_the_start = finish(load_study(tiny, [*changes, "extensions=[3, 1]"]), tmp_path / "whole")
+    finished(twice, tmp_path / "extended")
+    from_the_start = finished(load_study(tiny, [*changes, "extensions=[3, 1]"]), tmp_path / "whole")
     found = searched(folder)
     assert found.groupby(keys.ARM)[keys.TRIAL].nunique().tolist() == [9, 9]
     pd.testing.assert_frame_equal(found, searched(from_the_start))
@@ -62,16 +66,16 @@ def test_the_search_is_that_of_the_longer_study(sampler: str, tiny: Path, tmp_pa
 
 def test_new_winners_are_confirmed_on_seeds_nobody_saw(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny, ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"])
-    folder = finish(study, tmp_path)
+    folder = finished(study, tmp_path)
     first = folder.parts.gather("members").query("phase == 'confirm'")
     longer = study
     while (due := due_confirmation(longer, folder)) is None:
         longer = extend(longer, folder, 4)
-        finish(longer, tmp_path)
+        finished(longer, tmp_path)
         again = folder.parts.gather("members").query("phase == 'confirm'")
         assert sorted(again[keys.SEED]) == sorted(first[keys.SEED]), "the first round stays"
     folder.add_confirmation(due)
-    finish(longer, tmp_path)
+    finished(longer, tmp_path)
     rounds = folder.parts.gather("members").groupby(keys.PHASE)[keys.SEED]
     assert len(set(rounds.get_group("confirm-2"))) == study.confirm_seeds
     assert not set(rounds.get_group("confirm-2")) & set(rounds.get_group("confirm"))
@@ -90,8 +94,8 @@ def test_an_arm_that_never_trains_is_said_and_wants_no_round(
     study = load_study(
         tiny, [*changes, "space.parameters.learning_rate={low: 1.0e+200, high: 1.0e+201}"]
     )
-    longer = extend(study, finish(study, tmp_path), 1)
-    folder = finish(longer, tmp_path)
+    longer = extend(study, finished(study, tmp_path), 1)
+    folder = finished(longer, tmp_path)
     assert due_confirmation(longer, folder) is None
     assert (
         "not confirmed: no setting has a trial in every arm that did not diverge"
@@ -104,15 +108,14 @@ def test_interrupted_while_the_extended_search_is_confirmed(
 ) -> None:
     """Where Tune does not catch it: while Ray starts again."""
     study = load_study(tiny, ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"])
-    folder = finish(study, tmp_path)
+    folder = finished(study, tmp_path)
     rounds: list[int] = []
 
     def in_this_process(session: Session) -> None:
         rounds.append(len(session.folder.confirmations()))
         if rounds[-1] > 1:
             raise KeyboardInterrupt
-        while (block := session.next_block()) is not None:
-            train(session, block)
+        train_all(session)
 
     run_without_ray(monkeypatch, in_this_process, draws=True)
     for _ in range(9):  # until a winner changes, and there is a round to interrupt
@@ -132,7 +135,7 @@ def test_killed_while_it_is_extended(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = load_study(tiny, ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"])
-    folder = finish(study, tmp_path)
+    folder = finished(study, tmp_path)
     before = study_status(folder)
     with monkeypatch.context() as patch:
         patch.setattr(StudyFolder, "write_definition", lambda *_: 1 / 0)

@@ -17,17 +17,8 @@ from mlflow import MlflowClient
 from dynloss_core import keys
 from studies.definition.study_files import load_study
 from studies.storage.study_folder import StudyFolder
-from tests.studies.commands import SECONDS, command, dynloss, dynloss_here
-
-
-def table(out: Path, kind: str = "members") -> pd.DataFrame:
-    """A study's table without what depends on the clock, in a fixed order."""
-    frame = pd.read_parquet(out / "tiny" / "tables" / f"{kind}.parquet")
-    frame = frame.drop(columns=list(keys.OF_THE_MACHINE), errors="ignore")
-    by = [
-        name for name in (keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED, keys.STEP) if name in frame
-    ]
-    return frame.sort_values(by).reset_index(drop=True)
+from tests.studies.commands import SECONDS, dynloss, dynloss_here, start
+from tests.studies.tables import table
 
 
 def check_records(out: Path, file: Path) -> None:
@@ -165,16 +156,6 @@ def test_a_run_is_repeated_exactly(finished: tuple[Path, Path, str], tmp_path: P
     assert done.returncode == 0, done.stderr
     for kind in ("members", "curves"):
         pd.testing.assert_frame_equal(table(tmp_path, kind), table(out, kind))
-
-
-def start(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def wait_for_parts(out: Path, count: int, process: subprocess.Popen[str]) -> None:

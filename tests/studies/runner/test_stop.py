@@ -12,8 +12,7 @@ from studies.definition.study_files import load_study
 from studies.runner.progress import StudyProgress
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
-from tests.studies.commands import SECONDS, dynloss_here
-from tests.studies.runner.test_run import start
+from tests.studies.commands import SECONDS, dynloss_here, start
 from tests.studies.sessions import session_of, train
 
 

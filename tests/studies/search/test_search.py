@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from pathlib import Path
 
@@ -14,54 +13,9 @@ from optuna.trial import TrialState
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks.block import Block
-from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.search.arm_search import Plan
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def table(block: Block, *, diverged: set[int] = frozenset()) -> pd.DataFrame:  # type: ignore[assignment]
-    """Members whose accuracy peaks at learning rate 1 and grows with the amplitude."""
-    rows = []
-    for trial in block.trials:
-        rate, amplitude = trial.point["learning_rate"], trial.point["amplitude"]
-        accuracy = math.exp(-(math.log(rate) ** 2)) + 0.1 * math.log(amplitude)  # type: ignore[arg-type]
-        rows += [
-            {
-                keys.TRIAL: trial.number,
-                keys.SEED: seed,
-                keys.VALIDATION_ACCURACY: accuracy + 1e-3 * (seed % 7),
-                keys.DIVERGED: trial.number in diverged,
-            }
-            for seed in block.seeds
-        ]
-    return pd.DataFrame(rows)
-
-
-def drive(
-    plan: Plan, *, at_once: int = 1, order: int = 0, stop_after: int | None = None
-) -> dict[str, Block]:
-    """Run a plan with blocks that finish in a shuffled order; the blocks handed out, by id."""
-    chance = random.Random(order)
-    running: list[Block] = []
-    seen: dict[str, Block] = {}
-    while not plan.finished:
-        while len(running) < at_once and (block := plan.next_block()) is not None:
-            running.append(block)
-            seen[block.id] = block
-        if not running:
-            break
-        block = running.pop(chance.randrange(len(running)))
-        if stop_after is not None and len(seen) > stop_after:
-            return seen
-        plan.receive(block, table(block))
-    return seen
-
-
-def fresh(study: Study, storage: object = None, recorded: object = None) -> Plan:
-    storage = storage or optuna.storages.InMemoryStorage()
-    return Plan(study, storage, recorded or (lambda block: None))  # type: ignore[arg-type]
+from tests.studies.search.formula import answers, drive, fresh
 
 
 def test_hands_out_every_trial_once_and_then_the_winners(tiny: Path) -> None:
@@ -123,7 +77,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
         while len(running) < 3 and (block := first.next_block()) is not None:
             running.append(block)
         block = running.pop(chance.randrange(len(running)))
-        tables[block.id] = table(block)
+        tables[block.id] = answers(block)
         if finished < stop_after - 1 or chance.random() < 0.5:
             first.receive(block, tables[block.id])  # else killed between the table and Optuna
     left = [trial for arm in study.arms for trial in first.searches[arm].optuna.get_trials()]
@@ -161,7 +115,7 @@ def test_diverged_and_lost_trials_fail_with_their_parameters(tiny: Path) -> None
         if block.phase == keys.SEARCH and block.index == 1:
             plan.receive(block, pd.DataFrame())
         else:
-            plan.receive(block, table(block, diverged={0}))
+            plan.receive(block, answers(block, diverged={0}))
     assert plan.finished
     trials = plan.searches["dynamical"].optuna.get_trials()
     assert [trial.state.name for trial in trials] == [
@@ -190,7 +144,7 @@ def test_a_map_hands_out_its_whole_design_at_once(tiny: Path) -> None:
     points = [t.point for b in blocks for t in b.trials if b.arm == "dynamical"]
     assert points == study.design("dynamical")
     for block in reversed(blocks):
-        plan.receive(block, table(block))
+        plan.receive(block, answers(block))
     assert plan.next_block() is None
     assert plan.finished
 
@@ -211,7 +165,7 @@ def test_losses_are_minimised(tiny: Path) -> None:
     study = load_study(tiny, ["objective=validation_loss"])
     plan = fresh(study)
     while (block := plan.next_block()) is not None:
-        rows = table(block).rename(columns={keys.VALIDATION_ACCURACY: keys.VALIDATION_LOSS})
+        rows = answers(block).rename(columns={keys.VALIDATION_ACCURACY: keys.VALIDATION_LOSS})
         plan.receive(block, rows)
     trials = plan.searches["static"].optuna.get_trials()
     assert plan.winners()["static"].objective == min(t.value for t in trials if t.value is not None)

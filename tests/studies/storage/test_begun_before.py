@@ -15,6 +15,7 @@ from dynloss_core import keys
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
 from tests.studies.sessions import run_without_ray
+from tests.studies.tables import comparable
 
 ARCHIVE = Path(__file__).parent / "begun_before_the_folders.tar.xz"
 
@@ -37,13 +38,10 @@ def test_a_study_begun_before_the_folders_goes_on(without_ray: None, tmp_path: P
     assert resumed.returncode == 0, resumed.stderr
     assert dynloss_here("run", file, "--out", after).returncode == 0
 
-    of_the_machine = [*keys.OF_THE_MACHINE, keys.ORIGIN]
-    by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
     old, new = (
-        StudyFolder(out / "tiny")
-        .parts.gather("members")
-        .drop(columns=of_the_machine, errors="ignore")
-        .sort_values(by, ignore_index=True)
+        comparable(StudyFolder(out / "tiny").parts.gather("members")).drop(
+            columns=keys.ORIGIN, errors="ignore"
+        )
         for out in (before, after)
     )
     assert len(old) == 30

@@ -24,6 +24,7 @@ from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
 from tests.studies.conftest import TINY
 from tests.studies.sessions import run_without_ray
+from tests.studies.tables import comparable
 
 FILES = [
     "study.yaml",
@@ -124,11 +125,7 @@ def tables(out: Path) -> dict[str, pd.DataFrame]:
     for kind in ("members", "curves"):
         frame = StudyFolder(out / "tiny").parts.gather(kind)
         frame = frame[frame[keys.PHASE].isin(["search", "confirm", "confirm-2"])]
-        frame = frame[frame[keys.TRIAL] < 4]
-        frame = frame.drop(columns=[name for name in keys.OF_THE_MACHINE if name in frame])
-        by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
-        by += [keys.STEP] if keys.STEP in frame else []
-        frames[kind] = frame.sort_values(by).reset_index(drop=True)
+        frames[kind] = comparable(frame[frame[keys.TRIAL] < 4])
     return frames
 
 

@@ -13,7 +13,6 @@ from mlflow.entities import Run, ViewType
 
 from dynloss_core.config import ConfigError
 from studies.blocks.block import Block
-from studies.blocks.block_run import BlockRun
 from studies.blocks.tables import mean_curves
 from studies.definition.sqlite import sqlite_url
 from studies.definition.study import Study
@@ -21,6 +20,7 @@ from studies.definition.study_files import load_study
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.conftest import TINY
 from tests.studies.sessions import session_of, tracker_of, train_next
+from tests.studies.trained_blocks import trained
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,7 @@ class Store:
 
     def finish(self, tracker: MLflowTracker) -> int:
         """Train the block and deliver it; how many runs were open."""
-        trained = BlockRun(self.study, self.block)
-        list(trained.progress())
-        result = trained.result()
+        result = trained(self.study, self.block)
         tracker.start(self.block)
         tracker.log_means(self.block, mean_curves(result.curves))
         return tracker.finish(self.block, result.members)

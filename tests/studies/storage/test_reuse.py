@@ -14,17 +14,14 @@ from mlflow import MlflowClient
 
 from dynloss_core import keys
 from studies.blocks.block import Block, BlockResult
-from studies.blocks.block_run import BlockRun
 from studies.blocks.code_origin import Origin
 from studies.definition.study import Study
 from studies.definition.study_files import study_from_mapping
-from studies.runner.progress import StudyProgress
-from studies.runner.session import Session
 from studies.storage.origins import origins_in
 from studies.storage.reuse import KnownNetworks, _part
 from studies.storage.study_folder import StudyFolder
-from studies.storage.tracking.delivery import Delivery
-from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from tests.studies.sessions import finish, session_of, tracker_of, train
+from tests.studies.tables import comparable
 
 MAP: dict[str, Any] = {
     "schema": 1,
@@ -48,33 +45,17 @@ def study_of(**changes: Any) -> Study:
 
 def trained(study: Study, out: Path, *, reuse: bool = True) -> tuple[StudyFolder, list[Block]]:
     """A study worked through in this process: its folder, and the blocks that were trained."""
-    folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=True)
-    identity, uri = folder.identity(), folder.default_tracking_uri
-    delivery = Delivery(folder, lambda: MLflowTracker(study, identity, uri, out / "artifacts"))
-    known = KnownNetworks(study, folder) if reuse else None
-    blocks = []
-    with StudyProgress(study) as progress:
-        session = Session(study, folder, delivery, progress, known)
-        while (block := session.next_block()) is not None:
-            run = BlockRun(study, block)
-            session.started(block)
-            for each in run.progress():
-                session.reported(block, each.fraction, each.means, None)
-            session.reported(block, 1.0, None, run.result())
-            blocks.append(block)
-        assert session.finished
-    assert delivery.ask(lambda tracker: True), delivery.problem
-    delivery.close()
-    return folder, blocks
+    session = session_of(study, out, reuse=reuse)
+    blocks = finish(session)
+    tracker_of(session)
+    session.delivery.close()
+    return session.folder, blocks
 
 
-def comparable(folder: StudyFolder, kind: str) -> pd.DataFrame:
-    """A table without what depends on the clock or says where a row is from, in a fixed order."""
-    table = folder.parts.gather(kind)
-    drop = [n for n in (*keys.OF_THE_MACHINE, keys.REUSED_FROM) if n in table]
-    by = [keys.ARM, keys.TRIAL, keys.SEED, *([keys.STEP] if keys.STEP in table else [])]
-    return table.drop(columns=drop).sort_values(by).reset_index(drop=True)
+def wherever_from(folder: StudyFolder, kind: str) -> pd.DataFrame:
+    """A table without what says where a row is from."""
+    frame = folder.parts.gather(kind)
+    return comparable(frame.drop(columns=keys.REUSED_FROM, errors="ignore"))
 
 
 def networks(blocks: list[Block]) -> int:
@@ -89,7 +70,7 @@ def test_a_finer_map_trains_only_what_is_new(tmp_path: Path) -> None:
     assert networks(all_blocks) == 2 * (12 + 2)
     assert networks(blocks) == 2 * 4, "the middle period alone"
     for kind in ("members", "curves"):
-        pd.testing.assert_frame_equal(comparable(folder, kind), comparable(alone, kind))
+        pd.testing.assert_frame_equal(wherever_from(folder, kind), wherever_from(alone, kind))
     origins = folder.parts.gather("members")[keys.REUSED_FROM]
     assert origins.fillna("trained").value_counts().to_dict() == {"map": 20, "trained": 8}
 
@@ -243,17 +224,13 @@ def test_a_point_that_tpe_proposes_again_is_trained_once(block_size: int, tmp_pa
     search = [block for block in blocks if block.phase == keys.SEARCH]
     assert sum(len(block.trials) for block in search) <= 4, "two points an arm"
     for kind in ("members", "curves"):
-        pd.testing.assert_frame_equal(comparable(folder, kind), comparable(alone, kind))
+        pd.testing.assert_frame_equal(wherever_from(folder, kind), wherever_from(alone, kind))
 
 
 def test_a_block_waits_for_the_networks_that_another_has_at_work(tmp_path: Path) -> None:
     """And trains them itself if they were lost there."""
     study = searched(1)
-    folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
-    uri = folder.default_tracking_uri
-    delivery = Delivery(folder, lambda: MLflowTracker(study, "waits", uri, tmp_path / "artifacts"))
-    session = Session(study, folder, delivery, StudyProgress(study), KnownNetworks(study, folder))
+    session = session_of(study, tmp_path, reuse=True)
     at_work, handed_out = [], []
     while not session.finished:
         while (block := session.next_block()) is not None:
@@ -265,11 +242,8 @@ def test_a_block_waits_for_the_networks_that_another_has_at_work(tmp_path: Path)
         if block.phase == keys.SEARCH and block.index == 0:
             session.failed(block, "lost")
             continue
-        run = BlockRun(study, block)
-        for _ in run.progress():
-            pass
-        session.reported(block, 1.0, None, run.result())
-    delivery.close()
+        train(session, block)
+    session.delivery.close()
     trials = [block for block in handed_out if block.phase == keys.SEARCH]
     assert len(trials) <= 2 * (2 + 1), "two points an arm, and what failed once more"
-    assert sum(len(folder.parts.recorded(block)) == 0 for block in trials) == 2  # type: ignore[arg-type]
+    assert sum(len(session.folder.parts.recorded(block)) == 0 for block in trials) == 2  # type: ignore[arg-type]
