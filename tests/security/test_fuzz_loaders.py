@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 import search_spaces
 from dynloss_core.config import ConfigError
 from studies.definition.study_files import LIBRARY, load_study
-from tests.studies.conftest import TINY
+from tests.studies.tiny import TINY, tiny_document
 
 SPACES = Path(search_spaces.__file__).parent / "library"
 
-WHOLE = yaml.safe_load(TINY) | {
+WHOLE = tiny_document() | {
     "space": {
         "extends": "dynloss-base",
         "name": "fuzzed",
@@ -39,7 +39,7 @@ WHOLE = yaml.safe_load(TINY) | {
     "equivalence_margin": 0.01,
     "profiles": {"reduced": {"budget": {"total": 40}}},
 }
-A_MAP = yaml.safe_load(TINY) | {
+A_MAP = tiny_document() | {
     "mode": "map",
     "sampler": "grid",
     "grid": {"period": 2, "amplitude": 2, "learning_rate": 2},

@@ -16,7 +16,7 @@ from studies.definition.study_files import load_study
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.mlflow_ui import serve
 from tests.services import free_port
-from tests.studies.conftest import TINY
+from tests.studies.tiny import tiny_file
 
 ROOT = Path(__file__).parents[2]
 HELD = {  # an address with a password, and what may be shown of it
@@ -43,9 +43,7 @@ PLAIN = [
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(TINY)
-    return path
+    return tiny_file(tmp_path)
 
 
 @pytest.mark.parametrize("uri", HELD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,35 +19,38 @@ from dynloss_core.training import AutogradEngine, Setup
 from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
 from studies.definition.study import Study
-from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from tests.studies.sessions import finish, session_of, tracker_of
+from tests.studies.tiny import CONFIRM, MAP, tiny_study
 from tests.studies.trained_blocks import assert_same, resumed, trained
 
-RECORDED = """\
-schema: 1
-name: recorded
-mode: confirm
-data: {name: spirals, points_per_class: 10}
-model: {name: mlp, width: 8}
-training: {dtype: float64}
-budget: {total: 400, static_tail: 100, evaluate_every: 50}
-space: spirals-mlp
-winners:
-  dynamical: {period: 300, amplitude: 20.0, learning_rate: 10.0}
-  static: {learning_rate: 1.0}
-confirm_seeds: 3
-record:
-  {seeds: 2, trace: true, instabilities: true, curvature_every: 20, valley_every: 40,
-   final_curvature: true}
-"""
+WINNERS = {
+    keys.DYNAMICAL: {"period": 300, "amplitude": 20.0, "learning_rate": 10.0},
+    keys.STATIC: {"learning_rate": 1.0},
+}
+
+
+def recorded(**changes: Any) -> Study:
+    """A study that records all there is, and goes unstable in its dynamical arm."""
+    own = {
+        "training": {"dtype": "float64"},
+        "model": {"name": "mlp", "width": 8},
+        "budget": {"total": 400, "static_tail": 100, "evaluate_every": 50},
+        "record": {
+            "seeds": 2,
+            "trace": True,
+            "instabilities": True,
+            "curvature_every": 20,
+            "valley_every": 40,
+            "final_curvature": True,
+        },
+    }
+    return tiny_study(**{**CONFIRM, "winners": WINNERS, **own, **changes})
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
-    path = tmp_path / "recorded.yaml"
-    path.write_text(RECORDED)
-    return load_study(path)
+def study() -> Study:
+    return recorded()
 
 
 def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_path: Path) -> None:
@@ -124,9 +128,9 @@ def test_curvature_reaches_the_curves_and_mlflow(study: Study, tmp_path: Path) -
     assert "final_hessian_trace_sd" in metrics
 
 
-def test_the_final_curvature_is_that_of_the_static_loss(study: Study, tmp_path: Path) -> None:
+def test_the_final_curvature_is_that_of_the_static_loss(tmp_path: Path) -> None:
     """Against the dense Hessian of the parameters that the run ended with."""
-    study = load_study(tmp_path / "recorded.yaml", ["engine=autograd"])  # chaos: the same engine
+    study = recorded(engine="autograd")  # chaos: the same engine
     block = session_of(study, tmp_path).next_block()
     assert block is not None
     row = trained(study, block).members.iloc[0]
@@ -148,43 +152,34 @@ def test_the_final_curvature_is_that_of_the_static_loss(study: Study, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("training.batch_size=10", "their noise alone turns the loss"),
+        ({"training": {"batch_size": 10}}, "their noise alone turns the loss"),
         (
-            "space={extends: spirals-mlp, name: short, parameters: {period: {low: 4}}}",
+            {"space": {"extends": "spirals-mlp", "parameters": {"period": {"low": 4}}}},
             "the class weights alone turn the loss",
         ),
     ],
 )
-def test_instabilities_that_cannot_be_told_are_refused(
-    study: Study, tmp_path: Path, change: str, reason: str
-) -> None:
+def test_instabilities_that_cannot_be_told_are_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        load_study(tmp_path / "recorded.yaml", [change])
+        recorded(**change)
 
 
-MEASURED = """\
-schema: 1
-name: measured
-mode: confirm
-data: {name: digits}
-model: {name: wide_resnet, depth: 10, widening: 1}
-training:
-  batch_size: 64
-  learning_rate_schedule: {curvature: {every: 2, target: 0.001, samples: 20}}
-budget: {total: 5, static_tail: 1, evaluate_every: 2}
-space: spirals-mlp
-winners:
-  dynamical: {period: 300, amplitude: 20.0, learning_rate: 0.1}
-  static: {learning_rate: 0.1}
-confirm_seeds: 2
-record: {curvature_every: 2, curvature_samples: 20, trace_probes: 2, final_curvature: true}
-"""
-
-
-def test_a_wide_residual_network_under_a_rate_that_follows_its_curvature(tmp_path: Path) -> None:
-    path = tmp_path / "measured.yaml"
-    path.write_text(MEASURED)
-    study = load_study(path)
+def test_a_wide_residual_network_under_a_rate_that_follows_its_curvature() -> None:
+    follows = {"curvature": {"every": 2, "target": 0.001, "samples": 20}}
+    study = tiny_study(
+        **CONFIRM,
+        winners=WINNERS,
+        data="digits",
+        model={"name": "wide_resnet", "depth": 10, "widening": 1},
+        training={"batch_size": 64, "learning_rate_schedule": follows},
+        budget={"total": 5, "static_tail": 1, "evaluate_every": 2},
+        record={
+            "curvature_every": 2,
+            "curvature_samples": 20,
+            "trace_probes": 2,
+            "final_curvature": True,
+        },
+    )
     block = Block(
         "confirm", "static", 0, (Trial(0, {"learning_rate": 0.1, "amplitude": 1.0}),), (7,)
     )
@@ -207,20 +202,15 @@ def test_a_wide_residual_network_under_a_rate_that_follows_its_curvature(tmp_pat
     assert np.isfinite([final[name] for name in keys.FINAL_CURVATURE_METRICS]).all()
 
 
-def test_a_stable_run_beside_an_unstable_one(study: Study, tmp_path: Path) -> None:
+def test_a_stable_run_beside_an_unstable_one(tmp_path: Path) -> None:
     """A run without instabilities must not turn the flags of another one's into numbers."""
-    text = (tmp_path / "recorded.yaml").read_text()
-    text = text.replace("mode: confirm", "mode: map").replace("confirm_seeds: 3\n", "")
-    before, _, after = text.partition("winners:")
-    space = (
-        "grid: {}\nseeds_per_point: 2\nblock_size: 2\n"
-        "space: {extends: spirals-mlp, name: two, points: [], parameters: {period: "
-        "{type: const, value: 300, unit: steps}, amplitude: {type: const, value: 20.0}, "
-        "learning_rate: {type: choice, values: [0.01, 10.0]}}}\n"
-    )
-    text = before.replace("space: spirals-mlp\n", space) + "record:" + after.split("record:")[1]
-    (tmp_path / "two.yaml").write_text(text.replace("name: recorded", "name: two"))
-    study = load_study(tmp_path / "two.yaml")
+    parameters = {
+        "period": {"type": "const", "value": 300, "unit": "steps"},
+        "amplitude": {"type": "const", "value": 20.0},
+        "learning_rate": {"type": "choice", "values": [0.01, 10.0]},
+    }
+    space = {"extends": "spirals-mlp", "name": "two", "points": [], "parameters": parameters}
+    study = recorded(**MAP, winners=None, grid={}, space=space)
     session = session_of(study, tmp_path)
     finish(session)
     rows = session.folder.parts.gather("instabilities")

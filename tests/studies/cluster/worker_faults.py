@@ -22,24 +22,12 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks.block import Block, BlockProgress
 from studies.cluster.ray_cluster import joined_cluster
-from studies.definition.study_files import study_from_mapping
 from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
-
-TINY: dict[str, Any] = {
-    "schema": 1,
-    "name": "tiny",
-    "mode": "map",
-    "data": {"name": "spirals", "points_per_class": 10},
-    "model": {"name": "mlp", "width": 6},
-    "budget": {"total": 60, "static_tail": 20, "evaluate_every": 20},
-    "space": "spirals-mlp",
-    "grid": {"period": 1, "amplitude": 1, "learning_rate": 1},
-    "resources": {"cpu": 1},
-}
+from tests.studies.tiny import MAP, tiny_study
 
 
 def kinds() -> dict[str, Any]:
@@ -99,7 +87,7 @@ def driven(trainable: Any, out: Path) -> dict[str, Any]:
     """How a study ends whose blocks are trained by this."""
     from studies.cluster.tune_driver import train
 
-    study = study_from_mapping(TINY, source="tiny")
+    study = tiny_study(**MAP, grid={"period": 1, "amplitude": 1, "learning_rate": 1})
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=False)
     uri = folder.default_tracking_uri

@@ -11,26 +11,19 @@ import pytest
 from dynloss_core.data import FashionMNISTConfig, image_folders, images
 from tests.studies.commands import SECONDS, command
 from tests.studies.tables import table
-
-STUDY = """\
-schema: 1
-name: tiny
-mode: map
-data: {name: NAME, validation: 100, train_samples: 100, test_samples: 50}
-model: {name: mlp, width: 4}
-training: {batch_size: 50}
-budget: {total: 20, static_tail: 5, evaluate_every: 10}
-space: spirals-mlp
-grid: {period: 1, amplitude: 1, learning_rate: 1}
-arms: [dynamical]
-seeds_per_point: 2
-"""
+from tests.studies.tiny import MAP, tiny_file
 
 
 def written(folder: Path, name: str) -> Path:
-    file = folder / "tiny.yaml"
-    file.write_text(STUDY.replace("NAME", name))
-    return file
+    """A file of a study of two networks that learn from a hundred images."""
+    return tiny_file(
+        folder,
+        **MAP,
+        data={"name": name, "validation": 100, "train_samples": 100, "test_samples": 50},
+        training={"batch_size": 50},
+        grid={"period": 1, "amplitude": 1, "learning_rate": 1},
+        arms=["dynamical"],
+    )
 
 
 def run_where_only_the_data_dir_is_sound(folder: Path, *arguments: str) -> None:

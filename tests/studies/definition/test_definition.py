@@ -10,7 +10,7 @@ from dynloss_core.config import ConfigError, build, to_dict
 from dynloss_core.training import Augmentation, ConvnetEngine, choose_engine
 from studies.definition.study import Study
 from studies.definition.study_files import LIBRARY, load_study
-from tests.studies.conftest import TINY
+from tests.studies.tiny import TINY
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.yaml")), ids=lambda path: path.stem)

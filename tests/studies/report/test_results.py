@@ -14,32 +14,36 @@ from studies.report.study_results import question_of, write_results
 from studies.search.confirmation import plan_confirmation
 from studies.storage.study_folder import StudyFolder
 from tests.studies.sessions import finish, session_of, train
-
-EPOCHS = """\
-schema: 1
-name: epochs
-mode: map
-data: {name: digits}
-model: {name: mlp, width: 3}
-training: {batch_size: 512}
-budget: {unit: epochs, total: 6, static_tail: 2, evaluate_every: 2}
-space:
-  extends: dynloss-base
-  name: in-epochs
-  parameters:
-    period: {type: float, low: 1.0, high: 4.0, unit: epochs, scale: linear}
-    amplitude: {type: choice, values: [5.0, 20.0]}
-    learning_rate: {low: 0.1, high: 1.0}
-grid: {period: 3, learning_rate: 2}
-seeds_per_point: 3
-block_size: 4
-"""
+from tests.studies.tiny import MAP, tiny_study
 
 
 def test_a_period_in_epochs_is_analysed_in_epochs(tmp_path: Path) -> None:
-    file = tmp_path / "epochs.yaml"
-    file.write_text(EPOCHS)
-    study = load_study(file)
+    space = {
+        "extends": "dynloss-base",
+        "name": "in-epochs",
+        "parameters": {
+            "period": {
+                "type": "float",
+                "low": 1.0,
+                "high": 4.0,
+                "unit": "epochs",
+                "scale": "linear",
+            },
+            "amplitude": {"type": "choice", "values": [5.0, 20.0]},
+            "learning_rate": {"low": 0.1, "high": 1.0},
+        },
+    }
+    study = tiny_study(
+        **MAP,
+        data="digits",
+        model={"name": "mlp", "width": 3},
+        training={"batch_size": 512},
+        budget={"unit": "epochs", "total": 6, "static_tail": 2, "evaluate_every": 2},
+        space=space,
+        grid={"period": 3, "learning_rate": 2},
+        seeds_per_point=3,
+        block_size=4,
+    )
     session = session_of(study, tmp_path)
     finish(session)
     members = session.folder.parts.gather("members")

@@ -19,6 +19,7 @@ from studies.definition.study_files import load_study
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import SECONDS, dynloss, dynloss_here, start
 from tests.studies.tables import table
+from tests.studies.tiny import tiny_file
 
 
 def check_records(out: Path, file: Path) -> None:
@@ -94,11 +95,8 @@ def check_records(out: Path, file: Path) -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """A study run once, undisturbed: its file, its output folder and what it printed."""
-    from tests.studies.conftest import TINY
-
     folder = tmp_path_factory.mktemp("finished")
-    file = folder / "tiny.yaml"
-    file.write_text(TINY)
+    file = tiny_file(folder)
     done = dynloss("run", file, "--out", folder / "out")
     assert done.returncode == 0, done.stderr
     return file, folder / "out", done.stdout + done.stderr

@@ -11,41 +11,29 @@ import pytest
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.definition.study import Study
-from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.search.confirmation import FEWEST_SEEDS, MOST_SEEDS, plan_confirmation
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.studies.sessions import finish, session_of, statuses, tracker_of, train
-
-SWEEP = """\
-schema: 1
-name: sweep
-mode: map
-data: {name: spirals, points_per_class: 10}
-model: {name: mlp, width: 4}
-budget: {total: 60, static_tail: 20, evaluate_every: 20}
-space:
-  extends: spirals-mlp
-  name: sweep-space
-  parameters:
-    model.width: {type: choice, values: [4, 6], role: scientific}
-    period: {type: const, value: 5, unit: steps, role: fixed}
-    amplitude: {type: choice, values: [5.0, 20.0]}
-    learning_rate: {low: 0.3, high: 3.0}
-  points: []
-grid: {learning_rate: 2}
-seeds_per_point: 4
-block_size: 3
-equivalence_margin: 0.02
-"""
+from tests.studies.tiny import MAP, tiny_study
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Study:
-    path = tmp_path / "sweep.yaml"
-    path.write_text(SWEEP)
-    return load_study(path)
+def sweep() -> Study:
+    space = {
+        "extends": "spirals-mlp",
+        "name": "sweep-space",
+        "parameters": {
+            "model.width": {"type": "choice", "values": [4, 6], "role": "scientific"},
+            "period": {"type": "const", "value": 5, "unit": "steps", "role": "fixed"},
+            "amplitude": {"type": "choice", "values": [5.0, 20.0]},
+            "learning_rate": {"low": 0.3, "high": 3.0},
+        },
+        "points": [],
+    }
+    own = {"grid": {"learning_rate": 2}, "seeds_per_point": 4, "block_size": 3}
+    return tiny_study(**MAP, **own, space=space, equivalence_margin=0.02)
 
 
 def searched(folder: StudyFolder) -> pd.DataFrame:

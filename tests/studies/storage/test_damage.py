@@ -18,13 +18,12 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
-from studies.definition.study_files import load_study
 from studies.runner.run_study import confirm_study, run_study
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
-from tests.studies.conftest import TINY
 from tests.studies.sessions import run_without_ray
 from tests.studies.tables import comparable
+from tests.studies.tiny import tiny_file, tiny_study
 
 FILES = [
     "study.yaml",
@@ -108,10 +107,8 @@ def without_ray() -> Iterator[None]:
 def finished(without_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a finished study with a round of confirmation beside its own."""
     out = tmp_path_factory.mktemp("finished")
-    file = out / "tiny.yaml"
-    file.write_text(TINY)
-    small = ["trials_per_arm=4", "seeds_per_point=2"]
-    folder = run_study(load_study(file, small), out).folder
+    tiny_file(out)
+    folder = run_study(tiny_study(trials_per_arm=4), out).folder
     confirm_study(folder, seeds=2)
     (folder.figures / "verdict.png").parent.mkdir(exist_ok=True)
     (folder.figures / "verdict.png").write_bytes(b"a picture")
@@ -138,7 +135,7 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 
 def typed(command: list[str], out: Path) -> subprocess.CompletedProcess[str]:
     name, *options = command
-    words = ["--set", "trials_per_arm=4", "--set", "seeds_per_point=2"] if name == "run" else []
+    words = ["--set", "trials_per_arm=4"] if name == "run" else []
     study = out / "tiny.yaml" if name == "run" else "tiny"
     return dynloss_here(name, study, *options, *words, "--out", out)
 

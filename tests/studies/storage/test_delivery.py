@@ -24,13 +24,12 @@ from dynloss_core import keys
 from studies.blocks.block import Block
 from studies.blocks.block_run import BlockRun
 from studies.definition.study import Study
-from studies.definition.study_files import load_study
 from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
-from tests.studies.conftest import TINY
+from tests.studies.tiny import tiny_study
 
 REQUESTS = {
     name
@@ -104,10 +103,7 @@ class Recorded:
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     out = tmp_path_factory.mktemp("recorded")
-    file = out / "tiny.yaml"
-    file.write_text(TINY)
-    overrides = ["trials_per_arm=2", "sampler=random", "arms=[dynamical]", "block_size=1"]
-    study = load_study(file, overrides)
+    study = tiny_study(trials_per_arm=2, sampler="random", arms=["dynamical"], block_size=1)
     folder = StudyFolder.of(study, out)
     folder.begin(study, resume=False)
     found = Recorded(study, folder, out / "empty.db")

@@ -18,17 +18,15 @@ from studies.definition.sqlite import sqlite_url
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
-from tests.studies.conftest import TINY
 from tests.studies.sessions import session_of, tracker_of, train_next
+from tests.studies.tiny import tiny_study
 from tests.studies.trained_blocks import trained
 
 
 @pytest.fixture(scope="module")
 def block_and_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Block, Study]:
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "tiny.yaml").write_text(TINY)
-    study = load_study(folder / "tiny.yaml")
-    block = session_of(study, folder).next_block()
+    study = tiny_study()
+    block = session_of(study, tmp_path_factory.mktemp("study")).next_block()
     assert block is not None
     return block, study
 

@@ -16,31 +16,21 @@ from dynloss_core import keys
 from studies.blocks.block import Block, BlockResult
 from studies.blocks.code_origin import Origin
 from studies.definition.study import Study
-from studies.definition.study_files import study_from_mapping
 from studies.storage.origins import origins_in
 from studies.storage.reuse import KnownNetworks, _part
 from studies.storage.study_folder import StudyFolder
 from tests.studies.sessions import finish, session_of, tracker_of, train
 from tests.studies.tables import comparable
+from tests.studies.tiny import MAP, tiny_document, tiny_study
 
-MAP: dict[str, Any] = {
-    "schema": 1,
-    "name": "map",
-    "mode": "map",
-    "data": {"name": "spirals", "points_per_class": 10},
-    "model": {"name": "mlp", "width": 6},
-    "budget": {"total": 60, "static_tail": 20, "evaluate_every": 20},
-    "space": "spirals-mlp",
-    "grid": {"period": 2, "amplitude": 2, "learning_rate": 2},
-    "seeds_per_point": 2,
-    "block_size": 3,
-}
-FINER = {"name": "finer", "grid": {"period": 3, "amplitude": 2, "learning_rate": 2}}
-BATCHED = {"engine": "batched"}
+GRID = {"period": 2, "amplitude": 2, "learning_rate": 2}
+FINER = {"name": "finer", "grid": {**GRID, "period": 3}}
+BUDGET = tiny_document()["budget"]
 
 
 def study_of(**changes: Any) -> Study:
-    return study_from_mapping({**MAP, **BATCHED, **changes}, source="here")
+    own = {**MAP, "name": "map", "grid": GRID, "block_size": 3, "engine": "batched"}
+    return tiny_study(**{**own, **changes})
 
 
 def trained(study: Study, out: Path, *, reuse: bool = True) -> tuple[StudyFolder, list[Block]]:
@@ -106,8 +96,8 @@ def test_what_is_reused_is_reused_again_under_its_first_name(tmp_path: Path) -> 
         {"engine": "autograd"},
         {"seed": 1},
         {"training": {"dtype": "float64"}},
-        {"budget": {**MAP["budget"], "static_tail": 0}},
-        {"budget": {**MAP["budget"], "evaluate_every": 30}},
+        {"budget": {**BUDGET, "static_tail": 0}},
+        {"budget": {**BUDGET, "evaluate_every": 30}},
         {"data": {"name": "spirals", "points_per_class": 11}},
         {"record": {"trace": True}},
     ],
