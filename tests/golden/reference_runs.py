@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from dynloss_core.data import Labelled, SpiralsConfig, Splits
 from dynloss_core.models import MLP, MLPConfig
 from dynloss_core.training import Member, Problem, Setup
 
+GOLDEN = Path(__file__).parent
 _ALTERNATIONS = 10
 
 

@@ -23,7 +23,6 @@ from dynloss_core.training import BatchedEngine
 from tests.golden.reference_runs import as_setup, first_instability
 
 HERE = Path(__file__).parent
-GOLDEN = HERE.parents[1] / "golden"
 EVERY = 100
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +20,8 @@ from dynloss_core.landscape.instabilities import (
     find_instabilities,
 )
 from dynloss_core.landscape.period_doubling import ROUNDING, Regime, regimes
-from tests.golden.reference_runs import first_instability
+from tests.golden.reference_runs import GOLDEN, first_instability
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 SEEDS = st.integers(0, 2**32 - 1)
 
 
