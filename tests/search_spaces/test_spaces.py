@@ -205,16 +205,6 @@ def test_a_missing_file_is_refused(path: str) -> None:
         search_spaces.load(path)
 
 
-@given(st.text(max_size=80) | st.sampled_from(list(GOOD)).map(lambda c: GOOD.replace(c, "", 1)))
-def test_no_text_brings_a_traceback(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    file = tmp_path_factory.mktemp("fuzz") / "space.yaml"
-    file.write_text(text, encoding="utf-8", errors="replace")
-    try:
-        search_spaces.load(file)
-    except ConfigError as error:
-        assert "\n" not in str(error)
-
-
 OWN = Space(
     "own",
     parameters={

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynloss_core.config import ConfigError
-from dynloss_core.data import DigitsConfig, Labelled, SpiralsConfig, Splits
+from dynloss_core.data import DigitsConfig, Labelled, SpiralsConfig, Splits, attainable_accuracy
 from dynloss_core.seeding import Stream, generator
 
 
@@ -104,3 +104,8 @@ def test_a_split_with_a_class_too_many_is_refused(part: str, wrong: int) -> None
     parts[part] = Labelled(data.inputs, torch.tensor([2, wrong, 1]))
     with pytest.raises(ValueError, match=f"the {part} set holds target {wrong}, not a class index"):
         Splits(**parts, num_classes=3)
+
+
+def test_three_points_of_the_spirals_coincide_and_no_digits_do() -> None:
+    assert attainable_accuracy(SpiralsConfig().load(0).train) == pytest.approx(298 / 300)
+    assert attainable_accuracy(DigitsConfig().load(0).train) == 1.0

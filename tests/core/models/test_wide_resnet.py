@@ -159,6 +159,7 @@ def test_refuses(values: dict, message: str) -> None:
         build(WideResNetConfig, values)
 
 
-def test_wants_images() -> None:
-    with pytest.raises(ConfigError, match="4 x 4 pixels or more"):
-        WideResNetConfig().build((2,), 3)
+@pytest.mark.parametrize(("config", "side"), [(WideResNetConfig(), 4), (Myrtle5Config(), 8)])
+def test_wants_images(config: WideResNetConfig | Myrtle5Config, side: int) -> None:
+    with pytest.raises(ConfigError, match=f"{side} x {side} pixels or more"):
+        config.build((2,), 3)

@@ -49,20 +49,13 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     assert (verdict.margin, verdict.p_equivalence, verdict.seeds_needed) == (None, None, None)
 
 
-@pytest.mark.parametrize(
-    ("shift", "metric", "outcome"),
-    [
-        (0.1, ACCURACY, "better"),
-        (-0.1, ACCURACY, "worse"),
-        (0.0, ACCURACY, "undecided"),
-        (0.1, keys.TEST_LOSS, "worse"),
-        (-0.1, keys.TEST_LOSS, "better"),
-    ],
-)
-def test_outcomes(shift: float, metric: str, outcome: str) -> None:
-    noise = np.array([0.01, -0.01, 0.02, -0.02, 0.0, 0.0])
-    table = confirmation(0.5 + shift + noise, np.full(6, 0.5), metric)
-    assert judge(table, metric).outcome == outcome
+NOISE = np.array([0.01, -0.01, 0.02, -0.02, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(("shift", "outcome"), [(0.1, "worse"), (-0.1, "better")])
+def test_a_loss_is_better_where_it_is_smaller(shift: float, outcome: str) -> None:
+    table = confirmation(0.5 + shift + NOISE, np.full(6, 0.5), keys.TEST_LOSS)
+    assert judge(table, keys.TEST_LOSS).outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -78,8 +71,7 @@ def test_outcomes(shift: float, metric: str, outcome: str) -> None:
 def test_a_verdict_in_words(
     shift: float, margin: float | None, outcome: str, words: list[str]
 ) -> None:
-    noise = np.array([0.01, -0.01, 0.02, -0.02, 0.0, 0.0])
-    table = confirmation(0.5 + shift + noise, np.full(6, 0.5))
+    table = confirmation(0.5 + shift + NOISE, np.full(6, 0.5))
     verdict = judge(table, ACCURACY, margin=margin)
     assert verdict.outcome == outcome
     assert verdict.margin == margin
@@ -101,16 +93,6 @@ def test_pairing_is_by_seed_not_by_row() -> None:
     verdict = judge(confirmation(static + 0.01, static), ACCURACY)
     assert verdict.outcome == "better"
     assert verdict.low == pytest.approx(0.01)
-
-
-def test_false_positives_come_at_their_nominal_rate() -> None:
-    draws = np.random.default_rng(1)
-    outcomes = []
-    for _ in range(600):
-        static = draws.normal(0.7, 0.05, 10)
-        outcomes.append(judge(confirmation(static + draws.normal(0, 0.03, 10), static), ACCURACY))
-    rate = np.mean([each.outcome != "undecided" for each in outcomes])
-    assert stats.binomtest(int(rate * 600), 600, 0.05).pvalue > 1e-3
 
 
 def test_a_diverged_network_counts_as_accuracy_zero_and_leaves_a_loss() -> None:

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from dynloss_core import keys
-from dynloss_core.data import DigitsConfig, Labelled, SpiralsConfig, attainable_accuracy
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.gains.regimes import Regimes, regimes
 from tests.studies.analysis.width_sweep import ATTAINABLE, SEEDS, WIDTH, WIDTHS, sweep
@@ -91,13 +90,3 @@ def test_the_table_has_a_row_a_size_and_metric() -> None:
     table = found(sweep(), margin=0.05).table()
     assert len(table) == 2 * len(WIDTHS)
     assert set(table.loc[table["metric"] == keys.VALIDATION_ACCURACY, "outcome"]) == {"equivalent"}
-
-
-def test_attainable_accuracy() -> None:
-    import torch
-
-    points = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [2.0, 1.0]])
-    assert attainable_accuracy(Labelled(points, torch.tensor([0, 1, 1, 0, 2]))) == 4 / 5
-    spirals = SpiralsConfig().load(0).train
-    assert attainable_accuracy(spirals) == pytest.approx(ATTAINABLE), "three begin in one point"
-    assert attainable_accuracy(DigitsConfig().load(0).train) == 1.0

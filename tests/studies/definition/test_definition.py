@@ -3,22 +3,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from dynloss_core.config import ConfigError, build, to_dict
 from dynloss_core.training import Augmentation, ConvnetEngine, choose_engine
+from search_spaces.documents import read_document
 from studies.definition.study import Study
 from studies.definition.study_files import LIBRARY, load_study
 from tests.studies.tiny import TINY
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_study_loads_under_its_own_name(path: Path) -> None:
-    study = load_study(path.stem)
-    assert study.name == path.stem
-    assert study.description
-    assert build(Study, to_dict(study)).hash == study.hash
+def test_every_shipped_study_and_profile_loads_under_its_own_name(path: Path) -> None:
+    profiles = read_document(path).get("profiles", {})
+    for profile in (None, *profiles):
+        study = load_study(path.stem, profile=profile)
+        assert study.name == (path.stem if profile is None else f"{path.stem}_{profile}")
+        assert study.description
+        assert study.members() > 0
+        assert build(Study, to_dict(study)).hash == study.hash
+    if "reduced" in profiles:
+        assert profiles["reduced"]["description"].startswith("Reduced:")
 
 
 def test_overrides_reach_into_files_and_spaces(tiny: Path) -> None:
@@ -35,13 +39,23 @@ def test_overrides_reach_into_files_and_spaces(tiny: Path) -> None:
 
 def test_hash_ignores_what_cannot_change_a_result(tiny: Path) -> None:
     study = load_study(tiny)
-    for same in ("description=x", "storage.experiment=x", "resources.cpu=2"):
-        assert load_study(tiny, [same]).hash == study.hash
+    for same in (
+        "description=x",
+        "storage.experiment=x",
+        "resources.cpu=2",
+        "space.description=x",
+        "space.name=x",
+        "space.parameters.period.description=x",
+    ):
+        changed = load_study(tiny, [same])
+        assert changed.hash == study.hash
+        assert changed != study
     for other in (
         "seed=1",
         "budget.total=61",
         "parallel_blocks=3",
         "space.parameters.period.low=300",
+        "space.points=[]",
     ):
         assert load_study(tiny, [other]).hash != study.hash
 
@@ -200,25 +214,3 @@ def test_a_bad_study_is_refused_in_one_line(
 def test_bad_overrides(tiny: Path, override: str) -> None:
     with pytest.raises(ConfigError):
         load_study(tiny, [override])
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(line=st.integers(0, 12), text=st.text(max_size=30))
-def test_no_text_brings_a_traceback(tmp_path: Path, line: int, text: str) -> None:
-    lines = TINY.splitlines()
-    lines[min(line, len(lines) - 1)] = text
-    file = tmp_path / "fuzz.yaml"
-    file.write_text("\n".join(lines), encoding="utf-8", errors="replace")
-    try:
-        load_study(file)
-    except ConfigError as error:
-        assert "\n" not in str(error)
-
-
-def test_descriptions_do_not_count_in_the_hash(tiny: Path) -> None:
-    plain = load_study(tiny)
-    changes = ["description=other", "space.description=other", "space.name=other"]
-    described = load_study(tiny, [*changes, "space.parameters.period.description=other"])
-    assert described.space.parameters["period"].description == "other"
-    assert described.hash == plain.hash
-    assert load_study(tiny, ["space.points=[]"]).hash != plain.hash
