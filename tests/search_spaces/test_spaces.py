@@ -92,7 +92,7 @@ def test_samples_are_repeatable_and_sobol_covers_evenly() -> None:
     assert quarters == [4, 4, 4, 4]
 
 
-def test_narrow() -> None:
+def test_a_narrowed_space_has_its_ranges_and_drops_points_outside() -> None:
     space = SPIRALS.narrow(period=(500, 2000), amplitude=70.0)
     assert space.searched() == ["period", "learning_rate"]
     assert space.parameters["period"].bounds == (500, 2000)  # type: ignore[union-attr]

@@ -163,26 +163,28 @@ same_folder = settings(
 @example(b"a: " + b"9" * 5000)
 @example(b"a: 0x" + b"f" * 9000)
 @example(b"a: 1:" + b"59:" * 400 + b"0")
-def test_any_bytes(folder: Path, content: bytes) -> None:
+def test_any_bytes_load_or_are_refused_in_a_line(folder: Path, content: bytes) -> None:
     loaded(folder, content, load_study)
     loaded(folder, content, search_spaces.load)
 
 
 @same_folder
 @given(st.one_of(damaged([WHOLE, A_MAP]), mistyped([TINY])))
-def test_damaged_studies(folder: Path, text: str) -> None:
+def test_damaged_studies_load_or_are_refused_in_a_line(folder: Path, text: str) -> None:
     loaded(folder, text.encode(), load_study)
 
 
 @same_folder
 @given(st.one_of(damaged([*map(yaml.safe_load, SHIPPED)]), mistyped(SHIPPED)))
-def test_damaged_spaces(folder: Path, text: str) -> None:
+def test_damaged_spaces_load_or_are_refused_in_a_line(folder: Path, text: str) -> None:
     loaded(folder, text.encode(), search_spaces.load)
 
 
 @same_folder
 @given(st.text(max_size=30), st.text(max_size=30))
-def test_any_override_and_profile(folder: Path, override: str, profile: str) -> None:
+def test_any_override_and_profile_is_taken_or_refused_in_a_line(
+    folder: Path, override: str, profile: str
+) -> None:
     text = yaml.safe_dump(WHOLE).encode()
     loaded(folder, text, lambda path: load_study(path, [override], profile))
     loaded(folder, text, lambda path: load_study(path, [f"{override}={profile}"]))

@@ -169,7 +169,7 @@ def assert_same_bits(found: Tensors, expected: Tensors, members: list[int] | sli
 
 @pytest.mark.skipif(INTERPRETED, reason="it starts this process")
 @pytest.mark.slow
-def test_interpreted() -> None:
+def test_this_file_passes_interpreted() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__))],
         env={**os.environ, "TRITON_INTERPRET": "1"},

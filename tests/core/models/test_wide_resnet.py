@@ -110,7 +110,7 @@ def test_starts_with_gradients_of_ordinary_size(normalisation: Normalisation, de
 
 
 @every_normalisation
-def test_learns(normalisation: Normalisation) -> None:
+def test_it_learns_with_every_normalisation(normalisation: Normalisation) -> None:
     config = WideResNetConfig(depth=16, widening=1, normalisation=normalisation)
     network = network_of(config, (1, 8, 8))
     images, targets = torch.randn(64, 1, 8, 8), torch.arange(64) % 10
@@ -154,7 +154,7 @@ def test_dropout_is_the_same_however_activations_lie_in_memory() -> None:
         ({"normalisation": "layer"}, "choose one of: batch, group, none"),
     ],
 )
-def test_refuses(values: dict, message: str) -> None:
+def test_sizes_and_shares_out_of_range_are_refused(values: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(WideResNetConfig, values)
 

@@ -46,7 +46,7 @@ def test_a_loss_that_falls_is_a_gain() -> None:
     assert row.outcome == "better"
 
 
-def test_the_figure() -> None:
+def test_the_figure_has_a_row_per_setting_and_sizes_where_known() -> None:
     rows = across(tables())
     forest, size = draw_across(rows).axes
     assert [label.get_text() for label in forest.get_yticklabels()] == [r.label for r in rows]

@@ -125,7 +125,7 @@ def curves(metric: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_learning_curves() -> None:
+def test_learning_curves_are_means_over_seeds_with_their_interval() -> None:
     dynamical, static = learning_curves(curves(keys.TRAIN_ACCURACY), keys.TRAIN_ACCURACY)
     assert (dynamical.arm, static.arm, static.n) == (keys.DYNAMICAL, keys.STATIC, 4)
     np.testing.assert_allclose(static.mean, [0.25, 0.35, 0.45])

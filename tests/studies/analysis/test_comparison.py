@@ -77,7 +77,7 @@ def test_the_bootstrap_is_repeatable() -> None:
 
 
 @pytest.mark.parametrize("interval", ["t", "bca"])
-def test_equal_differences(interval: str) -> None:
+def test_equal_differences_have_a_point_for_an_interval(interval: str) -> None:
     nothing = compare(np.zeros(20), interval=interval)  # type: ignore[arg-type]
     assert (nothing.mean, nothing.low, nothing.high) == (0, 0, 0)
     assert (nothing.p_t, nothing.p_wilcoxon, nothing.effect_size) == (1, 1, None)
@@ -93,7 +93,7 @@ def test_two_equal_differences_prove_nothing() -> None:
     assert compare(np.array([0.3, 0.3])).p_t == 0.5
 
 
-def test_refusals() -> None:
+def test_differences_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(ValueError, match="at least two"):
         compare(np.array([0.1]))
     with pytest.raises(ValueError, match="at least two"):
@@ -303,7 +303,7 @@ def test_own_best_as_written_down(matrix: np.ndarray, data: st.DataObject) -> No
     assert found[[keys.SEED, keys.TRIAL, ACCURACY]].to_numpy().tolist() == expected
 
 
-def test_refusals_of_own_best() -> None:
+def test_two_networks_of_one_seed_or_a_single_seed_have_no_own_best() -> None:
     members = pd.concat([table(np.ones((2, 3))), table(np.ones((2, 3)), keys.STATIC)])
     members["model.width"] = 10
     with pytest.raises(ValueError, match=r"two networks of one seed.*model\.width"):

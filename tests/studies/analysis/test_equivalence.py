@@ -66,7 +66,9 @@ def test_equivalence_three_ways(d: np.ndarray, margin: float) -> None:
         (0.1, 0.12, False, "equivalent"),
     ],
 )
-def test_outcomes(shift: float, margin: float | None, higher_is_better: bool, outcome: str) -> None:
+def test_the_outcome_follows_from_direction_and_margin(
+    shift: float, margin: float | None, higher_is_better: bool, outcome: str
+) -> None:
     found = decide(compare(shift + NOISE), margin, higher_is_better=higher_is_better)
     assert found.outcome == outcome
     assert found.margin == margin
@@ -94,7 +96,7 @@ def test_the_t_test_decides_and_the_signed_ranks_stand_beside() -> None:
     assert decide(found, higher_is_better=True).outcome == "better"
 
 
-def test_refusals() -> None:
+def test_a_margin_that_is_not_above_zero_is_refused() -> None:
     for margin in (0.0, -0.01, np.nan):
         with pytest.raises(ValueError, match="not above 0"):
             decide(compare(NOISE), margin, higher_is_better=True)

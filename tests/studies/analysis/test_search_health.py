@@ -49,7 +49,9 @@ def test_the_fraction_infeasible_has_a_wilson_interval() -> None:
         ([0.5] + [0.4] * 14, 1, True),
     ],
 )
-def test_convergence(values: list[float], last: int, converged: bool) -> None:
+def test_a_search_converged_if_its_last_third_gained_nothing(
+    values: list[float], last: int, converged: bool
+) -> None:
     curve = health(values).convergence[keys.STATIC]
     assert curve.tolerance == pytest.approx(0.005), "the seeds differ alike: there is no noise"
     assert (curve.last_improvement, curve.converged) == (last, converged)
@@ -190,7 +192,7 @@ def both_arms(
     return search.astype({keys.PERIOD: "Int64"}), spaces
 
 
-def test_one_arm_missing() -> None:
+def test_an_arm_that_is_missing_makes_budgets_unequal() -> None:
     search, spaces = both_arms()
     alone = search[search[keys.ARM] == keys.STATIC]
     found = search_health(alone, spaces, ACCURACY, adaptive=True)
@@ -233,7 +235,7 @@ def test_an_arm_whose_trials_are_all_infeasible(adaptive: bool, metric: str) -> 
     assert "static: all 20 infeasible" in texts(draw_convergence(found))
 
 
-def test_warnings() -> None:
+def test_bounds_infeasible_trials_late_gains_and_unequal_budgets_warn() -> None:
     search, spaces = both_arms(40, 20, diverged=range(0, 20, 2))
     late = (search[keys.ARM] == keys.DYNAMICAL) & (search[keys.TRIAL] == 35)
     search.loc[late, ACCURACY] = 1.0

@@ -35,7 +35,7 @@ from tests.studies.commands import dynloss_here
     ],
     ids=" ".join,
 )
-def test_help(arguments: tuple[str, ...]) -> None:
+def test_every_command_has_help_and_an_example(arguments: tuple[str, ...]) -> None:
     done = dynloss_here(*arguments, "--help")
     assert done.returncode == 0
     assert "Usage:" in done.stdout
@@ -163,7 +163,7 @@ def test_a_folder_in_use_is_not_touched(tiny: Path, tmp_path: Path) -> None:
     assert os.listdir(taken) == ["thesis.txt"]  # noqa: PTH208
 
 
-def test_space_commands() -> None:
+def test_spaces_are_listed_shown_validated_and_sampled() -> None:
     listed = dynloss_here("space", "list")
     assert "spirals-mlp" in listed.stdout
     shown = dynloss_here("space", "show", "spirals-mlp")

@@ -121,7 +121,7 @@ def test_refuses_images_that_are_too_small_and_curvature_of_nothing(tiny: Path) 
     assert recorded.record is not None
 
 
-def test_map_designs(tiny: Path) -> None:
+def test_a_map_is_a_grid_or_a_sobol_design_in_each_arm(tiny: Path) -> None:
     grid = "grid={period: 3, amplitude: 2, learning_rate: 2}"
     study = load_study(tiny, ["mode=map", "trials_per_arm=null", grid])
     assert study.trials("dynamical") == 12
@@ -211,6 +211,6 @@ def test_a_bad_study_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("override", ["x", "=3", "name.x=3", "budget.total=1e-4", "a: b"])
-def test_bad_overrides(tiny: Path, override: str) -> None:
+def test_an_override_that_is_not_key_and_value_is_refused(tiny: Path, override: str) -> None:
     with pytest.raises(ConfigError):
         load_study(tiny, [override])

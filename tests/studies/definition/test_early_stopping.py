@@ -48,7 +48,9 @@ PROBLEM = Problem(
         (7, None, (4, 7)),
     ],
 )
-def test_windows(rung: int, period: int | None, expected: tuple[int, int] | None) -> None:
+def test_a_window_is_recent_whole_periods_and_whole_turns_where_possible(
+    rung: int, period: int | None, expected: tuple[int, int] | None
+) -> None:
     assert window(rung, period, stop=100_000, classes=3) == expected
 
 
@@ -181,7 +183,9 @@ def test_only_what_is_worse_is_stopped() -> None:
          "early_stopping: given in mode confirm"),
     ],
 )  # fmt: skip
-def test_refused_in_one_line(tiny: Path, overrides: list[str], message: str) -> None:
+def test_rules_that_cannot_be_followed_are_refused_in_one_line(
+    tiny: Path, overrides: list[str], message: str
+) -> None:
     with pytest.raises(ConfigError) as refusal:
         load_study(tiny, overrides)
     assert message in str(refusal.value)

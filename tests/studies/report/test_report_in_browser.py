@@ -103,7 +103,7 @@ def test_with_and_without_script_the_numbers_are_the_same(browser: Chromium, pag
 
 
 @needs_chromium
-def test_sorting(browser: Chromium, page: Path) -> None:
+def test_a_header_sorts_up_then_down_then_not_at_all(browser: Chromium, page: Path) -> None:
     table = trials()
     with browser.tab(page, 1280, 900) as tab:
         tab.wait_for(READY)
@@ -122,7 +122,7 @@ def test_sorting(browser: Chromium, page: Path) -> None:
 
 
 @needs_chromium
-def test_sorting_with_the_keyboard(browser: Chromium, page: Path) -> None:
+def test_a_header_sorts_by_keyboard(browser: Chromium, page: Path) -> None:
     focused = "document.activeElement.parentElement"
     with browser.tab(page, 1280, 900) as tab:
         tab.wait_for(READY)
@@ -136,7 +136,7 @@ def test_sorting_with_the_keyboard(browser: Chromium, page: Path) -> None:
 
 
 @needs_chromium
-def test_filtering(browser: Chromium, page: Path) -> None:
+def test_the_filter_takes_words_and_comparisons(browser: Chromium, page: Path) -> None:
     table = trials()
     static, fast = table["arm"] == "static", table["learning_rate"] > 0.001
     expected = {
@@ -161,7 +161,7 @@ def test_filtering(browser: Chromium, page: Path) -> None:
 
 
 @needs_chromium
-def test_turning_pages(browser: Chromium, page: Path) -> None:
+def test_buttons_turn_pages_of_what_is_filtered(browser: Chromium, page: Path) -> None:
     def turn(to: str) -> tuple[str, str, list[str]]:
         button = f"document.querySelector('[data-page={to}]')"
         tab.evaluate(f"{button}.click()")
@@ -181,7 +181,7 @@ def test_turning_pages(browser: Chromium, page: Path) -> None:
 
 
 @needs_chromium
-def test_copying(browser: Chromium, page: Path) -> None:
+def test_buttons_copy_the_study_file_and_a_run(browser: Chromium, page: Path) -> None:
     with browser.tab(page, 1280, 900) as tab:
         tab.wait_for(READY)
         tab.evaluate("navigator.clipboard.writeText = async text => { window.copied = text }")
@@ -192,7 +192,7 @@ def test_copying(browser: Chromium, page: Path) -> None:
 
 
 @needs_chromium
-def test_dark_and_printed(browser: Chromium, page: Path) -> None:
+def test_a_dark_scheme_is_followed_and_paper_is_light(browser: Chromium, page: Path) -> None:
     def colour(selector: str) -> str:
         style = f"getComputedStyle(document.querySelector('{selector}'))"
         return str(tab.evaluate(f"{style}.backgroundColor"))

@@ -147,7 +147,7 @@ def test_killed_while_it_is_extended(
     assert longer.trials("static") == 3
 
 
-def test_refusals(tiny: Path, tmp_path: Path) -> None:
+def test_what_is_unfinished_a_grid_or_absent_cannot_be_extended(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
     folder = StudyFolder.of(study, tmp_path)
     folder.begin(study, resume=False)
@@ -164,7 +164,7 @@ def test_refusals(tiny: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_through_the_command(tiny: Path, tmp_path: Path) -> None:
+def test_the_command_extends_a_study_and_keeps_its_networks(tiny: Path, tmp_path: Path) -> None:
     assert dynloss("run", tiny, "--out", tmp_path).returncode == 0
     before = table(tmp_path)
     done = dynloss("run", tiny, "--extend", 3, "--out", tmp_path)

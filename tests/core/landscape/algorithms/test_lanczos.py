@@ -65,7 +65,7 @@ def test_restarts_lose_nothing(basis_size: int) -> None:
     assert_honest(found, matrix)
 
 
-def test_against_scipy() -> None:
+def test_agrees_with_scipy() -> None:
     sparse = pytest.importorskip("scipy.sparse.linalg")
     matrix = symmetric(150, seed=3)
     theirs = np.sort(sparse.eigsh(matrix.numpy(), k=4, which="LA")[0])[::-1]
@@ -238,7 +238,7 @@ def test_start_vectors_belong_to_their_seeds() -> None:
     torch.testing.assert_close(two.norm(dim=1), torch.ones(3).double())
 
 
-def test_refusals() -> None:
+def test_operators_and_options_that_do_not_fit_are_refused() -> None:
     operator = operator_of(symmetric(5, seed=1))
     with pytest.raises(LandscapeError, match="k = 6"):
         top_eigen(operator, normal(5, seed=1), k=6)

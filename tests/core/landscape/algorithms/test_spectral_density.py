@@ -95,7 +95,7 @@ def test_grid_and_width_can_be_given() -> None:
     torch.testing.assert_close(found.density, smoothed(torch.ones(1).double(), grid.double(), 0.5))
 
 
-def test_refusals() -> None:
+def test_what_has_no_density_is_refused() -> None:
     matrix = symmetric(5, seed=1)
     with pytest.raises(LandscapeError, match="at least 2 probes"):
         density_of(matrix, probes=1)

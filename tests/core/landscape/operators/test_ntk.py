@@ -25,7 +25,7 @@ def jacobian(case: LandscapeCase) -> Tensor:
     return torch.cat([parts[name].flatten(2) for name in named], dim=2)
 
 
-def test_linear_model() -> None:
+def test_a_linear_model_has_the_kernel_of_its_inputs() -> None:
     """f = W x + b: every output has the kernel x . x' + 1, and no two share a parameter."""
     case = mlp_case([], inputs=4)
     gram = case.data.inputs @ case.data.inputs.T + 1
@@ -64,7 +64,7 @@ def test_agrees_with_the_jacobian(case: LandscapeCase) -> None:
 
 
 @each_case
-def test_largest_eigenvalue(case: LandscapeCase) -> None:
+def test_the_largest_eigenvalue_is_the_dense_one(case: LandscapeCase) -> None:
     expected = torch.linalg.eigvalsh(NTKOperator(case.network, case.data.inputs).dense())[-1]
     found = ntk_top(case.network, case.data.inputs, tolerance=1e-9)
     torch.testing.assert_close(found.values[0], expected, rtol=1e-10, atol=1e-10)
@@ -94,7 +94,7 @@ def test_does_not_follow_the_network() -> None:
     torch.testing.assert_close(operator(vector), before, rtol=0, atol=0)
 
 
-def test_refusals() -> None:
+def test_what_has_no_kernel_is_refused() -> None:
     case = mlp_case([5])
     with pytest.raises(LandscapeError, match="unknown kernel 'average'"):
         NTKOperator(case.network, case.data.inputs, "average")  # type: ignore[arg-type]
