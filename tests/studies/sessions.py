@@ -18,6 +18,14 @@ from studies.storage.reuse import KnownNetworks
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from tests.studies.mlflow_runs import runs_in
+
+
+def begun_folder(study: Study, out: Path) -> StudyFolder:
+    """The folder of a study of which nothing is trained."""
+    folder = StudyFolder.of(study, out)
+    folder.begin(study, resume=False)
+    return folder
 
 
 def session_of(study: Study, out: Path, *, reuse: bool = False) -> Session:
@@ -47,19 +55,23 @@ def train(session: Session, block: Block) -> None:
     session.reported(block, 1.0, None, run.result())
 
 
-def train_next(session: Session) -> Block:
-    """The block that comes next, trained."""
+def next_block(session: Session) -> Block:
+    """The block that comes next, which there is."""
     block = session.next_block()
     assert block is not None
+    return block
+
+
+def train_next(session: Session) -> Block:
+    """The block that comes next, trained."""
+    block = next_block(session)
     train(session, block)
     return block
 
 
 def statuses(out: Path, parent: str) -> dict[str, str]:
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent}'")
+    runs = runs_in(client, f"tags.mlflow.parentRunId = '{parent}'")
     return {run.info.run_name: run.info.status for run in runs}
 
 

@@ -25,9 +25,9 @@ from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.messages import PlainConsole, replace_what_cannot_be_shown, say
 from studies.runner.progress import StudyProgress
-from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.commands import dynloss, dynloss_here
+from tests.studies.sessions import begun_folder
 
 NASTY = {
     "markup": "x[/y] [bold]z[/bold]",
@@ -73,8 +73,7 @@ def test_a_study_keeps_everything_in_its_folder(text: str, tiny: Path, tmp_path:
     out = home / text
     out.mkdir(parents=True)
     study = load_study(tiny)
-    folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=False)
+    folder = begun_folder(study, out)
     optuna.create_study(storage=folder.optuna_url, study_name="tiny/static")
     with closing(sqlite3.connect(folder.path / "optuna.db")) as database:
         assert database.execute("SELECT study_name FROM studies").fetchall() == [("tiny/static",)]
@@ -96,8 +95,7 @@ def test_a_study_keeps_everything_in_its_folder(text: str, tiny: Path, tmp_path:
 def test_status_and_analyse_print_a_path_as_it_is(text: str, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / text
     study = load_study(tiny)
-    folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=False)
+    folder = begun_folder(study, out)
     folder.summary.write_text("{}")
     for arguments in (["status", "tiny"], ["status", folder.path], ["stop", "tiny"]):
         done = dynloss_here(*arguments, "--out", out)

@@ -16,6 +16,7 @@ from studies.analysis.gains.learning_curves import learning_curves
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.statistics.verdict import judge
+from tests.studies.analysis.figures import texts
 
 ACCURACY = keys.TEST_ACCURACY
 
@@ -134,12 +135,6 @@ def test_learning_curves_are_means_over_seeds_with_their_interval() -> None:
     geometric, _ = learning_curves(curves(keys.TRAIN_LOSS), keys.TRAIN_LOSS)
     assert geometric.mean[0] == pytest.approx((0.1 * 0.2 * 0.3 * 0.4) ** 0.25)
     assert (geometric.low > 0).all()
-
-
-def texts(figure: object) -> str:
-    from matplotlib.text import Text
-
-    return "\n".join(text.get_text() for text in figure.findobj(Text))  # type: ignore[attr-defined]
 
 
 def test_figures_say_what_they_show(tmp_path: object) -> None:

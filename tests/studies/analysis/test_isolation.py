@@ -10,24 +10,10 @@ import pytest
 from scipy import stats
 
 from dynloss_core import keys
-from search_spaces import (
-    ChoiceParameter,
-    FloatParameter,
-    IntParameter,
-    Parameter,
-    Space,
-)
+from search_spaces import ChoiceParameter, FloatParameter, IntParameter, Parameter, Space
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.isolation import Isolation, isolate, near_bounds
-from tests.studies.analysis.search_tables import (
-    ACCURACY,
-    LOSS,
-    OFFSETS,
-    RATE,
-    rates,
-    space,
-    table,
-)
+from tests.studies.analysis.search_tables import ACCURACY, LOSS, OFFSETS, RATE, rates, space, table
 
 
 def isolation(found: Sequence[Isolation], parameter: str, arm: str = keys.DYNAMICAL) -> Isolation:

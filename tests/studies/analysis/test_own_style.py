@@ -12,7 +12,7 @@ import pytest
 
 from studies.analysis.figures import save_figure
 from studies.analysis.figures.style import own_style
-from tests.studies.analysis.small_figure import figure
+from tests.studies.analysis.figures import figure
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,7 +21,7 @@ import os, sys
 from pathlib import Path
 asked, here = os.environ.get("MPLBACKEND"), os.getcwd()
 from studies.analysis.figures import save_figure
-from tests.studies.analysis.small_figure import figure
+from tests.studies.analysis.figures import figure
 import matplotlib as mpl
 assert "matplotlib.pyplot" not in sys.modules
 assert (os.environ.get("MPLBACKEND"), os.getcwd()) == (asked, here)

@@ -19,8 +19,7 @@ from studies.blocks.code_origin import Origin, here, syntax_digest
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.storage.origins import note_origin, origins_of, refuse_other_code
-from studies.storage.study_folder import StudyFolder
-from tests.studies.sessions import finish, session_of, train_next
+from tests.studies.sessions import begun_folder, finish, session_of, train_next
 
 SOURCE = b'''
 """A module."""
@@ -130,8 +129,7 @@ def test_a_study_that_kept_no_origin_is_told_from_one_that_trained_nothing(
     tiny: Path, tmp_path: Path
 ) -> None:
     study = load_study(tiny)
-    folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    folder = begun_folder(study, tmp_path)
     refuse_other_code(study, folder, trains=True)
     session = session_of(study, tmp_path)
     train_next(session)

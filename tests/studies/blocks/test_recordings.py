@@ -20,7 +20,7 @@ from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
 from studies.definition.study import Study
 from studies.report.study_results import write_results
-from tests.studies.sessions import finish, session_of, tracker_of
+from tests.studies.sessions import finish, next_block, session_of, tracker_of
 from tests.studies.tiny import CONFIRM, MAP, tiny_study
 from tests.studies.trained_blocks import assert_same, resumed, trained
 
@@ -95,8 +95,7 @@ def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_p
 
 def test_recording_changes_nothing_and_survives_a_checkpoint(study: Study, tmp_path: Path) -> None:
     session = session_of(study, tmp_path)
-    block = session.next_block()
-    assert block is not None
+    block = next_block(session)
     found = resumed(study, block, 5, tmp_path)
     assert set(found.recorded) == {"traces", "curvature", "instabilities", "valleys"}
     assert len(found.recorded["instabilities"])
@@ -131,8 +130,7 @@ def test_curvature_reaches_the_curves_and_mlflow(study: Study, tmp_path: Path) -
 def test_the_final_curvature_is_that_of_the_static_loss(tmp_path: Path) -> None:
     """Against the dense Hessian of the parameters that the run ended with."""
     study = recorded(engine="autograd")  # chaos: the same engine
-    block = session_of(study, tmp_path).next_block()
-    assert block is not None
+    block = next_block(session_of(study, tmp_path))
     row = trained(study, block).members.iloc[0]
     problem = study.problem(block.trials[0].point)
     member = study.member(block.trials[0].point, int(row[keys.SEED]), problem)

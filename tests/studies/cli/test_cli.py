@@ -68,28 +68,15 @@ def test_dry_run_starts_nothing(tiny: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "missing"),
-    [
-        (["resources.gpu=512"], ["asks for 512 GPU, the largest machine has"]),
-        (["resources.cpu=4096"], ["asks for 4096 CPU, the largest machine has"]),
-        (
-            ["resources={cpu: 4096, gpu: 0.5}"],
-            ["asks for 4096 CPU, the largest machine has", "asks for 0.5 GPU"],
-        ),
-    ],
-)
-def test_a_dry_run_for_another_machine_says_what_is_missing(
-    changes: list[str], missing: list[str], tiny: Path, tmp_path: Path
-) -> None:
-    settings = [word for change in changes for word in ("--set", change)]
-    done = dynloss_here("run", tiny, "--dry-run", *settings, "--out", tmp_path / "out")
+def test_a_dry_run_for_another_machine_says_what_is_missing(tiny: Path, tmp_path: Path) -> None:
+    asked = ("--set", "resources={cpu: 4096, gpu: 512}")
+    done = dynloss_here("run", tiny, "--dry-run", *asked, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "30 networks in 8 blocks" in done.stdout
     assert "time       about" in done.stdout
-    lines = [line for line in done.stdout.splitlines() if line.startswith("missing")]
-    assert len(lines) == len(missing)
-    assert all(text in line for text, line in zip(missing, lines, strict=True))
+    cpu, gpu = [line for line in done.stdout.splitlines() if line.startswith("missing")]
+    assert "asks for 4096 CPU, the largest machine has" in cpu
+    assert "asks for 512 GPU, the largest machine has" in gpu
 
 
 def test_a_dry_run_without_the_data_counts(

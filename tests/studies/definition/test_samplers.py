@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import typing
 from pathlib import Path
 
 import optuna
-import pandas as pd
 import pytest
 import torch
 
-from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from search_spaces import Point
-from studies.blocks.block import Block
 from studies.definition.samplers import SAMPLERS, Sampler, SamplerName, samplers_of
 from studies.definition.study import Mode
 from studies.definition.study_files import load_study
 from studies.search.arm_search import ArmSearch
+from tests.studies.search.formula import answers
 
 PROPOSING = Sampler(
     modes=("optimize",), proposes=lambda seed: optuna.samplers.RandomSampler(seed=seed)
@@ -68,18 +65,8 @@ def asked(search: ArmSearch, trials: int) -> list[Point]:
         block = search.ask()
         assert block is not None
         points.append(block.trials[0].point)
-        rate = math.log(block.trials[0].point[keys.LEARNING_RATE])
-        search.receive(block, members_of(block, 1 - 0.1 * rate**2))
+        search.receive(block, answers(block))
     return points
-
-
-def members_of(block: Block, objective: float) -> pd.DataFrame:
-    rows = [(trial.number, seed) for trial in block.trials for seed in block.seeds]
-    frame = pd.DataFrame(rows, columns=[keys.TRIAL, keys.SEED])
-    frame[keys.DIVERGED] = False
-    for metric in keys.EVALUATION_METRICS:
-        frame[metric] = objective
-    return frame
 
 
 @pytest.mark.parametrize("name", [name for name, row in SAMPLERS.items() if row.adaptive])

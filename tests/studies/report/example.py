@@ -8,15 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from studies.report import (
-    Command,
-    Estimate,
-    Finding,
-    Picture,
-    Report,
-    Section,
-    TrialTable,
-)
+from studies.report import Command, Estimate, Finding, Picture, Report, Section, TrialTable
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from dynloss_core import keys
 from search_spaces import FloatParameter, IntParameter, Space
@@ -40,6 +39,7 @@ from studies.report import Finding, Report, render
 from studies.report.study_report import report_of
 from studies.report.study_results import Results
 from studies.storage.study_folder import StudyFolder
+from tests.studies.analysis.figures import texts
 from tests.studies.analysis.search_tables import health
 from tests.studies.analysis.width_sweep import ATTAINABLE, sweep
 
@@ -173,10 +173,6 @@ def study_tables(
 
 def analysed(**kind: object) -> Analysis:
     return analyse(*study_tables(**kind), question(**kind))  # type: ignore[arg-type]
-
-
-def texts(figure: Figure) -> str:
-    return " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
 
 
 KINDS: dict[str, dict[str, object]] = {

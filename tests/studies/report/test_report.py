@@ -14,15 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import studies.report.page
-from studies.report import (
-    Estimate,
-    Finding,
-    Picture,
-    Report,
-    Section,
-    TrialTable,
-    render,
-)
+from studies.report import Estimate, Finding, Picture, Report, Section, TrialTable, render
 from tests.studies.report.example import HOSTILE, PNG, SVG, report, trials
 
 VOID = {"meta", "img", "input", "br", "line", "rect", "circle"}

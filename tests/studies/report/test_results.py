@@ -13,7 +13,7 @@ from studies.definition.study_files import load_study
 from studies.report.study_results import question_of, write_results
 from studies.search.confirmation import plan_confirmation
 from studies.storage.study_folder import StudyFolder
-from tests.studies.sessions import finish, session_of, train
+from tests.studies.sessions import finish, next_block, session_of, train
 from tests.studies.tiny import MAP, tiny_study
 
 
@@ -66,8 +66,7 @@ def test_an_unfinished_study_is_analysed_with_what_is_there(tiny: Path, tmp_path
     session = session_of(study, tmp_path)
     nothing = write_results(study, session.folder)
     assert nothing.analysis.findings() == []
-    block = session.next_block()
-    assert block is not None
+    block = next_block(session)
     train(session, block)
     results = write_results(study, session.folder)
     assert results.analysis.verdicts == ()

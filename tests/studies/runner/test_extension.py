@@ -19,6 +19,7 @@ from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss
 from tests.studies.sessions import (
+    begun_folder,
     finish,
     run_without_ray,
     session_of,
@@ -149,8 +150,7 @@ def test_killed_while_it_is_extended(
 
 def test_what_is_unfinished_a_grid_or_absent_cannot_be_extended(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
-    folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    folder = begun_folder(study, tmp_path)
     with pytest.raises(ConfigError, match="--extend: the study is not finished; finish it first"):
         extend(study, folder, 2)
     assert folder.study() == study

@@ -18,6 +18,7 @@ from dynloss_core import keys
 from studies.definition.study_files import load_study
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import SECONDS, dynloss, dynloss_here, start
+from tests.studies.mlflow_runs import runs_in
 from tests.studies.tables import table
 from tests.studies.tiny import tiny_file
 
@@ -44,9 +45,7 @@ def check_records(out: Path, file: Path) -> None:
                 assert trial.value == pytest.approx(rows[keys.VALIDATION_ACCURACY].mean())
             assert rows[keys.LEARNING_RATE].unique() == [trial.params[keys.LEARNING_RATE]]
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    runs = runs_in(client)
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert [run.info.status for run in parents] == ["FINISHED"]
     parent = parents[0]
@@ -217,9 +216,7 @@ def test_a_study_with_diverging_trials_goes_on(tiny: Path, tmp_path: Path) -> No
     assert 0 < len(lost) < len(members)
     assert lost[keys.LEARNING_RATE].notna().all()
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
-    failed = client.search_runs([experiment.experiment_id], "tags.`dynloss.diverged` = 'true'")
+    failed = runs_in(client, "tags.`dynloss.diverged` = 'true'")
     assert failed
     assert {run.info.status for run in failed} == {"FAILED"}
     assert all(keys.LEARNING_RATE in run.data.params for run in failed)

@@ -22,7 +22,15 @@ from studies.runner.progress import StudyProgress
 from studies.runner.run_study import sync_study
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.mlflow_store import tracking_uri
-from tests.studies.sessions import session_of, statuses, tracker_of, train, train_next
+from tests.studies.sessions import (
+    begun_folder,
+    next_block,
+    session_of,
+    statuses,
+    tracker_of,
+    train,
+    train_next,
+)
 from tests.studies.trained_blocks import trained
 
 
@@ -71,8 +79,7 @@ def test_mlflow_catches_up_with_the_folder(
     monkeypatch.setattr("studies.storage.tracking.mlflow_tracker._SECONDS_BETWEEN_BATCHES", 0.0)
     study = load_study(tiny)
     first = session_of(study, tmp_path)
-    block = first.next_block()
-    assert block is not None
+    block = next_block(first)
     run = BlockRun(study, block)
     first.started(block)
     progress = run.progress()
@@ -106,9 +113,7 @@ def test_tables_survive_the_loss_of_their_parts(tiny: Path, tmp_path: Path) -> N
 def test_sync_delivers_past_a_block_in_flight(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
     first = session_of(study, tmp_path)
-    in_flight, second = first.next_block(), first.next_block()
-    assert in_flight is not None
-    assert second is not None
+    in_flight, second = next_block(first), next_block(first)
     # MLflow is unreachable, and the driver is killed
     first.folder.parts.record(second, trained(study, second))
     first.delivery.close()
@@ -120,8 +125,7 @@ def test_sync_delivers_past_a_block_in_flight(tiny: Path, tmp_path: Path) -> Non
 
 def test_a_look_keeps_no_driver_out(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
-    folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    folder = begun_folder(study, tmp_path)
     looking = (folder.path / ".lock").open("w")
     fcntl.flock(looking, fcntl.LOCK_SH)
     Timer(0.1, looking.close).start()
@@ -142,8 +146,7 @@ def test_two_drivers_do_not_share_a_study(tiny: Path, tmp_path: Path) -> None:
 
 def test_a_begin_that_was_killed_can_begin_again(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
-    folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    folder = begun_folder(study, tmp_path)
     folder.definition.unlink()
     assert folder.begin(study, resume=True)
 
@@ -153,8 +156,7 @@ def test_where_a_study_is_tracked(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     study = load_study(tiny)
-    folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    folder = begun_folder(study, tmp_path)
     assert tracking_uri(study, folder) == folder.default_tracking_uri
     folder.write_state({"tracking_uri": "http://u:***@h"})
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI: not set"):
@@ -170,22 +172,19 @@ def test_a_block_is_tried_again_longer_if_its_machine_was_lost(
 ) -> None:
     monkeypatch.setattr("studies.runner.session._FIRST_PAUSE", 0.0)
     session = session_of(load_study(tiny), tmp_path)
-    block = session.next_block()
-    assert block is not None
+    block = next_block(session)
     for kind, times in ((Kind.RAISED, 2), (Kind.LOST, 8)):
         for attempt in range(times):
             assert session.try_again(block, Failure(kind, f"attempt {attempt}"))
             assert session.next_block() == block, "before any other"
         assert not session.try_again(block, Failure(kind, "once more"))
-    after = session.next_block()
-    assert after is not None
+    after = next_block(session)
     assert after.id != block.id
 
 
 def test_after_a_loss_the_next_blocks_wait(tiny: Path, tmp_path: Path) -> None:
     session = session_of(load_study(tiny), tmp_path)
-    block = session.next_block()
-    assert block is not None
+    block = next_block(session)
     assert session.try_again(block, Failure(Kind.LOST, "gone"))
     assert session.next_block() is None
     assert not session.finished
@@ -196,10 +195,7 @@ def test_after_a_loss_the_next_blocks_wait(tiny: Path, tmp_path: Path) -> None:
 def test_what_cannot_change_is_not_tried_again(tiny: Path, tmp_path: Path) -> None:
     """An error that comes back as it was, but for a machine that is lost twice; and a refusal."""
     session = session_of(load_study(tiny), tmp_path)
-    first, second, third = (session.next_block() for _ in range(3))
-    assert first is not None
-    assert second is not None
-    assert third is not None
+    first, second, third = (next_block(session) for _ in range(3))
     same = Failure(Kind.RAISED, "ValueError: bad")
     assert session.try_again(first, same)
     assert session.try_again(second, same), "another block"
@@ -214,9 +210,7 @@ def test_an_error_is_said_at_once_and_once(tiny: Path, tmp_path: Path) -> None:
     session = session_of(load_study(tiny), tmp_path)
     said = StringIO()
     session.progress = StudyProgress(session.study, Console(file=said, width=1000))
-    first, second = session.next_block(), session.next_block()
-    assert first is not None
-    assert second is not None
+    first, second = next_block(session), next_block(session)
     failure = Failure(Kind.RAISED, "ValueError: [bold] is not a shape")
     for block in (first, second):
         session.try_again(block, failure)

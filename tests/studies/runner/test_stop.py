@@ -13,7 +13,7 @@ from studies.runner.progress import StudyProgress
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import SECONDS, dynloss_here, start
-from tests.studies.sessions import session_of, train
+from tests.studies.sessions import begun_folder, next_block, session_of, train
 
 
 def test_status_while_a_driver_works(
@@ -22,10 +22,7 @@ def test_status_while_a_driver_works(
     monkeypatch.setattr("studies.runner.progress._SECONDS_BETWEEN_FILES", 0.0)
     study = load_study(tiny)
     session = session_of(study, tmp_path)
-    first, second, third = (session.next_block() for _ in range(3))
-    assert first is not None
-    assert second is not None
-    assert third is not None
+    first, second, third = (next_block(session) for _ in range(3))
     with session.folder.locked():
         session.progress = StudyProgress(study, file=session.folder.progress)
         train(session, first)
@@ -59,8 +56,7 @@ def test_status_while_a_driver_works(
 
 def test_nobody_to_stop(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
-    folder = StudyFolder.of(study, tmp_path)
-    folder.begin(study, resume=False)
+    folder = begun_folder(study, tmp_path)
     done = dynloss_here("stop", tiny, "--out", tmp_path)
     assert (done.returncode, done.stdout) == (0, "no driver is at work on it\n")
     folder.ask_to_stop()
@@ -73,8 +69,7 @@ def test_nobody_to_stop(tiny: Path, tmp_path: Path) -> None:
 
 def test_go_on_where_the_study_lies(tiny: Path, tmp_path: Path) -> None:
     """Given as a folder, it is stopped and gone on with there, whatever the default is."""
-    folder = StudyFolder.of(load_study(tiny), tmp_path / "else where")
-    folder.begin(load_study(tiny), resume=False)
+    folder = begun_folder(load_study(tiny), tmp_path / "else where")
     with folder.locked():
         done = dynloss_here("stop", folder.path, "--no-wait")
     assert f"--out '{folder.path.parent}'" in done.stdout

@@ -15,7 +15,7 @@ from studies.report.study_results import write_results
 from studies.search.confirmation import FEWEST_SEEDS, MOST_SEEDS, plan_confirmation
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
-from tests.studies.sessions import finish, session_of, statuses, tracker_of, train
+from tests.studies.sessions import finish, next_block, session_of, statuses, tracker_of, train
 from tests.studies.tiny import MAP, tiny_study
 
 
@@ -65,8 +65,7 @@ def test_trained_judged_and_gone_on_with(sweep: Study, tmp_path: Path) -> None:
     finish(first)
     first.folder.add_confirmation(plan_confirmation(sweep, searched(first.folder), 1, 0, seeds=5))
     begun = session_of(sweep, tmp_path)
-    block = begun.next_block()
-    assert block is not None
+    block = next_block(begun)
     assert (block.phase, block.members) == ("confirm", 5)
     train(begun, block)  # and then the driver is killed
     second = session_of(sweep, tmp_path)
@@ -153,8 +152,7 @@ def test_interrupted_between_settings_it_is_analysed_with_what_is_there(
     session.folder.add_confirmation(plan_confirmation(sweep, searched(session.folder), 1, 0, 4))
     later = session_of(sweep, tmp_path)
     for expected in (0, 1, 1, 2):  # verdicts after each block: arms come side by side
-        block = later.next_block()
-        assert block is not None
+        block = next_block(later)
         train(later, block)
         analysis = write_results(sweep, later.folder).analysis
         assert len(analysis.verdicts) == expected

@@ -17,11 +17,7 @@ from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.search_health import search_health
 from studies.blocks.block import Block, Trial
 from studies.cli.terminal import show_results
-from studies.definition.early_stopping import (
-    EarlyStopping,
-    is_stopped,
-    rung_steps,
-)
+from studies.definition.early_stopping import EarlyStopping, is_stopped, rung_steps
 from studies.definition.study_files import load_study
 from studies.messages import console
 from studies.report.study_results import write_results

@@ -18,7 +18,7 @@ from studies.runner.run_study import sync_study
 from studies.storage.place import settle
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
-from tests.studies.sessions import session_of, train_next
+from tests.studies.sessions import begun_folder, session_of, train_next
 
 
 def begun(tiny: Path, out: Path, *overrides: str) -> StudyFolder:
@@ -62,8 +62,7 @@ def edit(folder: StudyFolder, **changes: Any) -> None:
 def test_an_edited_definition_is_refused_with_both_values(
     change: dict[str, Any], said: str, command: list[str], tiny: Path, tmp_path: Path
 ) -> None:
-    folder = StudyFolder.of(study := load_study(tiny), tmp_path)
-    folder.begin(study, resume=False)
+    folder = begun_folder(load_study(tiny), tmp_path)
     edit(folder, **change)
     name, *options = command
     wanted = str(tiny) if name == "run" else "tiny"
@@ -75,8 +74,7 @@ def test_an_edited_definition_is_refused_with_both_values(
 
 
 def test_what_changes_no_result_may_be_edited(tiny: Path, tmp_path: Path) -> None:
-    folder = StudyFolder.of(study := load_study(tiny), tmp_path)
-    folder.begin(study, resume=False)
+    folder = begun_folder(load_study(tiny), tmp_path)
     edit(folder, description="Why?", resources__cpu=2, storage__experiment="mine")
     edited = folder.study()
     assert (edited.description, edited.resources.cpu) == ("Why?", 2)

@@ -29,6 +29,8 @@ from studies.runner.session import Session
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from tests.studies.mlflow_runs import runs_in
+from tests.studies.sessions import begun_folder
 from tests.studies.tiny import tiny_study
 
 REQUESTS = {
@@ -104,8 +106,7 @@ class Recorded:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     out = tmp_path_factory.mktemp("recorded")
     study = tiny_study(trials_per_arm=2, sampler="random", arms=["dynamical"], block_size=1)
-    folder = StudyFolder.of(study, out)
-    folder.begin(study, resume=False)
+    folder = begun_folder(study, out)
     found = Recorded(study, folder, out / "empty.db")
     MlflowClient(f"sqlite:///{found.store}").search_experiments()  # makes the tables
     delivery = Delivery(folder, found.connect(out / "unused.db"))
@@ -158,10 +159,8 @@ def conclude(tracker: MLflowTracker) -> bool:
 def content(store: Path) -> dict[str, Any]:
     """All that a store holds, without identifiers and times."""
     client = MlflowClient(f"sqlite:///{store}")
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
     found = {}
-    for run in client.search_runs([experiment.experiment_id], max_results=1000):
+    for run in runs_in(client):
         assert run.info.run_name not in found, "one run per trial"
         tags = {
             k: v for k, v in run.data.tags.items() if k.startswith("dynloss.") or k == "failure"

@@ -18,7 +18,7 @@ from studies.definition.sqlite import sqlite_url
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
-from tests.studies.sessions import session_of, tracker_of, train_next
+from tests.studies.sessions import next_block, session_of, tracker_of, train_next
 from tests.studies.tiny import tiny_study
 from tests.studies.trained_blocks import trained
 
@@ -26,8 +26,7 @@ from tests.studies.trained_blocks import trained
 @pytest.fixture(scope="module")
 def block_and_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Block, Study]:
     study = tiny_study()
-    block = session_of(study, tmp_path_factory.mktemp("study")).next_block()
-    assert block is not None
+    block = next_block(session_of(study, tmp_path_factory.mktemp("study")))
     return block, study
 
 

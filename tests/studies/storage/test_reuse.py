@@ -19,6 +19,7 @@ from studies.definition.study import Study
 from studies.storage.origins import origins_in
 from studies.storage.reuse import KnownNetworks, _part
 from studies.storage.study_folder import StudyFolder
+from tests.studies.mlflow_runs import runs_in
 from tests.studies.sessions import finish, session_of, tracker_of, train
 from tests.studies.tables import comparable
 from tests.studies.tiny import MAP, tiny_document, tiny_study
@@ -69,9 +70,7 @@ def test_mlflow_says_where_a_trial_is_from(tmp_path: Path) -> None:
     trained(study_of(), tmp_path)
     trained(study_of(**FINER), tmp_path)
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], "tags.`dynloss.study` = 'finer'")
+    runs = runs_in(client, "tags.`dynloss.study` = 'finer'")
     trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     assert len(trials) == 14
     assert all(run.info.status == "FINISHED" for run in trials)

@@ -63,6 +63,9 @@ class Ensemble:
         tracking = Tracking(**options)  # type: ignore[arg-type]
         return choose_tracker(self.problem, name=name)(self.problem, tracking)  # type: ignore[arg-type]
 
+    def measured(self, tracker: CurvatureTracker) -> Curvature:
+        return tracker.measure(self.parameters, self.class_weights)
+
     def alone(self, m: int) -> Ensemble:
         one = object.__new__(Ensemble)
         one.networks, one.data = self.networks[m : m + 1], self.data[m : m + 1]
@@ -77,6 +80,11 @@ def member(found: Curvature, m: int) -> list[Tensor]:
         for which in (found.hessian, found.ntk)
         for name in ("value", "residual", "converged", "iterations")
     ]
+
+
+def assert_same(found: list[Tensor], expected: list[Tensor], tolerance: float = 0.0) -> None:
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
 @each_loss
@@ -140,9 +148,7 @@ def test_kernel_products_in_closed_form_are_those_of_autograd() -> None:
 @pytest.mark.parametrize("width", [1, 11, 64])
 def test_equals_the_members_one_by_one(loss: LossName, width: int, tracker_name: str) -> None:
     ensemble = Ensemble(loss=loss, width=width)
-    found = ensemble.tracker(tracker_name, tolerance=1e-8, ntk_samples=9).measure(
-        ensemble.parameters, ensemble.class_weights
-    )
+    found = ensemble.measured(ensemble.tracker(tracker_name, tolerance=1e-8, ntk_samples=9))
     assert found.hessian.converged.all()
     assert found.ntk.converged.all()
     for m, network in enumerate(ensemble.networks):
@@ -209,10 +215,9 @@ def test_a_member_does_not_see_its_neighbours(tracker_name: str) -> None:
         network_like(other.networks[place], seed=40 + place)
     here, there = ensemble.tracker(tracker_name), other.tracker(tracker_name)
     for seed in range(4):
-        one = here.measure(ensemble.parameters, ensemble.class_weights)
-        two = there.measure(other.parameters, other.class_weights)
-        for a, b in zip(member(one, 1), member(two, 1), strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=0)
+        one = ensemble.measured(here)
+        two = other.measured(there)
+        assert_same(member(one, 1), member(two, 1))
         drift(ensemble, seed)
         drift(other, seed)
 
@@ -222,12 +227,11 @@ def test_a_member_measured_alone_yields_the_same(tracker_name: str) -> None:
     everyone = ensemble.tracker(tracker_name)
     singles = [ensemble.alone(m).tracker(tracker_name) for m in range(3)]
     for seed in range(3):
-        together = everyone.measure(ensemble.parameters, ensemble.class_weights)
+        together = ensemble.measured(everyone)
         for m, single in enumerate(singles):
             one = ensemble.alone(m)
-            alone = single.measure(one.parameters, one.class_weights)
-            for a, b in zip(member(together, m), member(alone, 0), strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+            alone = one.measured(single)
+            assert_same(member(together, m), member(alone, 0), tolerance=1e-9)
         drift(ensemble, seed)
 
 
@@ -238,26 +242,24 @@ def test_threads_change_nothing(tracker_name: str) -> None:
     for threads in (1, 2):
         torch.set_num_threads(threads)
         tracker = ensemble.tracker(tracker_name)
-        found.append(tracker.measure(ensemble.parameters, ensemble.class_weights))
+        found.append(ensemble.measured(tracker))
     torch.set_num_threads(before)
     for m in range(5):
-        for a, b in zip(member(found[0], m), member(found[1], m), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+        assert_same(member(found[0], m), member(found[1], m), tolerance=1e-12)
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit(tracker_name: str) -> None:
     ensemble = Ensemble(2)
     tracker = ensemble.tracker(tracker_name)
-    tracker.measure(ensemble.parameters, ensemble.class_weights)
+    ensemble.measured(tracker)
     drift(ensemble, seed=1)
     state = tracker.state_dict()
-    expected = tracker.measure(ensemble.parameters, ensemble.class_weights)
+    expected = ensemble.measured(tracker)
     resumed = ensemble.tracker(tracker_name)
     resumed.load_state_dict(state)
-    found = resumed.measure(ensemble.parameters, ensemble.class_weights)
+    found = ensemble.measured(resumed)
     for m in range(2):
-        for a, b in zip(member(found, m), member(expected, m), strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=0)
+        assert_same(member(found, m), member(expected, m))
 
 
 def test_one_tracker_goes_on_where_another_stopped() -> None:
@@ -265,12 +267,12 @@ def test_one_tracker_goes_on_where_another_stopped() -> None:
     ensemble = Ensemble(2)
     for first, second in (("compiled", "stacked"), ("stacked", "compiled")):
         one, other = ensemble.tracker(first), ensemble.tracker(second)
-        one.measure(ensemble.parameters, ensemble.class_weights)
+        ensemble.measured(one)
         other.load_state_dict(one.state_dict())
         for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
-        again = one.measure(ensemble.parameters, ensemble.class_weights)
-        found = other.measure(ensemble.parameters, ensemble.class_weights)
+        again = ensemble.measured(one)
+        found = ensemble.measured(other)
         torch.testing.assert_close(found.hessian.value, again.hessian.value, rtol=1e-6, atol=0)
         assert (found.hessian.iterations - again.hessian.iterations).abs().max() <= 1
     with pytest.raises(LandscapeError, match="a tracker's state of shapes"):
@@ -279,7 +281,7 @@ def test_one_tracker_goes_on_where_another_stopped() -> None:
 
 def test_a_diverged_member_is_nan_and_disturbs_nobody(tracker_name: str) -> None:
     ensemble = Ensemble(3)
-    fine = ensemble.tracker(tracker_name).measure(ensemble.parameters, ensemble.class_weights)
+    fine = ensemble.measured(ensemble.tracker(tracker_name))
     tracker = ensemble.tracker(tracker_name)
     lost = {name: tensor.detach().clone() for name, tensor in ensemble.parameters.items()}
     for tensor in lost.values():
@@ -289,9 +291,8 @@ def test_a_diverged_member_is_nan_and_disturbs_nobody(tracker_name: str) -> None
     assert found.ntk.residual[1].isnan()
     assert not found.hessian.converged[1]
     for m in (0, 2):
-        for a, b in zip(member(found, m), member(fine, m), strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=0)
-    later = tracker.measure(ensemble.parameters, ensemble.class_weights)
+        assert_same(member(found, m), member(fine, m))
+    later = ensemble.measured(tracker)
     torch.testing.assert_close(later.hessian.value, fine.hessian.value, rtol=1e-5, atol=0)
 
 
@@ -301,9 +302,7 @@ def test_parameters_of_zero_leave_the_output_biases(tracker_name: str) -> None:
     with torch.no_grad():
         for parameter in ensemble.networks[0].parameters():
             parameter.zero_()
-    found = ensemble.tracker(tracker_name, tolerance=1e-9).measure(
-        ensemble.parameters, ensemble.class_weights
-    )
+    found = ensemble.measured(ensemble.tracker(tracker_name, tolerance=1e-9))
     gamma = ensemble.class_weights[0][ensemble.data[0].targets].mean()
     assert found.hessian.value.item() == pytest.approx(gamma.item() / 3, rel=1e-9)
     assert found.ntk.value.item() == pytest.approx(20.0, rel=1e-12)
@@ -311,7 +310,7 @@ def test_parameters_of_zero_leave_the_output_biases(tracker_name: str) -> None:
 
 def test_single_precision_parameters(tracker_name: str) -> None:
     ensemble = Ensemble(2)
-    exact = ensemble.tracker(tracker_name).measure(ensemble.parameters, ensemble.class_weights)
+    exact = ensemble.measured(ensemble.tracker(tracker_name))
     single = {name: tensor.float() for name, tensor in ensemble.parameters.items()}
     found = ensemble.tracker(tracker_name).measure(single, ensemble.class_weights)
     assert found.hessian.value.dtype == torch.float64
@@ -323,7 +322,7 @@ def test_single_precision_parameters(tracker_name: str) -> None:
 def test_gives_up_honestly(tracker_name: str) -> None:
     ensemble = Ensemble(2)
     tracker = ensemble.tracker(tracker_name, tolerance=1e-9, max_iterations=3)
-    found = tracker.measure(ensemble.parameters, ensemble.class_weights)
+    found = ensemble.measured(tracker)
     assert not found.hessian.converged.any()
     assert (found.hessian.iterations == 3).all()
     assert (found.hessian.residual > 1e-9 * found.hessian.value).all()

@@ -1,9 +1,11 @@
-"""A figure with what settings change: a line, a hatched bar, mathematics, a minus sign."""
+"""A figure of which settings change every part, and what figures say."""
 
 from __future__ import annotations
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from studies.analysis.figures.style import blank_figure
 
@@ -15,3 +17,8 @@ def figure() -> mpl.figure.Figure:
         axes.bar([0], [1], hatch="//")
         axes.legend()
     return made
+
+
+def texts(figure: Figure) -> str:
+    """All that a figure says, on one line."""
+    return " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
