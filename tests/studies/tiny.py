@@ -43,5 +43,5 @@ def tiny_study(**changes: Any) -> Study:
 def tiny_file(folder: Path, **changes: Any) -> Path:
     """The study's file, with keys replaced, in a folder that exists."""
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(tiny_document(**changes)) if changes else TINY)
+    path.write_text(yaml.safe_dump(tiny_document(**changes), sort_keys=False) if changes else TINY)
     return path

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
-from search_spaces import FloatParameter, Parameter, Space
+from search_spaces import FloatParameter, Parameter, Space, load
 from studies.analysis.search_health.search_health import SearchHealth, search_health
 
 ACCURACY, LOSS = keys.VALIDATION_ACCURACY, keys.VALIDATION_LOSS
@@ -64,3 +64,23 @@ def health(
     found = search_health(search, spaces, metric, adaptive=adaptive, tolerance=tolerance)
     assert found is not None
     return found
+
+
+def sobol(count: int, arm_space: Space) -> list[dict[str, object]]:
+    return [dict(point) for point in arm_space.sample(count, method="sobol")]
+
+
+def both_arms(
+    dynamical: int = 40, static: int = 40, diverged: Sequence[int] = ()
+) -> tuple[pd.DataFrame, dict[str, Space]]:
+    """A search of `spirals-mlp` with each arm's optimum inside, unless it has few trials."""
+    spaces = {keys.DYNAMICAL: load("spirals-mlp"), keys.STATIC: load("spirals-mlp").static()}
+    frames = []
+    for (arm, mine), count in zip(spaces.items(), (dynamical, static), strict=True):
+        points = [{keys.PERIOD: np.nan, **p} for p in sobol(count, mine)]
+        at = np.log10(pd.DataFrame(points)[[*mine.searched()]].to_numpy(dtype=float))
+        values = 0.9 - 0.2 * np.square(at - [3.0, 1.2, 0.0][-at.shape[1] :]).sum(axis=1)
+        gone = diverged if arm == keys.STATIC else ()
+        frames.append(table(points, values, arm, diverged=gone))
+    search = pd.concat(frames, ignore_index=True)
+    return search.astype({keys.PERIOD: "Int64"}), spaces

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 from scipy import stats
 
 from dynloss_core import keys
-from search_spaces import ChoiceParameter, ConstParameter, FloatParameter, Space, load
+from search_spaces import ChoiceParameter, ConstParameter, FloatParameter, Space
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.importances import importances
 from studies.analysis.search_health.search_health import search_health
 from tests.studies.analysis.figures import texts
-from tests.studies.analysis.search_tables import ACCURACY, LOSS, RATE, health, rates, space, table
+from tests.studies.analysis.search_tables import (
+    ACCURACY,
+    LOSS,
+    RATE,
+    both_arms,
+    health,
+    rates,
+    sobol,
+    space,
+    table,
+)
 
 
 def test_the_fraction_infeasible_has_a_wilson_interval() -> None:
@@ -105,10 +113,6 @@ def test_the_expected_best_of_a_design_by_counting(diverged: list[int]) -> None:
         assert best == pytest.approx(np.mean([each for each in bests if np.isfinite(each)]))
 
 
-def sobol(count: int, arm_space: Space) -> list[dict[str, object]]:
-    return [dict(point) for point in arm_space.sample(count, method="sobol")]
-
-
 def test_importances_are_fractions_of_the_variance_on_the_scale() -> None:
     """y = 2 u + v, additive: variances 4 to 1. On the raw values, most of u's lie below 0.01."""
     mine = space(
@@ -167,22 +171,6 @@ def test_no_importances_of_too_little() -> None:
     one = arm_trials(table(points, [0.6, *[0.5] * 19]), keys.DYNAMICAL, mine, ACCURACY)
     assert importances(one, mine, adaptive=False) is None, "flat once that trial is left out"
     assert health(np.linspace(0.4, 0.6, 30)).importances == {keys.STATIC: None}, "one parameter"
-
-
-def both_arms(
-    dynamical: int = 40, static: int = 40, diverged: Sequence[int] = ()
-) -> tuple[pd.DataFrame, dict[str, Space]]:
-    """A search of `spirals-mlp` with each arm's optimum inside, unless it has few trials."""
-    spaces = {keys.DYNAMICAL: load("spirals-mlp"), keys.STATIC: load("spirals-mlp").static()}
-    frames = []
-    for (arm, mine), count in zip(spaces.items(), (dynamical, static), strict=True):
-        points = [{keys.PERIOD: np.nan, **p} for p in sobol(count, mine)]
-        at = np.log10(pd.DataFrame(points)[[*mine.searched()]].to_numpy(dtype=float))
-        values = 0.9 - 0.2 * np.square(at - [3.0, 1.2, 0.0][-at.shape[1] :]).sum(axis=1)
-        gone = diverged if arm == keys.STATIC else ()
-        frames.append(table(points, values, arm, diverged=gone))
-    search = pd.concat(frames, ignore_index=True)
-    return search.astype({keys.PERIOD: "Int64"}), spaces
 
 
 def test_an_arm_that_is_missing_makes_budgets_unequal() -> None:

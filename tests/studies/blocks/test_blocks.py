@@ -10,6 +10,7 @@ from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
 from studies.blocks.tables import pack, unpack
 from studies.definition.study_files import load_study
+from tests.studies.tiny import tiny_study
 from tests.studies.trained_blocks import assert_same, resumed, trained
 
 POINTS = (
@@ -45,11 +46,11 @@ def test_the_tables_of_a_block(tiny: Path) -> None:
     assert last[keys.VALIDATION_LOSS].tolist() == expected
 
 
-def test_only_a_confirmation_sees_the_test_set(tiny: Path) -> None:
+def test_only_a_confirmation_sees_the_test_set() -> None:
     block = Block(
         keys.CONFIRM, keys.STATIC, 0, (Trial(1, {"amplitude": 1.0, "learning_rate": 1.0}),), (8, 9)
     )
-    members = trained(load_study(tiny), block).members
+    members = trained(tiny_study(), block).members
     assert members[keys.TEST_ACCURACY].between(0, 1).all()
     assert members[keys.PERIOD].isna().all()
 

@@ -16,10 +16,10 @@ import dynloss_core
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks.code_origin import Origin, here, syntax_digest
-from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.storage.origins import note_origin, origins_of, refuse_other_code
 from tests.studies.sessions import begun_folder, finish, session_of, train_next
+from tests.studies.tiny import tiny_study
 
 SOURCE = b'''
 """A module."""
@@ -101,9 +101,9 @@ def test_an_edited_loss_is_another_origin(tmp_path: Path) -> None:
 
 
 def test_a_study_goes_on_with_the_same_code_only(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = load_study(tiny)
+    study = tiny_study()
     session = session_of(study, tmp_path)
     train_next(session)
     session.delivery.close()
@@ -125,10 +125,8 @@ def test_a_study_goes_on_with_the_same_code_only(
     refuse_other_code(study, folder, trains=True)
 
 
-def test_a_study_that_kept_no_origin_is_told_from_one_that_trained_nothing(
-    tiny: Path, tmp_path: Path
-) -> None:
-    study = load_study(tiny)
+def test_a_study_that_kept_no_origin_is_told_from_one_that_trained_nothing(tmp_path: Path) -> None:
+    study = tiny_study()
     folder = begun_folder(study, tmp_path)
     refuse_other_code(study, folder, trains=True)
     session = session_of(study, tmp_path)
@@ -156,10 +154,10 @@ def test_differences_are_named() -> None:
 
 
 def test_every_origin_is_in_summary_report_and_tags(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a warning stands beside a verdict that rests on several."""
-    study = load_study(tiny)
+    study = tiny_study()
     session = session_of(study, tmp_path)
     for _ in range(2):
         train_next(session)

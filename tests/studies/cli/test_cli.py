@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from studies.cluster.addresses import reaches_beyond
-from studies.definition.study_files import load_study
 from studies.runner import dry_run
 from tests.studies.commands import dynloss_here
+from tests.studies.tiny import tiny_study
 
 
 @pytest.mark.parametrize(
@@ -202,13 +202,11 @@ def test_what_listens_beyond_loopback(
     assert reaches_beyond(address) is beyond
 
 
-def test_the_first_step_of_a_calibration_does_not_count(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_step_of_a_calibration_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """It compiles, for 100 seconds of this clock; any other takes a second and a half."""
     clock = itertools.chain([0.0, 100.0], itertools.count(100.0, 1.5))
     monkeypatch.setattr(dry_run, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    study = load_study(tiny)
+    study = tiny_study()
     microseconds = dry_run._calibrate(study, dry_run._representatives(study)[0])
     members = study.seeds_per_point * study.block_size
     assert microseconds * members == pytest.approx(1.5e6)

@@ -13,8 +13,8 @@ from studies.blocks.block import BlockResult
 from studies.blocks.code_origin import here
 from studies.cluster.trainable import BLOCK, FRACTION, RESULT, BlockTrainable
 from studies.definition.study import Study
-from studies.definition.study_files import load_study
 from tests.studies.cluster.example_block import BLOCK_OF_TWO
+from tests.studies.tiny import tiny_study
 
 
 def process(study: Study, checkpoints: Path) -> BlockTrainable:
@@ -44,8 +44,8 @@ def every_report_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_goes_on_where_a_killed_process_was(count: int, tiny: Path, tmp_path: Path) -> None:
-    study = load_study(tiny)
+def test_goes_on_where_a_killed_process_was(count: int, tmp_path: Path) -> None:
+    study = tiny_study()
     whole = steps(process(study, tmp_path / "whole"))
     assert len(whole) > count + 1
     killed = steps(process(study, tmp_path), count)
@@ -57,9 +57,9 @@ def test_goes_on_where_a_killed_process_was(count: int, tiny: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("damage", ["other bytes", "a bit", "cut", "a folder"])
 def test_begins_afresh_where_nothing_can_be_read(
-    damage: str, tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    study = load_study(tiny)
+    study = tiny_study()
     steps(process(study, tmp_path), 2)
     (saved,) = tmp_path.glob("checkpoints/*.pt")
     content = saved.read_bytes()

@@ -28,6 +28,7 @@ from studies.runner.run_study import Outcome
 from tests.studies.cluster.example_block import BLOCK_OF_TWO
 from tests.studies.commands import SECONDS, dynloss, dynloss_here
 from tests.studies.sessions import session_of
+from tests.studies.tiny import tiny_study
 
 ROOT = Path(__file__).parents[3]
 ONLY_THE_DRIVER = """\
@@ -179,9 +180,9 @@ def test_an_error_is_read_where_tune_has_written_it(tmp_path: Path) -> None:
     assert read_error(damaged) == "out of memory"
 
 
-def test_no_block_is_recorded_as_failed_where_no_worker_starts(tiny: Path, tmp_path: Path) -> None:
+def test_no_block_is_recorded_as_failed_where_no_worker_starts(tmp_path: Path) -> None:
     """A sick machine may be another's next time; a second process that ends the same is enough."""
-    session = session_of(load_study(tiny), tmp_path)
+    session = session_of(tiny_study(), tmp_path)
     recorder = Recorder(session)
     sick = trial(tmp_path, raised_at_the_start(f"{IMPORTING}OSError: too many files"))
     recorder.on_trial_error(0, [], sick)
@@ -191,13 +192,13 @@ def test_no_block_is_recorded_as_failed_where_no_worker_starts(tiny: Path, tmp_p
     assert session.failures == {}
 
 
-def test_a_process_with_other_code_trains_nothing(tiny: Path, tmp_path: Path) -> None:
+def test_a_process_with_other_code_trains_nothing(tmp_path: Path) -> None:
     trainable = BlockTrainable.__new__(BlockTrainable)
     other = {**here().files, "dynloss_core/losses/weighted.py": "0"}
     with pytest.raises(
         ImportError, match=r"other code in .*: dynloss_core/losses/weighted.py differs"
     ):
-        trainable.setup({BLOCK: BLOCK_OF_TWO}, load_study(tiny), str(tmp_path), None, code=other)
+        trainable.setup({BLOCK: BLOCK_OF_TWO}, tiny_study(), str(tmp_path), None, code=other)
 
 
 def test_a_study_whose_blocks_failed_is_not_said_to_have_diverged(

@@ -3,49 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dynloss_core.config import ConfigError
 from studies.definition.study_files import load_study
 from tests.studies.commands import dynloss_here
+from tests.studies.tiny import tiny_file
 
-STUDY = """\
-schema: 1
-name: base
-mode: confirm
-data: {name: spirals, points_per_class: 10}
-model: {name: mlp, width: 8}
-budget: {total: 40, static_tail: 10, evaluate_every: 20}
-space: {extends: spirals-mlp, name: own, parameters: {period: {low: 10}}}
-winners:
-  dynamical: {period: 10, amplitude: 20.0, learning_rate: 1.0}
-  static: {learning_rate: 1.0}
-confirm_seeds: 2
-profiles:
-  short:
-    description: Reduced to 20 steps.
-    budget: {total: 20}
-  digits:
-    data: {name: digits}
-    training: {batch_size: 50}
-  wide:
-    model: {width: 16}
-    space: {parameters: {period: {low: 5}}}
-"""
+PROFILES = {
+    "short": {"description": "Reduced to 20 steps.", "budget": {"total": 20}},
+    "digits": {"data": {"name": "digits"}, "training": {"batch_size": 50}},
+    "wide": {"model": {"width": 16}, "space": {"parameters": {"period": {"low": 5}}}},
+}
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    file = tmp_path / "base.yaml"
-    file.write_text(STUDY)
-    return file
+    space = {"extends": "spirals-mlp", "name": "own", "parameters": {"period": {"low": 10}}}
+    return tiny_file(tmp_path, space=space, profiles=PROFILES)
 
 
 def test_a_profile_replaces_what_it_names_and_keeps_the_rest(path: Path) -> None:
     plain, short = load_study(path), load_study(path, profile="short")
-    assert (plain.name, short.name) == ("base", "base_short")
-    assert (short.budget.total, short.budget.static_tail) == (20, 10)
+    assert (plain.name, short.name) == ("tiny", "tiny_short")
+    assert (short.budget.total, short.budget.evaluate_every) == (20, 20)
     assert short.description == "Reduced to 20 steps."
     assert short.data == plain.data
     wide = load_study(path, profile="wide")
@@ -62,20 +45,21 @@ def test_overrides_come_after_the_profile(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "text", "reason"),
+    ("profile", "profiles", "reason"),
     [
-        ("shrot", STUDY, "'shrot' is not in this file; it has: short, digits, wide"),
-        ("x", STUDY.split("profiles:")[0], "it has: none"),
-        ("short", STUDY.split("profiles:")[0] + "profiles: [short]\n", "expected mappings by name"),
+        ("shrot", PROFILES, "'shrot' is not in this file; it has: short, digits, wide"),
+        ("x", {}, "it has: none"),
+        ("short", ["short"], "expected mappings by name"),
     ],
 )
-def test_what_is_no_profile_is_refused(path: Path, profile: str, text: str, reason: str) -> None:
-    path.write_text(text)
+def test_what_is_no_profile_is_refused(
+    profile: str, profiles: Any, reason: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=reason):
-        load_study(path, profile=profile)
+        load_study(tiny_file(tmp_path, profiles=profiles), profile=profile)
 
 
 @pytest.mark.timeout(120)
 def test_the_command_line_runs_a_profile(path: Path, tmp_path: Path) -> None:
     done = dynloss_here("run", str(path), "--profile", "short", "--dry-run")
-    assert "base_short" in done.stdout
+    assert "tiny_short" in done.stdout

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from dynloss_core import keys
-from studies.definition.study_files import load_study
 from studies.report.study_results import question_of, write_results
 from studies.search.confirmation import plan_confirmation
 from studies.storage.study_folder import StudyFolder
@@ -61,8 +60,8 @@ def test_a_period_in_epochs_is_analysed_in_epochs(tmp_path: Path) -> None:
     assert members[keys.PERIOD].dropna().min() == 2, "an epoch of two steps"
 
 
-def test_an_unfinished_study_is_analysed_with_what_is_there(tiny: Path, tmp_path: Path) -> None:
-    study = load_study(tiny)
+def test_an_unfinished_study_is_analysed_with_what_is_there(tmp_path: Path) -> None:
+    study = tiny_study()
     session = session_of(study, tmp_path)
     nothing = write_results(study, session.folder)
     assert nothing.analysis.findings() == []
@@ -77,8 +76,7 @@ def test_an_unfinished_study_is_analysed_with_what_is_there(tiny: Path, tmp_path
     assert summary["trials"][block.arm]["tried"] == len(block.trials)
 
 
-def test_the_attainable_accuracy_is_that_of_the_data(tiny: Path) -> None:
-    study = load_study(tiny)
-    question = question_of(study, pd.DataFrame({keys.SEED: [0]}))
+def test_the_attainable_accuracy_is_that_of_the_data() -> None:
+    question = question_of(tiny_study(), pd.DataFrame({keys.SEED: [0]}))
     assert question.attainable == pytest.approx(28 / 30), "three of thirty begin in one point"
     assert StudyFolder(Path("nowhere")).state() == {}

@@ -20,7 +20,7 @@ from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import SECONDS, dynloss, dynloss_here, start
 from tests.studies.mlflow_runs import runs_in
 from tests.studies.tables import table
-from tests.studies.tiny import tiny_file
+from tests.studies.tiny import tiny_file, tiny_study
 
 
 def check_records(out: Path, file: Path) -> None:
@@ -246,8 +246,8 @@ def test_confirmed_again_on_fresh_seeds_and_put_side_by_side(
     assert (tmp_path / "across" / "across.png").stat().st_size > 10_000
 
 
-def test_nothing_to_confirm_is_said_in_a_line(tiny: Path, tmp_path: Path) -> None:
-    study = load_study(tiny)
+def test_nothing_to_confirm_is_said_in_a_line(tmp_path: Path) -> None:
+    study = tiny_study()
     StudyFolder.of(study, tmp_path).begin(study, resume=False)
     done = dynloss("confirm", "tiny", "--out", tmp_path)
     assert done.returncode == 2

@@ -31,11 +31,12 @@ from tests.studies.sessions import (
     train,
     train_next,
 )
+from tests.studies.tiny import tiny_study
 from tests.studies.trained_blocks import trained
 
 
-def test_a_failed_block_is_recorded_and_not_tried_again(tiny: Path, tmp_path: Path) -> None:
-    study = load_study(tiny)
+def test_a_failed_block_is_recorded_and_not_tried_again(tmp_path: Path) -> None:
+    study = tiny_study()
     first = session_of(study, tmp_path)
     lost = None
     while (block := first.next_block()) is not None:
@@ -59,8 +60,8 @@ def test_a_failed_block_is_recorded_and_not_tried_again(tiny: Path, tmp_path: Pa
     assert results.analysis.trials[lost.arm] == (study.trials(lost.arm) - len(lost.trials), 0)
 
 
-def test_an_arm_without_a_winner_has_no_verdict(tiny: Path, tmp_path: Path) -> None:
-    study = load_study(tiny)
+def test_an_arm_without_a_winner_has_no_verdict(tmp_path: Path) -> None:
+    study = tiny_study()
     session = session_of(study, tmp_path)
     while (block := session.next_block()) is not None:
         if block.arm == keys.STATIC:
@@ -72,12 +73,10 @@ def test_an_arm_without_a_winner_has_no_verdict(tiny: Path, tmp_path: Path) -> N
     assert results.without_winner(study) == [keys.STATIC]
 
 
-def test_mlflow_catches_up_with_the_folder(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlflow_catches_up_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after the tables were written, when MLflow had heard of the first step only."""
     monkeypatch.setattr("studies.storage.tracking.mlflow_tracker._SECONDS_BETWEEN_BATCHES", 0.0)
-    study = load_study(tiny)
+    study = tiny_study()
     first = session_of(study, tmp_path)
     block = next_block(first)
     run = BlockRun(study, block)
@@ -97,9 +96,8 @@ def test_mlflow_catches_up_with_the_folder(
     assert [metric.step for metric in history] == [0, 20, 40, 60], "each step once, none missing"
 
 
-def test_tables_survive_the_loss_of_their_parts(tiny: Path, tmp_path: Path) -> None:
-    study = load_study(tiny)
-    session = session_of(study, tmp_path)
+def test_tables_survive_the_loss_of_their_parts(tmp_path: Path) -> None:
+    session = session_of(tiny_study(), tmp_path)
     train_next(session)
     before = session.folder.parts.gather_all()
     session.folder.write_tables(before)
@@ -110,8 +108,8 @@ def test_tables_survive_the_loss_of_their_parts(tiny: Path, tmp_path: Path) -> N
         pd.testing.assert_frame_equal(after[kind], before[kind])
 
 
-def test_sync_delivers_past_a_block_in_flight(tiny: Path, tmp_path: Path) -> None:
-    study = load_study(tiny)
+def test_sync_delivers_past_a_block_in_flight(tmp_path: Path) -> None:
+    study = tiny_study()
     first = session_of(study, tmp_path)
     in_flight, second = next_block(first), next_block(first)
     # MLflow is unreachable, and the driver is killed
@@ -123,9 +121,8 @@ def test_sync_delivers_past_a_block_in_flight(tiny: Path, tmp_path: Path) -> Non
     assert sync_study(first.folder)[0] == 0
 
 
-def test_a_look_keeps_no_driver_out(tiny: Path, tmp_path: Path) -> None:
-    study = load_study(tiny)
-    folder = begun_folder(study, tmp_path)
+def test_a_look_keeps_no_driver_out(tmp_path: Path) -> None:
+    folder = begun_folder(tiny_study(), tmp_path)
     looking = (folder.path / ".lock").open("w")
     fcntl.flock(looking, fcntl.LOCK_SH)
     Timer(0.1, looking.close).start()
@@ -133,8 +130,8 @@ def test_a_look_keeps_no_driver_out(tiny: Path, tmp_path: Path) -> None:
         assert folder.is_locked()
 
 
-def test_two_drivers_do_not_share_a_study(tiny: Path, tmp_path: Path) -> None:
-    study = load_study(tiny)
+def test_two_drivers_do_not_share_a_study(tmp_path: Path) -> None:
+    study = tiny_study()
     folder = StudyFolder.of(study, tmp_path)
     assert folder.begin(study, resume=False)
     with folder.locked():
@@ -144,8 +141,8 @@ def test_two_drivers_do_not_share_a_study(tiny: Path, tmp_path: Path) -> None:
     assert not folder.is_locked()
 
 
-def test_a_begin_that_was_killed_can_begin_again(tiny: Path, tmp_path: Path) -> None:
-    study = load_study(tiny)
+def test_a_begin_that_was_killed_can_begin_again(tmp_path: Path) -> None:
+    study = tiny_study()
     folder = begun_folder(study, tmp_path)
     folder.definition.unlink()
     assert folder.begin(study, resume=True)
@@ -168,10 +165,10 @@ def test_where_a_study_is_tracked(
 
 
 def test_a_block_is_tried_again_longer_if_its_machine_was_lost(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("studies.runner.session._FIRST_PAUSE", 0.0)
-    session = session_of(load_study(tiny), tmp_path)
+    session = session_of(tiny_study(), tmp_path)
     block = next_block(session)
     for kind, times in ((Kind.RAISED, 2), (Kind.LOST, 8)):
         for attempt in range(times):
@@ -182,8 +179,8 @@ def test_a_block_is_tried_again_longer_if_its_machine_was_lost(
     assert after.id != block.id
 
 
-def test_after_a_loss_the_next_blocks_wait(tiny: Path, tmp_path: Path) -> None:
-    session = session_of(load_study(tiny), tmp_path)
+def test_after_a_loss_the_next_blocks_wait(tmp_path: Path) -> None:
+    session = session_of(tiny_study(), tmp_path)
     block = next_block(session)
     assert session.try_again(block, Failure(Kind.LOST, "gone"))
     assert session.next_block() is None
@@ -192,9 +189,9 @@ def test_after_a_loss_the_next_blocks_wait(tiny: Path, tmp_path: Path) -> None:
     assert session.next_block() == block
 
 
-def test_what_cannot_change_is_not_tried_again(tiny: Path, tmp_path: Path) -> None:
+def test_what_cannot_change_is_not_tried_again(tmp_path: Path) -> None:
     """An error that comes back as it was, but for a machine that is lost twice; and a refusal."""
-    session = session_of(load_study(tiny), tmp_path)
+    session = session_of(tiny_study(), tmp_path)
     first, second, third = (next_block(session) for _ in range(3))
     same = Failure(Kind.RAISED, "ValueError: bad")
     assert session.try_again(first, same)
@@ -206,8 +203,8 @@ def test_what_cannot_change_is_not_tried_again(tiny: Path, tmp_path: Path) -> No
     assert session.try_again(third, gone)
 
 
-def test_an_error_is_said_at_once_and_once(tiny: Path, tmp_path: Path) -> None:
-    session = session_of(load_study(tiny), tmp_path)
+def test_an_error_is_said_at_once_and_once(tmp_path: Path) -> None:
+    session = session_of(tiny_study(), tmp_path)
     said = StringIO()
     session.progress = StudyProgress(session.study, Console(file=said, width=1000))
     first, second = next_block(session), next_block(session)

@@ -14,13 +14,12 @@ from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import SECONDS, dynloss_here, start
 from tests.studies.sessions import begun_folder, next_block, session_of, train
+from tests.studies.tiny import tiny_study
 
 
-def test_status_while_a_driver_works(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_while_a_driver_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.runner.progress._SECONDS_BETWEEN_FILES", 0.0)
-    study = load_study(tiny)
+    study = tiny_study()
     session = session_of(study, tmp_path)
     first, second, third = (next_block(session) for _ in range(3))
     with session.folder.locked():
@@ -67,9 +66,9 @@ def test_nobody_to_stop(tiny: Path, tmp_path: Path) -> None:
     assert not folder.is_asked_to_stop()
 
 
-def test_go_on_where_the_study_lies(tiny: Path, tmp_path: Path) -> None:
+def test_go_on_where_the_study_lies(tmp_path: Path) -> None:
     """Given as a folder, it is stopped and gone on with there, whatever the default is."""
-    folder = begun_folder(load_study(tiny), tmp_path / "else where")
+    folder = begun_folder(tiny_study(), tmp_path / "else where")
     with folder.locked():
         done = dynloss_here("stop", folder.path, "--no-wait")
     assert f"--out '{folder.path.parent}'" in done.stdout

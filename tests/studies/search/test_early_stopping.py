@@ -25,6 +25,7 @@ from studies.search.arm_search import Plan
 from studies.storage.status import study_status
 from tests.studies.search.formula import answers, drive, fresh
 from tests.studies.sessions import session_of, statuses, tracker_of, train_all
+from tests.studies.tiny import tiny_study
 from tests.studies.trained_blocks import assert_same, resumed, trained
 
 SHORT = "space={extends: spirals-mlp, parameters: {period: {low: 4, high: 20}}, points: []}"
@@ -105,8 +106,8 @@ def test_a_killed_search_stops_what_it_would_have_stopped(tiny: Path, tmp_path: 
     assert all(block == expected[name] for name, block in again.items())
 
 
-def test_without_the_rule_nothing_changes(tiny: Path) -> None:
-    study = load_study(tiny)
+def test_without_the_rule_nothing_changes() -> None:
+    study = tiny_study()
     plan = fresh(study)
     block = plan.next_block()
     assert block is not None
@@ -119,9 +120,9 @@ def test_without_the_rule_nothing_changes(tiny: Path) -> None:
 # the analysis
 
 
-def test_stopped_trials_are_spent_and_no_more(tiny: Path) -> None:
+def test_stopped_trials_are_spent_and_no_more() -> None:
     """The best-looking numbers, at the stop, are worth nothing; the budget has them."""
-    study = load_study(tiny)
+    study = tiny_study()
     rows = [
         {keys.ARM: keys.DYNAMICAL, keys.TRIAL: trial, keys.SEED: seed, keys.DIVERGED: trial == 1,
          keys.STOPPED_STEP: 30 if trial == 2 else -1, keys.STEPS: 60,

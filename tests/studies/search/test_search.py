@@ -16,10 +16,11 @@ from studies.blocks.block import Block
 from studies.definition.study_files import load_study
 from studies.search.arm_search import Plan
 from tests.studies.search.formula import answers, drive, fresh
+from tests.studies.tiny import tiny_study
 
 
-def test_hands_out_every_trial_once_and_then_the_winners(tiny: Path) -> None:
-    study = load_study(tiny)
+def test_hands_out_every_trial_once_and_then_the_winners() -> None:
+    study = tiny_study()
     plan = fresh(study)
     blocks = drive(plan)
     assert plan.finished
@@ -36,8 +37,8 @@ def test_hands_out_every_trial_once_and_then_the_winners(tiny: Path) -> None:
         assert winner.objective == max(trial.value for trial in trials if trial.value is not None)
 
 
-def test_starts_from_the_points_of_the_space(tiny: Path) -> None:
-    blocks = drive(fresh(load_study(tiny)))
+def test_starts_from_the_points_of_the_space() -> None:
+    blocks = drive(fresh(tiny_study()))
     first = blocks["search-dynamical-00000"].trials[0].point
     assert first == {"period": 5000, "amplitude": 70.0, "learning_rate": 1.0}
     assert blocks["search-static-00000"].trials[0].point == {"amplitude": 1.0, "learning_rate": 1.0}
@@ -92,25 +93,24 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
         assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 12
 
 
-def test_a_storage_with_trials_that_never_ended_is_refused(tiny: Path) -> None:
+def test_a_storage_with_trials_that_never_ended_is_refused() -> None:
     storage = optuna.storages.InMemoryStorage()
     earlier = optuna.create_study(study_name="tiny/static", storage=storage, direction="maximize")
     earlier.ask()
     with pytest.raises(ConfigError, match="never ended"):
-        fresh(load_study(tiny), storage)
+        fresh(tiny_study(), storage)
 
 
-def test_a_trial_lasts_from_its_proposal_to_its_end(tiny: Path) -> None:
-    plan = fresh(load_study(tiny))
+def test_a_trial_lasts_from_its_proposal_to_its_end() -> None:
+    plan = fresh(tiny_study())
     drive(plan)
     for trial in plan.searches["dynamical"].optuna.get_trials():
         assert trial.duration is not None
         assert trial.duration.total_seconds() > 0
 
 
-def test_diverged_and_lost_trials_fail_with_their_parameters(tiny: Path) -> None:
-    study = load_study(tiny)
-    plan = fresh(study)
+def test_diverged_and_lost_trials_fail_with_their_parameters() -> None:
+    plan = fresh(tiny_study())
     while (block := plan.next_block()) is not None:
         if block.phase == keys.SEARCH and block.index == 1:
             plan.receive(block, pd.DataFrame())
@@ -126,8 +126,8 @@ def test_diverged_and_lost_trials_fail_with_their_parameters(tiny: Path) -> None
     assert all(set(trial.params) == {"period", "amplitude", "learning_rate"} for trial in trials)
 
 
-def test_without_a_winner_nothing_is_confirmed(tiny: Path) -> None:
-    plan = fresh(load_study(tiny))
+def test_without_a_winner_nothing_is_confirmed() -> None:
+    plan = fresh(tiny_study())
     while (block := plan.next_block()) is not None:
         plan.receive(block, pd.DataFrame())
     assert plan.finished

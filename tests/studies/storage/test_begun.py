@@ -19,6 +19,7 @@ from studies.storage.place import settle
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
 from tests.studies.sessions import begun_folder, session_of, train_next
+from tests.studies.tiny import tiny_study
 
 
 def begun(tiny: Path, out: Path, *overrides: str) -> StudyFolder:
@@ -73,8 +74,8 @@ def test_an_edited_definition_is_refused_with_both_values(
     assert done.stderr.count("\n") == 1
 
 
-def test_what_changes_no_result_may_be_edited(tiny: Path, tmp_path: Path) -> None:
-    folder = begun_folder(load_study(tiny), tmp_path)
+def test_what_changes_no_result_may_be_edited(tmp_path: Path) -> None:
+    folder = begun_folder(tiny_study(), tmp_path)
     edit(folder, description="Why?", resources__cpu=2, storage__experiment="mine")
     edited = folder.study()
     assert (edited.description, edited.resources.cpu) == ("Why?", 2)
@@ -175,9 +176,9 @@ def test_a_relative_store_is_made_absolute_when_it_is_given(
 
 
 def test_a_driver_that_took_its_start_back_leaves_the_next_ones_folder_alone(
-    tiny: Path, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    study = load_study(tiny)
+    study = tiny_study()
     first, second = StudyFolder.of(study, tmp_path), StudyFolder.of(study, tmp_path)
     with ExitStack() as held_by_first, ExitStack() as held_by_second:
         held_by_first.enter_context(first.locked())

@@ -16,7 +16,6 @@ from studies.blocks.block import Block
 from studies.blocks.tables import mean_curves
 from studies.definition.sqlite import sqlite_url
 from studies.definition.study import Study
-from studies.definition.study_files import load_study
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.sessions import next_block, session_of, tracker_of, train_next
 from tests.studies.tiny import tiny_study
@@ -124,8 +123,8 @@ def test_a_deleted_run_is_named_with_what_restores_it(store: Store) -> None:
     assert len(store.runs()) == before + 1, "that of the other study"
 
 
-def test_training_goes_on_while_the_experiment_is_deleted(tiny: Path, tmp_path: Path) -> None:
-    session = session_of(load_study(tiny), tmp_path)
+def test_training_goes_on_while_the_experiment_is_deleted(tmp_path: Path) -> None:
+    session = session_of(tiny_study(), tmp_path)
     experiment = tracker_of(session).experiment
     client = MlflowClient(tracker_of(session).uri)
     client.delete_experiment(experiment)

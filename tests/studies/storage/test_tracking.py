@@ -20,6 +20,7 @@ from studies.definition.study_files import load_study
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.commands import SECONDS, dynloss_here
 from tests.studies.sessions import session_of, tracker_of, train_next
+from tests.studies.tiny import tiny_study
 
 CONNECT = """\
 import sys
@@ -69,9 +70,9 @@ def test_two_studies_make_one_store(tiny: Path, tmp_path: Path) -> None:
     assert [process.returncode for process in both] == [0, 0], said
 
 
-def test_of_two_runs_of_a_trial_the_closed_one_stays(tiny: Path, tmp_path: Path) -> None:
+def test_of_two_runs_of_a_trial_the_closed_one_stays(tmp_path: Path) -> None:
     """A server that answers too late may make a second run where a first was asked for again."""
-    study = load_study(tiny)
+    study = tiny_study()
     session = session_of(study, tmp_path)
     block = train_next(session)
     tracking = tracker_of(session)

@@ -1,24 +1,16 @@
-"""The curvature of ensembles: products in closed form, and trackers that follow training."""
+"""Trackers that follow the curvature of an ensemble while it trains."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.func import hessian
+from torch import nn
 
-from dynloss_core.data import Labelled, SpiralsConfig
+from dynloss_core.data import SpiralsConfig
 from dynloss_core.landscape import (
-    Curvature,
-    CurvatureTracker,
-    HessianOperator,
     LandscapeError,
-    NTKOperator,
     TrackedProblem,
     Tracking,
     choose_tracker,
@@ -26,12 +18,11 @@ from dynloss_core.landscape import (
     ntk_top,
     stack_parameters,
 )
-from dynloss_core.landscape.operators.one_hidden_layer import PatternHessian, PatternNTK
-from dynloss_core.landscape.operators.stacked_networks import VmappedHessian, VmappedNTK
-from dynloss_core.losses import LossName, output_curvature, weighted_loss
+from dynloss_core.losses import LossName
 from dynloss_core.models import MLP, MLPConfig, Myrtle5
 from dynloss_core.training import FusedCPUEngine, Member, Problem, Setup
-from tests.core.landscape.cases import LOSSES, labelled, network_like, normal, weights_of
+from tests.core.landscape.cases import LOSSES, labelled, network_like, weights_of
+from tests.core.landscape.ensembles import Ensemble, assert_same, drift, member
 from tests.core.landscape.reference import moments
 
 each_loss = pytest.mark.parametrize("loss", LOSSES)
@@ -42,106 +33,6 @@ def tracker_name(request: pytest.FixtureRequest) -> str:
     if request.param == "compiled":
         pytest.importorskip("numba")
     return str(request.param)
-
-
-class Ensemble:
-    """M networks with their data and class weights."""
-
-    def __init__(
-        self, members: int = 3, *, loss: LossName = "cross_entropy", width: int = 11, seed: int = 0
-    ) -> None:
-        self.networks = [network_like(MLP(2, [width], 3), seed + m) for m in range(members)]
-        self.data = [labelled(20, (2,), 3, seed + m) for m in range(members)]
-        self.class_weights = torch.stack([weights_of(3, seed + m) for m in range(members)])
-        self.problem = TrackedProblem(self.networks[0], loss, self.data, range(members))
-
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        return stack_parameters([dict(each.named_parameters()) for each in self.networks])
-
-    def tracker(self, name: str, **options: float) -> CurvatureTracker:
-        tracking = Tracking(**options)  # type: ignore[arg-type]
-        return choose_tracker(self.problem, name=name)(self.problem, tracking)  # type: ignore[arg-type]
-
-    def measured(self, tracker: CurvatureTracker) -> Curvature:
-        return tracker.measure(self.parameters, self.class_weights)
-
-    def alone(self, m: int) -> Ensemble:
-        one = object.__new__(Ensemble)
-        one.networks, one.data = self.networks[m : m + 1], self.data[m : m + 1]
-        one.class_weights = self.class_weights[m : m + 1]
-        one.problem = TrackedProblem(one.networks[0], self.problem.loss, one.data, [m])
-        return one
-
-
-def member(found: Curvature, m: int) -> list[Tensor]:
-    return [
-        getattr(which, name)[m]
-        for which in (found.hessian, found.ntk)
-        for name in ("value", "residual", "converged", "iterations")
-    ]
-
-
-def assert_same(found: list[Tensor], expected: list[Tensor], tolerance: float = 0.0) -> None:
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
-
-
-@each_loss
-def test_output_curvature_is_the_hessian_of_the_loss(loss: LossName) -> None:
-    """Sample by sample; the blocks between samples are zero."""
-    outputs, gamma = 2 * normal(5, 4, seed=1), weights_of(4, seed=1)
-    targets = torch.tensor([0, 3, 1, 1, 2])
-    one_hot = torch.nn.functional.one_hot(targets).double()
-    diagonal, outer = output_curvature(loss, outputs.T[None], one_hot.T[None], gamma[None])
-    whole = hessian(lambda z: weighted_loss(loss, z, targets, gamma))(outputs)  # (N, C, N, C)
-    for j in range(5):
-        d, u = diagonal[0, :, j], outer[0, :, j]
-        found = d.diag() - u[:, None] * u
-        torch.testing.assert_close(found, whole[j, :, j], rtol=0, atol=1e-14)
-
-
-@each_loss
-def test_products_in_closed_form_are_those_of_autograd(loss: LossName) -> None:
-    ensemble = Ensemble(loss=loss)
-    x = torch.stack([each.inputs for each in ensemble.data])
-    y = torch.stack([each.targets for each in ensemble.data])
-    given = ensemble.parameters, loss, x, y, ensemble.class_weights
-    network = ensemble.networks[0]
-    vectors = normal(3, 69, seed=1)
-    expected = torch.stack(
-        [
-            HessianOperator(each, loss, data, gamma)(v[None])[0]
-            for each, data, gamma, v in zip(
-                ensemble.networks, ensemble.data, ensemble.class_weights, vectors, strict=True
-            )
-        ]
-    )
-    for operator in (
-        PatternHessian(*given),
-        VmappedHessian(network, *given),
-        VmappedHessian(network, *given, samples_at_once=7),
-    ):
-        assert operator.dimension == 69
-        torch.testing.assert_close(operator(vectors), expected, rtol=0, atol=1e-12)
-
-
-def test_kernel_products_in_closed_form_are_those_of_autograd() -> None:
-    ensemble = Ensemble()
-    x = torch.stack([each.inputs[:7] for each in ensemble.data])
-    vectors = normal(3, 7, seed=1)
-    expected = torch.stack(
-        [
-            NTKOperator(network, inputs)(v[None])[0]
-            for network, inputs, v in zip(ensemble.networks, x, vectors, strict=True)
-        ]
-    )
-    for operator in (
-        PatternNTK(ensemble.parameters, x),
-        VmappedNTK(ensemble.networks[0], ensemble.parameters, x),
-        VmappedNTK(ensemble.networks[0], ensemble.parameters, x, samples_at_once=2),
-    ):
-        torch.testing.assert_close(operator(vectors), expected, rtol=1e-12, atol=1e-12)
 
 
 @each_loss
@@ -198,14 +89,6 @@ def type_like(network: nn.Module) -> nn.Module:
         sizes = [int(layer.out_features) for layer in network.layers]  # type: ignore[arg-type]
         return MLP(2, sizes[:-1], sizes[-1])
     return Myrtle5(1, 2, 3)
-
-
-def drift(ensemble: Ensemble, seed: int, size: float = 0.01) -> None:
-    """Move all networks a little, each by its own draw."""
-    with torch.no_grad():
-        for m, network in enumerate(ensemble.networks):
-            for place, parameter in enumerate(network.parameters()):
-                parameter += size * normal(*parameter.shape, seed=1000 * seed + 10 * m + place)
 
 
 def test_a_member_does_not_see_its_neighbours(tracker_name: str) -> None:
@@ -396,47 +279,6 @@ def test_follows_chaos(tracker_name: str) -> None:
     assert products / len(warm) < 9
 
 
-def test_the_fastest_that_can_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba")
-    ensemble = Ensemble()
-    assert choose_tracker(ensemble.problem).name == "compiled"
-    assert choose_tracker(ensemble.problem, "cuda").name == "stacked"
-    assert choose_tracker(ensemble.problem, name="stacked").name == "stacked"
-    wide = replace(ensemble.problem, network=MLP(9, [4], 3), data=[labelled(5, (9,), 3, seed=0)])
-    assert choose_tracker(wide).name == "stacked"
-    with pytest.raises(LandscapeError, match=r"the compiled tracker: it follows networks with C"):
-        choose_tracker(wide, name="compiled")
-    with pytest.raises(LandscapeError, match="no tracker 'fast'"):
-        choose_tracker(wide, name="fast")  # type: ignore[arg-type]
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(LandscapeError, match="it needs numba"):
-        choose_tracker(ensemble.problem, name="compiled")
-    assert choose_tracker(ensemble.problem).name == "stacked"
-
-
-def test_refuses_what_cannot_be_followed() -> None:
-    data = labelled(8, (2,), 3, seed=0)
-    network = MLP(2, [4], 3)
-    with pytest.raises(LandscapeError, match="without members"):
-        TrackedProblem(network, "cross_entropy", [data], [])
-    with pytest.raises(LandscapeError, match="2 data sets for 3 members"):
-        TrackedProblem(network, "cross_entropy", [data, data], [0, 1, 2])
-    few = Labelled(data.inputs[:3], data.targets[:3])
-    with pytest.raises(LandscapeError, match="differ in size"):
-        TrackedProblem(network, "cross_entropy", [data, few], [0, 1])
-    normalised = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 3)).eval()
-    problem = TrackedProblem(normalised, "cross_entropy", [data], [0])
-    assert choose_tracker(problem).name == "sequential"
-    with pytest.raises(LandscapeError, match="keeps running statistics"):
-        choose_tracker(problem, name="stacked")
-    with pytest.raises(LandscapeError, match="BatchNorm1d '0' is in training mode"):
-        TrackedProblem(normalised.train(), "cross_entropy", [data], [0])
-    with pytest.raises(LandscapeError, match=r"tolerance = 1\.5"):
-        Tracking(tolerance=1.5)
-    with pytest.raises(LandscapeError, match="ntk_samples = 1"):
-        Tracking(ntk_samples=1)
-
-
 def test_refuses_parameters_and_class_weights_that_do_not_fit(tracker_name: str) -> None:
     ensemble = Ensemble(3)
     tracker = ensemble.tracker(tracker_name)
@@ -444,25 +286,3 @@ def test_refuses_parameters_and_class_weights_that_do_not_fit(tracker_name: str)
         tracker.measure(ensemble.alone(0).parameters, ensemble.class_weights)
     with pytest.raises(LandscapeError, match=r"class weights of shape \(2, 3\), expected \(3, 3\)"):
         tracker.measure(ensemble.parameters, ensemble.class_weights[:2])
-
-
-def test_measures_where_only_torch_and_numpy_are() -> None:
-    code = """
-import sys
-for name in ("scipy", "numba", "llvmlite", "pandas", "sklearn", "curvlinops", "ray", "yaml"):
-    sys.modules[name] = None
-import torch
-from dynloss_core.data import Labelled
-from dynloss_core.landscape import TrackedProblem, choose_tracker, stack_parameters
-from dynloss_core.models import MLP
-network = MLP(2, [4], 3)
-problem = TrackedProblem(
-    network, "cross_entropy", [Labelled(torch.rand(9, 2), torch.arange(9) % 3)], [0]
-)
-found = choose_tracker(problem)(problem).measure(
-    stack_parameters([dict(network.named_parameters())]), torch.ones(1, 3)
-)
-assert found.hessian.converged.all()
-"""
-    root = Path(__file__).parents[4]
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
