@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -18,3 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE.npz",
         help="check this file in the reference format instead of tests/golden/*.npz",
     )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of a `trajectory` runs on every file of reference, or on those that are given."""
+    if "trajectory" in metafunc.fixturenames:
+        stored = sorted((Path(__file__).parent / "golden").glob("*.npz"))
+        files = [Path(path) for path in metafunc.config.getoption("trajectory")] or stored
+        metafunc.parametrize("trajectory", files, ids=lambda path: path.stem)

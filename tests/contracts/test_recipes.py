@@ -102,7 +102,7 @@ def trained(study: Study) -> pd.DataFrame:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    from tests.studies.conftest import TINY
+    from tests.studies.tiny import TINY
 
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY)

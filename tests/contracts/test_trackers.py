@@ -25,8 +25,8 @@ from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.base import Tracker
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
-from tests.studies.conftest import TINY
 from tests.studies.memory_tracker import MemoryTracker
+from tests.studies.tiny import TINY
 
 Held = dict[tuple[str, str, int], tuple[str, dict[str, list[int]]]]
 

@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial
 from dynloss_core import keys
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
+from tests.studies.mlflow_runs import runs_in
+from tests.studies.tables import comparable
 
 __all__ = ["LONG", "SHORT", "SLOW", "Tally", "check", "members", "written"]
 
@@ -67,10 +69,8 @@ def written(folder: Path, text: str) -> Path:
 
 
 def members(out: Path) -> pd.DataFrame:
-    """The members table, without what depends on the clock, in a fixed order."""
-    table = pd.read_parquet(out / "struck" / "tables" / "members.parquet")
-    by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
-    return table.drop(columns=list(keys.OF_THE_MACHINE)).sort_values(by).reset_index(drop=True)
+    """The members table, as a repeated run repeats it."""
+    return comparable(pd.read_parquet(out / "struck" / "tables" / "members.parquet"))
 
 
 def check(file: Path, out: Path, undisturbed: pd.DataFrame, store: str) -> Tally:
@@ -84,9 +84,7 @@ def check(file: Path, out: Path, undisturbed: pd.DataFrame, store: str) -> Tally
     """
     study, client, found = load_study(file), MlflowClient(store), members(out)
     stored = {arm: optuna_trials(study, out, arm) for arm in study.arms}
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    runs = runs_in(client)
     of_trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     counts = [
         found.groupby([keys.ARM, keys.TRIAL, keys.SEED]).size(),

@@ -46,7 +46,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     [*ONCE, *OFTEN],
     ids=lambda each: {SHORT: "short", LONG: "long", SLOW: "slow"}.get(each),
 )
-def test_faults(
+def test_a_struck_study_ends_as_if_nothing_had_happened(
     text: str,
     kind: str,
     strikes: int,

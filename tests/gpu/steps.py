@@ -53,7 +53,9 @@ _FEWER = "not report_points and not (resumed_equals and (1- or 5-))"  # the same
 ON_CUDA: tuple[Stage, ...] = (
     (
         _tests(
-            "fused kernel", "tests/core/test_fused_triton.py", "not compiles and not interpreted"
+            "fused kernel",
+            "tests/core/compute/test_fused_triton.py",
+            "not compiles and not interpreted",
         ),
         _tests(
             "one by one",
@@ -78,7 +80,7 @@ ON_CUDA: tuple[Stage, ...] = (
         ),
         _tests(
             "graphs and golden",
-            "tests/golden tests/core/test_convnet.py",
+            "tests/golden tests/core/training/test_convnet.py",
             "cuda or a_recorded_step or a_compiled_step",
         ),
     ),

@@ -39,9 +39,9 @@ from dynloss_core.training import (
 )
 from tests.cases import CASES, Case
 from tests.contracts.engines import assert_equal, setup_of
+from tests.core.landscape.cases import CASES as LANDSCAPES
+from tests.core.landscape.cases import LOSSES, LandscapeCase, normal, weights_of
 from tests.devices import DEVICES, bound_to
-from tests.landscape.cases import CASES as LANDSCAPES
-from tests.landscape.cases import LOSSES, LandscapeCase, normal, weights_of
 
 ROUNDING = {"rtol": 1e-9, "atol": 1e-12}
 MLP, IMAGES = CASES[0], next(case for case in CASES if case.name == "small convnet")

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 import search_spaces
 from dynloss_core.config import ConfigError
-from studies.definition.study_files import LIBRARY, load_study
-from tests.studies.conftest import TINY
+from studies.definition.study_files import load_study
+from tests.studies.tiny import TINY, tiny_document
 
-SPACES = Path(search_spaces.__file__).parent / "library"
+SPACES = sorted((Path(search_spaces.__file__).parent / "library").glob("*.yaml"))
+SHIPPED = [path.read_text() for path in SPACES]
 
-WHOLE = yaml.safe_load(TINY) | {
+WHOLE = tiny_document() | {
     "space": {
         "extends": "dynloss-base",
         "name": "fuzzed",
@@ -39,7 +40,7 @@ WHOLE = yaml.safe_load(TINY) | {
     "equivalence_margin": 0.01,
     "profiles": {"reduced": {"budget": {"total": 40}}},
 }
-A_MAP = yaml.safe_load(TINY) | {
+A_MAP = tiny_document() | {
     "mode": "map",
     "sampler": "grid",
     "grid": {"period": 2, "amplitude": 2, "learning_rate": 2},
@@ -104,6 +105,18 @@ def damaged(draw: st.DrawFn, documents: list[dict[str, Any]]) -> str:
     return yaml.safe_dump(document, allow_unicode=True)
 
 
+@st.composite
+def mistyped(draw: st.DrawFn, texts: list[str]) -> str:
+    """A sound file in which a line is replaced, or a character left out."""
+    text = draw(st.sampled_from(texts))
+    start = draw(st.integers(0, len(text) - 1))
+    if draw(st.booleans()):
+        return text[:start] + text[start + 1 :]
+    lines = text.splitlines()
+    lines[start % len(lines)] = draw(st.text(max_size=30))
+    return "\n".join(lines)
+
+
 def is_refused_in_a_line(load: Callable[[], object]) -> bool:
     """Whether loading is refused; anything but a value or a refusal fails the test."""
     try:
@@ -150,26 +163,28 @@ same_folder = settings(
 @example(b"a: " + b"9" * 5000)
 @example(b"a: 0x" + b"f" * 9000)
 @example(b"a: 1:" + b"59:" * 400 + b"0")
-def test_any_bytes(folder: Path, content: bytes) -> None:
+def test_any_bytes_load_or_are_refused_in_a_line(folder: Path, content: bytes) -> None:
     loaded(folder, content, load_study)
     loaded(folder, content, search_spaces.load)
 
 
 @same_folder
-@given(damaged([WHOLE, A_MAP]))
-def test_damaged_studies(folder: Path, text: str) -> None:
+@given(st.one_of(damaged([WHOLE, A_MAP]), mistyped([TINY])))
+def test_damaged_studies_load_or_are_refused_in_a_line(folder: Path, text: str) -> None:
     loaded(folder, text.encode(), load_study)
 
 
 @same_folder
-@given(damaged([yaml.safe_load(path.read_text()) for path in sorted(SPACES.glob("*.yaml"))]))
-def test_damaged_spaces(folder: Path, text: str) -> None:
+@given(st.one_of(damaged([*map(yaml.safe_load, SHIPPED)]), mistyped(SHIPPED)))
+def test_damaged_spaces_load_or_are_refused_in_a_line(folder: Path, text: str) -> None:
     loaded(folder, text.encode(), search_spaces.load)
 
 
 @same_folder
 @given(st.text(max_size=30), st.text(max_size=30))
-def test_any_override_and_profile(folder: Path, override: str, profile: str) -> None:
+def test_any_override_and_profile_is_taken_or_refused_in_a_line(
+    folder: Path, override: str, profile: str
+) -> None:
     text = yaml.safe_dump(WHOLE).encode()
     loaded(folder, text, lambda path: load_study(path, [override], profile))
     loaded(folder, text, lambda path: load_study(path, [f"{override}={profile}"]))
@@ -178,9 +193,9 @@ def test_any_override_and_profile(folder: Path, override: str, profile: str) -> 
 def test_the_undamaged_ones_load(folder: Path) -> None:
     for document in (WHOLE, A_MAP):
         assert not loaded(folder, yaml.safe_dump(document).encode(), load_study)
-    for path in (*LIBRARY.glob("*.yaml"), *SPACES.glob("*.yaml")):
-        load = load_study if path.parent == LIBRARY else search_spaces.load
-        assert not is_refused_in_a_line(lambda load=load, path=path: load(path)), path
+    for text in (TINY, *SHIPPED):
+        load = load_study if text is TINY else search_spaces.load
+        assert not loaded(folder, text.encode(), load), text
 
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -13,11 +13,10 @@ from dynloss_core.config import ConfigError
 from studies.cluster.job_submission import PACKAGES, shipped, variables
 from studies.definition.redaction import hide_password
 from studies.definition.study_files import load_study
-from studies.storage.stored_study import StoredStudy
-from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.mlflow_ui import serve
 from tests.services import free_port
-from tests.studies.conftest import TINY
+from tests.studies.sessions import begun_folder
+from tests.studies.tiny import tiny_file
 
 ROOT = Path(__file__).parents[2]
 HELD = {  # an address with a password, and what may be shown of it
@@ -44,9 +43,7 @@ PLAIN = [
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(TINY)
-    return path
+    return tiny_file(tmp_path)
 
 
 @pytest.mark.parametrize("uri", HELD)
@@ -99,8 +96,7 @@ def test_mlflow_gets_the_password_unseen(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The user interface of a study whose store's password only the environment knows."""
-    folder = StudyFolder.of(load_study(file), tmp_path / "out")
-    StoredStudy.begin(folder, load_study(file), resume=False)
+    folder = begun_folder(load_study(file), tmp_path / "out")
     folder.write_state({"tracking_uri": "postgresql://mlflow:***@db/mlflow"})
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI: not set"):
         serve(folder, tmp_path / "out", free_port())

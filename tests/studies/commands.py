@@ -43,3 +43,14 @@ def dynloss_here(*arguments: object) -> subprocess.CompletedProcess[str]:
             code = ended.code
     returncode = code if isinstance(code, int) else 0 if code is None else 1
     return subprocess.CompletedProcess(typed, returncode, out.getvalue(), err.getvalue())
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """Start the command in a process group of its own."""
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )

@@ -14,20 +14,33 @@ from studies.blocks.block_run import BlockRun
 from studies.definition.study import Study
 from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
+from studies.storage.reuse import KnownNetworks
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from tests.studies.mlflow_runs import runs_in
 
 
-def session_of(study: Study, out: Path) -> Session:
+def begun(study: Study, out: Path) -> StoredStudy:
+    """A study of which nothing is trained."""
+    return StoredStudy.begin(StudyFolder.of(study, out), study, resume=False)
+
+
+def begun_folder(study: Study, out: Path) -> StudyFolder:
+    """Its folder."""
+    return begun(study, out).folder
+
+
+def session_of(study: Study, out: Path, *, reuse: bool = False) -> Session:
     folder = StudyFolder.of(study, out)
     stored = StoredStudy.begin(folder, study, resume=True)
 
     def connect() -> MLflowTracker:
         return MLflowTracker(study, stored.identity, folder.default_tracking_uri, out / "artifacts")
 
-    return Session(stored, Delivery(folder, connect), StudyProgress(study))
+    known = KnownNetworks(stored) if reuse else None
+    return Session(stored, Delivery(folder, connect), StudyProgress(study), known)
 
 
 def tracker_of(session: Session) -> MLflowTracker:
@@ -45,36 +58,47 @@ def train(session: Session, block: Block) -> None:
     session.reported(block, 1.0, None, run.result())
 
 
-def train_next(session: Session) -> Block:
-    """The block that comes next, trained."""
+def next_block(session: Session) -> Block:
+    """The block that comes next, which there is."""
     block = session.next_block()
     assert block is not None
+    return block
+
+
+def train_next(session: Session) -> Block:
+    """The block that comes next, trained."""
+    block = next_block(session)
     train(session, block)
     return block
 
 
 def statuses(out: Path, parent: str) -> dict[str, str]:
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent}'")
+    runs = runs_in(client, f"tags.mlflow.parentRunId = '{parent}'")
     return {run.info.run_name: run.info.status for run in runs}
 
 
-def finish(session: Session) -> None:
+def train_all(session: Session) -> list[Block]:
+    """What Tune does, in this process: the blocks that were trained."""
+    blocks = []
     while (block := session.next_block()) is not None:
         train(session, block)
+        blocks.append(block)
+    return blocks
+
+
+def finish(session: Session) -> list[Block]:
+    """Train all that is left of a study."""
+    blocks = train_all(session)
     assert session.finished
-
-
-def train_all(session: Session) -> None:
-    """What Tune does, in this process."""
-    while (block := session.next_block()) is not None:
-        train(session, block)
+    return blocks
 
 
 def run_without_ray(
-    patch: pytest.MonkeyPatch, trains: Callable[[Session], None] = train_all, *, draws: bool = False
+    patch: pytest.MonkeyPatch,
+    trains: Callable[[Session], object] = train_all,
+    *,
+    draws: bool = False,
 ) -> None:
     """Let `run_study` train in this process, and draw no figures unless they are asked for."""
     patch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())

@@ -24,6 +24,7 @@ import studies
 from studies.cli.commands import app
 from tests.services import free_port, wait_for
 from tests.studies.commands import SECONDS, dynloss
+from tests.studies.mlflow_runs import runs_in
 
 DEPLOY = Path(studies.__file__).parent / "deploy"
 PASSWORD = "pass:word@/"
@@ -220,7 +221,4 @@ def test_a_database_without_a_server_between(
 
 
 def runs(uri: str) -> int:
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
-    return len(client.search_runs([experiment.experiment_id], max_results=1000))
+    return len(runs_in(MlflowClient(uri)))

@@ -25,10 +25,10 @@ from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.messages import PlainConsole, replace_what_cannot_be_shown, say
 from studies.runner.progress import StudyProgress
-from studies.storage.stored_study import StoredStudy
-from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.commands import dynloss, dynloss_here
+from tests.studies.sessions import begun_folder
+from tests.studies.tiny import tiny_study
 
 NASTY = {
     "markup": "x[/y] [bold]z[/bold]",
@@ -68,14 +68,13 @@ def test_a_name_that_is_no_text_is_refused() -> None:
 
 
 @every_nasty
-def test_a_study_keeps_everything_in_its_folder(text: str, tiny: Path, tmp_path: Path) -> None:
+def test_a_study_keeps_everything_in_its_folder(text: str, tmp_path: Path) -> None:
     """Optuna's and MLflow's files, and an artifact."""
     home = tmp_path / "home"
     out = home / text
     out.mkdir(parents=True)
-    study = load_study(tiny)
-    folder = StudyFolder.of(study, out)
-    StoredStudy.begin(folder, study, resume=False)
+    study = tiny_study()
+    folder = begun_folder(study, out)
     optuna.create_study(storage=folder.optuna_url, study_name="tiny/static")
     with closing(sqlite3.connect(folder.path / "optuna.db")) as database:
         assert database.execute("SELECT study_name FROM studies").fetchall() == [("tiny/static",)]
@@ -94,11 +93,9 @@ def test_a_study_keeps_everything_in_its_folder(text: str, tiny: Path, tmp_path:
 
 
 @every_nasty
-def test_status_and_analyse_print_a_path_as_it_is(text: str, tiny: Path, tmp_path: Path) -> None:
+def test_status_and_analyse_print_a_path_as_it_is(text: str, tmp_path: Path) -> None:
     out = tmp_path / text
-    study = load_study(tiny)
-    folder = StudyFolder.of(study, out)
-    StoredStudy.begin(folder, study, resume=False)
+    folder = begun_folder(tiny_study(), out)
     folder.summary.write_text("{}")
     for arguments in (["status", "tiny"], ["status", folder.path], ["stop", "tiny"]):
         done = dynloss_here(*arguments, "--out", out)
@@ -139,12 +136,12 @@ def test_nothing_is_interpreted_on_the_way_to_the_terminal(
     assert capsys.readouterr().err.count(printable(text)) == 3
 
 
-def test_a_progress_bar_reads_no_markup(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_progress_bar_reads_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
     monkeypatch.setenv("TERM", "xterm")
     console = PlainConsole(stderr=True, soft_wrap=False)
     console.file = io.StringIO()
-    with StudyProgress(load_study(tiny), console) as progress:
+    with StudyProgress(tiny_study(), console) as progress:
         assert progress._bar is not None
         progress._bar.update(progress._task, description="x[/y]", left="[b]", best="[/]")
         progress._bar.refresh()

@@ -17,11 +17,12 @@ from mlflow import MlflowClient
 
 from dynloss_core import keys
 from studies.storage.study_folder import StudyFolder
-from tests.core.image_files import needs_fashion_mnist
+from tests.core.data.image_files import needs_fashion_mnist
 from tests.services import free_port, started_mlflow, wait_for, wait_until
 from tests.studies.commands import SECONDS, command, dynloss
-from tests.studies.test_data_sets import run_where_only_the_data_dir_is_sound
-from tests.studies.test_run import table
+from tests.studies.definition.image_study import run_where_only_the_data_dir_is_sound
+from tests.studies.mlflow_runs import runs_in
+from tests.studies.tables import table
 
 pytestmark = pytest.mark.slow
 
@@ -85,9 +86,7 @@ def test_an_mlflow_server_holds_the_study(server: str, tiny: Path, tmp_path: Pat
     assert not (tmp_path / "mlflow.db").exists()
     assert "View run" not in done.stdout, "MLflow's own lines would drown the study's"
     client = MlflowClient(server)
-    experiment = client.get_experiment_by_name("dynloss")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    runs = runs_in(client)
     assert len(runs) == 1 + 12 + 2
     parent = next(run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     assert parent.info.status == "FINISHED"

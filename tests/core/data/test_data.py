@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynloss_core.config import ConfigError
+from dynloss_core.data import DigitsConfig, Labelled, SpiralsConfig, Splits, attainable_accuracy
+from dynloss_core.seeding import Stream, generator
+
+
+def test_spirals_without_noise_are_the_published_curve() -> None:
+    splits = SpiralsConfig(points_per_class=5, noise=0.0).load(0)
+    for j in range(3):
+        for k in range(5):
+            radius, angle = k / 4, 2 * math.pi * j / 3 + 4 * math.pi * k / 4
+            expected = torch.tensor([radius * math.cos(angle), radius * math.sin(angle)])
+            point = splits.train.inputs[5 * j + k]
+            torch.testing.assert_close(point, expected.double(), atol=1e-6, rtol=0)
+            assert int(splits.train.targets[5 * j + k]) == j
+
+
+@given(st.integers(0, 2**31), st.integers(1, 30), st.integers(2, 6))
+def test_spirals_belong_to_their_seed(seed: int, points: int, classes: int) -> None:
+    config = SpiralsConfig(points_per_class=points, num_classes=classes)
+    one, again, other = config.load(seed), config.load(seed), config.load(seed + 1)
+    assert one.train.inputs.shape == (points * classes, 2)
+    assert torch.equal(one.test.inputs, again.test.inputs)
+    if points > 1:
+        assert not torch.equal(one.train.inputs, other.train.inputs)
+        assert not torch.equal(one.train.inputs, one.validation.inputs)
+        assert not torch.equal(one.validation.inputs, one.test.inputs)
+
+
+def test_digits_are_split_once_disjointly_and_by_class() -> None:
+    splits = DigitsConfig().load(0)
+    assert splits is DigitsConfig().load(99), "the split does not depend on a member's seed"
+    parts = [splits.train, splits.validation, splits.test]
+    assert sum(map(len, parts)) == 1797
+    rows = torch.cat([part.inputs for part in parts])
+    assert len(torch.unique(rows, dim=0)) == 1797, "no sample stands in two splits"
+    assert rows.min() == 0
+    assert rows.max() == 1
+    for part in parts:
+        shares = torch.bincount(part.targets, minlength=10) / len(part)
+        assert bool(((shares > 0.09) & (shares < 0.11)).all())
+    assert not torch.equal(DigitsConfig(split_seed=1).load(0).test.inputs, splits.test.inputs)
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "key"),
+    [
+        (SpiralsConfig, {"points_per_class": 0}, "points_per_class"),
+        (SpiralsConfig, {"noise": -1.0}, "noise"),
+        (SpiralsConfig, {"num_classes": 1}, "num_classes"),
+        (DigitsConfig, {"test": 1.5}, "test"),
+        (DigitsConfig, {"validation": 0.6, "test": 0.5}, "test"),
+        (DigitsConfig, {"split_seed": -1}, "split_seed"),
+    ],
+)
+def test_refuses_values_outside_their_range(config: type, values: dict, key: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        config(**values)
+    assert refusal.value.key == key
+
+
+def test_labelled_refuses_targets_of_another_length() -> None:
+    with pytest.raises(ValueError, match="targets"):
+        Labelled(torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64))
+
+
+def test_streams_of_one_seed_are_independent_and_repeatable() -> None:
+    draws = {stream: generator(7, stream).standard_normal(4) for stream in Stream}
+    for stream, values in draws.items():
+        assert np.array_equal(values, generator(7, stream).standard_normal(4))
+        for other in set(Stream) - {stream}:
+            assert not np.array_equal(values, draws[other])
+    first, second = (generator(7, Stream.BATCH_ORDER, epoch).permutation(50) for epoch in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint32])
+def test_targets_of_any_integer_type_are_kept_as_indices(dtype: torch.dtype) -> None:
+    data = Labelled(torch.zeros(3, 2), torch.tensor([2, 0, 1]).to(dtype))
+    assert data.targets.tolist() == [2, 0, 1]
+    assert data.targets.dtype == torch.int64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
+def test_targets_that_are_no_indices_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match="an integer type"):
+        Labelled(torch.zeros(3, 2), torch.tensor([1, 0, 1]).to(dtype))
+
+
+@pytest.mark.parametrize("wrong", [3, -1])
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_split_with_a_class_too_many_is_refused(part: str, wrong: int) -> None:
+    data = Labelled(torch.zeros(3, 2), torch.tensor([2, 0, 1]))
+    parts = {"train": data, "validation": data, "test": data}
+    parts[part] = Labelled(data.inputs, torch.tensor([2, wrong, 1]))
+    with pytest.raises(ValueError, match=f"the {part} set holds target {wrong}, not a class index"):
+        Splits(**parts, num_classes=3)
+
+
+def test_three_points_of_the_spirals_coincide_and_no_digits_do() -> None:
+    assert attainable_accuracy(SpiralsConfig().load(0).train) == pytest.approx(298 / 300)
+    assert attainable_accuracy(DigitsConfig().load(0).train) == 1.0

@@ -1,0 +1,174 @@
+"""The analysis on tables whose answer is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from dynloss_core import keys
+from studies.analysis.figures import draw_learning_curves, draw_verdict
+from studies.analysis.gains.learning_curves import learning_curves
+from studies.analysis.setting_verdicts import SettingVerdict
+from studies.analysis.statistics.pairing import paired_by_seed
+from studies.analysis.statistics.verdict import judge
+from tests.studies.analysis.figures import texts
+
+ACCURACY = keys.TEST_ACCURACY
+
+
+def confirmation(dynamical: np.ndarray, static: np.ndarray, metric: str = ACCURACY) -> pd.DataFrame:
+    frames = [
+        pd.DataFrame({keys.ARM: arm, keys.SEED: np.arange(len(values)), metric: values})
+        for arm, values in ((keys.DYNAMICAL, dynamical), (keys.STATIC, static))
+    ]
+    table = pd.concat(frames, ignore_index=True).sample(frac=1, random_state=0)
+    table[keys.DIVERGED] = table[metric].isna()
+    return table
+
+
+def test_the_interval_is_that_of_the_paired_t_test() -> None:
+    draws = np.random.default_rng(0)
+    static = draws.normal(0.7, 0.1, 12)
+    dynamical = static + draws.normal(0.05, 0.02, 12)
+    verdict = judge(confirmation(dynamical, static), ACCURACY)
+    expected = stats.ttest_rel(dynamical, static).confidence_interval(0.95)
+    assert (verdict.low, verdict.high) == pytest.approx((expected.low, expected.high))
+    assert verdict.p_wilcoxon == pytest.approx(stats.wilcoxon(dynamical - static).pvalue)
+    assert verdict.difference == pytest.approx((dynamical - static).mean())
+    assert verdict.static.sd == pytest.approx(static.std(ddof=1))
+    assert verdict.n == 12
+    assert verdict.outcome == "better"
+    assert verdict.p_t == pytest.approx(stats.ttest_rel(dynamical, static).pvalue)
+    assert verdict.median == pytest.approx(np.median(dynamical - static))
+    gain = dynamical - static
+    assert verdict.effect_size == pytest.approx(gain.mean() / gain.std(ddof=1))
+    assert (verdict.margin, verdict.p_equivalence, verdict.seeds_needed) == (None, None, None)
+
+
+NOISE = np.array([0.01, -0.01, 0.02, -0.02, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(("shift", "outcome"), [(0.1, "worse"), (-0.1, "better")])
+def test_a_loss_is_better_where_it_is_smaller(shift: float, outcome: str) -> None:
+    table = confirmation(0.5 + shift + NOISE, np.full(6, 0.5), keys.TEST_LOSS)
+    assert judge(table, keys.TEST_LOSS).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("shift", "margin", "outcome", "words"),
+    [
+        (0.1, None, "better", ["The dynamical loss beats the static one: test accuracy 0.600"]),
+        (-0.1, 0.02, "worse", ["The dynamical loss loses to the static one", "against 0.500"]),
+        (0.0, 0.02, "equivalent", ["equivalent within ±0.02", "two one-sided tests p = 0.009"]),
+        (0.004, None, "undecided", ["Undecided: ", "paired; about 134 would settle it)"]),
+        (0.004, 0.015, "undecided", ["Undecided: ", "about 16 would settle it"]),
+    ],
+)
+def test_a_verdict_in_words(
+    shift: float, margin: float | None, outcome: str, words: list[str]
+) -> None:
+    table = confirmation(0.5 + shift + NOISE, np.full(6, 0.5))
+    verdict = judge(table, ACCURACY, margin=margin)
+    assert verdict.outcome == outcome
+    assert verdict.margin == margin
+    for expected in [*words, "(95% interval, n = 6 fresh seeds, paired"]:
+        assert expected in verdict.sentence()
+    json.dumps(asdict(verdict), allow_nan=False)
+
+
+def test_survivors_are_not_equivalent_either() -> None:
+    dynamical, static = np.full(12, 0.5), np.full(12, 0.5)
+    dynamical[0] = np.nan
+    verdict = judge(confirmation(dynamical, static, keys.TEST_LOSS), keys.TEST_LOSS, margin=0.1)
+    assert (verdict.outcome, verdict.seeds_needed) == ("undecided", None)
+
+
+def test_pairing_is_by_seed_not_by_row() -> None:
+    """Arms that vary together by seed: only the pairing sees the small gain."""
+    static = np.linspace(0.2, 0.9, 15)
+    verdict = judge(confirmation(static + 0.01, static), ACCURACY)
+    assert verdict.outcome == "better"
+    assert verdict.low == pytest.approx(0.01)
+
+
+def test_a_diverged_network_counts_as_accuracy_zero_and_leaves_a_loss() -> None:
+    dynamical, static = np.array([0.9, np.nan, 0.9]), np.array([0.5, 0.5, 0.5])
+    verdict = judge(confirmation(dynamical, static), ACCURACY)
+    assert verdict.n == 3
+    assert verdict.dynamical.mean == pytest.approx(0.6)
+    assert verdict.dynamical.diverged == 1
+    verdict = judge(confirmation(dynamical, static, keys.TEST_LOSS), keys.TEST_LOSS)
+    assert verdict.n == 2
+    assert verdict.outcome == "undecided", "survivors alone give no direction"
+    assert "1 dynamical and 0 static networks diverged" in verdict.sentence()
+
+
+def test_a_verdict_needs_two_arms_and_two_pairs() -> None:
+    table = confirmation(np.array([0.9, 0.8]), np.array([0.5, 0.6]))
+    with pytest.raises(ValueError, match="no static"):
+        judge(table[table[keys.ARM] == keys.DYNAMICAL], ACCURACY)
+    with pytest.raises(ValueError, match="at least two"):
+        judge(table[table[keys.SEED] == 0], ACCURACY)
+
+
+def curves(metric: str) -> pd.DataFrame:
+    rows = [
+        {keys.ARM: arm, keys.SEED: seed, keys.STEP: step, metric: 0.1 * (seed + 1) + step / 100}
+        for arm in (keys.DYNAMICAL, keys.STATIC)
+        for seed in range(4)
+        for step in (0, 10, 20)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_learning_curves_are_means_over_seeds_with_their_interval() -> None:
+    dynamical, static = learning_curves(curves(keys.TRAIN_ACCURACY), keys.TRAIN_ACCURACY)
+    assert (dynamical.arm, static.arm, static.n) == (keys.DYNAMICAL, keys.STATIC, 4)
+    np.testing.assert_allclose(static.mean, [0.25, 0.35, 0.45])
+    half = stats.t.ppf(0.975, 3) * stats.sem([0.1, 0.2, 0.3, 0.4])
+    np.testing.assert_allclose(static.high - static.mean, half)
+    geometric, _ = learning_curves(curves(keys.TRAIN_LOSS), keys.TRAIN_LOSS)
+    assert geometric.mean[0] == pytest.approx((0.1 * 0.2 * 0.3 * 0.4) ** 0.25)
+    assert (geometric.low > 0).all()
+
+
+def test_figures_say_what_they_show(tmp_path: object) -> None:
+    table = confirmation(np.linspace(0.8, 0.9, 10), np.linspace(0.5, 0.7, 10))
+    verdict = judge(table, ACCURACY)
+    figure = draw_verdict(
+        paired_by_seed(table, ACCURACY), SettingVerdict({}, verdict, verdict, {}, verdict.p_t)
+    )
+    words = texts(figure)
+    for expected in ("dynamical loss is better", "test accuracy", "n = 10", "static", "95%"):
+        assert expected in words
+    panels = [learning_curves(curves(m), m) for m in (keys.TRAIN_ACCURACY, keys.TRAIN_LOSS)]
+    figure = draw_learning_curves(panels, tail_start=15)
+    words = texts(figure)
+    for expected in ("step", "train accuracy", "train loss", "dynamical (n = 4)", "static tail"):
+        assert expected in words
+    assert figure.axes[1].get_yscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("n", "difference", "margin", "words"),
+    [
+        (3, 0.0, None, ["Undecided: ", "difference +0.00000 on every seed", "sign test p = 1)"]),
+        (3, 0.01, None, ["Undecided: ", "p = 0.25; about 6 would settle it)"]),
+        (6, -0.01, None, ["loses to", "difference -0.01000 on every seed", "sign test p = 0.031)"]),
+        (5, 0.01, 0.02, ["equivalent within ±0.02", "one-sided sign tests p = 0.031)"]),
+    ],
+)
+def test_equal_differences_have_no_interval(
+    n: int, difference: float, margin: float | None, words: list[str]
+) -> None:
+    static = np.linspace(0.5, 0.75, n)
+    table = confirmation(static + difference, static)
+    sentence = judge(table, ACCURACY, margin=margin).sentence()
+    for expected in [*words, f"(n = {n} fresh seeds, paired; sign test p = "]:
+        assert expected in sentence
+    assert "interval" not in sentence

@@ -1,0 +1,125 @@
+"""MLflow's store: made whole or not at all, and one run per trial whatever it holds."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from mlflow import MlflowClient
+
+from dynloss_core import keys
+from studies.definition.sqlite import _on_connect, is_shared
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.runner.run_study import run_study, sync_study
+from studies.storage.stored_study import StoredStudy
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from tests.studies.commands import SECONDS, dynloss_here
+from tests.studies.sessions import run_without_ray, session_of, tracker_of, train_next
+from tests.studies.tiny import tiny_study
+
+CONNECT = """\
+import sys
+from pathlib import Path
+from studies.definition.study_files import load_study
+from studies.storage.tracking.mlflow_tracker import MLflowTracker
+file, store = map(Path, sys.argv[1:])
+MLflowTracker(load_study(file), "id", f"sqlite:///{store}", store.parent)
+"""
+
+
+def connecting(file: Path, store: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", CONNECT, str(file), str(store)]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+
+def tracker(study: Study, store: Path) -> MLflowTracker:
+    return MLflowTracker(study, "id", f"sqlite:///{store}", store.parent)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_killed_while_the_store_is_made(end: signal.Signals, tiny: Path, tmp_path: Path) -> None:
+    store = tmp_path / "mlflow.db"
+    process = connecting(tiny, store)
+    deadline = time.monotonic() + SECONDS
+    while not any(path.stat().st_size for path in tmp_path.glob("mlflow.making-*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(end)
+    process.communicate()
+    if process.returncode == 0:
+        assert end == signal.SIGINT, "which Python drops where it runs a finaliser"
+    else:
+        assert not store.stat().st_size, "nothing, rather than half of it"
+        assert dynloss_here("ui", "--out", tmp_path).returncode == 2, "no empty store is served"
+    assert tracker(load_study(tiny), store).runs().empty
+    assert {path.name for path in tmp_path.glob("mlflow*")} <= {
+        "mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlflow.lock"
+    }  # fmt: skip
+
+
+def test_two_studies_make_one_store(tiny: Path, tmp_path: Path) -> None:
+    store = tmp_path / "mlflow.db"
+    both = [connecting(tiny, store) for _ in range(2)]
+    said = [process.communicate(timeout=SECONDS)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+
+
+def test_of_two_runs_of_a_trial_the_closed_one_stays(tmp_path: Path) -> None:
+    """A server that answers too late may make a second run where a first was asked for again."""
+    study = tiny_study()
+    session = session_of(study, tmp_path)
+    block = train_next(session)
+    tracking = tracker_of(session)
+    client = MlflowClient(tracking.uri)
+    closed = tracking.runs()["mlflow_run"].tolist()
+    for run_id in closed:
+        run = client.get_run(run_id)
+        client.create_run(
+            tracking.experiment,
+            start_time=run.info.start_time - 1000,
+            tags=run.data.tags,
+            run_name=run.info.run_name,
+        )
+    session.delivery.close()
+    later = MLflowTracker(study, StoredStudy.read(session.folder).identity, tracking.uri, tmp_path)
+    assert later.runs()["mlflow_run"].tolist() == closed
+    assert later.is_finished(block)
+    left = client.search_runs([tracking.experiment], f"tags.`dynloss.{keys.BLOCK}` = '{block.id}'")
+    assert {run.info.run_id for run in left} == set(closed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shared"), [("ext4", False), ("nfs4", True), ("fuse.sshfs", True), ("overlay", False)]
+)
+def test_no_write_ahead_log_where_other_machines_write(
+    kind: str, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = SimpleNamespace(mountpoint=str(tmp_path), fstype=kind)
+    monkeypatch.setattr("psutil.disk_partitions", lambda **_: [mount])
+    is_shared.cache_clear()
+    connection = sqlite3.connect(tmp_path / "deep.db")
+    _on_connect(connection, None)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete" if shared else "wal",)
+    connection.close()
+    is_shared.cache_clear()
+
+
+def test_a_study_without_a_tracker_leaves_its_tables_and_no_store(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_without_ray(monkeypatch)
+    study = load_study(tiny, ["storage.tracker=none"])
+    outcome = run_study(study, tmp_path / "out")
+    assert outcome.finished
+    assert not outcome.unreachable
+    assert outcome.folder.report.exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tiny"]
+    assert sync_study(outcome.folder) == (0, "no tracker")
