@@ -22,6 +22,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 __all__ = [
+    "ADDED_LATER",
     "ConfigError",
     "OneOf",
     "build",
@@ -31,9 +32,14 @@ __all__ = [
     "refuse_other_choices",
     "show",
     "to_dict",
+    "to_hashed",
 ]
 
 T = TypeVar("T")
+
+ADDED_LATER = {"added_later": True}
+"""Metadata of a field that came after studies had been run. At its default it is left out of
+hashes, so that those studies keep theirs, and go on."""
 
 _TOO_LARGE = 2**63  # for a count, a seed or a size
 _NUMBER_AS_TEXT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
@@ -302,14 +308,32 @@ def to_dict(config: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], _plain(config))
 
 
-def _plain(value: object) -> object:
+def to_hashed(config: Any) -> dict[str, Any]:
+    """As `to_dict`, but without `ADDED_LATER` fields that have their default."""
+    return typing.cast(dict[str, Any], _plain(config, hashed=True))
+
+
+def _plain(value: object, *, hashed: bool = False) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {
+            field.name: _plain(getattr(value, field.name), hashed=hashed)
+            for field in dataclasses.fields(value)
+            if field.init and not (hashed and _is_as_before(value, field))
+        }
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, hashed=hashed) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [_plain(item, hashed=hashed) for item in value]
     return value
+
+
+def _is_as_before(config: object, field: dataclasses.Field[Any]) -> bool:
+    """Whether a field that was added later has the value that leaves everything as it was."""
+    if not field.metadata.get("added_later"):
+        return False
+    made = field.default_factory
+    default = field.default if made is dataclasses.MISSING else made()
+    return bool(getattr(config, field.name) == default)
 
 
 def config_hash(config: Any) -> str:
@@ -320,6 +344,6 @@ def config_hash(config: Any) -> str:
     """
     normal = config
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        normal = to_dict(build(type(config), to_dict(config)))
-    text = json.dumps(_plain(normal), sort_keys=True, separators=(",", ":"))
+        normal = to_hashed(build(type(config), to_dict(config)))
+    text = json.dumps(_plain(normal, hashed=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from dynloss_core import keys
-from dynloss_core.config import config_hash, to_dict
+from dynloss_core.config import config_hash, to_hashed
 from dynloss_core.training import (
     CurvatureSeries,
     Evaluation,
@@ -155,8 +155,8 @@ def member_rows(
 
 def member_hashes(problem: Problem, members: Sequence[Member]) -> list[str]:
     """Names each member by what it is trained on and how, down to its seed."""
-    base = to_dict(problem)
-    return [config_hash({**base, "member": to_dict(member)}) for member in members]
+    base = to_hashed(problem)
+    return [config_hash({**base, "member": to_hashed(member)}) for member in members]
 
 
 def _size(network: nn.Module) -> int:

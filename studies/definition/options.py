@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dynloss_core.config import ConfigError, refuse_other_choices
+from dynloss_core.config import ADDED_LATER, ConfigError, refuse_other_choices
 from dynloss_core.losses import LossName
 from dynloss_core.training import Augmentation, DType, LearningRateSchedule
 from studies.definition.redaction import hide_password
@@ -90,7 +90,7 @@ class Storage:
         experiment: MLflow experiment.
     """
 
-    tracker: TrackerName = "mlflow"
+    tracker: TrackerName = field(default="mlflow", metadata=ADDED_LATER)
     tracking_uri: str | None = None
     experiment: str = "dynloss"
 

@@ -160,7 +160,9 @@ def test_a_sampler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_tracker(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"tracker: 'memory' is not one of mlflow, none"):
+    with pytest.raises(
+        ConfigError, match=r"tracker: 'memory' is not a choice; choose one of: mlflow, none"
+    ):
         study_with(tiny, "storage.tracker=memory")
     assert set(get_args(TrackerName)) == set(TRACKERS)
     held: dict[str, Any] = {}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynloss_core.config import ConfigError, build, config_hash, to_dict
+from dynloss_core.config import ADDED_LATER, ConfigError, build, config_hash, to_dict
 from dynloss_core.data import DigitsConfig, SpiralsConfig
 from dynloss_core.training import Problem
 
@@ -89,3 +89,24 @@ def test_hash_is_stable_and_sees_values_not_spellings() -> None:
     assert config_hash(SpiralsConfig(noise=0)) == config_hash(SpiralsConfig(noise=0.0))
     assert config_hash(SpiralsConfig(noise=0.1)) != config_hash(SpiralsConfig(noise=0.2))
     assert config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1})
+
+
+@dataclass(frozen=True)
+class Before:
+    rate: float = 0.1
+
+
+@dataclass(frozen=True)
+class Since:
+    rate: float = 0.1
+    order: str = field(default="cyclic", metadata=ADDED_LATER)
+    parts: dict[str, int] = field(default_factory=dict, metadata=ADDED_LATER)
+
+
+def test_a_field_that_came_later_changes_no_hash_while_it_has_its_default() -> None:
+    before = config_hash(Before())
+    assert config_hash(Since()) == before
+    assert config_hash({"of": Since()}) == config_hash({"of": Before()})
+    changed = [Since(order="random"), Since(parts={"a": 1}), Since(rate=0.2)]
+    assert len({before, *map(config_hash, changed)}) == 4
+    assert to_dict(Since()) == {"rate": 0.1, "order": "cyclic", "parts": {}}
