@@ -1,4 +1,8 @@
-"""Which engine trains a problem."""
+"""The table of engines, and which of them trains a problem.
+
+An engine is added by a row here, and its name to `EngineName`. One name may stand for several that
+compute alike: the first that can train a problem does.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,16 @@ from dynloss_core.training.engines.stacked_mlp import BatchedEngine
 from dynloss_core.training.engines.stacked_networks import VmappedEngine
 from dynloss_core.training.problem.problem import Problem
 
-__all__ = ["EngineName", "choose_engine"]
+__all__ = ["ENGINES", "EngineName", "choose_engine"]
 
 EngineName = Literal["auto", "autograd", "batched", "convnet", "fused"]
 
-_FASTEST_FIRST: tuple[type[Engine], ...] = (
-    FusedCPUEngine,
-    FusedCUDAEngine,
-    BatchedEngine,
-    VmappedEngine,
-    ConvnetEngine,
-    AutogradEngine,
-)
+ENGINES: dict[str, tuple[type[Engine], ...]] = {  # fastest first
+    "fused": (FusedCPUEngine, FusedCUDAEngine),
+    "batched": (BatchedEngine, VmappedEngine),
+    "convnet": (ConvnetEngine,),
+    "autograd": (AutogradEngine,),
+}
 
 
 def choose_engine(problem: Problem, name: EngineName = "auto", device: str = "cpu") -> type[Engine]:
@@ -34,17 +36,18 @@ def choose_engine(problem: Problem, name: EngineName = "auto", device: str = "cp
     Raises:
         ConfigError: if the engine asked for cannot train the problem; it says why.
     """
-    able = (engine for engine in _FASTEST_FIRST if engine.refusal(problem, device) is None)
     if name == "auto":
+        every = (engine for engines in ENGINES.values() for engine in engines)
+        able = (engine for engine in every if engine.refusal(problem, device) is None)
         return next(engine for engine in able if engine.pays(problem))
-    if name not in {engine.name for engine in _FASTEST_FIRST}:
-        raise ConfigError("engine", f"there is no engine {name!r}", "use auto")
+    if name not in ENGINES:
+        known = ", ".join(ENGINES)
+        raise ConfigError("engine", f"there is no engine {name!r}", f"choose one of: auto, {known}")
     reasons = []
-    for engine in _FASTEST_FIRST:
-        if engine.name == name:
-            reason = engine.refusal(problem, device)
-            if reason is None:
-                return engine
-            reasons.append(reason)
+    for engine in ENGINES[name]:
+        reason = engine.refusal(problem, device)
+        if reason is None:
+            return engine
+        reasons.append(reason)
     problem_of_all = " or ".join(dict.fromkeys(reasons))
     raise ConfigError("engine", f"{name!r} cannot train this problem: {problem_of_all}", "use auto")

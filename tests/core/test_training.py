@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,9 +12,11 @@ from dynloss_core.config import ConfigError
 from dynloss_core.models import MLP, MLPConfig, Myrtle5Config, WideResNetConfig, initialise
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.training import (
+    ENGINES,
     AutogradEngine,
     BatchedEngine,
     ConvnetEngine,
+    EngineName,
     FusedCPUEngine,
     FusedCUDAEngine,
     LearningRateSchedule,
@@ -146,6 +149,12 @@ def test_the_fastest_engine_that_can_is_chosen() -> None:
     wider = replace(convolutions, model=Myrtle5Config(channels=64))
     for large in (wider, replace(convolutions, model=WideResNetConfig())):
         assert choose_engine(large) is ConvnetEngine
+
+
+def test_every_engine_stands_in_the_table_under_its_name() -> None:
+    assert {"auto", *ENGINES} == set(typing.get_args(EngineName))
+    for name, engines in ENGINES.items():
+        assert {engine.name for engine in engines} == {name}
 
 
 @pytest.mark.parametrize(
