@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dynloss_core.models import Dropout
+from dynloss_core.models import MLP, Dropout
 from dynloss_core.training import Problem
 from tests.cases import BytesConfig
 
@@ -90,6 +90,23 @@ class Unused(Own):
         self.aside = nn.Linear(2, 2)
 
 
+class OwnNormalisation(nn.BatchNorm1d):
+    """That is one of torch's by its parent, and something else by its forward."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden * (hidden.mean(0) if self.training else 0.1)
+
+
+class AnotherActivation(MLP):
+    """That holds what a multilayer perceptron does, and is none."""
+
+    samplewise: ClassVar[bool] = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        into, out = self.layers
+        return out(torch.tanh(into(images.flatten(1))))
+
+
 class Tokens(nn.Module):
     """Pixels as numbers of rows in an embedding."""
 
@@ -111,6 +128,27 @@ def tied(classes: int) -> nn.Module:
 def frozen(classes: int) -> nn.Module:
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, classes))
     network[1].requires_grad_(False)
+    return network
+
+
+def hooked(classes: int) -> nn.Module:
+    def centre(layer: nn.Module, _inputs: object, hidden: Tensor) -> Tensor:
+        return hidden - hidden.mean(0) if layer.training else hidden
+
+    network = perceptron(nn.ReLU())(classes)
+    network[2].register_forward_hook(centre)
+    return network
+
+
+def patched(classes: int) -> nn.Module:
+    network = MLP(SIDE * SIDE, [6], classes)
+    network.layers[0].forward = lambda images: images[:, :6]
+    return network
+
+
+def without_biases(classes: int) -> nn.Module:
+    network = MLP(SIDE * SIDE, [6], classes)
+    network.layers[1] = nn.Linear(6, classes, bias=False)
     return network
 
 
@@ -162,6 +200,12 @@ FOREIGN: dict[str, Callable[[int], nn.Module]] = {
     "a buffer that is left out": Centred,
     "own parameters and buffers": Held,
     "an unused parameter": Unused,
+    "a hook": hooked,
+    "a layer with another forward": patched,
+    "a normalisation of one's own": lambda c: perceptron(OwnNormalisation(6))(c),
+    "a multilayer perceptron": lambda c: MLP(SIDE * SIDE, [6, 5], c),
+    "a perceptron without biases": without_biases,
+    "a perceptron with another activation": lambda c: AnotherActivation(SIDE * SIDE, [6], c),
 }
 
 

@@ -53,6 +53,7 @@ class MLP(nn.Module):
     """
 
     samplewise: ClassVar[bool] = True
+    relu_mlp: ClassVar[bool] = True
 
     def __init__(self, inputs: int, hidden: list[int], outputs: int) -> None:
         super().__init__()

@@ -66,6 +66,7 @@ class Myrtle5(nn.Module):
     """
 
     samplewise: ClassVar[bool] = True
+    convolutions_alone: ClassVar[bool] = True
 
     def __init__(self, inputs: int, channels: int, outputs: int) -> None:
         super().__init__()

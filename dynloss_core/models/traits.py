@@ -7,6 +7,7 @@ engine, a batch as a whole, and never otherwise.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,7 +31,11 @@ _SAMPLEWISE = frozenset({
     nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.GLU,
 })  # fmt: skip
 """Layers of torch that treat each sample alone, draw nothing and keep nothing. A class of its own
-that does so beside what its layers do says `samplewise = True` (subclasses say it anew)."""
+that does so beside what its layers do says `samplewise = True`. Whatever a class says of itself,
+its subclasses say anew: they may do something else."""
+
+# torch has no public way to ask whether a module has hooks
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,25 @@ class Traits:
         draws: training steps draw random numbers.
         buffers: it holds more than trained parameters.
         unusual: why only the reference engine is sure to train it rightly; None if nothing is.
+        relu_mlp: the sizes of a plain multilayer perceptron: inputs, units of each hidden layer,
+            outputs. Its class says `relu_mlp = True`: a sample is flattened and goes through
+            `layers`, linear ones with biases, with a ReLU between any two. None for other networks.
+        channels: the most that a convolution has, in a plain stack of them whose class says
+            `convolutions_alone = True`. None for other networks.
     """
 
     couples_samples: bool
     draws: bool
     buffers: bool
     unusual: str | None
+    relu_mlp: tuple[int, ...] | None
+    channels: int | None
+
+    @property
+    def one_hidden_layer(self) -> tuple[int, int, int] | None:
+        """Inputs, hidden units and outputs of a `relu_mlp` with one hidden layer, else None."""
+        sizes = self.relu_mlp or ()
+        return (sizes[0], sizes[1], sizes[2]) if len(sizes) == 3 else None
 
 
 def traits_of(network: nn.Module) -> Traits:
@@ -61,13 +79,44 @@ def traits_of(network: nn.Module) -> Traits:
         draws=not known or any(isinstance(each, _DropoutNd) and each.p > 0 for each in layers),
         buffers=next(network.buffers(), None) is not None,
         unusual=unusual,
+        relu_mlp=_relu_mlp(network) if unusual is None else None,
+        channels=_channels(network),
     )
 
 
+def _says(layer: nn.Module, trait: str) -> bool:
+    """Whether the very class of a layer declares a trait."""
+    return bool(vars(type(layer)).get(trait, False))
+
+
 def _is_known(layer: nn.Module) -> bool:
+    if "forward" in vars(layer) or any(getattr(layer, hooks) for hooks in _HOOKS):
+        return False
     kind = type(layer)
-    declared = bool(vars(kind).get("samplewise", False))
-    return declared or kind in _SAMPLEWISE or isinstance(layer, _NormBase | _DropoutNd)
+    looked_into = isinstance(layer, _NormBase | _DropoutNd) and kind.__module__.startswith("torch.")
+    return looked_into or kind in _SAMPLEWISE or kind is Dropout or _says(layer, "samplewise")
+
+
+def _relu_mlp(network: nn.Module) -> tuple[int, ...] | None:
+    """Its sizes, if it says that it is one and holds nothing but what one has."""
+    linear = [layer for layer in network.modules() if type(layer) is nn.Linear]
+    kinds = {type(layer) for layer in network.modules()}
+    if not _says(network, "relu_mlp") or kinds != {type(network), nn.ModuleList, nn.Linear}:
+        return None
+    sizes = linear[0].in_features, *(layer.out_features for layer in linear)
+    expected = {}
+    for index, (before, after) in enumerate(itertools.pairwise(sizes)):
+        expected[f"layers.{index}.weight"] = (after, before)
+        expected[f"layers.{index}.bias"] = (after,)
+    held = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    return sizes if held == expected else None
+
+
+def _channels(network: nn.Module) -> int | None:
+    if not _says(network, "convolutions_alone"):
+        return None
+    every = [layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    return max(every, default=None)
 
 
 def _keeps_statistics(layer: nn.Module) -> bool:

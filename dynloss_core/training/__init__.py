@@ -1,6 +1,6 @@
 """Training: types at the bottom, one engine per file above them, their choice on top."""
 
-from dynloss_core.training.choose_engine import EngineName, choose_engine
+from dynloss_core.training.choose_engine import ENGINES, EngineName, choose_engine
 from dynloss_core.training.engine import Engine
 from dynloss_core.training.engines.autograd import AutogradEngine
 from dynloss_core.training.engines.convnet import ConvnetEngine
@@ -24,6 +24,7 @@ from dynloss_core.training.problem.member import Member
 from dynloss_core.training.problem.problem import DType, LearningRateSchedule, Problem
 
 __all__ = [
+    "ENGINES",
     "Augmentation",
     "AutogradEngine",
     "BatchedEngine",

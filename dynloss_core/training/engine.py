@@ -95,6 +95,11 @@ class Engine(ABC):
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
         """Why this engine cannot train `problem` on `device` here; None if it can."""
 
+    @classmethod
+    def pays(cls, problem: Problem) -> bool:
+        """Whether it trains `problem`, which it can, faster than those after it in the table."""
+        return True
+
     def evaluations(self) -> Iterator[Evaluation]:
         """Train to the end of the budget, evaluating before the first step, every
         `evaluate_every` steps and after the last. Ends early if every member has diverged or was

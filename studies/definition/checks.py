@@ -158,8 +158,6 @@ def check_problems(study: Study) -> None:
                 point = {**middle, name: value}
                 problem = study.problem(point)
                 steps_per_epoch(problem)
-                if problem.augmentation.active:
-                    problem.augmentation.check(problem.data.input_shape)
                 try:
                     study.member(point, 0, problem)
                 except ConfigError as error:

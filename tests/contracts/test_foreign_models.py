@@ -19,7 +19,13 @@ from dynloss_core.landscape.refusals import LandscapeError
 from dynloss_core.landscape.trackers.choose_tracker import choose_tracker, stack_parameters
 from dynloss_core.landscape.trackers.tracker import TrackedProblem, Tracking
 from dynloss_core.losses import LOSSES
-from dynloss_core.models import MLPConfig, initialise, traits_of
+from dynloss_core.models import (
+    MLPConfig,
+    Myrtle5Config,
+    WideResNetConfig,
+    initialise,
+    traits_of,
+)
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.training import (
     AutogradEngine,
@@ -54,6 +60,9 @@ TRAINED_BY_AUTOGRAD_ALONE = {
     "a buffer that is left out",
     "own parameters and buffers",
     "an unused parameter",
+    "a hook",
+    "a layer with another forward",
+    "a normalisation of one's own",
 }
 
 
@@ -253,13 +262,33 @@ def test_a_network_that_does_not_evaluate_samples_alone_is_refused(
 
 
 def test_traits_of_the_known_networks() -> None:
-    assert traits_of(MLPConfig().build((2,), 3)).unusual is None
+    traits = traits_of(MLPConfig(width=7, depth=2).build((2,), 3))
+    assert traits.unusual is None
+    assert traits.relu_mlp == (2, 7, 7, 3)
+    assert traits.one_hidden_layer is None
+    assert traits_of(MLPConfig(width=7).build((1, 8, 8), 3)).one_hidden_layer == (64, 7, 3)
+    assert traits_of(MLPConfig(depth=0).build((2,), 3)).relu_mlp == (2, 3)
+    for channels, config in ((6, Myrtle5Config(channels=6)), (None, WideResNetConfig())):
+        traits = traits_of(config.build((3, 8, 8), 10))
+        assert (traits.channels, traits.relu_mlp) == (channels, None)
     network = MLPConfig().build((2,), 3)
 
     class Another(type(network)):  # type: ignore[misc]
         pass
 
     assert "Another" in str(traits_of(Another(2, [3], 3)).unusual)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FOREIGN if kind != "a multilayer perceptron"])
+def test_nothing_but_a_multilayer_perceptron_is_taken_for_one(kind: str) -> None:
+    assert foreign_problem(kind).traits.relu_mlp is None
+    assert "multilayer perceptrons, not 'foreign'" in str(
+        BatchedEngine.refusal(foreign_problem(kind))
+    )
+
+
+def test_a_foreign_configuration_of_a_known_network_has_its_engines() -> None:
+    assert choose_engine(foreign_problem("a multilayer perceptron")) is BatchedEngine
 
 
 # --- curvature ------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,7 +21,7 @@ from dynloss_core.losses.table import LOSSES, Loss
 from dynloss_core.losses.weighted import weighted_mse
 from dynloss_core.models import MODELS, Initialisation
 from dynloss_core.seeding import Stream, generator
-from dynloss_core.training import AutogradEngine, Member, Problem, Setup, choose_engine
+from dynloss_core.training import ENGINES, AutogradEngine, Member, Problem, Setup, choose_engine
 from studies.blocks.block import Block
 from studies.blocks.block_run import BlockRun
 from studies.definition.options import TrackerName
@@ -145,6 +146,40 @@ def test_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = AutogradEngine(Setup.build(other, [Member(0.1, seed=0)])).run()
     for one, two in zip(found.evaluations, expected.evaluations, strict=True):
         torch.testing.assert_close(one.train_loss, two.train_loss / 2)
+
+
+class PatientEngine(AutogradEngine):
+    """An engine that nobody knew: the reference, for one member at a time."""
+
+    name = "patient"
+
+    @classmethod
+    def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
+        return None if device == "cpu" else "it runs on the CPU"
+
+    @classmethod
+    def pays(cls, problem: Problem) -> bool:
+        return problem.batch_size is None
+
+
+def test_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem(steps=20, static_tail=0, evaluate_every=10, dtype="float64")
+    setup = Setup.build(problem, [Member(0.2, seed=0)])
+    before = choose_engine(problem)
+    monkeypatch.setitem(ENGINES, "patient", (PatientEngine,))
+    assert choose_engine(problem, "patient") is PatientEngine  # type: ignore[arg-type]
+    assert choose_engine(problem) is before, "it stands last"
+    with pytest.raises(ConfigError, match="'patient' cannot train this problem: it runs on the"):
+        choose_engine(problem, "patient", "cuda")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"no engine 'quick'; .* auto, fused, .*, patient"):
+        choose_engine(problem, "quick")  # type: ignore[arg-type]
+    table = import_module("dynloss_core.training.choose_engine")
+    monkeypatch.setattr(table, "ENGINES", {"patient": (PatientEngine,), **ENGINES})
+    assert choose_engine(problem) is PatientEngine, "it stands first"
+    assert choose_engine(replace(problem, batch_size=8)) is not PatientEngine, "it says so"
+    assert PatientEngine(setup).state_dict()["engine"] == "patient"
+    with pytest.raises(ValueError, match="belongs to engine 'patient'"):
+        before(setup).load_state_dict(PatientEngine(setup).state_dict())
 
 
 def test_a_sampler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

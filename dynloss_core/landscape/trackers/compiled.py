@@ -39,7 +39,7 @@ class CompiledTracker(CurvatureTracker):
         from dynloss_core.compute.curvature_kernel import curvature_kernel
 
         problem = self.problem
-        sizes = problem.one_hidden_layer
+        sizes = problem.traits.one_hidden_layer
         assert sizes is not None
         self._inputs, self._width, _ = sizes
         rows, stored = self._inputs + 1 + self.classes, _padded(self._width)
@@ -62,7 +62,7 @@ class CompiledTracker(CurvatureTracker):
     def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
         if torch.device(device).type != "cpu":
             return "it runs on the CPU"
-        sizes = problem.one_hidden_layer
+        sizes = problem.traits.one_hidden_layer
         if sizes is None or problem.data[0].inputs.ndim != 2:
             return "it follows networks with one hidden layer, on flat inputs"
         if sizes[2] * (sizes[0] + 1) > _MOST_SUMS:

@@ -93,7 +93,7 @@ class StackedTracker(RitzTracker):
 
 def _is_small(problem: TrackedProblem) -> bool:
     """Whether the products with the pattern are fewer than those of the network's own layers."""
-    sizes = problem.one_hidden_layer
+    sizes = problem.traits.one_hidden_layer
     if sizes is None or problem.data[0].inputs.ndim != 2:
         return False
     if refusal_of_form(problem.loss, "gradient", "curvature") is not None:

@@ -15,6 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -25,7 +26,7 @@ from dynloss_core.data.splits import refuse_other_classes
 from dynloss_core.landscape.operators.hessian import trainable
 from dynloss_core.landscape.refusals import LandscapeError, refuse_unmeasurable
 from dynloss_core.losses import LossName
-from dynloss_core.models import MLP, traits_of
+from dynloss_core.models import Traits, traits_of
 
 __all__ = [
     "Curvature",
@@ -140,12 +141,16 @@ class TrackedProblem:
         for data in self.data:
             refuse_other_classes(data, self.classes, "the data set")
 
+    @cached_property
+    def traits(self) -> Traits:
+        """What a tracker must know of the network."""
+        return traits_of(self.network)
+
     @property
     def stateless(self) -> bool:
         """Whether the network is its trained parameters and nothing else: no running statistics,
         no parameters that are shared or not trained, no layers that nobody knows."""
-        traits = traits_of(self.network)
-        return traits.unusual is None and not traits.buffers
+        return self.traits.unusual is None and not self.traits.buffers
 
     @property
     def classes(self) -> int:
@@ -154,16 +159,6 @@ class TrackedProblem:
         with torch.no_grad():
             outputs = self.network(self.data[0].inputs[:1].to(some.device, some.dtype))
         return int(outputs.shape[-1])
-
-    @property
-    def one_hidden_layer(self) -> tuple[int, int, int] | None:
-        """Inputs, hidden units and classes of an `MLP` with one hidden layer; None for others."""
-        if type(self.network) is not MLP or len(self.network.layers) != 2:
-            return None
-        hidden, last = self.network.layers
-        assert isinstance(hidden, nn.Linear)
-        assert isinstance(last, nn.Linear)
-        return hidden.in_features, hidden.out_features, last.out_features
 
     def samples(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """Inputs (M or 1, N, ...) and targets (M or 1, N)."""

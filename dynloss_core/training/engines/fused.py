@@ -24,15 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynloss_core.data import SpiralsConfig
 from dynloss_core.losses import refusal_of_form
-from dynloss_core.models import MLPConfig
 from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.problem.problem import Problem, plain_refusal
 
 __all__ = ["FusedEngine"]
 
 _MOST_CLASSES = 8  # sums of all classes must fit the registers
+_MOST_ROWS = 10  # D + C, for the same reason
 _HIDDEN_VALUES = 2**26  # hidden activations held at once in an evaluation
 
 
@@ -45,10 +44,9 @@ class FusedEngine(Engine):
         setup = self.setup
         dtype = setup.problem.torch_dtype
         members, classes = len(setup.members), setup.num_classes
-        self._inputs = setup.splits[0].train.inputs.shape[1]
-        model = setup.problem.model
-        assert isinstance(model, MLPConfig)
-        self._width = model.width
+        sizes = setup.traits.one_hidden_layer
+        assert sizes is not None
+        self._inputs, self._width, _ = sizes
         rows = self._inputs + 1 + classes
         stored = self._stored_width()
         self._weights = torch.zeros(members, rows, stored, dtype=dtype)
@@ -67,12 +65,16 @@ class FusedEngine(Engine):
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
-        if type(problem.model) is not MLPConfig or problem.model.depth != 1:
+        if problem.traits.one_hidden_layer is None:
             return "it trains networks with one hidden layer"
         if problem.batch_size is not None:
             return "it trains on full batches"
-        if not isinstance(problem.data, SpiralsConfig) or problem.data.num_classes > _MOST_CLASSES:
-            return f"it trains on two inputs and up to {_MOST_CLASSES} classes"
+        shape, classes = problem.data.input_shape, problem.data.num_classes
+        if len(shape) != 1 or classes > _MOST_CLASSES or shape[0] + classes > _MOST_ROWS:
+            return (
+                f"it trains on flat inputs and up to {_MOST_CLASSES} classes, "
+                f"together at most {_MOST_ROWS}"
+            )
         reason = refusal_of_form(problem.loss, "kernel") or plain_refusal(problem)
         if reason is not None:
             return reason

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from dynloss_core.losses import class_losses, output_gradient, refusal_of_form
-from dynloss_core.models import MLP, MLPConfig
 from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.optimisers.stacked_sgd import StackedSGD
 from dynloss_core.training.problem.ensemble import Setup
@@ -52,7 +51,7 @@ class BatchedEngine(Engine):
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
-        if type(problem.model) is not MLPConfig:  # a subclass may build another network
+        if problem.traits.relu_mlp is None:
             return f"it trains multilayer perceptrons, not {problem.model.name!r}"
         return refusal_of_form(problem.loss, "gradient") or plain_refusal(problem)
 
@@ -186,10 +185,13 @@ def _correct(outputs: Tensor, one_hot: Tensor) -> Tensor:
 
 def _stack(setup: Setup) -> list[Tensor]:
     """The initial parameters of all members, one (M, O, I + 1) a layer, the bias last."""
-    networks = [network for network in setup.networks if isinstance(network, MLP)]
+    named = [network.state_dict() for network in setup.networks]
     return [
         torch.stack(
-            [torch.cat([layer.weight, layer.bias[:, None]], dim=1).detach() for layer in layers]
+            [
+                torch.cat([own[f"layers.{k}.weight"], own[f"layers.{k}.bias"][:, None]], dim=1)
+                for own in named
+            ]
         )
-        for layers in zip(*(network.layers for network in networks), strict=True)
+        for k in range(len(named[0]) // 2)
     ]

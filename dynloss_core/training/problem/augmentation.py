@@ -25,6 +25,7 @@ import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor
 
 from dynloss_core.config import ConfigError
+from dynloss_core.data import DataConfig
 from dynloss_core.seeding import Stream, generator
 
 __all__ = ["Augmentation", "augment", "augmentation_draws", "gather_augmented"]
@@ -51,7 +52,7 @@ class Augmentation:
         """Whether anything happens at all."""
         return self.crop > 0 or self.flip
 
-    def check(self, input_shape: tuple[int, ...]) -> None:
+    def check(self, data: DataConfig) -> None:
         """Refuse samples that cannot be augmented so.
 
         Raises:
@@ -59,12 +60,12 @@ class Augmentation:
         """
         if not self.active:
             return
-        if len(input_shape) != 3:
-            problem = f"on samples of shape {tuple(input_shape)}"
-            raise ConfigError("training.augmentation", problem, "it takes images: leave it out")
-        if self.crop >= min(input_shape[1:]):
-            problem = f"{self.crop} pixels at images of {input_shape[1]} x {input_shape[2]}"
-            raise ConfigError("training.augmentation.crop", problem, "use less than their sides")
+        if len(data.input_shape) != 3:
+            raise ConfigError("augmentation", f"{data.name} are not images", "leave it out")
+        _, height, width = data.input_shape
+        if self.crop >= min(height, width):
+            problem = f"{self.crop} pixels at images of {height} x {width}"
+            raise ConfigError("augmentation.crop", problem, "use less than their sides")
 
 
 @lru_cache(maxsize=64)  # 270 KB each for 45,000 images; members of one seed share them

@@ -57,9 +57,8 @@ class Setup:
 
         Raises:
             ValueError: without members.
-            ConfigError: if a batch is larger than the training set, samples cannot be augmented
-                as the problem asks, or a network does not follow from its
-                seed or has no evaluation of single samples.
+            ConfigError: if a batch is larger than the training set, or a network does not follow
+                from its seed or has no evaluation of single samples.
         """
         if not members:
             raise ValueError("an ensemble needs at least one member")
@@ -70,17 +69,17 @@ class Setup:
         first = networks[members[0].seed]
         if _left_as_built(first):
             _refuse_other_draws(problem, some, members[0].seed)
-        if traits_of(first).unusual is not None:
-            _refuse_company(problem, some, first)
         steps_per_epoch(problem)
-        problem.augmentation.check(some.input_shape)
-        return cls(
+        setup = cls(
             problem=problem,
             members=tuple(members),
             splits=tuple(splits[member.seed] for member in members),
             networks=tuple(networks[member.seed] for member in members),
             class_weights=ensemble_class_weights(problem, members, some.num_classes),
         )
+        if setup.traits.unusual is not None:
+            _refuse_company(problem, some, first)
+        return setup
 
     @property
     def num_classes(self) -> int:

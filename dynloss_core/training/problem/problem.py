@@ -109,8 +109,7 @@ class Problem:
             raise ConfigError(
                 "batch_size", f"{self.batch_size} is below 1", "use >= 1, or null for full batch"
             )
-        if self.augmentation.active and isinstance(self.data, SpiralsConfig):
-            raise ConfigError("augmentation", "spirals are not images", "leave it out")
+        self.augmentation.check(self.data)
 
     @property
     def torch_dtype(self) -> torch.dtype:

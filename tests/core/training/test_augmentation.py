@@ -107,6 +107,5 @@ def test_refuses_what_cannot_be_augmented() -> None:
         Problem(data=SMALL_SPIRALS, augmentation=Augmentation(flip=True))
     with pytest.raises(ConfigError, match="-1 is negative"):
         Augmentation(crop=-1)
-    problem = Problem(data=BytesConfig(), augmentation=Augmentation(crop=8))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="8 pixels at images of 8 x 8"):
-        Setup.build(problem, [Member(0.1, 0)])
+        Problem(data=BytesConfig(), augmentation=Augmentation(crop=8))  # type: ignore[arg-type]

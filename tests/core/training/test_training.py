@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,9 +10,11 @@ import torch
 from dynloss_core.config import ConfigError
 from dynloss_core.models import MLPConfig, Myrtle5Config, WideResNetConfig
 from dynloss_core.training import (
+    ENGINES,
     AutogradEngine,
     BatchedEngine,
     ConvnetEngine,
+    EngineName,
     FusedCPUEngine,
     FusedCUDAEngine,
     LearningRateSchedule,
@@ -99,6 +102,12 @@ def test_the_fastest_engine_that_can_is_chosen() -> None:
     wider = replace(convolutions, model=Myrtle5Config(channels=64))
     for large in (wider, replace(convolutions, model=WideResNetConfig())):
         assert choose_engine(large) is ConvnetEngine
+
+
+def test_every_engine_stands_in_the_table_under_its_name() -> None:
+    assert {"auto", *ENGINES} == set(typing.get_args(EngineName))
+    for name, engines in ENGINES.items():
+        assert {engine.name for engine in engines} == {name}
 
 
 @pytest.mark.parametrize(
