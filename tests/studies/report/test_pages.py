@@ -244,15 +244,13 @@ def places(analysis: Analysis, tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("kind", AGAINST.values(), ids=AGAINST)
-def test_a_warning_stands_beside_its_verdict(
-    kind: dict[str, object], tmp_path: Path, tiny: Path
-) -> None:
+def test_a_warning_stands_beside_its_verdict(kind: dict[str, object], tmp_path: Path) -> None:
     analysis = analysed(**kind)
     assert analysis.verdicts
     expected = [verdict.warnings for verdict in analysis.verdicts]
     assert any(expected) == (kind is not AGAINST["nothing"])
     shown: dict[str, list[str]] = {}
-    for where, beside in places(analysis, tmp_path, tiny):
+    for where, beside in places(analysis, tmp_path):
         shown.setdefault(where, []).append(beside)
     assert set(shown) == {"report", "terminal", "figure", "mlflow"}
     for where, each in shown.items():
