@@ -113,7 +113,7 @@ class BlockSource(Protocol):
 
     @property
     def finished(self) -> bool:
-        """Whether every block of the study is trained."""
+        """Whether every block of the study has ended, trained or failed."""
 
     @property
     def asked_to_stop(self) -> bool:

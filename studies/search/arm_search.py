@@ -292,7 +292,7 @@ class Plan:
 
     @property
     def finished(self) -> bool:
-        """Whether every block is trained."""
+        """Whether every block has ended, trained or failed."""
         if not all(search.finished for search in self.searches.values()):
             return False
         return self._confirm is not None and not self._confirm and not self._confirming
