@@ -21,7 +21,7 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str | Path) -> Space:
-    """A space from the library by name, or from a YAML file by path.
+    """Load a space from the library by name, or from a YAML file by path.
 
     >>> load("spirals-mlp").searched()
     ['period', 'amplitude', 'learning_rate']
@@ -36,13 +36,13 @@ def load(name_or_path: str | Path) -> Space:
 def from_mapping(
     document: Mapping[str, Any], *, source: str = "", folder: Path | None = None, key: str = ""
 ) -> Space:
-    """A space from a plain mapping, its `extends` resolved.
+    """Build a space from a plain mapping, with its `extends` resolved.
 
     Args:
-        document: as in a YAML file.
-        source: what messages call it.
-        folder: where a relative `extends` path starts.
-        key: where the mapping lies in an enclosing document.
+        document: the mapping, as in a YAML file.
+        source: the name that messages give it.
+        folder: the folder that a relative `extends` path starts from.
+        key: the mapping's key in an enclosing document.
 
     Raises:
         ConfigError: one line with the file, the key, the value and the remedy.
@@ -66,19 +66,19 @@ def _find(name_or_path: str | Path, folder: Path | None = None, key: str = "") -
 def _inherit(
     document: dict[str, Any], source: str, folder: Path, key: str, seen: tuple[Path, ...]
 ) -> dict[str, Any]:
-    """`document` laid over what it extends; a parameter set to null is removed."""
+    """Lay `document` over what it extends; a parameter set to null is removed."""
     if "extends" not in document:
         return document
     parent_name = document.pop("extends")
-    place = f"{key}.extends" if key else "extends"
+    location = f"{key}.extends" if key else "extends"
     if not isinstance(parent_name, str):
-        raise ConfigError(place, f"{parent_name!r} is not a name", "name one space", source)
+        raise ConfigError(location, f"{parent_name!r} is not a name", "name one space", source)
     try:
-        path = _find(parent_name, folder, place).resolve()
+        path = _find(parent_name, folder, location).resolve()
     except ConfigError as error:
         raise error.inside(source=source) from None
     if path in seen:
-        raise ConfigError(place, f"{parent_name!r} extends itself", "break the circle", source)
+        raise ConfigError(location, f"{parent_name!r} extends itself", "break the circle", source)
     parent = _inherit(read_document(path), str(path), path.parent, "", (*seen, path))
     merged = {**parent, **document}
     merged["parameters"] = _merge_parameters(parent.get("parameters"), document.get("parameters"))
@@ -90,7 +90,7 @@ def _inherit(
 
 
 def _merge_parameters(parent: Any, child: Any) -> Any:
-    """Field by field where the child keeps the parent's type; anew where it names another."""
+    """Merge a parameter's fields where the child keeps its type; replace it where it does not."""
     if not isinstance(child, dict) or not isinstance(parent, dict):
         return parent if child is None else child
     merged = dict(parent)
@@ -106,7 +106,7 @@ def _merge_parameters(parent: Any, child: Any) -> Any:
 
 
 def _points_inside(document: dict[str, Any]) -> list[Any]:
-    """Inherited start points that the narrower space still holds."""
+    """The inherited start points that still lie inside the narrower space."""
     points = document.pop("points", None) or []
     try:
         space = build(Space, document)

@@ -18,7 +18,7 @@ _DEEPEST = 50
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would let the last of two equal keys win, made to refuse them."""
+    """PyYAML's safe loader, except that duplicate keys are refused: there, the last one wins."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -32,10 +32,10 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def parse_document(text: str, source: str = "") -> Any:
-    """The value of a YAML text.
+    """Parse a YAML text.
 
     Raises:
-        ConfigError: if it is not YAML, or holds duplicate keys.
+        ConfigError: if it is not YAML, or has duplicate keys.
     """
     try:
         document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a subclass of SafeLoader
@@ -54,11 +54,11 @@ def parse_document(text: str, source: str = "") -> Any:
 
 
 def _check_content(document: Any) -> None:
-    """Refuse what a few aliases make endless: an alias inside its own anchor, or nine of nine of
-    nine. What reads a document later would follow them all."""
-    waiting, count = [(document, 1)], 0
-    while waiting:
-        value, depth = waiting.pop()
+    """Refuse a document that aliases make endless: an alias inside its own anchor, or aliases of
+    aliases of aliases. Whatever reads it later would follow them all."""
+    pending, count = [(document, 1)], 0
+    while pending:
+        value, depth = pending.pop()
         count += 1
         if count > _MOST_VALUES or depth > _DEEPEST:
             limit = f"{_MOST_VALUES:,} values, {_DEEPEST} levels"
@@ -66,13 +66,13 @@ def _check_content(document: Any) -> None:
         if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
             problem = f"{show(value)} holds half a character"  # "\ud83d": no file can hold it
             raise ConfigError("", problem, "write the character itself")
-        inside = value.values() if isinstance(value, dict) else value
+        children = value.values() if isinstance(value, dict) else value
         if isinstance(value, dict | list | set | tuple):
-            waiting += [(each, depth + 1) for each in inside]
+            pending += [(child, depth + 1) for child in children]
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Read the mapping in a YAML file.
 
     Raises:
         ConfigError: if the file cannot be read, or is not one mapping.

@@ -41,8 +41,8 @@ class FloatParameter:
         high: upper bound, inclusive.
         scale: how values are spaced.
         unit: the unit of a duration.
-        role: `scientific`: what the study asks about; `nuisance`: tuned anew for each arm.
-        description: what it is, in a phrase.
+        role: `scientific` if the study asks about it, `nuisance` if each arm tunes its own.
+        description: a short phrase.
     """
 
     type: Literal["float"] = "float"
@@ -61,7 +61,7 @@ class FloatParameter:
         return _between(self.low, self.high, self.scale, fraction)
 
     def grid(self, count: int) -> list[Value]:
-        """`count` values along the scale, both bounds among them (the middle if `count` is 1)."""
+        """`count` values along the scale, bounds included (the middle if `count` is 1)."""
         return [self.at(fraction) for fraction in _fractions(count)]
 
     def contains(self, value: object) -> bool:
@@ -69,7 +69,7 @@ class FloatParameter:
         return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
 
     def suggest(self, name: str, trial: optuna.Trial) -> Value:
-        """A value from an Optuna trial."""
+        """Ask an Optuna trial for a value."""
         return trial.suggest_float(name, self.low, self.high, log=self.scale == "log")
 
     def to_ray(self) -> Any:
@@ -108,9 +108,9 @@ class IntParameter:
         return min(max(value, low), high)
 
     def grid(self, count: int) -> list[Value]:
-        """Up to `count` integers along the scale, both bounds among them, none twice."""
+        """Up to `count` distinct integers along the scale, bounds included."""
         low, high = self.bounds
-        values = [round(_between(low, high, self.scale, each)) for each in _fractions(count)]
+        values = [round(_between(low, high, self.scale, share)) for share in _fractions(count)]
         return list(dict.fromkeys(values))
 
     def contains(self, value: object) -> bool:
@@ -119,7 +119,7 @@ class IntParameter:
         return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
     def suggest(self, name: str, trial: optuna.Trial) -> Value:
-        """A value from an Optuna trial."""
+        """Ask an Optuna trial for a value."""
         return trial.suggest_int(name, *self.bounds, log=self.scale == "log")
 
     def to_ray(self) -> Any:
@@ -132,7 +132,7 @@ class IntParameter:
 
 @dataclass(frozen=True)
 class ChoiceParameter:
-    """One of several values, without an order."""
+    """One of several unordered values."""
 
     type: Literal["choice"] = "choice"
     values: tuple[Any, ...] = ()
@@ -162,7 +162,7 @@ class ChoiceParameter:
         return value in self.values
 
     def suggest(self, name: str, trial: optuna.Trial) -> Value:
-        """A value from an Optuna trial."""
+        """Ask an Optuna trial for a value."""
         value: Value = trial.suggest_categorical(name, list(self.values))
         return value
 
@@ -198,16 +198,16 @@ class ConstParameter:
         return [self.value]
 
     def contains(self, value: object) -> bool:
-        """Whether it is the value."""
+        """Whether a value is this one."""
         return bool(value == self.value)
 
     def suggest(self, name: str, trial: optuna.Trial) -> Value:
-        """The value; the Optuna trial does not hear of it."""
+        """The value; Optuna is not asked."""
         value: Value = self.value
         return value
 
     def to_ray(self) -> Any:
-        """The value itself, as Ray Tune wants a constant."""
+        """The value itself, which is how Ray Tune takes constants."""
         return self.value
 
 

@@ -34,7 +34,7 @@ Point = dict[str, Value]
 
 SCHEMA_VERSION = 1
 
-_MOST_POINTS = 1_000_000  # of a grid, and of one of its axes
+_MOST_POINTS = 1_000_000  # in a grid, or on one of its axes
 
 _SMALLEST = {
     keys.PERIOD: (2.0, "a period lasts at least 2 steps"),
@@ -46,13 +46,13 @@ _SMALLEST = {
 
 @dataclass(frozen=True)
 class Baseline:
-    """How the static arm is made of a space.
+    """How the static arm's space follows from the dynamical arm's.
 
     Args:
         fix: parameters that become constants, with their values.
         drop: parameters that mean nothing to the static arm.
-        search: parameters that the static arm searches over a range of its own, so that it can be
-            tuned where the space holds the dynamical arm fixed.
+        search: parameters that the static arm searches over ranges of its own, so that it can be
+            tuned where the dynamical arm is held fixed.
     """
 
     fix: dict[str, Any] = field(default_factory=lambda: {keys.AMPLITUDE: 1.0})
@@ -65,13 +65,14 @@ class Space:
     """A search space.
 
     Args:
-        name: what studies and records call it.
+        name: its name in studies and records.
         schema: version of the file format.
-        description: what it is for.
-        parameters: by name. `period`, `amplitude`, `learning_rate`, `momentum` and `weight_decay`
-            belong to a member; a dotted name such as `model.width` changes the problem itself.
-        baseline: how the static arm is made.
-        points: assignments to start a search from.
+        description: its purpose.
+        parameters: its parameters, by name. `period`, `amplitude`, `learning_rate`, `momentum` and
+            `weight_decay` belong to a member; a dotted name such as `model.width` changes the
+            problem itself.
+        baseline: what the static arm's space changes.
+        points: points to start a search from.
 
     Raises:
         ConfigError: for a space that contradicts itself; it names the key and the remedy.
@@ -106,12 +107,12 @@ class Space:
 
     @property
     def hash(self) -> str:
-        """Names the space by what is searched."""
+        """Digest of what is searched."""
         return config_hash(self.essence)
 
     @property
     def essence(self) -> Space:
-        """The space less its name and all descriptions, which change no point of it."""
+        """The space without its name and descriptions, which change no point of it."""
         search = _undescribed(self.baseline.search)
         return replace(
             self,
@@ -122,8 +123,8 @@ class Space:
         )
 
     def suggest(self, trial: optuna.Trial) -> Point:
-        """One point from an Optuna trial, constants included."""
-        return {name: each.suggest(name, trial) for name, each in self.parameters.items()}
+        """Ask an Optuna trial for a point, constants included."""
+        return {name: parameter.suggest(name, trial) for name, parameter in self.parameters.items()}
 
     def to_ray(self) -> dict[str, Any]:
         """A `param_space` for plain Ray Tune: domains, and constants as they are."""
@@ -133,12 +134,12 @@ class Space:
         """The full factorial design, the last parameter varying fastest.
 
         Args:
-            counts: values on each axis, or by parameter; integers that coincide after rounding
-                appear once; choices appear all.
+            counts: number of values on every axis, or by parameter. Integers that coincide after
+                rounding appear once; choices all appear.
 
         Raises:
-            ConfigError: if `counts` misses a searched parameter, or names an unknown one, or asks
-                for more than a million points.
+            ConfigError: if `counts` misses a searched parameter, names an unknown one, or asks for
+                more than a million points.
         """
         if isinstance(counts, Mapping):
             for name in counts:
@@ -193,36 +194,36 @@ class Space:
         """The same space with tighter limits.
 
         Args:
-            limits: by parameter, a (low, high) pair inside the present range, a list of choices,
-                or a single value, which makes the parameter a constant. A dotted name goes in as
-                `**{"model.width": 50}`. A range of the static arm's own (`baseline.search`) is
-                narrowed to what it shares with the limits, and alone where the dynamical arm holds
-                the parameter constant.
+            limits: for each parameter, a (low, high) pair inside its range, a list of choices, or
+                a single value, which makes it a constant. Pass a dotted name as
+                `**{"model.width": 50}`. The static arm's own range (`baseline.search`) is narrowed
+                to its overlap with the limits, and is the only one narrowed where the dynamical arm
+                holds the parameter constant.
 
         Raises:
             ConfigError: for an unknown parameter, or limits outside the present ones.
         """
-        narrowed, own = dict(self.parameters), dict(self.baseline.search)
+        narrowed, static = dict(self.parameters), dict(self.baseline.search)
         for name, limit in limits.items():
             if name not in narrowed:
                 raise unknown_key(name, list(narrowed))
-            held = isinstance(narrowed[name], ConstParameter)
-            if name not in own or not held:
+            is_constant = isinstance(narrowed[name], ConstParameter)
+            if name not in static or not is_constant:
                 narrowed[name] = _narrow(name, narrowed[name], limit)
-            if name in own:
+            if name in static:
                 listed = isinstance(narrowed[name], ChoiceParameter)
-                shared = limit if held else _shared(own[name], limit, listed=listed)
-                own[name] = _narrow(f"baseline.search.{name}", own[name], shared)
+                overlap = limit if is_constant else _overlap(static[name], limit, listed=listed)
+                static[name] = _narrow(f"baseline.search.{name}", static[name], overlap)
         return replace(
             self,
             parameters=narrowed,
-            baseline=replace(self.baseline, search=own),
+            baseline=replace(self.baseline, search=static),
             points=tuple(point for point in self.points if _is_inside(point, narrowed)),
         )
 
     def static(self) -> Space:
-        """The space of the static arm: what `baseline` says, and all the rest alike; a start point
-        outside its own ranges is dropped."""
+        """The space of the static arm: this one, changed as `baseline` says. Start points outside
+        it are dropped."""
         parameters = {
             name: parameter
             for name, parameter in self.parameters.items()
@@ -261,7 +262,7 @@ class Space:
 
 
 def _check_meaning(name: str, parameter: Parameter) -> None:
-    """Refuse values that no network can be trained with, and names that mean nothing."""
+    """Refuse names that mean nothing, and values that no network can be trained with."""
     key = f"parameters.{name}"
     if "." not in name and name not in keys.MEMBER_PARAMETERS:
         error = unknown_key(name, list(keys.MEMBER_PARAMETERS), "parameters")
@@ -308,14 +309,14 @@ def _lower_key(parameter: Parameter) -> str:
     return "values" if isinstance(parameter, ChoiceParameter) else "low"
 
 
-def _shared(own: Parameter, limit: Any, *, listed: bool) -> Any:
-    """What a range of the static arm's own shares with limits, which are a range or are `listed`;
-    the limits as they are if that is nothing."""
+def _overlap(parameter: Parameter, limit: Any, *, listed: bool) -> Any:
+    """What a parameter of the static arm has in common with a limit, which is a range or, if
+    `listed`, choices; the limit itself if there is no such choice."""
     if not isinstance(limit, (tuple, list)):
         return limit
-    if isinstance(own, (FloatParameter, IntParameter)):
-        return (max(own.grid(2)[0], min(limit)), min(own.grid(2)[1], max(limit)))
-    values = own.grid(1)
+    if isinstance(parameter, (FloatParameter, IntParameter)):
+        return (max(parameter.grid(2)[0], min(limit)), min(parameter.grid(2)[1], max(limit)))
+    values = parameter.grid(1)
     return [v for v in values if (v in limit if listed else min(limit) <= v <= max(limit))] or limit
 
 

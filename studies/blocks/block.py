@@ -19,7 +19,7 @@ __all__ = ["CHECKPOINTS", "Block", "BlockProgress", "BlockResult", "BlockSource"
 
 
 CHECKPOINTS = "checkpoints"
-"""Folder of the blocks in flight, in that of their study."""
+"""Folder inside the study's folder where blocks in flight are saved."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Block:
         trials: the points.
         seeds: the seeds of each trial.
         thresholds: what a trial must reach at each rung not to be stopped (see `early_stopping`),
-            known when the block is asked for; empty if nothing is.
+            fixed when the block is asked for; empty without early stopping.
     """
 
     phase: str
@@ -53,29 +53,29 @@ class Block:
 
     @property
     def id(self) -> str:
-        """Names the block in files and logs."""
+        """The block's name in files and logs."""
         return f"{self.phase}-{self.arm}-{self.index:05d}"
 
     def __str__(self) -> str:
         return self.id
 
     def checkpoint(self, folder: Path) -> Path:
-        """Where the block is saved while it is in flight, in the folder of its study."""
+        """The file that saves the block while it is in flight; `folder` is its study's."""
         return folder / CHECKPOINTS / f"{self.id}.pt"
 
     @property
     def members(self) -> int:
-        """Networks in the block."""
+        """Number of networks in the block."""
         return len(self.trials) * len(self.seeds)
 
 
 @dataclass(frozen=True)
 class BlockProgress:
-    """How far a block is.
+    """How far a block has got.
 
     Args:
         fraction: the fraction of its training done.
-        means: tidy means over seeds since the last report, one row per trial and evaluation (see
+        means: means over seeds since the last report, one row per trial and evaluation (see
             `tables.mean_curves`).
     """
 
@@ -85,12 +85,12 @@ class BlockProgress:
 
 @dataclass(frozen=True)
 class BlockResult:
-    """What a finished block leaves.
+    """The tables of a finished block.
 
     Args:
         members: one row per member, at the end of its training.
         curves: one row per member and evaluation.
-        recorded: one table per kind (see `recording.KINDS`); empty if it was not asked for.
+        recorded: one table per kind (see `recorder.KINDS`); empty if it was not asked for.
     """
 
     members: pd.DataFrame
@@ -99,31 +99,31 @@ class BlockResult:
 
 
 class BlockSource(Protocol):
-    """What a cluster's driver asks of a session, and tells it: neither knows the other.
+    """What a cluster's driver needs of a session, so that neither has to know the other.
 
     Attributes:
-        study: whose blocks.
+        study: the study whose blocks these are.
     """
 
     study: Study
 
     @property
     def path(self) -> Path:
-        """The study's folder, below which blocks keep their checkpoints."""
+        """The study's folder, in which blocks keep their checkpoints."""
 
     @property
     def finished(self) -> bool:
-        """Whether every block of the study is trained."""
+        """Whether every block of the study has ended, trained or failed."""
 
     @property
     def asked_to_stop(self) -> bool:
-        """Whether somebody wants the study to end here."""
+        """Whether somebody asked the study to stop."""
 
     def next_block(self) -> Block | None:
-        """The next block to train; None to wait for results, or where all is done."""
+        """The next block to train; None if it depends on results to come, or none is left."""
 
     def started(self, block: Block) -> None:
-        """A block is at work."""
+        """Take note that a block has started."""
 
     def reported(
         self,
@@ -133,21 +133,21 @@ class BlockSource(Protocol):
         result: BlockResult | None,
         node: str = "",
     ) -> None:
-        """A block has got further, or is finished.
+        """Take a block's progress, and its result once it is finished.
 
         Args:
-            block: which.
+            block: the block.
             fraction: the fraction of its training done.
-            means: over seeds since the last report (see `BlockProgress`); None if there are none.
-            result: once it is finished.
-            node: the machine it is on.
+            means: means since the last report (see `BlockProgress`); None if there are none.
+            result: its tables; None until it is finished.
+            node: the machine that it runs on.
         """
 
     def try_again(self, block: Block, failure: Failure) -> bool:
-        """Whether a block that ended without a result will be handed out again."""
+        """Decide whether a block that ended without a result is handed out again."""
 
     def failed(self, block: Block, error: str) -> None:
         """Record that a block failed for good, and why."""
 
     def tell(self, line: str) -> None:
-        """Show the user a line beside the progress."""
+        """Show the user a line above the progress bar."""

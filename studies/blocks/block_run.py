@@ -1,4 +1,4 @@
-"""A block at work. It knows nothing of Ray, so that it can be calibrated, tested and used without a
+"""Training a block. Nothing here knows Ray, so that a block can be timed, tested and used without a
 cluster."""
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ log = logging.getLogger(__name__)
 
 
 class BlockRun:
-    """A block at work: trains its members, yields progress, can be saved between two reports.
+    """A block in training: yields its progress, and can be saved between two reports.
 
     Members whose points share a problem are trained as one ensemble; a block whose points change
     the problem itself (`model.width`, say) trains one ensemble after another.
 
     Args:
-        study: what the block belongs to.
-        block: what to train.
-        device: where.
+        study: the study that the block belongs to.
+        block: the block to train.
+        device: the device to train on.
     """
 
     def __init__(self, study: Study, block: Block, device: str = "cpu") -> None:
@@ -54,8 +54,8 @@ class BlockRun:
     def progress(self) -> Iterator[BlockProgress]:
         """Train to the end, yielding after every evaluation.
 
-        After a checkpoint was loaded, the first report carries the curves before it once more: the
-        driver may never have seen them.
+        After a checkpoint is loaded, the first report repeats the curves from before it: the driver
+        may never have seen them.
         """
         restored = list(self._curves)
         while self._current < len(self._ensembles):
@@ -100,17 +100,19 @@ class BlockRun:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
-        """Go on from a checkpoint; False, and nothing changed, if it belongs to another block, was
-        trained with other code, or is not a whole state of this block, which the log says."""
+        """Resume from a checkpoint. If it is of another block or other code, or incomplete, log
+        that, change nothing, and return False."""
         wanted = {"study": self.study.hash, "origin": self._origin, "block": repr(self.block)}
-        others = [name for name, value in wanted.items() if state.get(name) != value]
-        if others:
-            log.warning("the checkpoint of %s is of another %s", self.block, " and ".join(others))
+        mismatches = [name for name, value in wanted.items() if state.get(name) != value]
+        if mismatches:
+            log.warning(
+                "the checkpoint of %s is of another %s", self.block, " and ".join(mismatches)
+            )
             return False
         restored = copy.copy(self)
         try:
             restored._take(state)
-        except Exception as error:  # whatever another layout of the state leads to
+        except Exception as error:  # a state of another layout may fail in any way
             reason = f"{type(error).__name__}: {reason_of(error)}"
             log.warning("the checkpoint of block %s is not whole: %s", self.block, reason)
             return False
@@ -118,8 +120,8 @@ class BlockRun:
         return True
 
     def _take(self, state: dict[str, Any]) -> None:
-        """Take over a state. Attributes are made anew and none is changed in place, so that a copy
-        of this object can try."""
+        """Take over a state. Attributes are replaced, never changed in place, so that it can be
+        tried on a copy of this object."""
         self._current = state["current"]
         self._seconds = state["seconds"]
         self._curves = [tables.unpack(frame) for frame in state["curves"]]
@@ -136,28 +138,28 @@ class BlockRun:
         return engine(Setup.build(problem, members), self._device, traced=traced, probes=probes)
 
     def _rungs(self) -> Rungs | None:
-        """The rungs of the present ensemble; None if nothing is compared at any."""
+        """The rungs of the present ensemble; None if its trials are not compared."""
         rule, setup = self.study.early_stopping, self._engine.setup
         if rule is None or self.block.phase != keys.SEARCH:
             return None
         return Rungs.of(rule, setup.problem, setup.members, setup.num_classes)
 
     def _rung_values(self, rungs: Rungs) -> np.ndarray:
-        """Of the present ensemble, (R, M), from its curves so far."""
+        """The present ensemble's values at the rungs, (R, M), from its curves so far."""
         curves, engine = self._ensemble_curves(), self._engine
-        steps = np.array([int(each[keys.STEP].iloc[0]) for each in curves])
-        metric = np.stack([each[self.study.objective].to_numpy() for each in curves])  # (n, M)
+        steps = np.array([int(rows[keys.STEP].iloc[0]) for rows in curves])
+        metric = np.stack([rows[self.study.objective].to_numpy() for rows in curves])  # (n, M)
         diverged, stopped = engine.diverged_step.numpy(), engine.stopped_step.numpy()
         until = np.where(diverged >= 0, diverged - 1, np.where(stopped >= 0, stopped, engine.step))
         return rungs.values(steps, metric, until)
 
     def _ensemble_curves(self) -> list[pd.DataFrame]:
-        """The present ensemble's evaluations; a trial belongs to one ensemble."""
+        """The present ensemble's evaluations; no trial belongs to two ensembles."""
         first = self._ensembles[self._current][0][keys.TRIAL].iloc[0]
-        return [each for each in self._curves if each[keys.TRIAL].iloc[0] == first]
+        return [rows for rows in self._curves if rows[keys.TRIAL].iloc[0] == first]
 
     def _stop_at_rung(self, step: int) -> None:
-        """At a rung, stop every member of the trials that are worse than its threshold."""
+        """If the step is a rung, stop the trials that are worse than its threshold."""
         rungs = self._rungs() if self.block.thresholds else None
         if rungs is None or step not in rungs.steps:
             return
@@ -167,9 +169,9 @@ class BlockRun:
         worse = trials_to_stop(values, trials, threshold, self.study.objective)
         self._engine.stop(np.flatnonzero(np.isin(trials, list(worse))).tolist())
 
-    def _note_stops(self, frame: pd.DataFrame) -> None:
-        """Where and how stopped members ended, and the values at the rungs; nothing in a study
-        without early stopping."""
+    def _add_stops(self, frame: pd.DataFrame) -> None:
+        """Add to the members table the values at the rungs, and where stopped members ended, with
+        their metrics there; add nothing without early stopping."""
         rule, rungs = self.study.early_stopping, self._rungs()
         if rule is None:
             return
@@ -185,7 +187,7 @@ class BlockRun:
                 frame[name] = row
 
     def _close_ensemble(self, last: Evaluation) -> None:
-        """Note the ensemble's final metrics and begin the next one."""
+        """Keep the ensemble's members table, and begin the next ensemble."""
         rows, members, _ = self._ensembles[self._current]
         started = time.perf_counter()
         held_out = None if self.block.phase == keys.SEARCH else self._engine.held_out()
@@ -194,7 +196,7 @@ class BlockRun:
         frame = tables.member_rows(rows, members, self._engine.setup, last, held_out)
         for name, column in recorded.items():
             frame[name] = column
-        self._note_stops(frame)
+        self._add_stops(frame)
         frame[keys.ENGINE] = self._engine.name
         frame[keys.DEVICE] = self.study.device
         frame[keys.ORIGIN] = self._origin
@@ -230,7 +232,7 @@ def _ensembles(study: Study, block: Block) -> list[tuple[pd.DataFrame, list[Memb
 
 
 def is_table_of(block: Block, members: pd.DataFrame, study: Study) -> bool:
-    """Whether a members table, not empty, is that of a block: its trials, seeds and points."""
+    """Whether a non-empty members table holds exactly a block's trials, seeds and points."""
     wanted = {(trial.number, seed) for trial in block.trials for seed in block.seeds}
     if set(zip(members[keys.TRIAL], members[keys.SEED], strict=True)) != wanted:
         return False
@@ -258,5 +260,5 @@ def _is_same(recorded: Any, value: Any) -> bool:
 
 
 def use_threads(cpus: float) -> None:
-    """Give torch as many threads as the block has CPUs, at least one."""
+    """Give torch as many threads as a block has CPUs, but at least one."""
     torch.set_num_threads(max(1, int(cpus)))

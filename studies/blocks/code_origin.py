@@ -1,9 +1,9 @@
-"""What decides a network's numbers beside its configuration: the code that trains it, and the
-versions of what that code rests on.
+"""What a network's numbers depend on beside its configuration: the code that trains it, and the
+versions of the packages underneath.
 
-The code is known by its syntax trees, less docstrings: a comment, a docstring or a line break
-changes nothing, anything else does. Every row of the members table carries the digest of its
-origin, so that a network is only ever taken for another of the same origin, and whoever mixes two
+Code is identified by its syntax trees without docstrings: editing a comment, a docstring or a line
+break changes nothing, anything else does. Every row of the members table carries the digest of its
+origin, so that a network only ever stands in for one of the same origin, and whoever mixes origins
 is told.
 """
 
@@ -30,11 +30,11 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where networks come from.
+    """The code and the versions that networks are trained with.
 
     Args:
         files: digest of each source file, by its path from the package on.
-        versions: the versions of the packages that decide numbers, by name.
+        versions: versions of the packages that the numbers depend on, by name.
     """
 
     files: Mapping[str, str]
@@ -42,12 +42,12 @@ class Origin:
 
     @property
     def digest(self) -> str:
-        """Names the origin: twelve hexadecimal digits."""
+        """Twelve hexadecimal digits that identify the origin."""
         text = json.dumps([dict(self.files), dict(self.versions)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
     def differences(self, now: Origin) -> list[str]:
-        """What is not the same any more, a few words each."""
+        """What has changed since, in a few words each."""
         changed = [
             f"{name} {self.versions.get(name, 'unknown')} then, {now.versions[name]} now"
             for name in now.versions
@@ -65,7 +65,7 @@ class Origin:
 
 @cache
 def here() -> Origin:
-    """The origin of what this process trains, as its sources are when it is first asked for."""
+    """The origin of what this process trains, from its sources when first called."""
     root = Path(dynloss_core.__file__).parent
     files = {
         path.relative_to(root.parent).as_posix(): syntax_digest(path.read_bytes())
@@ -75,7 +75,7 @@ def here() -> Origin:
 
 
 def syntax_digest(source: bytes) -> str:
-    """Names what a module does: twelve hexadecimal digits of its syntax tree, docstrings left out.
+    """Twelve hexadecimal digits that identify a module's syntax tree, docstrings left out.
 
     Raises:
         SyntaxError: if it is not Python.
@@ -87,14 +87,14 @@ def syntax_digest(source: bytes) -> str:
 
 
 def _words(value: Any) -> Iterator[str]:
-    """A syntax tree in words. Empty fields are left out: each version of Python adds some."""
+    """A syntax tree as words. Empty fields are left out: new versions of Python add some."""
     if isinstance(value, ast.AST):
         yield f"({type(value).__name__}"
-        body = isinstance(value, _DOCUMENTED) and ast.get_docstring(value, clean=False) is not None
+        doc = isinstance(value, _DOCUMENTED) and ast.get_docstring(value, clean=False) is not None
         for name, field in ast.iter_fields(value):
             if field is not None and field != []:
                 yield name
-                yield from _words(field[1:] if body and name == "body" else field)
+                yield from _words(field[1:] if doc and name == "body" else field)
         yield ")"
     elif isinstance(value, list):
         for item in value:

@@ -1,4 +1,4 @@
-"""Why a block ended without a result, and whether it is worth another try."""
+"""Why a block ended without a result, and whether to try it again."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ __all__ = ["Failure", "Kind"]
 
 
 class Kind(Enum):
-    """What a failure says about the next try."""
+    """What a failure means for another attempt."""
 
     LOST = auto()
     """The process or machine is gone, through no fault of the block."""
     NOT_STARTED = auto()
-    """The process raised an error before it was given a block; it may be that machine's."""
+    """The process failed before it was given a block; its machine may be at fault."""
     RAISED = auto()
-    """The program raised an error; raised again, it is the block's own."""
+    """Training raised an error; if it does so again, the block is at fault."""
     REFUSED = auto()
-    """What the block asks for is refused, and would be again."""
+    """The block was refused, and would be again."""
     NO_WORKER = auto()
-    """The process cannot import what it is to run: this is true of every block."""
+    """The process cannot import what it needs, nor could it for any other block."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Of one block, once.
+    """One failed attempt at a block.
 
     Args:
-        kind: what it says about the next try.
+        kind: what it means for another attempt.
         reason: the error's type and message, in one line.
     """
 

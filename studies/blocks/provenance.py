@@ -27,7 +27,7 @@ _PACKAGES = (
 
 
 def provenance() -> dict[str, str]:
-    """Tags that say where a result comes from."""
+    """Tags for the versions, hardware, date and commit of a result."""
     tags = {f"version.{name}": version_of(name) for name in _PACKAGES}
     tags["version.python"] = platform.python_version()
     tags["hardware.cpu"] = f"{_cpu_model()}, {os.cpu_count()} cores"
@@ -43,7 +43,7 @@ def provenance() -> dict[str, str]:
 
 
 def version_of(name: str) -> str:
-    """Of a package, as installed."""
+    """The installed version of a package."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -55,8 +55,8 @@ def _cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def _memory() -> str:
@@ -71,7 +71,7 @@ def _commit() -> str | None:
     """The commit of the source, with `+changes` if the working tree differs; None outside git."""
     source = Path(__file__).parents[1]
     if not (source.parent / "pyproject.toml").exists():
-        return None  # installed, not a checkout: a repository around it would be another one
+        return None  # installed, not a checkout: a repository around it would be somebody else's
     command = ["git", "-C", str(source), "describe", "--always", "--dirty=+changes", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

@@ -1,7 +1,7 @@
 """What a block records of some of its networks beside the evaluations.
 
-A recorder follows one ensemble after another, as the block trains them. It keeps what a study asks
-for: every step, the instabilities found in every step, the curvature along the way and at the end.
+A recorder follows one ensemble after another, as the block trains them, and keeps what the study
+asks for: every step, the instabilities among them, and curvature on the way and at the end.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from studies.definition.recording_options import Record
 __all__ = ["KINDS", "Recorder", "instability_rows"]
 
 KINDS = ("traces", "curvature", "instabilities", "valleys")
-"""Tables that recording makes."""
+"""The tables that recording makes."""
 
-_TRACE_PROBES = 64  # of the final Hessian trace
+_TRACE_PROBES = 64  # random vectors for the final Hessian trace
 
 
 class Recorder:
@@ -48,17 +48,17 @@ class Recorder:
     def __init__(self, record: Record | None, seeds: Sequence[int]) -> None:
         self._record = record
         self._seeds = set(seeds[: record.seeds]) if record is not None else set()
-        self._first = set(seeds[: record.valley_seeds]) if record is not None else set()
+        self._valley_seeds = set(seeds[: record.valley_seeds]) if record is not None else set()
         self._frames: dict[str, list[pd.DataFrame]] = {kind: [] for kind in KINDS}
-        self._loss: list[Tensor] = []  # (n, K) F of the present ensemble, stretch by stretch
-        self._rates: list[Tensor] = []  # (n, K) its learning rates
+        self._loss: list[Tensor] = []  # (n, K) each: F of the present ensemble, in pieces
+        self._rates: list[Tensor] = []  # (n, K) each: its learning rates
 
     def chosen(self, members: Sequence[Member]) -> list[int]:
         """Indices of the members that are recorded."""
         return [index for index, member in enumerate(members) if member.seed in self._seeds]
 
     def asks(self, members: Sequence[Member]) -> tuple[list[int], Probes | None]:
-        """Which members of an ensemble its engine is to trace, and what it is to measure."""
+        """The members of an ensemble that its engine should trace, and what it should measure."""
         record, chosen = self._record, self.chosen(members)
         if record is None or not chosen:
             return [], None
@@ -67,8 +67,8 @@ class Recorder:
         if not every:
             return traced, None
         if record.valley_every:
-            whose = tuple(m for m in chosen if members[m].seed in self._first)
-            valleys = Valleys(record.valley_every, whose)
+            with_valleys = tuple(m for m in chosen if members[m].seed in self._valley_seeds)
+            valleys = Valleys(record.valley_every, with_valleys)
         samples, trace = record.curvature_samples, record.trace_probes
         return traced, Probes(
             every, tuple(chosen), valleys=valleys, samples=samples, trace_probes=trace
@@ -79,7 +79,7 @@ class Recorder:
         rows: pd.DataFrame,
         evaluation: Evaluation,
     ) -> None:
-        """Keep what an evaluation brings; `rows` identify the members."""
+        """Keep what comes with an evaluation; `rows` identify the members."""
         record = self._record
         if record is None:
             return
@@ -99,8 +99,8 @@ class Recorder:
     def close(
         self, rows: pd.DataFrame, members: Sequence[Member], engine: Engine
     ) -> dict[str, list[Any]]:
-        """The ensemble is trained: find its instabilities; the columns that the members table gets,
-        one value per member."""
+        """Find the trained ensemble's instabilities, and return the columns to add to the members
+        table, one value per member."""
         record = self._record
         if record is None:
             return {}
@@ -109,21 +109,21 @@ class Recorder:
             keys.RECORDED: [index in chosen for index in range(len(members))]
         }
         if self._loss:
-            self._find(rows, members, engine.setup.problem, chosen)
+            self._record_instabilities(rows, members, engine.setup.problem, chosen)
         self._loss, self._rates = [], []
         if record.final_curvature:
-            found = {
+            curvatures = {
                 index: _final_curvature(engine, index, record.curvature_samples) for index in chosen
             }
             for name in keys.FINAL_CURVATURE_METRICS:
                 columns[name] = [
-                    found[index][name] if index in found else float("nan")
+                    curvatures[index][name] if index in curvatures else float("nan")
                     for index in range(len(members))
                 ]
         return columns
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """A frame a kind; empty if nothing of it was recorded."""
+        """One table per kind; empty if nothing of that kind was recorded."""
         return {
             kind: pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
             for kind, frames in self._frames.items()
@@ -138,13 +138,13 @@ class Recorder:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         saved = state["frames"]
-        self._frames = {kind: [tables.unpack(each) for each in saved[kind]] for kind in KINDS}
+        self._frames = {kind: [tables.unpack(frame) for frame in saved[kind]] for kind in KINDS}
         self._loss = [] if state["loss"] is None else [state["loss"]]
         self._rates = [] if state["rates"] is None else [state["rates"]]
 
-    def _find(
+    def _record_instabilities(
         self, rows: pd.DataFrame, members: Sequence[Member], problem: Problem, chosen: list[int]
     ) -> None:
         loss = torch.cat(self._loss).numpy()  # (n, K)
@@ -155,49 +155,53 @@ class Recorder:
             stop = None
             if member.period is not None:
                 stop = oscillation_stop(problem.steps, problem.static_tail, member.period)
-            found = find_instabilities(
+            instabilities = find_instabilities(
                 loss[:, column],
                 period=member.period,
                 stop=stop,
                 curvature=_samples(curvature, identity),
             )
-            if not found:  # a frame without rows would turn the flags of others into numbers
+            if not instabilities:  # an empty frame would turn the flags of others into numbers
                 continue
-            rates = every_rate[[each.onset for each in found], column]
-            self._frames["instabilities"].append(instability_rows(identity, found, rates))
+            rates = every_rate[[event.onset for event in instabilities], column]
+            self._frames["instabilities"].append(instability_rows(identity, instabilities, rates))
 
 
 def _samples(curvature: pd.DataFrame, identity: pd.Series) -> CurvatureSamples | None:
-    """The measurements of one member."""
+    """The curvature measured of one member; None if none was."""
     if curvature.empty:
         return None
     same = curvature[keys.TRIAL] == identity[keys.TRIAL]
-    own = curvature[same & (curvature[keys.SEED] == identity[keys.SEED])]
+    rows = curvature[same & (curvature[keys.SEED] == identity[keys.SEED])]
     return CurvatureSamples(
-        own[keys.STEP].to_numpy(),
-        own[keys.HESSIAN_LAMBDA_MAX].to_numpy(),
-        own[keys.NTK_LAMBDA_MAX].to_numpy(),
+        rows[keys.STEP].to_numpy(),
+        rows[keys.HESSIAN_LAMBDA_MAX].to_numpy(),
+        rows[keys.NTK_LAMBDA_MAX].to_numpy(),
     )
 
 
 def instability_rows(
-    identity: pd.Series, found: Sequence[Instability], rates: Tensor
+    identity: pd.Series, instabilities: Sequence[Instability], rates: Tensor
 ) -> pd.DataFrame:
     """One row per instability (see `landscape.Instability` for the meanings)."""
     frame = pd.DataFrame(
         {
-            "onset": [each.onset for each in found],
-            "end": [each.end for each in found],
-            "begins_before": [each.begins_before for each in found],
-            "continues": [each.continues for each in found],
-            "period_number": pd.array([each.period_number for each in found], dtype="Int64"),
-            "boundary_offset": pd.array([each.boundary_offset for each in found], dtype="Int64"),
-            "relative_amplitude": [each.relative_amplitude for each in found],
-            "cascade": [_cascade(each) for each in found],
+            "onset": [event.onset for event in instabilities],
+            "end": [event.end for event in instabilities],
+            "begins_before": [event.begins_before for event in instabilities],
+            "continues": [event.continues for event in instabilities],
+            "period_number": pd.array(
+                [event.period_number for event in instabilities], dtype="Int64"
+            ),
+            "boundary_offset": pd.array(
+                [event.boundary_offset for event in instabilities], dtype="Int64"
+            ),
+            "relative_amplitude": [event.relative_amplitude for event in instabilities],
+            "cascade": [_cascade(event) for event in instabilities],
             keys.LEARNING_RATE: rates.numpy(),
-            "hessian_before": _values([each.hessian_before for each in found]),
-            "ntk_before": _values([each.ntk_before for each in found]),
-            "ntk_after": _values([each.ntk_after for each in found]),
+            "hessian_before": _values([event.hessian_before for event in instabilities]),
+            "ntk_before": _values([event.ntk_before for event in instabilities]),
+            "ntk_after": _values([event.ntk_after for event in instabilities]),
         }
     )
     for position, name in enumerate(tables.IDENTITY):
@@ -205,18 +209,18 @@ def instability_rows(
     return frame
 
 
-def _cascade(each: Instability) -> str:
-    """`2 4 aperiodic`: the periods of its regimes, in order."""
-    return " ".join(str(regime.period or "aperiodic") for regime in each.cascade)
+def _cascade(instability: Instability) -> str:
+    """`2 4 aperiodic`: the periods of an instability's regimes, in order."""
+    return " ".join(str(regime.period or "aperiodic") for regime in instability.cascade)
 
 
 def _values(samples: Sequence[Any]) -> list[float]:
-    return [float("nan") if each is None else each.value for each in samples]
+    return [float("nan") if sample is None else sample.value for sample in samples]
 
 
 def _final_curvature(engine: Engine, index: int, samples: int | None) -> dict[str, float]:
     """Largest eigenvalue and trace of the Hessian of the *static* loss on the training set, or on
-    so many samples of it."""
+    that many samples of it; NaN for a member that was frozen."""
     missing = dict.fromkeys(keys.FINAL_CURVATURE_METRICS, float("nan"))
     if engine.frozen[index]:
         return missing

@@ -1,4 +1,4 @@
-"""The tidy tables of a study, their columns, and how they are written.
+"""The tidy tables of a study, their columns, and how checkpoints hold them.
 
 `members`: one row per network, at the end of its training. `curves`: one row per network and
 evaluation. Column names are those of `dynloss_core.keys`; parameters of the problem keep their
@@ -45,8 +45,8 @@ TRIAL_IDENTITY = [keys.PHASE, keys.ARM, keys.TRIAL]
 
 
 def curve_rows(identity: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
-    """One evaluation of an ensemble as rows of the curves table, with the last measurement of the
-    curvature before it; members that are not probed have none."""
+    """One evaluation of an ensemble as rows of the curves table, with the curvature last measured;
+    members that are not probed have none."""
     rows = identity[IDENTITY].copy()
     rows[keys.STEP] = evaluation.step
     for metric in keys.EVALUATION_METRICS:
@@ -87,8 +87,8 @@ def curvature_rows(identity: pd.DataFrame, series: CurvatureSeries) -> pd.DataFr
 
 
 def valley_rows(identity: pd.DataFrame, series: ValleySeries) -> pd.DataFrame:
-    """Every valley as rows, one row per offset: member by member, moment by moment. What belongs to
-    the moment stands in each of its rows."""
+    """Every valley as rows, one row per offset, member by member and moment by moment. What
+    describes the moment is repeated in each of its rows."""
     members, steps, offsets = (
         getattr(series, name).numpy() for name in ("members", "steps", "offsets")
     )
@@ -106,14 +106,14 @@ def valley_rows(identity: pd.DataFrame, series: ValleySeries) -> pd.DataFrame:
 
 
 def _repeated(identity: pd.DataFrame, members: np.ndarray, times: int) -> pd.DataFrame:
-    """The identifying rows of some members, each so many times."""
+    """The identifying rows of some members, each repeated `times` times."""
     return identity[IDENTITY].iloc[np.repeat(members, times)].reset_index(drop=True)
 
 
 def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, one row per trial and step; a trial with a diverged member has NaN.
-    Curvature is averaged over the seeds that are probed, the standard error of a trace likewise: it
-    is that of one seed."""
+    Curvature is averaged over the probed seeds. So is the standard error of a trace, which stays
+    that of one seed."""
     grouped = curves.groupby([*TRIAL_IDENTITY, keys.STEP], sort=False)
     means = grouped[list(keys.EVALUATION_METRICS)].mean(skipna=False)
     for metric in keys.OPTIONAL_CURVE_METRICS:
@@ -131,8 +131,8 @@ def member_rows(
 ) -> pd.DataFrame:
     """The end of an ensemble's training as rows of the members table.
 
-    The period is in steps and missing for the static arm; test metrics are missing unless the
-    phase is `confirm`; every metric of a diverged member is missing.
+    The period is in steps, and missing for the static arm. Test metrics are missing in the search.
+    Every metric of a diverged member is missing.
     """
     rows = identity.copy()
     for name in keys.MEMBER_PARAMETERS:
@@ -154,7 +154,7 @@ def member_rows(
 
 
 def member_hashes(problem: Problem, members: Sequence[Member]) -> list[str]:
-    """Names each member by what it is trained on and how, down to its seed."""
+    """Digest of what each member is trained on and how, down to its seed."""
     base = to_hashed(problem)
     return [config_hash({**base, "member": to_hashed(member)}) for member in members]
 
@@ -164,8 +164,8 @@ def _size(network: nn.Module) -> int:
 
 
 def pack(frame: pd.DataFrame) -> dict[str, Any]:
-    """A frame as tensors, and lists where it holds no plain numbers, for a checkpoint that loads
-    without executing anything."""
+    """A frame as tensors, or lists for columns that are not plain numbers, so that loading the
+    checkpoint executes no code."""
     return {
         "dtypes": {name: str(dtype) for name, dtype in frame.dtypes.items()},
         "columns": {name: _pack_column(frame[name]) for name in frame.columns},
@@ -179,7 +179,7 @@ def _pack_column(column: pd.Series) -> Any:
 
 
 def unpack(packed: dict[str, Any]) -> pd.DataFrame:
-    """The frame that `pack` took apart."""
+    """The frame that `pack` packed."""
     columns = {
         name: values.numpy() if isinstance(values, torch.Tensor) else values
         for name, values in packed["columns"].items()

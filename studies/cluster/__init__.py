@@ -1,1 +1,1 @@
-"""Ray: the cluster, its workers, and the ways to drive a study there."""
+"""Ray: the cluster, its workers, and the ways to run a study on it."""

@@ -1,7 +1,6 @@
 """Where a Ray cluster is: what its address means, and whether a cluster answers there.
 
-Ray tries for a quarter of an hour to reach an address at which nothing is; here that is known
-within seconds.
+Ray tries for a quarter of an hour to reach an address where nothing listens; this takes seconds.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ __all__ = ["CLIENT", "answers", "has_cluster", "is_client", "meant_by", "reaches
 CLIENT = "ray://"
 _VARIABLE = "RAY_ADDRESS"
 _SECONDS_TO_ANSWER = 5.0
-_SETTINGS = 4  # type of the frame with which an HTTP/2 server, as gRPC is one, begins
+_SETTINGS = 4  # type of the first frame from an HTTP/2 server, such as gRPC's
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0])
 
 
 def is_client(address: str | None) -> TypeGuard[str]:
-    """Whether an address is one of Ray's client: the cluster is elsewhere."""
+    """Whether an address is for Ray's client, which runs outside the cluster."""
     return address is not None and address.startswith(CLIENT)
 
 
 def meant_by(address: str) -> tuple[str, str]:
     """The address that `auto` stands for, and what says so: a variable or a file.
 
-    `auto` is what RAY_ADDRESS holds, else where `ray start` on this machine left its address. If
-    there is neither it stays `auto`: Ray looks for a process of its own, which takes no time.
+    `auto` is the value of RAY_ADDRESS, else the address that `ray start` left on this machine. With
+    neither it stays `auto`: Ray looks for a process of its own, which takes no time.
     """
     if address != "auto":
         return address, "--address"
@@ -50,7 +49,7 @@ def has_cluster(address: str, source: str) -> None:
 
     Args:
         address: HOST:PORT or `ray://HOST:PORT`.
-        source: the source of the address (see `meant_by`).
+        source: where the address comes from (see `meant_by`).
 
     Raises:
         ConfigError: if nothing answers there, or something that is not Ray.
@@ -64,10 +63,10 @@ def has_cluster(address: str, source: str) -> None:
 
 
 def answers(address: str, remedy: str, *, source: str = "--address", asks: bytes = b"") -> None:
-    """Fail if nothing listens at HOST:PORT, or it does not begin as an HTTP/2 server when asked.
+    """Fail if nothing listens at HOST:PORT, or if `asks` is sent and no HTTP/2 server answers.
 
     Raises:
-        ConfigError: it names what the address came from, and gives the remedy.
+        ConfigError: naming where the address comes from, and the remedy.
     """
     host, _, port = address.rpartition(":")
     try:
@@ -81,12 +80,12 @@ def answers(address: str, remedy: str, *, source: str = "--address", asks: bytes
 
 
 def reaches_beyond(address: str) -> bool:
-    """Whether a cluster listens beyond this machine's loopback, as far as its address tells."""
+    """Whether a cluster listens beyond this machine's loopback, judging by its address."""
     return not meant_by(address)[0].removeprefix(CLIENT).startswith(("127.", "localhost"))
 
 
 def _temporary_folder() -> Path:
-    """Ray's, as it chooses it."""
+    """Ray's temporary folder, chosen as Ray does."""
     given = os.environ.get("RAY_TMPDIR")
     if given is None and sys.platform.startswith("linux"):
         given = os.environ.get("TMPDIR")

@@ -1,8 +1,7 @@
 """A study sent to a Ray cluster as a job: its driver runs there, and nobody has to stay connected.
 
-The code goes with it, in the job's runtime environment: the three packages of the suite and the
-resolved study file. The machines of the cluster need what the suite depends on, and nothing of the
-suite itself.
+The code is sent too, in the job's runtime environment: the three packages of the suite and the
+resolved study file. The machines of the cluster need the suite's dependencies, but not the suite.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from studies.messages import say
 __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 
 PACKAGES = ("dynloss_core", "search_spaces", "studies")
-_NO_AGENT = "No available agent"  # Ray's words for a head that has only just started
+_NO_AGENT = "No available agent"  # Ray's message from a head that has only just started
 _SECONDS_FOR_AN_AGENT = 60.0
 _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "results", ".*")  # .env holds a password
 
 
 def submit(study: Study, address: str, out: str, data_dir: str | None = None) -> str:
-    """Send a study to a cluster; the identifier of its job. Sent again, it goes on where it was.
+    """Send a study to a cluster, and return the id of its job. Sent again, the study is resumed.
 
     Args:
         study: the definition.
@@ -78,7 +77,7 @@ def submit(study: Study, address: str, out: str, data_dir: str | None = None) ->
 
 
 def follow(address: str, job: str) -> bool:
-    """Print what a job says until it ends; whether it succeeded.
+    """Print a job's output until it ends, and return whether it succeeded.
 
     Raises:
         ConfigError: if the connection is lost; the job goes on.
@@ -87,7 +86,7 @@ def follow(address: str, job: str) -> bool:
 
     async def tail() -> None:
         async for text in client.tail_job_logs(job):
-            print(text, end="", flush=True)  # noqa: T201  the job's own words, as they are
+            print(text, end="", flush=True)  # noqa: T201  the job's output, unchanged
 
     from aiohttp import ClientError
 
@@ -103,10 +102,10 @@ def follow(address: str, job: str) -> bool:
 
 
 def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    """Connected to the dashboard of a cluster; and what it raises where it is refused.
+    """A client of a cluster's dashboard, and the errors that it raises when it is refused.
 
     Raises:
-        ConfigError: if it cannot be reached, or Ray's part for it is not installed.
+        ConfigError: if the dashboard cannot be reached, or Ray's job client is not installed.
     """
     scheme, _, rest = address.partition("://")
     if scheme not in ("http", "https") or not rest:
@@ -130,7 +129,7 @@ def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
 
 
 def check_out(out: str) -> None:
-    """Refuse an output folder on a cluster that would not outlive the work.
+    """Refuse an output folder on a cluster that would not outlive the job.
 
     Raises:
         ConfigError: if it is relative.
@@ -142,7 +141,7 @@ def check_out(out: str) -> None:
 
 @contextmanager
 def shipped(study: Study | None) -> Iterator[Path]:
-    """A folder with the code, and the study if one goes along, for as long as sending takes."""
+    """A temporary folder to send, with the code and the study, if there is one."""
     source = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory(prefix="dynloss-job-") as name:
         for package in PACKAGES:
@@ -154,10 +153,10 @@ def shipped(study: Study | None) -> Iterator[Path]:
 
 
 def variables() -> dict[str, str]:
-    """Of this environment, what the driver there needs; a dashboard shows them to whoever may look.
+    """The environment variables that the driver there needs; the dashboard shows them to its users.
 
     Raises:
-        ConfigError: if one holds a password.
+        ConfigError: if one contains a password.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if hide_password(uri) != uri:

@@ -18,13 +18,13 @@ __all__ = ["check_resources", "joined_cluster", "local_resources", "set_environm
 
 Capacity = dict[str, float]
 
-_SUITE = Path(__file__).parents[2]  # the folder that its packages lie in
+_SUITE = Path(__file__).parents[2]  # the folder that holds its packages
 _FOLDERS_OF_RAY = ("RAY_TMPDIR", "TMPDIR", "HOME")
 _STARTS_OF_A_SERVER = 3
 
 
 def local_resources() -> Capacity:
-    """CPUs and GPUs of this machine, without starting Ray."""
+    """The CPUs and GPUs of this machine, found without starting Ray."""
     import torch
 
     return {"CPU": float(_available_cpus()), "GPU": float(torch.cuda.device_count())}
@@ -37,13 +37,13 @@ def joined_cluster(
     """Join the cluster at `address`, or start one on this machine's loopback.
 
     Args:
-        address: `auto`, HOST:PORT of the head; or `ray://HOST:PORT` for Ray's client, which
+        address: `auto`, or HOST:PORT of the head, or `ray://HOST:PORT` for Ray's client, which
             cannot run Tune (see `studies.cluster.remote_driver`).
-        environment: Ray's runtime environment of what is run through the client.
+        environment: Ray's runtime environment for what runs through the client.
 
     Yields:
-        CPUs and GPUs of the cluster, and those of its largest nodes under `node:CPU` and
-        `node:GPU`: a block is placed on one node.
+        The CPUs and GPUs of the cluster, and under `node:CPU` and `node:GPU` those of its largest
+        nodes, as a block is placed on one node.
 
     Raises:
         ConfigError: if no cluster answers at `address`, or Ray cannot start here.
@@ -75,7 +75,7 @@ def joined_cluster(
             raise _cannot_start(error) from None
         remedy = "see `ray status`, and whether it asks for a token (`ray get-auth-token`)"
         reason = reason_of(error)
-        if isinstance(error, ConnectionAbortedError):  # what the head says is a whole traceback
+        if isinstance(error, ConnectionAbortedError):  # its message is the head's traceback
             reason = f"{reason} {str(error).strip().splitlines()[-1]}"
         raise ConfigError(source, f"no cluster at {address}: {reason}", remedy) from None
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
@@ -91,12 +91,11 @@ def joined_cluster(
 
 
 def _join(address: str, environment: dict[str, Any] | None) -> None:
-    """Join a running cluster. A head gives Ray's client a server of its own, for whose start it
-    waits half a minute and no longer: where it is busy, or has just started itself, once is not
-    enough."""
+    """Join a running cluster. A head starts a server for each of Ray's clients, and waits only half
+    a minute for it: on a busy head, or one that has just started, one try is not enough."""
     import ray
 
-    own = {} if is_client(address) else {"job_config": _where_workers_import()}
+    job = {} if is_client(address) else {"job_config": _where_workers_import()}
     for tries_left in reversed(range(_STARTS_OF_A_SERVER)):
         try:
             ray.init(
@@ -104,7 +103,7 @@ def _join(address: str, environment: dict[str, Any] | None) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env=environment,
-                **own,
+                **job,
             )
             return
         except ConnectionAbortedError:
@@ -113,10 +112,11 @@ def _join(address: str, environment: dict[str, Any] | None) -> None:
 
 
 def _where_workers_import() -> Any:
-    """A job whose workers import the suite from where this process did, where that is there.
+    """A job configuration whose workers import the suite from the folder that this process did, if
+    they have it.
 
     Ray would put the current folder first, and with it a user's own `studies` before the suite's.
-    It leaves that out for a job that brings a folder of its own, which this one claims.
+    It does not for a job that has a working folder, which this one claims to have.
     """
     from ray.job_config import JobConfig
 
@@ -128,7 +128,7 @@ def _where_workers_import() -> Any:
 
 
 def _cannot_start(error: Exception) -> ConfigError:
-    """Why Ray cannot start on this machine, with the variable that names the folder at fault."""
+    """The refusal when Ray cannot start here, naming the variable of the folder at fault."""
     reason = reason_of(error)
     for variable in _FOLDERS_OF_RAY:
         if (folder := os.environ.get(variable)) and folder in reason:
@@ -140,17 +140,17 @@ def _cannot_start(error: Exception) -> ConfigError:
 
 
 def set_environment(address: str | None) -> None:
-    """What Ray reads when it is imported or started."""
+    """Set the environment variables that Ray reads when it is imported or started."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None or not reaches_beyond(address):
-        # Ray's switch for nodes that talk over loopback only, on any system
+        # on any system, Ray's switch for nodes that use loopback only
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     if address is not None and (Path.home() / ".ray" / "auth_token").exists():
-        # a head that finds a token asks for it; a driver given HOST:PORT shows one only if told to
+        # a head with a token asks for it; a driver given HOST:PORT presents one only if told to
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
@@ -168,25 +168,25 @@ def check_resources(study: Study, capacity: Capacity) -> None:
     """Refuse a study whose blocks could never be placed.
 
     Raises:
-        ConfigError: naming the resource, what is asked and what is there.
+        ConfigError: naming the resource, what a block asks for and what the machines have.
     """
     for shortage in shortages(study, capacity):
         raise shortage
 
 
 def shortages(study: Study, capacity: Capacity) -> Iterator[ConfigError]:
-    """The refusal of each resource of which a block asks more than the largest machine has."""
+    """A refusal for each resource of which a block asks more than the largest machine has."""
     for key, name in (("cpu", "CPU"), ("gpu", "GPU")):
         wanted = getattr(study.resources, key)
-        there = capacity.get(f"node:{name}", capacity.get(name, 0.0))
-        if wanted > there:
-            remedy = f"set resources.{key} to {there:g} or less, or join a larger cluster"
-            problem = f"a block asks for {wanted:g} {name}, the largest machine has {there:g}"
+        available = capacity.get(f"node:{name}", capacity.get(name, 0.0))
+        if wanted > available:
+            remedy = f"set resources.{key} to {available:g} or less, or join a larger cluster"
+            problem = f"a block asks for {wanted:g} {name}, the largest machine has {available:g}"
             yield ConfigError(f"resources.{key}", problem, remedy)
 
 
 def parallel_blocks(study: Study, capacity: Capacity) -> int:
-    """Blocks that the cluster can train at once."""
+    """Number of blocks that the cluster can train at once."""
     fits = [
         capacity.get(name, 0.0) / wanted
         for name, wanted in (("CPU", study.resources.cpu), ("GPU", study.resources.gpu))
@@ -196,5 +196,5 @@ def parallel_blocks(study: Study, capacity: Capacity) -> int:
 
 
 def _available_cpus() -> int:
-    """CPUs this process may use, which a container or `taskset` may limit."""
+    """Number of CPUs that this process may use, which a container or `taskset` may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,9 +1,9 @@
 """A study driven from here on a cluster elsewhere, through Ray's client (`ray://HOST:10001`).
 
-Tune runs where the cluster is: so the driver does too, as the command `dynloss` itself, in a
-process that an actor on the head starts and listens to. What it says is shown here, Ctrl-C here is
-Ctrl-C there, and if this side goes away Ray ends it within a minute. The code and the study's file
-go with it, as with `studies.cluster.job_submission`, which is for whoever does not want to stay
+Tune has to run inside the cluster. So the driver does too: it is the command `dynloss` itself, in a
+process that an actor on the head starts and reads. Its output is shown here, Ctrl-C here is Ctrl-C
+there, and if this side goes away, Ray ends it within a minute. The code and the study's file are
+sent along, as in `studies.cluster.job_submission`, which is for users who do not want to stay
 connected.
 """
 
@@ -29,16 +29,16 @@ _HEAD = {"node:__internal_head__": 0.001}
 
 
 def drive(study: Study | None, address: str, out: str, *arguments: str) -> int:
-    """Run a command there and show what it says; its exit code.
+    """Run a command on the cluster, show its output, and return its exit code.
 
     Args:
-        study: goes along as `study.yaml`; None for a command on one that is there.
+        study: the study to send as `study.yaml`; None for a command on one that is there.
         address: the address of the cluster, `ray://HOST:10001`.
         out: output folder there, absolute, shared by the machines of the cluster.
         arguments: the command and its options; the folder and the address are added.
 
     Raises:
-        ConfigError: if no cluster answers at `address` or the connection is lost, the output folder
+        ConfigError: if no cluster answers at `address`, the connection is lost, the output folder
             would be lost with it, or a secret would have to be sent.
     """
     check_out(out)
@@ -49,18 +49,18 @@ def drive(study: Study | None, address: str, out: str, *arguments: str) -> int:
     ):
         import ray
 
-        there = ray.remote(_Driver).options(num_cpus=0, max_concurrency=2, resources=_HEAD)
-        driver: Any = there.remote(words)
-        coming = driver.read.remote()
+        actor = ray.remote(_Driver).options(num_cpus=0, max_concurrency=2, resources=_HEAD)
+        driver: Any = actor.remote(words)
+        reading = driver.read.remote()
         while True:
             try:
-                said, code = ray.get(coming)
-                coming = driver.read.remote() if code is None else None
-                sys.stdout.buffer.write(said)
+                output, code = ray.get(reading)
+                reading = driver.read.remote() if code is None else None
+                sys.stdout.buffer.write(output)
                 sys.stdout.flush()
                 if code is not None:
                     return int(code)
-            except KeyboardInterrupt:  # what is coming still comes
+            except KeyboardInterrupt:  # the pending read goes on
                 ray.get(driver.interrupt.remote())
             except (ConnectionError, ray.exceptions.RayError) as error:
                 problem = f"the connection to {address} is lost: {reason_of(error)[:200]}"
@@ -68,7 +68,7 @@ def drive(study: Study | None, address: str, out: str, *arguments: str) -> int:
 
 
 class _Driver:
-    """On the head: the command, in a process of its own."""
+    """The actor on the head, which runs the command in a process of its own."""
 
     def __init__(self, words: list[str]) -> None:
         self._process = subprocess.Popen(
@@ -80,23 +80,23 @@ class _Driver:
         )
 
     def read(self) -> tuple[bytes, int | None]:
-        """What it has said since, after a second at the latest; and its exit code, once it has
-        ended and all is said."""
+        """New output, after a second at the latest, and the exit code once the command has ended
+        and all output is read."""
         assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
         if not select.select([pipe], [], [], _SECONDS_TO_WAIT)[0]:
             return b"", None
-        said = os.read(pipe, 1 << 16)
-        return said, None if said else self._process.wait()
+        output = os.read(pipe, 1 << 16)
+        return output, None if output else self._process.wait()
 
     def interrupt(self) -> None:
-        """Ctrl-C."""
+        """Send the command Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
 
 
 def _listen_to_interrupts() -> None:
-    """In the child: Ctrl-C, which Ray's workers block, counts; and where the system can, one comes
-    when the parent is gone."""
+    """Let the child process receive Ctrl-C, which Ray's workers block; on Linux it also gets one
+    when its parent is gone."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if sys.platform == "linux":
         parent_death_signal = 1

@@ -1,4 +1,4 @@
-"""What a block takes of its machine while it trains: processor, memory, graphics memory."""
+"""What a block uses of its machine while it trains: processor, memory, GPU memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MIB = 2**20
 
 
 class Usage:
-    """Watches this process from now on.
+    """Measures what this process uses from now on.
 
     Args:
-        cpus: that the block asked for.
+        cpus: number of CPUs that the block asked for.
     """
 
     def __init__(self, cpus: float) -> None:
@@ -30,12 +30,12 @@ class Usage:
             torch.cuda.reset_peak_memory_stats()
 
     def sample(self) -> None:
-        """Look at the memory; now and then is enough."""
+        """Read the memory in use; now and then is enough."""
         self._peak = max(self._peak, self._process.memory_info().rss)
 
     def so_far(self) -> dict[str, float]:
-        """Processor time in percent of the CPUs asked for; the largest resident memory seen and the
-        largest memory held on the GPU, in MiB."""
+        """Processor time in percent of the CPUs asked for, and in MiB the largest resident memory
+        seen and the largest memory allocated on the GPU."""
         self.sample()
         elapsed = max(time.monotonic() - self._began, 1e-9)
         used = 100 * (self._processor() - self._seconds) / (elapsed * self._cpus)

@@ -1,4 +1,4 @@
-"""The Ray Tune trainable: one block, many points times seeds, in one process."""
+"""The Ray Tune trainable: one block, with all its points and seeds, in one process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class BlockTrainable(tune.Trainable):
     """Trains a block and reports about once a second.
 
     The actor is reused for one block after another. Checkpoints go to the study's folder under the
-    block's own name: whichever process trains the block next, in this session or another, goes on
+    block's own name: whichever process trains the block next, in this session or another, continues
     from there, and the result is the same as without the interruption.
     """
 
@@ -55,15 +55,15 @@ class BlockTrainable(tune.Trainable):
         data_folder: str | None,
         code: Mapping[str, str],
     ) -> None:
-        """Called once an actor, with its first block.
+        """Called once per actor, with its first block.
 
         Raises:
-            ImportError: if this process has other code than the driver's (see `Origin.files`).
+            ImportError: if this process has other code than the driver (see `Origin.files`).
         """
-        own = here()
-        if other := Origin(code, own.versions).differences(own):
+        origin = here()
+        if differences := Origin(code, origin.versions).differences(origin):
             where = Path(dynloss_core.__file__).parents[1]
-            changed = "; ".join(other[:3])
+            changed = "; ".join(differences[:3])
             raise ImportError(f"{socket.gethostname()} has other code in {where}: {changed}")
         self._saved = 0.0
         self._study = study
@@ -78,7 +78,7 @@ class BlockTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for about a second; return the mean curves since, and at the end the tables."""
+        """Train for about a second, and return the mean curves, and at the end the tables."""
         started = time.monotonic()
         means, fraction, finished = [], 1.0, True
         for progress in self._progress:
@@ -99,7 +99,7 @@ class BlockTrainable(tune.Trainable):
         }
 
     def _result(self) -> BlockResult:
-        """The tables, with what the block took of the machine since it began or went on here."""
+        """The tables, with what the block used of the machine since it started or resumed here."""
         result = self._run.result()
         for name, value in self._usage.so_far().items():
             result.members[name] = value
@@ -107,12 +107,12 @@ class BlockTrainable(tune.Trainable):
         return result
 
     def cleanup(self) -> None:
-        """The study ends here: what the block has is kept, for whoever goes on."""
+        """Save an unfinished block when the study ends, so that it can be resumed."""
         if self._unfinished:
             self._save()
 
     def _save(self) -> None:
-        with suppress(OSError):  # where the study's folder is not shared, go on without
+        with suppress(OSError):  # if the study's folder is not shared, train without checkpoints
             save_checkpoint(self._checkpoint, self._run.state_dict())
         self._saved = time.monotonic()
 
@@ -122,8 +122,8 @@ class BlockTrainable(tune.Trainable):
         self._progress = self._trained(block)
 
     def _trained(self, block: Block) -> Iterator[BlockProgress]:
-        """Begin or go on, at the first step: what is wrong with a block is then an error of the
-        block, where an error here would be one of the process."""
+        """Start or resume a block, at its first step: an error is then the block's, while an error
+        before that counts as the process's."""
         self._run = BlockRun(self._study, block, self._study.device)
         self._checkpoint = block.checkpoint(self._folder)
         try:

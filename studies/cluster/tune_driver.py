@@ -1,7 +1,7 @@
 """Ray Tune trains the blocks of a study, wherever the cluster has room.
 
-One call is one Tune experiment whose trials are the blocks. Tune's own files go to a temporary
-folder and are dropped: what a study is, it keeps itself (see `studies.storage.study_folder`).
+One call is one Tune experiment, whose trials are the blocks. Tune's own files go to a temporary
+folder and are deleted: a study keeps its own (see `studies.storage.study_folder`).
 
 Importing this module imports Ray; `studies.cluster.ray_cluster` sets up its environment first.
 """
@@ -31,7 +31,7 @@ from studies.cluster.worker_errors import failure_of, read_error
 
 __all__ = ["train"]
 
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_CHECKS = 1.0
 _SECONDS_TO_START = 60.0  # for the first block, before the user is told that none has
 _SCHEDULERS = {"fifo": FIFOScheduler}
 
@@ -39,15 +39,15 @@ _SCHEDULERS = {"fifo": FIFOScheduler}
 def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable) -> None:
     """Train the blocks that are left on the cluster that Ray is connected to.
 
-    Returns when all is trained, or after Ctrl-C, which Tune turns into an orderly end.
+    Returns when all have ended, or after Ctrl-C, which Tune turns into an orderly end.
 
     Args:
         source: the source of the blocks.
-        trainable: what trains them.
+        trainable: the trainable that trains them.
 
     Raises:
-        ConfigError: if a worker cannot import what it needs: the study ends there, and no block is
-            taken for one that cannot be trained.
+        ConfigError: if a worker cannot import what it needs: the study ends, and no block counts as
+            failed.
     """
     study = source.study
     storage = Path(tempfile.mkdtemp(prefix=f"dynloss-{study.name}-"))
@@ -77,7 +77,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
                 name="session",
                 storage_path=str(storage),
                 callbacks=[reporter],
-                failure_config=tune.FailureConfig(max_failures=0),  # the source tries again
+                failure_config=tune.FailureConfig(max_failures=0),  # retries are the source's
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
@@ -121,7 +121,7 @@ class BlockSearcher(Searcher):
 
 
 class Reporter(tune.Callback):
-    """Takes payloads out of Tune's results, so that they live in the study's tables alone.
+    """Takes the tables out of Tune's results, so that they are kept in the study's folder alone.
 
     Attributes:
         no_worker: why a worker could not start; empty if all could.
@@ -130,18 +130,18 @@ class Reporter(tune.Callback):
     def __init__(self, source: BlockSource) -> None:
         self._source = source
         self.no_worker = ""
-        self._not_started: set[str] = set()  # why processes did not, so far
+        self._not_started: set[str] = set()  # reasons why processes did not start, so far
         self._waiting_since: float | None = time.monotonic()  # None once a block has started
-        self._looked = 0.0
+        self._checked = 0.0
         self._stopping = False
 
     def on_step_end(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
-        """Once a second, see whether somebody wants the study to stop, or no worker can start: then
-        it ends as after Ctrl-C, which Tune turns into an orderly end."""
+        """Once a second, check whether somebody asked the study to stop, or no worker can start;
+        then end it as Ctrl-C would, which Tune turns into an orderly end."""
         now = time.monotonic()
-        if self._stopping or now - self._looked < _SECONDS_BETWEEN_LOOKS:
+        if self._stopping or now - self._checked < _SECONDS_BETWEEN_CHECKS:
             return
-        self._looked = now
+        self._checked = now
         if self._waiting_since is not None and now - self._waiting_since > _SECONDS_TO_START:
             self._waiting_since = None
             self._source.tell(
@@ -155,7 +155,7 @@ class Reporter(tune.Callback):
     def on_trial_start(
         self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
     ) -> None:
-        """A block is at work."""
+        """Report that a block has started."""
         self._waiting_since = None
         self._source.started(trial.config[BLOCK])
 
@@ -167,7 +167,7 @@ class Reporter(tune.Callback):
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        """A block has got further. Tune lets a callback change the result it keeps."""
+        """Report a block's progress or result. Tune lets a callback change the result it keeps."""
         means, finished = result.pop(MEANS, None), result.pop(RESULT, None)
         node = str(result.get("hostname", ""))
         self._source.reported(trial.config[BLOCK], result[FRACTION], means, finished, node)
@@ -175,13 +175,13 @@ class Reporter(tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
     ) -> None:
-        """A block ended with an error, or its process or machine is gone."""
+        """Report that a block ended with an error, or that its process or machine is gone."""
         block, failure = trial.config[BLOCK], failure_of(read_error(trial))
         again = failure.kind is Kind.NOT_STARTED and failure.reason in self._not_started
         self._not_started.add(failure.reason)
         if failure.kind is Kind.NO_WORKER or again:
             self.no_worker = f"block {block} cannot start: {failure.reason}"
-            self._looked = 0.0  # it ends now
+            self._checked = 0.0  # end without delay
         elif not self._source.try_again(block, failure):
             self._source.failed(block, failure.reason)
 

@@ -1,4 +1,4 @@
-"""What Ray says of a block that ended without a result, read as a `Failure`."""
+"""What Ray reports of a block that ended without a result, read as a `Failure`."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _NAMES_OF_IMPORTS = {"ModuleNotFoundError", *(error.__name__ for error in _OF_IM
 def read_error(trial: Any) -> Exception | str | None:
     """The last error of one of Tune's trials.
 
-    Tune's own `get_pickled_error` looks where the error is copied to only later.
+    Tune's own `get_pickled_error` reads a file to which the error is copied only later.
     """
     with suppress(OSError, TypeError, pickle.UnpicklingError, ImportError, AttributeError):
         error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         return error
-    with suppress(OSError, TypeError):  # no path before there was an error
+    with suppress(OSError, TypeError):  # the path is None before there was an error
         return Path(trial.error_file).read_text()
     return None
 
 
 def failure_of(error: Exception | str | None) -> Failure:
-    """What is to be done about an error.
+    """The failure that an error stands for.
 
     Args:
-        error: from `read_error`. Tune keeps as text what neither a task nor an actor raised: Ray's
-            own troubles, such as a machine that is out of memory.
+        error: the error from `read_error`. Tune keeps as text what neither a task nor an actor
+            raised: Ray's own troubles, such as a machine that is out of memory.
     """
     if isinstance(error, RayTaskError):
         cause = error.cause

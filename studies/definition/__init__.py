@@ -1,1 +1,1 @@
-"""What a study is: its file, checked, and the options that it holds."""
+"""What a study is: its file, the checks on it, and its options."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_arms", "check_mode", "check_name", "check_numbers", "check_problems"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# beside the studies' folders; some file systems tell no capitals
+# what lies beside the studies' folders; some file systems ignore case
 _RESERVED = re.compile(r"artifacts|across|mlflow(\..*)?", re.IGNORECASE)
 _MOST_TRIALS = 1_000_000
 _SMALLEST = {
@@ -32,7 +32,7 @@ _SMALLEST = {
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot name a folder beside what the output folder holds already."""
+    """Refuse a name that no folder can have, or that the output folder uses for something else."""
     if not _NAME.fullmatch(name):
         remedy = "use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
         raise ConfigError("name", f"{show(name)} cannot name a folder", remedy)
@@ -42,7 +42,7 @@ def check_name(name: str) -> None:
 
 
 def check_numbers(study: Study, most_seeds: int) -> None:
-    """Refuse numbers out of their range; `most_seeds` of the search, and of a round."""
+    """Refuse numbers out of range; the search, and a round, have at most `most_seeds`."""
     for key, smallest in _SMALLEST.items():
         if getattr(study, key) < smallest:
             raise ConfigError(key, f"{getattr(study, key)} is below {smallest}", "raise it")
@@ -55,7 +55,7 @@ def check_numbers(study: Study, most_seeds: int) -> None:
 
 
 def check_arms(study: Study) -> None:
-    """Refuse arms listed twice, and a space whose arms would not be what they are called."""
+    """Refuse arms listed twice, and a space whose arms would not be dynamical and static."""
     if not study.arms or len(set(study.arms)) < len(study.arms):
         raise ConfigError("arms", f"{list(study.arms)}", "list dynamical, static, or both, once")
     needed = [keys.LEARNING_RATE]
@@ -82,7 +82,7 @@ def check_arms(study: Study) -> None:
 
 
 def check_mode(study: Study) -> None:
-    """Refuse what the study's mode has no use for, and what it lacks."""
+    """Refuse entries that the study's mode has no use for, and missing ones that it needs."""
     allowed = samplers_of(study.mode)
     if study.sampler not in allowed:
         choices = " or ".join(allowed)
@@ -148,11 +148,11 @@ def _check_inside(space: Space, point: Mapping[str, Any], key: str) -> None:
 
 
 def check_problems(study: Study) -> None:
-    """Build a problem and a member at every end of every parameter, so that nothing fails
-    later for a value that could have been refused now."""
+    """Build a problem and a member at both ends of every parameter, so that a bad value is refused
+    now rather than failing later."""
     for arm in study.arms:
         parameters = study.arm_space(arm).parameters
-        middle = {name: each.at(0.5) for name, each in parameters.items()}
+        middle = {name: parameter.at(0.5) for name, parameter in parameters.items()}
         for name, parameter in parameters.items():
             for value in [*parameter.grid(2), parameter.at(0.5)]:
                 point = {**middle, name: value}

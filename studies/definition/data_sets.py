@@ -1,6 +1,6 @@
-"""The data set of a study, provided before anything starts.
+"""The data set of a study, found or downloaded before anything starts.
 
-Only a driver provides: workers read what is there. Every machine of a cluster needs the data, in
+Only a driver downloads; workers read what is there. Every machine of a cluster needs the data, in
 the folder that the driver was given or in one of its own.
 """
 
@@ -15,15 +15,15 @@ __all__ = ["provide"]
 
 
 def provide(data: DataConfig, folder: Path | None = None, *, download: bool = False) -> None:
-    """Say where image data lie, and fetch them if that is asked for and they are nowhere.
+    """Set where image data are looked for, and download them if asked to and they are missing.
 
     Args:
         data: the data set.
-        folder: to look into first, here and on workers; None leaves that to DYNLOSS_DATA_DIR.
-        download: whether to fetch; a folder that is not there is made then.
+        folder: the folder to search first, here and on workers; None leaves it to DYNLOSS_DATA_DIR.
+        download: whether to download missing data, into a new folder if `folder` does not exist.
 
     Raises:
-        ConfigError: if `folder` is none, or the data cannot be fetched.
+        ConfigError: if `folder` is not a folder, or the data cannot be downloaded.
     """
     if folder is not None and not folder.is_dir() and not (download and not folder.exists()):
         raise ConfigError("--data-dir", f"{folder} is not a folder", "name the one that holds data")

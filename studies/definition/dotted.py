@@ -10,7 +10,7 @@ __all__ = ["assign"]
 
 
 def assign(document: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted path in nested mappings, making what is missing on the way."""
+    """Set a dotted key in nested mappings, creating those that are missing on the way."""
     *parents, leaf = key.split(".")
     for index, parent in enumerate(parents):
         below = document.setdefault(parent, {})

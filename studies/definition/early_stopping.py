@@ -13,15 +13,15 @@ Symbols
     k      whole periods that ended at or before a rung
 
 The window of a rung is the later half of the training so far, rounded to what is comparable: of the
-k whole periods that have ended, the last k // 2, in whole turns if a turn fits in there, and at
-least one. A turn that reached back further would mostly say how training began, and punish long
+k whole periods that have ended, the last k // 2, in whole turns if one fits, and at least one
+period. A turn that quantiles back further would mostly show how training began, and punish long
 periods for being long. A single period favours one class, but which one makes no difference to a
 metric over balanced classes. The static arm has no period: its window is the later half.
 
 The rule is successive halving over the trials told so far (Jamieson and Talwalkar 2016, AISTATS,
 PMLR 51:240; with one quantile at each rung, Golovin et al. 2017, KDD): a trial is stopped at a rung
-if it is worse than a quantile of the earlier trials that got there. Those stopped before are no
-longer among them, so later rungs ask for more.
+if it is worse than a quantile of the earlier trials that got that far. Trials stopped earlier are
+not among them, so later rungs ask for more.
 """
 
 from __future__ import annotations
@@ -51,26 +51,26 @@ __all__ = [
     "window",
 ]
 
-_TIE = 1e-9  # relative: equal means of the same members, added in another order
+_TIE = 1e-9  # relative difference of equal means whose terms were added in another order
 
 Window = tuple[int, int]
-"""Evaluations with first < step <= last belong to it."""
+"""(first, last): the evaluations with first < step <= last."""
 
 Thresholds = tuple[float | None, ...]
-"""Of each rung, in the objective's unit; None: nothing is decided there."""
+"""One per rung, in the objective's unit; None where no trial is stopped."""
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """When a trial of a search is given up; both arms have the same rule.
+    """When a trial of a search is stopped; the rule is the same for both arms.
 
     Args:
-        rungs: how often a trial is compared with earlier ones, at equal distances between `after`
+        rungs: number of times a trial is compared with earlier ones, evenly spaced between `after`
             and the static tail.
-        after: the first time, as a share of the run.
-        quantile: the quantile of the earlier trials, from the worst, that a trial must reach: 0.5
-            stops what is worse than their median, 0.25 what is among the worst quarter.
-        min_trials: earlier trials that there must be at a rung.
+        after: position of the first rung, as a fraction of the run.
+        quantile: quantile of the earlier trials, from the worst, that a trial must reach: 0.5 stops
+            what is worse than their median, 0.25 what is among the worst quarter.
+        min_trials: fewest earlier trials at a rung for anything to be stopped there.
     """
 
     rungs: int = 3
@@ -89,7 +89,7 @@ class EarlyStopping:
 
 
 def rung_steps(rule: EarlyStopping, problem: Problem) -> tuple[int, ...]:
-    """The R rungs of a run, each on the last evaluation at or before its place."""
+    """The steps of the R rungs, each moved back to the last evaluation at or before it."""
     first, last = rule.after * problem.steps, problem.steps - problem.static_tail
     every = problem.evaluate_every
     places = [first + (last - first) * rung / rule.rungs for rung in range(rule.rungs)]
@@ -118,10 +118,10 @@ def window(rung: int, period: int | None, stop: int, classes: int) -> Window | N
     """The steps over which a member is averaged at a rung; None if no whole period has ended.
 
     Args:
-        rung: step.
+        rung: step of the rung.
         period: T in steps; None for the static arm.
         stop: step at which the oscillation ends; no period ends after it.
-        classes: C.
+        classes: number of classes, C.
     """
     if period is None:
         return rung - rung // 2, rung
@@ -140,8 +140,8 @@ class Rungs:
     """The rungs of an ensemble.
 
     Args:
-        steps: R, ascending.
-        windows: the windows of each rung, one per member; None where none has ended.
+        steps: (R,) steps, ascending.
+        windows: (R, M) windows; None where no whole period has ended.
     """
 
     steps: tuple[int, ...]
@@ -151,11 +151,11 @@ class Rungs:
     def of(
         cls, rule: EarlyStopping, problem: Problem, members: Sequence[Member], classes: int
     ) -> Rungs:
-        """The rungs of some members of a problem."""
+        """The rungs of an ensemble's members."""
         steps = rung_steps(rule, problem)
         stops = [
-            oscillation_stop(problem.steps, problem.static_tail, each.period or 1)
-            for each in members
+            oscillation_stop(problem.steps, problem.static_tail, member.period or 1)
+            for member in members
         ]
         pairs = list(zip(members, stops, strict=True))
         return cls(
@@ -163,27 +163,27 @@ class Rungs:
         )
 
     def values(self, steps: np.ndarray, metric: np.ndarray, until: np.ndarray) -> np.ndarray:
-        """The value of each member at each rung, (R, M): NaN at a rung that is not reached, or in
-        whose window nothing has been evaluated.
+        """The value of each member at each rung, (R, M): NaN at a rung that is not reached, or
+        whose window has no evaluation.
 
         Args:
-            steps: (n,) of the evaluations.
-            metric: (n, M) at them.
-            until: (M,) the last step of each member that counts; later rungs are not reached.
+            steps: (n,) steps of the evaluations.
+            metric: (n, M) objective at those steps.
+            until: (M,) last step of each member that counts; later rungs are not reached.
         """
-        found = np.full((len(self.steps), metric.shape[1]), np.nan)
+        values = np.full((len(self.steps), metric.shape[1]), np.nan)
         for r, (rung, windows) in enumerate(zip(self.steps, self.windows, strict=True)):
             for member, span in enumerate(windows):
                 if span is None or rung > until[member]:
                     continue
                 inside = (steps > span[0]) & (steps <= span[1])
                 if inside.any():
-                    found[r, member] = metric[inside, member].mean()
-        return found
+                    values[r, member] = metric[inside, member].mean()
+        return values
 
 
 def rung_columns(rule: EarlyStopping) -> list[str]:
-    """Columns of the members table with the values at the rungs: `rung_1`, `rung_2`, ..."""
+    """Columns of the members table that hold the values at the rungs: `rung_1`, `rung_2`, ..."""
     return [f"{keys.RUNG}_{number}" for number in range(1, rule.rungs + 1)]
 
 
@@ -196,40 +196,40 @@ def thresholds(rule: EarlyStopping, earlier: Sequence[pd.DataFrame], objective: 
     """What a trial must reach at each rung.
 
     Args:
-        rule: the rule of the study.
-        earlier: members tables of blocks of the same arm; empty ones could not be trained.
+        rule: the study's rule.
+        earlier: members tables of earlier blocks of the same arm; a failed block's is empty.
         objective: static validation metric.
 
     Returns:
-        The quantile of the earlier trials that were sound and had a value at the rung, itself the
-        value of one of them; None where they are fewer than `min_trials`.
+        The quantile of the earlier trials that did not diverge and have a value at the rung, itself
+        the value of one of them; None where there are fewer than `min_trials`.
     """
     trained = [table for table in earlier if not table.empty]
     if not trained:
         return (None,) * rule.rungs
     members = pd.concat(trained, ignore_index=True)
-    sound = members[~members.groupby(keys.TRIAL)[keys.DIVERGED].transform("any").astype(bool)]
-    if sound.empty:
+    undiverged = members[~members.groupby(keys.TRIAL)[keys.DIVERGED].transform("any").astype(bool)]
+    if undiverged.empty:
         return (None,) * rule.rungs
-    means, sign = trial_means(sound, rule), 1.0 if keys.higher_is_better(objective) else -1.0
-    found: list[float | None] = []
+    means, sign = trial_means(undiverged, rule), 1.0 if keys.higher_is_better(objective) else -1.0
+    quantiles: list[float | None] = []
     for column in means:
         known = means[column].dropna().to_numpy()
         enough = len(known) >= rule.min_trials
         score = np.quantile(sign * known, rule.quantile, method="lower") if enough else None
-        found.append(None if score is None else sign * float(score))
-    return tuple(found)
+        quantiles.append(None if score is None else sign * float(score))
+    return tuple(quantiles)
 
 
 def trials_to_stop(
     values: np.ndarray, trials: np.ndarray, threshold: float | None, objective: str
 ) -> set[int]:
-    """The trials that are worse than a threshold; one of which a member has no value is not judged.
+    """The trials that are worse than a threshold; a trial with a missing value is not judged.
 
     Args:
-        values: (M,) of the members at a rung.
-        trials: (M,) their trials.
-        threshold: None stops nothing.
+        values: (M,) values of the members at a rung.
+        trials: (M,) trial of each member.
+        threshold: what a trial must reach; None stops nothing.
         objective: static validation metric.
     """
     if threshold is None:
@@ -241,8 +241,8 @@ def trials_to_stop(
 
 
 def is_stopped(members: pd.DataFrame) -> pd.Series:
-    """Which rows of the members table belong to trials that were stopped; none in a study without
-    early stopping, whose table lacks the column."""
+    """Which rows of the members table belong to stopped trials; none in a study without early
+    stopping, whose table lacks the column."""
     if keys.STOPPED_STEP not in members:
         return pd.Series(data=False, index=members.index)
     return members[keys.STOPPED_STEP] >= 0

@@ -1,4 +1,4 @@
-"""Groups of entries of a study's file: how members are trained, for how long, on what, and where
+"""Sections of a study's file: how members are trained, for how long, on what resources, and where
 the study is recorded."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TrackerName = Literal["mlflow", "none"]
 
 @dataclass(frozen=True)
 class Training:
-    """How every member is trained; see `dynloss_core.training.Problem` for the meanings."""
+    """How every member is trained; the fields are those of `dynloss_core.training.Problem`."""
 
     loss: LossName = "cross_entropy"
     batch_size: int | None = None
@@ -35,8 +35,8 @@ class Budget:
 
     Args:
         total: length of the run.
-        static_tail: how much of its end trains on the static loss.
-        evaluate_every: distance between two evaluations.
+        static_tail: length of its end that trains on the static loss.
+        evaluate_every: interval between evaluations.
         unit: the unit of all three.
     """
 
@@ -56,7 +56,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one block asks of the cluster; fractions are allowed.
+    """What one block needs of the cluster; fractions are allowed.
 
     Args:
         cpu: CPUs; also the number of threads.
@@ -83,11 +83,11 @@ class Storage:
     """Where a study is recorded.
 
     Args:
-        tracker: `mlflow`, or `none` where the study's own tables are enough.
-        tracking_uri: the tracking URI of MLflow; by default an SQLite file in the output folder.
-            The path of another SQLite file is made absolute here, so that it holds wherever the
-            study goes on.
-        experiment: MLflow experiment.
+        tracker: `mlflow`, or `none` if the study's own tables are enough.
+        tracking_uri: MLflow's tracking URI; by default an SQLite file in the output folder. The
+            path of another SQLite file is made absolute, so that it still holds when the study is
+            resumed from another folder.
+        experiment: name of the MLflow experiment.
     """
 
     tracker: TrackerName = field(default="mlflow", metadata=ADDED_LATER)

@@ -1,4 +1,4 @@
-"""What a study asks to have recorded of some networks; `studies.blocks.recorder` records it."""
+"""What a study records of some of its networks; `studies.blocks.recorder` does the recording."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ __all__ = ["Record"]
 
 @dataclass(frozen=True)
 class Record:
-    """What is recorded beside the evaluations; recording changes nothing in the training.
+    """What is recorded beside the evaluations; recording does not affect training.
 
-    Curvature is that of the landscape of the network as it is evaluated: training images as they
-    are, no dropout, and the running statistics of batch normalisation fixed at what they are then.
-    That is not the function whose gradient an update follows where the network sees otherwise.
+    Curvature is that of the network as it is evaluated: unaugmented training images, no dropout,
+    and batch normalisation with its running statistics of that moment. With augmentation, dropout
+    or batch statistics, that is not the function whose gradient an update follows.
 
     Args:
-        seeds: how many seeds of each point, the first ones.
-        trace: every step: F, static loss, accuracy.
-        instabilities: those found in every step, which need not be kept for it (full batch only).
-        curvature_every: steps between two measurements of the largest eigenvalues of the Hessian
-            of F and of the tangent kernel; None measures none.
-        curvature_samples: of the training set that all of this is measured on, as many of each
-            class (see `landscape.balanced_subset`); None for all. The cost of a measurement is
-            proportional to it. Valleys and `final_curvature` are measured on the same samples.
-        trace_probes: random vectors for the trace of the Hessian at each of these moments, with its
-            standard error, which falls as one over their square root; None leaves it out.
-        final_curvature: largest eigenvalue and trace of the Hessian of the static loss at the end.
-        valley_every: steps between two pictures of the valley, F on a line along the sharpest
-            direction; a multiple of `curvature_every`. None makes none.
-        valley_seeds: how many seeds of each point have their valleys recorded, the first ones.
+        seeds: number of seeds of each point that are recorded, the first ones.
+        trace: whether to record F, static loss and accuracy at every step.
+        instabilities: whether to find the instabilities among all steps, which need not be recorded
+            for it (full batch only).
+        curvature_every: steps between measurements of the largest eigenvalues of the Hessian of F
+            and of the tangent kernel; None measures none.
+        curvature_samples: number of training samples to measure curvature on, equally many of each
+            class (see `landscape.balanced_subset`); None for all. A measurement costs in proportion
+            to it. Valleys and `final_curvature` are measured on the same samples.
+        trace_probes: number of random vectors that estimate the trace of the Hessian at each
+            measurement; its standard error falls as one over their square root. None leaves it out.
+        final_curvature: whether to record the largest eigenvalue and the trace of the Hessian of
+            the static loss at the end.
+        valley_every: steps between recordings of the valley, F on a line along the sharpest
+            direction; a multiple of `curvature_every`. None records none.
+        valley_seeds: number of seeds of each point whose valleys are recorded, the first ones.
     """
 
     seeds: int = 1
@@ -76,11 +78,11 @@ class Record:
             raise ConfigError("valley_every", problem, f"use {10 * self.curvature_every}, say")
 
     def check(self, problem: Problem, period: int | None) -> None:
-        """Refuse instabilities where they cannot be told from what else turns the loss.
+        """Refuse to record instabilities where something else turns the loss too.
 
         Args:
-            problem: the problem of a point of the study.
-            period: T in steps of a member there; None for the static arm.
+            problem: the problem at a point of the study.
+            period: T in steps at that point; None for the static arm.
 
         Raises:
             ConfigError: for mini-batches, or a period that is too short.

@@ -1,4 +1,4 @@
-"""Passwords in the addresses of stores, which no message, folder or report may hold."""
+"""Passwords in the addresses of stores, which must stay out of messages, folders and reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HIDDEN = "***"
 
 
 def hide_password(text: str) -> str:
-    """`scheme://user:secret@host` and `?password=secret` with the secret taken out, wherever they
-    stand in a text; a secret may hold `/`, `:` and `@`."""
+    """Replace the secret in every `scheme://user:secret@host` and `?password=secret` of a text; a
+    secret may contain `/`, `:` and `@`."""
     text = re.sub(r"(\w+://[^:/\s]*):\S+@", rf"\1:{HIDDEN}@", text)
     return re.sub(r"(?i)([?&]\w*(?:password|passwd|pwd|token)=)[^&\s]+", rf"\1{HIDDEN}", text)

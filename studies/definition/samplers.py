@@ -1,11 +1,11 @@
-"""The table of samplers: who says which points an arm tries, by name.
+"""The table of samplers, which choose the points that an arm tries.
 
-A sampler is added by a row here, and its name to `SamplerName`. It either lays out a design, all
-points before the first result, or proposes one point after another and learns from the results.
+To add a sampler, add a row here and its name to `SamplerName`. It either lays out a design, which
+fixes all points before the first result, or proposes one point after another from the results.
 
-What proposes is made anew for each trial, from the trial's own seed, so that a resumed study goes
-on as it would have. Optuna's CMA-ES keeps its state in trials that a resumed study does not have,
-and OptunaHub's `auto` is code that changes under its name: neither is here.
+A proposing sampler is made anew for each trial, from the trial's own seed, so that a resumed study
+continues as it would have. Two samplers are left out: Optuna's CMA-ES keeps its state in trials
+that a resumed study does not have, and OptunaHub's `auto` is code that can change under its name.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ class Sampler:
     """One sampler: a design, or an Optuna sampler that proposes.
 
     Args:
-        modes: the modes of the studies it serves.
-        design: a space, the numbers of values of its parameters (a study's `grid`), the number of
-            points and a seed -> all points; None for one that proposes.
-        proposes: the seed of one trial -> what proposes it; None for a design.
-        takes_grid: its points follow from a study's `grid`, not from a number of trials.
+        modes: modes of study that may use it.
+        design: function of a space, the number of values of each parameter (a study's `grid`), the
+            number of points and a seed that returns all points; None for a sampler that proposes.
+        proposes: function of a trial's seed that returns the Optuna sampler for it; None for a
+            design.
+        takes_grid: whether its points follow from a study's `grid`, not from a number of trials.
 
     Raises:
-        ValueError: unless it is one of the two.
+        ValueError: unless it has exactly one of `design` and `proposes`.
     """
 
     modes: tuple[str, ...]
@@ -51,7 +52,7 @@ class Sampler:
 
     @property
     def adaptive(self) -> bool:
-        """Whether what it proposes depends on results."""
+        """Whether its points depend on results."""
         return self.proposes is not None
 
 
@@ -94,5 +95,5 @@ SAMPLERS: dict[Any, Sampler] = {
 
 
 def samplers_of(mode: str) -> list[str]:
-    """Names of the samplers that serve studies of a mode, the default first."""
+    """Names of the samplers for studies of a mode, the default first."""
     return [name for name, sampler in SAMPLERS.items() if mode in sampler.modes]

@@ -1,14 +1,14 @@
-"""SQLite as a study uses it: one writer, a driver, that commits often; readers beside it.
+"""SQLite as a study uses it: one writer, the driver, which commits often, and readers beside it.
 
 With a write-ahead log a commit appends instead of rewriting, readers never block the writer, and
 with `synchronous = NORMAL` it does not wait for the disk: a commit survives the driver's death, and
 a power failure can cost the last ones but never the consistency of the file. The parts in the
 study's folder, which are flushed to the disk, bring Optuna's and MLflow's files up to date.
 
-Such a log works for the processes of one machine alone (https://sqlite.org/wal.html), so files that
-other machines may have mounted are left as SQLite makes them. Nor can a file with a log be opened
-where nothing can be written; so the last driver takes the log back when it ends, and a copy on a
-read-only medium opens in plain Optuna and MLflow.
+Such a log only works among the processes of one machine (https://sqlite.org/wal.html), so files
+that other machines may have mounted are left as SQLite makes them. Nor can a file with a log be
+opened on a read-only medium. So the last driver removes the log when it ends, and a read-only copy
+opens in plain Optuna and MLflow.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _SHARED |= {"smb3", "smbfs", "sshfs"}
 
 
 def sqlite_url(path: Path) -> str:
-    """The address of a file for SQLAlchemy, Optuna and MLflow, whatever characters its path holds.
+    """The URL of a file for SQLAlchemy, Optuna and MLflow, whatever characters its path contains.
 
-    Which of them mean something in an address depends on SQLAlchemy's version: from 2.1 on, `%20`
-    is a space. With the driver named, MLflow does not take the address for a path and make a folder
-    of its name.
+    Which of them are special in a URL depends on SQLAlchemy's version: from 2.1 on, `%20` is a
+    space. Naming the driver keeps MLflow from taking the URL for a path and making a folder of that
+    name.
 
     Raises:
-        ConfigError: if no address leads to the file.
+        ConfigError: if no URL leads to the file.
     """
     text = str(path.absolute())
     with suppress(UnicodeEncodeError):  # a name in bytes that are not text in this locale
@@ -56,25 +56,25 @@ def sqlite_url(path: Path) -> str:
 
 
 def sqlite_path(url: str) -> Path | None:
-    """The file that an address of an SQLite database leads to; None for any other address."""
+    """The file behind the URL of an SQLite database; None for any other URL."""
     scheme, separator, _ = url.partition("://")
     if not separator or scheme.partition("+")[0] != "sqlite":
         return None
-    with suppress(SQLAlchemyError, ValueError):  # else whoever opens it says what is wrong
+    with suppress(SQLAlchemyError, ValueError):  # whatever opens it will say what is wrong
         return Path(make_url(url).database or "")
     return None
 
 
 def tune_sqlite() -> None:
-    """Let every SQLite connection that this process opens from now on work so."""
+    """Apply these settings to every SQLite connection that this process opens from now on."""
     if not event.contains(Engine, "connect", _on_connect):
         event.listen(Engine, "connect", _on_connect)
         event.listen(Engine, "engine_connect", _on_use)
 
 
 def close_sqlite() -> None:
-    """Close every SQLite file that this process has used since, and leave it without a log; one
-    that another process has open keeps it."""
+    """Close every SQLite file used since `tune_sqlite`, and remove its log unless another process
+    has the file open."""
     paths = set()
     for engine in list(_engines):
         engine.dispose()
@@ -86,7 +86,7 @@ def close_sqlite() -> None:
                 database.execute("PRAGMA journal_mode = DELETE")
 
 
-_engines: WeakSet[Engine] = WeakSet()  # of SQLite, in use
+_engines: WeakSet[Engine] = WeakSet()  # those of SQLite that were used
 
 
 def _on_use(connection: Connection) -> None:
@@ -107,7 +107,7 @@ def _on_connect(connection: Any, _: Any) -> None:
 
 @cache
 def is_shared(folder: Path) -> bool:
-    """Whether other machines may have a folder mounted, as far as its file system tells."""
-    mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    """Whether other machines may have a folder mounted, judging by its file system."""
+    mounts = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
     kinds = (mounts[above] for above in (folder, *folder.parents) if above in mounts)
     return next(kinds, "").removeprefix("fuse.") in _SHARED

@@ -1,4 +1,4 @@
-"""What a study is, checked in full before anything starts."""
+"""The definition of a study, checked in full before anything starts."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ SCHEMA_VERSION = 1
 Arm = Literal["dynamical", "static"]
 Mode = Literal["map", "optimize", "confirm"]
 
-_SEEDS_A_STUDY = 100_000
+_SEEDS_PER_STUDY = 100_000
 _FIRST_FRESH_SEED = 50_000
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study.
+    """The definition of a study.
 
     Args:
         name: the name of its folder and its MLflow run.
@@ -52,30 +52,30 @@ class Study:
         training: loss, batches, learning-rate schedule, dtype.
         budget: length of each run.
         space: the space of the dynamical arm; its baseline makes the static arm's.
-        arms: which arms to run.
+        arms: arms to run.
         trials_per_arm: points to try in each arm, failed ones included (`optimize`, or `map` with
             `sampler: sobol`).
-        extensions: points that each arm may try beyond those, once all before are known (see
-            `dynloss run --extend`); one number an extension.
+        extensions: further points for each arm, one number per extension, each tried once all
+            earlier ones are trained (see `dynloss run --extend`).
         seeds_per_point: networks trained at each point; both arms share the seeds.
         sampler: `tpe`, `random` or `gp` (a Gaussian process) to optimize; `grid` or `sobol` to map.
-        grid: values on each axis of a grid, by parameter.
-        confirm_seeds: fresh seeds for the winners.
-        winners: in mode `confirm`, the point of each arm.
-        objective: static validation metric that chooses.
-        equivalence_margin: the largest difference in the objective that would not matter, in its
-            own unit; a claim that both arms are equivalent needs it, and needs it set beforehand.
+        grid: number of values on each axis of a grid, by parameter.
+        confirm_seeds: number of fresh seeds for the winners.
+        winners: point of each arm, in mode `confirm`.
+        objective: static validation metric that winners are chosen by.
+        equivalence_margin: largest difference in the objective, in its own unit, that would not
+            matter; required, and set beforehand, for any claim that the arms are equivalent.
         block_size: points trained together as one unit of scheduling.
-        parallel_blocks: blocks of an arm in flight while TPE proposes more; a part of the
-            definition, because proposals depend on it.
-        record: what to keep of each run beside its evaluations; None keeps no more.
+        parallel_blocks: blocks of an arm in flight while TPE proposes more; proposals depend on it,
+            so it is part of the definition.
+        record: what to record of some runs beside the evaluations; None records nothing more.
         resources: the resources of one block.
         engine: `auto` takes the fastest that can train the problem.
-        scheduler: `fifo` hands blocks out in their order. With an oscillating loss, a scheduler
-            that compares trials at one step compares different phases of their periods.
-        early_stopping: gives up trials of the search that are worse than earlier ones, compared
-            over whole periods (`optimize` only); None trains every trial to its end.
-        storage: where it is recorded.
+        scheduler: `fifo` hands blocks out in order. With an oscillating loss, a scheduler that
+            compares trials at the same step compares different phases of their periods.
+        early_stopping: rule that stops trials of the search that are worse than earlier ones,
+            compared over whole periods (`optimize` only); None trains every trial to its end.
+        storage: where the study is recorded.
         seed: the seed of the whole study.
     """
 
@@ -123,18 +123,18 @@ class Study:
 
     @property
     def device(self) -> str:
-        """Where its blocks train."""
+        """The device that its blocks train on."""
         return "cuda" if self.resources.gpu > 0 else "cpu"
 
     @property
     def hash(self) -> str:
-        """Names the study by everything its results depend on, but for what only rounds them
-        differently: how many threads, and CPU or GPU."""
+        """Digest of everything that the results depend on, except the number of threads and CPU or
+        GPU, which only round them differently."""
         return config_hash(self.essence)
 
     @property
     def essence(self) -> Study:
-        """The study less what changes none of its results."""
+        """The study without the entries that change none of its results."""
         return replace(
             self,
             description="",
@@ -148,14 +148,14 @@ class Study:
         return self.space.static() if arm == keys.STATIC else self.space
 
     def design(self, arm: str) -> list[Point] | None:
-        """All points of an arm if they are fixed beforehand; None if they are proposed."""
+        """All points of an arm, if they are fixed beforehand; None if they are proposed."""
         design = SAMPLERS[self.sampler].design
         if design is None:
             return None
         return design(self.arm_space(arm), self.grid or {}, self.proposed, self.seed)
 
     def trials(self, arm: str) -> int:
-        """Points of the search of an arm."""
+        """Number of points in an arm's search."""
         if self.mode == "confirm":
             return 0
         design = self.design(arm)
@@ -163,11 +163,11 @@ class Study:
 
     @property
     def proposed(self) -> int:
-        """Points that each arm may try where there is no grid, extensions included."""
+        """Number of points that each arm may try without a grid, extensions included."""
         return (self.trials_per_arm or 0) + sum(self.extensions)
 
     def search_blocks(self, arm: str) -> list[range]:
-        """The trials of each block of the search of an arm; an extension begins a block."""
+        """The trials of each block of an arm's search; every extension begins a new block."""
         last = self.trials(arm)
         ends = [last - sum(self.extensions[k:]) for k in range(len(self.extensions) + 1)]
         return [
@@ -180,7 +180,7 @@ class Study:
         """The same study with more trials in each arm.
 
         Raises:
-            ConfigError: if its design leaves no room for more.
+            ConfigError: if its mode or sampler has no room for more.
         """
         takes_grid = SAMPLERS[self.sampler].takes_grid
         if self.mode == "confirm" or takes_grid:
@@ -193,20 +193,20 @@ class Study:
 
     def search_seeds(self) -> list[int]:
         """Seeds of the search; both arms and all points share them."""
-        return [self.seed * _SEEDS_A_STUDY + index for index in range(self.seeds_per_point)]
+        return [self.seed * _SEEDS_PER_STUDY + index for index in range(self.seeds_per_point)]
 
     @property
     def first_fresh_seed(self) -> int:
         """The first seed that no search of this study has seen."""
-        return self.seed * _SEEDS_A_STUDY + _FIRST_FRESH_SEED
+        return self.seed * _SEEDS_PER_STUDY + _FIRST_FRESH_SEED
 
     @property
     def fresh_seeds_in_all(self) -> int:
-        """How many there are."""
-        return _SEEDS_A_STUDY - _FIRST_FRESH_SEED
+        """Number of fresh seeds that a study may use."""
+        return _SEEDS_PER_STUDY - _FIRST_FRESH_SEED
 
     def fresh_seeds(self) -> list[int]:
-        """The fresh seeds of the study's own confirmation."""
+        """The fresh seeds of the confirmation that the definition asks for."""
         return [self.first_fresh_seed + index for index in range(self.confirm_seeds)]
 
     def confirms(self) -> bool:
@@ -214,17 +214,17 @@ class Study:
         return self.mode != "map"
 
     def has_own_round(self) -> bool:
-        """Whether its confirmation follows from the definition alone; the rounds of an extended
-        study are in its folder."""
+        """Whether the definition itself asks for a confirmation; the rounds of an extended study
+        are kept in its folder."""
         return self.confirms() and not self.extensions
 
     def members(self) -> int:
-        """Networks trained in all, but for the rounds of confirmation in the study's folder."""
+        """Networks trained in all, not counting rounds of confirmation kept in the folder."""
         searched = sum(self.trials(arm) for arm in self.arms) * self.seeds_per_point
         return searched + (len(self.arms) * self.confirm_seeds if self.has_own_round() else 0)
 
     def problem(self, point: Mapping[str, Any] | None = None) -> Problem:
-        """The problem at a point: the study's, with the point's dotted parameters in place.
+        """The study's problem with a point's dotted parameters set.
 
         Raises:
             ConfigError: if a dotted parameter names nothing, or has a value its owner refuses.
@@ -252,7 +252,7 @@ class Study:
         )
 
     def member(self, point: Mapping[str, Any], seed: int, problem: Problem) -> Member:
-        """The member of a seed at a point of the problem; a period in epochs becomes steps."""
+        """The member with a given seed at a point; a period in epochs becomes steps."""
         values = {name: value for name, value in point.items() if name in keys.MEMBER_PARAMETERS}
         period = values.get(keys.PERIOD)
         if period is not None and self.space.parameters[keys.PERIOD].unit == "epochs":

@@ -20,14 +20,14 @@ LIBRARY = Path(__file__).parents[1] / "library"
 def load_study(
     name_or_path: str | Path, overrides: Iterable[str] = (), profile: str | None = None
 ) -> Study:
-    """A study from the library by name, or from a YAML file by path.
+    """Load a study from the library by name, or from a YAML file by path.
 
     Args:
         name_or_path: `quickstart`, or a path to a file.
-        profile: one of the file's `profiles`: entries that replace its own, mapping by mapping. The
-            study is then called `<name>_<profile>`.
         overrides: `key=value` lines that replace entries of the file; keys are dotted paths,
             values are YAML.
+        profile: one of the file's `profiles`: entries that replace its own, mapping by mapping. The
+            study is then called `<name>_<profile>`.
 
     Raises:
         ConfigError: one line with the file, the key, the value and the remedy.
@@ -45,7 +45,7 @@ def load_study(
 
 
 def _in_profile(document: dict[str, Any], profile: str | None, source: str) -> dict[str, Any]:
-    """A study file's document as one of its profiles has it; as it is without one."""
+    """Apply a profile to a study file's document."""
     profiles = document.pop("profiles", {})
     if not isinstance(profiles, dict) or not all(isinstance(p, dict) for p in profiles.values()):
         raise ConfigError("profiles", "expected mappings by name", "see the README", source)
@@ -61,13 +61,13 @@ def _in_profile(document: dict[str, Any], profile: str | None, source: str) -> d
 
 
 def _replaced(document: Any, changes: Any) -> Any:
-    """`changes` laid over `document`, mapping by mapping; what is not a mapping is replaced, and so
-    is a model or a data set by one of another name."""
+    """Lay `changes` over `document`, mapping by mapping; what is not a mapping is replaced, and so
+    is a model or data set by one of another name."""
     if not (isinstance(document, dict) and isinstance(changes, dict)):
         return changes
     merged = {
-        key: _replaced({} if _renamed(key, document[key], changes[key]) else document[key], each)
-        for key, each in changes.items()
+        key: _replaced({} if _renamed(key, document[key], changes[key]) else document[key], change)
+        for key, change in changes.items()
         if key in document
     }
     return {**document, **changes, **merged}
@@ -82,7 +82,7 @@ def _renamed(key: str, before: Any, after: Any) -> bool:
 def study_from_mapping(
     document: dict[str, Any], *, source: str = "", folder: Path | None = None
 ) -> Study:
-    """A study from a plain mapping; raises ConfigError as `load_study` does."""
+    """Build a study from a plain mapping; raises ConfigError as `load_study` does."""
     space = document.get("space")
     if isinstance(space, str):
         relative = (folder or Path()) / space
@@ -91,13 +91,13 @@ def study_from_mapping(
         except ConfigError as error:
             raise error.inside("space" if not error.source else "", source) from None
     elif isinstance(space, Mapping):
-        made = from_mapping(space, source=source, folder=folder, key="space")
-        document = {**document, "space": made}
+        built = from_mapping(space, source=source, folder=folder, key="space")
+        document = {**document, "space": built}
     return build(Study, document, source=source)
 
 
 def find_study(name_or_path: str | Path) -> Path:
-    """The file of a study in the library, or the path itself if it is one."""
+    """The file of a study: the library's if it has one of that name, else the path itself."""
     text = str(name_or_path)
     shipped = sorted(path.stem for path in LIBRARY.glob("*.yaml"))
     if text in shipped:

@@ -1,1 +1,1 @@
-"""A study's run: sessions, progress, extensions, and what a run would cost."""
+"""Running a study: sessions, progress, extensions, and what a run would cost."""

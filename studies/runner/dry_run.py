@@ -1,6 +1,6 @@
 """What a study would cost, without starting it: counts, a short calibration, the cluster.
 
-The study may be meant for another machine. What is missing here is said, and what can be estimated
+The study may be meant for another machine. What this one lacks is listed, and what can be estimated
 without it is estimated.
 """
 
@@ -22,8 +22,8 @@ from studies.definition.study import Study
 __all__ = ["Cost", "cost_of"]
 
 _CALIBRATION_SECONDS = 1.5
-_MOST_PROBLEMS = 8  # calibrated where a study's points change the problem itself
-_SECONDS_A_BLOCK = 1.0  # scheduling, tables and tracking of a block, measured on two cores
+_MOST_PROBLEMS = 8  # to calibrate, if a study's points change the problem itself
+_SECONDS_PER_BLOCK = 1.0  # scheduling, tables and tracking of a block, measured on two cores
 _SECONDS_TO_START = 12.0  # Ray, MLflow's store and the first worker
 
 
@@ -32,14 +32,14 @@ class Cost:
     """What a study would cost.
 
     Args:
-        trials: points searched, by arm.
-        blocks: units of scheduling.
-        members: networks in all.
-        steps: optimiser steps a network.
-        engine: that would train them here.
-        microseconds: measured for one step of one member inside a block; None if it cannot be.
-        parallel: blocks the cluster trains at once.
-        seconds: estimated for the whole study; None if nothing could be measured.
+        trials: number of points searched, by arm.
+        blocks: number of blocks.
+        members: number of networks in all.
+        steps: optimiser steps per network.
+        engine: the engine that would train them here.
+        microseconds: measured time of one step of one member in a block; None if not measured.
+        parallel: number of blocks that the cluster trains at once.
+        seconds: estimated time of the whole study; None if nothing was measured.
         missing: what the study needs and this machine, or the cluster, lacks.
     """
 
@@ -55,11 +55,10 @@ class Cost:
 
 
 def cost_of(study: Study, capacity: Capacity) -> Cost:
-    """Count the study's work and time a little of it here, on as many of the block's threads as
+    """Count the study's work, and time a little of it here, on the threads of a block or as many as
     this machine has.
 
-    A GPU that this machine lacks is calibrated on the CPU, by one network at a time, which
-    overestimates.
+    Without the GPU that the study asks for, one network is timed on the CPU, which overestimates.
     """
     points = _representatives(study)
     problems = [study.problem(point) for point in points]
@@ -86,13 +85,15 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
     searched = sum(trials.values()) * study.seeds_per_point
     seconds = None
     if microseconds is not None:
-        a_member = steps * microseconds / 1e6
+        seconds_per_member = steps * microseconds / 1e6
         seconds = _SECONDS_TO_START
         for members, blocks, at_once in (
             (searched, searching, parallel),
             (study.members() - searched, confirming, min(room, confirming)),
         ):
-            seconds += (members * a_member + blocks * _SECONDS_A_BLOCK) / max(at_once, 1)
+            seconds += (members * seconds_per_member + blocks * _SECONDS_PER_BLOCK) / max(
+                at_once, 1
+            )
     return Cost(
         trials=trials,
         blocks=searching + confirming,
@@ -107,7 +108,7 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
 
 
 def _representatives(study: Study) -> list[Point]:
-    """Points in the middle of the space, one for each problem that it holds, up to a few.
+    """Points in the middle of the space, one for each of its problems, up to a few.
 
     A point that changes the problem (`model.width`, say) changes the cost of a step.
     """
@@ -126,7 +127,7 @@ def _representatives(study: Study) -> list[Point]:
 
 
 def _calibrate(study: Study, point: Point) -> float:
-    """Microseconds of one step of one member at a point."""
+    """Microseconds per step of one member at a point."""
     full = study.problem(point)
     seeds = study.search_seeds() if study.mode != "confirm" else study.fresh_seeds()
     copies = study.block_size if study.mode != "confirm" else 1
@@ -134,27 +135,27 @@ def _calibrate(study: Study, point: Point) -> float:
     use_threads(min(study.resources.cpu, local_resources()["CPU"]))
     device = _device(study)
     if device != study.device:
-        del members[1:]  # as many as fill a GPU may not fit here
+        del members[1:]  # a block for a GPU may not fit here
     engine = _engine(study, full, device)(Setup.build(full, members), device)
     elapsed, done, steps = 0.0, 0, 1
     while elapsed < _CALIBRATION_SECONDS and engine.step < full.steps:
         first, started = engine.step, time.perf_counter()
         engine.train(min(steps, full.steps - first))
         if device != "cpu":
-            torch.cuda.synchronize()  # what was asked for is not yet done
+            torch.cuda.synchronize()  # kernels run asynchronously
         elapsed, done = time.perf_counter() - started, engine.step - first
         if first == 0 and engine.step < full.steps:
-            elapsed = 0.0  # the first step compiled what needs compiling
+            elapsed = 0.0  # the first step includes compilation
         else:
             steps *= 2
     return elapsed / max(done, 1) / len(members) * 1e6
 
 
 def _device(study: Study) -> str:
-    """Where its blocks can be timed here."""
+    """The device that blocks can be timed on here."""
     return study.device if torch.cuda.is_available() else "cpu"
 
 
 def _engine(study: Study, problem: Problem, device: str) -> type[Engine]:
-    """What trains the problem on the device; on another than the study's, the fastest."""
+    """The engine for a problem: the study's choice on the study's device, else the fastest."""
     return choose_engine(problem, study.engine if device == study.device else "auto", device)

@@ -1,8 +1,8 @@
-"""More trials for a study that is finished, in the same Optuna study, tables and MLflow run.
+"""More trials for a finished study, in the same Optuna study, tables and MLflow run.
 
-What is proposed next knows every earlier result, so the search of an extended study is the one that
-its file, with `extensions`, gives from the start. Winners that changed are confirmed on fresh seeds
-that no round has seen; the earlier confirmation stays in the tables, as what it was.
+New proposals rest on every earlier result, so the search of an extended study is the one that its
+file gives when it has these `extensions` from the start. Winners that changed are confirmed on
+fresh seeds that no round has seen; the earlier confirmation stays in the tables as it was.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ __all__ = ["extended"]
 
 
 def extended(stored: StoredStudy, trials: int) -> StoredStudy:
-    """A finished study with more trials to come, before anything starts.
+    """Add trials to a finished study, before anything starts.
 
     Args:
         stored: the study.
-        trials: to add to each arm.
+        trials: number of trials to add to each arm.
 
     Raises:
-        ConfigError: if the study is not finished, or its design leaves no room for more.
+        ConfigError: if the study is not finished, or its mode or sampler has no room for more.
     """
     study = stored.study
     longer = study.extended(trials)
@@ -34,6 +34,6 @@ def extended(stored: StoredStudy, trials: int) -> StoredStudy:
         raise ConfigError("--extend", "the study is not finished", remedy, path)
     if study.has_own_round():
         winners, seeds = tuple(plan.winners().values()), tuple(study.fresh_seeds())
-        own = Confirmation(1, seeds, winners, "the study's own", study.trials_per_arm)
-        stored = stored.with_round(own)
+        first_round = Confirmation(1, seeds, winners, "the study's own", study.trials_per_arm)
+        stored = stored.with_round(first_round)
     return stored.redefined(longer)

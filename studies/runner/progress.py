@@ -1,6 +1,6 @@
-"""What a user sees while a study runs: a bar in a terminal, plain lines elsewhere; and a file in
-the study's folder, for whoever asks from another terminal or machine: see
-`studies.storage.status`."""
+"""What a user sees while a study runs: a bar in a terminal, plain lines elsewhere, and a file in
+the study's folder for whoever asks from another terminal or machine (see
+`studies.storage.status`)."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = ["StudyProgress"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FILES = 2.0
-_RATE_OVER = 300.0  # seconds
+_SECONDS_OF_RATE = 300.0  # over which the rate is averaged
 
 
 class StudyProgress:
-    """Progress of a study, weighed by members.
+    """The progress of a study, measured in networks.
 
     Args:
-        study: whose progress.
+        study: the study.
         console: where to show it; standard error by default.
-        file: where to keep it for others; None keeps it nowhere.
+        file: a file to keep it in for others; None keeps it nowhere.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class StudyProgress:
     ) -> None:
         self._file, self._file_written = file, -_SECONDS_BETWEEN_FILES
         self._nodes: dict[str, str] = {}  # of the blocks at work
-        self._recent: deque[tuple[float, float]] = deque()  # moments, and networks trained by then
+        self._recent: deque[tuple[float, float]] = deque()  # times, and networks trained by then
         self._console = console or PlainConsole(stderr=True, soft_wrap=False)
         self._total = study.members()
         self._objective = study.objective.replace("_", " ")
@@ -94,18 +94,18 @@ class StudyProgress:
             self._bar.update(self._task, total=self._total)
 
     def recorded(self, block: Block, *, trained: bool) -> None:
-        """Count a block that an earlier session finished, or could not train."""
+        """Count a block that an earlier session trained, or saw fail."""
         self._count(block, trained=trained)
         if trained:
             self._at_start += block.members
 
     def started(self, block: Block) -> None:
-        """A block is at work."""
+        """Take note that a block has started."""
         self._running.setdefault(block.id, 0.0)
         self._write()
 
     def advance(self, block: Block, fraction: float, node: str = "") -> None:
-        """A running block has done `fraction` of its training, on a machine of the cluster."""
+        """Show that a running block has done `fraction` of its training, on some machine."""
         self._nodes[block.id] = node
         self._phase = block.phase
         self._training_since = self._training_since or time.monotonic()
@@ -113,7 +113,7 @@ class StudyProgress:
         self._show()
 
     def finish(self, block: Block, *, trained: bool) -> None:
-        """A block has ended: trained, or as one that cannot be."""
+        """Count a block that has ended, trained or failed."""
         self._running.pop(block.id, None)
         self._nodes.pop(block.id, None)
         self._count(block, trained=trained)
@@ -126,19 +126,19 @@ class StudyProgress:
             self._failed += block.members
 
     def note(self, line: str) -> None:
-        """Show a line for the user beside the progress."""
+        """Show the user a line above the progress bar."""
         self._console.print(line, markup=False, soft_wrap=True)
 
     def best(self, winners: dict[str, Winner]) -> None:
-        """The best points so far."""
+        """Show the best points so far."""
         self._best = {arm: winner.objective for arm, winner in winners.items()}
 
     def _trained(self) -> float:
-        """Networks, the parts of those at work among them."""
+        """Number of networks trained, those in training counted by their fraction."""
         return self._done + sum(self._running.values())
 
     def _seconds_left(self) -> float | None:
-        """By the rate so far; None before there is one."""
+        """Estimate by the rate so far; None before there is one."""
         fresh = self._trained() - self._at_start
         trained = time.monotonic() - (self._training_since or time.monotonic())
         if fresh <= 0.02 * self._total or trained <= 0:
@@ -146,13 +146,13 @@ class StudyProgress:
         return (self._total - self._failed - self._trained()) * trained / fresh
 
     def _write(self) -> None:
-        """Keep the file of how far it is, no more often than every few seconds."""
+        """Write the progress file, at most once every few seconds."""
         now = time.monotonic()
         if self._file is None or now - self._file_written < _SECONDS_BETWEEN_FILES:
             return
         self._file_written = now
         self._recent.append((now, self._trained()))
-        while now - self._recent[0][0] > _RATE_OVER:
+        while now - self._recent[0][0] > _SECONDS_OF_RATE:
             self._recent.popleft()
         (then, before), (_, trained) = self._recent[0], self._recent[-1]
         content = {
@@ -169,7 +169,7 @@ class StudyProgress:
                 for name, done in self._running.items()
             },
         }
-        with suppress(OSError):  # nobody's results depend on it
+        with suppress(OSError):  # no result depends on it
             write_atomically(self._file, json.dumps(content, indent=1) + "\n")
 
     def _show(self) -> None:
@@ -178,8 +178,8 @@ class StudyProgress:
         elapsed = time.monotonic() - self._started
         seconds_left = self._seconds_left()
         left = "" if seconds_left is None else f"{duration(seconds_left)} left"
-        found = [f"{arm} {v:.3f}" for arm, v in self._best.items() if v == v]
-        best = f"best {self._objective}: {', '.join(found)}" if found else ""
+        shown = [f"{arm} {v:.3f}" for arm, v in self._best.items() if v == v]
+        best = f"best {self._objective}: {', '.join(shown)}" if shown else ""
         if self._bar is not None:
             self._bar.update(
                 self._task, completed=done, description=self._phase, left=left, best=best

@@ -1,5 +1,5 @@
-"""Rounds of confirmation that a study's definition does not say: those that somebody asks for, and
-those that an extended search still wants."""
+"""Rounds of confirmation beyond a study's definition: those that somebody asks for, and those that
+an extended search still needs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["due_round", "next_round"]
 
 
 def next_round(stored: StoredStudy, seeds: int | None) -> Confirmation | None:
-    """The round to confirm the winners of a finished search with; None while one is unfinished,
-    which goes on.
+    """Plan a round that confirms the winners of a finished search; None if the last round is
+    unfinished, and to be resumed.
 
     Args:
         stored: the study.
-        seeds: how many; None asks the power analysis.
+        seeds: number of seeds; None leaves it to the power analysis.
 
     Raises:
-        ConfigError: if the search is not finished, or has no winner, or another round of another
-            size is unfinished.
+        ConfigError: if the search is not finished or has no winner, or the unfinished round has
+            another number of seeds.
     """
     study, parts, rounds = stored.study, stored.folder.parts, stored.rounds
     if rounds and any(parts.recorded(block) is None for block in rounds[-1].blocks()):
@@ -50,9 +50,9 @@ def next_round(stored: StoredStudy, seeds: int | None) -> Confirmation | None:
 
 
 def due_round(stored: StoredStudy) -> Confirmation | None:
-    """The round that an extended study still wants: once its search is done, and if its winners are
-    not those of the last round. One that cannot be planned, as where an arm has no winner, is said
-    and not wanted."""
+    """Plan the round that an extended study still needs: its search is finished, and no round had
+    the same winners. If none can be planned, as when an arm has no winner, tell the user why and
+    return None."""
     study, rounds = stored.study, stored.rounds
     if not (study.extensions and study.confirms()):
         return None
@@ -61,22 +61,22 @@ def due_round(stored: StoredStudy) -> Confirmation | None:
         return None
     search = members[members[keys.PHASE] == keys.SEARCH]
     proposed = study.trials(study.arms[0])
-    if proposed == max((known.trials or 0 for known in rounds), default=0):
+    if proposed == max((confirmation.trials or 0 for confirmation in rounds), default=0):
         return None
-    number = max((known.round for known in rounds), default=0) + 1
+    number = max((confirmation.round for confirmation in rounds), default=0) + 1
     try:
         planned = plan_confirmation(study, search, number, _seeds_of(rounds), study.confirm_seeds)
     except ConfigError as error:
         say(f"the extended search is not confirmed: {error}")
         return None
     chosen = _winners(planned)
-    if any(chosen == _winners(known) for known in rounds):
+    if any(chosen == _winners(confirmation) for confirmation in rounds):
         return None
     return replace(planned, reason="the search was extended", trials=proposed)
 
 
 def _seeds_of(rounds: tuple[Confirmation, ...]) -> int:
-    return sum(len(known.seeds) for known in rounds)
+    return sum(len(confirmation.seeds) for confirmation in rounds)
 
 
 def _winners(confirmation: Confirmation) -> set[tuple[str, int]]:
@@ -84,7 +84,7 @@ def _winners(confirmation: Confirmation) -> set[tuple[str, int]]:
 
 
 def _is_searched(stored: StoredStudy) -> bool:
-    """Whether every block of the search is recorded."""
+    """Whether every block of the search is finished."""
     return all(
         stored.folder.parts.recorded(Block(keys.SEARCH, arm, index, (), ())) is not None
         for arm in stored.study.arms

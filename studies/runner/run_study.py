@@ -37,11 +37,11 @@ class Outcome:
     """How a run of a study ended.
 
     Args:
-        finished: whether every block is trained; false after Ctrl-C.
-        failures: blocks that could not be trained, with the last line of their error.
+        finished: whether every block has ended; false after Ctrl-C.
+        failures: blocks that failed, with the last line of their error.
         unreachable: why MLflow could not be reached at the end; empty if everything is delivered.
-        folder: where everything is.
-        results: what the tables say so far.
+        folder: the folder of the study.
+        results: the results so far.
     """
 
     finished: bool
@@ -61,20 +61,20 @@ def run_study(
     reuse: bool = True,
     code_changed: bool = False,
 ) -> Outcome:
-    """Run a study, or what is left of it, and judge it.
+    """Run a study, or what is left of it, and write its results.
 
     Args:
         study: the definition.
         out: output folder.
         address: the address of a Ray cluster; None starts one on this machine.
-        resume: go on with what the folder holds; without it, a folder in use is refused.
-        more: trials to add to each arm of a finished study.
-        reuse: take networks that were trained before from where they are recorded (see `reuse`).
-        code_changed: go on with other code or versions than those that the study was trained with.
+        resume: whether to continue the study in the folder; if not, such a folder is refused.
+        more: number of trials to add to each arm of a finished study.
+        reuse: whether to reuse networks that were trained before (see `studies.storage.reuse`).
+        code_changed: whether to continue with other code or versions than the study began with.
 
     Raises:
         ConfigError: before anything has started, if the data, the folder, the store or the cluster
-            cannot serve the study.
+            do not suit the study.
     """
     folder = StudyFolder.of(study, out)
     with _able_to_train(study, address):
@@ -99,19 +99,18 @@ def confirm_study(
     address: str | None = None,
     code_changed: bool = False,
 ) -> Outcome:
-    """Rerun the winners of a finished search on fresh seeds, and judge them.
+    """Rerun the winners of a finished search on fresh seeds, and write the results.
 
     An unfinished round is resumed.
 
     Args:
         folder: the folder of the study.
-        seeds: how many; None asks the power analysis.
+        seeds: number of seeds; None leaves it to the power analysis.
         address: the address of a Ray cluster; None starts one on this machine.
         code_changed: as in `run_study`.
 
     Raises:
-        ConfigError: if the search is not finished, or has no winner to confirm, or the data are
-            nowhere.
+        ConfigError: if the search is not finished or has no winner, or the data are missing.
     """
     study = stored_definition(folder)
     with _able_to_train(study, address), folder.locked():
@@ -138,7 +137,7 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
         How many trials were delivered, and where to.
 
     Raises:
-        ConfigError: if MLflow cannot be reached, or a driver is at work.
+        ConfigError: if MLflow cannot be reached, or a driver is running.
     """
     stored_definition(folder)  # refused before the folder is locked
     with _with_sqlite(), folder.locked():
@@ -159,8 +158,8 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
 
 @contextmanager
 def _able_to_train(study: Study, address: str | None) -> Iterator[None]:
-    """Where a study can be trained, before anything of it is written: every block would fail
-    without its data, or on machines that are too small."""
+    """Refuse a study whose data are missing or whose blocks are too large for the machines, before
+    anything is written: every block would fail."""
     study.data.load(study.seed)
     with ExitStack() as stack:
         if address is None:
@@ -173,7 +172,7 @@ def _able_to_train(study: Study, address: str | None) -> Iterator[None]:
 
 @contextmanager
 def _with_sqlite() -> Iterator[None]:
-    """SQLite as several processes need it, and closed at the end."""
+    """SQLite set up for several processes, and closed at the end."""
     tune_sqlite()
     try:
         yield
@@ -182,17 +181,17 @@ def _with_sqlite() -> Iterator[None]:
 
 
 def _go_on(stored: StoredStudy, address: str | None, *, reuse: bool = True) -> Outcome:
-    """Train what is left, and judge it; a study that could not even start is taken back."""
-    folder, started = stored.folder, None
+    """Train what is left and write the results; a study that could not even start is discarded."""
+    folder, delivery = stored.folder, None
     with ExitStack() as stack:
         try:
-            delivering = delivery_of(stored, at_once=stored.is_new)
-            started, stored = stack.enter_context(delivering)
-            return _run(stored, started, address, reuse=reuse)
+            opening = delivery_of(stored, at_once=stored.is_new)
+            delivery, stored = stack.enter_context(opening)
+            return _run(stored, delivery, address, reuse=reuse)
         except ConfigError:
             if stored.is_new and not folder.has_training():
-                if started is not None:
-                    started.ask(lambda tracker: tracker.discard())
+                if delivery is not None:
+                    delivery.ask(lambda tracker: tracker.discard())
                 folder.discard()
             raise
 
@@ -219,8 +218,8 @@ def _closing_its_run(stored: StoredStudy, delivery: Delivery) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        with suppress(Exception):  # the first fault is the one to tell
-            state = stored.folder.state()  # with what was noted since
+        with suppress(Exception):  # the first error is the one to report
+            state = stored.folder.state()  # with what was written since
             _conclude(replace(stored, state=state), delivery, None, finished=False)
         if isinstance(error, OSError) and error.filename is not None:
             remedy = "make it writable, and go on with --resume"
@@ -231,10 +230,10 @@ def _closing_its_run(stored: StoredStudy, delivery: Delivery) -> Iterator[None]:
 def _train(
     stored: StoredStudy, delivery: Delivery, address: str | None, *, reuse: bool
 ) -> tuple[StoredStudy, bool, dict[str, str]]:
-    """Train what is left: the study as it is then, whether all is trained, and the blocks that
-    failed, with why."""
+    """Train what is left, and return the study as it is then, whether all blocks have ended, and
+    the ones that failed, with the reasons."""
     folder, failures = stored.folder, {}
-    with suppress(KeyboardInterrupt), optuna_of(folder):  # Tune catches it but while Ray starts
+    with suppress(KeyboardInterrupt), optuna_of(folder):  # Tune catches it, except while Ray starts
         while True:
             with StudyProgress(stored.study, file=folder.progress) as progress:
                 known = KnownNetworks(stored) if reuse else None
@@ -256,7 +255,7 @@ def _train(
 
 
 def _keep_runs(stored: StoredStudy, delivery: Delivery) -> None:
-    """Keep the run of each trial for the report, if MLflow can be reached."""
+    """Write down the run of each trial for the report, if MLflow can be reached."""
     runs = delivery.ask(lambda tracker: tracker.runs())
     if runs is not None:
         write_parquet(runs, stored.folder.tables / "runs.parquet")
@@ -265,7 +264,7 @@ def _keep_runs(stored: StoredStudy, delivery: Delivery) -> None:
 def _conclude(
     stored: StoredStudy, delivery: Delivery, results: Results | None, *, finished: bool
 ) -> None:
-    """Close the study's run in MLflow, if it can be reached; without results if there are none."""
+    """Close the study's run in MLflow, with the results if there are any, if it can be reached."""
     origin = {key: str(value) for key, value in stored.state.get("provenance", {}).items()}
     metrics, tags, artifacts = {}, origin, []
     if results is not None:

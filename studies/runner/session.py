@@ -1,8 +1,8 @@
 """One process's work on a study: blocks go out as the plan says, results come in and are recorded.
 
 A session knows nothing of Ray: to whatever trains its blocks it is a `BlockSource`. What it leaves
-behind is in the study's folder, in Optuna's storage and in MLflow, so a study resumes by a fresh
-session that passes over what is recorded.
+behind is in the study's folder, in Optuna's storage and in MLflow, so a study is resumed by a new
+session that skips what is recorded.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from studies.storage.tracking.delivery import Delivery
 
 __all__ = ["Session"]
 
-_RETRIES_A_BLOCK = 2
-_LOSSES_A_BLOCK = 8  # one that outgrows the memory is killed each time
+_RETRIES_PER_BLOCK = 2
+_LOSSES_PER_BLOCK = 8  # limited, as a block that outgrows the memory is killed every time
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds after a loss, until the cluster has noticed it
 
 
@@ -39,9 +39,9 @@ class _PartlyKnownBlock:
     """A block that is handed out without the trials that need not be trained.
 
     Args:
-        block: the whole of it.
-        known: trials that were trained before, by number.
-        duplicates: trials whose networks are those of another trial in the block, with that one.
+        block: the whole block.
+        known: trials that were trained before, by number, with their tables.
+        duplicates: trials that equal an earlier one in the block, each with that one's number.
     """
 
     block: Block
@@ -50,17 +50,17 @@ class _PartlyKnownBlock:
 
     @property
     def rest(self) -> tuple[Trial, ...]:
-        """What is to be trained."""
+        """The trials to be trained."""
         spared = {*self.known, *self.duplicates}
-        return tuple(each for each in self.block.trials if each.number not in spared)
+        return tuple(trial for trial in self.block.trials if trial.number not in spared)
 
 
 class Session:
     """One process's work on a study.
 
     Args:
-        stored: what to run.
-        delivery: to MLflow.
+        stored: the study to run.
+        delivery: the delivery to MLflow.
         progress: what the user sees.
         known: networks that need not be trained; None trains all.
     """
@@ -75,7 +75,7 @@ class Session:
         self.stored, self.study, self.folder = stored, stored.study, stored.folder
         self._known = known
         self._partly: dict[str, _PartlyKnownBlock] = {}
-        self._held: list[Block] = []  # while another block has networks of theirs at work
+        self._held: list[Block] = []  # while another block trains some of their networks
         self.delivery, self.progress = delivery, progress
         self.failures: dict[str, str] = {}
         self._first: Block | None = None
@@ -83,7 +83,7 @@ class Session:
         self._again: list[Block] = []
         self._pause_until = 0.0
         self._attempts: Counter[tuple[str, bool]] = Counter()
-        self._reasons: dict[str, str] = {}  # of the last failure of a block
+        self._reasons: dict[str, str] = {}  # of each block's last failure
         self._said: set[str] = set()
         blocks = (block for confirmation in stored.rounds for block in confirmation.blocks())
         progress.expect(sum(block.members for block in blocks))
@@ -100,16 +100,16 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        """Whether every block of the study is trained."""
+        """Whether every block of the study has ended, trained or failed."""
         return self.plan.finished
 
     def prepared(self) -> bool:
-        """Pass over what is recorded, up to the first block to train; whether nothing is left."""
+        """Skip what is recorded, up to the first block to train; true if nothing is left."""
         self._first = self._next_unknown()
         return self._first is None
 
     def next_block(self) -> Block | None:
-        """The next block to train; None: wait for results, or all is done."""
+        """The next block to train; None if it depends on results to come, or none is left."""
         if time.monotonic() < self._pause_until:
             return None
         if self._again:
@@ -118,12 +118,12 @@ class Session:
         return first or self._next_unknown()
 
     def recall(self) -> None:
-        """Pass over everything that is recorded, and train nothing."""
+        """Skip everything that is recorded, and train nothing."""
         while self.plan.next_block() is not None:
             pass
 
     def _next_unknown(self) -> Block | None:
-        """The next block with trials that are to be trained, and these alone."""
+        """The next block that needs training, with only the trials that need it."""
         for block in self._asked():
             if not self._trains:
                 note_origin(self.folder)
@@ -147,29 +147,29 @@ class Session:
         return None
 
     def _asked(self) -> Iterator[Block]:
-        """Blocks that are held, each once, then those of the plan."""
+        """Blocks that were held back, each once, then those of the plan."""
         for _ in range(len(self._held)):
             yield self._held.pop(0)
         while (block := self.plan.next_block()) is not None:
             yield block
 
     def _whole(self, block: Block) -> Block:
-        """A block with the trials that are known."""
+        """A block together with its known trials."""
         return self._partly[block.id].block if block.id in self._partly else block
 
     def _completed(self, block: Block, trained: BlockResult) -> BlockResult:
-        """The result of a block, with the trials that were not trained."""
+        """The result of a block, completed by the trials that were not trained."""
         partly = self._partly.get(block.id)
         if partly is None or self._known is None or not (partly.known or partly.duplicates):
             return trained
-        for number, twin in partly.duplicates.items():
+        for number, original in partly.duplicates.items():
             if number not in partly.known:
-                copied = self._known.copied(partly.block, number, trained, twin)
+                copied = self._known.copied(partly.block, number, trained, original)
                 partly.known[number] = copied
         return joined(partly.known, trained)
 
     def started(self, block: Block) -> None:
-        """A block is at work."""
+        """Take note that a block has started."""
         self.delivery.start(self._whole(block))
         self.progress.started(block)
 
@@ -181,7 +181,7 @@ class Session:
         result: BlockResult | None,
         node: str = "",
     ) -> None:
-        """A block has got further on some machine, or is finished; the folder first, then
+        """Take a block's progress on some machine, or its result: the folder gets it first, then
         everything else."""
         if result is not None:
             result = self._completed(block, result)
@@ -195,29 +195,30 @@ class Session:
 
     @property
     def asked_to_stop(self) -> bool:
-        """Whether somebody wants the study to end here (see `StudyFolder.ask_to_stop`)."""
+        """Whether somebody asked the study to stop (see `StudyFolder.ask_to_stop`)."""
         return self.folder.is_asked_to_stop()
 
     def try_again(self, block: Block, failure: Failure) -> bool:
-        """Whether a block that ended with an error is handed out again: a program that fails is
-        tried a few times, unless it fails the same way twice; a process or machine that is lost is
-        no fault of the block's, and the next blocks wait a little, longer after each loss, so as
-        not to be sent there too.
+        """Decide whether a block that ended with an error is handed out again.
+
+        A program that fails is tried a few times, unless it fails the same way twice. A lost
+        process or machine is not the block's fault; after it, the next blocks wait a little, longer
+        after each loss, so as not to be sent there too.
 
         Args:
-            block: that ended.
-            failure: why.
+            block: the block that ended.
+            failure: why it ended.
         """
         lost = failure.kind in (Kind.LOST, Kind.NOT_STARTED)
         self._attempts[block.id, lost] += 1
         attempts = self._attempts[block.id, lost]
-        again = attempts <= (_LOSSES_A_BLOCK if lost else _RETRIES_A_BLOCK)
+        again = attempts <= (_LOSSES_PER_BLOCK if lost else _RETRIES_PER_BLOCK)
         same = self._reasons.get(block.id) == failure.reason
         self._reasons[block.id] = failure.reason
         if failure.kind is Kind.REFUSED or (failure.kind is Kind.RAISED and same):
             again = False
         if again:
-            self._say(f"block {block}: {failure.reason}; it is tried again", failure.reason)
+            self._say_once(f"block {block}: {failure.reason}; it is tried again", failure.reason)
             self._again.append(block)
             if lost:
                 pause = min(_FIRST_PAUSE * 2 ** (attempts - 1), _LONGEST_PAUSE)
@@ -225,25 +226,25 @@ class Session:
         return again
 
     def failed(self, block: Block, error: str) -> None:
-        """A block could not be trained, not even after retries."""
+        """Record that a block failed for good, and why."""
         block = self._whole(block)
-        self._say(f"block {block} failed: {error}", f"failed: {error}")
+        self._say_once(f"block {block} failed: {error}", f"failed: {error}")
         self.failures[block.id] = error
         self.folder.parts.record_failure(block, error)
         self._settle(block, pd.DataFrame())
 
     def tell(self, line: str) -> None:
-        """Show the user a line beside the progress."""
+        """Show the user a line above the progress bar."""
         self.progress.note(line)
 
-    def _say(self, line: str, reason: str) -> None:
-        """Tell the user at once; what many blocks fail with, with the first of them alone."""
+    def _say_once(self, line: str, reason: str) -> None:
+        """Show the user a line, unless another block had the same reason before."""
         if reason not in self._said:
             self._said.add(reason)
             self.progress.note(line)
 
     def _settle(self, block: Block, members: pd.DataFrame) -> None:
-        """A block is in the folder: everybody else is told."""
+        """Pass on to everything else that a block is in the folder."""
         self.delivery.finish(block)
         self._partly.pop(block.id, None)
         if self._known is not None:
@@ -254,9 +255,9 @@ class Session:
         self.progress.finish(block, trained=not members.empty)
 
     def _recorded(self, block: Block) -> pd.DataFrame | None:
-        """The table of a block that an earlier session finished; MLflow is to be brought up to it.
+        """The members table of a block that an earlier session finished, delivered to MLflow too.
 
-        It is empty for a block that could not be trained: resuming does not try that again.
+        It is empty for a block that failed, which a resumed study does not try again.
         """
         members = self.folder.parts.recorded(block)
         if members is not None:

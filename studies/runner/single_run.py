@@ -31,38 +31,38 @@ def train_one(
     data_dir: Path | None = None,
     download: bool = False,
 ) -> Evaluation:
-    """Train one member and print its progress, about twenty lines of it; returns the end.
+    """Train one member, print about twenty lines of progress, and return its last evaluation.
 
     Args:
-        problem: as in `Problem`.
-        member: as in `Member`.
+        problem: fields of a `Problem`.
+        member: fields of a `Member`.
         console: where to print.
-        trace: a Parquet file to write, with one row per step.
-        data_dir: folder of image data to look into first.
-        download: fetch the data set where it is nowhere.
+        trace: Parquet file to write, with one row per step.
+        data_dir: folder of image data to search first.
+        download: whether to download the data set if it is missing.
 
     Raises:
         ConfigError: for a value that is refused.
     """
     if trace is not None:
         _check_writable(trace)
-    made = build(Problem, problem, source="dynloss train")
-    engine_class = choose_engine(made)
+    built = build(Problem, problem, source="dynloss train")
+    engine_class = choose_engine(built)
     one = build(Member, member, source="dynloss train")
-    provide(made.data, data_dir, download=download)
-    engine = engine_class(Setup.build(made, [one]), traced=[] if trace is None else [0])
+    provide(built.data, data_dir, download=download)
+    engine = engine_class(Setup.build(built, [one]), traced=[] if trace is None else [0])
     console.print(
-        f"{made.data.name}, {_described(made)}, {made.steps:,} steps, engine {engine.name}"
+        f"{built.data.name}, {_described(built)}, {built.steps:,} steps, engine {engine.name}"
     )
     header = f"{'step':>8}  {'train loss':>10}  {'train acc':>9}  {'val acc':>8}  {'F':>10}"
     console.print(header, style="bold")
-    started, every = time.perf_counter(), max(1, made.steps // made.evaluate_every // _LINES)
+    started, every = time.perf_counter(), max(1, built.steps // built.evaluate_every // _LINES)
     traces: list[Trace] = []
     for index, evaluation in enumerate(engine.evaluations()):
         last = evaluation
         if evaluation.trace is not None:
             traces.append(evaluation.trace)
-        if index % every == 0 or evaluation.step == made.steps:
+        if index % every == 0 or evaluation.step == built.steps:
             console.print(
                 f"{evaluation.step:>8}  {float(evaluation.train_loss):>10.4g}  "
                 f"{float(evaluation.train_accuracy):>9.3f}  "
@@ -73,8 +73,8 @@ def train_one(
         console.print(f"diverged, found at step {int(last.diverged_step)}", style="red")
     console.print(f"{duration(time.perf_counter() - started)}")
     if trace is not None:
-        nobody = pd.DataFrame([dict.fromkeys(IDENTITY, 0)])
-        rows = trace_rows(nobody, Trace.joined(traces)).drop(columns=IDENTITY)
+        identity = pd.DataFrame([dict.fromkeys(IDENTITY, 0)])
+        rows = trace_rows(identity, Trace.joined(traces)).drop(columns=IDENTITY)
         write_parquet(rows, trace)
         console.print(f"{len(rows):,} steps in {trace}: {', '.join(rows.columns)}")
     return last

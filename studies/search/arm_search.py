@@ -1,14 +1,14 @@
 """What to train next: Optuna proposes points by ask/tell, and the plan hands them out in blocks.
 
 Nothing here knows Ray. Proposals are repeatable: each trial has its own sampler seed, and a block
-is asked for only once the results of all blocks but the last `parallel_blocks` of its arm are in,
+is asked for only once the results of all blocks of its arm but the last `parallel_blocks` are in,
 told in order. What is proposed, and what a trial must reach not to be stopped early, then depends
-on the study file alone, never on which block happened to finish first, and a resumed search goes on
-exactly as the uninterrupted one would have.
+on the study file alone, never on which block happened to finish first, and a resumed search
+continues exactly as an uninterrupted one would.
 
-Proposals are made in memory, where no sampler reads the storage anew for each; a trial enters the
-storage when its block is told, whole and in its final state. So none is ever left RUNNING there,
-and what was in flight when a driver was killed is proposed again, the same.
+Proposals are made in memory, so that no sampler rereads the storage for every one of them. A trial
+enters the storage when its block is told, complete and in its final state. So no trial is left
+RUNNING there, and one that was in flight when a driver was killed is proposed again, the same.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class ArmSearch:
 
     Args:
         study: the definition.
-        arm: which arm.
-        storage: Optuna's storage; the arm's study is `<name>/<arm>` in it.
+        arm: `dynamical` or `static`.
+        storage: Optuna's storage; the arm's study there is called `<name>/<arm>`.
     """
 
     def __init__(self, study: Study, arm: str, storage: optuna.storages.BaseStorage) -> None:
@@ -63,8 +63,8 @@ class ArmSearch:
         self._blocks = study.search_blocks(arm)
         ends = itertools.accumulate((study.trials_per_arm or 0, *study.extensions))
         self._extensions = set(ends)  # first trials of extensions
-        self._asked = 0  # blocks
-        self._told = 0  # blocks
+        self._asked = 0  # blocks handed out
+        self._told = 0  # blocks told to Optuna
         self._results: dict[int, pd.DataFrame] = {}
         self._points: dict[int, Point] = {}
         self._asked_at: dict[int, datetime] = {}
@@ -96,12 +96,12 @@ class ArmSearch:
 
     @property
     def blocks(self) -> int:
-        """Blocks of the whole search."""
+        """Number of blocks in the whole search."""
         return len(self._blocks)
 
     @property
     def asked(self) -> int:
-        """Blocks handed out so far."""
+        """Number of blocks handed out so far."""
         return self._asked
 
     @property
@@ -110,7 +110,7 @@ class ArmSearch:
         return self._told == self.blocks
 
     def ask(self) -> Block | None:
-        """The next block, or None: all are out, or what it rests on must wait for results."""
+        """The next block; None if all are handed out, or it depends on results to come."""
         if self._asked == self.blocks:
             return None
         numbers = self._blocks[self._asked]
@@ -139,11 +139,11 @@ class ArmSearch:
             self._tell_up_to(ready)
 
     def best(self) -> Winner | None:
-        """The best completed point so far, the earliest of equals; None if there is none."""
+        """The best completed point so far, the earliest of equals; None before there is one."""
         return self._best
 
     def _thresholds(self, blocks: int) -> tuple[float | None, ...]:
-        """What trials must reach by the results of the first blocks; empty without the rule."""
+        """What trials must reach, from the results of the first blocks; empty without the rule."""
         rule = self.study.early_stopping
         if rule is None:
             return ()
@@ -155,7 +155,7 @@ class ArmSearch:
         return self._propose(number) if self._design is None else self._design[number]
 
     def _propose(self, number: int) -> Point:
-        """The point of a trial, as stored by an earlier session or newly proposed."""
+        """The point of a trial, as an earlier session stored it, else newly proposed."""
         if number < len(self._stored):
             known = self._stored[number]
             self._proposals.add_trial(
@@ -166,7 +166,7 @@ class ArmSearch:
             return self.space.suggest(optuna.trial.FixedTrial(known.params, number))  # type: ignore[arg-type]
         sampler = SAMPLERS[self.study.sampler].proposes
         assert sampler is not None, "there is a design"
-        if number < len(self.space.points):  # what the space starts from
+        if number < len(self.space.points):  # a start point
             start = self.space.points[number]
             searched = {n: v for n, v in start.items() if n in self.space.searched()}
             self._proposals.enqueue_trial(searched)
@@ -194,28 +194,28 @@ class ArmSearch:
                 error = {"error": "the block could not be trained"}
                 self._tell_trial(number, TrialState.FAIL, error)
                 continue
-            mine = by_trial[number]
-            values = [float(value) for value in mine[self.study.objective]]
-            steps = self._rung_means(number, mine)
-            if bool(mine[keys.DIVERGED].any()):
+            rows = by_trial[number]
+            values = [float(value) for value in rows[self.study.objective]]
+            at_rungs = self._rung_means(number, rows)
+            if bool(rows[keys.DIVERGED].any()):
                 attributes = {"values": values, keys.DIVERGED: True}
-                self._tell_trial(number, TrialState.FAIL, attributes, steps=steps)
-            elif bool(is_stopped(mine).any()):
-                attributes = {keys.STOPPED_STEP: int(mine[keys.STOPPED_STEP].max())}
-                self._tell_trial(number, TrialState.PRUNED, attributes, steps=steps)
+                self._tell_trial(number, TrialState.FAIL, attributes, at_rungs=at_rungs)
+            elif bool(is_stopped(rows).any()):
+                attributes = {keys.STOPPED_STEP: int(rows[keys.STOPPED_STEP].max())}
+                self._tell_trial(number, TrialState.PRUNED, attributes, at_rungs=at_rungs)
             else:
                 mean = float(np.mean(values))
-                self._tell_trial(number, TrialState.COMPLETE, {"values": values}, mean, steps)
-        if self.study.early_stopping is None:  # else thresholds are made of them
+                self._tell_trial(number, TrialState.COMPLETE, {"values": values}, mean, at_rungs)
+        if self.study.early_stopping is None:  # otherwise thresholds need them
             del self._results[index]
         self._told += 1
 
-    def _rung_means(self, number: int, mine: pd.DataFrame) -> dict[int, float]:
-        """The values of a trial at the rungs it was compared at, by step."""
+    def _rung_means(self, number: int, rows: pd.DataFrame) -> dict[int, float]:
+        """The values of a trial at the rungs where it was compared, by step."""
         rule = self.study.early_stopping
         if rule is None:
             return {}
-        means = trial_means(mine, rule)
+        means = trial_means(rows, rule)
         rungs = rung_steps(rule, self.study.problem(self._points[number]))
         values = [float(means[name].iloc[0]) for name in rung_columns(rule)]
         return {step: v for step, v in zip(rungs, values, strict=True) if np.isfinite(v)}
@@ -226,22 +226,22 @@ class ArmSearch:
         state: TrialState,
         attributes: dict[str, Any],
         value: float | None = None,
-        steps: Mapping[int, float] | None = None,
+        at_rungs: Mapping[int, float] | None = None,
     ) -> None:
-        """Tell how a trial ended, its value if it is complete, with what is to be kept beside it
-        and its values on the way, by step."""
-        if state == TrialState.PRUNED and steps:
-            value = list(steps.values())[-1]  # as Optuna has it
+        """Tell Optuna how a trial ended, with its value if it is complete, and its values at the
+        rungs, by step."""
+        if state == TrialState.PRUNED and at_rungs:
+            value = list(at_rungs.values())[-1]  # Optuna's convention for pruned trials
         if self._design is None:
             study = self._memory.get_study_id_from_name(_PROPOSALS)
             identifier = self._memory.get_trial_id_from_study_id_trial_number(study, number)
-            for step, each in (steps or {}).items():
-                self._memory.set_trial_intermediate_value(identifier, step, each)
+            for step, rung_value in (at_rungs or {}).items():
+                self._memory.set_trial_intermediate_value(identifier, step, rung_value)
             self._proposals.tell(number, value if state == TrialState.COMPLETE else None, state)
         point, asked_at = self._points.pop(number), self._asked_at.pop(number)
         if state == TrialState.COMPLETE and value is not None:
             self._compare(number, point, value)
-        if number < len(self._stored):  # by an earlier session
+        if number < len(self._stored):  # an earlier session told it
             return
         searched = optuna.trial.FixedTrial(point, number)
         self.space.suggest(searched)  # type: ignore[arg-type]  # names the distributions
@@ -251,13 +251,13 @@ class ArmSearch:
             params=searched.params,
             distributions=searched.distributions,
             user_attrs=attributes,
-            intermediate_values=dict(steps or {}),
+            intermediate_values=dict(at_rungs or {}),
         )
         ended.datetime_start = asked_at
         self.optuna.add_trial(ended)
 
     def _compare(self, number: int, point: Point, value: float) -> None:
-        """Keep the best; of equals, the earliest."""
+        """Keep the best point; of equals, the earliest."""
         best = self._best
         sign = 1 if keys.higher_is_better(self.study.objective) else -1
         if best is None or sign * value > sign * best.objective:
@@ -271,7 +271,7 @@ class Plan:
         study: the definition.
         storage: Optuna's storage.
         recorded: the members table of a block that an earlier session finished, or None.
-        rounds: confirmations beside the study's own; of an extended study, all there are.
+        rounds: rounds of confirmation beside the study's own; all rounds, for an extended study.
     """
 
     def __init__(
@@ -292,15 +292,15 @@ class Plan:
 
     @property
     def finished(self) -> bool:
-        """Whether every block is trained."""
+        """Whether every block has ended, trained or failed."""
         if not all(search.finished for search in self.searches.values()):
             return False
         return self._confirm is not None and not self._confirm and not self._confirming
 
     def next_block(self) -> Block | None:
-        """The next block to train, or None: wait for results, or all is done.
+        """The next block to train; None if it depends on results to come, or none is left.
 
-        Blocks that an earlier session finished are passed over, their results taken as they are.
+        Blocks that an earlier session finished are skipped, and their results used.
         """
         while (block := self._next()) is not None:
             members = self._recorded(block)
@@ -317,7 +317,7 @@ class Plan:
             self._confirming.discard(block.id)
 
     def winners(self) -> dict[str, Winner]:
-        """The point that represents each arm: the search's best, or the one that was given."""
+        """The point that represents each arm: the best of its search, or the one given."""
         if self.study.winners is not None:
             given = {
                 arm: {**self.study.arm_space(arm).constants(), **point}
@@ -328,7 +328,7 @@ class Plan:
         return {arm: winner for arm, winner in best.items() if winner is not None}
 
     def _next(self) -> Block | None:
-        for search in sorted(self.searches.values(), key=lambda each: each.asked):
+        for search in sorted(self.searches.values(), key=lambda search: search.asked):
             block = search.ask()
             if block is not None:
                 return block
@@ -347,4 +347,4 @@ class Plan:
         if self.study.has_own_round():
             seeds, winners = tuple(self.study.fresh_seeds()), tuple(self.winners().values())
             rounds.insert(0, Confirmation(1, seeds, winners))
-        return [block for each in rounds for block in each.blocks()]
+        return [block for confirmation in rounds for block in confirmation.blocks()]

@@ -3,7 +3,7 @@
 A search chooses the best of many points and so overestimates it. A round of confirmation reruns
 each arm's winner on fresh seeds, in one comparison for each scientific setting of the problem
 (`model.width`, say), and only its test metric supports a claim. Every round has seeds of its own:
-adding seeds to a round until its verdict pleases would be no confirmation.
+adding seeds to a round until its verdict pleases would confirm nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 FEWEST_SEEDS = 20
 MOST_SEEDS = 100
-_TIE_DECIMALS = 12  # means of the same accuracies, added in another order
+_TIE_DECIMALS = 12  # equal means may differ in the last digits, by the order of their terms
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Winner:
 
     Args:
         arm: `dynamical` or `static`.
-        trial: its number.
+        trial: number of its trial.
         point: its parameters.
-        objective: mean over the search's seeds; biased upwards, for it was chosen to be the best.
+        objective: mean over the search's seeds; biased upwards, as it was chosen for being best.
     """
 
     arm: str
@@ -58,15 +58,15 @@ class Winner:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """One round.
+    """One round of confirmation.
 
     Args:
-        round: 1, 2, ...
-        seeds: fresh ones.
-        winners: points to rerun, one an arm and scientific setting.
-        reason: why so many seeds.
-        trials: the trials of each arm that the winners were chosen from; None if nobody extended
-            the study.
+        round: its number, from 1.
+        seeds: fresh seeds.
+        winners: points to rerun, one per arm and scientific setting.
+        reason: why it has that many seeds.
+        trials: number of trials per arm that the winners were chosen from; None unless the study
+            was extended.
     """
 
     round: int
@@ -77,26 +77,26 @@ class Confirmation:
 
     @property
     def phase(self) -> str:
-        """`confirm`, `confirm-2`, ...: names the round in tables, blocks and MLflow."""
+        """`confirm`, `confirm-2`, ...: the round's name in tables, blocks and MLflow."""
         return confirmation_phase(self.round)
 
     def blocks(self) -> list[Block]:
-        """A block a winner."""
-        made: list[Block] = []
+        """One block per winner."""
+        blocks: list[Block] = []
         for winner in self.winners:
-            index = sum(block.arm == winner.arm for block in made)
+            index = sum(block.arm == winner.arm for block in blocks)
             trials = (Trial(winner.trial, winner.point),)
-            made.append(Block(self.phase, winner.arm, index, trials, self.seeds))
-        return made
+            blocks.append(Block(self.phase, winner.arm, index, trials, self.seeds))
+        return blocks
 
 
 def confirmation_phase(number: int) -> str:
-    """The phase of a round."""
+    """The phase of the round with a given number."""
     return keys.CONFIRM if number == 1 else f"{keys.CONFIRM}-{number}"
 
 
 def scientific_settings(study: Study) -> list[str]:
-    """Searched parameters that change the problem and are what the study asks about."""
+    """Searched parameters that change the problem and that the study asks about."""
     parameters = study.space.parameters
     return [
         name
@@ -108,15 +108,15 @@ def scientific_settings(study: Study) -> list[str]:
 def plan_confirmation(
     study: Study, search: pd.DataFrame, number: int, used: int, seeds: int | None = None
 ) -> Confirmation:
-    """A round for the winners of a search.
+    """Plan a round for the winners of a search.
 
     Args:
         study: the definition.
         search: rows of the members table with phase `search`.
         number: the number of the round.
-        used: fresh seeds that earlier rounds took.
-        seeds: how many; by default as many as give a power of 90% in every comparison, within
-            20 and 100, if effect and spread are those of the search, cross-fitted.
+        used: number of fresh seeds that earlier rounds used.
+        seeds: number of seeds; by default as many as give every comparison a power of 90% if effect
+            and spread are those of the search, cross-fitted, but at least 20 and at most 100.
 
     Raises:
         ConfigError: if an arm has no winner, or the fresh seeds are used up.
@@ -141,42 +141,45 @@ def plan_confirmation(
 def _winners(
     study: Study, search: pd.DataFrame, settings: Sequence[str]
 ) -> tuple[list[Winner], list[str]]:
-    """The best sound trial of each arm at each setting, the earliest of equals, arms side by side;
-    and the settings at which some arm has none."""
+    """The winners at each setting where every arm has one, arms side by side, and the settings
+    where some arm has none. A winner is the best trial that neither diverged nor was stopped, the
+    earliest of equals."""
     diverged = search.groupby([keys.ARM, keys.TRIAL])[keys.DIVERGED].transform("any")
-    sound = search[~diverged & ~is_stopped(search)]
-    found, without = [], []
+    candidates = search[~diverged & ~is_stopped(search)]
+    winners, without = [], []
     for value, group in search.groupby(list(settings)) if settings else [("the search", search)]:
-        here = [
-            _winner(study, arm, group[(group[keys.ARM] == arm) & group.index.isin(sound.index)])
+        at_setting = [
+            _winner(
+                study, arm, group[(group[keys.ARM] == arm) & group.index.isin(candidates.index)]
+            )
             for arm in study.arms
         ]
-        if all(here):
-            found += [winner for winner in here if winner is not None]
+        if all(at_setting):
+            winners += [winner for winner in at_setting if winner is not None]
         else:
             without.append(str(value))
-    return found, without
+    return winners, without
 
 
-def _winner(study: Study, arm: str, sound: pd.DataFrame) -> Winner | None:
-    if sound.empty:
+def _winner(study: Study, arm: str, candidates: pd.DataFrame) -> Winner | None:
+    if candidates.empty:
         return None
-    means = sound.groupby(keys.TRIAL)[study.objective].mean()
+    means = candidates.groupby(keys.TRIAL)[study.objective].mean()
     order = means.round(_TIE_DECIMALS) * (-1 if keys.higher_is_better(study.objective) else 1)
     best = int(order.sort_values(kind="stable").index.to_numpy()[0])
-    row = sound[sound[keys.TRIAL] == best].iloc[0]
+    row = candidates[candidates[keys.TRIAL] == best].iloc[0]
     return Winner(arm, best, _point(study, arm, row), float(means[best]))
 
 
 def _point(study: Study, arm: str, row: pd.Series) -> Point:
-    """A row's parameters as the arm's space names them, a period in the space's own unit."""
+    """A row's parameters as a point of the arm's space, with the period in the space's unit."""
     point: dict[str, Any] = dict(study.arm_space(arm).constants())
     for name, parameter in study.arm_space(arm).parameters.items():
         if name in point:
             continue
         value = row[name].item() if hasattr(row[name], "item") else row[name]
         value = None if pd.isna(value) else value
-        matching = [each for each in parameter.grid(1) if each == value]
+        matching = [known for known in parameter.grid(1) if known == value]
         point[name] = matching[0] if matching else value
     period = study.arm_space(arm).parameters.get(keys.PERIOD)
     if period is not None and period.unit == "epochs":  # tables hold steps
@@ -191,7 +194,7 @@ def _seeds_needed(study: Study, search: pd.DataFrame, settings: Sequence[str]) -
     needed: list[int | None] = []
     try:
         best = at_own_best(search[~is_stopped(search)], study.objective, [*settings, keys.ARM])
-    except ValueError:  # one seed a point: no spread to plan with
+    except ValueError:
         return FEWEST_SEEDS, f"one seed a point gives no spread to plan with: {FEWEST_SEEDS}"
     for _, group in best.groupby(list(settings)) if settings else [((), best)]:
         if set(group[keys.ARM]) != set(study.arms):
@@ -199,11 +202,11 @@ def _seeds_needed(study: Study, search: pd.DataFrame, settings: Sequence[str]) -
         pairs = paired_by_seed(group, study.objective)
         if len(pairs) < 2:
             continue
-        found = compare((pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy(dtype=float))
-        options = [seeds_for_power(found.sd, found.mean)]
+        comparison = compare((pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy(dtype=float))
+        options = [seeds_for_power(comparison.sd, comparison.mean)]
         if study.equivalence_margin is not None:
             margin = study.equivalence_margin
-            options.append(seeds_for_equivalence(found.sd, found.mean, margin))
+            options.append(seeds_for_equivalence(comparison.sd, comparison.mean, margin))
         needed.append(min((n for n in options if n is not None), default=None))
     wanted = max((MOST_SEEDS if n is None else n for n in needed), default=FEWEST_SEEDS)
     seeds = math.ceil(min(max(wanted, FEWEST_SEEDS), MOST_SEEDS))

@@ -1,8 +1,8 @@
-"""What a study was at the moment it was begun.
+"""What a study was when it began.
 
-`study.yaml` lies open in the study's folder, and whoever edits it changes what everything there is
-taken for. So the definition and the identity of the study are kept a second time, sealed, and every
-command compares the two.
+`study.yaml` is open to edits, and an edit changes what everything in the folder is taken for. So
+the definition and the identity of the study are kept a second time, sealed, and every command
+compares the two.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["Begun", "check_unchanged", "differences"]
 
 @dataclass(frozen=True)
 class Begun:
-    """A study as it was begun.
+    """A study as it began.
 
     Args:
-        study_id: its identity, which finds its runs in MLflow again.
-        study: its definition; an extension is the only thing that changes it.
+        study_id: its identity, by which its runs in MLflow are found again.
+        study: its definition, which only an extension changes.
     """
 
     study_id: str
@@ -33,7 +33,7 @@ class Begun:
 
     @classmethod
     def read(cls, path: Path) -> Begun | None:
-        """What `write` kept; None where a version that did not begin the study.
+        """Read what `write` wrote; None if a version that wrote no such file began the study.
 
         Raises:
             ConfigError: if the file is damaged.
@@ -45,16 +45,16 @@ class Begun:
         return cls(content["study_id"], study)
 
     def write(self, path: Path) -> None:
-        """Keep it."""
+        """Write it to a sealed file."""
         content = {"study_id": self.study_id, "study_hash": self.study.hash}
         write_json(path, {**content, "definition": to_dict(self.study)})
 
 
 def check_unchanged(begun: Study, now: Study, source: Path) -> None:
-    """Refuse a definition that was edited since the study was begun, less what changes no result.
+    """Refuse a definition that was edited since the study began, unless no result changes.
 
     Raises:
-        ConfigError: with both values of the first key that differs, and how many more do.
+        ConfigError: with each key that differs and both of its values.
     """
     if begun.hash == now.hash:
         return
@@ -66,13 +66,13 @@ def check_unchanged(begun: Study, now: Study, source: Path) -> None:
 def differences(
     before: Study, after: Study, then: str = "there", now: str = "in yours"
 ) -> list[str]:
-    """What differs between two definitions, each dotted key with both values.
+    """The dotted keys that differ between two definitions, each with both values.
 
     Args:
-        before: a definition.
-        after: another.
-        then: what the values of the first are called, as in `600 there`.
-        now: what those of the second are called.
+        before: the first definition.
+        after: the second definition.
+        then: words that follow a value of the first, as in `600 there`.
+        now: words that follow a value of the second.
     """
     return list(_differences(to_dict(before), to_dict(after), "", then, now))
 

@@ -14,20 +14,20 @@ from dynloss_core.config import ConfigError
 
 __all__ = ["Lock", "exclusive", "is_taken"]
 
-_SECONDS_OF_A_LOOK = 0.5  # for which `is_taken` elsewhere may hold the lock, and more
-_TIMES_TAKEN_BACK = 100  # by others while this process opens the file, however slow its disk is
+_SECONDS_OF_A_CHECK = 0.5  # longer than `is_taken` in another process holds the lock
+_MOST_DISCARDS = 100  # of the folder by others, while this process opens the file on a slow disk
 
 
 class Lock:
-    """The lock that a file stands for, while it is held."""
+    """A lock that is held on a file."""
 
     def __init__(self, file: IO[str], path: Path) -> None:
         self._file = file
         self._path = path
 
     def is_in_place(self) -> bool:
-        """Whether the file is still where it was locked: not once its folder was taken back, even
-        if another process has made the folder and the file anew."""
+        """Whether the file is still where it was locked: not once its folder was discarded, even if
+        another process has made the folder and the file again."""
         try:
             return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
         except FileNotFoundError:
@@ -36,7 +36,7 @@ class Lock:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[Lock]:
-    """Hold the lock that a file stands for; the file and its folder are made.
+    """Hold an exclusive lock on a file; the file and its folder are created.
 
     Raises:
         ConfigError: if another process holds it, or the file cannot be written.
@@ -51,36 +51,36 @@ def exclusive(path: Path) -> Iterator[Lock]:
 
 
 def _take(path: Path) -> IO[str]:
-    until = time.monotonic() + _SECONDS_OF_A_LOOK
-    taken_back = 0
+    deadline = time.monotonic() + _SECONDS_OF_A_CHECK
+    discards = 0
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
-        except FileNotFoundError:  # the folder, or the one it is in, was taken back just now
-            taken_back += 1
-            if taken_back == _TIMES_TAKEN_BACK:
+        except FileNotFoundError:  # the folder, or its parent, was discarded just now
+            discards += 1
+            if discards == _MOST_DISCARDS:
                 raise
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            if time.monotonic() >= until:
+            if time.monotonic() >= deadline:
                 problem = "another process is running this study"
                 raise ConfigError("", problem, "wait, or stop it", str(path.parent)) from None
-            time.sleep(_SECONDS_OF_A_LOOK / 10)
+            time.sleep(_SECONDS_OF_A_CHECK / 10)
             continue
         except OSError:
             file.close()
             raise
         if Lock(file, path).is_in_place():
             return file
-        file.close()  # whoever held it took the folder back: this lock is of a file that is gone
+        file.close()  # whoever held it discarded the folder, and the locked file is gone
 
 
 def is_taken(path: Path) -> bool:
-    """Whether a process holds the lock that a file stands for, as far as this one may look."""
+    """Whether a process holds the lock on a file, as far as this process can read it."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

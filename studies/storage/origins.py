@@ -1,7 +1,7 @@
 """The origins of a study's networks: kept in its folder, and compared before more are trained.
 
-A study whose code or versions changed on the way holds networks of several origins, which nobody
-may compare as if they were of one. So it goes on only when told to, and says so ever after.
+A study whose code or versions changed midway has networks of several origins, which must not be
+compared as if they were of one. So it continues only when told to, and its results say so.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _MOST_NAMED = 6
 
 
 def origins_of(folder: StudyFolder) -> dict[str, dict[str, Any]]:
-    """What a study's networks were trained with, by digest, in the order of their first use: the
-    files and versions of an `Origin`, with the commit and the date."""
+    """The origins of a study's networks by digest, in the order of their first use: the files and
+    versions of an `Origin`, with the commit and the date."""
     if not folder.origins.exists():
         return {}
     remedy = "restore it, or delete it and go on with --code-changed"
@@ -36,8 +36,8 @@ def origins_of(folder: StudyFolder) -> dict[str, dict[str, Any]]:
 
 
 def origins_in(members: pd.DataFrame, folder: StudyFolder) -> list[dict[str, Any]]:
-    """The origins of the networks in a members table: how many each, and what is known of it. Those
-    of versions that kept no origin are counted under `unknown`."""
+    """The origins of the networks in a members table, with how many each has and what is known of
+    it. Networks that a version without origins trained count as `unknown`."""
     if members.empty:
         return []
     column = members[keys.ORIGIN] if keys.ORIGIN in members else pd.Series(None, members.index)
@@ -50,7 +50,7 @@ def origins_in(members: pd.DataFrame, folder: StudyFolder) -> list[dict[str, Any
 
 
 def origins_in_words(members: pd.DataFrame, folder: StudyFolder) -> str:
-    """The same in a line, for people: `3e172b560316 (commit 0159c02, 40 networks)`."""
+    """The same in one readable line: `3e172b560316 (commit 0159c02, 40 networks)`."""
     texts = []
     for entry in origins_in(members, folder):
         commit = f"commit {entry['commit']}, " if "commit" in entry else ""
@@ -64,7 +64,7 @@ def _in_short(origin: dict[str, Any]) -> dict[str, Any]:
 
 
 def note_origin(folder: StudyFolder) -> None:
-    """Keep what a study is trained with from here on."""
+    """Record the origin of what is trained from now on."""
     known, now = origins_of(folder), here()
     if now.digest not in known:
         tags = provenance()
@@ -73,11 +73,11 @@ def note_origin(folder: StudyFolder) -> None:
 
 
 def refuse_other_code(stored: StoredStudy, *, trains: bool) -> None:
-    """Refuse to go on with a study that was trained with other code or versions.
+    """Refuse to continue a study that was trained with other code or versions.
 
     Args:
         stored: the study.
-        trains: whether there is something to train for certain; else it is looked up.
+        trains: whether it is certain that something is left to train; if not, the plan is asked.
 
     Raises:
         ConfigError: naming what differs.
@@ -89,7 +89,7 @@ def refuse_other_code(stored: StoredStudy, *, trains: bool) -> None:
     if not known and {
         entry["origin"] for entry in origins_in(folder.parts.gather("members"), folder)
     } == {now.digest}:
-        return  # the file that says more of it is lost
+        return  # only the file with the details is lost
     if not trains and _is_complete(stored):
         return
     if known:
@@ -105,6 +105,6 @@ def refuse_other_code(stored: StoredStudy, *, trains: bool) -> None:
 
 
 def _is_complete(stored: StoredStudy) -> bool:
-    """Whether every block of a study is recorded."""
+    """Whether every block of a study is finished."""
     plan = plan_of(stored)
     return plan.next_block() is None and plan.finished

@@ -1,7 +1,7 @@
-"""The tables of finished blocks, a file for each block and kind, from which a study is rebuilt.
+"""The tables of finished blocks, one file per block and kind, from which a study is rebuilt.
 
-A block is finished when its members table is there. That names the other tables of the block, so
-that one which is lost is noticed.
+A block is finished once its members table exists. That table names the block's other tables, so
+that a lost one is noticed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Parts:
 
     Args:
         folder: the folder of the study.
-        resume_command: what to type to go on with it, for remedies.
+        resume_command: command that resumes the study, for remedies.
     """
 
     def __init__(self, folder: Path, resume_command: str) -> None:
@@ -34,15 +34,15 @@ class Parts:
         self._path = folder / "parts"
 
     def record(self, block: Block, result: BlockResult) -> None:
-        """Keep a finished block for good, and drop its checkpoint."""
+        """Record a finished block's tables, and drop its checkpoint."""
         tables = {"curves": result.curves}
         tables |= {kind: frame for kind, frame in result.recorded.items() if not frame.empty}
         for kind, frame in tables.items():
             write_parquet(frame, self._part(block.id, kind))
         marks = {"kinds": ",".join(tables)}
         write_parquet(result.members, self._part(block.id, "members"), marks)
-        for left in (block.checkpoint(self._folder), self._failure(block)):
-            left.unlink(missing_ok=True)
+        for leftover in (block.checkpoint(self._folder), self._failure(block)):
+            leftover.unlink(missing_ok=True)
 
     def record_failure(self, block: Block, error: str) -> None:
         """Record that a block failed, and why: an empty members table, and the reason."""
@@ -76,7 +76,7 @@ class Parts:
         path = self._part(block.id, "members")
         problem = "holds other networks than the study asks for in its place"
         optuna = self._folder / "optuna.db"
-        remedy = f"delete {optuna}, which is made again; if that is no help, {self._mend(path)}"
+        remedy = f"delete {optuna}, which is made again; if that is no help, {self._remedy(path)}"
         raise ConfigError("", problem, remedy, str(path))
 
     def table(self, block: Block, kind: str) -> pd.DataFrame:
@@ -84,14 +84,14 @@ class Parts:
         return self._read(self._part(block.id, kind))
 
     def files(self, kind: str) -> list[Path]:
-        """The files of one table, a finished block each, in the order of their names."""
+        """The files of one table, one per finished block, sorted by name."""
         return sorted(self._path.glob(f"*.{kind}.parquet"))
 
     def gather(self, kind: str) -> pd.DataFrame:
         """One table of all finished blocks: `members`, `curves` or what was recorded beside them
-        (see `recording.KINDS`); empty if there are none.
+        (see `recorder.KINDS`); empty if there are none.
 
-        Where the parts are gone, it is the table that was gathered before.
+        If the parts are gone, this is the table that was gathered before.
 
         Raises:
             ConfigError: if a part is damaged or missing; it names the remedy.
@@ -107,16 +107,16 @@ class Parts:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def _complete(self, finished: list[Path], kind: str) -> list[Path]:
-        """The parts of one table, a part for each finished block that has one."""
+        """The parts of one table, one per finished block that has it."""
         if kind == "members":
             return finished
         paths = []
         for members in finished:
             path = self._part(self.block_of(members), kind)
-            kinds = marks_of(members, self._mend(members)).get("kinds")
+            kinds = marks_of(members, self._remedy(members)).get("kinds")
             if kinds is not None:
                 wanted = kind in kinds.split(",")
-            else:  # by a version that did not keep the kinds
+            else:  # written by a version that did not keep the kinds
                 wanted = path.exists() or (kind == "curves" and len(self._read(members)) > 0)
             if wanted:  # a missing one is refused when it is read
                 paths.append(path)
@@ -134,13 +134,13 @@ class Parts:
 
     @staticmethod
     def block_of(part: Path) -> str:
-        """The identifier of the block that a part belongs to."""
+        """The id of the block that a part belongs to."""
         return part.name.removesuffix(".parquet").rpartition(".")[0]
 
     def _read(self, part: Path) -> pd.DataFrame:
-        return read_table(part, self._mend(part))
+        return read_table(part, self._remedy(part))
 
-    def _mend(self, part: Path) -> str:
+    def _remedy(self, part: Path) -> str:
         """The remedy for a part that is damaged or missing: its block is trained again."""
         members = self._part(self.block_of(part), "members")
         return f"delete {members}, then `{self._resume_command}` trains its block again"

@@ -1,7 +1,7 @@
-"""Where a study's folder lies, and whether it was moved or copied since it was last at work.
+"""Where a study's folder lies, and whether it was moved or copied since it last ran.
 
-A folder that was moved stays what it is. A copy is another study: it gets an identity of its own,
-and so runs of its own in a store that both can reach, and never writes to those of its original.
+A folder that was moved holds the same study. A copy is another study: it gets an identity of its
+own, and so runs of its own in a store that both can reach, and never writes to its original's.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ __all__ = ["move_artifacts", "settled"]
 
 
 def settled(stored: StoredStudy) -> StoredStudy:
-    """A study that knows where it lies, with another identity if it is a copy; under its lock."""
+    """Record where a study lies, and give it an identity of its own if it is a copy. Its lock must
+    be held."""
     folder = stored.folder
     if not folder.is_identified:  # begun by a version that kept less, or the file is lost
         stored = stored.identified(stored.identity)
-    here, known = _place(folder.path), stored.state.get("place")
-    if known == here:
+    place, known = _place(folder.path), stored.state.get("place")
+    if known == place:
         return stored
-    changes: dict[str, Any] = {"place": here}
+    changes: dict[str, Any] = {"place": place}
     if known is None:
         changes["tracking_uri"] = stored.tracking_uri
-    if known is not None and _is_copy(stored, known, here):
+    if known is not None and _is_copy(stored, known, place):
         stored = stored.identified()
         changes |= {"mlflow_run": None, "mlflow_experiment": None}
         say(f"{folder.path} is a copy of {known['path']}: it is a study of its own from here on")
@@ -42,20 +43,20 @@ def _place(path: Path) -> dict[str, Any]:
     return {"path": str(path), "inode": path.stat().st_ino, "host": socket.gethostname()}
 
 
-def _is_copy(stored: StoredStudy, known: dict[str, Any], here: dict[str, Any]) -> bool:
-    """Whether an original may still be at work in the store of this study."""
-    same_host = known["host"] == here["host"]
-    if known["path"] == here["path"] and (same_host or known["inode"] == here["inode"]):
+def _is_copy(stored: StoredStudy, known: dict[str, Any], place: dict[str, Any]) -> bool:
+    """Whether the original may still exist and write to the store of this study."""
+    same_host = known["host"] == place["host"]
+    if known["path"] == place["path"] and (same_host or known["inode"] == place["inode"]):
         return False
     original = Path(known["path"])
-    own_store = stored.tracking_uri == stored.folder.default_tracking_uri
-    if own_store and original.parent != stored.folder.path.parent:  # each has a store beside it
+    beside = stored.tracking_uri == stored.folder.default_tracking_uri
+    if beside and original.parent != stored.folder.path.parent:  # each has a store beside it
         return False
     return not same_host or _identity_at(original) == stored.identity
 
 
 def _identity_at(path: Path) -> str | None:
-    """The identity of the study in a folder, if there is one that can be read."""
+    """The identity of the study in a folder; None if it cannot be read."""
     try:
         identity: str = json.loads((path / "begun.json").read_text(encoding="utf-8"))["study_id"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -64,13 +65,13 @@ def _identity_at(path: Path) -> str | None:
 
 
 def move_artifacts(store: Path, artifacts: Path) -> None:
-    """Tell a store in SQLite where its artifacts are, if it was moved or copied together with them.
+    """Correct where an SQLite store says its artifacts are, after both were moved or copied.
 
-    MLflow keeps their addresses absolute and has no call that changes them.
+    MLflow keeps their addresses absolute, and has no call that changes them.
 
     Args:
-        store: the file beside the studies' folders.
-        artifacts: the folder beside it.
+        store: the SQLite file beside the studies' folders.
+        artifacts: the folder of artifacts beside it.
 
     Raises:
         ConfigError: if the store cannot be read or written.
@@ -93,7 +94,7 @@ def _move_artifacts(store: Path, wanted: str, name: str) -> None:
             if before == wanted or not str(before).startswith("file:"):
                 continue
             if not before.endswith(f"/{name}"):
-                continue  # of an experiment that the suite did not make
+                continue  # belongs to an experiment that the suite did not create
             database.execute(
                 "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
                 (wanted, before),

@@ -1,13 +1,13 @@
-"""A network that was trained before is not trained again: it is taken from where it was recorded.
+"""A network that was trained before is not trained again, but copied from where it was recorded.
 
-Two networks are the same if their configuration hash is, which covers the problem and the member
-down to its seed, and with it all that is not in the hash: the engine, the kind of device, the
-origin (code and versions, see `studies.blocks.code_origin`), and whether the phase looks at the
-test split. A trial is taken if all of its networks are known, from a study in the same output
-folder or from this one, where TPE may propose a point again; its rows say where from
-(`reused_from`). A block waits while another has one of its networks at work, and equal points in a
-block are trained once. Studies that record something beside evaluations, or stop trials early,
-neither give nor take: the hash says nothing of that.
+Two networks are the same if they share a configuration hash, which covers the problem and the
+member down to its seed, and what the hash leaves out: the engine, the kind of device, the origin
+(code and versions, see `studies.blocks.code_origin`), and whether the phase evaluates on the test
+split. A trial is reused if all of its networks are known, from a study in the same output folder or
+from this one, where TPE may propose a point twice; its rows say which study (`reused_from`). A
+block waits while another one trains any of its networks, and equal points in a block are trained
+once. Studies that record something beside evaluations, or stop trials early, neither reuse networks
+nor offer theirs: the hash does not cover that.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _NEEDED = {
 
 
 class _Key(NamedTuple):
-    """What makes two networks the same."""
+    """What two networks share if they are the same."""
 
     config_hash: str
     engine: str
@@ -60,7 +60,7 @@ class _Key(NamedTuple):
     confirmed: bool
 
 
-class _Place(NamedTuple):
+class _Source(NamedTuple):
     """Where a network is recorded."""
 
     folder: Path
@@ -75,103 +75,103 @@ class KnownNetworks:
     """The networks that a study need not train.
 
     Args:
-        stored: the study that would train them; those beside it are searched too.
+        stored: the study that would train them; the studies beside it are searched too.
     """
 
     def __init__(self, stored: StoredStudy) -> None:
         self._study, self._folder = stored.study, stored.folder
-        self._places: dict[_Key, _Place] = {}
+        self._sources: dict[_Key, _Source] = {}
         self._at_work: set[_Key] = set()
         self._keys_of: dict[str, dict[int, tuple[_Key, ...]]] = {}  # of blocks asked for, by trial
         self._takes_part = _takes_part(stored.study)
-        self._looked = not self._takes_part
+        self._searched = not self._takes_part
 
     def begin(self, block: Block) -> None:
-        """The trials of a block, which need not be all of it, are at work now."""
+        """Take note that the given trials of a block are being trained."""
         if self._takes_part:
-            names = self._keys(block)
-            self._at_work.update(key for each in block.trials for key in names[each.number])
+            by_trial = self._keys(block)
+            self._at_work.update(key for trial in block.trials for key in by_trial[trial.number])
 
     def end(self, block: Block, members: pd.DataFrame) -> None:
-        """A block of this study has ended, in this session or an earlier one: know its networks,
-        from its members table, which is empty if it could not be trained."""
-        for names in self._keys_of.pop(block.id, {}).values():
-            self._at_work.difference_update(names)
+        """Add the networks of a block that has ended, in this session or an earlier one, from its
+        members table, which is empty if the block failed."""
+        for network_keys in self._keys_of.pop(block.id, {}).values():
+            self._at_work.difference_update(network_keys)
         if self._takes_part and set(_NEEDED) <= set(members.columns):
-            self._note(members[list(_NEEDED)], self._folder)
+            self._add(members[list(_NEEDED)], self._folder)
 
     def at_work(self, block: Block) -> bool:
-        """Whether another block has networks of this one at work."""
+        """Whether another block is training any of this block's networks."""
         if not self._at_work:
             return False
-        return any(not self._at_work.isdisjoint(names) for names in self._keys(block).values())
+        return any(not self._at_work.isdisjoint(needed) for needed in self._keys(block).values())
 
     def duplicates(self, block: Block) -> dict[int, int]:
-        """The trials of a block whose networks are those of an earlier one in it, with that one."""
+        """The trials of a block that equal an earlier one in it, each with that one's number."""
         if not self._takes_part or len(block.trials) == 1:
             return {}
         first: dict[tuple[_Key, ...], int] = {}
-        found = {}
-        for number, names in self._keys(block).items():
-            if first.setdefault(names, number) != number:
-                found[number] = first[names]
-        return found
+        duplicates = {}
+        for number, network_keys in self._keys(block).items():
+            if first.setdefault(network_keys, number) != number:
+                duplicates[number] = first[network_keys]
+        return duplicates
 
-    def copied(self, block: Block, number: int, result: BlockResult, twin: int) -> BlockResult:
-        """The tables of a trial from the result of its block, where its twin's are."""
-        trial = next(each for each in block.trials if each.number == number)
-        origin = self._folder.path.name
+    def copied(self, block: Block, number: int, result: BlockResult, original: int) -> BlockResult:
+        """The tables of a duplicate trial, from those of its original in the block's result."""
+        trial = next(trial for trial in block.trials if trial.number == number)
+        study = self._folder.path.name
         members, curves = (
-            self._own(table[table[keys.TRIAL] == twin], block, trial, origin, kind)
+            self._adopted(table[table[keys.TRIAL] == original], block, trial, study, kind)
             for kind, table in (("members", result.members), ("curves", result.curves))
         )
         return BlockResult(members, curves)
 
     def trials(self, block: Block) -> dict[int, BlockResult]:
-        """The trials of a block that are known, by number, each with its tables."""
-        self._look_around()
-        if not self._places:
+        """The known trials of a block, by number, each with its tables."""
+        self._search_neighbours()
+        if not self._sources:
             return {}
-        found = {}
+        results = {}
         for trial in block.trials:
-            names = self._keys(block)[trial.number]
-            known = {key: self._places[key] for key in names if key in self._places}
-            if len(known) == len(names):
-                result = self._taken(block, trial, known)
+            network_keys = self._keys(block)[trial.number]
+            known = {key: self._sources[key] for key in network_keys if key in self._sources}
+            if len(known) == len(network_keys):
+                result = self._reused(block, trial, known)
                 if result is not None:
-                    found[trial.number] = result
-        return found
+                    results[trial.number] = result
+        return results
 
-    def _look_around(self) -> None:
-        """Know the networks of the studies beside this one, once there is something to train."""
-        if self._looked:
+    def _search_neighbours(self) -> None:
+        """Add the networks of the studies beside this one, once there is something to train."""
+        if self._searched:
             return
-        self._looked = True
+        self._searched = True
         for path in sorted(self._folder.path.parent.iterdir()):
             if path != self._folder.path and (path / "study.yaml").is_file():
-                self._look_into(StudyFolder(path))
+                self._search(StudyFolder(path))
 
-    def _look_into(self, other: StudyFolder) -> None:
-        """Know the networks of another study, if it could have trained the same."""
-        with suppress(*_UNREADABLE):  # whatever is wrong there is no fault of this study's
+    def _search(self, other: StudyFolder) -> None:
+        """Add the networks of another study, if it could have trained the same."""
+        with suppress(*_UNREADABLE):  # another study's damage must not stop this one
             if not _takes_part(stored_definition(other)):
                 return
             if parts := [str(path) for path in other.parts.files("members")]:
                 tables = dataset.dataset(parts, schema=pa.schema(_NEEDED), format="parquet")
-                known = tables.to_table().to_pandas()  # what is taken of them is read with its seal
-                self._note(known.dropna(subset=[keys.ORIGIN]), other)
+                known = tables.to_table().to_pandas()  # seals are checked when a row is reused
+                self._add(known.dropna(subset=[keys.ORIGIN]), other)
 
-    def _note(self, members: pd.DataFrame, folder: StudyFolder) -> None:
+    def _add(self, members: pd.DataFrame, folder: StudyFolder) -> None:
         for row in members.itertuples(index=False):
             phase, arm, block, trial, seed, config_hash, engine, device, origin = row
             key = _Key(config_hash, engine, device, origin, phase != keys.SEARCH)
-            self._places.setdefault(key, _Place(folder.path, phase, arm, block, trial, seed))
+            self._sources.setdefault(key, _Source(folder.path, phase, arm, block, trial, seed))
 
     def _keys(self, block: Block) -> dict[int, tuple[_Key, ...]]:
-        """What the networks of each trial of a block are known by, in the order of the seeds."""
+        """The keys of the networks of each trial of a block, in the order of the seeds."""
         if block.id not in self._keys_of:
-            names = {each.number: tuple(self._keys_of_trial(block, each)) for each in block.trials}
-            self._keys_of[block.id] = names
+            by_trial = {t.number: tuple(self._keys_of_trial(block, t)) for t in block.trials}
+            self._keys_of[block.id] = by_trial
         return self._keys_of[block.id]
 
     def _keys_of_trial(self, block: Block, trial: Trial) -> Iterator[_Key]:
@@ -182,46 +182,45 @@ class KnownNetworks:
         for config_hash in member_hashes(problem, members):
             yield _Key(config_hash, engine, device, origin, block.phase != keys.SEARCH)
 
-    def _taken(self, block: Block, trial: Trial, places: dict[_Key, _Place]) -> BlockResult | None:
-        """The rows of a trial's networks as those of this study; None if they are gone, or others
-        are there now."""
+    def _reused(self, block: Block, trial: Trial, known: dict[_Key, _Source]) -> BlockResult | None:
+        """The tables of a known trial as this study's; None if its rows are gone or replaced."""
         tables: dict[str, list[pd.DataFrame]] = {"members": [], "curves": []}
-        for key, place in places.items():
-            there = Block(place.phase, place.arm, place.block, (), ())
-            for kind, rows in tables.items():
+        for key, source in known.items():
+            source_block = Block(source.phase, source.arm, source.block, (), ())
+            for kind, frames in tables.items():
                 try:
-                    table = _part(place.folder, there, kind)
+                    part = _part(source.folder, source_block, kind)
                 except _UNREADABLE:
                     return None
-                if table.empty:  # it failed
+                if part.empty:  # the block failed
                     return None
-                of_trial, of_seed = table[keys.TRIAL] == place.trial, table[keys.SEED] == place.seed
-                found, name = table[of_trial & of_seed], place.folder.name
-                if kind == "members" and list(found[keys.CONFIG_HASH]) != [key.config_hash]:
+                of_trial, of_seed = part[keys.TRIAL] == source.trial, part[keys.SEED] == source.seed
+                rows, study = part[of_trial & of_seed], source.folder.name
+                if kind == "members" and list(rows[keys.CONFIG_HASH]) != [key.config_hash]:
                     return None
-                rows.append(self._own(found, block, trial, name, kind))
-        members, curves = (pd.concat(rows, ignore_index=True) for rows in tables.values())
+                frames.append(self._adopted(rows, block, trial, study, kind))
+        members, curves = (pd.concat(frames, ignore_index=True) for frames in tables.values())
         return BlockResult(members, curves)
 
-    def _own(
-        self, rows: pd.DataFrame, block: Block, trial: Trial, origin: str, kind: str
+    def _adopted(
+        self, rows: pd.DataFrame, block: Block, trial: Trial, study: str, kind: str
     ) -> pd.DataFrame:
-        """Rows of another trial, from a study, as those of this one."""
-        foreign = [name for name in rows.columns if "." in name]
-        own = rows.drop(columns=foreign)
-        own[keys.STUDY], own[keys.PHASE], own[keys.ARM] = self._study.name, block.phase, block.arm
-        own[keys.BLOCK], own[keys.TRIAL] = block.index, trial.number
+        """Rows that a study recorded for another trial, rewritten as those of this one."""
+        dotted = [name for name in rows.columns if "." in name]
+        new = rows.drop(columns=dotted)
+        new[keys.STUDY], new[keys.PHASE], new[keys.ARM] = self._study.name, block.phase, block.arm
+        new[keys.BLOCK], new[keys.TRIAL] = block.index, trial.number
         if kind == "members":
             for offset, (name, value) in enumerate(_dotted(trial.point).items()):
-                own.insert(list(own.columns).index(keys.SEED) + 1 + offset, name, value)
-            if keys.REUSED_FROM not in own:
-                own[keys.REUSED_FROM] = None
-            own[keys.REUSED_FROM] = own[keys.REUSED_FROM].fillna(origin)
-        return own
+                new.insert(list(new.columns).index(keys.SEED) + 1 + offset, name, value)
+            if keys.REUSED_FROM not in new:
+                new[keys.REUSED_FROM] = None
+            new[keys.REUSED_FROM] = new[keys.REUSED_FROM].fillna(study)
+        return new
 
 
 def joined(known: dict[int, BlockResult], trained: BlockResult | None = None) -> BlockResult:
-    """The result of a block from its known trials and those that were trained, trial by trial."""
+    """The result of a block from its known trials and its trained ones, ordered by trial."""
     parts = [*known.values(), *([] if trained is None else [trained])]
     by = [keys.TRIAL, keys.SEED]
     members = pd.concat([part.members for part in parts]).sort_values(by, kind="stable")
@@ -239,10 +238,10 @@ def _part(folder: Path, block: Block, kind: str) -> pd.DataFrame:
 
 
 def _takes_part(study: Study) -> bool:
-    """Whether the configuration hash says all of what a study keeps of a network."""
+    """Whether the configuration hash covers all that a study keeps of a network."""
     return study.record is None and study.early_stopping is None
 
 
 def _dotted(point: Point) -> Point:
-    """The parameters of a point that belong to the problem; they have columns of their own."""
+    """The parameters of a point that belong to the problem, which have columns of their own."""
     return {name: value for name, value in point.items() if "." in name}

@@ -1,9 +1,9 @@
-"""Tables and JSON files that carry a digest of themselves: what was damaged or edited since it was
-written is refused, not read.
+"""Tables and JSON files that carry a digest of themselves, so that one that was damaged or edited
+since it was written is refused.
 
-A digest is a SHA-256 over the whole content, its own place taken as zeros. Parquet files keep it in
-their metadata, so that any reader of Parquet can read them, and have a checksum on each page
-besides. Files of versions that wrote no digest are read as they are.
+The digest is a SHA-256 over the whole content, with zeros in its own place. Parquet files keep it
+in their metadata, so that any Parquet reader can read them, and have a checksum on each page too.
+Files from versions that wrote no digest are read as they are.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _DAMAGES = (ValueError, KeyError, TypeError, MemoryError, RecursionError, pa.Arr
 
 
 def write_parquet(frame: pd.DataFrame, path: Path, marks: Mapping[str, str] | None = None) -> None:
-    """Write a table, sealed, so that a reader sees all of it or nothing.
+    """Write a sealed table, so that a reader sees all of it or nothing.
 
     Args:
         frame: the table.
         path: the path of the file.
-        marks: short texts to keep with it (see `marks_of`).
+        marks: short texts to keep with it, by name (see `marks_of`).
     """
     table = pa.Table.from_pandas(frame, preserve_index=False)
     notes = {f"dynloss.{name}": text for name, text in (marks or {}).items()}
@@ -52,7 +52,7 @@ def write_parquet(frame: pd.DataFrame, path: Path, marks: Mapping[str, str] | No
 
 
 def read_table(path: Path, remedy: str) -> pd.DataFrame:
-    """A table that `write_parquet` wrote.
+    """Read a table that `write_parquet` wrote.
 
     Args:
         path: the path of the file.
@@ -68,13 +68,13 @@ def read_table(path: Path, remedy: str) -> pd.DataFrame:
         frame: pd.DataFrame = pq.read_table(source, page_checksum_verification=True).to_pandas()
     except _DAMAGES as error:
         raise _damaged(path, error, remedy) from None
-    except OSError as error:  # of Arrow: what it reads is in memory
+    except OSError as error:  # Arrow's, as the bytes are in memory
         raise _damaged(path, error, remedy) from None
     return frame
 
 
 def marks_of(path: Path, remedy: str) -> dict[str, str]:
-    """What `write_parquet` kept with a table.
+    """The short texts that `write_parquet` kept with a table.
 
     Raises:
         ConfigError: as `read_table`.
@@ -82,7 +82,7 @@ def marks_of(path: Path, remedy: str) -> dict[str, str]:
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (*_DAMAGES, OSError) as error:
-        _read(path, remedy)  # missing, or not to be read
+        _read(path, remedy)  # refuses a missing or unreadable file
         raise _damaged(path, error, remedy) from None
     prefix = b"dynloss."
     return {
@@ -93,14 +93,14 @@ def marks_of(path: Path, remedy: str) -> dict[str, str]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, sealed, so that a reader sees all of it or nothing."""
+    """Write a mapping as sealed JSON, so that a reader sees all of it or nothing."""
     plain = json.loads(json.dumps(content))
     sealed = {**plain, SEAL: _digest(plain)}
     write_atomically(path, json.dumps(sealed, indent=2) + "\n")
 
 
 def read_json(path: Path, remedy: str) -> Any:
-    """What `write_json` wrote, or an earlier version without a seal.
+    """Read JSON that `write_json` wrote, or an earlier version without a seal.
 
     Raises:
         ConfigError: naming the file, what is wrong, and the remedy.

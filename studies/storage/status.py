@@ -1,5 +1,5 @@
-"""How far a study is, from its folder alone: a running driver is not disturbed, and any machine
-that sees the folder may ask."""
+"""How far a study has got, from its folder alone: a running driver is not disturbed, and any
+machine that sees the folder may ask."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class PhaseStatus:
     Args:
         phase: `search`, or a round of confirmation.
         arm: `dynamical` or `static`.
-        done: trials of the search, or networks of a confirmation.
-        wanted: in all.
+        done: number of trials searched, or of networks confirmed.
+        wanted: their number in the end.
         unit: the unit of both.
-        diverged: trials with a network that diverged.
-        stopped: trials that were stopped early.
+        diverged: number of trials with a network that diverged.
+        stopped: number of trials stopped early.
         best: the best trial's mean objective; None outside the search, or before there is one.
     """
 
@@ -47,22 +47,22 @@ class PhaseStatus:
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """How far a study is.
+    """How far a study has got.
 
     Args:
         name: the name of the study.
         mode: `map`, `optimize` or `confirm`.
-        objective: what `best` measures.
-        networks: to train in all.
-        trained: of them; those at work count by their fraction.
-        at_work: whether a driver is.
-        machine: where the driver is, if one is at work.
-        networks_a_minute: over the last minutes; None if it is not known.
-        seconds_left: by the rate so far; None if it is not known.
-        blocks: at work: how many networks each has trained, and on which node.
-        failures: blocks that could not be trained, and why.
-        phases: one row per arm and phase.
-        summary: the file of results; None before there is one.
+        objective: the metric that `best` measures.
+        networks: number of networks to train in all.
+        trained: number trained so far, those in training counted by their fraction.
+        at_work: whether a driver is running.
+        machine: the driver's machine; empty if none is running.
+        networks_a_minute: rate over the last minutes; None if it is not known.
+        seconds_left: estimate by the rate so far; None if it is not known.
+        blocks: the blocks in training: how many networks each has trained, and on which node.
+        failures: blocks that failed, and why.
+        phases: one entry per phase and arm.
+        summary: the path of the results; None before there are any.
     """
 
     name: str
@@ -80,11 +80,11 @@ class StudyStatus:
     summary: str | None
 
     def json(self) -> str:
-        """For programs."""
+        """The status as JSON."""
         return json.dumps(asdict(self), indent=2)
 
     def __str__(self) -> str:
-        """A few lines for people."""
+        """The status in a few readable lines."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -92,12 +92,12 @@ class StudyStatus:
         driver = f"a driver is at work{on}" if self.at_work else "no driver is at work"
         share = self.trained / self.networks
         yield f"{self.name} ({self.mode}): {share:.0%} of its networks trained, {driver}"
-        for each in self.phases:
-            line = f"  {each.phase:<8} {each.arm:<10} {each.done} of {each.wanted} {each.unit}"
-            line += f", {each.diverged} diverged" if each.diverged else ""
-            line += f", {each.stopped} stopped early" if each.stopped else ""
-            if each.best is not None:
-                line += f", best {self.objective.replace('_', ' ')} {each.best:.3f}"
+        for phase in self.phases:
+            line = f"  {phase.phase:<8} {phase.arm:<10} {phase.done} of {phase.wanted} {phase.unit}"
+            line += f", {phase.diverged} diverged" if phase.diverged else ""
+            line += f", {phase.stopped} stopped early" if phase.stopped else ""
+            if phase.best is not None:
+                line += f", best {self.objective.replace('_', ' ')} {phase.best:.3f}"
             yield line
         if self.networks_a_minute is not None:
             left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
@@ -105,8 +105,8 @@ class StudyStatus:
         nodes: dict[str, list[str]] = {}
         for name, block in self.blocks.items():
             nodes.setdefault(block["node"] or "starting", []).append(name)
-        for node, names in nodes.items():
-            yield f"  node     {node}: {', '.join(names)}"
+        for node, block_names in nodes.items():
+            yield f"  node     {node}: {', '.join(block_names)}"
         for name, reason in self.failures.items():
             yield f"  failed   {name}: {reason}"
         if self.summary is not None:
@@ -114,12 +114,12 @@ class StudyStatus:
 
 
 def study_status(folder: StudyFolder) -> StudyStatus:
-    """How far a study is, and the best so far."""
+    """How far the study in a folder has got."""
     stored, members = StoredStudy.read(folder), folder.parts.gather("members")
     study = stored.study
     at_work = folder.is_locked()
     progress = _progress(folder) if at_work else {}
-    rounds = sum(block.members for known in stored.rounds for block in known.blocks())
+    rounds = sum(block.members for confirmation in stored.rounds for block in confirmation.blocks())
     return StudyStatus(
         name=study.name,
         mode=study.mode,
@@ -138,7 +138,7 @@ def study_status(folder: StudyFolder) -> StudyStatus:
 
 
 def _progress(folder: StudyFolder) -> dict[str, Any]:
-    """What the driver wrote last; empty before it wrote anything."""
+    """The progress that the driver wrote last; empty before it wrote any."""
     try:
         content = json.loads(folder.progress.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -155,11 +155,11 @@ def _phases(stored: StoredStudy, members: pd.DataFrame) -> Iterator[PhaseStatus]
         for arm in study.arms:
             done = len(_rows(members, arm, keys.CONFIRM))
             yield PhaseStatus(keys.CONFIRM, arm, done, study.confirm_seeds, "fresh seeds")
-    for known in stored.rounds:
+    for confirmation in stored.rounds:
         for arm in study.arms:
-            wanted = sum(len(block.seeds) for block in known.blocks() if block.arm == arm)
-            done = len(_rows(members, arm, known.phase))
-            yield PhaseStatus(known.phase, arm, done, wanted, "networks")
+            wanted = sum(len(block.seeds) for block in confirmation.blocks() if block.arm == arm)
+            done = len(_rows(members, arm, confirmation.phase))
+            yield PhaseStatus(confirmation.phase, arm, done, wanted, "networks")
 
 
 def _rows(members: pd.DataFrame, arm: str, phase: str) -> pd.DataFrame:
@@ -168,13 +168,13 @@ def _rows(members: pd.DataFrame, arm: str, phase: str) -> pd.DataFrame:
     return members[(members[keys.ARM] == arm) & (members[keys.PHASE] == phase)]
 
 
-def _search(study: Study, arm: str, mine: pd.DataFrame) -> PhaseStatus:
+def _search(study: Study, arm: str, rows: pd.DataFrame) -> PhaseStatus:
     wanted = study.trials(arm)
-    if mine.empty:
+    if rows.empty:
         return PhaseStatus(keys.SEARCH, arm, 0, wanted, "trials")
-    by_trial = mine.groupby(keys.TRIAL)
+    by_trial = rows.groupby(keys.TRIAL)
     diverged = by_trial[keys.DIVERGED].any()
-    stopped = is_stopped(mine).groupby(mine[keys.TRIAL]).any()
+    stopped = is_stopped(rows).groupby(rows[keys.TRIAL]).any()
     means = by_trial[study.objective].mean()[~diverged & ~stopped]
     best = None
     if len(means):

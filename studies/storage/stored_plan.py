@@ -23,7 +23,7 @@ _DAMAGED_VALUES = (AssertionError, LookupError, RuntimeError, TypeError, ValueEr
 
 @contextmanager
 def optuna_of(folder: StudyFolder) -> Iterator[None]:
-    """Work with Optuna's storage of a study.
+    """A context in which errors of a study's Optuna storage become refusals.
 
     Raises:
         ConfigError: if the storage is damaged or cannot be written.
@@ -41,7 +41,7 @@ def plan_of(stored: StoredStudy, recorded: Recorded | None = None) -> Plan:
 
     Args:
         stored: the study.
-        recorded: the members table of a block that is finished; by default as the folder has it.
+        recorded: function that gives a finished block's members table; by default, the folder's.
 
     Raises:
         ConfigError: if Optuna's storage is damaged or cannot be written, or a round is lost.

@@ -1,6 +1,6 @@
 """A study as its folder has it: read once, then handed on to whatever works on it.
 
-What changes it on the way is written through it, and gives the study as it is from then on.
+Changes are written by its methods, which return the study as it is from then on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from studies.storage.study_folder import StudyFolder
 
 __all__ = ["StoredStudy", "stored_definition"]
 
-_BESIDE = "default"  # kept of MLflow's store if it is the one beside it, wherever both are moved
+_BESIDE = "default"  # stands for the MLflow store beside the folder, wherever both are moved
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +33,12 @@ class StoredStudy:
     """A study and what its folder keeps of it.
 
     Args:
-        folder: where it lies.
+        folder: its folder.
         study: its definition, extensions included.
-        identity: what finds the study's runs in MLflow again; empty if a version that kept none
-            began it (see `place.settled`).
+        identity: identifier by which its runs in MLflow are found again; empty if a version that
+            kept none began it (see `place.settled`).
         state: where it lies, its run in MLflow, versions and hardware.
-        rounds: rounds of confirmation that do not follow from the definition, in their order.
+        rounds: rounds of confirmation that the definition does not ask for, in order.
         is_new: whether it was begun just now.
     """
 
@@ -51,7 +51,7 @@ class StoredStudy:
 
     @classmethod
     def read(cls, folder: StudyFolder) -> StoredStudy:
-        """The study that was begun in a folder.
+        """Read the study in a folder.
 
         Raises:
             ConfigError: if there is none, a file of it is damaged, or its definition was edited.
@@ -63,12 +63,12 @@ class StoredStudy:
 
     @classmethod
     def begin(cls, folder: StudyFolder, study: Study, *, resume: bool) -> StoredStudy:
-        """Begin a study in a folder, or read it there if it is this one.
+        """Begin a study in a folder, or read it if the folder holds it already.
 
-        Whoever may not be alone there holds the lock (see `StudyFolder.locked`).
+        Where others may use the folder, hold its lock (see `StudyFolder.locked`).
 
         Raises:
-            ConfigError: if it holds another study, or this one and `resume` is false, or if it
+            ConfigError: if the folder holds another study, or this one and `resume` is false, or
                 cannot be written; nothing is changed then.
         """
         if folder.exists():
@@ -95,22 +95,22 @@ class StoredStudy:
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's store that it was begun with."""
+        """The MLflow store that it was begun with."""
         uri = str(self.state.get("tracking_uri", _BESIDE))
         if uri == _BESIDE:
             return self.folder.default_tracking_uri
         if "place" not in self.state and uri.startswith("sqlite:") and uri.endswith("/mlflow.db"):
-            return self.folder.default_tracking_uri  # an address, before folders could move
+            return self.folder.default_tracking_uri  # written before folders could be moved
         return uri
 
     def identified(self, identity: str | None = None) -> StoredStudy:
-        """With an identity, a new one by default; what the study is is kept from now on."""
+        """The study with an identity, by default a new one, and with its definition sealed."""
         identity = identity or uuid.uuid4().hex
         Begun(identity, self.study).write(self.folder.begun)
         return replace(self, identity=identity).noting(study_id=identity)
 
     def noting(self, **changes: Any) -> StoredStudy:
-        """With changes laid over its state."""
+        """The study with changes made to its state."""
         if changes.get("tracking_uri") == self.folder.default_tracking_uri:
             changes["tracking_uri"] = _BESIDE
         state = {**self.state, **changes}
@@ -118,7 +118,7 @@ class StoredStudy:
         return replace(self, state=state)
 
     def redefined(self, study: Study) -> StoredStudy:
-        """With another definition: an extended one, or one whose changes change no result."""
+        """The study with another definition: extended, or changed without effect on results."""
         if study.hash != self.study.hash:
             Begun(self.identity, study).write(self.folder.begun)
         text = yaml.safe_dump(to_dict(study), sort_keys=False)
@@ -126,7 +126,7 @@ class StoredStudy:
         return replace(self, study=study)
 
     def updated(self, study: Study) -> StoredStudy:
-        """With what another file of the same study says differently, which changes no result."""
+        """The study updated from another file of it, whose changes have no effect on results."""
         study = replace(study, extensions=self.study.extensions)
         changed = differences(self.study, study)
         if not changed:
@@ -135,8 +135,8 @@ class StoredStudy:
         return self.redefined(study)
 
     def with_round(self, confirmation: Confirmation) -> StoredStudy:
-        """With a round noted before it begins, so that whoever resumes the study goes on with it;
-        one that is there already is not noted again."""
+        """The study with another round, recorded before it begins so that a resumed study continues
+        it; a round that is recorded already is left alone."""
         if any(known.round == confirmation.round for known in self.rounds):
             return self
         rounds = sorted((*self.rounds, confirmation), key=lambda known: known.round)
@@ -144,7 +144,7 @@ class StoredStudy:
         return replace(self, rounds=tuple(rounds))
 
     def refuse_lost_rounds(self) -> None:
-        """Refuse to plan anything while rounds were trained that nobody knows any more.
+        """Refuse to plan anything if a round was trained whose record is lost.
 
         Raises:
             ConfigError: naming the round.
@@ -161,7 +161,7 @@ class StoredStudy:
 
 
 def stored_definition(folder: StudyFolder) -> Study:
-    """The definition of the study in a folder, and nothing else of it.
+    """Read the definition of the study in a folder, and nothing else.
 
     Raises:
         ConfigError: if there is none, it is damaged, or it was edited.
@@ -170,7 +170,7 @@ def stored_definition(folder: StudyFolder) -> Study:
 
 
 def _definition(folder: StudyFolder, begun: Begun | None) -> Study:
-    """The definition in `study.yaml`, held against what the study was begun as."""
+    """The definition in `study.yaml`, compared with the one that the study began with."""
     if not folder.exists():
         raise ConfigError("", "holds no study", "run one first", str(folder.path))
     if begun is not None and not folder.definition.exists():
@@ -193,7 +193,7 @@ def _definition(folder: StudyFolder, begun: Begun | None) -> Study:
 
 
 def _rounds(folder: StudyFolder, study: Study) -> tuple[Confirmation, ...]:
-    """Rounds that were asked for, in their order."""
+    """The rounds that were asked for, in order."""
     if not folder.confirm.exists():
         return ()
     content = read_json(folder.confirm, "restore it: without it nobody knows what its rounds rerun")
@@ -202,5 +202,5 @@ def _rounds(folder: StudyFolder, study: Study) -> tuple[Confirmation, ...]:
         build(Confirmation, entry, source=f"{folder.confirm}[{index}]")
         for index, entry in enumerate(entries)
     ]
-    own = study.has_own_round()  # noted nevertheless by an `extend` that was killed
-    return tuple(known for known in planned if known.round > 1 or not own)
+    has_own = study.has_own_round()  # recorded all the same by an extension that was killed
+    return tuple(known for known in planned if known.round > 1 or not has_own)

@@ -1,4 +1,4 @@
-"""A study's folder: what a study leaves on disk, and the truth that a resumed study starts from."""
+"""A study's folder: what a study leaves on disk, and what a resumed study starts from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from studies.storage.study_paths import StudyPaths
 
 __all__ = ["StudyFolder"]
 
-_BEGUN = {"begun.json", "state.json", ".lock"}  # what a begin may leave if killed
+_BEGUN = {"begun.json", "state.json", ".lock"}  # what a start that was killed may leave
 _WRITTEN = ("", "parts", "tables", "figures", CHECKPOINTS)
 _RUNS = "delete it: the next `dynloss sync` writes it again"
 
@@ -33,7 +33,7 @@ class StudyFolder(StudyPaths):
     """The folder of one study.
 
     Args:
-        path: where it is; its parent is the output folder that studies share.
+        path: the path of the folder; its parent is the output folder that studies share.
     """
 
     @property
@@ -43,29 +43,29 @@ class StudyFolder(StudyPaths):
 
     @classmethod
     def of(cls, study: Study, out: Path) -> StudyFolder:
-        """Where a study of this name lies in an output folder."""
+        """The folder of a study in an output folder."""
         return cls(out / study.name)
 
     def exists(self) -> bool:
-        """Whether a study was begun here: more than what a begin leaves that was killed."""
+        """Whether a study was begun here; what a start that was killed leaves is not enough."""
         if os.access(self.definition, os.R_OK):
             return True
         return self.begun.exists() and bool(self._names() - _BEGUN)
 
     @property
     def is_identified(self) -> bool:
-        """Whether it is kept what the study was begun as."""
+        """Whether it records what the study was when it began."""
         return self.begun.exists()
 
     def refuse_foreign(self) -> None:
-        """Refuse a folder that holds something and no study."""
+        """Refuse a folder that is not empty and holds no study."""
         if self.path.exists() and self._names() - _BEGUN:
             raise ConfigError(
                 "", "is not empty and holds no study", "choose another --out", str(self.path)
             )
 
     def _names(self) -> set[str]:
-        """What is in the folder, but for files that are being written."""
+        """Names of what is in the folder, except files that are being written."""
         try:
             return {path.name for path in self.path.iterdir() if path.suffix != PART}
         except OSError as error:
@@ -73,56 +73,56 @@ class StudyFolder(StudyPaths):
             raise ConfigError("", problem, "choose another --out", str(self.path)) from None
 
     def has_training(self) -> bool:
-        """Whether anything was trained here: a block that is finished, or saved in flight."""
+        """Whether anything was trained here: a block that is finished, or saved while in flight."""
         return any((self.path / name).exists() for name in ("parts", CHECKPOINTS))
 
     def discard(self) -> None:
-        """Take back a `begin` that led to nothing, and the output folder if it is empty then."""
+        """Remove the folder of a start that led to nothing, and the output folder if then empty."""
         aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:12]}{PART}")
-        self.path.replace(aside)  # at once: whoever waits for the lock makes the folder anew
+        self.path.replace(aside)  # in one step: whoever waits for the lock makes a new folder
         shutil.rmtree(aside)
         with suppress(OSError):
             self.path.parent.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other drivers out while this one works; the folder is made, and goes again if no
-        study was begun in it.
+        """Keep other drivers out while this one works. The folder is created, and removed again if
+        no study was begun in it.
 
         Raises:
-            ConfigError: if one is already at work here, or the folder cannot be written.
+            ConfigError: if a driver is already running here, or the folder cannot be written.
         """
         if not self.exists():
             self.refuse_foreign()
         with exclusive(self.lock) as lock:
             self._sweep_parts()
-            for left in (self.stop_request, self.progress):  # by or for an earlier driver
-                left.unlink(missing_ok=True)
+            for leftover in (self.stop_request, self.progress):  # by or for an earlier driver
+                leftover.unlink(missing_ok=True)
             try:
                 yield
             finally:
-                if lock.is_in_place():  # else it was discarded, and another's may lie here by now
+                if lock.is_in_place():  # if discarded, another driver's folder may be here by now
                     self.stop_request.unlink(missing_ok=True)
                     self.progress.unlink(missing_ok=True)
                     if not self.exists():
                         self.discard()
 
     def is_locked(self) -> bool:
-        """Whether a driver is at work here."""
+        """Whether a driver is running here."""
         return is_taken(self.lock)
 
     def _sweep_parts(self) -> None:
-        """Remove what writers that were killed left half written."""
+        """Remove files that writers left half written when they were killed."""
         for name in _WRITTEN:
             for path in (self.path / name).glob(f"*{PART}"):
                 path.unlink(missing_ok=True)
 
     def ask_to_stop(self) -> None:
-        """Ask the driver at work here, on whatever machine, to end as after Ctrl-C."""
+        """Ask the driver running here, on whatever machine, to end as after Ctrl-C."""
         write_atomically(self.stop_request, "")
 
     def is_asked_to_stop(self) -> bool:
-        """Whether somebody did."""
+        """Whether somebody asked the driver to end."""
         return self.stop_request.exists()
 
     def runs(self) -> pd.DataFrame:
@@ -131,7 +131,7 @@ class StudyFolder(StudyPaths):
         return read_table(path, _RUNS) if path.exists() else pd.DataFrame()
 
     def state(self) -> dict[str, Any]:
-        """What `write_state` wrote; empty if nothing was."""
+        """The state that `write_state` wrote; empty before it wrote any."""
         file = self.path / "state.json"
         if not file.exists():
             return {}
@@ -140,11 +140,11 @@ class StudyFolder(StudyPaths):
         return state
 
     def write_state(self, state: dict[str, Any]) -> None:
-        """Keep the state."""
+        """Write the state."""
         write_json(self.path / "state.json", state)
 
     def write_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
-        """Keep gathered tables; of what may be recorded beside evaluations, those with rows."""
+        """Write gathered tables; those that a study need not record, only if they have rows."""
         for kind, frame in tables.items():
             if kind not in KINDS or not frame.empty:
                 write_parquet(frame, self.tables / f"{kind}.parquet")

@@ -1,17 +1,17 @@
 """What lies where in a study's folder.
 
 study.yaml      the resolved definition
-begun.json      identity and definition of the moment it was begun
+begun.json      its identity and definition when it began
 state.json      where it lies, MLflow run, versions, hardware
 origins.json    code and versions that its networks were trained with
 optuna.db       every proposal
-parts/          two tables a finished block; a block is finished when its members table is there
+parts/          tables of each finished block; it is finished once its members table exists
 checkpoints/    blocks in flight
-tables/         members.parquet and curves.parquet; what was recorded beside them
+tables/         members.parquet and curves.parquet, and what was recorded beside them
 figures/        PNG and SVG, GIF if it moves
 confirm.json    rounds of confirmation asked for after the search
-progress.json   while a driver is at work: how far it is
-stop            while it is asked to end
+progress.json   while a driver runs: how far it has got
+stop            while the driver is asked to end
 summary.json    the answer
 report.html     the answer, to be read
 """
@@ -63,7 +63,7 @@ class StudyPaths:
 
     @property
     def optuna_url(self) -> str:
-        """Optuna's storage, as `RDBStorage` takes it, to which single braces are a template."""
+        """The URL of Optuna's storage, braces doubled: `RDBStorage` takes it for a template."""
         return sqlite_url(self.optuna).replace("{", "{{").replace("}", "}}")
 
     @property
@@ -78,12 +78,12 @@ class StudyPaths:
 
     @property
     def default_tracking_uri(self) -> str:
-        """The address of that store."""
+        """The URL of that store."""
         return sqlite_url(self.default_store)
 
     @property
     def resume_command(self) -> str:
-        """What to type to go on with the study, from the current folder."""
+        """The command that resumes the study, from the current folder."""
         out = self.path.parent
         where = [] if out == Path("results").absolute() else ["--out", str(out)]
         return shlex.join(["dynloss", "run", str(self.definition), "--resume", *where])
@@ -105,15 +105,15 @@ class StudyPaths:
 
     @property
     def stop_request(self) -> Path:
-        """Is there while somebody asks the driver to end."""
+        """A file that exists while the driver is asked to end."""
         return self.path / "stop"
 
     @property
     def lock(self) -> Path:
-        """Is held by the driver at work."""
+        """The file on which a running driver holds a lock."""
         return self.path / ".lock"
 
     @property
     def begun(self) -> Path:
-        """Identity and definition of the moment the study was begun."""
+        """The study's identity and definition when it began, as JSON."""
         return self.path / "begun.json"

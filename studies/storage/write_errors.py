@@ -1,4 +1,4 @@
-"""Files that cannot be written, told in a line."""
+"""Files that cannot be written, reported in one line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["not_written"]
 
 
 def not_written(error: OSError, folder: Path, remedy: str) -> ConfigError:
-    """The refusal to go on where a file cannot be written, in a line.
+    """The refusal to continue after a file could not be written, in one line.
 
     Args:
-        error: what writing it raised.
-        folder: where it should be, should the error not name the file.
-        remedy: unless the disk is full.
+        error: the error that writing it raised.
+        folder: the file's folder, named if the error does not name the file.
+        remedy: what to do, unless the disk is full.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "free some space, and go on with --resume"

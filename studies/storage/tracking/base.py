@@ -1,4 +1,4 @@
-"""What a study asks of whatever tracks it."""
+"""What a study needs of a tracking backend."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["Unreachable", "Tracker"]
 
 
 class Unreachable(Exception):  # noqa: N818  what it says, not an error of ours
-    """The tracker's store cannot be reached, or not be written; it may be later."""
+    """The tracker's store cannot be reached or written at the moment."""
 
 
 class Tracker(Protocol):
-    """Keeps one run of a study and one of each of its trials, whoever connects, and however often.
+    """Keeps one run for a study and one for each of its trials, however often it is connected.
 
-    A tracker that connects finds what earlier ones have made: a trial never gets a second run, and
-    a metric never the same step twice. Everything may raise `Unreachable`, after which it is not
-    known whether it took effect: then another tracker is connected.
+    A new tracker finds what earlier ones created: a trial never gets a second run, and a metric
+    never the same step twice. Any method may raise `Unreachable`; whether it took effect is then
+    unknown, and a new tracker is connected.
     """
 
     @property
@@ -30,31 +30,28 @@ class Tracker(Protocol):
         """Where the store is."""
 
     def kept(self) -> dict[str, Any]:
-        """What the study's folder keeps, so that its run is found again, by name in `state.json`.
-
-        Without passwords.
-        """
+        """Entries for `state.json` by which the study's run is found again, without passwords."""
 
     def start(self, block: Block) -> None:
-        """Make a run for each trial of a block that has none."""
+        """Create a run for each trial of a block that has none."""
 
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
-        """Take mean curves of a block that was started (see `tables.mean_curves`). They may wait
-        until it is finished."""
+        """Take mean curves of a block that was started (see `tables.mean_curves`); they may be held
+        back until it is finished."""
 
     def finish(self, block: Block, members: pd.DataFrame) -> int:
-        """Close the runs of a block, started or not; how many were open.
+        """Close the runs of a block, started or not, and return how many were open.
 
         Args:
-            block: that ended.
-            members: its table; empty for a block that could not be trained.
+            block: the block that ended.
+            members: its members table; empty if it failed.
         """
 
     def is_finished(self, block: Block) -> bool:
         """Whether every run of a block is closed."""
 
     def runs(self) -> pd.DataFrame:
-        """A row per trial that has a run: phase, arm, trial and `mlflow_run`, its identifier."""
+        """One row per trial that has a run: phase, arm, trial and `mlflow_run`, its identifier."""
 
     def close(
         self,
@@ -67,11 +64,11 @@ class Tracker(Protocol):
         """Close the study's run.
 
         Args:
-            finished: whether the study is.
-            metrics: its result; what is not finite is left out.
-            tags: text beside it.
+            finished: whether the study is finished.
+            metrics: its results; those that are not finite are left out.
+            tags: texts to keep with them.
             artifacts: its files, each with the folder it goes to.
         """
 
     def discard(self) -> None:
-        """Take back the run of a study that came to nothing."""
+        """Delete the run of a study that came to nothing."""

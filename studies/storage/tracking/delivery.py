@@ -1,8 +1,8 @@
-"""The tracker at arm's length: a thread of its own delivers what a study records, and while the
-tracker is unreachable everything waits.
+"""Delivery to the tracker, by a thread of its own: while the tracker is unreachable, everything
+waits, and the study goes on.
 
-What waits lies on disk already: a block's tables in the study's folder. So a study neither waits
-for its tracking server nor ends with it, and whoever opens the folder later delivers the rest
+What waits is on disk already, as tables in the study's folder. So a study neither waits for its
+tracking server nor ends with it, and whoever opens the folder later delivers the rest
 (`dynloss sync`). Blocks are delivered in the order in which they finished. A request whose answer
 was lost may have taken effect; so after every loss the runs are found again by their tags, with
 what they hold, and only what is missing is sent.
@@ -36,7 +36,7 @@ _SECONDS_TO_END = 5.0
 
 @dataclass
 class _Order:
-    """What the thread is asked to do once all before it is delivered."""
+    """Work for the thread to do once everything before it is delivered."""
 
     work: Callable[[Tracker], Any]
     done: threading.Event = field(default_factory=threading.Event)
@@ -48,10 +48,11 @@ class Delivery:
     """Delivers a study to its tracker.
 
     Args:
-        folder: the folder of the study; finished blocks are read from it.
-        connect: makes a tracker that knows what its store holds; raises `Unreachable`, or a
-            `ConfigError`, while that cannot be reached.
-        tracker: one that is connected already; None connects when there is something to deliver.
+        folder: the folder of the study, from which finished blocks are read.
+        connect: function that returns a new tracker, which knows what its store holds; raises
+            `Unreachable` or `ConfigError` while the store cannot be reached.
+        tracker: a tracker that is connected already; None connects once something is to be
+            delivered.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Delivery:
         self._folder, self._connect, self._tracker = folder, connect, tracker
         self._events: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
         self._running: dict[str, Block] = {}
-        self._finished: dict[str, Block] = {}  # in their order; not delivered yet
+        self._finished: dict[str, Block] = {}  # not delivered yet, in order
         self._pause, self._next_attempt = _FIRST_PAUSE, 0.0
         self._trials = 0
         self._problem = ""
@@ -70,34 +71,34 @@ class Delivery:
 
     @property
     def delivered(self) -> int:
-        """Trials whose runs were closed so far."""
+        """Number of trials whose runs were closed so far."""
         return self._trials
 
     @property
     def waiting(self) -> int:
-        """Trials that are finished and not delivered, as far as this session knows."""
+        """Number of trials finished but not delivered, as far as this session knows."""
         return sum(len(block.trials) for block in list(self._finished.values()))
 
     @property
     def problem(self) -> str:
-        """Why the tracker could not be reached the last time; empty while it can."""
+        """Why the last attempt did not reach the tracker; empty if it did."""
         return self._problem
 
     def start(self, block: Block) -> None:
-        """A block is at work: its trials get their runs."""
+        """Give the trials of a block that has started their runs."""
         self._events.put(("start", block))
 
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
-        """A block has got further (see `tables.mean_curves`)."""
+        """Deliver the mean curves of a running block (see `tables.mean_curves`)."""
         self._events.put(("means", (block, means)))
 
     def finish(self, block: Block) -> None:
-        """A block is in the folder, trained or failed."""
+        """Deliver a block that is in the folder, trained or failed."""
         self._events.put(("finish", block))
 
     def ask(self, work: Callable[[Tracker], T]) -> T | None:
-        """Have something done once all before it is delivered, and wait for it; None if the tracker
-        is unreachable, which is tried once more. What else `work` raises is raised here."""
+        """Have work done once everything before it is delivered, and wait for its result; None if
+        one more attempt does not reach the tracker. Other errors of `work` are raised here."""
         order = _Order(work)
         self._events.put(("ask", order))
         while not order.done.wait(0.2):  # wakes for Ctrl-C
@@ -132,9 +133,9 @@ class Delivery:
         self._running[block.id] = block
         self._deliver(lambda tracker: tracker.start(block))
 
-    def _on_means(self, news: tuple[Block, pd.DataFrame]) -> None:
-        if not self._problem:  # else they come with the block's tables
-            self._deliver(lambda tracker: tracker.log_means(*news))
+    def _on_means(self, block_and_means: tuple[Block, pd.DataFrame]) -> None:
+        if not self._problem:  # otherwise they come with the block's tables
+            self._deliver(lambda tracker: tracker.log_means(*block_and_means))
 
     def _on_finish(self, block: Block) -> None:
         self._running.pop(block.id, None)
@@ -154,8 +155,8 @@ class Delivery:
         order.done.set()
 
     def _deliver(self, work: Callable[[Tracker], None] | None = None) -> None:
-        """All that waits, then some work; if the tracker is unreachable, that is noted, and tried
-        again no sooner than after a pause."""
+        """Deliver everything that waits, then do some work. If the tracker is unreachable, keep the
+        reason, and try again after a pause at the earliest."""
         if time.monotonic() < self._next_attempt:
             return
         try:

@@ -1,6 +1,6 @@
-"""MLflow's store: which it is, whether it answers, and how one in SQLite is made.
+"""MLflow's store: where it is, whether it answers, and how one in SQLite is created.
 
-Importing this module sets MLflow's environment, which it reads when it is imported.
+Importing this module sets environment variables that MLflow reads when it is imported.
 """
 
 from __future__ import annotations
@@ -26,10 +26,8 @@ from studies.storage.stored_study import StoredStudy
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
-os.environ.setdefault(
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"
-)  # `studies.storage.tracking.delivery` tries again
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # `delivery` tries again
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds
 
 __all__ = ["is_served", "named_by", "probe", "tracking_uri"]
@@ -39,10 +37,10 @@ _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 
 
 def tracking_uri(stored: StoredStudy) -> str:
-    """Where a study is tracked: as its file says, else the environment, else where it was begun.
+    """Where a study is tracked: as its file says, else the environment, else where it began.
 
     Raises:
-        ConfigError: if it was begun on a store whose password only the environment knew.
+        ConfigError: if it began on a store whose password only the environment knew.
     """
     begun_with = stored.tracking_uri
     uri = stored.study.storage.tracking_uri or _of_environment() or begun_with
@@ -52,7 +50,7 @@ def tracking_uri(stored: StoredStudy) -> str:
 
 
 def named_by(study: Study, uri: str) -> str:
-    """The key or variable that an address comes from."""
+    """The key or variable that the URI comes from."""
     by_variable = study.storage.tracking_uri is None and uri == _of_environment()
     return _VARIABLE if by_variable else "storage.tracking_uri"
 
@@ -62,37 +60,39 @@ def _of_environment() -> str:
 
 
 def is_served(uri: str) -> bool:
-    """Whether a server stands before the store, which then has a place for artifacts."""
+    """Whether the store is behind a server, which then has its own place for artifacts."""
     return uri.startswith(("http:", "https:", "databricks"))
 
 
 def _make(store: Path) -> None:
-    """Make an SQLite store, whole or not at all: MLflow makes its tables in dozens of steps, and
-    cannot go on where it was ended between two."""
-    with store.with_suffix(".lock").open("wb") as lock:  # by one process at a time
+    """Create an SQLite store completely or not at all: MLflow creates its tables in dozens of
+    steps, and cannot continue if it was killed between two."""
+    with store.with_suffix(".lock").open("wb") as lock:  # one process at a time
         fcntl.flock(lock, fcntl.LOCK_EX)
         if store.stat().st_size:
             return
-        whole = store.with_suffix(".part")
-        making = store.with_suffix(f".making-{uuid4().hex}")  # MLflow never forgets a name
+        complete = store.with_suffix(".part")
+        draft = store.with_suffix(f".making-{uuid4().hex}")  # a new name: MLflow remembers old ones
         try:
             from mlflow import MlflowClient
 
-            MlflowClient(sqlite_url(making)).search_experiments(max_results=1)
-            whole.unlink(missing_ok=True)
-            with closing(sqlite3.connect(making)) as made, closing(sqlite3.connect(whole)) as copy:
-                made.backup(copy)
-            whole.replace(store)
+            MlflowClient(sqlite_url(draft)).search_experiments(max_results=1)
+            complete.unlink(missing_ok=True)
+            with (
+                closing(sqlite3.connect(draft)) as source,
+                closing(sqlite3.connect(complete)) as target,
+            ):
+                source.backup(target)
+            complete.replace(store)
         finally:
-            for left in store.parent.glob(
-                f"{glob.escape(store.stem)}.making-*"
-            ):  # with write-ahead logs
-                left.unlink()
+            # write-ahead logs among them
+            for leftover in store.parent.glob(f"{glob.escape(store.stem)}.making-*"):
+                leftover.unlink()
 
 
 def probe(uri: str) -> None:
-    """Fail at once where MLflow would retry for minutes: an SQLite file that cannot be written, a
-    server that does not answer. Makes a new SQLite store."""
+    """Fail at once where MLflow would retry for minutes: an SQLite file that cannot be written, or
+    a server that does not answer. An SQLite store that is missing is created."""
     if (store := sqlite_path(uri)) is not None:
         with closing(sqlite3.connect(store, timeout=30)) as database:
             database.execute("BEGIN IMMEDIATE")
@@ -101,6 +101,6 @@ def probe(uri: str) -> None:
     elif (scheme := urlsplit(uri).scheme.partition("+")[0]) in _PORTS:
         if scheme.startswith("http"):
             host, port = urlsplit(uri).hostname, urlsplit(uri).port
-        else:  # a password may hold what it could not in a web address
+        else:  # a password may contain characters that a web address may not
             host, port = make_url(uri).host, make_url(uri).port
         socket.create_connection((host or "", port or _PORTS[scheme]), timeout=5).close()

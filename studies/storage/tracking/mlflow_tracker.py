@@ -1,8 +1,8 @@
 """MLflow: one parent run per study, one child run per trial, written by the driver alone.
 
-Everything goes through `MlflowClient.log_batch`, a request for many metrics. Children carry tags
-for study, phase, arm, trial and configuration, so that the UI can filter them; the tags are also
-how a resumed study, or one whose server was unreachable, finds its runs again, sees what they hold,
+Everything goes through `MlflowClient.log_batch`, one request for many metrics. Child runs carry
+tags for study, phase, arm, trial and configuration, so that the UI can filter them. By the tags, a
+resumed study, or one whose server was unreachable, also finds its runs again, sees what they hold,
 and sends only the rest: never a second run for a trial, never a step twice.
 """
 
@@ -42,11 +42,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 __all__ = ["MLflowTracker"]
 
-_AWAY = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError)
+_UNREACHABLE = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError)
 
-_METRICS_A_BATCH = 1000
+_METRICS_PER_BATCH = 1000
 _SECONDS_BETWEEN_BATCHES = 15.0
-_RUNS_A_PAGE = 1000
+_RUNS_PER_PAGE = 1000
 _PARENT = "mlflow.parentRunId"
 
 TrialKey = tuple[str, str, int]  # phase, arm, number
@@ -55,13 +55,13 @@ R = TypeVar("R")
 
 
 def _asks(method: Callable[P, R]) -> Callable[P, R]:
-    """A method that asks MLflow, whose errors say that it is unreachable."""
+    """A method that calls MLflow, with MLflow's errors turned into `Unreachable`."""
 
     @wraps(method)
     def asking(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
-        except _AWAY as error:
+        except _UNREACHABLE as error:
             raise Unreachable(str(error) or repr(error)) from error
 
     return asking
@@ -71,11 +71,11 @@ class MLflowTracker:
     """Writes a study to MLflow; a `Tracker`.
 
     Args:
-        study: what to write.
-        study_id: the identity of the study's folder; finds the parent run again.
+        study: the study to write.
+        study_id: the identity of the study's folder, by which the parent run is found again.
         uri: MLflow's tracking URI.
         artifacts: folder for the artifacts of a new experiment in a local store.
-        run: that the study had there before, if it is known.
+        run: identifier of the run that the study had there before, if it is known.
 
     Raises:
         ConfigError: if the store cannot be reached or written, or the study's experiment or run is
@@ -88,7 +88,7 @@ class MLflowTracker:
         self._study, self.uri = study, uri
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        # it logs the whole traceback of what it raises, and what it raises is dealt with
+        # logs a traceback of every error that it raises, and those are handled here
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         try:
             probe(uri)
@@ -98,7 +98,9 @@ class MLflowTracker:
             )
             self._runs: dict[TrialKey, str] = {}
             self._finished: set[TrialKey] = set()
-            self._held: dict[TrialKey, set[str]] = {}  # metrics of unfinished runs found
+            self._held: dict[
+                TrialKey, set[str]
+            ] = {}  # metrics in unfinished runs of earlier sessions
             self._find_children()
         except ConfigError:
             raise
@@ -109,7 +111,7 @@ class MLflowTracker:
                 f"{hide_password(uri)} cannot be used: {hide_password(reason)[:200]}",
                 "give a store that can be written, or leave it out for a local one",
             ) from None
-        self._params: dict[TrialKey, list[Param]] = {}  # to go with the first batch of a run
+        self._params: dict[TrialKey, list[Param]] = {}  # sent with the first batch of a run
         self._logged: dict[TrialKey, dict[str, set[int]]] = {}  # steps of each metric
         self._pending: dict[str, list[pd.DataFrame]] = {}  # by block
         self._flushed: dict[str, float] = {}
@@ -134,7 +136,7 @@ class MLflowTracker:
 
     @_asks
     def discard(self) -> None:
-        """Take back the run of a study that came to nothing."""
+        """Delete the run of a study that came to nothing."""
         self._client.delete_run(self._parent)
 
     def runs(self) -> pd.DataFrame:
@@ -144,7 +146,7 @@ class MLflowTracker:
 
     @_asks
     def start(self, block: Block) -> None:
-        """Make a run for each trial of a block that has none."""
+        """Create a run for each trial of a block that has none."""
         for trial in block.trials:
             key = (block.phase, block.arm, trial.number)
             if key not in self._runs:
@@ -156,8 +158,8 @@ class MLflowTracker:
 
     @_asks
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
-        """Take mean curves (see `tables.mean_curves`); they are sent every few seconds, in batches,
-        and each step once."""
+        """Take mean curves (see `tables.mean_curves`), which are sent every few seconds in batches,
+        each step once."""
         self._pending.setdefault(block.id, []).append(means)
         last = self._flushed.setdefault(block.id, time.monotonic())
         if time.monotonic() - last >= _SECONDS_BETWEEN_BATCHES:
@@ -169,7 +171,7 @@ class MLflowTracker:
             self._log(self._runs[key], metrics=metrics, params=self._params.pop(key, None))
 
     def _take_pending(self, block: Block) -> dict[TrialKey, list[Metric]]:
-        """What is pending of each trial of a block, and pending no more."""
+        """Remove and return what is pending of each trial of a block."""
         pending = self._pending.pop(block.id, [])
         self._flushed[block.id] = time.monotonic()
         if not pending:
@@ -188,16 +190,16 @@ class MLflowTracker:
                 for step, value in zip(rows[keys.STEP].tolist(), rows[metric].tolist(), strict=True)
                 if math.isfinite(value) and step not in logged.get(metric, ())
             ]
-            for each in taken[key]:
-                logged.setdefault(each.key, set()).add(each.step)
+            for entry in taken[key]:
+                logged.setdefault(entry.key, set()).add(entry.step)
         return taken
 
     @_asks
     def finish(self, block: Block, members: pd.DataFrame) -> int:
         """Close the runs of a block: FINISHED, KILLED where the trial was stopped early, or FAILED
-        with the reason as a tag; how many were open.
+        with the reason as a tag. Return how many were open.
 
-        An empty table says that the block could not be trained.
+        An empty table says that the block failed.
         """
         self.start(block)
         pending = self._take_pending(block)
@@ -249,34 +251,34 @@ class MLflowTracker:
         self._client.set_terminated(self._parent, RunStatus.to_string(status))
 
     def _find_children(self) -> None:
-        """The runs that were made before, which of them are finished, and what the others hold; a
+        """Find the runs created earlier, which of them are finished, and what the others hold. A
         run that somebody deleted counts as finished, so that its trial gets no second one."""
-        found: dict[TrialKey, list[Run]] = {}
+        runs_of: dict[TrialKey, list[Run]] = {}
         for run in self._children():
             tags = run.data.tags
             number = int(tags[f"{TAG}{keys.TRIAL}"])
             key = (tags[f"{TAG}{keys.PHASE}"], tags[f"{TAG}{keys.ARM}"], number)
-            found.setdefault(key, []).append(run)
-        for key, runs in found.items():  # more than one where an answer was lost or too late
-            kept = [run for run in runs if run.info.lifecycle_stage == LifecycleStage.ACTIVE]
-            kept.sort(key=lambda run: run.info.status == "RUNNING")  # a closed one stays
-            for run in kept[1:]:
+            runs_of.setdefault(key, []).append(run)
+        for key, runs in runs_of.items():  # more than one where an answer was lost or too late
+            active = [run for run in runs if run.info.lifecycle_stage == LifecycleStage.ACTIVE]
+            active.sort(key=lambda run: run.info.status == "RUNNING")  # a closed one stays
+            for run in active[1:]:
                 self._client.delete_run(run.info.run_id)
-            self._runs[key] = (kept or runs)[0].info.run_id
-            if kept and kept[0].info.status == "RUNNING":
-                self._held[key] = set(kept[0].data.metrics)
+            self._runs[key] = (active or runs)[0].info.run_id
+            if active and active[0].info.status == "RUNNING":
+                self._held[key] = set(active[0].data.metrics)
             else:
                 self._finished.add(key)
 
     def _children(self) -> Iterator[Run]:
-        """The study's runs of trials, the earliest first."""
+        """The runs of the study's trials, the earliest first."""
         token = None
         while True:
             page = self._client.search_runs(
                 [self._experiment],
                 f"tags.`{_PARENT}` = '{self._parent}'",
                 run_view_type=ViewType.ALL,
-                max_results=_RUNS_A_PAGE,
+                max_results=_RUNS_PER_PAGE,
                 order_by=["attributes.start_time"],
                 page_token=token,
             )
@@ -316,7 +318,7 @@ class MLflowTracker:
         """The steps of each metric that an unfinished run holds."""
         run, held = self._runs[key], self._held[key]
         return {
-            metric: {each.step for each in self._client.get_metric_history(run, metric)}
+            metric: {entry.step for entry in self._client.get_metric_history(run, metric)}
             for metric in (*keys.EVALUATION_METRICS, *keys.OPTIONAL_CURVE_METRICS)
             if metric in held
         }
@@ -331,8 +333,8 @@ class MLflowTracker:
     ) -> None:
         run_tags = [RunTag(key, str(value)[:5000]) for key, value in (tags or {}).items()]
         entries = metrics or []
-        for start in range(0, max(len(entries), 1), _METRICS_A_BATCH):
-            chunk = entries[start : start + _METRICS_A_BATCH]
+        for start in range(0, max(len(entries), 1), _METRICS_PER_BATCH):
+            chunk = entries[start : start + _METRICS_PER_BATCH]
             self._client.log_batch(run, metrics=chunk, params=params or [], tags=run_tags)
             params, run_tags = None, []
 

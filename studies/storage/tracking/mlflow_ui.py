@@ -26,12 +26,12 @@ _SECONDS_TO_END = 3.0
 
 
 def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
-    """Serve until Ctrl-C; returns MLflow's exit code.
+    """Serve MLflow's user interface until Ctrl-C, and return MLflow's exit code.
 
     Args:
-        folder: the folder of a study, whose store may be elsewhere; None for the one in `out`.
+        folder: the folder of a study, whose store is served; None for the store in `out`.
         out: output folder.
-        port: on loopback.
+        port: port on loopback.
 
     Raises:
         ConfigError: if there is no store, its password is not known, or the port is taken.
@@ -53,13 +53,13 @@ def serve(folder: StudyFolder | None, out: Path, port: int) -> int:
     command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--host", _LOOPBACK, "--port", str(port), "--workers", "1"]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        # a session of its own: MLflow starts processes that its end would leave behind
+        # in a session of its own, to be ended with all the processes that MLflow starts
         server = subprocess.Popen(
             command,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri},  # whoever is here sees commands
+            env={**os.environ, "MLFLOW_BACKEND_STORE_URI": uri},  # other users can read commands
         )
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:

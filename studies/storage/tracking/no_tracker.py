@@ -19,25 +19,25 @@ class NoTracker:
     uri = "no tracker"
 
     def kept(self) -> dict[str, Any]:
-        """Nothing."""
+        """Nothing to keep."""
         return {}
 
     def start(self, block: Block) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def finish(self, block: Block, members: pd.DataFrame) -> int:
-        """Nothing was open."""
+        """Zero: no run was open."""
         return 0
 
     def is_finished(self, block: Block) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def runs(self) -> pd.DataFrame:
-        """None."""
+        """No runs."""
         return pd.DataFrame()
 
     def close(
@@ -48,7 +48,7 @@ class NoTracker:
         tags: Mapping[str, str],
         artifacts: Iterable[tuple[Path, str]],
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def discard(self) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -1,7 +1,7 @@
-"""The run of a study in MLflow and its experiment, whatever people made of them in its pages.
+"""A study's run and experiment in MLflow, found again whatever people did to them in its UI.
 
-They may be called something else by now: identifiers and tags find them. They may be in MLflow's
-trash: nothing is written to them then, and nothing made in their place, until they are restored.
+They may have been renamed: identifiers and tags find them. They may be in MLflow's trash: then
+nothing is written to them, and nothing created in their place, until they are restored.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _NOWHERE = "RESOURCE_DOES_NOT_EXIST"
 def find_parent(
     client: MlflowClient, study: Study, study_id: str, known: str | None, artifacts: Path
 ) -> tuple[str, str]:
-    """The experiment and the run of a study; made where there are none.
+    """Find the experiment and the run of a study, or create them.
 
     Args:
         client: the client of the store.
-        study: whose run.
-        study_id: the identity of its folder; the run carries it as a tag.
+        study: the study whose run it is.
+        study_id: the identity of its folder, which the run carries as a tag.
         known: the run's identifier, if the folder knows it.
-        artifacts: folder for those of a new experiment in a local store.
+        artifacts: folder for the artifacts of a new experiment in a local store.
 
     Raises:
         ConfigError: if one of them is in the trash; it names the command that restores it.
@@ -73,7 +73,7 @@ def _earlier_run(client: MlflowClient, study_id: str, known: str | None) -> Run 
         try:
             run = client.get_run(known)
         except MlflowException as error:
-            if error.error_code != _NOWHERE:  # as in another store
+            if error.error_code != _NOWHERE:  # it may be in another store
                 raise
         else:
             if run.data.tags.get(_STUDY_ID) == study_id:
@@ -89,7 +89,7 @@ def _earlier_run(client: MlflowClient, study_id: str, known: str | None) -> Run 
 
 
 def _experiments(client: MlflowClient) -> Iterator[Experiment]:
-    """All of the store, those in its trash too."""
+    """All experiments of the store, those in its trash too."""
     token = None
     while True:
         page = client.search_experiments(ViewType.ALL, page_token=token)
@@ -100,7 +100,7 @@ def _experiments(client: MlflowClient) -> Iterator[Experiment]:
 
 
 def _experiment_called(client: MlflowClient, name: str, artifacts: Path) -> str:
-    """The identifier of the experiment of a name, made if there is none."""
+    """The identifier of the experiment with a name, created if there is none."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         _refuse_deleted(client, experiment, "or give storage.experiment another name")
@@ -109,10 +109,10 @@ def _experiment_called(client: MlflowClient, name: str, artifacts: Path) -> str:
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:
-        made = client.get_experiment_by_name(name)  # by another study meanwhile
-        if made is None:
+        theirs = client.get_experiment_by_name(name)  # created by another study meanwhile
+        if theirs is None:
             raise
-        return str(made.experiment_id)
+        return str(theirs.experiment_id)
 
 
 def _refuse_deleted(client: MlflowClient, experiment: Experiment, otherwise: str = "") -> None:

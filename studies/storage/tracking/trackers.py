@@ -1,7 +1,7 @@
-"""The table of trackers, by the name that a study's file gives them.
+"""The table of tracking backends, by the name that a study's file gives them.
 
-A tracker is added by a row here, its name in `TrackerName`, and a class with the methods of
-`Tracker`.
+To add one, write a class with the methods of `Tracker`, and add a row here and its name to
+`TrackerName`.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ TRACKERS: dict[str, Callable[[StoredStudy], Callable[[], Tracker]]] = {
     "mlflow": _to_mlflow,
     "none": lambda _: NoTracker,
 }
-"""Each makes a way to connect to a study's tracker, once or again after it was unreachable."""
+"""Each gives, for a study, the function that connects to its tracker, at first and later anew."""
 
 
 @contextmanager
 def delivery_of(stored: StoredStudy, *, at_once: bool) -> Iterator[tuple[Delivery, StoredStudy]]:
-    """The way of a study to its tracker, and the study with what its folder keeps of it. A study
-    that was begun there goes on while the tracker is unreachable; a new one must reach it, so that
-    a wrong address is seen at once.
+    """The delivery of a study to its tracker, and the study with what its folder keeps of that. A
+    study that has begun continues while the tracker is unreachable; a new one must reach it, so
+    that a wrong address is noticed at once.
 
     Raises:
-        ConfigError: if it is to be reached at once and cannot.
+        ConfigError: if the tracker must be reached at once and cannot.
     """
     connect = TRACKERS[stored.study.storage.tracker](stored)
     tracker = None

@@ -1,4 +1,4 @@
-"""What the run of a trial holds, whatever service keeps it."""
+"""What the run of a trial holds, whichever backend keeps it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from studies.definition.early_stopping import is_stopped
 __all__ = ["TAG", "TrialContent", "parameters_of"]
 
 TAG = "dynloss."
-"""What the suite's own tags begin with."""
+"""Prefix of the suite's own tags."""
 
 _FINAL = (*keys.EVALUATION_METRICS, *keys.TEST_METRICS, *keys.FINAL_CURVATURE_METRICS)
 
@@ -31,9 +31,9 @@ class TrialContent:
 
     Args:
         status: FAILED if a network diverged, KILLED if the trial was stopped early.
-        metrics: means over the seeds and their standard deviations, under `final_` or, of a stopped
-            trial, `stopped_`, never to be compared as if it were the end; and the cost.
-        tags: what tells it from other trials.
+        metrics: means over the seeds and their standard deviations, under `final_`, or `stopped_`
+            for a stopped trial, so that the two are never compared; and the cost.
+        tags: what tells the trial from others.
     """
 
     status: Literal["FINISHED", "KILLED", "FAILED"]
@@ -42,7 +42,7 @@ class TrialContent:
 
     @classmethod
     def of(cls, members: pd.DataFrame) -> TrialContent:
-        """Of the rows of one trial in its block's members table."""
+        """The content for one trial, from its rows of the members table."""
         stopped = bool(is_stopped(members).any())
         diverged = int(members[keys.DIVERGED].sum())
         status: Literal["FINISHED", "KILLED", "FAILED"] = "KILLED" if stopped else "FINISHED"
@@ -51,18 +51,18 @@ class TrialContent:
 
 def _metrics(members: pd.DataFrame) -> dict[str, float]:
     when = "stopped_" if bool(is_stopped(members).any()) else "final_"
-    found = {}
+    metrics = {}
     for metric in _FINAL:
         if metric in members and len(values := members[metric].dropna()):
             name = when + metric.removeprefix("final_")
-            found[name] = float(values.mean())
-            found[f"{name}_sd"] = float(values.std(ddof=1))
-    found["diverged_members"] = float(members[keys.DIVERGED].sum())
-    found[keys.SECONDS] = float(members[keys.SECONDS].sum())
+            metrics[name] = float(values.mean())
+            metrics[f"{name}_sd"] = float(values.std(ddof=1))
+    metrics["diverged_members"] = float(members[keys.DIVERGED].sum())
+    metrics[keys.SECONDS] = float(members[keys.SECONDS].sum())
     for name in (keys.CPU_PERCENT, keys.MEMORY, keys.GPU_MEMORY):
         if name in members:
-            found[f"system/{name}"] = float(members[name].iloc[0])  # of the block's process
-    return found
+            metrics[f"system/{name}"] = float(members[name].iloc[0])  # of the block's process
+    return metrics
 
 
 def _tags(members: pd.DataFrame) -> dict[str, str]:
