@@ -218,8 +218,8 @@ def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) 
 
 
 def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments: str) -> NoReturn:
-    """Run a command on the cluster and exit with its code. The way to go on that it prints holds
-    there, so print the one from here."""
+    """Run a command on the cluster and exit with its code. What it prints about resuming applies
+    there, so print how to resume from here."""
     from studies.cluster.remote_driver import drive
 
     code = drive(study, address, str(out), *arguments)

@@ -144,7 +144,7 @@ class Reporter(tune.Callback):
         self._checked = now
         if self._waiting_since is not None and now - self._waiting_since > _SECONDS_TO_START:
             self._waiting_since = None
-            self._source.tell(
+            self._source.say(
                 "no block has started yet: the cluster is busy, or its workers do not start "
                 "(see `ray status`)"
             )
