@@ -1,6 +1,6 @@
 """Blocks: trials that are trained together, as one unit of scheduling; and who hands them out.
 
-A block is plain data on its way to a worker, where a `BlockRun` is the same block at work.
+A block is plain data on its way to a worker, where a `BlockRun` trains it.
 """
 
 from __future__ import annotations
@@ -149,5 +149,5 @@ class BlockSource(Protocol):
     def failed(self, block: Block, error: str) -> None:
         """Record that a block failed for good, and why."""
 
-    def tell(self, line: str) -> None:
+    def say(self, line: str) -> None:
         """Show the user a line above the progress bar."""

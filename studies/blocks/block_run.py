@@ -18,7 +18,7 @@ from dynloss_core.config import reason_of
 from dynloss_core.training import Engine, Evaluation, Member, Problem, Setup, choose_engine
 from studies.blocks import tables
 from studies.blocks.block import Block, BlockProgress, BlockResult
-from studies.blocks.code_origin import here
+from studies.blocks.code_origin import current_origin
 from studies.blocks.recorder import Recorder
 from studies.definition.early_stopping import Rungs, rung_columns, trials_to_stop
 from studies.definition.study import Study
@@ -42,7 +42,7 @@ class BlockRun:
 
     def __init__(self, study: Study, block: Block, device: str = "cpu") -> None:
         self.study, self.block, self._device = study, block, device
-        self._origin = here().digest
+        self._origin = current_origin().digest
         self._ensembles = _ensembles(study, block)
         self._current = 0
         self._seconds = 0.0

@@ -21,7 +21,7 @@ from typing import Any
 import dynloss_core
 from studies.blocks.provenance import version_of
 
-__all__ = ["Origin", "here", "syntax_digest"]
+__all__ = ["Origin", "current_origin", "syntax_digest"]
 
 _PACKAGES = ("torch", "numpy", "numba", "scikit-learn", "optuna")
 _DIGITS = 12
@@ -64,7 +64,7 @@ class Origin:
 
 
 @cache
-def here() -> Origin:
+def current_origin() -> Origin:
     """The origin of what this process trains, from its sources when first called."""
     root = Path(dynloss_core.__file__).parent
     files = {

@@ -50,8 +50,8 @@ class Recorder:
         self._seeds = set(seeds[: record.seeds]) if record is not None else set()
         self._valley_seeds = set(seeds[: record.valley_seeds]) if record is not None else set()
         self._frames: dict[str, list[pd.DataFrame]] = {kind: [] for kind in KINDS}
-        self._loss: list[Tensor] = []  # (n, K) each: F of the present ensemble, in pieces
-        self._rates: list[Tensor] = []  # (n, K) each: its learning rates
+        self._loss: list[Tensor] = []  # pieces (n, K): F of the present ensemble
+        self._rates: list[Tensor] = []  # pieces (n, K): its learning rates
 
     def chosen(self, members: Sequence[Member]) -> list[int]:
         """Indices of the members that are recorded."""

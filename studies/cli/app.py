@@ -42,4 +42,4 @@ def dynloss(
         typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    """What holds for every command."""
+    """Options of `dynloss` itself."""

@@ -1,7 +1,7 @@
-"""Where the command `dynloss` begins, once it is known that nothing shadows the suite.
+"""Where the command `dynloss` starts, once it is known that nothing shadows the suite.
 
-Commands are thin: they read arguments, call the suite, and print. What is slow to import is
-imported inside them, so that `--help` answers at once.
+Commands are thin: they read arguments, call the suite, and print. Slow imports are inside them, so
+that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from studies.messages import replace_what_cannot_be_shown, say
 __all__ = ["main"]
 
 COMMANDS = (run_commands, study_commands, train_command)
-"""Modules whose commands the import above has added."""
+"""The modules whose import adds the commands."""
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ __all__ = [
 
 
 def never_an_option(study: str | None) -> str | None:
-    """A path that begins with a dash, so that a command with it can be typed again."""
+    """A study's argument, with `./` before a leading dash, so that it can be typed again."""
     return f"./{study}" if study is not None and study.startswith("-") else study
 
 
@@ -73,5 +73,5 @@ Download = Annotated[
 
 
 def with_data(folder: Path | None) -> list[str]:
-    """The option that names the folder of data again."""
+    """The option that names the folder of data, to be typed again."""
     return [] if folder is None else ["--data-dir", str(folder)]

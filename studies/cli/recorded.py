@@ -1,4 +1,4 @@
-"""Studies that were run, by whatever a user calls them."""
+"""Studies that were run, found by name, file or folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["name_of_study", "recorded_study"]
 
 
 def recorded_study(study: str, out: Path) -> StudyFolder:
-    """The folder of a study that was run, from its name, its file or the folder itself."""
+    """The folder of a study that was run, given its name, its file or the folder itself."""
     from studies.storage.study_folder import StudyFolder
 
     for path in (Path(study), out / study):
@@ -30,16 +30,16 @@ def recorded_study(study: str, out: Path) -> StudyFolder:
 
 
 def name_of_study(study: str) -> str:
-    """The name of a study that was run elsewhere, from that, its file or a copy of its folder."""
+    """The name of a study that was run elsewhere, given its name, file or a copy of its folder."""
     if (Path(study) / "study.yaml").is_file():
         return Path(study).resolve().name
-    with suppress(ConfigError):  # then it is a name that only the folder there knows
+    with suppress(ConfigError):  # otherwise it is a name that only the other machine knows
         return _name_in_file(study)
     return study
 
 
 def _name_in_file(study: str) -> str:
-    """The name in a study's file, or in the library's of this name."""
+    """The name in a study's file, which may be one of the library's."""
     from search_spaces.documents import read_document
     from studies.definition.study_files import find_study
 

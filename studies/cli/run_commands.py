@@ -188,7 +188,7 @@ def confirm(
 
 
 def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) -> None:
-    """Do the work, print what came of it, and leave with the exit code that says so."""
+    """Do the work, print its outcome, and exit with the code for it."""
     deliver = again(["sync", study.name], out, None)
     try:
         outcome = work()
@@ -218,8 +218,8 @@ def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) 
 
 
 def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments: str) -> NoReturn:
-    """Have a command run there, and leave with its exit code; what it says of going on is meant for
-    there, so say how it is done from here."""
+    """Run a command on the cluster and exit with its code. What it prints about resuming applies
+    there, so print how to resume from here."""
     from studies.cluster.remote_driver import drive
 
     code = drive(study, address, str(out), *arguments)
@@ -233,7 +233,7 @@ def _estimate(study: Study, address: str | None, data: Path | None, *, download:
     from studies.definition.data_sets import provide
     from studies.runner.dry_run import cost_of
 
-    if download or data is None or data.is_dir():  # else it may be a folder of another machine
+    if download or data is None or data.is_dir():  # otherwise it may be another machine's folder
         provide(study.data, data, download=download)
     if address is None:
         capacity = local_resources()

@@ -55,13 +55,15 @@ def space_show(space: SpaceArgument) -> None:
     loaded = search_spaces.load(space)
     table = Table("parameter", "type", "range", "scale", "unit", "role", "static arm", box=None)
     static = loaded.static().parameters
-    for name, each in loaded.parameters.items():
-        scale, unit = getattr(each, "scale", ""), each.unit or ""
-        of_static = _of_static(each, static.get(name))
-        table.add_row(name, each.type, _limits(each), scale, unit, each.role, of_static)
-    for name, each in static.items():
+    for name, parameter in loaded.parameters.items():
+        scale, unit = getattr(parameter, "scale", ""), parameter.unit or ""
+        of_static = _of_static(parameter, static.get(name))
+        table.add_row(
+            name, parameter.type, _limits(parameter), scale, unit, parameter.role, of_static
+        )
+    for name, parameter in static.items():
         if name not in loaded.parameters:
-            table.add_row(name, "", "", "", "", "", _of_static(None, each))
+            table.add_row(name, "", "", "", "", "", _of_static(None, parameter))
     console.print(loaded.name, style="bold", end="")
     console.print(f"  hash {loaded.hash}\n{loaded.description}\n")
     console.print(table)
@@ -87,18 +89,18 @@ def space_sample(
 
 
 def _limits(parameter: Parameter) -> str:
-    """`0.01 to 1`, or the values."""
+    """`0.01 to 1`, or the list of values."""
     if parameter.type in ("float", "int"):
         return f"{parameter.low:g} to {parameter.high:g}"
     return ", ".join(str(value) for value in parameter.grid(1))
 
 
-def _of_static(parameter: Parameter | None, own: Parameter | None) -> str:
-    """What the static arm does with a parameter."""
-    if own is None:
+def _of_static(parameter: Parameter | None, kept: Parameter | None) -> str:
+    """What the static arm makes of a parameter."""
+    if kept is None:
         return "dropped"
-    if own == parameter:
+    if kept == parameter:
         return "same"
-    if own.type == "const":
-        return f"= {brief(own.value)}"
-    return f"{_limits(own)}, {own.scale}" if own.type in ("float", "int") else _limits(own)
+    if kept.type == "const":
+        return f"= {brief(kept.value)}"
+    return f"{_limits(kept)}, {kept.scale}" if kept.type in ("float", "int") else _limits(kept)

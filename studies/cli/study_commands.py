@@ -76,7 +76,7 @@ def stop(
         while wait and folder.is_locked():
             time.sleep(0.5)
         console.print("stopped" if wait else "asked to stop")
-    stored_definition(folder)  # refused where its definition was edited: it would not go on
+    stored_definition(folder)  # refuses an edited definition, with which the study cannot go on
     if not at_work:
         return
     arguments = ["run", str(folder.definition), "--resume"]

@@ -36,14 +36,14 @@ __all__ = [
 ]
 
 DEFAULT_OUT = Path("results")
-_SECONDS_BETWEEN_LOOKS = 2.0
+_SECONDS_BETWEEN_UPDATES = 2.0
 
 
 def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
-    """What a study would cost."""
+    """Print what a study would cost."""
     trials = " + ".join(f"{count} {arm}" for arm, count in cost.trials.items())
     resources = f"{study.resources.cpu:g} CPU, {study.resources.gpu:g} GPU"
-    there = f"{capacity.get('CPU', 0):g} CPU, {capacity.get('GPU', 0):g} GPU"
+    available = f"{capacity.get('CPU', 0):g} CPU, {capacity.get('GPU', 0):g} GPU"
     engine, time_in_all = cost.engine, "not known"
     if cost.microseconds is not None and cost.seconds is not None:
         engine += f", {cost.microseconds:.1f} µs per member-step (measured here)"
@@ -54,7 +54,7 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
         "members": f"{cost.members} networks in {cost.blocks} blocks",
         "steps": f"{cost.steps:,} each, {cost.members * cost.steps:,} in all",
         "engine": engine,
-        "resources": f"a block asks for {resources}; the cluster has {there}: "
+        "resources": f"a block asks for {resources}; the cluster has {available}: "
         f"{cost.parallel} at once",
         "time": time_in_all,
     }.items():
@@ -64,14 +64,14 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
 
 
 def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
-    """What a study found, and where it is."""
+    """Print what a study found, and where it is."""
     analysis = results.analysis
     if not analysis.trials:
         console.print("nothing to analyse yet: no block of this study is finished")
         return
     for arm, (tried, diverged) in analysis.trials.items():
         if study.trials(arm) == 0:
-            continue  # its points were given
+            continue  # its point was given
         lost = f", a network diverged in {diverged} of them" if diverged else ""
         stopped = analysis.stopped.get(arm, 0)
         given_up = f", {stopped} stopped early" if stopped else ""
@@ -88,11 +88,11 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
         for warning in verdict.warnings:
             console.print(f"warning: {warning}")
         if len(verdicts) == 1:
-            test, found = verdict.test, verdict.validation
+            test, validation = verdict.test, verdict.validation
             console.print(
                 f"Wilcoxon signed-rank p = {test.p_wilcoxon:.2g}. "
                 f"{study.objective.replace('_', ' ').capitalize()} on the same seeds: "
-                f"{found.dynamical.mean:.4g} against {found.static.mean:.4g}."
+                f"{validation.dynamical.mean:.4g} against {validation.static.mean:.4g}."
             )
     for finding in analysis.findings()[len(verdicts) :]:
         console.print(f"\n{finding}", style="bold")
@@ -105,18 +105,18 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
 
 
 def show_changing(status: Callable[[], StudyStatus]) -> None:
-    """A study's status, anew every two seconds, until no driver is at work."""
+    """Show a study's status, updated every two seconds, until no driver is running."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            found = status()
-            live.update(str(found), refresh=True)
-            if not found.at_work:
+            current = status()
+            live.update(str(current), refresh=True)
+            if not current.at_work:
                 return
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_SECONDS_BETWEEN_UPDATES)
 
 
 def show_comparison(comparison: SideBySide) -> None:
-    """Several studies, one line per study and setting."""
+    """Print a comparison of studies, one line per study and setting."""
     table = Table("study", "data", "metric", "gain", "95% interval", "n", "seeds", "", box=None)
     for row in comparison.rows:
         table.add_row(
@@ -139,7 +139,7 @@ def show_comparison(comparison: SideBySide) -> None:
 
 
 def show_crash(error: Exception, folder: Path) -> None:
-    """One line for the user, the traceback in a file for whoever mends it."""
+    """Print an error in one line, and write its traceback to a file."""
     log = folder / "error.log"
     with suppress(OSError):
         text = "".join(traceback.format_exception(error))
@@ -149,7 +149,7 @@ def show_crash(error: Exception, folder: Path) -> None:
 
 
 def again(arguments: Sequence[str], out: Path, address: str | None) -> str:
-    """A command to type again, quoted for the shell.
+    """A `dynloss` command to type again, quoted for the shell.
 
     Args:
         arguments: the arguments of `dynloss`.

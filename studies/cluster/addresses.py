@@ -86,7 +86,7 @@ def reaches_beyond(address: str) -> bool:
 
 def _temporary_folder() -> Path:
     """Ray's temporary folder, chosen as Ray does."""
-    given = os.environ.get("RAY_TMPDIR")
-    if given is None and sys.platform.startswith("linux"):
-        given = os.environ.get("TMPDIR")
-    return Path("/tmp" if given is None else given) / "ray"  # noqa: S108
+    folder = os.environ.get("RAY_TMPDIR")
+    if folder is None and sys.platform.startswith("linux"):
+        folder = os.environ.get("TMPDIR")
+    return Path("/tmp" if folder is None else folder) / "ray"  # noqa: S108

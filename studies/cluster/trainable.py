@@ -19,7 +19,7 @@ from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.data import use_data_folder
 from studies.blocks.block import Block, BlockProgress, BlockResult
 from studies.blocks.block_run import BlockRun, use_threads
-from studies.blocks.code_origin import Origin, here
+from studies.blocks.code_origin import Origin, current_origin
 from studies.cluster.resource_usage import Usage
 from studies.definition.study import Study
 
@@ -60,7 +60,7 @@ class BlockTrainable(tune.Trainable):
         Raises:
             ImportError: if this process has other code than the driver (see `Origin.files`).
         """
-        origin = here()
+        origin = current_origin()
         if differences := Origin(code, origin.versions).differences(origin):
             where = Path(dynloss_core.__file__).parents[1]
             changed = "; ".join(differences[:3])

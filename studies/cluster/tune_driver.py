@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 from dynloss_core.config import ConfigError
 from dynloss_core.data import chosen_folder
 from studies.blocks.block import BlockSource
-from studies.blocks.code_origin import here
+from studies.blocks.code_origin import current_origin
 from studies.blocks.failure import Kind
 from studies.cluster.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
 from studies.cluster.worker_errors import failure_of, read_error
@@ -57,7 +57,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
             study=study,
             folder=str(source.path),
             data_folder=chosen_folder(),
-            code=here().files,
+            code=current_origin().files,
         ),
         {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
     )
@@ -144,7 +144,7 @@ class Reporter(tune.Callback):
         self._checked = now
         if self._waiting_since is not None and now - self._waiting_since > _SECONDS_TO_START:
             self._waiting_since = None
-            self._source.tell(
+            self._source.say(
                 "no block has started yet: the cluster is busy, or its workers do not start "
                 "(see `ray status`)"
             )

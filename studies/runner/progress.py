@@ -125,7 +125,7 @@ class StudyProgress:
         else:
             self._failed += block.members
 
-    def note(self, line: str) -> None:
+    def say(self, line: str) -> None:
         """Show the user a line above the progress bar."""
         self._console.print(line, markup=False, soft_wrap=True)
 

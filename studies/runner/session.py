@@ -233,15 +233,15 @@ class Session:
         self.folder.parts.record_failure(block, error)
         self._settle(block, pd.DataFrame())
 
-    def tell(self, line: str) -> None:
+    def say(self, line: str) -> None:
         """Show the user a line above the progress bar."""
-        self.progress.note(line)
+        self.progress.say(line)
 
     def _say_once(self, line: str, reason: str) -> None:
         """Show the user a line, unless another block had the same reason before."""
         if reason not in self._said:
             self._said.add(reason)
-            self.progress.note(line)
+            self.progress.say(line)
 
     def _settle(self, block: Block, members: pd.DataFrame) -> None:
         """Pass on to everything else that a block is in the folder."""

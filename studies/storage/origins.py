@@ -13,7 +13,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.blocks.code_origin import Origin, here
+from studies.blocks.code_origin import Origin, current_origin
 from studies.blocks.provenance import provenance
 from studies.storage.sealed_files import read_json, write_json
 from studies.storage.stored_plan import plan_of
@@ -65,7 +65,7 @@ def _in_short(origin: dict[str, Any]) -> dict[str, Any]:
 
 def note_origin(folder: StudyFolder) -> None:
     """Record the origin of what is trained from now on."""
-    known, now = origins_of(folder), here()
+    known, now = origins_of(folder), current_origin()
     if now.digest not in known:
         tags = provenance()
         since = {name: tags[name] for name in ("commit", "date") if name in tags}
@@ -83,7 +83,7 @@ def refuse_other_code(stored: StoredStudy, *, trains: bool) -> None:
         ConfigError: naming what differs.
     """
     folder = stored.folder
-    known, now = origins_of(folder), here()
+    known, now = origins_of(folder), current_origin()
     if now.digest in known or not (known or folder.parts.files("members")):
         return
     if not known and {

@@ -28,7 +28,7 @@ from dynloss_core.config import ConfigError
 from dynloss_core.training import choose_engine
 from search_spaces import Point
 from studies.blocks.block import Block, BlockResult, Trial
-from studies.blocks.code_origin import here
+from studies.blocks.code_origin import current_origin
 from studies.blocks.tables import member_hashes
 from studies.definition.study import Study
 from studies.storage.stored_study import StoredStudy, stored_definition
@@ -178,7 +178,7 @@ class KnownNetworks:
         problem = self._study.problem(trial.point)
         engine = choose_engine(problem, self._study.engine, self._study.device).name
         members = [self._study.member(trial.point, seed, problem) for seed in block.seeds]
-        device, origin = self._study.device, here().digest
+        device, origin = self._study.device, current_origin().digest
         for config_hash in member_hashes(problem, members):
             yield _Key(config_hash, engine, device, origin, block.phase != keys.SEARCH)
 

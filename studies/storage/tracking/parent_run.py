@@ -89,7 +89,7 @@ def _earlier_run(client: MlflowClient, study_id: str, known: str | None) -> Run 
 
 
 def _experiments(client: MlflowClient) -> Iterator[Experiment]:
-    """All experiments of the store, those in its trash too."""
+    """All experiments of the store, including those in its trash."""
     token = None
     while True:
         page = client.search_experiments(ViewType.ALL, page_token=token)

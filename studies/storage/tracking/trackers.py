@@ -40,7 +40,7 @@ TRACKERS: dict[str, Callable[[StoredStudy], Callable[[], Tracker]]] = {
     "mlflow": _to_mlflow,
     "none": lambda _: NoTracker,
 }
-"""Each gives, for a study, the function that connects to its tracker, at first and later anew."""
+"""Each takes a study and returns the function that connects to its tracker, once or again."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 import dynloss_core
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.blocks.code_origin import Origin, here, syntax_digest
+from studies.blocks.code_origin import Origin, current_origin, syntax_digest
 from studies.report.study_results import write_results
 from studies.storage.origins import note_origin, origins_of, refuse_other_code
 from studies.storage.stored_study import StoredStudy
@@ -88,17 +88,17 @@ def test_an_edited_loss_is_another_origin(tmp_path: Path) -> None:
         command = [
             sys.executable,
             "-c",
-            "from studies.blocks.code_origin import here; print(here().digest)",
+            "from studies.blocks.code_origin import current_origin; print(current_origin().digest)",
         ]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     losses = tmp_path / "dynloss_core" / "losses" / "weighted.py"
-    assert digest() == here().digest
+    assert digest() == current_origin().digest
     losses.write_text("# a comment\n" + losses.read_text())
-    assert digest() == here().digest
+    assert digest() == current_origin().digest
     losses.write_text(losses.read_text().replace("per_sample).mean()", "per_sample).sum()", 1))
-    assert digest() != here().digest
+    assert digest() != current_origin().digest
 
 
 def test_a_study_goes_on_with_the_same_code_only(
@@ -109,13 +109,13 @@ def test_a_study_goes_on_with_the_same_code_only(
     train_next(session)
     session.delivery.close()
     folder = session.folder
-    assert list(origins_of(folder)) == [here().digest]
+    assert list(origins_of(folder)) == [current_origin().digest]
     refuse_other_code(StoredStudy.read(folder), trains=True)
-    now = here()
+    now = current_origin()
     other = Origin(
         {**now.files, "dynloss_core/losses/weighted.py": "0" * 12}, {**now.versions, "torch": "9.9"}
     )
-    monkeypatch.setattr("studies.storage.origins.here", lambda: other)
+    monkeypatch.setattr("studies.storage.origins.current_origin", lambda: other)
     problem = re.escape(f"{folder.path}: was trained with other code: torch ")
     with pytest.raises(
         ConfigError, match=f"{problem}.* 9.9 now; dynloss_core/losses/weighted.py differs"
@@ -165,14 +165,14 @@ def test_every_origin_is_in_summary_report_and_tags(
     session.delivery.close()
     other = Origin({}, {"torch": "9.9"})
     for name in ("blocks.block_run", "storage.origins"):
-        monkeypatch.setattr(f"studies.{name}.here", lambda: other)
+        monkeypatch.setattr(f"studies.{name}.current_origin", lambda: other)
     session = session_of(study, tmp_path)
     finish(session)
     results = write_results(session.stored)
     summary = json.loads(session.folder.summary.read_text())
     known = {entry["origin"]: entry for entry in summary["origins"]}
     networks = {name: entry["networks"] for name, entry in known.items()}
-    assert networks == {here().digest: 8, other.digest: 22}
+    assert networks == {current_origin().digest: 8, other.digest: 22}
     assert known[other.digest]["versions"] == {"torch": "9.9"}
     warning = f"trained with 2 states of the code: {', '.join(sorted(known))}"
     assert warning in results.analysis.verdicts[0].warnings[0]

@@ -17,7 +17,7 @@ from ray import cloudpickle
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
 from dynloss_core.config import ConfigError
-from studies.blocks.code_origin import here
+from studies.blocks.code_origin import current_origin
 from studies.blocks.failure import Kind
 from studies.cluster.trainable import BLOCK, BlockTrainable
 from studies.cluster.tune_driver import Reporter
@@ -194,7 +194,7 @@ def test_no_block_is_recorded_as_failed_where_no_worker_starts(tmp_path: Path) -
 
 def test_a_process_with_other_code_trains_nothing(tmp_path: Path) -> None:
     trainable = BlockTrainable.__new__(BlockTrainable)
-    other = {**here().files, "dynloss_core/losses/weighted.py": "0"}
+    other = {**current_origin().files, "dynloss_core/losses/weighted.py": "0"}
     with pytest.raises(
         ImportError, match=r"other code in .*: dynloss_core/losses/weighted.py differs"
     ):

@@ -114,7 +114,7 @@ def other_code() -> Iterator[None]:
     """Networks that are trained meanwhile are those of other code."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("blocks.block_run", "storage.reuse", "storage.origins"):
-            patch.setattr(f"studies.{name}.here", lambda: Origin({}, {"torch": "1.0"}))
+            patch.setattr(f"studies.{name}.current_origin", lambda: Origin({}, {"torch": "1.0"}))
         yield
 
 
