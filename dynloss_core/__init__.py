@@ -17,12 +17,13 @@ if TYPE_CHECKING:
         weighted_cross_entropy,
         weighted_mse,
     )
-    from dynloss_core.schedules import ClassWeightSchedule
+    from dynloss_core.oscillation import ClassWeightSchedule, Oscillation
 
 __all__ = [
     "ClassWeightSchedule",
     "DynamicalCrossEntropy",
     "DynamicalMSE",
+    "Oscillation",
     "weighted_cross_entropy",
     "weighted_mse",
 ]
@@ -33,7 +34,7 @@ def __getattr__(name: str) -> Any:
         return importlib.metadata.version("dynloss")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "schedules" if name == "ClassWeightSchedule" else "losses"
+    home = "oscillation" if name in ("ClassWeightSchedule", "Oscillation") else "losses"
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 

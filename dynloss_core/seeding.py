@@ -1,10 +1,10 @@
 """One seed, independent streams.
 
 A member's seed feeds streams that never touch each other: data, initialisation, batch order,
-probes, augmentation and dropout. The two arms of a pair share the seed, hence all of them; changing
-what one stream draws leaves the others as they were. Draws come from NumPy's generators, whose
-streams do not change with the torch version, the device or the dtype; dropout alone takes only the
-seeds of its masks from there.
+probes, augmentation, dropout and oscillation. The two arms of a pair share the seed, hence all of
+them; changing what one stream draws leaves the others as they were. Draws come from NumPy's
+generators, whose streams do not change with the torch version, the device or the dtype; dropout
+alone takes only the seeds of its masks from there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Stream(IntEnum):
     PROBES = 3
     AUGMENTATION = 4
     DROPOUT = 5
+    OSCILLATION = 6
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -38,15 +38,17 @@ class Labelled:
         inputs: (N, ...), what a network sees; or the bytes of images, with a `scale`.
         targets: (N,) class indices of any integer type; kept as int64.
         scale: the scale of the bytes; None if the inputs are what a network sees.
+        groups: (N,) the group of each sample, whose weight is the sample's; None: its class.
 
     Raises:
         TypeError: for targets that are not integers.
-        ValueError: if there are not as many targets as inputs.
+        ValueError: if there are not as many targets, or groups, as inputs.
     """
 
     inputs: Tensor
     targets: Tensor
     scale: PixelScale | None = None
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         kind = self.targets.dtype
@@ -57,6 +59,10 @@ class Labelled:
             raise ValueError(
                 f"expected targets ({self.inputs.shape[0]},), got {tuple(self.targets.shape)}"
             )
+        if self.groups is not None and self.groups.shape != self.targets.shape:
+            raise ValueError(
+                f"expected groups {tuple(self.targets.shape)}, got {tuple(self.groups.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -65,7 +71,13 @@ class Labelled:
         """The same samples as a network of this dtype sees them, on another device."""
         inputs = self.inputs.to(device)
         inputs = inputs.to(dtype) if self.scale is None else self.scale(inputs, dtype)
-        return Labelled(inputs, self.targets.to(device))
+        groups = None if self.groups is None else self.groups.to(device)
+        return Labelled(inputs, self.targets.to(device), groups=groups)
+
+    def at(self, chosen: slice | Tensor) -> Labelled:
+        """Some of the samples."""
+        groups = None if self.groups is None else self.groups[chosen]
+        return Labelled(self.inputs[chosen], self.targets[chosen], self.scale, groups)
 
 
 @dataclass(frozen=True, eq=False)

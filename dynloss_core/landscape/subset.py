@@ -46,4 +46,4 @@ def balanced_subset(data: Labelled, samples: int | None) -> Labelled:
         own = targets == label
         turn[own] = torch.arange(int(own.sum()))
     chosen = order[turn.argsort(stable=True)[:samples]].to(data.targets.device)
-    return Labelled(data.inputs[chosen], data.targets[chosen], data.scale)
+    return data.at(chosen)

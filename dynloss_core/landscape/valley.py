@@ -135,11 +135,10 @@ def valley(
     slope = 0.0
     size = batch_size or len(data)
     for first in range(0, len(data), size):
-        inputs = data.inputs[first : first + size].to(some.device, some.dtype)
-        targets = data.targets[first : first + size].to(some.device)
-        share = len(targets) / len(data)
-        values += share * line.values(at.to(some.device, some.dtype), inputs, targets, weights)
-        slope += share * line.slope(inputs, targets, weights[0])
+        batch = data.at(slice(first, first + size)).to(some.dtype, some.device)
+        share = len(batch) / len(data)
+        values += share * line.values(at.to(some.device, some.dtype), batch, weights)
+        slope += share * line.slope(batch, weights[0])
     return Valley(
         offsets=at,
         weighted_loss=values[0],
@@ -165,22 +164,27 @@ class _Line:
         self._along = {name: part.view_as(tensor) for (name, tensor), part in parts}
 
     @torch.no_grad()
-    def values(self, at: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    def values(self, at: Tensor, batch: Labelled, weights: Tensor) -> Tensor:
         """(2, S) losses at each offset, at each row of `weights` (2, C)."""
-        pixels = max(1, inputs[0].numel() // _SMALL)
-        chunk = max(1, _AT_ONCE // (len(targets) * pixels))
-        outputs = vmap(partial(self._outputs, inputs), chunk_size=chunk)(at).double()  # (S, n, C)
-        one = partial(weighted_loss, self._loss)
-        per_offset = vmap(one, in_dims=(0, None, None))
-        return torch.stack([per_offset(outputs, targets, each.double()).cpu() for each in weights])
+        pixels = max(1, batch.inputs[0].numel() // _SMALL)
+        chunk = max(1, _AT_ONCE // (len(batch) * pixels))
+        of_batch = partial(self._outputs, batch.inputs)
+        outputs = vmap(of_batch, chunk_size=chunk)(at).double()  # (S, n, C)
 
-    def slope(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> float:
+        def loss(at_offset: Tensor, own: Tensor) -> Tensor:
+            return weighted_loss(self._loss, at_offset, batch.targets, own, batch.groups)
+
+        per_offset = vmap(loss, in_dims=(0, None))
+        return torch.stack([per_offset(outputs, own.double()).cpu() for own in weights])
+
+    def slope(self, batch: Labelled, weights: Tensor) -> float:
         """The derivative of F by s at 0."""
 
         def value(s: Tensor) -> Tensor:
-            return weighted_loss(self._loss, self._outputs(inputs, s), targets, weights)
+            outputs = self._outputs(batch.inputs, s)
+            return weighted_loss(self._loss, outputs, batch.targets, weights, batch.groups)
 
-        zero = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
+        zero = torch.zeros((), dtype=batch.inputs.dtype, device=batch.inputs.device)
         return float(jvp(value, (zero,), (torch.ones_like(zero),))[1])
 
     def _outputs(self, inputs: Tensor, s: Tensor) -> Tensor:

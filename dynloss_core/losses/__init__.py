@@ -11,6 +11,7 @@ from dynloss_core.losses.table import (
     output_curvature,
     output_gradient,
     refusal_of_form,
+    refusal_of_groups,
     weighted_loss,
 )
 from dynloss_core.losses.weighted import MSEVariant, weighted_cross_entropy, weighted_mse
@@ -29,6 +30,7 @@ __all__ = [
     "output_curvature",
     "output_gradient",
     "refusal_of_form",
+    "refusal_of_groups",
     "weighted_cross_entropy",
     "weighted_loss",
     "weighted_mse",

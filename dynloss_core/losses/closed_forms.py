@@ -17,7 +17,8 @@ cross-entropy: :math:`d_j = \Gamma_{y_j} p_j / N` and
 squared errors: :math:`d = 2 \Gamma / (N C)` and :math:`u = 0`.
 
 Each function takes outputs (..., C, N) and one-hot targets of the same shape, or of one member for
-all. They are listed by loss in `table`, which says what they return.
+all; those that are weighted, the weights of the samples (M, 1, N) or of the output units (M, C, 1).
+They are listed by loss in `table`, which says what they return.
 """
 
 from __future__ import annotations
@@ -31,18 +32,15 @@ def cross_entropy_classes(outputs: Tensor, one_hot: Tensor) -> Tensor:
     return -(torch.log_softmax(outputs, -2) * one_hot).mean(-1)
 
 
-def cross_entropy_gradient(outputs: Tensor, one_hot: Tensor, class_weights: Tensor) -> Tensor:
+def cross_entropy_gradient(outputs: Tensor, one_hot: Tensor, weights: Tensor) -> Tensor:
     r""":math:`\Gamma_{y_j} (\mathrm{softmax}(z_j) - \mathrm{onehot}(y_j)) / N`."""
-    of_sample = _of_sample(one_hot, class_weights)
-    return (torch.softmax(outputs, 1) - one_hot) * (of_sample / outputs.shape[-1])
+    return (torch.softmax(outputs, 1) - one_hot) * (weights / outputs.shape[-1])
 
 
-def cross_entropy_curvature(
-    outputs: Tensor, one_hot: Tensor, class_weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """d and u."""
+def cross_entropy_curvature(outputs: Tensor, _: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """d and u; the targets play no part but for the weights."""
     probabilities = torch.softmax(outputs, 1)
-    share = _of_sample(one_hot, class_weights) / outputs.shape[-1]
+    share = weights / outputs.shape[-1]
     return share * probabilities, share.sqrt() * probabilities
 
 
@@ -53,43 +51,19 @@ def mse_by_sample_classes(outputs: Tensor, one_hot: Tensor) -> Tensor:
     return (per_sample * one_hot).mean(-1)
 
 
-def mse_by_sample_gradient(outputs: Tensor, one_hot: Tensor, class_weights: Tensor) -> Tensor:
-    """The error of each output, weighted by the sample's class."""
-    classes, samples = outputs.shape[-2:]
-    of_sample = _of_sample(one_hot, class_weights)
-    return (outputs - one_hot) * (of_sample * (2 / (samples * classes)))
-
-
-def mse_by_sample_curvature(
-    outputs: Tensor, one_hot: Tensor, class_weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """d and u."""
-    classes, samples = outputs.shape[-2:]
-    of_sample = _of_sample(one_hot, class_weights)
-    diagonal = (of_sample * (2 / (samples * classes))).expand_as(outputs)
-    return diagonal, torch.zeros_like(outputs)
-
-
 def mse_by_output_classes(outputs: Tensor, one_hot: Tensor) -> Tensor:
     """L_c, (..., C), where the class is that of the output unit."""
     return ((outputs - one_hot) ** 2).mean(-1) / outputs.shape[-2]
 
 
-def mse_by_output_gradient(outputs: Tensor, one_hot: Tensor, class_weights: Tensor) -> Tensor:
-    """The error of each output, weighted by the unit's class."""
+def mse_gradient(outputs: Tensor, one_hot: Tensor, weights: Tensor) -> Tensor:
+    """The error of each output, weighted."""
     classes, samples = outputs.shape[-2:]
-    return (outputs - one_hot) * (class_weights[:, :, None] * (2 / (samples * classes)))
+    return (outputs - one_hot) * (weights * (2 / (samples * classes)))
 
 
-def mse_by_output_curvature(
-    outputs: Tensor, _: Tensor, class_weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """d and u; the targets play no part."""
+def mse_curvature(outputs: Tensor, _: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """d and u; the targets play no part but for the weights."""
     classes, samples = outputs.shape[-2:]
-    diagonal = (class_weights[:, :, None] * (2 / (samples * classes))).expand_as(outputs)
+    diagonal = (weights * (2 / (samples * classes))).expand_as(outputs)
     return diagonal, torch.zeros_like(outputs)
-
-
-def _of_sample(one_hot: Tensor, class_weights: Tensor) -> Tensor:
-    """Gamma of each sample's class, (M, 1, N)."""
-    return (one_hot * class_weights[:, :, None]).sum(1, keepdim=True)

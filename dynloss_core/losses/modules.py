@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dynloss_core.losses.weighted import MSEVariant, weighted_cross_entropy, weighted_mse
-from dynloss_core.schedules import ClassWeightSchedule, oscillation_stop
+from dynloss_core.oscillation import ClassWeightSchedule, Oscillation, oscillation_stop
 
 __all__ = ["DynamicalCrossEntropy", "DynamicalLoss", "DynamicalMSE"]
 
@@ -21,12 +21,14 @@ class DynamicalLoss(nn.Module, ABC):
     module returns the static loss, the one to report. `state_dict()` carries the step.
 
     Args:
-        num_classes: C.
+        num_classes: C; the number of groups G where the oscillation is one of other groups.
         period: T in steps (optimiser updates) for which one class is active, >= 2.
         amplitude: A >= 1; 1 is the static loss.
         total_steps: length of the run in steps; needed for `static_tail` only.
         static_tail: steps at the end that train statically, rounded up so that the oscillation
             ends on a period boundary where one fits (see `oscillation_stop`).
+        oscillation: what oscillates, and how; by default each class has its turn.
+        seed: of what is random about turns and phases.
 
     Raises:
         ValueError: for a value outside its range, or `static_tail` without `total_steps`.
@@ -40,6 +42,8 @@ class DynamicalLoss(nn.Module, ABC):
         *,
         total_steps: int | None = None,
         static_tail: int = 0,
+        oscillation: Oscillation | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         stop = None
@@ -47,16 +51,22 @@ class DynamicalLoss(nn.Module, ABC):
             stop = oscillation_stop(total_steps, static_tail, period)
         elif static_tail:
             raise ValueError("static_tail needs total_steps: say how long the run is")
-        self.schedule = ClassWeightSchedule(num_classes, period, amplitude, stop)
+        self.schedule = ClassWeightSchedule(
+            num_classes, period, amplitude, stop, oscillation or Oscillation(), seed
+        )
         self.current_step = 0
 
-    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         """The loss of `outputs` (N, C) against `targets` (N,), class indices of any integer type,
-        at the current step: a scalar."""
-        return self._loss(outputs, targets, self.class_weights(outputs))
+        at the current step: a scalar. Where other groups than the classes oscillate, `groups` (N,)
+        says which each sample belongs to (see `Oscillation.assign`)."""
+        if groups is None and not self.schedule.oscillation.is_by_class:
+            raise ValueError("say the group of each sample: they do not oscillate by class")
+        return self._loss(outputs, targets, self.class_weights(outputs), groups)
 
     def class_weights(self, like: Tensor) -> Tensor:
-        """Class weights now, (C,), with the dtype and device of `like`; 1 in evaluation mode."""
+        """Class weights now, (C,), or those of the groups, with the dtype and device of `like`; 1
+        in evaluation mode."""
         if not self.training:
             return torch.ones(self.schedule.num_classes, dtype=like.dtype, device=like.device)
         return self.schedule(self.current_step, dtype=like.dtype, device=like.device)
@@ -75,7 +85,9 @@ class DynamicalLoss(nn.Module, ABC):
         return f"{self.schedule}, step={self.current_step}"
 
     @abstractmethod
-    def _loss(self, outputs: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor: ...
+    def _loss(
+        self, outputs: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None
+    ) -> Tensor: ...
 
 
 class DynamicalCrossEntropy(DynamicalLoss):
@@ -86,8 +98,10 @@ class DynamicalCrossEntropy(DynamicalLoss):
     >>> criterion.step()
     """
 
-    def _loss(self, outputs: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor:
-        return weighted_cross_entropy(outputs, targets, class_weights)
+    def _loss(
+        self, outputs: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None
+    ) -> Tensor:
+        return weighted_cross_entropy(outputs, targets, class_weights, groups)
 
 
 class DynamicalMSE(DynamicalLoss):
@@ -102,9 +116,17 @@ class DynamicalMSE(DynamicalLoss):
         variant: MSEVariant = "sample_weighted",
         total_steps: int | None = None,
         static_tail: int = 0,
+        oscillation: Oscillation | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__(
-            num_classes, period, amplitude, total_steps=total_steps, static_tail=static_tail
+            num_classes,
+            period,
+            amplitude,
+            total_steps=total_steps,
+            static_tail=static_tail,
+            oscillation=oscillation,
+            seed=seed,
         )
         if variant not in ("sample_weighted", "output_weighted"):
             raise ValueError(
@@ -112,5 +134,7 @@ class DynamicalMSE(DynamicalLoss):
             )
         self.variant: MSEVariant = variant
 
-    def _loss(self, outputs: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor:
-        return weighted_mse(outputs, targets, class_weights, variant=self.variant)
+    def _loss(
+        self, outputs: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None
+    ) -> Tensor:
+        return weighted_mse(outputs, targets, class_weights, groups, variant=self.variant)

@@ -27,6 +27,7 @@ __all__ = [
     "output_curvature",
     "output_gradient",
     "refusal_of_form",
+    "refusal_of_groups",
     "weighted_loss",
 ]
 
@@ -51,19 +52,23 @@ class Loss:
     """What there is of one loss.
 
     Args:
-        value: outputs (N, C), targets (N,), class weights (C,) -> F, a scalar.
+        value: outputs (N, C), targets (N,), class weights (C,) -> F, a scalar; where the weight is
+            a sample's, also outputs, targets, weights of groups (G,), groups of the samples (N,).
         classes: outputs and one-hot targets (..., C, N) -> L_c, (..., C).
-        gradient: outputs (M, C, N), one-hot targets (M or 1, C, N), class weights (M, C) -> the
-            gradient of F with respect to the outputs, (M, C, N); None if nobody wrote it down.
+        gradient: outputs (M, C, N), one-hot targets (M or 1, C, N), weights of the samples
+            (M, 1, N) or of the outputs (M, C, 1) -> the gradient of F with respect to the outputs,
+            (M, C, N); None if nobody wrote it down.
         curvature: the same -> d and u of its Hessian, (M, C, N) each (see `closed_forms`); or None.
         kernel: how the compiled kernels compute it; None if they cannot.
+        by_output: whether the class weights are those of the output units; else of the samples.
     """
 
-    value: Callable[[Tensor, Tensor, Tensor], Tensor]
+    value: Callable[..., Tensor]
     classes: Callable[[Tensor, Tensor], Tensor]
     gradient: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     curvature: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     kernel: KernelForm | None = None
+    by_output: bool = False
 
 
 LOSSES: dict[str, Loss] = {
@@ -77,16 +82,17 @@ LOSSES: dict[str, Loss] = {
     "mse_sample_weighted": Loss(
         partial(weighted_mse, variant="sample_weighted"),
         forms.mse_by_sample_classes,
-        forms.mse_by_sample_gradient,
-        forms.mse_by_sample_curvature,
+        forms.mse_gradient,
+        forms.mse_curvature,
         KernelForm(softmax=False, by_output=False),
     ),
     "mse_output_weighted": Loss(
         partial(weighted_mse, variant="output_weighted"),
         forms.mse_by_output_classes,
-        forms.mse_by_output_gradient,
-        forms.mse_by_output_curvature,
+        forms.mse_gradient,
+        forms.mse_curvature,
         KernelForm(softmax=False, by_output=True),
+        by_output=True,
     ),
 }
 _FORMS = {
@@ -97,10 +103,17 @@ _FORMS = {
 
 
 def weighted_loss(
-    name: LossName, outputs: Tensor, targets: Tensor, class_weights: Tensor
+    name: LossName,
+    outputs: Tensor,
+    targets: Tensor,
+    class_weights: Tensor,
+    groups: Tensor | None = None,
 ) -> Tensor:
     """The dynamical loss called `name`; arguments and result as for `weighted_cross_entropy`."""
-    return _called(name).value(outputs, targets, class_weights)
+    value = _called(name).value
+    if groups is None:
+        return value(outputs, targets, class_weights)
+    return value(outputs, targets, class_weights, groups)
 
 
 def class_losses(name: LossName, outputs: Tensor, one_hot: Tensor) -> Tensor:
@@ -123,7 +136,11 @@ def class_losses(name: LossName, outputs: Tensor, one_hot: Tensor) -> Tensor:
 
 
 def output_gradient(
-    name: LossName, outputs: Tensor, one_hot: Tensor, class_weights: Tensor
+    name: LossName,
+    outputs: Tensor,
+    one_hot: Tensor,
+    class_weights: Tensor,
+    groups: Tensor | None = None,
 ) -> Tensor:
     """Gradient of the dynamical loss with respect to the outputs, for ensembles; samples are last.
 
@@ -131,26 +148,49 @@ def output_gradient(
         name: which loss.
         outputs: (M, C, N) for M members.
         one_hot: (M or 1, C, N) one-hot targets.
-        class_weights: (M, C).
+        class_weights: (M, C); with `groups`, the weights (M, G) of those.
+        groups: (M or 1, N) the group of each sample, whose weight is the sample's.
 
     Returns:
         (M, C, N).
     """
-    form = _called(name).gradient
-    if form is None:
+    loss = _called(name)
+    if loss.gradient is None:
         raise ValueError(refusal_of_form(name, "gradient"))
-    return form(outputs, one_hot, class_weights)
+    return loss.gradient(outputs, one_hot, spread(loss, one_hot, class_weights, groups))
 
 
 def output_curvature(
-    name: LossName, outputs: Tensor, one_hot: Tensor, class_weights: Tensor
+    name: LossName,
+    outputs: Tensor,
+    one_hot: Tensor,
+    class_weights: Tensor,
+    groups: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The diagonals d and the vectors u of the loss's Hessian for every sample, (M, C, N) each (see
     `closed_forms`); arguments as for `output_gradient`."""
-    form = _called(name).curvature
-    if form is None:
+    loss = _called(name)
+    if loss.curvature is None:
         raise ValueError(refusal_of_form(name, "curvature"))
-    return form(outputs, one_hot, class_weights)
+    return loss.curvature(outputs, one_hot, spread(loss, one_hot, class_weights, groups))
+
+
+def spread(
+    loss: Loss, one_hot: Tensor, class_weights: Tensor, groups: Tensor | None = None
+) -> Tensor:
+    """The weights of the samples, (M, 1, N), or of the output units, (M, C, 1)."""
+    if loss.by_output:
+        return class_weights[:, :, None]
+    if groups is None:
+        return (one_hot * class_weights[:, :, None]).sum(1, keepdim=True)
+    return class_weights.gather(1, groups.expand(len(class_weights), -1))[:, None]
+
+
+def refusal_of_groups(name: LossName) -> str | None:
+    """Why samples cannot be weighted by their group in a loss; None if they can."""
+    if _called(name).by_output:
+        return f"the loss {name!r} weights output units, which belong to no group of samples"
+    return None
 
 
 def kernel_form(name: LossName) -> KernelForm:

@@ -6,6 +6,8 @@ Symbols
     z      model outputs (logits), (N, C)
     y      targets: class indices, (N,)
     Gamma  class weights, (C,), sum(Gamma) = C
+    g      groups of samples, (N,): whose weight counts where that is not the class
+    G      groups
 
 All losses divide by N. `torch.nn.functional.cross_entropy(weight=...)` divides by the sum of the
 samples' weights instead, which cancels the oscillation on a batch of one class and is another loss.
@@ -28,7 +30,9 @@ __all__ = ["MSEVariant", "weighted_cross_entropy", "weighted_mse"]
 MSEVariant = Literal["sample_weighted", "output_weighted"]
 
 
-def weighted_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor:
+def weighted_cross_entropy(
+    logits: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None = None
+) -> Tensor:
     r"""Dynamical cross-entropy at given class weights.
 
     .. math:: F = \frac{1}{N} \sum_j \Gamma_{y_j} \, \mathrm{CE}(z_j, y_j)
@@ -36,7 +40,8 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tenso
     Args:
         logits: (N, C).
         targets: (N,) class indices of any integer type.
-        class_weights: (C,).
+        class_weights: (C,); with `groups`, the weights (G,) of those.
+        groups: (N,) indices: the weight of sample j is then that of its group, Gamma_{g_j}.
 
     Returns:
         A scalar. The denominator is N, not the sum of the samples' weights.
@@ -46,15 +51,16 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tenso
         ValueError: if the shapes do not fit together, or for a target outside 0..C-1. On CUDA,
             which is not waited for, that is torch's own device-side assertion.
     """
-    targets = _class_indices(logits, targets, class_weights)
+    targets = _class_indices(logits, targets, class_weights, groups)
     per_sample = F.cross_entropy(logits, targets, reduction="none")
-    return (class_weights.gather(0, targets) * per_sample).mean()
+    return (class_weights.gather(0, targets if groups is None else groups) * per_sample).mean()
 
 
 def weighted_mse(
     outputs: Tensor,
     targets: Tensor,
     class_weights: Tensor,
+    groups: Tensor | None = None,
     *,
     variant: MSEVariant = "sample_weighted",
 ) -> Tensor:
@@ -69,23 +75,30 @@ def weighted_mse(
     Args:
         outputs: (N, C).
         targets: (N,) class indices of any integer type.
-        class_weights: (C,).
+        class_weights: (C,); with `groups`, the weights (G,) of those.
+        groups: as in `weighted_cross_entropy`, for the sample-weighted variant.
         variant: whose class decides the weight, the sample's or the output unit's.
 
     Raises:
-        TypeError, ValueError: as `weighted_cross_entropy`; ValueError for an unknown variant too.
+        TypeError, ValueError: as `weighted_cross_entropy`; ValueError for an unknown variant too,
+            and for groups of samples in the output-weighted variant.
     """
-    targets = _class_indices(outputs, targets, class_weights)
+    targets = _class_indices(outputs, targets, class_weights, groups)
     one_hot = targets[:, None] == torch.arange(outputs.shape[-1], device=outputs.device)
     squared = (outputs - one_hot.to(outputs.dtype)) ** 2  # (N, C)
     if variant == "sample_weighted":
-        return (class_weights.gather(0, targets)[:, None] * squared).mean()
+        of_sample = class_weights.gather(0, targets if groups is None else groups)
+        return (of_sample[:, None] * squared).mean()
     if variant == "output_weighted":
+        if groups is not None:
+            raise ValueError("the output-weighted variant weights output units, not samples")
         return (class_weights * squared).mean()
     raise ValueError(f"variant must be 'sample_weighted' or 'output_weighted', got {variant!r}")
 
 
-def _class_indices(outputs: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor:
+def _class_indices(
+    outputs: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None
+) -> Tensor:
     """The targets as int64 in [0, C), (N,), once everything fits together.
 
     They are looked up in 0..C-1 by `gather`, which asserts what indexing and comparing let pass: a
@@ -104,9 +117,14 @@ def _class_indices(outputs: Tensor, targets: Tensor, class_weights: Tensor) -> T
             f"{tuple(targets.shape)}"
         )
     classes = outputs.shape[1]
-    if class_weights.shape != (classes,):
+    if groups is None and class_weights.shape != (classes,):
         raise ValueError(
             f"expected {classes} class weights, got shape {tuple(class_weights.shape)}"
+        )
+    if groups is not None and (groups.shape != targets.shape or class_weights.ndim != 1):
+        raise ValueError(
+            f"expected groups (N,) and their weights (G,), got {tuple(groups.shape)} and "
+            f"{tuple(class_weights.shape)}"
         )
     try:
         return torch.arange(classes, device=targets.device).gather(0, targets.long())

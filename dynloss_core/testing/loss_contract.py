@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor
 
 from dynloss_core.losses import LOSSES, Loss
+from dynloss_core.losses.table import spread
 from dynloss_core.testing.agreement import assert_equal
 from dynloss_core.testing.cases import CASES, setup_of
 from dynloss_core.training import ENGINES, AutogradEngine
@@ -67,12 +68,31 @@ class LossContract:
             total = (weights * self.loss.classes(outputs, one_hot)).sum()
             torch.testing.assert_close(total, self.loss.value(*drawn), rtol=1e-10, atol=1e-14)
 
+    def test_a_sample_may_have_the_weight_of_another_group_than_its_class(self) -> None:
+        """Each sample's loss is that of its class alone, weighted."""
+        if self.loss.by_output:
+            pytest.skip("it weights output units")
+        draws = torch.Generator().manual_seed(0)
+        for logits, targets, weights in _BATCHES:
+            by_class = self.loss.value(logits, targets, weights)
+            assert torch.equal(self.loss.value(logits, targets, weights, targets), by_class)
+            groups = torch.randint(7, targets.shape, generator=draws)
+            of_groups = torch.rand(7, generator=draws, dtype=torch.float64)
+            ones = torch.ones_like(weights)
+            alone = [
+                self.loss.value(logits[j, None], targets[j, None], ones) for j in range(len(groups))
+            ]
+            expected = (of_groups[groups] * torch.stack(alone)).mean()
+            found = self.loss.value(logits, targets, of_groups, groups)
+            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+
     def test_closed_form_gradient_equals_autograd(self) -> None:
         if self.loss.gradient is None:
             pytest.skip("it has none")
         for drawn in _BATCHES:
             (expected,) = torch.func.grad(self.loss.value, argnums=(0,))(*drawn)
-            found = self.loss.gradient(*_stacked(*drawn))
+            outputs, one_hot, weights = _stacked(*drawn)
+            found = self.loss.gradient(outputs, one_hot, spread(self.loss, one_hot, weights))
             torch.testing.assert_close(found[0].mT, expected, rtol=1e-10, atol=1e-14)
 
     def test_closed_form_curvature_is_the_hessian(self) -> None:
@@ -81,7 +101,9 @@ class LossContract:
             pytest.skip("it has none")
         for drawn in _BATCHES:
             whole = torch.func.hessian(self.loss.value)(*drawn)  # (N, C, N, C)
-            diagonal, outer = self.loss.curvature(*_stacked(*drawn))
+            outputs, one_hot, weights = _stacked(*drawn)
+            own = spread(self.loss, one_hot, weights)
+            diagonal, outer = self.loss.curvature(outputs, one_hot, own)
             for j in range(len(whole)):
                 d, u = diagonal[0, :, j], outer[0, :, j]
                 found = d.diag() - u[:, None] * u

@@ -21,7 +21,7 @@ from dynloss_core.training.problem.evaluations import (
 )
 from dynloss_core.training.problem.learning_rate_cap import CurvatureRate
 from dynloss_core.training.problem.member import Member
-from dynloss_core.training.problem.problem import DType, LearningRateSchedule, Problem
+from dynloss_core.training.problem.problem import DType, LearningRateSchedule, Problem, Training
 
 __all__ = [
     "ENGINES",
@@ -45,6 +45,7 @@ __all__ = [
     "Problem",
     "Setup",
     "Trace",
+    "Training",
     "ValleySeries",
     "Valleys",
     "VmappedEngine",

@@ -355,7 +355,7 @@ class Engine(ABC):
         curvature: CurvatureSeries | None = None,
         valleys: ValleySeries | None = None,
     ) -> Evaluation:
-        weights = self.setup.class_weights(torch.tensor([self.step]))[0].to(self.device)  # (M, C)
+        weights = self.setup.class_weights(torch.tensor([self.step]))[0].to(self.device)
         train_loss, train_accuracy, weighted = self._metrics("train", weights)
         validation_loss, validation_accuracy, _ = self._metrics("validation", self._unit_weights())
         fresh = ~self.frozen & ~torch.isfinite(train_loss)
@@ -389,7 +389,11 @@ class Engine(ABC):
         loss = torch.vmap(partial(weighted_loss, self.setup.problem.loss))
         static = loss(outputs, targets, self._unit_weights())
         accuracy = (outputs.argmax(-1) == targets).double().mean(-1)
-        return static.cpu(), accuracy.cpu(), loss(outputs, targets, weights).cpu()
+        groups = self.setup.groups(self.device) if split == "train" else None
+        seen = (
+            (outputs, targets, weights) if groups is None else (outputs, targets, weights, groups)
+        )
+        return static.cpu(), accuracy.cpu(), loss(*seen).cpu()
 
     def _unit_weights(self) -> Tensor:
         shape = (len(self.setup.members), self.setup.num_classes)

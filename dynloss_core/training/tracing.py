@@ -30,11 +30,14 @@ class TraceBuffer:
         members: K indices, ascending.
         class_losses: (K, n, C), see `losses.class_losses`; on the engine's device.
         correct: (K, n) samples classified correctly.
+        weighted: (K, n) F, where groups of samples oscillate: there it is not the weighted sum of
+            the class losses.
     """
 
     members: tuple[int, ...]
     class_losses: Tensor
     correct: Tensor
+    weighted: Tensor
 
     @classmethod
     def empty(
@@ -46,6 +49,7 @@ class TraceBuffer:
         return cls(
             members,
             torch.full((*size, setup.num_classes), torch.nan, dtype=dtype, device=device),
+            torch.full(size, torch.nan, dtype=dtype, device=device),
             torch.full(size, torch.nan, dtype=dtype, device=device),
         )
 
@@ -60,16 +64,20 @@ class TraceBuffer:
         """
         members = torch.tensor(self.members)
         lost = frozen[members]
-        class_weights = setup.class_weights(steps)[:, members]  # (n, K, C)
+        class_weights = setup.weights_of_classes(steps, self.members)  # (n, K, C)
         class_losses = self.class_losses.cpu().double().transpose(0, 1)  # (n, K, C)
         class_losses[:, lost] = torch.nan
+        weighted = (class_weights * class_losses).sum(-1)
+        if not setup.problem.oscillation.is_by_class:
+            weighted = self.weighted.cpu().double().T.clone()
+            weighted[:, lost] = torch.nan
         samples = setup.problem.batch_size or len(setup.splits[0].train)
         accuracy = self.correct.cpu().double().T / samples
         accuracy[:, lost] = torch.nan
         return Trace(
             steps=steps,
             members=members,
-            weighted_loss=(class_weights * class_losses).sum(-1),
+            weighted_loss=weighted,
             loss=class_losses.sum(-1),
             accuracy=accuracy,
             class_weights=class_weights,

@@ -13,7 +13,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from dynloss_core import keys
-from dynloss_core.schedules import oscillation_stop
+from dynloss_core.oscillation import oscillation_stop
 from studies.analysis.gains.gain_map import GainMap, gain_map
 from studies.analysis.gains.learning_curves import LearningCurve, learning_curves
 from studies.analysis.gains.regimes import Regimes, regimes

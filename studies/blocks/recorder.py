@@ -24,7 +24,7 @@ from dynloss_core.landscape import (
 from dynloss_core.landscape.curvature_samples import CurvatureSamples
 from dynloss_core.landscape.instabilities import Instability, find_instabilities
 from dynloss_core.landscape.trackers.tracker import samples_together
-from dynloss_core.schedules import oscillation_stop
+from dynloss_core.oscillation import oscillation_stop
 from dynloss_core.training import Engine, Evaluation, Member, Probes, Problem, Valleys
 from studies.blocks import tables
 from studies.definition.recording_options import Record

@@ -35,7 +35,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from dynloss_core.schedules import oscillation_stop
+from dynloss_core.oscillation import oscillation_stop
 from dynloss_core.training import Member, Problem
 
 __all__ = [

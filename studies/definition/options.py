@@ -1,5 +1,5 @@
-"""Sections of a study's file: how members are trained, for how long, on what resources, and where
-the study is recorded."""
+"""Sections of a study's file: for how long members are trained, on what resources, and where the
+study is recorded."""
 
 from __future__ import annotations
 
@@ -7,26 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dynloss_core.config import ADDED_LATER, ConfigError, refuse_other_choices
-from dynloss_core.losses import LossName
-from dynloss_core.training import Augmentation, DType, LearningRateSchedule
 from studies.definition.redaction import hide_password
 from studies.definition.sqlite import sqlite_path, sqlite_url
 
-__all__ = ["Budget", "Resources", "Storage", "TrackerName", "Training", "absolute_store"]
+__all__ = ["Budget", "Resources", "Storage", "TrackerName", "absolute_store"]
 
 TrackerName = Literal["mlflow", "none"]
-
-
-@dataclass(frozen=True)
-class Training:
-    """How every member is trained; the fields are those of `dynloss_core.training.Problem`."""
-
-    loss: LossName = "cross_entropy"
-    batch_size: int | None = None
-    nesterov: bool = False
-    learning_rate_schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    dtype: DType = "float32"
 
 
 @dataclass(frozen=True)

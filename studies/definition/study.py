@@ -11,7 +11,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError, OneOf, build, config_hash, to_dict
 from dynloss_core.data import DATA_SETS, DataConfig
 from dynloss_core.models import MODELS, ModelConfig
-from dynloss_core.training import EngineName, Member, Problem, steps_per_epoch
+from dynloss_core.training import EngineName, Member, Problem, Training, steps_per_epoch
 from search_spaces import Point, Space
 from studies.definition.checks import (
     check_arms,
@@ -22,7 +22,7 @@ from studies.definition.checks import (
 )
 from studies.definition.dotted import assign
 from studies.definition.early_stopping import EarlyStopping
-from studies.definition.options import Budget, Resources, Storage, Training
+from studies.definition.options import Budget, Resources, Storage
 from studies.definition.recording_options import Record
 from studies.definition.samplers import SAMPLERS, SamplerName, samplers_of
 

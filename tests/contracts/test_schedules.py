@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynloss_core import ClassWeightSchedule
-from dynloss_core.schedules import oscillation_stop
+from dynloss_core.oscillation import oscillation_stop
 
 classes = st.integers(1, 20)
 periods = st.integers(2, 10_000)

@@ -47,7 +47,7 @@ class HessianOperator:
         network: in the mode in which it is to be measured, usually `eval()`.
         loss: which dynamical loss.
         data: N samples, anywhere; brought to the network's device and dtype batch by batch.
-        class_weights: (C,) Gamma at the moment that is looked at.
+        class_weights: (C,) Gamma at the moment that is looked at; (G,) if the data have groups.
         batch_size: samples seen at once; None for all. It bounds the memory and changes nothing
             but the rounding: each batch counts by its number of samples, and the denominator is N.
         vectors_at_once: products computed together, for small networks.
@@ -82,7 +82,7 @@ class HessianOperator:
         self._vectors_at_once = vectors_at_once
         with torch.no_grad():
             classes = network(few.to(self.device, self.dtype)).shape[-1]
-        if class_weights.shape != (classes,):
+        if class_weights.shape != (classes,) and data.groups is None:
             raise LandscapeError(
                 f"class weights of shape {tuple(class_weights.shape)} for {classes} outputs",
                 f"give {classes} of them, those of the moment that is looked at",
@@ -93,9 +93,9 @@ class HessianOperator:
         """The Hessian times each row of `vectors` (K, P); summed over batches in float64."""
         rows = vectors.to(self.device, self.dtype)
         total = torch.zeros(rows.shape, dtype=torch.float64, device=self.device)
-        for inputs, targets in self._batches():
-            share = len(targets) / len(self._data)
-            gradient = grad(self._loss_on(inputs, targets))
+        for batch in self._batches():
+            share = len(batch) / len(self._data)
+            gradient = grad(self._loss_on(batch))
 
             def product(row: Tensor, gradient: Callable[..., Tensor] = gradient) -> Tensor:
                 at, along = self._parameters, self._unflatten(row)
@@ -121,20 +121,21 @@ class HessianOperator:
             )
         return self(torch.eye(self.dimension, dtype=self.dtype, device=self.device))
 
-    def _loss_on(self, inputs: Tensor, targets: Tensor) -> Callable[[dict[str, Tensor]], Tensor]:
+    def _loss_on(self, batch: Labelled) -> Callable[[dict[str, Tensor]], Tensor]:
         """F of one batch as a function of the parameters."""
 
         def value(parameters: dict[str, Tensor]) -> Tensor:
-            outputs = functional_call(self._network, parameters, (inputs,))
-            return weighted_loss(self._loss, outputs, targets, self._class_weights)
+            outputs = functional_call(self._network, parameters, (batch.inputs,))
+            return weighted_loss(
+                self._loss, outputs, batch.targets, self._class_weights, batch.groups
+            )
 
         return value
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self) -> Iterator[Labelled]:
         for first in range(0, len(self._data), self._batch_size):
-            part = slice(first, first + self._batch_size)
-            inputs, targets = self._data.inputs[part], self._data.targets[part]
-            yield inputs.to(self.device, self.dtype), targets.to(self.device)
+            part = self._data.at(slice(first, first + self._batch_size))
+            yield part.to(self.dtype, self.device)
 
     def _unflatten(self, row: Tensor) -> dict[str, Tensor]:
         sizes = [tensor.numel() for tensor in self._parameters.values()]

@@ -85,7 +85,9 @@ class PatternHessian:
         loss: which dynamical loss.
         inputs: (M or 1, N, D).
         targets: (M or 1, N) class indices.
-        class_weights: (M, C) Gamma at the moment that is looked at.
+        class_weights: (M, C) Gamma at the moment that is looked at; with `groups`, the weights
+            (M, G) of those.
+        groups: (M or 1, N) the group of each sample, whose weight is the sample's.
     """
 
     def __init__(
@@ -95,15 +97,18 @@ class PatternHessian:
         inputs: Tensor,
         targets: Tensor,
         class_weights: Tensor,
+        groups: Tensor | None = None,
     ) -> None:
         self._pattern = pattern = _Pattern(parameters, inputs)
-        classes = torch.arange(class_weights.shape[1], device=targets.device)[:, None]
+        classes = torch.arange(pattern.out.shape[1], device=targets.device)[:, None]
         one_hot = (targets[:, None] == classes).to(inputs.dtype)  # (M or 1, C, N)
         outer = pattern.out[:, :, None] * pattern.into.mT[:, None]  # (M, C, D + 1, W)
         outputs = pattern.forward(outer) + pattern.bias[..., None]
-        delta = output_gradient(loss, outputs, one_hot, class_weights)
+        delta = output_gradient(loss, outputs, one_hot, class_weights, groups)
         self._residual = pattern.backward(delta)  # K
-        self._diagonal, self._outer = output_curvature(loss, outputs, one_hot, class_weights)
+        self._diagonal, self._outer = output_curvature(
+            loss, outputs, one_hot, class_weights, groups
+        )
         self._sizes = [parameters[name][0].numel() for name in _NAMES]
         self.dimension = sum(self._sizes)
 

@@ -50,7 +50,9 @@ class VmappedHessian(_Stacked):
         loss: which dynamical loss.
         inputs: (M or 1, N, ...).
         targets: (M or 1, N) class indices.
-        class_weights: (M, C) Gamma at the moment that is looked at.
+        class_weights: (M, C) Gamma at the moment that is looked at; with `groups`, the weights
+            (M, G) of those.
+        groups: (M or 1, N) the group of each sample, whose weight is the sample's.
         samples_at_once: bounds the memory: samples, times members, seen together. A data set that
             is larger is split into batches, which changes nothing but the rounding.
     """
@@ -63,12 +65,14 @@ class VmappedHessian(_Stacked):
         inputs: Tensor,
         targets: Tensor,
         class_weights: Tensor,
+        groups: Tensor | None = None,
         *,
         samples_at_once: int = 4096,
     ) -> None:
         super().__init__(network, parameters)
         self._at_once = samples_at_once
         members = len(class_weights)
+        self._groups = None if groups is None else groups.expand(members, -1)
         self._loss = loss
         self._inputs = inputs.expand(members, *inputs.shape[1:])
         self._targets = targets.expand(members, -1)
@@ -81,26 +85,24 @@ class VmappedHessian(_Stacked):
         product = vmap(self._product, chunk_size=max(1, self._at_once // batch))
         along = self._named(vectors)
         total = torch.zeros(vectors.shape, dtype=torch.float64, device=vectors.device)
-        for inputs, targets in zip(
-            torch.split(self._inputs, batch, dim=1),
-            torch.split(self._targets, batch, dim=1),
-            strict=True,
-        ):
-            named = product(self._parameters, along, inputs, targets, self._class_weights)
+        seen = [self._inputs, self._targets, *([] if self._groups is None else [self._groups])]
+        parts = (torch.split(tensor, batch, dim=1) for tensor in seen)
+        for inputs, targets, *groups in zip(*parts, strict=True):
+            named = product(self._parameters, along, self._class_weights, inputs, targets, *groups)
             flat = torch.cat([named[name].flatten(1) for name in self._parameters], dim=1)
             total += targets.shape[1] / samples * flat
         return total.to(vectors.dtype)
 
     def _product(
-        self, at: Named, along: Named, inputs: Tensor, targets: Tensor, class_weights: Tensor
+        self, at: Named, along: Named, class_weights: Tensor, inputs: Tensor, *labels: Tensor
     ) -> Named:
-        gradient = grad(partial(self._value, inputs, targets, class_weights))
-        return jvp(gradient, (at,), (along,))[1]  # type: ignore[no-any-return]
+        targets, *groups = labels
 
-    def _value(
-        self, inputs: Tensor, targets: Tensor, class_weights: Tensor, parameters: Named
-    ) -> Tensor:
-        return weighted_loss(self._loss, self._outputs(parameters, inputs), targets, class_weights)
+        def value(parameters: Named) -> Tensor:
+            outputs = self._outputs(parameters, inputs)
+            return weighted_loss(self._loss, outputs, targets, class_weights, *groups)
+
+        return jvp(grad(value), (at,), (along,))[1]  # type: ignore[no-any-return]
 
 
 class VmappedNTK(_Stacked):

@@ -67,6 +67,8 @@ class CompiledTracker(CurvatureTracker):
             return "it follows networks with one hidden layer, on flat inputs"
         if sizes[2] * (sizes[0] + 1) > _MOST_SUMS:
             return f"it follows networks with C (D + 1) <= {_MOST_SUMS} for C classes and D inputs"
+        if problem.is_grouped:
+            return "it weights a sample by its class"
         if importlib.util.find_spec("numba") is None:
             return "it needs numba (pip install numba)"
         return refusal_of_form(problem.loss, "kernel")

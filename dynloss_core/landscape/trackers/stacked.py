@@ -62,16 +62,24 @@ class StackedTracker(RitzTracker):
         self, parameters: Mapping[str, Tensor], class_weights: Tensor, dtype: torch.dtype
     ) -> tuple[Operator, Operator]:
         inputs, targets = self._samples[dtype]
+        groups = self.problem.groups(self.device)
         few = inputs[:, : self.ntk_samples]
         network, loss = self._network, self.problem.loss
         if _is_small(self.problem):
             return (
-                PatternHessian(parameters, loss, inputs, targets, class_weights),
+                PatternHessian(parameters, loss, inputs, targets, class_weights, groups),
                 PatternNTK(parameters, few),
             )
         at_once = self.samples_at_once
         hessian = VmappedHessian(
-            network, parameters, loss, inputs, targets, class_weights, samples_at_once=at_once
+            network,
+            parameters,
+            loss,
+            inputs,
+            targets,
+            class_weights,
+            groups,
+            samples_at_once=at_once,
         )
         return hessian, VmappedNTK(network, parameters, few, samples_at_once=at_once)
 

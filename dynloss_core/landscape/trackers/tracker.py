@@ -153,6 +153,16 @@ class TrackedProblem:
         return self.traits.unusual is None and not self.traits.buffers
 
     @property
+    def is_grouped(self) -> bool:
+        """Whether the weight of a sample is that of its group, and not of its class."""
+        return self.data[0].groups is not None
+
+    def groups(self, device: torch.device) -> Tensor | None:
+        """Groups (M or 1, N) of the samples, where their weights count."""
+        known = [data.groups for data in self.data if data.groups is not None]
+        return torch.stack(known).to(device) if known else None
+
+    @property
     def classes(self) -> int:
         """C, outputs of the network."""
         some = next(self.network.parameters())
@@ -250,10 +260,12 @@ class CurvatureTracker(ABC):
                 f"parameters of shapes {shapes}, expected {expected}",
                 "stack those of all members with `stack_parameters`",
             )
-        if tuple(class_weights.shape) != (*lead, self.members, self.classes):
+        expected_weights = (*lead, self.members, self.classes)
+        if self.problem.is_grouped:
+            expected_weights = (*lead, self.members, class_weights.shape[-1])
+        if tuple(class_weights.shape) != expected_weights:
             raise LandscapeError(
-                f"class weights of shape {tuple(class_weights.shape)}, "
-                f"expected {(*lead, self.members, self.classes)}",
+                f"class weights of shape {tuple(class_weights.shape)}, expected {expected_weights}",
                 "give every member those of the moment that is looked at",
             )
 

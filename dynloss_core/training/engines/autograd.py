@@ -56,19 +56,24 @@ class AutogradEngine(Engine):
             if self.frozen[member]:
                 continue
             for offset in range(steps):
-                outputs, targets = self._update(member, self.step + offset, weights[offset, member])
+                outputs, targets, loss = self._update(
+                    member, self.step + offset, weights[offset, member]
+                )
                 if trace is not None and member in rows:
                     row = rows[member]
+                    trace.weighted[row, offset] = loss
                     one_hot = targets == torch.arange(outputs.shape[1], device=self.device)[:, None]
                     trace.class_losses[row, offset] = class_losses(
                         self.setup.problem.loss, outputs.T, one_hot.to(outputs.dtype)
                     )
                     trace.correct[row, offset] = (outputs.argmax(-1) == targets).sum()
 
-    def _update(self, member: int, step: int, class_weights: Tensor) -> tuple[Tensor, Tensor]:
-        """One update; returns the outputs (B, C) before it, and their targets (B,)."""
+    def _update(
+        self, member: int, step: int, class_weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One update; returns the outputs (B, C) before it, their targets (B,), and F."""
         problem, optimiser = self.setup.problem, self._optimisers[member]
-        inputs, targets = self._batch(member, step)
+        inputs, targets, groups = self._batch(member, step)
         factor = problem.learning_rate_schedule.factor(step, problem.steps)
         rate = self.setup.members[member].learning_rate * factor
         if self._caps is not None:
@@ -78,22 +83,25 @@ class AutogradEngine(Engine):
         network = self._networks[member].train()
         with dropout_noise(self._draws, self.setup.members[member].seed, step, self.device):
             outputs = self._forward(network, inputs)
-        weighted_loss(problem.loss, outputs, targets, class_weights).backward()  # type: ignore[no-untyped-call]
+        loss = weighted_loss(problem.loss, outputs, targets, class_weights, groups)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        return outputs.detach(), targets
+        return outputs.detach(), targets, loss.detach()
 
-    def _batch(self, member: int, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs (B, ...) as the network sees them, and targets (B,)."""
+    def _batch(self, member: int, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Inputs (B, ...) as the network sees them, targets (B,), and groups if those count."""
         train = self._split_samples("train")[member]
         batch = self.setup.batch(member, step)
-        inputs, targets = train.inputs, train.targets
+        inputs, targets, groups = train.inputs, train.targets, train.groups
         if batch is not None:
-            inputs, targets = inputs[batch.to(self.device)], targets[batch.to(self.device)]
+            chosen = batch.to(self.device)
+            inputs, targets = inputs[chosen], targets[chosen]
+            groups = None if groups is None else groups[chosen]
         draws = self.setup.augmentation_draws(member, step)
         inputs = train.seen(inputs)
         if draws is not None:
             inputs = augment(inputs, draws, self.setup.problem.augmentation.crop)
-        return inputs, targets
+        return inputs, targets, groups
 
     def _forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
         with self.setup.problem.autocast(self.device):

@@ -100,16 +100,21 @@ class ConvnetEngine(Engine):
             if self._caps is not None:
                 rates = torch.minimum(rates, self._caps[member])
             for offset, step in enumerate(every_step):
-                outputs, targets = self._update(
-                    member, step, weights[offset, member], rates[offset]
-                )
+                own = weights[offset, member]
+                outputs, targets, groups = self._update(member, step, own, rates[offset])
                 if trace is not None and member in rows:
-                    self._record(trace, rows[member], offset, outputs, targets)
+                    row = rows[member]
+                    self._record(trace, row, offset, outputs, targets)
+                    if groups is not None:
+                        trace.weighted[row, offset] = weighted_loss(
+                            problem.loss, outputs, targets, own, groups
+                        )
 
     def _update(
         self, member: int, step: int, class_weights: Tensor, rate: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One update; returns the outputs (B, C) before it, and their targets (B,)."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One update; returns the outputs (B, C) before it, their targets (B,), and their groups
+        if those count."""
         samples = self._split_samples("train")[member]
         batch = self.setup.batch(member, step)
         places = torch.arange(len(samples.targets)) if batch is None else batch
@@ -122,7 +127,7 @@ class ConvnetEngine(Engine):
         seed = self.setup.members[member].seed
         with dropout_noise(self._traits.draws, seed, step, self.device):
             outputs = self._step_on(samples, arguments)(*arguments)
-        return outputs, samples.targets[places]
+        return outputs, samples.targets[places], _at(samples.groups, places)
 
     def _step_on(self, samples: Samples, arguments: Sequence[Tensor]) -> Step:
         """The update on a data set: `_plain_step`, or its recording."""
@@ -162,7 +167,8 @@ class ConvnetEngine(Engine):
 
         def part(own: tuple[Tensor, Tensor | None]) -> tuple[Tensor, tuple[Tensor, ...]]:
             images, targets = self._batch(samples, *own), samples.targets[own[0]]
-            loss, outputs = self._loss(images, targets, class_weights)
+            groups = _at(samples.groups, own[0])
+            loss, outputs = self._loss(images, targets, class_weights, groups)
             share = loss if parts == 1 else loss * (len(targets) / size)
             return outputs.detach(), torch.autograd.grad(share, self._parameters)
 
@@ -192,11 +198,11 @@ class ConvnetEngine(Engine):
         return samples.seen(found.permute(0, 3, 1, 2))
 
     def _weighted_loss(
-        self, images: Tensor, targets: Tensor, class_weights: Tensor
+        self, images: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """F of some samples, and their outputs (b, C)."""
-        outputs = self._forward(images)
-        return weighted_loss(self.setup.problem.loss, outputs, targets, class_weights), outputs
+        outputs, loss = self._forward(images), self.setup.problem.loss
+        return weighted_loss(loss, outputs, targets, class_weights, groups), outputs
 
     def _forward(self, images: Tensor) -> Tensor:
         problem = self.setup.problem
@@ -272,3 +278,7 @@ class ConvnetEngine(Engine):
             for tensor, old in zip(parked, saved, strict=True):
                 tensor.copy_(old)
         self._held = -1
+
+
+def _at(labels: Tensor | None, places: Tensor) -> Tensor | None:
+    return None if labels is None else labels[places]

@@ -60,8 +60,7 @@ class FusedEngine(Engine):
         self._bias = self._bias.to(self.device)
         self._velocity = torch.zeros_like(self._weights)
         self._bias_velocity = torch.zeros_like(self._bias)
-        shared = len({id(splits) for splits in setup.splits}) == 1
-        self._own_splits = setup.splits[:1] if shared else setup.splits
+        self._own_splits = setup.own_splits
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
@@ -75,6 +74,8 @@ class FusedEngine(Engine):
                 f"it trains on flat inputs and up to {_MOST_CLASSES} classes, "
                 f"together at most {_MOST_ROWS}"
             )
+        if not problem.oscillation.is_by_class:
+            return "it weights a sample by its class"
         reason = refusal_of_form(problem.loss, "kernel") or plain_refusal(problem)
         if reason is not None:
             return reason

@@ -14,12 +14,13 @@ The gradients are written out instead of left to autograd: they need no graph an
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dynloss_core.losses import class_losses, output_gradient, refusal_of_form
+from dynloss_core.losses import class_losses, output_gradient, refusal_of_form, weighted_loss
 from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.optimisers.stacked_sgd import StackedSGD
 from dynloss_core.training.problem.ensemble import Setup
@@ -42,8 +43,8 @@ class BatchedEngine(Engine):
         self._weights = [w.to(self.device, dtype) for w in _stack(setup)]  # [(M, O, I + 1)]
         self._sgd = StackedSGD(setup, self._weights)
         self._workspaces: dict[int, list[Tensor]] = {}
-        shared = all(splits is setup.splits[0] for splits in setup.splits)
-        self._own_splits = setup.splits[:1] if shared else setup.splits
+        self._own_splits = setup.own_splits
+        self._groups = setup.groups(self.device)  # (M, N), or None
         self._inputs: dict[str, Tensor] = {}  # (M or 1, I + 1, N) a split
         train = torch.stack([splits.train.targets for splits in self._own_splits])
         classes = torch.arange(setup.num_classes)[:, None]
@@ -62,26 +63,36 @@ class BatchedEngine(Engine):
             chunk = torch.arange(start, min(start + _CHUNK, self.step + steps))
             weights = self.setup.class_weights(chunk).to(self.device, problem.torch_dtype)
             for step, class_weights in zip(chunk.tolist(), weights, strict=True):
-                inputs, one_hot = self._batch(step)
+                inputs, one_hot, groups = self._batch(step)
                 activations, outputs = self._forward(inputs)
                 if trace is not None:
-                    self._record(trace, step - self.step, outputs, one_hot)
-                gradients = self._gradients(activations, outputs, one_hot, class_weights)
+                    self._record(trace, step - self.step, outputs, one_hot, class_weights, groups)
+                delta = output_gradient(problem.loss, outputs, one_hot, class_weights, groups)
+                gradients = self._gradients(activations, delta)
                 factor = problem.learning_rate_schedule.factor(step, problem.steps)
                 self._sgd.step(self._weights, gradients, factor, self._caps)
 
-    def _record(self, trace: TraceBuffer, offset: int, outputs: Tensor, one_hot: Tensor) -> None:
+    def _record(
+        self,
+        trace: TraceBuffer,
+        offset: int,
+        outputs: Tensor,
+        one_hot: Tensor,
+        class_weights: Tensor,
+        groups: Tensor | None,
+    ) -> None:
         everyone = len(trace.members) == len(self.setup.members)
         chosen = slice(None) if everyone else list(trace.members)
         seen, targets = outputs[chosen], one_hot.expand_as(outputs)[chosen]  # (K, C, B)
         trace.class_losses[:, offset] = class_losses(self.setup.problem.loss, seen, targets)
         trace.correct[:, offset] = _correct(seen, targets)
+        if groups is not None:
+            loss = torch.vmap(partial(weighted_loss, self.setup.problem.loss))
+            labels = targets.argmax(1), class_weights[chosen], groups[chosen]
+            trace.weighted[:, offset] = loss(seen.mT, *labels)
 
-    def _gradients(
-        self, activations: list[Tensor], outputs: Tensor, one_hot: Tensor, class_weights: Tensor
-    ) -> list[Tensor]:
-        """Gradients of F, one (M, O, I + 1) a layer, at class weights (M, C)."""
-        delta = output_gradient(self.setup.problem.loss, outputs, one_hot, class_weights)
+    def _gradients(self, activations: list[Tensor], delta: Tensor) -> list[Tensor]:
+        """Gradients of F, one (M, O, I + 1) a layer, from those of the outputs (M, C, N)."""
         gradients = [torch.bmm(delta, activations[-1].mT)]
         for weights, activation, below in zip(
             self._weights[:0:-1], activations[:0:-1], activations[-2::-1], strict=True
@@ -103,15 +114,17 @@ class BatchedEngine(Engine):
             activations.append(buffer)
         return activations, torch.bmm(self._weights[-1], activations[-1])
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs (M, I + 1, N) and one-hot targets (M or 1, C, N) of one step."""
-        inputs = self._split_inputs("train")
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Inputs (M, I + 1, N), one-hot targets (M or 1, C, N) and groups (M, N), if those count,
+        of one step."""
+        inputs, groups = self._split_inputs("train"), self._groups
         if self.setup.problem.batch_size is None:
-            return inputs, self._one_hot
+            return inputs, self._one_hot, groups
         members = range(len(self.setup.members))
         indices = [self.setup.batch(m, step) for m in members]
         columns = torch.stack([i for i in indices if i is not None]).to(self.device)  # (M, B)
-        return _take(inputs, columns), _take(self._one_hot, columns)
+        groups = None if groups is None else groups.gather(1, columns)
+        return _take(inputs, columns), _take(self._one_hot, columns), groups
 
     def _split_inputs(self, split: SplitName) -> Tensor:
         if split not in self._inputs:

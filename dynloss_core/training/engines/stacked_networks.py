@@ -47,11 +47,12 @@ class VmappedEngine(Engine):
         self._network = copy.deepcopy(setup.networks[0]).to("meta")
         self._samples: dict[SplitName, tuple[Samples, ...]] = {}
         train = self._split_samples("train")
-        shared = all(samples is train[0] for samples in train)
+        shared = all(samples.inputs is train[0].inputs for samples in train)
         self._train_inputs = torch.stack(  # (M or 1, N, ...), bytes if they are bytes
             [samples.inputs for samples in (train[:1] if shared else train)]
         )
         self._train_targets = self._targets("train")  # (M, N)
+        self._groups = setup.groups(self.device)  # (M, N), or None
         self._gradients = vmap(grad(self._loss, has_aux=True))
 
     @classmethod
@@ -90,39 +91,51 @@ class VmappedEngine(Engine):
         weights = self.setup.class_weights(every_step).to(self.device, problem.torch_dtype)
         for offset, class_weights in enumerate(weights):
             step = self.step + offset
-            inputs, targets = self._batch(step)
-            gradients, outputs = self._gradients(self._stacked, inputs, targets, class_weights)
+            inputs, targets, *groups = self._batch(step)
+            gradients, (loss, outputs) = self._gradients(
+                self._stacked, inputs, targets, class_weights, *groups
+            )
             if trace is not None:
-                self._record(trace, offset, outputs, targets)
+                self._record(trace, offset, outputs, targets, loss)
             factor = problem.learning_rate_schedule.factor(step, problem.steps)
             ordered = [gradients[name] for name in self._stacked]
             self._sgd.step(list(self._stacked.values()), ordered, factor, self._caps)
 
     def _loss(
-        self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, class_weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """F of one member, and its outputs (B, C)."""
+        self,
+        parameters: dict[str, Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        class_weights: Tensor,
+        *groups: Tensor,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """F of one member; again, and its outputs (B, C)."""
         outputs = functional_call(self._network, parameters, (inputs,))
-        return weighted_loss(self.setup.problem.loss, outputs, targets, class_weights), outputs
+        loss = weighted_loss(self.setup.problem.loss, outputs, targets, class_weights, *groups)
+        return loss, (loss, outputs)
 
-    def _record(self, trace: TraceBuffer, offset: int, outputs: Tensor, targets: Tensor) -> None:
+    def _record(
+        self, trace: TraceBuffer, offset: int, outputs: Tensor, targets: Tensor, loss: Tensor
+    ) -> None:
         chosen = list(trace.members)
+        trace.weighted[:, offset] = loss[chosen]
         seen, expected = outputs[chosen], targets[chosen]  # (K, B, C), (K, B)
         one_hot = expected[:, None] == torch.arange(seen.shape[-1], device=self.device)[:, None]
         losses = class_losses(self.setup.problem.loss, seen.mT, one_hot.to(seen.dtype))
         trace.class_losses[:, offset] = losses
         trace.correct[:, offset] = (seen.argmax(-1) == expected).sum(-1).to(seen.dtype)
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs (M, B, ...) and targets (M, B) of one step."""
+    def _batch(self, step: int) -> tuple[Tensor, ...]:
+        """Inputs (M, B, ...), targets (M, B) and groups (M, B), if those count, of one step."""
         inputs, targets = self._train_inputs, self._train_targets
+        labels = (targets,) if self._groups is None else (targets, self._groups)
         members = range(len(self.setup.members))
         if self.setup.problem.batch_size is None:
-            return self._seen(inputs).expand(len(members), *inputs.shape[1:]), targets
+            return self._seen(inputs).expand(len(members), *inputs.shape[1:]), *labels
         indices = [self.setup.batch(m, step) for m in members]
         rows = torch.stack([i for i in indices if i is not None]).to(self.device)  # (M, B)
         own = torch.arange(len(inputs), device=self.device)[:, None]
-        return self._seen(inputs[own, rows]), targets.gather(1, rows)
+        return self._seen(inputs[own, rows]), *(label.gather(1, rows) for label in labels)
 
     def _seen(self, inputs: Tensor) -> Tensor:
         """Inputs (M or 1, B, ...) as the networks see them."""

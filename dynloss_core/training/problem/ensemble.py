@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -21,7 +21,7 @@ from dynloss_core.config import ConfigError
 from dynloss_core.data import Labelled, Splits
 from dynloss_core.models import Traits, initialise, traits_of
 from dynloss_core.models.initialisation import is_left_as_built
-from dynloss_core.schedules import class_weights
+from dynloss_core.oscillation import GroupWeights
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.training.problem.augmentation import augmentation_draws
 from dynloss_core.training.problem.member import Member
@@ -42,7 +42,8 @@ class Setup:
         splits: the data of each member; members may share one object.
         networks: the initial network of each member, never changed by an engine; members of one
             seed share one object.
-        class_weights: integer steps (n,) -> class weights (n, M, C) in float64, on their device.
+        class_weights: integer steps (n,) -> class weights (n, M, C) in float64, on their device;
+            (n, M, G) where groups of samples oscillate.
     """
 
     problem: Problem
@@ -63,7 +64,7 @@ class Setup:
         if not members:
             raise ValueError("an ensemble needs at least one member")
         seeds = {member.seed for member in members}
-        splits = {seed: problem.data.load(seed) for seed in seeds}
+        splits = {seed: _grouped(problem, problem.data.load(seed), seed) for seed in seeds}
         networks = {seed: _initial_network(problem, splits[seed], seed) for seed in seeds}
         some = splits[members[0].seed]
         first = networks[members[0].seed]
@@ -85,6 +86,36 @@ class Setup:
     def num_classes(self) -> int:
         """C, the same for all members."""
         return self.splits[0].num_classes
+
+    def weights_of_classes(self, steps: Tensor, members: Sequence[int]) -> Tensor:
+        """The mean weight of the samples of each class, (n, K, C) at n steps: the class weights,
+        where those oscillate."""
+        weights = self.class_weights(steps)[:, list(members)]  # (n, K, C or G)
+        if self.problem.oscillation.is_by_class:
+            return weights
+        means = []
+        for row, member in enumerate(members):
+            train = self.splits[member].train
+            one_hot = torch.nn.functional.one_hot(train.targets, self.num_classes).double()
+            shares = torch.zeros(weights.shape[-1], self.num_classes, dtype=torch.float64)
+            assert train.groups is not None
+            shares.index_add_(0, train.groups, one_hot / one_hot.sum(0).clamp(min=1))  # (G, C)
+            means.append(weights[:, row] @ shares)
+        return torch.stack(means, 1)
+
+    def groups(self, device: torch.device | str = "cpu") -> Tensor | None:
+        """The group of each training sample, (M, N); None where a sample's weight is that of its
+        class."""
+        own = [splits.train.groups for splits in self.splits]
+        known = [groups for groups in own if groups is not None]
+        return torch.stack(known).to(device) if known else None
+
+    @cached_property
+    def own_splits(self) -> tuple[Splits, ...]:
+        """The splits of each member, or of one of them if all have the same samples."""
+        samples = self.splits[0].train.inputs
+        shared = all(splits.train.inputs is samples for splits in self.splits)
+        return self.splits[:1] if shared else self.splits
 
     @cached_property
     def traits(self) -> Traits:
@@ -147,19 +178,25 @@ def batch_order(seed: int, epoch: int, samples: int) -> Tensor:
 def ensemble_class_weights(
     problem: Problem, members: Sequence[Member], num_classes: int
 ) -> ClassWeights:
-    """The schedules of all members as one function: steps (n,) -> (n, M, C), in float64."""
-    schedules = [
-        member.schedule(num_classes, problem.steps, problem.static_tail) for member in members
-    ]
-    period = torch.tensor([schedule.period for schedule in schedules])
-    amplitude = torch.tensor([schedule.amplitude for schedule in schedules], dtype=torch.float64)
-    stop = torch.tensor([schedule.stop for schedule in schedules])
+    """The weights of all members as one function: steps (n,) -> (n, M, G), in float64."""
+    steps, tail, oscillation = problem.steps, problem.static_tail, problem.oscillation
+    return GroupWeights(
+        oscillation,
+        oscillation.count(num_classes, problem.data.training_samples),
+        torch.tensor([member.turn for member in members]),
+        torch.tensor([member.amplitude for member in members], dtype=torch.float64),
+        torch.tensor([member.stop(steps, tail) for member in members]),
+        [member.seed for member in members],
+    )
 
-    def weights(steps: Tensor) -> Tensor:
-        own = [each.to(steps.device) for each in (period, amplitude, stop)]
-        return class_weights(steps[:, None], own[0], own[1], own[2], num_classes)
 
-    return weights
+def _grouped(problem: Problem, splits: Splits, seed: int) -> Splits:
+    """The splits of a seed, with the groups of its training samples where those oscillate."""
+    oscillation, train = problem.oscillation, splits.train
+    if oscillation.is_by_class:
+        return splits
+    groups = oscillation.assign(train.targets, splits.num_classes, seed)
+    return replace(splits, train=replace(train, groups=groups))
 
 
 def _initial_network(problem: Problem, splits: Splits, seed: int) -> nn.Module:

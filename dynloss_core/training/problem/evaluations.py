@@ -37,7 +37,8 @@ class Trace:
         weighted_loss: (n, K) F at `class_weights`.
         loss: (n, K) static loss.
         accuracy: (n, K) in [0, 1].
-        class_weights: (n, K, C) of the update that follows.
+        class_weights: (n, K, C) of the update that follows; the mean weight of the samples of each
+            class where other groups oscillate.
         learning_rate: (n, K) of the update that follows.
     """
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dynloss_core.config import ConfigError
-from dynloss_core.schedules import ClassWeightSchedule, oscillation_stop
+from dynloss_core.oscillation import oscillation_stop
 
 __all__ = ["Member"]
 
-_STATIC_PERIOD = 2  # any period: with amplitude 1 the weights are 1 at every step
+_STATIC_PERIOD = 2
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,11 @@ class Member:
         if self.weight_decay < 0:
             raise ConfigError("weight_decay", f"{self.weight_decay} is negative", "use >= 0")
 
-    def schedule(self, num_classes: int, steps: int, static_tail: int) -> ClassWeightSchedule:
-        """The member's class weights over a run of `steps` steps."""
-        period = self.period or _STATIC_PERIOD
-        stop = oscillation_stop(steps, static_tail, period)
-        return ClassWeightSchedule(num_classes, period, self.amplitude, stop)
+    @property
+    def turn(self) -> int:
+        """T, and any number of steps for the static arm, whose weights are 1 at every step."""
+        return self.period or _STATIC_PERIOD
+
+    def stop(self, steps: int, static_tail: int) -> int:
+        """The step of a run from which on it trains statically (see `oscillation_stop`)."""
+        return oscillation_stop(steps, static_tail, self.turn)

@@ -10,14 +10,15 @@ from typing import Annotated, Literal, assert_never
 
 import torch
 
-from dynloss_core.config import ConfigError, OneOf, refuse_other_choices
+from dynloss_core.config import ADDED_LATER, ConfigError, OneOf, refuse_other_choices
 from dynloss_core.data import DATA_SETS, DataConfig, SpiralsConfig
-from dynloss_core.losses import LossName
+from dynloss_core.losses import LossName, refusal_of_groups
 from dynloss_core.models import MODELS, MLPConfig, ModelConfig, Traits, traits_of
+from dynloss_core.oscillation import Oscillation
 from dynloss_core.training.problem.augmentation import Augmentation
 from dynloss_core.training.problem.learning_rate_cap import CurvatureRate
 
-__all__ = ["Augmentation", "DType", "LearningRateSchedule", "Problem", "plain_refusal"]
+__all__ = ["Augmentation", "DType", "LearningRateSchedule", "Problem", "Training", "plain_refusal"]
 
 DType = Literal["float32", "float64", "bfloat16"]
 
@@ -63,13 +64,12 @@ class LearningRateSchedule:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Data, model, loss and budget. What differs between members is in `Member`.
+class Training:
+    """How the members are trained. What differs between them is in `Member`.
 
     Args:
-        data: data set.
-        model: network.
         loss: which dynamical loss.
+        oscillation: what oscillates in it, and how.
         batch_size: samples a step; None for full-batch gradient descent. Each epoch visits a fresh
             permutation of the training set; a last incomplete batch is left out.
         nesterov: Nesterov's momentum instead of the classical one.
@@ -78,6 +78,24 @@ class Problem:
             are.
         dtype: the dtype of parameters and activations. `bfloat16` keeps parameters, updates and the
             loss in float32 and takes products and convolutions in bfloat16 (torch's autocast).
+    """
+
+    loss: LossName = "cross_entropy"
+    oscillation: Oscillation = field(default_factory=Oscillation, metadata=ADDED_LATER)
+    batch_size: int | None = None
+    nesterov: bool = False
+    learning_rate_schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    dtype: DType = "float32"
+
+
+@dataclass(frozen=True)
+class Problem(Training):
+    """What is trained, how, and for how long: all that the members have in common.
+
+    Args:
+        data: data set.
+        model: network.
         steps: length of the run in optimiser steps.
         static_tail: steps at the end that train on the static loss (see `oscillation_stop`).
         evaluate_every: steps between two evaluations.
@@ -85,12 +103,6 @@ class Problem:
 
     data: Annotated[DataConfig, OneOf(DATA_SETS)] = field(default_factory=SpiralsConfig)
     model: Annotated[ModelConfig, OneOf(MODELS)] = field(default_factory=MLPConfig)
-    loss: LossName = "cross_entropy"
-    batch_size: int | None = None
-    nesterov: bool = False
-    learning_rate_schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    dtype: DType = "float32"
     steps: int = 35_000
     static_tail: int = 5_000
     evaluate_every: int = 500
@@ -110,6 +122,9 @@ class Problem:
                 "batch_size", f"{self.batch_size} is below 1", "use >= 1, or null for full batch"
             )
         self.augmentation.check(self.data)
+        reason = None if self.oscillation.is_by_class else refusal_of_groups(self.loss)
+        if reason is not None:
+            raise ConfigError("oscillation.groups", reason, "use another loss, or classes")
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,12 +33,14 @@ class Samples:
         dtype: the dtype of what a network sees.
         scale: factor and offset (1, channels, H, W) that make pixels of bytes; None if there are
             no bytes.
+        groups: (N,) whose weights count where those of the classes do not; None: they do.
     """
 
     inputs: Tensor
     targets: Tensor
     dtype: torch.dtype
     scale: tuple[Tensor, Tensor] | None
+    groups: Tensor | None = None
 
     @classmethod
     def of(
@@ -58,8 +60,9 @@ class Samples:
         layout = torch.channels_last if images else torch.contiguous_format
         inputs = data.inputs.to(device).contiguous(memory_format=layout)
         targets = data.targets.to(device)
+        groups = None if data.groups is None else data.groups.to(device)
         if data.scale is None:
-            return cls(inputs.to(dtype), targets, dtype, None)
+            return cls(inputs.to(dtype), targets, dtype, None, groups)
         mean = torch.tensor(data.scale.mean, dtype=torch.float64).view(1, -1, 1, 1)
         deviation = torch.tensor(data.scale.deviation, dtype=torch.float64).view(1, -1, 1, 1)
         factor, offset = 1 / (255 * deviation), -mean / deviation
@@ -67,7 +70,7 @@ class Samples:
             each.expand(1, *inputs.shape[1:]).to(device, dtype).contiguous(memory_format=layout)
             for each in (factor, offset)
         )
-        return cls(inputs, targets, dtype, (scale[0], scale[1]))
+        return cls(inputs, targets, dtype, (scale[0], scale[1]), groups)
 
     def seen(self, inputs: Tensor) -> Tensor:
         """Some of the inputs, as a network sees them."""
@@ -94,13 +97,20 @@ class Samples:
 def samples_of(
     setup: Setup, split: str, device: torch.device, *, channels_last: bool = False
 ) -> tuple[Samples, ...]:
-    """A split of every member; members with the same data share one object."""
+    """A split of every member; members with the same data share one object, and those that differ
+    in the groups alone, the samples."""
     kept: dict[int, Samples] = {}
+    alike: dict[int, Samples] = {}
     for splits in setup.splits:
-        data = getattr(splits, split)
-        if id(data) not in kept:
-            dtype = setup.problem.torch_dtype
+        data, dtype = getattr(splits, split), setup.problem.torch_dtype
+        if id(data) in kept:
+            continue
+        same = alike.get(id(data.inputs))
+        if same is not None and data.groups is not None:
+            kept[id(data)] = replace(same, groups=data.groups.to(device))
+        else:
             kept[id(data)] = Samples.of(data, dtype, device, channels_last=channels_last)
+            alike[id(data.inputs)] = kept[id(data)]
     return tuple(kept[id(getattr(splits, split))] for splits in setup.splits)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dynloss_core.compute.fused_steps_triton import train_steps
 from dynloss_core.losses import LossName, class_losses, weighted_loss
-from dynloss_core.schedules import class_weights
+from dynloss_core.oscillation import GroupWeights, Oscillation
 
 Tensors = dict[str, Tensor]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -52,13 +52,14 @@ def ensemble(
         "bias_velocity": normal(members, classes) * 0.1 * rolling,
         "samples": normal(sets, inputs, count),
         "one_hot": torch.nn.functional.one_hot(targets, classes).mT.double().contiguous(),
-        "class_weights": class_weights(
-            torch.arange(steps)[:, None],
+        "class_weights": GroupWeights(
+            Oscillation(),
+            classes,
             torch.tensor([2, 3, 1000])[each % 3],
             torch.tensor([70.0, 1.0, 5.0])[each % 3],
             torch.full((members,), steps),
-            classes,
-        ),
+            range(members),
+        )(torch.arange(steps)),
         "rates": torch.rand(steps, members, generator=random, dtype=torch.float64) * 0.3 + 0.1,
         "momentum": torch.tensor([0.9, 0.0, 0.5]).double()[each % 3] * rolling,
         "weight_decay": torch.tensor([0.02, 0.1, 0.0]).double()[each % 3] * rolling,

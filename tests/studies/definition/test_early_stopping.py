@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from dynloss_core.models import MLPConfig
-from dynloss_core.schedules import oscillation_stop
+from dynloss_core.oscillation import oscillation_stop
 from dynloss_core.training import Member, Problem
 from studies.definition.early_stopping import (
     EarlyStopping,

@@ -1,0 +1,106 @@
+"""The oscillation of a dynamical loss: what takes turns, in which order, and how a turn looks.
+
+The default is the dynamical loss of Ruiz-Garcia, Zhang, Schoenholz and Liu, "Tilting the playing
+field: Dynamical loss functions for machine learning", ICML 2021, arXiv:2102.03793. Everything else
+is a control for it, and this project's own definition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dynloss_core.config import ConfigError, refuse_other_choices
+from dynloss_core.oscillation.groups import GROUPS, GroupsName
+from dynloss_core.oscillation.orders import OrderName
+from dynloss_core.oscillation.shapes import ShapeName
+from dynloss_core.seeding import Stream, generator
+
+__all__ = ["Oscillation", "oscillation_stop"]
+
+
+@dataclass(frozen=True)
+class Oscillation:
+    """What oscillates, and how; period and amplitude are a member's own (see `Member`).
+
+    Args:
+        groups: whose weights oscillate together (see `groups.GROUPS`).
+        number: how many groups, for `random` and `stratified`; by default as many as classes.
+        order: in which order groups have their turns (see `orders.ORDERS`).
+        shape: how the weight of the active group rises and falls (see `shapes.SHAPES`).
+        direction: `up` multiplies the active group's weight by up to A; `down` divides it.
+        phase: where in its turn the first group begins, as a share of the period in [0, 1), rounded
+            down to whole steps.
+        normalised: whether the weights of all groups have a mean of 1 at every step, as published.
+            One group alone has a mean of 1 over its period instead, for else it would not
+            oscillate. Without, they are the raw weights.
+
+    Raises:
+        ConfigError: for a value that is no choice or outside its range.
+    """
+
+    groups: GroupsName = "classes"
+    number: int | None = None
+    order: OrderName = "cyclic"
+    shape: ShapeName = "triangle"
+    direction: Literal["up", "down"] = "up"
+    phase: float = 0.0
+    normalised: bool = True
+
+    def __post_init__(self) -> None:
+        refuse_other_choices(self)
+        if not 0 <= self.phase < 1:
+            raise ConfigError("phase", f"{self.phase} is not a share of a period", "use [0, 1)")
+        if self.number is not None and not GROUPS[self.groups].takes_number:
+            takes = ", ".join(name for name, groups in GROUPS.items() if groups.takes_number)
+            raise ConfigError("number", f"given for groups {self.groups!r}", f"use it with {takes}")
+        if self.number is not None and self.number < 2:
+            raise ConfigError("number", f"{self.number} is below 2", "use >= 2, or groups: all")
+
+    @property
+    def is_by_class(self) -> bool:
+        """Whether a sample's weight is that of its class."""
+        return self.groups == "classes"
+
+    def count(self, num_classes: int, samples: int) -> int:
+        """How many groups, G, there are of N samples of C classes."""
+        return GROUPS[self.groups].number(num_classes, samples, self.number)
+
+    def assign(self, targets: Tensor, num_classes: int, seed: int) -> Tensor:
+        """The group of each training sample, (N,) in 0..G-1.
+
+        Args:
+            targets: (N,) classes of the samples.
+            num_classes: C.
+            seed: of the partition, where it is random.
+        """
+        draws = generator(seed, Stream.OSCILLATION, 0)
+        groups = self.count(num_classes, len(targets))
+        assigned = GROUPS[self.groups].assign(targets.cpu().numpy(), groups, draws)
+        return torch.from_numpy(assigned).to(targets.device)
+
+
+def oscillation_stop(total_steps: int, static_tail: int, period: int) -> int:
+    """The step at which the oscillation ends, so that a run finishes on the static loss.
+
+    The tail lasts at least `static_tail` steps. It begins on the last period boundary that allows
+    that, where Gamma = 1 anyway and nothing jumps; if not even one whole period fits before it,
+    it begins exactly `static_tail` steps before the end.
+
+    Args:
+        total_steps: length of the run in steps.
+        static_tail: steps to train statically at the end; 0 oscillates to the end.
+        period: T in steps.
+
+    Raises:
+        ValueError: if the tail is negative or longer than the run.
+    """
+    if not 0 <= static_tail <= total_steps:
+        raise ValueError(f"static_tail must lie in [0, {total_steps}], got {static_tail}")
+    if static_tail == 0:
+        return total_steps
+    last = total_steps - static_tail
+    return last - last % period if last >= period else last

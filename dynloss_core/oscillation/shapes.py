@@ -1,0 +1,53 @@
+r"""How the weight of the active group rises and falls within its turn.
+
+Symbols
+    T      period in steps: how long one turn lasts
+    tau    step inside the turn, 0 <= tau < T
+    s      elevation, 0 <= s <= 1; the raw weight is 1 + (A - 1) s, so that s = 0 is the static loss
+
+All shapes have the same mean over a turn, 1/2, to within 1/T: arms that differ in the shape alone
+spend the same weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["SHAPES", "Shape", "ShapeName"]
+
+ShapeName = Literal["triangle", "sine", "square", "sawtooth"]
+Shape = Callable[[Tensor, Tensor], Tensor]
+"""Integer tau and T, broadcast against each other -> s in float64."""
+
+
+def triangle(tau: Tensor, period: Tensor) -> Tensor:
+    r"""Up and down again, :math:`2 \min(\tau, T - \tau) / T`: the published dynamical loss."""
+    return 2 * (torch.minimum(tau, period - tau).double() / period)
+
+
+def sine(tau: Tensor, period: Tensor) -> Tensor:
+    r"""Up and down again without a corner, :math:`\sin^2(\pi \tau / T)`."""
+    return torch.sin(torch.pi * tau.double() / period) ** 2
+
+
+def square(tau: Tensor, period: Tensor) -> Tensor:
+    """1 in the middle half of the turn, 0 before and after."""
+    return ((4 * tau >= period) & (4 * tau < 3 * period)).double()
+
+
+def sawtooth(tau: Tensor, period: Tensor) -> Tensor:
+    r"""Up, then back at once: :math:`\tau / (T - 1)`."""
+    return tau.double() / (period - 1)
+
+
+SHAPES: dict[str, Shape] = {
+    "triangle": triangle,
+    "sine": sine,
+    "square": square,
+    "sawtooth": sawtooth,
+}
+"""By the name that a study's file gives them; a shape is added by a row and its name."""
