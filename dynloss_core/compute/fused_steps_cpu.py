@@ -7,7 +7,7 @@ Symbols
     W      hidden units, padded to whole vectors
     C      classes
     N      samples, padded to whole vectors
-    G      classes' weights over samples, Gamma_c / samples
+    G      groups of samples, where their weights count and not the classes'
     k      moments at which the parameters are kept
 
 The parameters of hidden unit w are column w of one array (D + 1 + C, W): D input weights, the bias,
@@ -43,18 +43,23 @@ Kernel = Callable[..., None]
 
 
 @cache
-def steps_kernel(inputs: int, classes: int, form: KernelForm, *, traced: bool) -> Kernel:
+def steps_kernel(
+    inputs: int, classes: int, form: KernelForm, *, traced: bool, grouped: bool = False
+) -> Kernel:
     """The compiled loop over steps, for float32 and float64 alike.
 
     Its arguments are `weights` and `velocity` (D + 1 + C, W), `bias` and `bias_velocity` (C,), the
-    `samples` (D, N), `one_hot` (C, N), scratch `delta` (C, N) and `sums` (2 C + 1, lanes), and for
+    `samples` (D, N), `one_hot` (C, N), scratch `delta` (C, N) and `sums` (2 C + 2, lanes), and for
     every step `class_weights` (n, C) and `rates` (n,); then the number of samples that are not
     padding, `momentum`, `weight_decay`, and whether the momentum is Nesterov's; what a traced
-    kernel fills in: `class_losses` (n, C) and `correct` (n,) before each update; last `moments`
-    (k,), ascending numbers of steps in 1..n after which to copy the parameters to `kept_weights`
-    (k, D + 1 + C, W) and `kept_bias` (k, C).
+    kernel fills in: `class_losses` (n, C), `correct` (n,) and, if grouped, `weighted` (n,) before
+    each update; `moments` (k,), ascending numbers of steps in 1..n after which to copy the
+    parameters to `kept_weights` (k, D + 1 + C, W) and `kept_bias` (k, C); last `groups` (N,) of the
+    samples, and scratch `of_samples` (N,), zero where there is padding: a grouped kernel takes the
+    weights (n, G) of the groups for those of the classes.
     """
-    forward, backward = _forward(inputs, classes, form, traced), _backward(inputs, classes)
+    forward = _forward(inputs, classes, form, traced, grouped)
+    backward = _backward(inputs, classes)
     parts = 1.0 if form.softmax else 1.0 / classes  # of a sample's loss in the mean
 
     @numba.njit(nogil=True, error_model="numpy")
@@ -75,17 +80,27 @@ def steps_kernel(inputs: int, classes: int, form: KernelForm, *, traced: bool) -
         nesterov: bool,
         class_losses: Any,
         correct: Any,
+        weighted: Any,
         moments: Any,
         kept_weights: Any,
         kept_bias: Any,
+        groups: Any,
+        of_samples: Any,
     ) -> None:
         kept = 0
         for step in range(len(rates)):
-            forward(weights, bias, samples, one_hot, delta, sums, class_weights[step], count)
+            gamma = class_weights[step]
+            if grouped:
+                for sample in range(count):
+                    of_samples[sample] = gamma[groups[sample]]
+                gamma = of_samples
+            forward(weights, bias, samples, one_hot, delta, sums, gamma, count)
             if traced:
                 for c in range(classes):
                     class_losses[step, c] = sums[classes + c].sum() * parts / count
                 correct[step] = sums[2 * classes].sum()
+                if grouped:
+                    weighted[step] = sums[2 * classes + 1].sum() * parts / count
             look_ahead = momentum if nesterov else rates[step] * 0
             backward(
                 weights, velocity, samples, delta, count,
@@ -111,9 +126,10 @@ def steps_kernel(inputs: int, classes: int, form: KernelForm, *, traced: bool) -
     return steps
 
 
-def _forward(inputs: int, classes: int, form: KernelForm, traced: bool) -> Any:
+def _forward(inputs: int, classes: int, form: KernelForm, traced: bool, grouped: bool) -> Any:
     """The forward pass as a numba intrinsic: fills `delta`, and `sums` with sums by lane: of delta
-    for each class and, if traced, of the loss for each class and of the correct answers."""
+    for each class and, if traced, of the loss for each class, of the correct answers and, if
+    grouped, of the weighted loss."""
 
     @intrinsic
     def forward(
@@ -134,7 +150,9 @@ def _forward(inputs: int, classes: int, form: KernelForm, traced: bool) -> Any:
             ]
             width, padded = (builder.extract_value(shape, 1) for shape in shapes)
             samples_there = builder.sitofp(arguments[7], lanes.element)
-            _emit_forward(lanes, inputs, classes, form, traced, data, width, padded, samples_there)
+            _emit_forward(
+                lanes, inputs, classes, form, traced, grouped, data, width, padded, samples_there
+            )
             return context.get_dummy_value()
 
         return signature, emit
@@ -143,18 +161,19 @@ def _forward(inputs: int, classes: int, form: KernelForm, traced: bool) -> Any:
 
 
 def _emit_forward(
-    lanes: Lanes, inputs: int, classes: int, form: KernelForm, traced: bool, data: list[Any],
-    width: Any, padded: Any, samples_there: Any,
+    lanes: Lanes, inputs: int, classes: int, form: KernelForm, traced: bool, grouped: bool,
+    data: list[Any], width: Any, padded: Any, samples_there: Any,
 ) -> None:  # fmt: skip
-    weights, bias, samples, one_hot, delta, sums, class_weights = data
+    weights, bias, samples, one_hot, delta, sums, gamma = data
     builder = lanes.builder
     share = lanes.div(lanes.constant(1.0), lanes.splat(samples_there))
     if not form.softmax:
         share = lanes.mul(share, lanes.constant(2.0 / classes))
     of_class = [
-        lanes.mul(lanes.spread(class_weights, lanes.index(c)), share) for c in range(classes)
-    ]  # G
-    summed = 2 * classes + 1 if traced else classes
+        lanes.mul(lanes.spread(gamma, lanes.index(c)), share)
+        for c in range(0 if grouped else classes)
+    ]  # Gamma_c / samples
+    summed = 2 * classes + 1 + grouped if traced else classes
     totals = [lanes.variable(lanes.constant(0.0)) for _ in range(summed)]
 
     def row(k: int, stride: Any, column: Any) -> Any:
@@ -179,12 +198,17 @@ def _emit_forward(
         for v, at in enumerate(columns):
             target = [lanes.load(one_hot, row(c, padded, at)) for c in range(classes)]
             z = [variable.get() for variable in outputs[v]]
-            gradients = _emit_output_gradient(lanes, form, z, target, of_class)
+            own = lanes.load(gamma, at) if grouped else None
+            of_sample = (
+                _of_sample(lanes, target, of_class) if own is None else lanes.mul(own, share)
+            )
+            gradients = _emit_output_gradient(lanes, form, z, target, of_class, of_sample)
             for c, gradient in enumerate(gradients):
                 lanes.store(gradient, delta, row(c, padded, at))
             seen = _emit_class_losses(lanes, form, z, target) if traced else []
             right = [_emit_correct(lanes, z, target)] if traced else []
-            for total, value in zip(totals, [*gradients, *seen, *right], strict=True):
+            whole = [lanes.mul(_sum(lanes, seen), own)] if traced and grouped else []
+            for total, value in zip(totals, [*gradients, *seen, *right, *whole], strict=True):
                 total.set(lanes.add(total.get(), value))
 
     tile_samples = lanes.index(_TILE * lanes.count)
@@ -197,30 +221,38 @@ def _emit_forward(
         lanes.store(total.get(), sums, lanes.index(c * lanes.count))
 
 
+def _sum(lanes: Lanes, values: list[Any]) -> Any:
+    total = values[0]
+    for value in values[1:]:
+        total = lanes.add(total, value)
+    return total
+
+
+def _of_sample(lanes: Lanes, target: list[Any], of_class: list[Any]) -> Any:
+    """The weight of each sample's class; 0 for padding."""
+    total = lanes.mul(target[0], of_class[0])
+    for own, weight in zip(target[1:], of_class[1:], strict=True):
+        total = lanes.fma(own, weight, total)
+    return total
+
+
 def _emit_output_gradient(
-    lanes: Lanes, form: KernelForm, z: list[Any], target: list[Any], of_class: list[Any]
-) -> list[Any]:
+    lanes: Lanes, form: KernelForm, z: list[Any], target: list[Any], of_class: list[Any],
+    of_sample: Any,
+) -> list[Any]:  # fmt: skip
     """The gradient with respect to the outputs, as in `losses.output_gradient`."""
     classes = range(len(z))
     if form.by_output:
-        there = target[0]
-        for c in classes[1:]:
-            there = lanes.add(there, target[c])  # 0 for padding
+        there = _sum(lanes, target)  # 0 for padding
         errors = [lanes.mul(lanes.sub(z[c], target[c]), there) for c in classes]
         return [lanes.mul(errors[c], of_class[c]) for c in classes]
-    of_sample = lanes.mul(target[0], of_class[0])
-    for c in classes[1:]:
-        of_sample = lanes.fma(target[c], of_class[c], of_sample)
     if not form.softmax:
         return [lanes.mul(lanes.sub(z[c], target[c]), of_sample) for c in classes]
     largest = z[0]
     for c in classes[1:]:
         largest = lanes.maximum(largest, z[c])
     powers = [lanes.exp(lanes.sub(z[c], largest)) for c in classes]
-    total = powers[0]
-    for c in classes[1:]:
-        total = lanes.add(total, powers[c])
-    scale = lanes.div(lanes.constant(1.0), total)
+    scale = lanes.div(lanes.constant(1.0), _sum(lanes, powers))
     return [
         lanes.mul(lanes.fma(powers[c], scale, lanes.sub(lanes.constant(0.0), target[c])), of_sample)
         for c in classes
@@ -235,17 +267,13 @@ def _emit_class_losses(
     What it has in common with the gradient is computed twice here and merged by LLVM.
     """
     classes = range(len(z))
-    there = target[0]
-    for c in classes[1:]:
-        there = lanes.add(there, target[c])
+    there = _sum(lanes, target)
     errors = [lanes.sub(z[c], target[c]) for c in classes]
     squares = [lanes.mul(error, error) for error in errors]
     if form.by_output:
         return [lanes.mul(square, there) for square in squares]
     if not form.softmax:
-        of_sample = squares[0]
-        for c in classes[1:]:
-            of_sample = lanes.add(of_sample, squares[c])
+        of_sample = _sum(lanes, squares)
         return [lanes.mul(of_sample, target[c]) for c in classes]
     largest = z[0]
     for c in classes[1:]:

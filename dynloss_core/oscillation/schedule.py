@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import torch
@@ -14,7 +14,7 @@ from dynloss_core.oscillation.weights import GroupWeights
 __all__ = ["ClassWeightSchedule"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClassWeightSchedule:
     """Class weights of the dynamical loss as a function of the step, or those of other groups.
 
@@ -49,6 +49,14 @@ class ClassWeightSchedule:
             raise ValueError(f"amplitude must be finite and at least 1, got {self.amplitude}")
         if self.stop is not None and self.stop < 0:
             raise ValueError(f"stop must be a step >= 0 or None, got {self.stop}")
+
+    def __repr__(self) -> str:
+        """The published one in short, others with what they do differently."""
+        given = [field for field in fields(self) if field.name not in ("oscillation", "seed")]
+        if self.oscillation != Oscillation():
+            given = list(fields(self))
+        values = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in given)
+        return f"{type(self).__name__}({values})"
 
     def __call__(
         self,

@@ -74,8 +74,6 @@ class FusedEngine(Engine):
                 f"it trains on flat inputs and up to {_MOST_CLASSES} classes, "
                 f"together at most {_MOST_ROWS}"
             )
-        if not problem.oscillation.is_by_class:
-            return "it weights a sample by its class"
         reason = refusal_of_form(problem.loss, "kernel") or plain_refusal(problem)
         if reason is not None:
             return reason

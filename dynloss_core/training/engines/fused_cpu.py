@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -74,10 +75,18 @@ class FusedCPUEngine(FusedEngine):
         super()._prepare()
         samples, one_hot = self._samples(pad_to=self._lanes)
         self._train_samples, self._one_hot = samples.numpy(), one_hot.numpy()
-        sizes = self._inputs, setup.num_classes, kernel_form(setup.problem.loss)
-        self._kernel = fused_steps_cpu.steps_kernel(*sizes, traced=False)
+        groups = setup.groups()
+        self._groups = np.empty((len(setup.members), 0), np.int64)
+        if groups is not None:
+            self._groups = groups.contiguous().numpy()  # (M, N)
+        kernel = partial(
+            fused_steps_cpu.steps_kernel,
+            *(self._inputs, setup.num_classes, kernel_form(setup.problem.loss)),
+            grouped=groups is not None,
+        )
+        self._kernel = kernel(traced=False)
         if self.traced:
-            self._traced_kernel = fused_steps_cpu.steps_kernel(*sizes, traced=True)
+            self._traced_kernel = kernel(traced=True)
 
     @classmethod
     def _machine_refusal(cls, problem: Problem, device: str) -> str | None:
@@ -124,7 +133,8 @@ class FusedCPUEngine(FusedEngine):
             into = None
             if trace is not None and m in rows:
                 here = rows[m], slice(chunk.start - self.step, chunk.stop - self.step)
-                into = trace.class_losses[here].numpy(), trace.correct[here].numpy()
+                seen = trace.class_losses, trace.correct, trace.weighted
+                into = tuple(tensor[here].numpy() for tensor in seen)
             due = _Kept.nothing(empty) if kept is None else kept.within(chunk, m)
             self._train_member(m, class_weights.numpy(), factors, into, due)
 
@@ -142,11 +152,11 @@ class FusedCPUEngine(FusedEngine):
         m: int,
         class_weights: np.ndarray,
         factors: np.ndarray,
-        trace: tuple[np.ndarray, np.ndarray] | None,
+        trace: tuple[np.ndarray, ...] | None,
         kept: tuple[np.ndarray, np.ndarray, np.ndarray],
     ) -> None:
-        """The steps (n,) of one member; `trace` takes class losses (n, C) and correct ones (n,),
-        `kept` the parameters after some of the steps."""
+        """The steps (n,) of one member; `trace` takes class losses (n, C), correct ones (n,) and
+        weighted losses (n,), `kept` the parameters after some of the steps."""
         member = self.setup.members[m]
         own = 0 if len(self._one_hot) == 1 else m
         samples, one_hot = self._train_samples[own], self._one_hot[own]
@@ -165,15 +175,17 @@ class FusedCPUEngine(FusedEngine):
             samples,
             one_hot,
             np.empty_like(one_hot),
-            np.empty((2 * len(one_hot) + 1, self._lanes), dtype),
+            np.empty((2 * len(one_hot) + 2, self._lanes), dtype),
             class_weights,
             rates,
             len(self.setup.splits[m].train),
             dtype(member.momentum),
             dtype(member.weight_decay),
             self.setup.problem.nesterov and member.momentum > 0,
-            *(trace or (np.empty((0, 0), dtype), np.empty(0, dtype))),
+            *(trace or (np.empty((0, 0), dtype), np.empty(0, dtype), np.empty(0, dtype))),
             *kept,
+            self._groups[m],
+            np.zeros(one_hot.shape[1] if self._groups.size else 0, dtype),
         )
 
 

@@ -35,6 +35,8 @@ class FusedCUDAEngine(FusedEngine):
     def _machine_refusal(cls, problem: Problem, device: str) -> str | None:
         if device != "cuda":
             return "it runs on CUDA"
+        if not problem.oscillation.is_by_class:
+            return "on CUDA it weights a sample by its class"
         if importlib.util.find_spec("triton") is None:
             return "it needs triton (pip install triton)"
         return None
