@@ -65,7 +65,9 @@ class DataSetContract:
         assert_plain_values(self.data)
 
     def test_a_network_learns_from_it(self) -> None:
-        problem = Problem(self.data, MLPConfig(width=5), steps=20, static_tail=0, evaluate_every=20)
+        problem = Problem(
+            data=self.data, model=MLPConfig(width=5), steps=20, static_tail=0, evaluate_every=20
+        )
         setup = Setup.build(problem, [Member(0.01, seed=0)])
         first, last = choose_engine(problem)(setup).evaluations()
         assert last.train_loss < first.train_loss
