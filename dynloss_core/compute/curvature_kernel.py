@@ -36,8 +36,9 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
 
     It takes whether the loss is `cross_entropy` and, if not, whether it weights `by_output`;
     `members` (m,), their indices; `weights` (k, M, R, S) and `biases` (k, M, C); `samples`
-    (M or 1, D, N) and `one_hot` (M or 1, C, N); `class_weights` (k, M, C); the number of samples
-    that are not padding; `kernel_samples` (M or 1, D, n) and how many of those are not. Then for
+    (M or 1, D, N) and `one_hot` (M or 1, C, N); `groups` (M or 1, N) of the samples, their classes
+    or others, and the weights of those, `class_weights` (k, M, G); the number of samples that are
+    not padding; `kernel_samples` (M or 1, D, n) and how many of those are not. Then for
     the Hessian and again for the kernel: start vectors `fresh` (M, .) and what was found last,
     `found` (M, 2, .), zero if nothing, which is overwritten; last `share` of the fresh vectors, the
     two `tolerances`, `max_iterations`, and `results` (k, M, 2, 4), filled with value, residual,
@@ -122,14 +123,14 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
     @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
     def output_derivatives(
         cross_entropy: bool, by_output: bool,
-        values: Any, one_hot: Any, class_weights: Any, count: int,
+        values: Any, one_hot: Any, groups: Any, class_weights: Any, count: int,
         delta: Any, diagonal: Any, outer: Any,
     ) -> None:  # fmt: skip
         for j in range(values.shape[1]):
-            of_sample, there = 0.0, 0.0
+            there = 0.0
             for c in range(classes):
-                of_sample += one_hot[c, j] * class_weights[c]
                 there += one_hot[c, j]  # 0 for padding
+            of_sample = class_weights[groups[j]] * there
             if cross_entropy:
                 largest = values[0, j]
                 for c in range(1, classes):
@@ -156,7 +157,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
     @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
     def measure(
         cross_entropy: bool, by_output: bool, members: Any, weights: Any, biases: Any,
-        samples: Any, one_hot: Any, class_weights: Any, count: int,
+        samples: Any, one_hot: Any, groups: Any, class_weights: Any, count: int,
         kernel_samples: Any, kernel_count: int,
         fresh: Any, found: Any, kernel_fresh: Any, kernel_found: Any,
         share: float, tolerances: Any, max_iterations: int, results: Any,
@@ -187,8 +188,8 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
                     values[c, j] += biases[t, m, c]
             targets = one_hot[m % len(one_hot)]
             output_derivatives(
-                cross_entropy, by_output, values, targets, class_weights[t, m], count, delta,
-                diagonal, outer,
+                cross_entropy, by_output, values, targets, groups[m % len(groups)],
+                class_weights[t, m], count, delta, diagonal, outer,
             )  # fmt: skip
             times_inputs(delta, x, products)
             gather(own, x, products, residual)

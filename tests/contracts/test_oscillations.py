@@ -14,9 +14,19 @@ from torch.nn.functional import cross_entropy
 
 from dynloss_core import ClassWeightSchedule, DynamicalCrossEntropy
 from dynloss_core.config import ConfigError
-from dynloss_core.data import SpiralsConfig
+from dynloss_core.data import Labelled, SpiralsConfig
+from dynloss_core.landscape import (
+    HessianOperator,
+    TrackedProblem,
+    Tracking,
+    choose_tracker,
+    stack_parameters,
+    valley,
+)
+from dynloss_core.landscape.trackers.choose_tracker import TrackerName
+from dynloss_core.losses import LossName
 from dynloss_core.models import MLPConfig
-from dynloss_core.oscillation import GROUPS, ORDERS, SHAPES, Oscillation
+from dynloss_core.oscillation import GROUPS, ORDERS, SHAPES, GroupsName, Oscillation
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.training import (
     AutogradEngine,
@@ -24,6 +34,7 @@ from dynloss_core.training import (
     ConvnetEngine,
     FusedCPUEngine,
     Member,
+    Probes,
     Problem,
     Setup,
     VmappedEngine,
@@ -229,3 +240,70 @@ def test_what_cannot_oscillate_is_refused(changes: dict[str, object], said: str)
 def test_a_loss_that_weights_outputs_has_no_groups_of_samples() -> None:
     with pytest.raises(ConfigError, match=r"oscillation\.groups: the loss 'mse_output_weighted'"):
         replace(PROBLEM, loss="mse_output_weighted", oscillation=Oscillation(groups="all"))
+
+
+@pytest.mark.parametrize("tracker", ["compiled", "stacked", "sequential"])
+@pytest.mark.parametrize("groups", ["random", "stratified", "all", "samples"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse_sample_weighted"])
+def test_the_curvature_is_that_of_the_loss_of_the_groups(
+    loss: LossName, groups: GroupsName, tracker: TrackerName
+) -> None:
+    """Against a dense Hessian, of losses that are added up sample by sample."""
+    problem = replace(PROBLEM, loss=loss, oscillation=Oscillation(groups=groups))
+    members = [Member(0.3, seed=seed, period=PERIOD, amplitude=AMPLITUDE) for seed in (3, 4)]
+    setup = Setup.build(problem, members)
+    weights = setup.class_weights(torch.tensor([4]))[0]  # (M, G)
+    tracked = TrackedProblem(
+        setup.networks[0], loss, [splits.train for splits in setup.splits], [3, 4]
+    )
+    networks = [dict(network.named_parameters()) for network in setup.networks]
+    tracking = Tracking(tolerance=1e-7)
+    measured = choose_tracker(tracked, name=tracker)(tracked, tracking).measure(
+        stack_parameters(networks), weights
+    )
+    for row, (network, splits) in enumerate(zip(setup.networks, setup.splits, strict=True)):
+        data = splits.train
+        assert data.groups is not None
+        sizes = [tensor.numel() for tensor in network.parameters()]
+
+        def value(
+            flat: torch.Tensor,
+            own: torch.Tensor = weights[row],
+            data: Labelled = data,
+            network: torch.nn.Module = network,
+            sizes: list[int] = sizes,
+        ) -> torch.Tensor:
+            parts = zip(network.named_parameters(), flat.split(sizes), strict=True)
+            named = {name: part.view_as(tensor) for (name, tensor), part in parts}
+            outputs = torch.func.functional_call(network, named, (data.inputs,))
+            if loss == "cross_entropy":
+                losses = cross_entropy(outputs, data.targets, reduction="none")
+            else:
+                losses = ((outputs - torch.eye(3).double()[data.targets]) ** 2).mean(-1)
+            return (own[data.groups] * losses).mean()
+
+        flat = torch.cat([tensor.detach().flatten() for tensor in network.parameters()])
+        dense = torch.func.hessian(value)(flat)
+        largest = torch.linalg.eigvalsh(dense)[-1]
+        torch.testing.assert_close(measured.hessian.value[row], largest, rtol=1e-6, atol=0)
+        operator = HessianOperator(network, loss, data, weights[row], batch_size=10)
+        torch.testing.assert_close(operator.dense(), dense, rtol=0, atol=1e-12)
+        line = valley(network, loss, data, weights[row], batch_size=10)
+        along = [value(flat + float(s) * line.direction) for s in line.offsets]
+        torch.testing.assert_close(line.weighted_loss, torch.stack(along), rtol=1e-9, atol=1e-12)
+
+
+def test_an_engine_measures_the_curvature_of_what_it_trains_on() -> None:
+    """Of groups too, and on the way of the caps of learning rates."""
+    problem = replace(PROBLEM, oscillation=Oscillation(groups="stratified"))
+    members = [Member(0.3, seed=seed, period=PERIOD, amplitude=AMPLITUDE) for seed in (3, 4)]
+    runs = [
+        engine(Setup.build(problem, members), probes=Probes(members=(0, 1), every=5)).run()
+        for engine in (FusedCPUEngine, AutogradEngine)
+    ]
+    fused, reference = (run.curvature for run in runs)
+    assert fused is not None
+    assert reference is not None
+    torch.testing.assert_close(
+        fused.hessian_lambda_max, reference.hessian_lambda_max, rtol=1e-6, atol=1e-9
+    )

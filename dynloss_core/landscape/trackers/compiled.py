@@ -49,6 +49,8 @@ class CompiledTracker(CurvatureTracker):
         classes = torch.arange(self.classes)[:, None]
         self._samples = _pad(x.mT)
         self._one_hot = _pad((targets[:, None] == classes).double())
+        groups = problem.groups(torch.device("cpu"))
+        self._groups = _pad(targets if groups is None else groups)
         self._ntk_x = _pad(x[:, : self.ntk_samples].mT)
         directions = rows * stored + self.classes
         self._directions = np.zeros((self.members, 2, directions))
@@ -67,8 +69,6 @@ class CompiledTracker(CurvatureTracker):
             return "it follows networks with one hidden layer, on flat inputs"
         if sizes[2] * (sizes[0] + 1) > _MOST_SUMS:
             return f"it follows networks with C (D + 1) <= {_MOST_SUMS} for C classes and D inputs"
-        if problem.is_grouped:
-            return "it weights a sample by its class"
         if importlib.util.find_spec("numba") is None:
             return "it needs numba (pip install numba)"
         return refusal_of_form(problem.loss, "kernel")
@@ -88,12 +88,12 @@ class CompiledTracker(CurvatureTracker):
         moments = len(next(iter(parameters.values())))
         self._take(parameters, moments)
         weights = class_weights.detach().cpu().to(torch.float64)
-        weights = weights.view(moments, self.members, self.classes).contiguous()
+        weights = weights.view(moments, self.members, -1).contiguous()
         results = np.empty((moments, self.members, 2, 4))
         tracking = self.tracking
         arguments = (
-            self._weights, self._biases, self._samples, self._one_hot, weights.numpy(),
-            len(self.problem.data[0]), self._ntk_x, self.ntk_samples,
+            self._weights, self._biases, self._samples, self._one_hot, self._groups,
+            weights.numpy(), len(self.problem.data[0]), self._ntk_x, self.ntk_samples,
             self._fresh, self._directions, self._ntk_fresh, self._ntk_directions,
             tracking.share, np.array(tracking.tolerances), tracking.max_iterations, results,
         )  # fmt: skip
