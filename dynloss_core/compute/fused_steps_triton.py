@@ -9,7 +9,9 @@ Symbols
     D      inputs
     W      hidden units
     C      classes
-    R      rows of scratch a sample: C gradients and, with a trace, C losses; a power of two
+    R      rows of scratch a sample: C gradients and, with a trace, C losses and, with groups, the
+           weighted loss; a power of two
+    G      groups of samples, where their weights count; else C
     N      samples
     S      data sets: M, or 1 that all members share
     n      steps of a launch
@@ -54,6 +56,7 @@ def train_steps(
     momentum: Tensor, weight_decay: Tensor, active: Tensor,
     *, count: int, loss: LossName, nesterov: bool,
     class_losses: Tensor | None = None, correct: Tensor | None = None,
+    groups: Tensor | None = None, weighted: Tensor | None = None,
 ) -> None:  # fmt: skip
     """Train the active members for n steps, in place, by the rule of `torch.optim.SGD`.
 
@@ -64,7 +67,7 @@ def train_steps(
         weights, velocity: (M, D + 1 + C, W) parameters of the hidden units; momentum buffers.
         bias, bias_velocity: (M, C) output biases; momentum buffers.
         samples, one_hot: (S, D, N) inputs, (S, C, N) one-hot targets.
-        class_weights, rates: (n, M, C), and (n, M) learning rates.
+        class_weights, rates: (n, M, G), and (n, M) learning rates.
         momentum, weight_decay: (M,).
         active: (K,) int64, members in [0, M), none twice: unchecked, because reading them would
             wait for the device. All other members stay untouched.
@@ -75,26 +78,34 @@ def train_steps(
             static loss before the update (see `losses.class_losses`); None: no trace.
         correct: (n, M), filled with how many samples have their target's output as the largest,
             the first of equal ones; given together with `class_losses`.
+        groups: (M, N) int64, the group of each sample, whose weight is the sample's: unchecked;
+            None: its class.
+        weighted: (n, M), filled with F before the update; given with a trace and groups.
 
     Raises:
         ValueError: for a tensor of another shape, dtype, device or layout, or half a trace.
     """
     if (class_losses is None) != (correct is None):
         raise ValueError("a trace needs both class_losses and correct")
+    if (weighted is None) != (class_losses is None or groups is None):
+        raise ValueError("a trace of groups, and no other, needs weighted")
     if weights.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"weights must be float32 or float64, got {weights.dtype}")
     (members, _, width), steps, trained = weights.shape, len(rates), len(active)
     (sets, inputs, _), classes = samples.shape, bias.shape[-1]
     sets = 1 if sets == 1 else members
     unit, output = (members, inputs + 1 + classes, width), (members, classes)
+    columns = classes if groups is None else class_weights.shape[-1]  # G
     for name, tensor, shape in (
         ("weights", weights, unit), ("velocity", velocity, unit),
         ("bias", bias, output), ("bias_velocity", bias_velocity, output),
         ("samples", samples, (sets, inputs, count)), ("one_hot", one_hot, (sets, classes, count)),
-        ("class_weights", class_weights, (steps, *output)), ("rates", rates, (steps, members)),
+        ("class_weights", class_weights, (steps, members, columns)),
+        ("rates", rates, (steps, members)),
         ("momentum", momentum, (members,)), ("weight_decay", weight_decay, (members,)),
         ("class_losses", class_losses, (steps, *output)), ("correct", correct, (steps, members)),
-        ("active", active, (trained,)),
+        ("active", active, (trained,)), ("groups", groups, (members, count)),
+        ("weighted", weighted, (steps, members)),
     ):  # fmt: skip
         if tensor is not None:
             _check(name, tensor, shape, weights)
@@ -107,13 +118,14 @@ def train_steps(
     block_units, block_samples, warps = launch_plan(
         width, count, trained, weights.dtype, processors
     )
-    scratch_rows = triton.next_power_of_2(classes if class_losses is None else 2 * classes)
+    seen = 0 if class_losses is None else classes + (groups is not None)
+    scratch_rows = triton.next_power_of_2(classes + seen)
     scratch = weights.new_empty(trained, count, scratch_rows)
     with torch.cuda.device_of(weights):
         _train[(trained,)](
             weights, velocity, bias, bias_velocity, samples, one_hot, class_weights, rates,
-            momentum, weight_decay, active, class_losses, correct, scratch,
-            steps, members, width, count, inputs, classes, scratch_rows, sets == 1,
+            momentum, weight_decay, active, class_losses, correct, groups, weighted, scratch,
+            steps, members, width, count, columns, inputs, classes, scratch_rows, sets == 1,
             form.softmax, form.by_output, nesterov, block_units, block_samples,
             num_warps=warps, enable_fp_fusion=False,  # no multiply-adds but the explicit ones
         )  # fmt: skip
@@ -121,7 +133,8 @@ def train_steps(
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...], weights: Tensor) -> None:
     """Refuse what the kernel would misread: it sees nothing but addresses."""
-    dtype = {"active": torch.int64, "correct": tensor.dtype}.get(name, weights.dtype)
+    other = {"active": torch.int64, "groups": torch.int64, "correct": tensor.dtype}
+    dtype = other.get(name, weights.dtype)
     wanted, found = (shape, dtype, weights.device), (tensor.shape, tensor.dtype, tensor.device)
     if wanted != found or not tensor.is_contiguous():
         raise ValueError(
@@ -160,10 +173,11 @@ def _block(size: int, warps: int, most: int) -> int:
     return lanes * min(work, key=lambda each: work[each])
 
 
-@triton.jit(do_not_specialize=["steps", "members", "width", "count"])
+@triton.jit(do_not_specialize=["steps", "members", "width", "count", "columns"])
 def _train(
     weights, velocity, bias, bias_velocity, samples, one_hot, class_weights, rates, momentum,
-    weight_decay, active, class_losses, correct, scratch, steps, members, width, count,
+    weight_decay, active, class_losses, correct, groups, weighted, scratch, steps, members, width,
+    count, columns,
     inputs: tl.constexpr, classes: tl.constexpr, scratch_rows: tl.constexpr, shared: tl.constexpr,
     softmax: tl.constexpr, by_output: tl.constexpr, nesterov: tl.constexpr,
     block_units: tl.constexpr, block_samples: tl.constexpr,
@@ -178,6 +192,8 @@ def _train(
     if not shared:
         samples += member * inputs * count
         one_hot += member * classes * count
+    if groups is not None:
+        groups += member * count
     scratch += program * count * scratch_rows
     friction = tl.load(momentum + member)
     decay = tl.load(weight_decay + member)
@@ -189,8 +205,8 @@ def _train(
     for _ in range(steps):
         rate = tl.load(rates + moment)
         right = _forward(
-            weights, bias, samples, one_hot, class_weights + moment * classes, scratch, width,
-            count, share, inputs, classes, scratch_rows, class_losses is not None, softmax,
+            weights, bias, samples, one_hot, class_weights + moment * columns, groups, scratch,
+            width, count, share, inputs, classes, scratch_rows, class_losses is not None, softmax,
             by_output, block_samples,
         )  # fmt: skip
         tl.debug_barrier()  # scratch is complete
@@ -201,6 +217,9 @@ def _train(
             of_class = class_losses + moment * classes + row - classes
             tl.store(of_class, total * share, mask=(row >= classes) & (row < 2 * classes))
             tl.store(correct + moment, right)
+            if groups is not None:
+                whole = weighted + moment + row - 2 * classes
+                tl.store(whole, total * share, mask=row == 2 * classes)
         there = row < classes
         _descend(bias + row, bias_velocity + row, there, total, rate, friction, decay, nesterov)
         _backward(
@@ -213,12 +232,14 @@ def _train(
 
 @triton.jit
 def _forward(
-    weights, bias, samples, one_hot, class_weights, scratch, width, count, share,
+    weights, bias, samples, one_hot, class_weights, groups, scratch, width, count, share,
     inputs: tl.constexpr, classes: tl.constexpr, scratch_rows: tl.constexpr, traced: tl.constexpr,
     softmax: tl.constexpr, by_output: tl.constexpr, block_samples: tl.constexpr,
 ):  # fmt: skip
     """Fill `scratch`; return the number of correct answers, if traced."""
-    weight = _rows(class_weights, 1, classes, True)
+    weight = ()
+    if groups is None:
+        weight = _rows(class_weights, 1, classes, True)
     offset = _rows(bias, 1, classes, True)
     right = tl.zeros((block_samples,), share.dtype)
     for first in range(0, count, block_samples):
@@ -237,11 +258,19 @@ def _forward(
                 sums += (tl.fma(hidden, parameters[inputs + 1 + c], z[c]),)
             z = sums
         target = _rows(one_hot + sample, count, classes, there)
-        gradients, losses = _output_gradient(z, target, weight, share, classes, softmax, by_output)
+        own = target[0]
+        if groups is not None:
+            group = tl.load(groups + sample, mask=there, other=0)
+            own = tl.load(class_weights + group, mask=there, other=0.0)
+        gradients, losses, whole = _output_gradient(
+            z, target, weight, own, share, classes, softmax, by_output, groups is not None
+        )
         for c in tl.static_range(classes):
             tl.store(scratch + sample * scratch_rows + c, gradients[c], mask=there)
             if traced:
                 tl.store(scratch + sample * scratch_rows + classes + c, losses[c], mask=there)
+        if traced and groups is not None:
+            tl.store(scratch + sample * scratch_rows + 2 * classes, whole * own, mask=there)
         if traced:
             right += _correct(z, target, classes)  # 0 for padding: it has no target
     return tl.sum(right)  # whole numbers: exact in any order
@@ -249,10 +278,12 @@ def _forward(
 
 @triton.jit
 def _output_gradient(
-    z, target, weight, share, classes: tl.constexpr, softmax: tl.constexpr, by_output: tl.constexpr
-):
+    z, target, weight, own, share, classes: tl.constexpr, softmax: tl.constexpr,
+    by_output: tl.constexpr, grouped: tl.constexpr,
+):  # fmt: skip
     """The gradient with respect to the outputs, as in `losses.output_gradient`, and the loss of
-    each sample under the class it counts for, as in `losses.class_losses`: tuples of C."""
+    each sample under the class it counts for, as in `losses.class_losses`: tuples of C; and its
+    loss. If grouped, its weight is its own."""
     of_sample = tl.zeros_like(z[0])  # the class weight
     total = tl.zeros_like(z[0])  # the loss
     predicted = z
@@ -272,8 +303,11 @@ def _output_gradient(
         share = 2.0 * share
         for c in tl.static_range(classes):
             total = tl.fma(z[c] - target[c], z[c] - target[c], total)
-    for c in tl.static_range(classes):
-        of_sample = tl.fma(target[c], weight[c] * share, of_sample)
+    if grouped:
+        of_sample = own * share
+    else:
+        for c in tl.static_range(classes):
+            of_sample = tl.fma(target[c], weight[c] * share, of_sample)
     gradients = ()
     losses = ()
     for c in tl.static_range(classes):
@@ -284,7 +318,7 @@ def _output_gradient(
         else:
             gradients += (error * of_sample,)
             losses += (target[c] * total,)
-    return gradients, losses
+    return gradients, losses, total
 
 
 @triton.jit

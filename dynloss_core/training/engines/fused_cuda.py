@@ -27,6 +27,7 @@ class FusedCUDAEngine(FusedEngine):
         setup = self.setup
         super()._prepare()
         self._train_samples, self._one_hot = self._samples()
+        self._groups = setup.groups(self.device)  # (M, N), or None
         self._learning_rate = self._column([member.learning_rate for member in setup.members])
         self._momentum = self._column([member.momentum for member in setup.members])
         self._weight_decay = self._column([member.weight_decay for member in setup.members])
@@ -35,8 +36,6 @@ class FusedCUDAEngine(FusedEngine):
     def _machine_refusal(cls, problem: Problem, device: str) -> str | None:
         if device != "cuda":
             return "it runs on CUDA"
-        if not problem.oscillation.is_by_class:
-            return "on CUDA it weights a sample by its class"
         if importlib.util.find_spec("triton") is None:
             return "it needs triton (pip install triton)"
         return None
@@ -57,10 +56,12 @@ class FusedCUDAEngine(FusedEngine):
             rates = self._column(factors)[:, None] * self._learning_rate  # (n, M)
             if self._caps is not None:
                 rates = torch.minimum(rates, self._caps)
-            class_losses = correct = None
+            class_losses = correct = weighted = None
             if trace is not None:  # of all members: the kernel does not choose among them
                 class_losses = self._bias.new_full((len(chunk), members, classes), torch.nan)
                 correct = self._bias.new_full((len(chunk), members), torch.nan)
+                if self._groups is not None:
+                    weighted = torch.full_like(correct, torch.nan)
             train_steps(
                 self._weights,
                 self._velocity,
@@ -78,6 +79,8 @@ class FusedCUDAEngine(FusedEngine):
                 nesterov=problem.nesterov,
                 class_losses=class_losses,
                 correct=correct,
+                groups=self._groups,
+                weighted=weighted,
             )
             if trace is not None and class_losses is not None and correct is not None:
                 chosen, at = (
@@ -86,6 +89,8 @@ class FusedCUDAEngine(FusedEngine):
                 )
                 trace.class_losses[:, at] = class_losses[:, chosen].transpose(0, 1)
                 trace.correct[:, at] = correct[:, chosen].T
+                if weighted is not None:
+                    trace.weighted[:, at] = weighted[:, chosen].T
 
     def _column(self, values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=self._bias.dtype, device=self.device)

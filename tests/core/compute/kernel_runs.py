@@ -31,12 +31,14 @@ def ensemble(
     sets: int | None = None,
     absent: int | None = None,
     friction: bool = False,
+    groups: int | None = None,
     seed: int = 0,
 ) -> Tensors:
     """What `train_steps` takes, in float64 on the CPU: random, and midway through training.
 
     A = 1, T = 2 and a long period are among its schedules; with `friction`, no momentum and no
-    weight decay are among its members. Class `absent` has no sample.
+    weight decay are among its members. Class `absent` has no sample. With `groups`, a sample's
+    weight is that of one of so many.
     """
     random = torch.Generator().manual_seed(seed)
     normal = partial(torch.randn, generator=random, dtype=torch.float64)
@@ -45,6 +47,14 @@ def ensemble(
     targets = there[torch.randint(len(there), (sets, count), generator=random)]
     each = torch.arange(members)
     rolling = float(friction)
+    grouped = {}
+    if groups is not None:
+        grouped = {
+            "groups": torch.randint(groups, (members, count), generator=random),
+            "class_weights": torch.rand(
+                steps, members, groups, generator=random, dtype=torch.float64
+            ),
+        }
     return {
         "weights": normal(members, inputs + 1 + classes, width) * 0.5,
         "velocity": normal(members, inputs + 1 + classes, width) * 0.1 * rolling,
@@ -64,6 +74,7 @@ def ensemble(
         "momentum": torch.tensor([0.9, 0.0, 0.5]).double()[each % 3] * rolling,
         "weight_decay": torch.tensor([0.02, 0.1, 0.0]).double()[each % 3] * rolling,
         "active": each,
+        **grouped,
     }
 
 
@@ -112,21 +123,27 @@ def train_by_autograd(start: Tensors, loss: LossName, *, nesterov: bool = False)
             outputs = hidden @ rows[inputs + 1 :].T + bias  # (N, C)
             trace["class_losses"][t, m] = class_losses(loss, outputs.detach().T, one_hot)
             trace["correct"][t, m] = (outputs.argmax(-1) == targets).sum()
-            weighted_loss(loss, outputs, targets, after["class_weights"][t, m]).backward()  # type: ignore[no-untyped-call]
+            groups = after["groups"][m] if "groups" in after else None
+            value = weighted_loss(loss, outputs, targets, after["class_weights"][t, m], groups)
+            if groups is not None:
+                trace["weighted"][t, m] = value.detach()
+            value.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     return {name: tensor.detach() for name, tensor in (after | trace).items()}
 
 
 def nothing_seen(tensors: Tensors) -> Tensors:
-    like = {"class_losses": tensors["class_weights"], "correct": tensors["rates"]}
-    return {name: torch.full_like(each, torch.nan) for name, each in like.items()}
+    rates, classes = tensors["rates"], tensors["bias"].shape[1]
+    like = {"class_losses": rates[..., None].repeat(1, 1, classes), "correct": rates}
+    like |= {"weighted": rates} if "groups" in tensors else {}
+    return {name: torch.full_like(tensor, torch.nan) for name, tensor in like.items()}
 
 
 def assert_close(
     found: Tensors, expected: Tensors, *, rtol: float = 1e-9, atol: float = 1e-12
 ) -> None:
     rolling = expected["momentum"] > 0  # torch keeps no velocity of the others
-    for name in RESULTS:
+    for name in (*RESULTS, *(["weighted"] if "groups" in expected else [])):
         a, b = found[name].double(), expected[name]
         if "velocity" in name:
             a, b = a[rolling], b[rolling]

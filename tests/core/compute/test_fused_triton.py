@@ -74,6 +74,17 @@ def test_agrees_with_autograd(loss: LossName, rule: str) -> None:
     assert_close(train(start, loss, nesterov=rule == "nesterov"), expected)
 
 
+@runs_the_kernel
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse_sample_weighted"])
+@pytest.mark.parametrize("groups", [1, 2, 5, 13])
+def test_a_sample_has_the_weight_of_its_group(groups: int, loss: LossName) -> None:
+    start = ensemble(friction=True, groups=groups, seed=2)
+    traced = train(start, loss)
+    assert_close(traced, train_by_autograd(start, loss))
+    untraced = train(start, loss, traced=False)
+    assert all(torch.equal(untraced[name], traced[name]) for name in PARAMETERS)
+
+
 SIZES: dict[str, dict[str, Any]] = {
     "one member": {"members": 1},
     "shared data": {"sets": 1},
@@ -258,10 +269,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("width", [50, 100, 300])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("traced", [False, True], ids=["untraced", "traced"])
+@pytest.mark.parametrize("grouped", [False, True], ids=["by class", "by group"])
 def test_compiles_for_an_h100_without_spills(
-    dtype: str, width: int, traced: bool, cache: Path
+    dtype: str, width: int, traced: bool, grouped: bool, cache: Path
 ) -> None:
-    assembly = compiled(dtype, width, traced).asm
+    assembly = compiled(dtype, width, traced, grouped).asm
     registers, stack = resources(assembly["cubin"], cache)
     assert stack == 0
     assert registers <= (168 if dtype == "float32" else 255)  # 12 warps a multiprocessor, or 8
@@ -273,7 +285,7 @@ def test_compiles_for_an_h100_without_spills(
     assert traced or "shfl" not in ptx  # only the count of correct answers crosses lanes
 
 
-def compiled(dtype: str, width: int, traced: bool) -> Any:
+def compiled(dtype: str, width: int, traced: bool, grouped: bool = False) -> Any:
     """The kernel for an H100 with thousands of members; no GPU has to be there."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -293,7 +305,12 @@ def compiled(dtype: str, width: int, traced: bool) -> Any:
     }
     if not traced:
         constants |= {"class_losses": None, "correct": None}
-    types = {"active": "*i64"} | dict.fromkeys(("steps", "members", "width", "count"), "i32")
+    if not grouped:
+        constants["groups"] = None
+    if not (grouped and traced):
+        constants["weighted"] = None
+    types = {"active": "*i64", "groups": "*i64"}
+    types |= dict.fromkeys(("steps", "members", "width", "count", "columns"), "i32")
     pointer = {"float32": "*fp32", "float64": "*fp64"}[dtype]
     signature = {
         name: "constexpr" if name in constants else types.get(name, pointer)
