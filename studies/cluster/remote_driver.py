@@ -15,12 +15,14 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
 from studies.cluster.job_submission import check_out, shipped, variables
 from studies.cluster.ray_cluster import joined_cluster
 from studies.definition.study import Study
+from studies.interrupts import noted_interrupts
 
 __all__ = ["drive"]
 
@@ -51,20 +53,27 @@ def drive(study: Study | None, address: str, out: str, *arguments: str) -> int:
 
         actor = ray.remote(_Driver).options(num_cpus=0, max_concurrency=2, resources=_HEAD)
         driver: Any = actor.remote(words)
-        reading = driver.read.remote()
-        while True:
-            try:
-                output, code = ray.get(reading)
-                reading = driver.read.remote() if code is None else None
-                sys.stdout.buffer.write(output)
-                sys.stdout.flush()
-                if code is not None:
-                    return int(code)
-            except KeyboardInterrupt:  # the pending read goes on
-                ray.get(driver.interrupt.remote())
-            except (ConnectionError, ray.exceptions.RayError) as error:
-                problem = f"the connection to {address} is lost: {reason_of(error)[:200]}"
-                raise ConfigError("--address", problem, "go on with --resume") from None
+        pressed = threading.Event()  # Ctrl-C, and it is not passed on yet
+
+        def note() -> bool:
+            again = pressed.is_set()  # nothing has come of the first: the connection hangs
+            pressed.set()
+            return again
+
+        with noted_interrupts(note):
+            while True:
+                try:
+                    output, code = ray.get(driver.read.remote())
+                    sys.stdout.buffer.write(output)
+                    sys.stdout.flush()
+                    if code is not None:
+                        return int(code)
+                    if pressed.is_set():
+                        ray.get(driver.interrupt.remote())
+                        pressed.clear()
+                except (ConnectionError, ray.exceptions.RayError) as error:
+                    problem = f"the connection to {address} is lost: {reason_of(error)[:200]}"
+                    raise ConfigError("--address", problem, "go on with --resume") from None
 
 
 class _Driver:

@@ -13,6 +13,7 @@ from studies.cluster.ray_cluster import check_resources, joined_cluster, local_r
 from studies.definition.redaction import hide_password
 from studies.definition.sqlite import close_sqlite, tune_sqlite
 from studies.definition.study import Study
+from studies.interrupts import noted_interrupts
 from studies.report.study_results import Results, write_results
 from studies.runner.extension import extended
 from studies.runner.progress import StudyProgress
@@ -233,7 +234,13 @@ def _train(
     """Train what is left, and return the study as it is then, whether all blocks have ended, and
     the ones that failed, with the reasons."""
     folder, failures = stored.folder, {}
-    with suppress(KeyboardInterrupt), optuna_of(folder):  # Tune catches it, except while Ray starts
+
+    def note() -> bool:
+        folder.ask_to_stop()  # should the exception be dropped, Tune's callback still sees it
+        return True
+
+    # Tune catches Ctrl-C, except while Ray starts
+    with noted_interrupts(note), suppress(KeyboardInterrupt), optuna_of(folder):
         while True:
             with StudyProgress(stored.study, file=folder.progress) as progress:
                 known = KnownNetworks(stored) if reuse else None

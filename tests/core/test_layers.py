@@ -39,7 +39,7 @@ LEVELS = {
     ],
     "search_spaces": ["parameters", "space", "documents", "catalogue"],
     "studies": [
-        "messages", "definition", "blocks", "analysis", "search", "storage", "cluster", "report",
+        "messages", "interrupts", "definition", "blocks", "analysis", "search", "storage", "cluster", "report",
         "runner", "cli", "__main__",
     ],
     "studies.storage": [
