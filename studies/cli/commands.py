@@ -9,13 +9,18 @@ from __future__ import annotations
 import sys
 
 from dynloss_core.config import ConfigError
-from studies.cli import run_commands, study_commands, train_command  # in the order of `--help`
+from studies.cli import (  # in the order of `--help`
+    oscillation_command,
+    run_commands,
+    study_commands,
+    train_command,
+)
 from studies.cli.app import INTERRUPTED, USAGE_ERROR, app
 from studies.messages import replace_what_cannot_be_shown, say
 
 __all__ = ["main"]
 
-COMMANDS = (run_commands, study_commands, train_command)
+COMMANDS = (run_commands, study_commands, train_command, oscillation_command)
 """The modules whose import adds the commands."""
 
 

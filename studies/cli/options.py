@@ -11,11 +11,15 @@ __all__ = [
     "Address",
     "CodeChanged",
     "DataDir",
+    "Direction",
     "Download",
+    "Groups",
+    "Order",
     "Out",
     "Overrides",
     "Profile",
     "RecordedStudy",
+    "Shape",
     "StudyArgument",
     "with_data",
 ]
@@ -70,6 +74,13 @@ DataDir = Annotated[
 Download = Annotated[
     bool, typer.Option("--download", help="Fetch the data set first if it is missing.")
 ]
+Groups = Annotated[
+    str,
+    typer.Option(help="What oscillates together: classes, random, stratified, all, samples."),
+]
+Order = Annotated[str, typer.Option(help="Of the turns: cyclic, permuted, random.")]
+Shape = Annotated[str, typer.Option(help="Of a turn: triangle, sine, square, sawtooth.")]
+Direction = Annotated[str, typer.Option(help="Of the active group's weight: up, down.")]
 
 
 def with_data(folder: Path | None) -> list[str]:

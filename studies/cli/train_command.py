@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from studies.cli.app import app
-from studies.cli.options import DataDir, Download
+from studies.cli.options import DataDir, Direction, Download, Groups, Order, Shape
 from studies.messages import console
 
 __all__ = ["train"]
@@ -18,6 +18,7 @@ __all__ = ["train"]
     epilog=(
         "Examples: `dynloss train` is the published spiral run, shortened · "
         "`dynloss train --amplitude 1` is its static baseline · "
+        "`dynloss train --groups stratified` lets groups oscillate that hold no class in them · "
         "`dynloss train --trace steps.parquet` keeps every step · "
         "`dynloss train --data digits --width 10 --batch-size 64 --momentum 0.9 --lr 0.1 "
         "--period 40 --steps 1000 --static-tail 200`"
@@ -41,6 +42,10 @@ def train(
     loss: Annotated[str, typer.Option(help="cross_entropy, mse_sample_weighted, ...")] = (
         "cross_entropy"
     ),
+    groups: Groups = "classes",
+    order: Order = "cyclic",
+    shape: Shape = "triangle",
+    direction: Direction = "up",
     trace: Annotated[
         Path | None,
         typer.Option(
@@ -57,6 +62,12 @@ def train(
         "data": data,
         "model": {"name": "mlp", "width": width, "depth": depth},
         "loss": loss,
+        "oscillation": {
+            "groups": groups,
+            "order": order,
+            "shape": shape,
+            "direction": direction,
+        },
         "batch_size": batch_size,
         "steps": steps,
         "static_tail": steps // 7 if static_tail is None else static_tail,

@@ -1,0 +1,64 @@
+"""The command `oscillation`: what a dynamical loss does to the weights, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studies.cli.app import app
+from studies.cli.options import Direction, Groups, Order, Shape
+from studies.messages import console
+
+__all__ = ["oscillation"]
+
+
+@app.command(
+    epilog=(
+        "Examples: `dynloss oscillation` is the published one · "
+        "`dynloss oscillation --groups stratified --shape sine` · "
+        "`dynloss oscillation --groups samples --period 500 --steps 1500 --out samples.svg`"
+    )
+)
+def oscillation(
+    groups: Groups = "classes",
+    order: Order = "cyclic",
+    shape: Shape = "triangle",
+    direction: Direction = "up",
+    classes: Annotated[int, typer.Option(min=1, help="C; also how many groups there are.")] = 3,
+    samples: Annotated[int, typer.Option(min=1, help="N, for `--groups samples`.")] = 100,
+    period: Annotated[int, typer.Option(min=2, help="T, in steps.")] = 100,
+    amplitude: Annotated[float, typer.Option(min=1, help="A.")] = 10.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="By default two rounds.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is random.")] = 0,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Picture: .png, .svg or .pdf.")
+    ] = Path("oscillation.png"),
+) -> None:
+    """Draw the weights of a dynamical loss, step by step."""
+    from dynloss_core.config import ConfigError, build, reason_of
+    from dynloss_core.oscillation import Oscillation
+    from studies.analysis.figures.oscillation import draw_oscillation
+    from studies.analysis.figures.style import own_style
+
+    made = build(
+        Oscillation, {"groups": groups, "order": order, "shape": shape, "direction": direction}
+    )
+    number = made.count(classes, samples)
+    turns = number if groups != "samples" else 1
+    figure = draw_oscillation(
+        made,
+        groups=number,
+        period=period,
+        amplitude=amplitude,
+        steps=2 * turns * period if steps is None else steps,
+        seed=seed,
+    )
+    try:
+        with own_style():
+            figure.savefig(out)
+    except (OSError, ValueError) as error:
+        problem = f"{out} cannot be written: {reason_of(error)}"
+        raise ConfigError("--out", problem, "name a .png, .svg or .pdf file") from None
+    console.print(f"figure     {out}")
