@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ settings.register_profile("dynloss", deadline=None, max_examples=60)
 settings.load_profile("dynloss")
 
 torch.set_num_threads(1)
+
+# a shell lets what it starts in the background ignore Ctrl-C, and so would all that tests start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
