@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -20,6 +21,16 @@ from dynloss_core.data import DATA_SETS, Labelled, Splits
 from dynloss_core.losses.table import LOSSES, Loss
 from dynloss_core.losses.weighted import weighted_mse
 from dynloss_core.models import MODELS, Initialisation
+from dynloss_core.oscillation import (
+    GROUPS,
+    ORDERS,
+    SHAPES,
+    GroupsName,
+    OrderName,
+    Oscillation,
+    SampleGroups,
+    ShapeName,
+)
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.training import ENGINES, AutogradEngine, Member, Problem, Setup, choose_engine
 from studies.blocks.block import Block
@@ -180,6 +191,29 @@ def test_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PatientEngine(setup).state_dict()["engine"] == "patient"
     with pytest.raises(ValueError, match="belongs to engine 'patient'"):
         before(setup).load_state_dict(PatientEngine(setup).state_dict())
+
+
+def test_an_oscillation(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shape, an order and groups of one's own, under names that a study's file may use."""
+    for key, table, names in (
+        ("shape", SHAPES, ShapeName), ("order", ORDERS, OrderName), ("groups", GROUPS, GroupsName),
+    ):  # fmt: skip
+        assert set(get_args(names)) == set(table)
+        with pytest.raises(ConfigError, match=f"oscillation.{key}: 'own' is not a choice"):
+            study_with(tiny, f"training.oscillation.{key}=own")
+    halves = SampleGroups(
+        lambda *_: 2, lambda targets, *_: (np.arange(len(targets)) >= len(targets) // 2) * 1
+    )
+    monkeypatch.setitem(GROUPS, "random", halves)
+    monkeypatch.setitem(ORDERS, "random", lambda groups, *_: np.zeros(groups, np.int64))
+    monkeypatch.setitem(SHAPES, "square", lambda tau, period: (tau * 2 >= period).double())
+    oscillation = "{groups: random, order: random, shape: square}"
+    study = study_with(tiny, f"training.oscillation={oscillation}", "engine=fused")
+    problem = study.problem({})
+    assert problem.oscillation == Oscillation(groups="random", order="random", shape="square")
+    weights = Setup.build(problem, [Member(0.1, seed=0, period=4, amplitude=3.0)]).class_weights
+    assert weights(torch.arange(8))[:, 0].tolist() == 2 * [[1, 1], [1, 1], [1.5, 0.5], [1.5, 0.5]]
+    trained(study)
 
 
 def test_a_sampler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
