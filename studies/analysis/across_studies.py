@@ -116,7 +116,7 @@ def _rows(study: StudyTables) -> list[AcrossRow]:
         metric = study.question.objective
         try:
             members = at_own_best(search, metric, [*scientific, keys.ARM], choosing="half")
-        except ValueError:  # one seed a point
+        except ValueError:  # one seed per point
             return []
     found = []
     for value, rows in members.groupby(scientific) if scientific else [((), members)]:

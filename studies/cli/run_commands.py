@@ -162,7 +162,7 @@ def confirm(
     data_dir: DataDir = None,
     download: Download = False,
 ) -> None:
-    """Rerun each arm's winner on fresh seeds and write the verdict; goes on with one begun."""
+    """Rerun each arm's winner on fresh seeds and write the verdict, or finish a round."""
     from studies.cluster.addresses import is_client
     from studies.definition.data_sets import provide
     from studies.runner.run_study import confirm_study

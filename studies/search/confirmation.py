@@ -131,7 +131,9 @@ def plan_confirmation(
     if seeds is None:
         seeds, reason = _seeds_needed(study, search, settings)
     if without:
-        reason += f"; left out for want of a sound trial in every arm: {', '.join(without)}"
+        reason += (
+            f"; left out because some arm has no trial that did not diverge: {', '.join(without)}"
+        )
     first = study.first_fresh_seed + used
     if used + seeds > study.fresh_seeds_in_all:
         raise ConfigError("--seeds", f"{seeds} more are not left", "use fewer")
@@ -195,7 +197,7 @@ def _seeds_needed(study: Study, search: pd.DataFrame, settings: Sequence[str]) -
     try:
         best = at_own_best(search[~is_stopped(search)], study.objective, [*settings, keys.ARM])
     except ValueError:
-        return FEWEST_SEEDS, f"one seed a point gives no spread to plan with: {FEWEST_SEEDS}"
+        return FEWEST_SEEDS, f"one seed per point gives no spread to plan with: {FEWEST_SEEDS}"
     for _, group in best.groupby(list(settings)) if settings else [((), best)]:
         if set(group[keys.ARM]) != set(study.arms):
             continue
