@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dynloss_core.models import MLP, Dropout
+from dynloss_core.testing.cases import BytesConfig, short_problem
 from dynloss_core.training import Problem
-from tests.cases import BytesConfig
 
 __all__ = ["FOREIGN", "ForeignConfig", "foreign_problem"]
 
@@ -223,13 +223,5 @@ class ForeignConfig:
 
 def foreign_problem(kind: str, **changes: Any) -> Problem:
     """Few small images in mini-batches."""
-    problem = Problem(
-        data=BytesConfig(channels=1),  # type: ignore[arg-type]
-        model=ForeignConfig(kind),  # type: ignore[arg-type]
-        batch_size=8,
-        dtype="float64",
-        steps=9,
-        static_tail=2,
-        evaluate_every=3,
-    )
+    problem = short_problem(ForeignConfig(kind), BytesConfig(channels=1))  # type: ignore[arg-type]
     return replace(problem, **changes)

@@ -33,7 +33,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from dynloss_core.compute.simd import Lanes, array_data
-from dynloss_core.losses import KernelForm, LossName, kernel_form
+from dynloss_core.losses import KernelForm
 
 __all__ = ["steps_kernel"]
 
@@ -43,7 +43,7 @@ Kernel = Callable[..., None]
 
 
 @cache
-def steps_kernel(inputs: int, classes: int, loss: LossName, *, traced: bool) -> Kernel:
+def steps_kernel(inputs: int, classes: int, form: KernelForm, *, traced: bool) -> Kernel:
     """The compiled loop over steps, for float32 and float64 alike.
 
     Its arguments are `weights` and `velocity` (D + 1 + C, W), `bias` and `bias_velocity` (C,), the
@@ -54,7 +54,6 @@ def steps_kernel(inputs: int, classes: int, loss: LossName, *, traced: bool) -> 
     (k,), ascending numbers of steps in 1..n after which to copy the parameters to `kept_weights`
     (k, D + 1 + C, W) and `kept_bias` (k, C).
     """
-    form = kernel_form(loss)
     forward, backward = _forward(inputs, classes, form, traced), _backward(inputs, classes)
     parts = 1.0 if form.softmax else 1.0 / classes  # of a sample's loss in the mean
 

@@ -104,7 +104,7 @@ def _relu_mlp(network: nn.Module) -> tuple[int, ...] | None:
     if not _says(network, "relu_mlp") or kinds != {type(network), nn.ModuleList, nn.Linear}:
         return None
     sizes = linear[0].in_features, *(layer.out_features for layer in linear)
-    expected = {}
+    expected: dict[str, tuple[int, ...]] = {}
     for index, (before, after) in enumerate(itertools.pairwise(sizes)):
         expected[f"layers.{index}.weight"] = (after, before)
         expected[f"layers.{index}.bias"] = (after,)

@@ -1,23 +1,20 @@
-"""What a network that no engine was written for is promised: one seed gives one network, the number
-of threads changes nothing, resumed equals uninterrupted, and every engine agrees or refuses."""
+"""Networks that no engine was written for keep the contract of models; how they begin, and which
+engine trains them."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.config import ConfigError
 from dynloss_core.landscape.refusals import LandscapeError
-from dynloss_core.landscape.trackers.choose_tracker import choose_tracker, stack_parameters
-from dynloss_core.landscape.trackers.tracker import TrackedProblem, Tracking
+from dynloss_core.landscape.trackers.tracker import TrackedProblem
 from dynloss_core.losses import LOSSES
 from dynloss_core.models import (
     MLPConfig,
@@ -27,25 +24,21 @@ from dynloss_core.models import (
     traits_of,
 )
 from dynloss_core.seeding import Stream, generator
+from dynloss_core.testing import ModelContract
+from dynloss_core.testing.agreement import assert_equal
+from dynloss_core.testing.cases import TWO_MEMBERS
 from dynloss_core.training import (
     AutogradEngine,
     BatchedEngine,
     ConvnetEngine,
-    Engine,
-    Evaluation,
     FusedCPUEngine,
-    Member,
     Setup,
     VmappedEngine,
     choose_engine,
 )
-from tests.contracts.engines import assert_equal
-from tests.foreign import FOREIGN, foreign_problem
+from tests.contracts.inherited import inherited
+from tests.foreign import FOREIGN, ForeignConfig, foreign_problem
 
-MEMBERS = (
-    Member(0.05, seed=1, period=3, amplitude=20.0, momentum=0.9, weight_decay=1e-2),
-    Member(0.1, seed=2),
-)
 ENSEMBLE_ENGINES = [FusedCPUEngine, BatchedEngine, VmappedEngine, ConvnetEngine]
 TRAINED_BY_AUTOGRAD_ALONE = {
     "dropout",
@@ -79,92 +72,39 @@ class AlwaysNoisy(nn.Module):
 every_kind = pytest.mark.parametrize("kind", FOREIGN)
 
 
-@pytest.fixture(autouse=True)
-def torch_as_it_was() -> Iterator[None]:
-    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
-    yield
-    torch.set_num_threads(threads)
-    torch.random.set_rng_state(state)
+class TestAnEmbeddingThatPads(ModelContract):
+    model = ForeignConfig("embedding that pads")
+    measured = False
+
+
+class TestRandomLeaks(ModelContract):
+    """Torch cannot take its tangent kernel, and says so."""
+
+    model = ForeignConfig("random leaks")
+    measured = False
+
+
+measured = [kind for kind in FOREIGN if kind not in ("embedding that pads", "random leaks")]
+globals().update(
+    inherited(ModelContract, "model", {kind: ForeignConfig(kind) for kind in measured})
+)
 
 
 def setup_of(kind: str) -> Setup:
-    return Setup.build(foreign_problem(kind), MEMBERS)
-
-
-def trained(engine: type[Engine], kind: str) -> list[Evaluation]:
-    return list(engine(setup_of(kind)).evaluations())
-
-
-@every_kind
-def test_one_seed_is_one_network(kind: str) -> None:
-    """Whatever torch's random state is, which is left alone."""
-    states = []
-    for noise in (0, 1):
-        torch.manual_seed(noise)
-        np.random.seed(noise)  # noqa: NPY002  the state that is not ours
-        before = torch.random.get_rng_state()
-        states.append([network.state_dict() for network in setup_of(kind).networks])
-        assert torch.equal(torch.random.get_rng_state(), before)
-    for one, other in zip(*states, strict=True):
-        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
-    first, second = states[0]
-    assert not all(torch.equal(tensor, second[name]) for name, tensor in first.items())
-
-
-@every_kind
-def test_the_number_of_threads_changes_nothing(kind: str) -> None:
-    found = []
-    for threads in (1, 2, 1):
-        torch.set_num_threads(threads)
-        torch.manual_seed(len(found))
-        found.append(trained(AutogradEngine, kind))
-    assert_equal(found[1], found[0], exactly=True)
-    assert_equal(found[2], found[0], exactly=True)
-
-
-@every_kind
-@pytest.mark.parametrize("engine", ENSEMBLE_ENGINES, ids=lambda each: each.__name__)
-def test_an_engine_agrees_or_refuses(kind: str, engine: type[Engine]) -> None:
-    problem = foreign_problem(kind)
-    if engine.refusal(problem) is not None:
-        if engine is ConvnetEngine:
-            assert kind in TRAINED_BY_AUTOGRAD_ALONE
-        return
-    assert kind not in TRAINED_BY_AUTOGRAD_ALONE
-    torch.set_num_threads(2)
-    found, expected = engine(setup_of(kind)), AutogradEngine(setup_of(kind))
-    assert_equal(list(found.evaluations()), list(expected.evaluations()), exactly=False)
-    for member in range(len(MEMBERS)):
-        wanted = expected.parameters(member)
-        assert found.parameters(member).keys() == wanted.keys()
-        for name, tensor in found.parameters(member).items():
-            torch.testing.assert_close(tensor, wanted[name], rtol=1e-9, atol=1e-12)
+    return Setup.build(foreign_problem(kind), TWO_MEMBERS)
 
 
 @every_kind
 def test_auto_takes_an_engine_that_can(kind: str) -> None:
-    engine = choose_engine(foreign_problem(kind))
-    assert (engine is AutogradEngine) == (kind in TRAINED_BY_AUTOGRAD_ALONE)
-    if engine is AutogradEngine:
+    problem, alone = foreign_problem(kind), kind in TRAINED_BY_AUTOGRAD_ALONE
+    assert (ConvnetEngine.refusal(problem) is not None) == alone
+    assert (choose_engine(problem) is AutogradEngine) == alone
+    if alone:
+        for engine in ENSEMBLE_ENGINES:
+            assert engine.refusal(problem) is not None
         for name in ("convnet", "batched"):
             with pytest.raises(ConfigError, match="of the network 'foreign', "):
-                choose_engine(foreign_problem(kind), name)  # type: ignore[arg-type]
-
-
-@every_kind
-def test_resumed_equals_uninterrupted_bit_for_bit(kind: str, tmp_path: Path) -> None:
-    engine = choose_engine(foreign_problem(kind))
-    whole = trained(engine, kind)
-    first, found = engine(setup_of(kind)), []
-    for evaluation in first.evaluations():
-        found.append(evaluation)
-        if len(found) == 2:
-            break
-    save_checkpoint(tmp_path / "state.pt", first.state_dict())
-    second, state = engine(setup_of(kind)), load_checkpoint(tmp_path / "state.pt")
-    assert state is not None
-    second.load_state_dict(state)
-    assert_equal(found + list(second.evaluations()), whole, exactly=True)
+                choose_engine(problem, name)  # type: ignore[arg-type]
 
 
 def test_what_is_frozen_stays_and_what_is_tied_stays_tied() -> None:
@@ -294,31 +234,11 @@ def test_a_foreign_configuration_of_a_known_network_has_its_engines() -> None:
 # --- curvature ------------------------------------------------------------------------------------
 
 
-def tracked(kind: str) -> TrackedProblem:
-    setup = setup_of(kind)
+def test_a_network_whose_derivative_is_no_hessian_is_not_measured() -> None:
+    setup = setup_of("embedding that pads")
     data = [setup.splits[0].train.to(torch.float64, "cpu")]
-    return TrackedProblem(setup.networks[0].eval(), "cross_entropy", data, [1, 2])
-
-
-@every_kind
-def test_the_chosen_tracker_agrees_with_the_sequential_one(kind: str) -> None:
-    if kind == "embedding that pads":
-        with pytest.raises(LandscapeError, match="leaves row 3 out of its gradient"):
-            tracked(kind)
-        return
-    if kind == "random leaks":
-        pytest.skip("torch cannot take its tangent kernel, and says so")
-    problem = tracked(kind)
-    networks = [network.state_dict() for network in setup_of(kind).networks]
-    weights = torch.tensor([[1.0, 2.0, 0.5], [1.0, 1.0, 1.0]], dtype=torch.float64)
-    found = [
-        choose_tracker(problem, name=name)(problem, Tracking(tolerance=1e-6)).measure(
-            stack_parameters(networks), weights
-        )
-        for name in ("auto", "sequential")
-    ]
-    torch.testing.assert_close(found[0].hessian.value, found[1].hessian.value, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(found[0].ntk.value, found[1].ntk.value, rtol=1e-6, atol=1e-9)
+    with pytest.raises(LandscapeError, match="leaves row 3 out of its gradient"):
+        TrackedProblem(setup.networks[0].eval(), "cross_entropy", data, [1, 2])
 
 
 # --- a loss of which only the value is known --------------------------------------------------------
@@ -329,9 +249,11 @@ def test_a_loss_without_a_form_is_refused_by_the_engines_that_need_it(
 ) -> None:
     problem = foreign_problem("layer normalisation", model=MLPConfig(width=5))
     bare = replace(LOSSES["cross_entropy"], gradient=None, curvature=None, kernel=None)
-    expected = list(AutogradEngine(Setup.build(problem, MEMBERS)).evaluations())
+    expected = list(AutogradEngine(Setup.build(problem, TWO_MEMBERS)).evaluations())
     monkeypatch.setitem(LOSSES, "cross_entropy", bare)
     assert "'cross_entropy' has no gradient" in str(BatchedEngine.refusal(problem))
     engine = choose_engine(problem)
     assert engine not in (BatchedEngine, FusedCPUEngine)
-    assert_equal(list(engine(Setup.build(problem, MEMBERS)).evaluations()), expected, exactly=False)
+    assert_equal(
+        list(engine(Setup.build(problem, TWO_MEMBERS)).evaluations()), expected, exactly=False
+    )

@@ -1,4 +1,4 @@
-"""What every dynamical loss promises."""
+"""Every loss keeps the contract of losses; and what the modules around them promise."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ from dynloss_core.losses import (
     refusal_of_form,
     weighted_loss,
 )
+from dynloss_core.testing import LossContract
+from dynloss_core.testing.loss_contract import batch
+from tests.contracts.inherited import inherited
 
 LOSSES = ["cross_entropy", "mse_sample_weighted", "mse_output_weighted"]
 MODULES = {
@@ -35,15 +38,9 @@ MODULES = {
 }
 
 
-def batch(seed: int, samples: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    draws = torch.Generator().manual_seed(seed)
-    logits = torch.randn(samples, classes, generator=draws, dtype=torch.float64) * 3
-    targets = torch.randint(classes, (samples,), generator=draws)
-    weights = torch.rand(classes, generator=draws, dtype=torch.float64) + 0.1
-    return logits, targets, weights * classes / weights.sum()
-
-
 batches = st.builds(batch, st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 6))
+
+globals().update(inherited(LossContract, "loss", TABLE))
 
 
 def by_hand(name: str, logits: Tensor, targets: Tensor, weights: Tensor) -> float:
@@ -66,25 +63,6 @@ def test_equals_its_definition(name: str, drawn: tuple) -> None:
     assert weighted_loss(name, *drawn).item() == pytest.approx(by_hand(name, *drawn), rel=1e-10)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@given(drawn=batches)
-def test_gradient_against_finite_differences(name: str, drawn: tuple) -> None:
-    logits, targets, weights = drawn
-    loss = partial(weighted_loss, name, targets=targets, class_weights=weights)
-    assert torch.autograd.gradcheck(lambda z: loss(z), logits.requires_grad_())
-
-
-@pytest.mark.parametrize("name", LOSSES)
-@given(drawn=batches)
-def test_closed_form_gradient_equals_autograd(name: str, drawn: tuple) -> None:
-    logits, targets, weights = drawn
-    logits = logits.detach().requires_grad_()
-    (expected,) = torch.autograd.grad(weighted_loss(name, logits, targets, weights), logits)
-    one_hot = F.one_hot(targets, logits.shape[1]).double()
-    found = output_gradient(name, logits.detach().mT[None], one_hot.mT[None], weights[None])
-    torch.testing.assert_close(found[0].mT, expected, rtol=1e-10, atol=1e-14)
-
-
 @given(drawn=batches)
 def test_unit_weights_are_the_static_loss_bit_for_bit(drawn: tuple) -> None:
     logits, targets, _ = drawn
@@ -105,15 +83,6 @@ def test_divides_by_the_number_of_samples_not_by_their_weights() -> None:
     static = F.cross_entropy(logits, targets)
     torch.testing.assert_close(ours, 2.9 * static)
     torch.testing.assert_close(F.cross_entropy(logits, targets, weight=weights), static)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-@given(drawn=batches)
-def test_class_losses_add_up_to_the_loss(name: str, drawn: tuple) -> None:
-    logits, targets, weights = drawn
-    one_hot = F.one_hot(targets, logits.shape[1]).double()
-    total = (weights * class_losses(name, logits.mT, one_hot.mT)).sum()
-    torch.testing.assert_close(total, weighted_loss(name, *drawn), rtol=1e-10, atol=1e-14)
 
 
 def test_every_name_has_a_row_of_the_table_with_all_forms() -> None:
@@ -202,53 +171,11 @@ INTEGERS = [
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
 @pytest.mark.parametrize("name", LOSSES)
-@given(drawn=batches)
-def test_labels_of_any_integer_type_give_the_same(
-    name: str, dtype: torch.dtype, drawn: tuple
-) -> None:
-    logits, targets, weights = drawn
-    logits = logits.detach().requires_grad_()
-    found = weighted_loss(name, logits, targets.to(dtype), weights)
-    expected = weighted_loss(name, logits, targets, weights)
-    assert torch.equal(found, expected)
-    gradients = [torch.autograd.grad(each, logits)[0] for each in (found, expected)]
-    assert torch.equal(*gradients)
-
-
-@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
-@pytest.mark.parametrize("name", LOSSES)
 def test_a_module_takes_labels_of_any_integer_type(name: str, dtype: torch.dtype) -> None:
     criterion = MODULES[name](num_classes=3, period=10, amplitude=70.0)
     criterion.current_step = 5
     logits, targets = batch(0, 3, 3)[0], torch.tensor([2, 1, 1])  # as a mask: all three weights
     assert torch.equal(criterion(logits, targets.to(dtype)), criterion(logits, targets))
-
-
-WAYS = {
-    "alone": lambda loss: loss,
-    "gradient": lambda loss: torch.func.grad(loss),
-    "in an ensemble": lambda loss: lambda *drawn: torch.vmap(loss)(*(x[None] for x in drawn)),
-}
-
-
-@pytest.mark.parametrize("wrong", [3, 100, -1, -3, -100])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", LOSSES)
-def test_a_label_that_is_no_class_is_one_clear_error(name: str, way: str, wrong: int) -> None:
-    """Not the weight of the last class, nor a sample left out, nor an empty one-hot."""
-    logits, targets, weights = batch(0, 5, 3)
-    targets[2] = wrong
-    with pytest.raises(ValueError, match=f"not a class index from 0 to 2: index {wrong}"):
-        WAYS[way](partial(weighted_loss, name))(logits, targets, weights)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_what_is_no_class_index_is_refused_by_its_type(name: str) -> None:
-    logits, targets, weights = batch(0, 3, 3)
-    probabilities = torch.softmax(logits, 1)
-    for other in (targets.double(), targets.bool(), targets.to(torch.complex64), probabilities):
-        with pytest.raises(TypeError, match=f"an integer type, got {other.dtype}"):
-            weighted_loss(name, logits, other, weights)
 
 
 @pytest.mark.slow

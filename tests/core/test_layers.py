@@ -23,10 +23,12 @@ FOREIGN = {  # what each package does without
     "studies": {"pydantic"},
 }
 
+CONTRACTS = "dynloss_core.testing"  # inherited by tests, and the only part that needs pytest
+
 LEVELS = {
     "dynloss_core": [
         "config", "seeding", "keys", "schedules", "atomic", "checkpoint",
-        "losses", "data", "models", "compute", "landscape", "training", "command",
+        "losses", "data", "models", "compute", "landscape", "training", "testing", "command",
     ],
     "dynloss_core.landscape": [
         "refusals", "algorithms", "operators", "subset", "trackers", "valley",
@@ -80,7 +82,14 @@ def imported(name: str, *, for_types: bool = True) -> Iterator[str]:
 @pytest.mark.parametrize("name", modules())
 def test_a_module_does_without_what_its_package_does_without(name: str) -> None:
     packages = {each.partition(".")[0] for each in imported(name)}
-    assert not packages & FOREIGN[name.partition(".")[0]]
+    for_tests = {"pytest", "hypothesis"} - ({"pytest"} if name.startswith(CONTRACTS) else set())
+    assert not packages & (FOREIGN[name.partition(".")[0]] | for_tests)
+
+
+def test_the_contracts_are_imported_by_tests_alone() -> None:
+    for name in modules():
+        if not name.startswith(CONTRACTS):
+            assert not any(each.startswith(CONTRACTS) for each in imported(name)), name
 
 
 @pytest.mark.parametrize("folder", LEVELS)
@@ -127,7 +136,7 @@ def modules_after(statement: str) -> set[str]:
 def test_the_core_runs_where_only_torch_and_numpy_are() -> None:
     statement = """
 import sys
-for name in ("ray", "optuna", "mlflow", "yaml", "pandas", "scipy", "sklearn", "torchvision", "numba", "llvmlite"):
+for name in ("ray", "optuna", "mlflow", "yaml", "pandas", "scipy", "sklearn", "torchvision", "numba", "llvmlite", "pytest"):
     sys.modules[name] = None
 import dynloss_core
 from dynloss_core.training import Member, Problem, Setup, choose_engine

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import hessian
 
 from dynloss_core.data import Labelled, SpiralsConfig
 from dynloss_core.landscape import (
@@ -28,7 +27,7 @@ from dynloss_core.landscape import (
 )
 from dynloss_core.landscape.operators.one_hidden_layer import PatternHessian, PatternNTK
 from dynloss_core.landscape.operators.stacked_networks import VmappedHessian, VmappedNTK
-from dynloss_core.losses import LossName, output_curvature, weighted_loss
+from dynloss_core.losses import LossName
 from dynloss_core.models import MLP, MLPConfig, Myrtle5
 from dynloss_core.training import FusedCPUEngine, Member, Problem, Setup
 from tests.landscape.cases import LOSSES, labelled, network_like, normal, weights_of
@@ -77,20 +76,6 @@ def member(found: Curvature, m: int) -> list[Tensor]:
         for which in (found.hessian, found.ntk)
         for name in ("value", "residual", "converged", "iterations")
     ]
-
-
-@each_loss
-def test_output_curvature_is_the_hessian_of_the_loss(loss: LossName) -> None:
-    """Sample by sample; the blocks between samples are zero."""
-    outputs, gamma = 2 * normal(5, 4, seed=1), weights_of(4, seed=1)
-    targets = torch.tensor([0, 3, 1, 1, 2])
-    one_hot = torch.nn.functional.one_hot(targets).double()
-    diagonal, outer = output_curvature(loss, outputs.T[None], one_hot.T[None], gamma[None])
-    whole = hessian(lambda z: weighted_loss(loss, z, targets, gamma))(outputs)  # (N, C, N, C)
-    for j in range(5):
-        d, u = diagonal[0, :, j], outer[0, :, j]
-        found = d.diag() - u[:, None] * u
-        torch.testing.assert_close(found, whole[j, :, j], rtol=0, atol=1e-14)
 
 
 @each_loss

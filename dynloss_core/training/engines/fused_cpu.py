@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynloss_core.losses import kernel_form
 from dynloss_core.training.engines.fused import FusedEngine
 from dynloss_core.training.problem.problem import Problem
 from dynloss_core.training.tracing import TraceBuffer
@@ -73,7 +74,7 @@ class FusedCPUEngine(FusedEngine):
         super()._prepare()
         samples, one_hot = self._samples(pad_to=self._lanes)
         self._train_samples, self._one_hot = samples.numpy(), one_hot.numpy()
-        sizes = self._inputs, setup.num_classes, setup.problem.loss
+        sizes = self._inputs, setup.num_classes, kernel_form(setup.problem.loss)
         self._kernel = fused_steps_cpu.steps_kernel(*sizes, traced=False)
         if self.traced:
             self._traced_kernel = fused_steps_cpu.steps_kernel(*sizes, traced=True)

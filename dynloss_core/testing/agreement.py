@@ -1,0 +1,62 @@
+"""When two runs, traces or configurations agree: what is compared, and how closely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from dynloss_core.config import build, config_hash, to_dict
+from dynloss_core.training import Evaluation, Trace
+
+__all__ = [
+    "METRICS",
+    "NUMBERS_OF_A_TRACE",
+    "assert_equal",
+    "assert_plain_values",
+    "assert_same_trace",
+]
+
+METRICS = (
+    "weighted_loss",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+)
+NUMBERS_OF_A_TRACE = ("weighted_loss", "loss", "accuracy", "class_weights")
+
+
+def assert_equal(
+    found: Sequence[Evaluation], expected: Sequence[Evaluation], *, exactly: bool
+) -> None:
+    """Two runs evaluate at the same steps, and alike: bit for bit, or up to rounding in float64."""
+    assert [each.step for each in found] == [each.step for each in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.diverged_step, other.diverged_step)
+        for metric in METRICS:
+            _assert_close(getattr(one, metric), getattr(other, metric), exactly)
+
+
+def assert_same_trace(found: Trace | None, expected: Trace | None, *, exactly: bool) -> None:
+    """Two traces are of the same steps and members, and alike likewise."""
+    assert found is not None
+    assert expected is not None
+    assert torch.equal(found.steps, expected.steps)
+    assert torch.equal(found.members, expected.members)
+    for name in NUMBERS_OF_A_TRACE:
+        _assert_close(getattr(found, name), getattr(expected, name), exactly)
+
+
+def _assert_close(found: torch.Tensor, expected: torch.Tensor, exactly: bool) -> None:
+    rtol, atol = (0.0, 0.0) if exactly else (1e-9, 1e-12)
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol, equal_nan=True)
+
+
+def assert_plain_values(config: Any) -> None:
+    """What a study's file holds of a configuration gives the same one, and the same hash."""
+    again = build(type(config), to_dict(config))
+    assert again == config
+    assert hash(again) == hash(config)
+    assert config_hash(again) == config_hash(config)

@@ -1,0 +1,210 @@
+"""What every engine promises: it agrees with the reference, keeps members apart, resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+
+from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
+from dynloss_core.data import Labelled, Splits
+from dynloss_core.testing.agreement import METRICS, assert_equal
+from dynloss_core.testing.cases import CASES, Case, setup_of
+from dynloss_core.training import AutogradEngine, Engine, Evaluation, Setup
+
+__all__ = ["EngineContract"]
+
+
+class EngineContract:
+    """The tests of one engine, on every case that it does not refuse.
+
+    Args:
+        engine: which.
+        cases: problems and ensembles; at least one that it trains has several members.
+    """
+
+    engine: ClassVar[type[Engine]]
+    cases: ClassVar[Sequence[Case]] = CASES
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Give each test that asks for a case all those that the engine trains."""
+        if "case" in metafunc.fixturenames:
+            metafunc.parametrize("case", self.trained(), ids=lambda case: case.name)
+
+    def trained(self) -> list[Case]:
+        """The cases that the engine does not refuse."""
+        return [case for case in self.cases if self.engine.refusal(case.problem) is None]
+
+    @property
+    def some(self) -> Case:
+        """The first of them with several members."""
+        return next(case for case in self.trained() if len(case.members) > 1)
+
+    def _resumed(
+        self, case: Case, after: int, stops: Mapping[int, list[int]], file: Path
+    ) -> tuple[list[Evaluation], Engine]:
+        """All evaluations of a run that was saved after some of them, and who went on."""
+        first, found = self.engine(setup_of(case)), []
+        for evaluation in first.evaluations():
+            found.append(evaluation)
+            first.stop(stops.get(evaluation.step, []))
+            if len(found) == after:
+                break
+        save_checkpoint(file, first.state_dict())
+        second, state = self.engine(setup_of(case)), load_checkpoint(file)
+        assert state is not None
+        second.load_state_dict(state)
+        return [*found, *second.evaluations()], second
+
+    def test_it_trains_a_case_with_several_members(self) -> None:
+        """Else nothing here would say anything of it."""
+        assert any(len(case.members) > 1 for case in self.trained())
+
+    def test_agrees_with_the_reference(self, case: Case) -> None:
+        reference, other = AutogradEngine(setup_of(case)), self.engine(setup_of(case))
+        assert_equal(list(other.evaluations()), list(reference.evaluations()), exactly=False)
+        for metric in ("test_loss", "test_accuracy"):
+            found, expected = (getattr(each.held_out(), metric) for each in (other, reference))
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+    def test_report_points(self, case: Case) -> None:
+        steps = [each.step for each in self.engine(setup_of(case)).evaluations()]
+        every, total = case.problem.evaluate_every, case.problem.steps
+        assert steps == [*range(0, total, every), total]
+
+    @pytest.mark.parametrize("after", [1, 3, 5])
+    def test_resumed_equals_uninterrupted_bit_for_bit(
+        self, case: Case, after: int, tmp_path: Path
+    ) -> None:
+        whole = list(self.engine(setup_of(case)).evaluations())
+        found, second = self._resumed(case, after, {}, tmp_path / "state.pt")
+        assert_equal(found, whole, exactly=True)
+        resumed = self.engine(setup_of(case))
+        resumed.load_state_dict(second.state_dict())
+        assert torch.equal(resumed.held_out().test_loss, second.held_out().test_loss)
+
+    def test_members_do_not_depend_on_their_neighbours_or_order(self) -> None:
+        case = self.some
+        together = list(self.engine(setup_of(case)).evaluations())
+        reverse = Setup.build(case.problem, case.members[::-1])
+        backwards = list(self.engine(reverse).evaluations())
+        for index, member in enumerate(case.members):
+            alone = list(self.engine(Setup.build(case.problem, [member])).evaluations())
+            for one, all_, turned in zip(alone, together, backwards, strict=True):
+                for metric in METRICS:
+                    expected = getattr(one, metric)[0]
+                    mirrored = getattr(turned, metric)[len(case.members) - 1 - index]
+                    torch.testing.assert_close(getattr(all_, metric)[index], expected)
+                    torch.testing.assert_close(mirrored, expected)
+
+    def test_amplitude_one_is_the_static_arm_bit_for_bit(self) -> None:
+        found, expected = (
+            list(self.engine(Setup.build(self.some.problem, [member])).evaluations())
+            for period in (7, None)
+            for member in [replace(self.some.members[0], period=period, amplitude=1.0)]
+        )
+        assert_equal(found, expected, exactly=True)
+        for evaluation in found:
+            assert torch.equal(evaluation.weighted_loss, evaluation.train_loss)
+
+    @pytest.mark.parametrize("rate", [1e200, 1e308])
+    def test_a_diverged_member_is_frozen_flagged_and_alone(self, rate: float) -> None:
+        case = self.some
+        bad = replace(case.members[0], learning_rate=rate)
+        found = list(self.engine(Setup.build(case.problem, [bad, *case.members])).evaluations())
+        sound = list(self.engine(setup_of(case)).evaluations())
+        last = found[-1]
+        assert last.step == case.problem.steps
+        assert 0 < int(last.diverged_step[0]) <= case.problem.steps
+        for metric in METRICS:
+            assert bool(torch.isnan(getattr(last, metric)[0]))
+            torch.testing.assert_close(getattr(last, metric)[1:], getattr(sound[-1], metric))
+        assert last.diverged_step[1:].tolist() == [-1] * len(case.members)
+
+    def test_stops_early_when_every_member_has_diverged(self) -> None:
+        bad = replace(self.some.members[0], learning_rate=1e200)
+        found = list(self.engine(Setup.build(self.some.problem, [bad])).evaluations())
+        assert found[-1].step < self.some.problem.steps
+        assert int(found[-1].diverged_step[0]) == found[-1].step
+
+    def test_stopped_members_leave_the_others_as_they_are(self, case: Case) -> None:
+        whole = list(self.engine(setup_of(case)).evaluations())
+        at, last = whole[1].step, len(case.members) - 1
+        stopping = self.engine(setup_of(case))
+        found = _run_with_stops(stopping, {at: [last]})
+        if last == 0:
+            assert [each.step for each in found] == [0, at], "a wholly stopped ensemble ends"
+            return
+        for one, other in zip(found, whole, strict=True):
+            assert torch.equal(one.diverged_step, other.diverged_step)
+            for metric in METRICS:
+                a, b = getattr(one, metric), getattr(other, metric)
+                assert torch.equal(a[:last], b[:last])
+                assert (
+                    torch.equal(a[last], b[last]) if one.step <= at else bool(torch.isnan(a[last]))
+                )
+        assert stopping.stopped_step.tolist() == [-1] * last + [at]
+        assert bool(torch.isnan(stopping.held_out().test_loss[last]))
+        numbers = [each for each in stopping.parameters(last).values() if each.is_floating_point()]
+        assert all(bool(torch.isnan(each).all()) for each in numbers)
+        others = [each for each in stopping.parameters(0).values() if each.is_floating_point()]
+        assert all(bool(torch.isfinite(each).all()) for each in others)
+
+    def test_resumed_after_a_stop_equals_uninterrupted(self, case: Case, tmp_path: Path) -> None:
+        stops = {case.problem.evaluate_every: [0]}
+        whole = _run_with_stops(self.engine(setup_of(case)), stops)
+        found, second = self._resumed(case, 2, stops, tmp_path / "state.pt")
+        assert_equal(found, whole, exactly=True)
+        assert second.stopped_step[0] == case.problem.evaluate_every
+
+    def test_a_stop_is_no_divergence_and_comes_once(self) -> None:
+        one, members = self.engine(setup_of(self.some)), len(self.some.members)
+        evaluations = one.evaluations()
+        next(evaluations), next(evaluations)
+        one.stop([1])
+        step = one.step
+        next(evaluations)
+        one.stop([1])
+        assert one.stopped_step.tolist() == [-1, step, *[-1] * (members - 2)]
+        assert one.diverged_step.tolist() == [-1] * members
+        with pytest.raises(ValueError, match=f"member {members} is not one of 0 to {members - 1}"):
+            one.stop([members])
+
+    def test_a_class_absent_from_the_data(self) -> None:
+        setup = setup_of(self.some)
+        keep = setup.splits[0].train.targets != 1
+        splits = []
+        for each in setup.splits:
+            train = Labelled(each.train.inputs[keep], each.train.targets[keep], each.train.scale)
+            splits.append(Splits(train, each.validation, each.test, each.num_classes))
+        fewer = replace(setup, splits=tuple(splits))
+        found, expected = (
+            list(each(fewer).evaluations()) for each in (self.engine, AutogradEngine)
+        )
+        assert_equal(found, expected, exactly=self.engine is AutogradEngine)
+
+    def test_refuses_the_state_of_another_ensemble(self) -> None:
+        case = self.some
+        state = self.engine(setup_of(case)).state_dict()
+        with pytest.raises(ValueError, match="belongs to engine"):
+            self.engine(Setup.build(case.problem, case.members[:1])).load_state_dict(state)
+
+    def test_float32_stays_close_to_float64(self) -> None:
+        case = self.some
+        single = Setup.build(replace(case.problem, dtype="float32"), case.members)
+        runs = (self.engine(setup).evaluations() for setup in (single, setup_of(case)))
+        for one, other in zip(*runs, strict=True):
+            torch.testing.assert_close(one.train_loss, other.train_loss, rtol=1e-3, atol=1e-4)
+
+
+def _run_with_stops(engine: Engine, stops: dict[int, list[int]]) -> list[Evaluation]:
+    """All evaluations, with members stopped after those at the given steps."""
+    found = []
+    for evaluation in engine.evaluations():
+        found.append(evaluation)
+        engine.stop(stops.get(evaluation.step, []))
+    return found
