@@ -3,7 +3,8 @@
 
 Learning rate, momentum and weight decay are tensors, so that a CUDA graph that recorded an update
 can be replayed for another member and another moment of the schedule. torch's own optimiser makes
-its momentum buffers at its first step, and cannot be recorded before it.
+its momentum buffers at its first step, and cannot be recorded before it. It is made of the same
+operations on lists of tensors, which have no public name (see tests/core/test_private_torch.py).
 """
 
 from __future__ import annotations
