@@ -38,7 +38,8 @@ class _Stacked:
         return {name: part.view_as(tensor) for (name, tensor), part in named}
 
     def _outputs(self, parameters: Named, inputs: Tensor) -> Tensor:
-        return functional_call(self._network, parameters, (inputs,))  # type: ignore[no-any-return]
+        outputs: Tensor = functional_call(self._network, parameters, (inputs,))
+        return outputs
 
 
 class VmappedHessian(_Stacked):
@@ -95,7 +96,8 @@ class VmappedHessian(_Stacked):
         self, at: Named, along: Named, inputs: Tensor, targets: Tensor, class_weights: Tensor
     ) -> Named:
         gradient = grad(partial(self._value, inputs, targets, class_weights))
-        return jvp(gradient, (at,), (along,))[1]  # type: ignore[no-any-return]
+        product: Named = jvp(gradient, (at,), (along,))[1]
+        return product
 
     def _value(
         self, inputs: Tensor, targets: Tensor, class_weights: Tensor, parameters: Named
