@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import Labelled, Splits
+from dynloss_core.landscape.subset import balanced_subset
+from dynloss_core.landscape.trackers.tracker import TrackedProblem
 from dynloss_core.models import Traits, initialise, traits_of
 from dynloss_core.models.initialisation import is_left_as_built
 from dynloss_core.schedules import class_weights
@@ -85,6 +87,24 @@ class Setup:
     def num_classes(self) -> int:
         """C, the same for all members."""
         return self.splits[0].num_classes
+
+    def own_splits(self, members: Sequence[int] | None = None) -> tuple[Splits, ...]:
+        """The data of each of some members, or of all; of one for them if they share it."""
+        splits = self.splits if members is None else tuple(self.splits[m] for m in members)
+        return splits[:1] if all(each is splits[0] for each in splits) else splits
+
+    def tracked(self, members: Sequence[int], samples: int | None) -> TrackedProblem:
+        """The landscapes of some members, each of F as a mean over so many training samples (see
+        `balanced_subset`)."""
+        return TrackedProblem(
+            network=copy.deepcopy(self.networks[members[0]]).eval(),
+            loss=self.problem.loss,
+            data=[
+                balanced_subset(each.train, samples).to(self.problem.torch_dtype, "cpu")
+                for each in self.own_splits(members)
+            ],
+            seeds=[self.members[m].seed for m in members],
+        )
 
     @cached_property
     def traits(self) -> Traits:
