@@ -189,7 +189,8 @@ class _Line:
 
     def _outputs(self, inputs: Tensor, s: Tensor) -> Tensor:
         moved = {name: self._parameters[name] + s * self._along[name] for name in self._along}
-        return functional_call(self._network, moved, (inputs,))  # type: ignore[no-any-return]
+        outputs: Tensor = functional_call(self._network, moved, (inputs,))
+        return outputs
 
 
 def _turned(found: Tensor, towards: Tensor | None) -> tuple[Tensor, float]:

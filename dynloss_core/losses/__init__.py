@@ -1,5 +1,6 @@
 """Dynamical losses: per-sample losses, each weighted by the weight of its class at this moment."""
 
+from dynloss_core.losses.closed_forms import one_hot_rows
 from dynloss_core.losses.modules import DynamicalCrossEntropy, DynamicalLoss, DynamicalMSE
 from dynloss_core.losses.table import (
     LOSSES,
@@ -27,6 +28,7 @@ __all__ = [
     "MSEVariant",
     "class_losses",
     "kernel_form",
+    "one_hot_rows",
     "output_curvature",
     "output_gradient",
     "refusal_of_form",

@@ -27,6 +27,12 @@ import torch
 from torch import Tensor
 
 
+def one_hot_rows(targets: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """Targets (..., N) as one row for each class, (..., C, N)."""
+    every = torch.arange(classes, device=targets.device)[:, None]
+    return (targets[..., None, :] == every).to(dtype)
+
+
 def cross_entropy_classes(outputs: Tensor, one_hot: Tensor) -> Tensor:
     """L_c, (..., C): the mean over all samples of the entropies of those of the class."""
     return -(torch.log_softmax(outputs, -2) * one_hot).mean(-1)

@@ -64,7 +64,8 @@ class MLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (N, C) of inputs (N, ...)."""
-        hidden = inputs.flatten(1)
-        for layer in self.layers[:-1]:
+        hidden, (*layers, last) = inputs.flatten(1), self.layers
+        for layer in layers:
             hidden = F.relu(layer(hidden))
-        return self.layers[-1](hidden)  # type: ignore[no-any-return]
+        logits: Tensor = last(hidden)
+        return logits

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor, nn
 
 from dynloss_core.config import ConfigError, refuse_other_choices
+from dynloss_core.models.image_size import require_images
 from dynloss_core.models.initialisation import Initialisation
 
 __all__ = ["Myrtle5", "Myrtle5Config"]
@@ -47,12 +48,7 @@ class Myrtle5Config:
         Raises:
             ConfigError: if samples are not images of at least 8 x 8 pixels.
         """
-        if len(input_shape) != 3 or min(input_shape[1:]) < _SMALLEST_SIDE:
-            raise ConfigError(
-                "model.name",
-                f"'myrtle5' on samples of shape {tuple(input_shape)}",
-                f"it needs images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more",
-            )
+        require_images(self.name, input_shape, _SMALLEST_SIDE)
         return Myrtle5(input_shape[0], self.channels, num_classes)
 
 
@@ -82,4 +78,5 @@ class Myrtle5(nn.Module):
         hidden = first(images).relu_()  # in place: no gradient needs what it overwrites
         for convolution in rest:
             hidden = F.avg_pool2d(convolution(hidden).relu_(), 2)
-        return self.linear(hidden.mean((2, 3)))  # type: ignore[no-any-return]
+        logits: Tensor = self.linear(hidden.mean((2, 3)))
+        return logits

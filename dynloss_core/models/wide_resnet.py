@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from dynloss_core.config import ConfigError, refuse_other_choices
 from dynloss_core.models.dropout import Dropout
+from dynloss_core.models.image_size import require_images
 from dynloss_core.models.initialisation import Initialisation
 
 __all__ = ["Normalisation", "WideResNet", "WideResNetConfig"]
@@ -84,12 +85,7 @@ class WideResNetConfig:
         Raises:
             ConfigError: if samples are not images of at least 4 x 4 pixels.
         """
-        if len(input_shape) != 3 or min(input_shape[1:]) < _SMALLEST_SIDE:
-            raise ConfigError(
-                "model.name",
-                f"'wide_resnet' on samples of shape {tuple(input_shape)}",
-                f"it needs images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more",
-            )
+        require_images(self.name, input_shape, _SMALLEST_SIDE)
         return WideResNet(self, input_shape[0], num_classes)
 
 
@@ -125,7 +121,8 @@ class WideResNet(nn.Module):
         for block in self.blocks:
             hidden = block(hidden)
         hidden = F.relu(self.norm(hidden))  # (N, 64 k, H / 4, W / 4)
-        return self.linear(hidden.mean((2, 3)))  # type: ignore[no-any-return]
+        logits: Tensor = self.linear(hidden.mean((2, 3)))
+        return logits
 
 
 class _Block(nn.Module):
@@ -147,10 +144,10 @@ class _Block(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         active = F.relu(self.first_norm(hidden))
-        past = hidden if self.shortcut is None else self.shortcut(active)
+        past: Tensor = hidden if self.shortcut is None else self.shortcut(active)
         inner = F.relu(self.second_norm(self.first(active)))
-        found = self.second(self.dropout(inner))
-        return past + found if self.scale is None else past + self.scale * found  # type: ignore[no-any-return]
+        found: Tensor = self.second(self.dropout(inner))
+        return past + found if self.scale is None else past + self.scale * found
 
 
 def _convolution(config: WideResNetConfig, before: int, after: int, stride: int = 1) -> nn.Conv2d:

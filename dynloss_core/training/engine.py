@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from dynloss_core.compute.repeatable import repeatable
-from dynloss_core.data import Labelled
 from dynloss_core.landscape.trackers.choose_tracker import stack_parameters
 from dynloss_core.losses import weighted_loss
 from dynloss_core.training.probes import Prober, Probes
@@ -330,6 +329,10 @@ class Engine(ABC):
         stacked = stack_parameters([self.parameters(member) for member in members])
         return {name: tensor[None] for name, tensor in stacked.items()}
 
+    def _active(self) -> list[int]:
+        """The members that train on."""
+        return [member for member, frozen in enumerate(self.frozen.tolist()) if not frozen]
+
     def _go(self, steps: int, moments: range, trace: TraceBuffer | None) -> Mapping[str, Tensor]:
         """Advance; with moments to their last, giving the parameters to measure."""
         if self._prober is not None and moments:
@@ -399,9 +402,6 @@ class Engine(ABC):
         shape = (len(self.setup.members), self.setup.num_classes)
         return torch.ones(shape, dtype=torch.float64, device=self.device)
 
-    def _split(self, member: int, split: SplitName) -> Labelled:
-        return getattr(self.setup.splits[member], split)  # type: ignore[no-any-return]
-
     def _targets(self, split: SplitName) -> Tensor:
-        members = range(len(self.setup.members))
-        return torch.stack([self._split(m, split).targets for m in members]).to(self.device)
+        targets = [getattr(splits, split).targets for splits in self.setup.splits]
+        return torch.stack(targets).to(self.device)  # (M, N)

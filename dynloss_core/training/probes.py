@@ -23,9 +23,8 @@ from dynloss_core.data import Labelled
 from dynloss_core.landscape.algorithms.lanczos import TopEigen
 from dynloss_core.landscape.algorithms.trace import hutchinson_trace
 from dynloss_core.landscape.operators.hessian import HessianOperator
-from dynloss_core.landscape.subset import balanced_subset
 from dynloss_core.landscape.trackers.choose_tracker import choose_tracker
-from dynloss_core.landscape.trackers.tracker import Curvature, TrackedProblem, Tracking
+from dynloss_core.landscape.trackers.tracker import Curvature, Tracking
 from dynloss_core.landscape.valley import OFFSETS, Valley, valley
 from dynloss_core.training.problem.ensemble import Setup
 from dynloss_core.training.problem.evaluations import CurvatureSeries, ValleySeries
@@ -131,17 +130,7 @@ class Prober:
         self.members = tuple(sorted(set(probes.members)))
         if not 0 <= self.members[0] <= self.members[-1] < len(setup.members):
             raise ValueError(f"probes must name members 0 to {len(setup.members) - 1}")
-        splits = [setup.splits[m] for m in self.members]
-        shared = all(each is splits[0] for each in splits)
-        problem = TrackedProblem(
-            network=copy.deepcopy(setup.networks[self.members[0]]).eval(),
-            loss=setup.problem.loss,
-            data=[
-                balanced_subset(each.train, probes.samples).to(setup.problem.torch_dtype, "cpu")
-                for each in (splits[:1] if shared else splits)
-            ],
-            seeds=[setup.members[m].seed for m in self.members],
-        )
+        problem = setup.tracked(self.members, probes.samples)
         self._tracker = choose_tracker(problem, str(device))(problem, probes.tracking, device)
         asked = probes.valleys
         self._rows = [

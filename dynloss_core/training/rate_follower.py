@@ -7,16 +7,14 @@ Symbols
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dynloss_core.landscape.subset import balanced_subset
 from dynloss_core.landscape.trackers.choose_tracker import choose_tracker
-from dynloss_core.landscape.trackers.tracker import TrackedProblem, Tracking
+from dynloss_core.landscape.trackers.tracker import Tracking
 from dynloss_core.training.problem.ensemble import Setup
 from dynloss_core.training.problem.learning_rate_cap import CurvatureRate
 
@@ -41,16 +39,7 @@ class RateFollower:
 
     def __init__(self, rule: CurvatureRate, setup: Setup, device: torch.device) -> None:
         self.rule, self._setup = rule, setup
-        shared = all(each is setup.splits[0] for each in setup.splits)
-        problem = TrackedProblem(
-            network=copy.deepcopy(setup.networks[0]).eval(),
-            loss=setup.problem.loss,
-            data=[
-                balanced_subset(each.train, rule.samples).to(setup.problem.torch_dtype, "cpu")
-                for each in (setup.splits[:1] if shared else setup.splits)
-            ],
-            seeds=[member.seed for member in setup.members],
-        )
+        problem = setup.tracked(range(len(setup.members)), rule.samples)
         self._tracker = choose_tracker(problem, str(device))(problem, _TRACKING, device)
         self.caps = torch.full((len(setup.members),), torch.inf, dtype=torch.float64)  # (M,)
 

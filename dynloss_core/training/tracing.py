@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dynloss_core.losses import LossName, class_losses, one_hot_rows
 from dynloss_core.training.problem.ensemble import Setup
 from dynloss_core.training.problem.evaluations import Trace
 
@@ -52,6 +53,14 @@ class TraceBuffer:
             torch.full(size, torch.nan, dtype=dtype, device=device),
             torch.full(size, torch.nan, dtype=dtype, device=device),
         )
+
+    def record(
+        self, row: int, offset: int, loss: LossName, outputs: Tensor, targets: Tensor
+    ) -> None:
+        """What one member saw at one step: outputs (B, C) and targets (B,)."""
+        one_hot = one_hot_rows(targets, outputs.shape[1], outputs.dtype)
+        self.class_losses[row, offset] = class_losses(loss, outputs.T, one_hot)
+        self.correct[row, offset] = (outputs.argmax(-1) == targets).sum()
 
     def trace(self, setup: Setup, steps: Tensor, learning_rates: Tensor, frozen: Tensor) -> Trace:
         """What was seen, as a trace.

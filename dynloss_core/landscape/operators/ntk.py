@@ -98,10 +98,12 @@ class NTKOperator:
 
     def _push(self, along: dict[str, Tensor]) -> Tensor:
         """J times a direction in parameter space, (n, C)."""
-        return jvp(self._outputs, (self._parameters,), (along,))[1]  # type: ignore[no-any-return]
+        pushed: Tensor = jvp(self._outputs, (self._parameters,), (along,))[1]
+        return pushed
 
     def _outputs(self, parameters: dict[str, Tensor]) -> Tensor:
-        return functional_call(self._network, parameters, (self._inputs,))  # type: ignore[no-any-return]
+        outputs: Tensor = functional_call(self._network, parameters, (self._inputs,))
+        return outputs
 
 
 def ntk_top(

@@ -46,7 +46,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dynloss_core.losses import LossName, output_curvature, output_gradient
+from dynloss_core.losses import LossName, one_hot_rows, output_curvature, output_gradient
 
 __all__ = ["PatternHessian", "PatternNTK"]
 
@@ -100,8 +100,7 @@ class PatternHessian:
         groups: Tensor | None = None,
     ) -> None:
         self._pattern = pattern = _Pattern(parameters, inputs)
-        classes = torch.arange(pattern.out.shape[1], device=targets.device)[:, None]
-        one_hot = (targets[:, None] == classes).to(inputs.dtype)  # (M or 1, C, N)
+        one_hot = one_hot_rows(targets, pattern.out.shape[1], inputs.dtype)  # (M or 1, C, N)
         outer = pattern.out[:, :, None] * pattern.into.mT[:, None]  # (M, C, D + 1, W)
         outputs = pattern.forward(outer) + pattern.bias[..., None]
         delta = output_gradient(loss, outputs, one_hot, class_weights, groups)

@@ -38,7 +38,8 @@ class _Stacked:
         return {name: part.view_as(tensor) for (name, tensor), part in named}
 
     def _outputs(self, parameters: Named, inputs: Tensor) -> Tensor:
-        return functional_call(self._network, parameters, (inputs,))  # type: ignore[no-any-return]
+        outputs: Tensor = functional_call(self._network, parameters, (inputs,))
+        return outputs
 
 
 class VmappedHessian(_Stacked):
@@ -102,7 +103,8 @@ class VmappedHessian(_Stacked):
             outputs = self._outputs(parameters, inputs)
             return weighted_loss(self._loss, outputs, targets, class_weights, *groups)
 
-        return jvp(grad(value), (at,), (along,))[1]  # type: ignore[no-any-return]
+        product: Named = jvp(grad(value), (at,), (along,))[1]
+        return product
 
 
 class VmappedNTK(_Stacked):

@@ -21,7 +21,7 @@ from dynloss_core.landscape.trackers.tracker import (
     LargestEigenvalue,
     TrackedProblem,
 )
-from dynloss_core.losses import kernel_form, refusal_of_form
+from dynloss_core.losses import kernel_form, one_hot_rows, refusal_of_form
 
 __all__ = ["CompiledTracker"]
 
@@ -46,9 +46,8 @@ class CompiledTracker(CurvatureTracker):
         self._weights = np.zeros((1, self.members, rows, stored))  # padding is never written
         self._biases = np.zeros((1, self.members, self.classes))
         x, targets = problem.samples(torch.float64, torch.device("cpu"))
-        classes = torch.arange(self.classes)[:, None]
         self._samples = _pad(x.mT)
-        self._one_hot = _pad((targets[:, None] == classes).double())
+        self._one_hot = _pad(one_hot_rows(targets, self.classes, torch.float64))
         groups = problem.groups(torch.device("cpu"))
         self._groups = _pad(targets if groups is None else groups)
         self._ntk_x = _pad(x[:, : self.ntk_samples].mT)

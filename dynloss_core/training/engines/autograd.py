@@ -6,18 +6,18 @@ It trains any model and serves as the truth that the ensemble engines are tested
 from __future__ import annotations
 
 import copy
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dynloss_core.losses import class_losses, weighted_loss
+from dynloss_core.losses import weighted_loss
 from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.problem.augmentation import augment
 from dynloss_core.training.problem.dropout_masks import dropout_noise
 from dynloss_core.training.problem.problem import Problem
-from dynloss_core.training.problem.split_samples import PIXELS_TOGETHER, Samples, samples_of
+from dynloss_core.training.problem.split_samples import PIXELS_TOGETHER, samples_of
 from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["AutogradEngine"]
@@ -31,7 +31,7 @@ class AutogradEngine(Engine):
     def _prepare(self) -> None:
         setup = self.setup
         self._draws = setup.traits.draws
-        self._samples: dict[SplitName, tuple[Samples, ...]] = {}
+        self._split_samples = cache(partial(samples_of, setup, device=self.device))
         self._networks = [copy.deepcopy(network).to(self.device) for network in setup.networks]
         self._optimisers = [
             torch.optim.SGD(
@@ -52,9 +52,7 @@ class AutogradEngine(Engine):
         weights = self.setup.class_weights(torch.arange(self.step, self.step + steps))
         weights = weights.to(self.device, self.setup.problem.torch_dtype)  # (n, M, C)
         rows = {} if trace is None else {m: row for row, m in enumerate(trace.members)}
-        for member in range(len(self.setup.members)):
-            if self.frozen[member]:
-                continue
+        for member in self._active():
             for offset in range(steps):
                 outputs, targets, loss = self._update(
                     member, self.step + offset, weights[offset, member]
@@ -62,11 +60,7 @@ class AutogradEngine(Engine):
                 if trace is not None and member in rows:
                     row = rows[member]
                     trace.weighted[row, offset] = loss
-                    one_hot = targets == torch.arange(outputs.shape[1], device=self.device)[:, None]
-                    trace.class_losses[row, offset] = class_losses(
-                        self.setup.problem.loss, outputs.T, one_hot.to(outputs.dtype)
-                    )
-                    trace.correct[row, offset] = (outputs.argmax(-1) == targets).sum()
+                    trace.record(row, offset, self.setup.problem.loss, outputs, targets)
 
     def _update(
         self, member: int, step: int, class_weights: Tensor
@@ -105,8 +99,8 @@ class AutogradEngine(Engine):
 
     def _forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
         with self.setup.problem.autocast(self.device):
-            outputs = network(inputs)
-        return outputs.to(self.setup.problem.torch_dtype)  # type: ignore[no-any-return]
+            outputs: Tensor = network(inputs)
+        return outputs.to(self.setup.problem.torch_dtype)
 
     @torch.no_grad()
     def _outputs(self, split: SplitName) -> Tensor:
@@ -117,11 +111,6 @@ class AutogradEngine(Engine):
                 for network, samples in pairs
             ]
         )
-
-    def _split_samples(self, split: SplitName) -> tuple[Samples, ...]:
-        if split not in self._samples:
-            self._samples[split] = samples_of(self.setup, split, self.device)
-        return self._samples[split]
 
     def _freeze(self, members: Tensor) -> None:
         """Nothing to do: `_advance` passes over frozen members."""

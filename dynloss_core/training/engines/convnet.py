@@ -23,6 +23,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from torch import Tensor
 from dynloss_core.compute.allocator import keep_freed_memory
 from dynloss_core.compute.batch_threads import PartThreads
 from dynloss_core.compute.cuda_graph import Step, captured
-from dynloss_core.losses import class_losses, weighted_loss
+from dynloss_core.losses import weighted_loss
 from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.optimisers.foreach_sgd import ForeachSGD
 from dynloss_core.training.problem.augmentation import gather_augmented
@@ -64,7 +65,9 @@ class ConvnetEngine(Engine):
         self._working = [*self._network.state_dict(keep_vars=True).values(), *self._sgd.velocity]
         self._parked = [self._initial(member) for member in range(len(setup.members))]
         self._held = -1  # the member whose numbers the network holds
-        self._samples: dict[SplitName, tuple[Samples, ...]] = {}
+        self._split_samples = cache(
+            partial(samples_of, setup, device=self.device, channels_last=True)
+        )
         self._steps: dict[int, Step] = {}  # by data set: a recorded step knows its memory
         self._loss = self._weighted_loss
         kinds = ("learning_rate", "momentum", "weight_decay")
@@ -94,7 +97,7 @@ class ConvnetEngine(Engine):
         )  # (n,)
         rows = {} if trace is None else {m: row for row, m in enumerate(trace.members)}
         self._network.train()
-        for member in self._sound():
+        for member in self._active():
             self._bring(member)
             rates = factors * self._hyperparameters["learning_rate"][member]
             if self._caps is not None:
@@ -104,7 +107,7 @@ class ConvnetEngine(Engine):
                 outputs, targets, groups = self._update(member, step, own, rates[offset])
                 if trace is not None and member in rows:
                     row = rows[member]
-                    self._record(trace, row, offset, outputs, targets)
+                    trace.record(row, offset, problem.loss, outputs, targets)
                     if groups is not None:
                         trace.weighted[row, offset] = weighted_loss(
                             problem.loss, outputs, targets, own, groups
@@ -207,16 +210,8 @@ class ConvnetEngine(Engine):
     def _forward(self, images: Tensor) -> Tensor:
         problem = self.setup.problem
         with problem.autocast(self.device):
-            outputs = self._network(images)
-        return outputs.to(problem.torch_dtype)  # type: ignore[no-any-return]
-
-    def _record(
-        self, trace: TraceBuffer, row: int, offset: int, outputs: Tensor, targets: Tensor
-    ) -> None:
-        one_hot = targets == torch.arange(outputs.shape[1], device=self.device)[:, None]
-        losses = class_losses(self.setup.problem.loss, outputs.T, one_hot.to(outputs.dtype))
-        trace.class_losses[row, offset] = losses
-        trace.correct[row, offset] = (outputs.argmax(-1) == targets).sum()
+            outputs: Tensor = self._network(images)
+        return outputs.to(problem.torch_dtype)
 
     @torch.no_grad()
     def _outputs(self, split: SplitName) -> Tensor:
@@ -226,14 +221,6 @@ class ConvnetEngine(Engine):
             self._bring(member)
             found.append(samples.outputs(self._forward, pixels, self._threads))
         return torch.stack(found)
-
-    def _split_samples(self, split: SplitName) -> tuple[Samples, ...]:
-        if split not in self._samples:
-            self._samples[split] = samples_of(self.setup, split, self.device, channels_last=True)
-        return self._samples[split]
-
-    def _sound(self) -> list[int]:
-        return [m for m, frozen in enumerate(self.frozen.tolist()) if not frozen]
 
     def _initial(self, member: int) -> list[Tensor]:
         """A member's numbers in the order of `_working`, its velocity zero."""

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynloss_core.losses import refusal_of_form
+from dynloss_core.losses import one_hot_rows, refusal_of_form
 from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.problem.problem import Problem, plain_refusal
 
@@ -60,7 +60,7 @@ class FusedEngine(Engine):
         self._bias = self._bias.to(self.device)
         self._velocity = torch.zeros_like(self._weights)
         self._bias_velocity = torch.zeros_like(self._bias)
-        self._own_splits = setup.own_splits
+        self._own_splits = setup.own_splits()
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
@@ -94,17 +94,13 @@ class FusedEngine(Engine):
         dtype = self.setup.problem.torch_dtype
         inputs = torch.stack([splits.train.inputs.T for splits in self._own_splits]).to(dtype)
         targets = torch.stack([splits.train.targets for splits in self._own_splits])
-        classes = torch.arange(self.setup.num_classes)[:, None]
-        one_hot = (targets[:, None] == classes).to(dtype)
+        one_hot = one_hot_rows(targets, self.setup.num_classes, dtype)
         padding = (0, -inputs.shape[-1] % pad_to)
         pad = torch.nn.functional.pad
         return (
             pad(inputs, padding).contiguous().to(self.device),
             pad(one_hot, padding).contiguous().to(self.device),
         )
-
-    def _active(self) -> list[int]:
-        return [m for m, frozen in enumerate(self.frozen.tolist()) if not frozen]
 
     def _outputs(self, split: SplitName) -> Tensor:
         x = torch.stack([getattr(splits, split).inputs for splits in self._own_splits])

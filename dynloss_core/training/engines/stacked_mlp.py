@@ -20,7 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynloss_core.losses import class_losses, output_gradient, refusal_of_form, weighted_loss
+from dynloss_core.losses import (
+    class_losses,
+    one_hot_rows,
+    output_gradient,
+    refusal_of_form,
+    weighted_loss,
+)
 from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.optimisers.stacked_sgd import StackedSGD
 from dynloss_core.training.problem.ensemble import Setup
@@ -43,12 +49,11 @@ class BatchedEngine(Engine):
         self._weights = [w.to(self.device, dtype) for w in _stack(setup)]  # [(M, O, I + 1)]
         self._sgd = StackedSGD(setup, self._weights)
         self._workspaces: dict[int, list[Tensor]] = {}
-        self._own_splits = setup.own_splits
+        self._own_splits = setup.own_splits()
         self._groups = setup.groups(self.device)  # (M, N), or None
         self._inputs: dict[str, Tensor] = {}  # (M or 1, I + 1, N) a split
         train = torch.stack([splits.train.targets for splits in self._own_splits])
-        classes = torch.arange(setup.num_classes)[:, None]
-        self._one_hot = (train[:, None] == classes).to(self.device, dtype)  # (M or 1, C, N)
+        self._one_hot = one_hot_rows(train.to(self.device), setup.num_classes, dtype)
 
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import copy
 import math
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from dynloss_core.losses import class_losses, weighted_loss
+from dynloss_core.losses import class_losses, one_hot_rows, weighted_loss
 from dynloss_core.training.engine import Engine, SplitName
 from dynloss_core.training.optimisers.stacked_sgd import StackedSGD
 from dynloss_core.training.problem.problem import Problem, plain_refusal
-from dynloss_core.training.problem.split_samples import PIXELS_TOGETHER, Samples, samples_of
+from dynloss_core.training.problem.split_samples import PIXELS_TOGETHER, samples_of
 from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["VmappedEngine"]
@@ -45,7 +45,7 @@ class VmappedEngine(Engine):
         }
         self._sgd = StackedSGD(setup, list(self._stacked.values()))
         self._network = copy.deepcopy(setup.networks[0]).to("meta")
-        self._samples: dict[SplitName, tuple[Samples, ...]] = {}
+        self._split_samples = cache(partial(samples_of, setup, device=self.device))
         train = self._split_samples("train")
         shared = all(samples.inputs is train[0].inputs for samples in train)
         self._train_inputs = torch.stack(  # (M or 1, N, ...), bytes if they are bytes
@@ -120,9 +120,8 @@ class VmappedEngine(Engine):
         chosen = list(trace.members)
         trace.weighted[:, offset] = loss[chosen]
         seen, expected = outputs[chosen], targets[chosen]  # (K, B, C), (K, B)
-        one_hot = expected[:, None] == torch.arange(seen.shape[-1], device=self.device)[:, None]
-        losses = class_losses(self.setup.problem.loss, seen.mT, one_hot.to(seen.dtype))
-        trace.class_losses[:, offset] = losses
+        one_hot = one_hot_rows(expected, seen.shape[-1], seen.dtype)
+        trace.class_losses[:, offset] = class_losses(self.setup.problem.loss, seen.mT, one_hot)
         trace.correct[:, offset] = (seen.argmax(-1) == expected).sum(-1).to(seen.dtype)
 
     def _batch(self, step: int) -> tuple[Tensor, ...]:
@@ -141,11 +140,6 @@ class VmappedEngine(Engine):
         """Inputs (M or 1, B, ...) as the networks see them."""
         each = zip(inputs, self._split_samples("train"), strict=False)
         return torch.stack([samples.seen(own) for own, samples in each])
-
-    def _split_samples(self, split: SplitName) -> tuple[Samples, ...]:
-        if split not in self._samples:
-            self._samples[split] = samples_of(self.setup, split, self.device)
-        return self._samples[split]
 
     @torch.no_grad()
     def _outputs(self, split: SplitName) -> Tensor:

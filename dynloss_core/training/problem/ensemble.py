@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import Labelled, Splits
+from dynloss_core.landscape.subset import balanced_subset
+from dynloss_core.landscape.trackers.tracker import TrackedProblem
 from dynloss_core.models import Traits, initialise, traits_of
 from dynloss_core.models.initialisation import is_left_as_built
 from dynloss_core.oscillation import GroupWeights
@@ -110,12 +112,26 @@ class Setup:
         known = [groups for groups in own if groups is not None]
         return torch.stack(known).to(device) if known else None
 
-    @cached_property
     def own_splits(self) -> tuple[Splits, ...]:
-        """The splits of each member, or of one of them if all have the same samples."""
+        """The data of each member, or of one of them if all have the same samples."""
         samples = self.splits[0].train.inputs
         shared = all(splits.train.inputs is samples for splits in self.splits)
         return self.splits[:1] if shared else self.splits
+
+    def tracked(self, members: Sequence[int], samples: int | None) -> TrackedProblem:
+        """The landscapes of some members, each of F as a mean over so many training samples (see
+        `balanced_subset`)."""
+        own = [self.splits[m].train for m in members]
+        if all(train is own[0] for train in own):
+            del own[1:]
+        return TrackedProblem(
+            network=copy.deepcopy(self.networks[members[0]]).eval(),
+            loss=self.problem.loss,
+            data=[
+                balanced_subset(train, samples).to(self.problem.torch_dtype, "cpu") for train in own
+            ],
+            seeds=[self.members[m].seed for m in members],
+        )
 
     @cached_property
     def traits(self) -> Traits:
