@@ -41,8 +41,8 @@ LEVELS = {
         "runner", "cli", "__main__",
     ],
     "studies.analysis": [
-        "statistics", "search_health", "gains", "landscape", "question", "setting_verdicts",
-        "study_analysis", "across_studies", "cards", "figures",
+        "question", "card", "study_tables", "statistics", "search_health", "setting_verdicts", "search_card",
+        "gains", "landscape", "study_analysis", "across_studies", "figures", "analyses",
     ],
 }  # fmt: skip
 
