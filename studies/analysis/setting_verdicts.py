@@ -5,29 +5,33 @@ A warning that touches a verdict is a part of it: whoever shows the one shows th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
+from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.question import Question
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.isolation import near_bounds
-from studies.analysis.search_health.search_health import SearchHealth
+from studies.analysis.search_health.search_health import SearchHealth, search_health
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.statistics.verdict import Verdict, judge
+from studies.analysis.study_tables import Tables
 
 __all__ = [
     "ONE_SPLIT",
     "SettingVerdict",
-    "at_first_setting",
     "by_setting",
-    "point_of",
+    "cards",
+    "health_of",
     "several_origins",
-    "verdicts",
+    "verdicts_of",
+    "winners_of",
 ]
 
 ONE_SPLIT = "all seeds share one split of the data: the intervals do not cover other data"
@@ -93,20 +97,60 @@ class SettingVerdict:
         return text
 
 
-def verdicts(
-    confirm: pd.DataFrame,
-    search: pd.DataFrame,
-    question: Question,
-    health: SearchHealth | None,
-) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
-    """The verdicts of a round of confirmation, and the pairs of the test metric behind each.
+def cards(tables: Tables, draw: Draws[pd.DataFrame, SettingVerdict]) -> Iterator[Card]:
+    """The winners of both arms on fresh seeds, in the latest round and in those before it."""
+    latest, pairs = tables.once(verdicts_of)
+    sentences = [verdict.sentence() for verdict in latest]
+    for phase, rows in tables.rounds.items():
+        if phase != tables.phase:  # from an earlier state of the search: without its health
+            earlier, _ = _verdicts(tables, rows, None)
+            sentences += [f"Earlier round ({phase}). {verdict.sentence()}" for verdict in earlier]
+    if sentences:
+        drawings = [
+            Drawing(_figure_name(v), v.headline(), v.caption(), partial(draw, rows, v))
+            for v, rows in zip(latest, pairs, strict=True)
+        ]
+        warnings = [warning for verdict in latest for warning in verdict.warnings]
+        yield Card(
+            "Fresh seeds", drawings, sentences=sentences, subject="winners", warnings=warnings
+        )
 
-    Args:
-        confirm: rows of the members table, of the round.
-        search: rows of the search that chose the winners, stopped trials included.
-        question: what the tables alone do not tell.
-        health: the health of that search; None without one.
-    """
+
+def _figure_name(verdict: SettingVerdict) -> str:
+    return "_".join(["verdict", *verdict.label.replace(",", "").split()])
+
+
+def health_of(tables: Tables) -> SearchHealth | None:
+    """The health of the search; None without one."""
+    asked, tried = tables.question, tables.tried
+    if tried.empty:
+        return None
+    return search_health(
+        tried, asked.spaces, asked.objective, adaptive=asked.adaptive, epochs=asked.epochs
+    )
+
+
+def winners_of(tables: Tables) -> dict[str, dict[str, object]]:
+    """The point of each arm that was confirmed, at the first setting."""
+    (_, first), *_ = by_setting(tables.confirm, tables.question.scientific) or [
+        ({}, tables.confirm)
+    ]
+    arms = [arm for arm in tables.question.spaces if (first[keys.ARM] == arm).any()]
+    return {arm: _point_of(tables.question, first, arm) for arm in arms}
+
+
+def verdicts_of(
+    tables: Tables,
+) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
+    """The verdicts of the latest round, and the pairs of the test metric behind each."""
+    return _verdicts(tables, tables.confirm, tables.once(health_of))
+
+
+def _verdicts(
+    tables: Tables, confirm: pd.DataFrame, health: SearchHealth | None
+) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
+    """Those of any round; its winners came from a search of this health."""
+    question, search = tables.question, tables.tried
     metric = keys.on_test_set(question.objective)
     settings = by_setting(confirm, question.scientific) if len(confirm) else []
     paired = [
@@ -125,7 +169,7 @@ def verdicts(
             setting=setting,
             test=test,
             validation=judge(rows, question.objective, margin=question.margin),
-            points={arm: point_of(question, rows, arm) for arm in question.spaces},
+            points={arm: _point_of(question, rows, arm) for arm in question.spaces},
             p_adjusted=float(p),
             settings=len(paired),
         )
@@ -192,13 +236,7 @@ def by_setting(
     ]
 
 
-def at_first_setting(rows: pd.DataFrame, scientific: Sequence[str]) -> pd.DataFrame:
-    """Those of the first one."""
-    settings = by_setting(rows, scientific)
-    return settings[0][1] if settings else rows
-
-
-def point_of(question: Question, rows: pd.DataFrame, arm: str) -> dict[str, object]:
+def _point_of(question: Question, rows: pd.DataFrame, arm: str) -> dict[str, object]:
     """The parameters that an arm was trained with, a period in steps; as plain values."""
     row = rows[rows[keys.ARM] == arm].iloc[0]
     names = [name for name in question.spaces[arm].parameters if name in rows.columns]

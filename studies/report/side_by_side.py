@@ -11,9 +11,9 @@ import pandas as pd
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
 from studies.analysis.across_studies import AcrossRow, StudyTables, across, across_table
+from studies.analysis.analyses import analyse
 from studies.analysis.figures import save_figure
 from studies.analysis.figures.across import draw_across
-from studies.analysis.study_analysis import analyse
 from studies.report.study_results import question_of
 from studies.storage.stored_study import stored_definition
 from studies.storage.study_folder import StudyFolder

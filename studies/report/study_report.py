@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.cards import cards
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.study_analysis import Analysis
 from studies.definition.study import Study
@@ -114,7 +113,7 @@ def _sections(
     analysis: Analysis, pictures: dict[str, Path], moving: dict[str, Path]
 ) -> Iterable[Section]:
     """A section for each card, with those of its figures that were drawn."""
-    for card in cards(analysis):
+    for card in analysis.cards:
         drawn = [
             Picture(
                 pictures[drawing.name].read_bytes(),

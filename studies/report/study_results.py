@@ -15,9 +15,10 @@ from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
 from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
-from studies.analysis.figures import animate_study, draw_study, save_animation, save_figure
+from studies.analysis.analyses import analyse
+from studies.analysis.figures import save_animation, save_figure
 from studies.analysis.question import Question
-from studies.analysis.study_analysis import Analysis, analyse
+from studies.analysis.study_analysis import Analysis
 from studies.blocks.recorder import KINDS
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
@@ -29,7 +30,7 @@ from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.write_errors import not_written
 
-__all__ = ["Results", "question_of", "write_results"]
+__all__ = ["Results", "draw_figures", "question_of", "write_results"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,37 +133,27 @@ def _write_results(
     recorded = {kind: gathered[kind] for kind in KINDS}
     reused = _reused(members)
     analysis = analyse(members, curves, question_of(study, members), recorded)
-    tables = {f"{name}.csv": each.table() for name, each in analysis.maps.items()}
-    for name, each in analysis.regimes.items():
-        tables[f"regimes_{name.rpartition('.')[2]}.csv"] = each.table()
-    if analysis.recorded is not None:
-        tables["instabilities.csv"] = analysis.recorded.table()
-    if analysis.threshold is not None:
-        tables["threshold.csv"] = analysis.threshold.table()
-    if analysis.minima is not None:
-        tables["minima.csv"] = analysis.minima.table()
-    written = []
+    tables = {name: table for card in analysis.cards for name, table in card.files.items()}
     for name, table in tables.items():
         write_atomically(place.tables / name, table.to_csv(index=False))
-        written.append(place.tables / name)
     if not members.empty:
         found = summary(stored, analysis, members)
         write_atomically(place.summary, json.dumps(found, indent=2, default=str) + "\n")
-    drawn = [
-        path
-        for name, figure in draw_study(analysis)
-        for path in save_figure(figure, place.figures, name)
-    ]
-    drawn += [
-        path
-        for name, animation in animate_study(analysis)
-        for path in save_animation(animation, place.figures, name)
-    ]
+    drawn = draw_figures(analysis, place.figures)
     if not members.empty:
         report = report_of(stored, analysis, members, drawn)
         write_atomically(place.report, render(report))
     origins = origins_in_words(members, folder)
-    return Results(analysis, tuple(drawn), tuple(written), reused, origins)
+    written = tuple(place.tables / name for name in tables)
+    return Results(analysis, tuple(drawn), written, reused, origins)
+
+
+def draw_figures(analysis: Analysis, folder: Path) -> list[Path]:
+    """Draw the figures of all cards, one after another, and those that move after the others."""
+    drawings = [drawing for card in analysis.cards for drawing in card.drawings]
+    still = [save_figure(d.draw(), folder, d.name) for d in drawings if d.draw]
+    moving = [save_animation(d.animate(), folder, d.name) for d in drawings if d.animate]
+    return [path for paths in (*still, *moving) for path in paths]
 
 
 def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> dict[str, Any]:

@@ -22,9 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dynloss_core import keys
-from studies.analysis.figures import draw_study
+from studies.analysis.analyses import analyse
 from studies.analysis.question import Question
-from studies.analysis.study_analysis import analyse
 from studies.blocks.provenance import provenance
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
@@ -91,10 +90,10 @@ def measure(trials: int, seeds: int) -> Measurement:
     analysed = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         figures = []
-        for name, figure in draw_study(analysis):
-            path = Path(place) / f"{name}.png"
-            figure.savefig(path)
-            figures.append(path)
+        for drawing in (drawing for card in analysis.cards for drawing in card.drawings):
+            assert drawing.draw is not None, "no run was recorded"
+            figures.append(Path(place) / f"{drawing.name}.png")
+            drawing.draw().savefig(figures[-1])
         drawn = time.perf_counter()
         stored = StoredStudy(StudyFolder(Path(place)), study, "", {})
         page = render(report_of(stored, analysis, members, figures))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -33,18 +34,20 @@ from dynloss_core.oscillation import (
 )
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.training import ENGINES, AutogradEngine, Member, Problem, Setup, choose_engine
+from studies.analysis.analyses import ANALYSES
 from studies.blocks.block import Block
 from studies.blocks.block_run import BlockRun
 from studies.definition.options import TrackerName
 from studies.definition.samplers import SAMPLERS, Sampler
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
+from studies.report.study_results import write_results
 from studies.runner.run_study import run_study
 from studies.search.arm_search import ArmSearch
 from studies.storage.stored_study import StoredStudy
 from studies.storage.tracking.trackers import TRACKERS
 from tests.studies.memory_tracker import MemoryTracker
-from tests.studies.sessions import run_without_ray
+from tests.studies.sessions import run_without_ray, session_of, train_next
 
 
 @dataclass(frozen=True)
@@ -243,6 +246,78 @@ def test_a_tracker(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "verdict_difference" in metrics
     assert {run.status for run in held["trials"].values()} == {"FINISHED"}
     assert StoredStudy.read(outcome.folder).state["memory_run"] == "study"
+
+
+SPREAD = '''
+"""How far apart the seeds of a trial lie."""
+
+from functools import partial
+
+from dynloss_core import keys
+from studies.analysis.card import Card, Drawing
+from studies.analysis.figures.style import blank_figure, headline
+
+
+def cards(tables):
+    metric = tables.question.objective
+    spread = tables.search.groupby([keys.ARM, keys.TRIAL])[metric].std().reset_index(name="sd")
+    if spread["sd"].notna().any():
+        drawing = Drawing("spread", "Seeds differ", "A bar a trial.", partial(draw, spread))
+        yield Card(
+            "The spread over seeds",
+            [drawing],
+            paragraphs=["Within a trial."],
+            table=spread.head(1),
+            table_caption="The first trial.",
+            files={"spread.csv": spread},
+            sentences=[f"Seeds spread in {len(spread)} trials."],
+            warnings=["a spread is not an interval"],
+        )
+
+
+def draw(spread):
+    with blank_figure(4, 3) as figure:
+        figure.subplots().bar(range(len(spread)), spread["sd"])
+        headline(figure, "Seeds differ")
+    return figure
+'''
+
+
+def test_an_analysis(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file and its row: it is in the report, the figures, the tables and the findings."""
+    (tmp_path / "spread_of_seeds.py").write_text(SPREAD)
+    monkeypatch.syspath_prepend(tmp_path)
+    row = import_module("spread_of_seeds").cards
+    session = session_of(study_with(tiny), tmp_path)
+    train_next(session)
+    folder = session.folder
+
+    def written() -> tuple[str, dict[str, Any], set[str]]:
+        results = write_results(session.stored)
+        names = {path.name for path in (*results.figures, *results.tables)}
+        return folder.report.read_text(), json.loads(folder.summary.read_text()), names
+
+    page, summary, names = written()
+    monkeypatch.setitem(ANALYSES, "spread over seeds", row)
+    with_it, told, more = written()
+    assert more - names == {"spread.png", "spread.svg", "spread.csv"}
+    assert pd.read_csv(folder.tables / "spread.csv")["sd"].notna().all()
+    assert (folder.figures / "spread.png").read_bytes().startswith(b"\x89PNG")
+    assert [s for s in told["findings"] if s not in summary["findings"]] == [
+        "Seeds spread in 2 trials."
+    ]
+    assert "a spread is not an interval" in told["warnings"]
+    for text in (
+        "The spread over seeds",
+        'alt="Seeds differ"',
+        "A bar a trial.",
+        "Within a trial.",
+        "The first trial.",
+        "Seeds spread in 2 trials.",
+        "a spread is not an interval",
+    ):
+        assert text in with_it
+        assert text not in page
 
 
 def test_the_guide_names_what_is_there() -> None:

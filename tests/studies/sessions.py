@@ -104,4 +104,4 @@ def run_without_ray(
     patch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())
     patch.setattr("studies.cluster.tune_driver.train", trains)
     if not draws:
-        patch.setattr("studies.report.study_results.draw_study", lambda _: [])
+        patch.setattr("studies.report.study_results.draw_figures", lambda *_: [])

@@ -6,18 +6,15 @@ from studies.analysis.figures.gain_map import draw_gain_map
 from studies.analysis.figures.landscape.minima import draw_minima
 from studies.analysis.figures.landscape.threshold import draw_threshold
 from studies.analysis.figures.landscape.trajectory import draw_trajectory
-from studies.analysis.figures.landscape.valley import Animation, animate_valleys, draw_valleys
+from studies.analysis.figures.landscape.valley import animate_valleys, draw_valleys
 from studies.analysis.figures.learning_curves import draw_learning_curves
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
-from studies.analysis.figures.study import animate_study, draw_study
 from studies.analysis.figures.style import ARM_COLOURS
 from studies.analysis.figures.verdict import draw_verdict
 
 __all__ = [
     "ARM_COLOURS",
-    "Animation",
-    "animate_study",
     "animate_valleys",
     "draw_convergence",
     "draw_gain_map",
@@ -25,7 +22,6 @@ __all__ = [
     "draw_learning_curves",
     "draw_minima",
     "draw_regimes",
-    "draw_study",
     "draw_threshold",
     "draw_trajectory",
     "draw_valleys",

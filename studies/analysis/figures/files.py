@@ -9,7 +9,7 @@ from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
 from dynloss_core.atomic import atomic_file, write_atomically
-from studies.analysis.figures.landscape.valley import Animation
+from studies.analysis.card import Animation
 from studies.analysis.figures.style import own_style
 
 __all__ = ["save_animation", "save_figure"]

@@ -31,20 +31,7 @@ def draw_regimes(result: Regimes) -> Figure:
         panels = figure.subplots(1, 3, sharex=True)
         sizes = np.array([size.value for size in result.sizes])
         for which, axes in enumerate(panels[:2]):
-            metric = result.metrics[which]
-            for arm in (keys.STATIC, keys.DYNAMICAL):
-                triples = np.array(
-                    [
-                        [
-                            getattr(size.gains[which], f"{arm}_{end}")
-                            for end in ("mean", "low", "high")
-                        ]
-                        for size in result.sizes
-                    ]
-                )  # (sizes, 3)
-                _series(axes, sizes, triples, ARM_COLOURS[arm], _MARKERS[arm], arm)
-            axes.set_ylabel(words(metric))
-            axes.set_title(words(metric).capitalize())
+            _means(axes, result, sizes, which)
         if result.attainable < 1:
             panels[0].axhline(result.attainable, color=GREY, lw=0.8, ls=":")
             panels[0].annotate(
@@ -56,29 +43,13 @@ def draw_regimes(result: Regimes) -> Figure:
                 fontsize=8,
                 color=GREY,
             )
-        gains = panels[2]
-        gains.axhline(0, color="black", lw=0.9)
-        for which, (colour, marker) in enumerate(zip(_GAIN_COLOURS, "D^", strict=True)):
-            triples = np.array([size.gains[which].gain for size in result.sizes])
-            metric = result.metrics[which]
-            shift = 0.97 if which == 0 else 1.03
-            falls = "" if keys.higher_is_better(metric) else " (its fall)"
-            _series(gains, sizes * shift, triples, colour, marker, words(metric) + falls)
-            filled = [size.gains[which].wins or size.gains[which].loses for size in result.sizes]
-            open_ones = ~np.array(filled)
-            gains.plot(
-                (sizes * shift)[open_ones], triples[open_ones, 0], marker, mfc="white", mec=colour,
-                ls="", zorder=4,
-            )  # fmt: skip
-        losses = any(not keys.higher_is_better(metric) for metric in result.metrics)
-        gains.set_ylabel("gain of the dynamical loss" if losses else "gain: dynamical − static")
-        gains.set_title("Gain (open: not significant, FDR 5%)")
+        _gains(panels[2], result, sizes)
         for axes in panels:
             _over_size(axes, result, sizes)
         panels[0].legend(loc="best")
-        low, high = gains.get_ylim()
-        gains.set_ylim(low, high + 0.2 * (high - low))  # room for the legend
-        gains.legend(loc="upper right")
+        low, high = panels[2].get_ylim()
+        panels[2].set_ylim(low, high + 0.2 * (high - low))  # room for the legend
+        panels[2].legend(loc="upper right")
         headline(figure, result.headline())
         text = f"Mean and 95% t interval over {result.seeds} a size, gains paired by seed."
         if result.threshold is not None:
@@ -88,6 +59,37 @@ def draw_regimes(result: Regimes) -> Figure:
             )
         note(figure, text)
     return figure
+
+
+def _means(axes: Axes, result: Regimes, sizes: np.ndarray, which: int) -> None:
+    """Both arms in one metric."""
+    for arm in (keys.STATIC, keys.DYNAMICAL):
+        ends = [f"{arm}_{end}" for end in ("mean", "low", "high")]
+        triples = np.array(
+            [[getattr(size.gains[which], end) for end in ends] for size in result.sizes]
+        )  # (sizes, 3)
+        _series(axes, sizes, triples, ARM_COLOURS[arm], _MARKERS[arm], arm)
+    metric = words(result.metrics[which])
+    axes.set_ylabel(metric)
+    axes.set_title(metric.capitalize())
+
+
+def _gains(axes: Axes, result: Regimes, sizes: np.ndarray) -> None:
+    """The gain in both metrics; open where it is not significant."""
+    axes.axhline(0, color="black", lw=0.9)
+    for which, (colour, marker) in enumerate(zip(_GAIN_COLOURS, "D^", strict=True)):
+        gains, metric = [size.gains[which] for size in result.sizes], result.metrics[which]
+        triples = np.array([gain.gain for gain in gains])
+        at = sizes * (0.97 if which == 0 else 1.03)
+        falls = "" if keys.higher_is_better(metric) else " (its fall)"
+        _series(axes, at, triples, colour, marker, words(metric) + falls)
+        unclear = np.array([not (gain.wins or gain.loses) for gain in gains])
+        axes.plot(
+            at[unclear], triples[unclear, 0], marker, mfc="white", mec=colour, ls="", zorder=4
+        )
+    losses = any(not keys.higher_is_better(metric) for metric in result.metrics)
+    axes.set_ylabel("gain of the dynamical loss" if losses else "gain: dynamical − static")
+    axes.set_title("Gain (open: not significant, FDR 5%)")
 
 
 def _series(

@@ -19,27 +19,31 @@ Symbols
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
+from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.gains.map_cells import (
+    ArmMatrix,
+    Cells,
     best_of_each,
-    cell_of,
+    cells_of,
     compare_each,
-    edges_around,
-    edges_between,
     matrix_of,
     partners_of,
 )
+from studies.analysis.study_tables import Tables
 
-__all__ = ["BASELINES", "Baseline", "Gain", "GainMap", "gain_map"]
+__all__ = ["Baseline", "Gain", "GainMap", "cards", "gain_map", "maps_of"]
 
+MAPS = {"gain_map": keys.PERIOD, "learning_rate_map": keys.LEARNING_RATE}
 Baseline = Literal["own best", "same learning rate"]
-BASELINES: tuple[Baseline, ...] = ("own best", "same learning rate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,6 +250,30 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def cards(tables: Tables, draw: Draws[GainMap]) -> Iterator[Card]:
+    """The maps of a search; that of an adaptive one is exploratory and says nothing."""
+    for name, found in maps_of(tables).items():
+        notes = [f"Paired over {found.n} seeds.", *found.notes()]
+        notes.append("False discoveries over the cells are controlled at 5% (Benjamini-Hochberg).")
+        yield Card(
+            found.title,
+            [Drawing(name, found.headline(), found.caption(), partial(draw, found))],
+            paragraphs=[" ".join(notes)],
+            files={f"{name}.csv": found.table()},
+            sentences=[] if found.adaptive else found.sentences(),
+        )
+
+
+def maps_of(tables: Tables) -> dict[str, GainMap]:
+    """The gain maps of a study, by the name of their files."""
+    asked = tables.question
+    found = {
+        name: gain_map(tables.search, asked.objective, x, adaptive=asked.adaptive)
+        for name, x in MAPS.items()
+    }
+    return {name: each for name, each in found.items() if each is not None}
+
+
 def gain_map(
     search: pd.DataFrame,
     metric: str,
@@ -264,72 +292,55 @@ def gain_map(
         y: parameter along the second.
         adaptive: whether proposals depended on results.
     """
-    dynamical = search[search[keys.ARM] == keys.DYNAMICAL]
-    static = search[search[keys.ARM] == keys.STATIC]
-    dotted = [name for name in search.columns if "." in name]
-    if any(search[name].nunique() > 1 for name in dotted) or any(
-        dynamical[name].nunique() < 2 for name in (x, y)
-    ):
-        return None
+    dynamical, static = (search[search[keys.ARM] == arm] for arm in (keys.DYNAMICAL, keys.STATIC))
     seeds = np.intersect1d(dynamical[keys.SEED].unique(), static[keys.SEED].unique())
-    if len(seeds) < 2:
+    if len(seeds) < 2 or not _is_mapped(search, dynamical[[x, y]]):
         return None
-    trials, values, sound = matrix_of(dynamical, metric, seeds)
-    static_trials, static_values, static_sound = matrix_of(static, metric, seeds)
-    if not sound.any() or not static_sound.any():
+    tried, against = (matrix_of(members, metric, seeds) for members in (dynamical, static))
+    if not tried.sound.any() or not against.sound.any():
         return None
-    sign = 1.0 if keys.higher_is_better(metric) else -1.0
-    values, static_values = sign * values, sign * static_values
-    along_x, along_y = (trials[name].to_numpy(dtype=float) for name in (x, y))
-    on_grid = len(np.unique(along_x)) * len(np.unique(along_y)) <= len(trials)
-    make_edges = edges_around if on_grid else edges_between
-    x_edges, y_edges = make_edges(along_x), make_edges(along_y)
-    x_values, y_values = (
-        np.unique(values) if on_grid else np.sqrt(edges[1:] * edges[:-1])
-        for values, edges in ((along_x, x_edges), (along_y, y_edges))
-    )
-    shape = (len(x_edges) - 1, len(y_edges) - 1)
-    cell = np.ravel_multi_index((cell_of(along_x, x_edges), cell_of(along_y, y_edges)), shape)
-    best = int(np.where(static_sound, static_values.mean(axis=1), -np.inf).argmax())
-    static_rates = static_trials[keys.LEARNING_RATE].to_numpy(dtype=float)
-    partner = partners_of(trials, static_trials, static_values, static_sound)
-
-    def gain(baseline: Baseline, partner: np.ndarray, usable: np.ndarray) -> Gain:
-        """Over the static trial that each trial is compared with, where it can be compared."""
-        differences = values - static_values[partner]
-        at = best_of_each(differences, usable, cell, shape)
-        one = np.unique(partner[usable])
-        alone = int(one[0]) if len(one) == 1 else None
-        return Gain(
-            baseline,
-            *compare_each(differences, usable, cell, shape),
-            best_x=np.where(at < 0, np.nan, along_x[at]),
-            best_y=np.where(at < 0, np.nan, along_y[at]),
-            static_mean=None if alone is None else sign * float(static_values[alone].mean()),
-            static_learning_rate=None if alone is None else float(static_rates[alone]),
-        )
-
-    gains = [gain("own best", np.full(len(trials), best), sound)]
-    comparable = sound & (partner >= 0)
-    if 2 * np.count_nonzero(comparable) >= np.count_nonzero(sound):  # else a map of holes
-        gains.append(gain("same learning rate", partner, comparable))
-    held = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
-    by_trial = dynamical.groupby(keys.TRIAL, sort=False)[keys.DIVERGED].any()
-    gone = by_trial.loc[trials[keys.TRIAL]].to_numpy(dtype=float)
-    lost = np.bincount(cell, weights=gone, minlength=held.size).reshape(shape)
+    cells = cells_of(*(tried.trials[name].to_numpy(dtype=float) for name in (x, y)))
+    trials, lost = cells.count_of(np.full(len(tried.sound), True)), cells.count_of(tried.diverged)
     return GainMap(
-        x=x,
-        y=y,
-        x_edges=x_edges,
-        y_edges=y_edges,
-        x_values=x_values,
-        y_values=y_values,
-        gains=tuple(gains),
-        trials=held,
-        diverged=(held > 0) & (lost == held),
-        static_trials=int(np.count_nonzero(static_sound)),
+        x,
+        y,
+        *cells.edges,
+        *cells.values,
+        gains=tuple(_gains(tried, against, cells, metric)),
+        trials=trials,
+        diverged=(trials > 0) & (lost == trials),
+        static_trials=int(np.count_nonzero(against.sound)),
         metric=metric,
         n=len(seeds),
-        binned=not on_grid,
+        binned=not cells.on_grid,
         adaptive=adaptive,
     )
+
+
+def _is_mapped(search: pd.DataFrame, along: pd.DataFrame) -> bool:
+    """Whether both parameters vary, and the problem itself does not."""
+    problem = [name for name in search.columns if "." in name]
+    return bool((search[problem].nunique() <= 1).all() and (along.nunique() > 1).all())
+
+
+def _gains(tried: ArmMatrix, against: ArmMatrix, cells: Cells, metric: str) -> Iterator[Gain]:
+    """Over each baseline that most trials can be compared with: the others are maps of holes."""
+    sign = 1.0 if keys.higher_is_better(metric) else -1.0
+    best = int(np.where(against.sound, against.values.mean(axis=1), -np.inf).argmax())
+    partners: dict[Baseline, np.ndarray] = {
+        "own best": np.full(len(tried.sound), best),
+        "same learning rate": partners_of(tried.trials, against),
+    }
+    for baseline, partner in partners.items():
+        usable = tried.sound & (partner >= 0)
+        if 2 * np.count_nonzero(usable) < np.count_nonzero(tried.sound):
+            continue
+        differences = tried.values - against.values[partner]
+        at = best_of_each(differences, usable, cells)
+        best_x, best_y = (np.where(at < 0, np.nan, along[at]) for along in cells.along)
+        mean = rate = None
+        if len(one := np.unique(partner[usable])) == 1:
+            mean = sign * float(against.values[one[0]].mean())
+            rate = float(against.trials[keys.LEARNING_RATE].iloc[one[0]])
+        compared = compare_each(differences, usable, cells)
+        yield Gain(baseline, *compared, best_x, best_y, mean, rate)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
+from dynloss_core.oscillation import oscillation_stop
+from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.setting_verdicts import by_setting, winners_of
+from studies.analysis.study_tables import Tables
 
-__all__ = ["LearningCurve", "curves_caption", "curves_headline", "learning_curves"]
+__all__ = ["LearningCurve", "cards", "curves_caption", "curves_headline", "learning_curves"]
+
+_SHOWN = (keys.VALIDATION_ACCURACY, keys.TRAIN_ACCURACY, keys.TRAIN_LOSS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +52,33 @@ class LearningCurve:
         """Arm and seeds."""
         fewer = f", at times {self.fewest}" if self.fewest < self.n else ""
         return f"{self.arm} (n = {self.n}{fewer})"
+
+
+def cards(tables: Tables, draw: Draws[...]) -> Iterator[Card]:
+    """The curves of the winners, a panel a metric; only with one setting."""
+    confirm, scientific = tables.confirm, tables.question.scientific
+    if tables.curves.empty or not winners_of(tables) or len(by_setting(confirm, scientific)) != 1:
+        return
+    rows = tables.curves[tables.curves[keys.PHASE] == tables.phase]
+    panels = [learning_curves(rows, metric) for metric in _SHOWN]
+    curves = [curve for panel in panels for curve in panel]
+    tail_start = _tail_start(confirm, tables.question.tail)
+    drawing = Drawing(
+        "learning_curves",
+        curves_headline(curves),
+        curves_caption(curves, tail_start),
+        partial(draw, panels, tail_start=tail_start),
+    )
+    yield Card("Learning curves", [drawing])
+
+
+def _tail_start(confirm: pd.DataFrame, tail: float) -> int | None:
+    """The step from which the dynamical winner trains statically."""
+    rows = confirm[confirm[keys.ARM] == keys.DYNAMICAL]
+    if rows.empty:
+        return None
+    steps, period = int(rows[keys.STEPS].iloc[0]), int(rows[keys.PERIOD].iloc[0])
+    return oscillation_stop(steps, round(tail * steps), period)
 
 
 def learning_curves(

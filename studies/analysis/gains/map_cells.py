@@ -8,6 +8,8 @@ Symbols
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -16,11 +18,11 @@ from dynloss_core import keys
 from studies.analysis.statistics.comparison import compare_cells
 
 __all__ = [
+    "ArmMatrix",
+    "Cells",
     "best_of_each",
-    "cell_of",
+    "cells_of",
     "compare_each",
-    "edges_around",
-    "edges_between",
     "matrix_of",
     "partners_of",
 ]
@@ -30,60 +32,98 @@ _BINS = 6
 _SAME = 1e-6  # relative: learning rates of both arms that came from other sides of one grid
 
 
-def matrix_of(
-    members: pd.DataFrame, metric: str, seeds: np.ndarray
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """A row of parameters a trial, the metric (K, n) over the seeds, and which trials are sound:
-    trained with every seed, and none diverged."""
+class ArmMatrix(NamedTuple):
+    """The trials of an arm over the seeds."""
+
+    trials: pd.DataFrame  # one row of parameters per trial
+    values: np.ndarray  # (K, n) the metric, oriented so that more is better
+    sound: np.ndarray  # (K,) trained with every seed, and no network diverged
+    diverged: np.ndarray  # (K,) whether a network did, with whatever seed
+
+
+class Cells(NamedTuple):
+    """The cells over x and y: around the points of a grid, or bins of scattered trials."""
+
+    along: tuple[np.ndarray, np.ndarray]  # (K,) each: where each trial lies
+    edges: tuple[np.ndarray, np.ndarray]  # (P + 1,) and (Q + 1,)
+    values: tuple[np.ndarray, np.ndarray]  # (P,) and (Q,): of the grid, or middles of bins
+    of_trial: np.ndarray  # (K,) flat index of the cell that each trial lies in
+    on_grid: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """P, Q."""
+        return len(self.values[0]), len(self.values[1])
+
+    def count_of(self, trials: np.ndarray) -> np.ndarray:
+        """(P, Q) how many of some trials (K,) each cell holds."""
+        cells = self.shape[0] * self.shape[1]
+        return np.bincount(self.of_trial[trials], minlength=cells).reshape(self.shape)
+
+
+def cells_of(x: np.ndarray, y: np.ndarray) -> Cells:
+    """The cells of trials that lie at x (K,) and y (K,)."""
+    values = np.unique(x), np.unique(y)
+    on_grid = len(values[0]) * len(values[1]) <= len(x)
+    edges_of = _edges_around if on_grid else _edges_between
+    edges = edges_of(x), edges_of(y)
+    if not on_grid:
+        values = _middles(edges[0]), _middles(edges[1])
+    places = _cell_of(x, edges[0]), _cell_of(y, edges[1])
+    of_trial = np.ravel_multi_index(places, [len(each) for each in values])
+    return Cells((x, y), edges, values, of_trial, on_grid)
+
+
+def matrix_of(members: pd.DataFrame, metric: str, seeds: np.ndarray) -> ArmMatrix:
+    """The rows of an arm as a matrix over the seeds."""
     trials = members.drop_duplicates(keys.TRIAL)
     row = pd.Index(trials[keys.TRIAL]).get_indexer(members[keys.TRIAL])
     column = pd.Index(seeds).get_indexer(members[keys.SEED])
-    known = (column >= 0) & ~members[keys.DIVERGED].to_numpy(dtype=bool)
+    diverged = members[keys.DIVERGED].to_numpy(dtype=bool)
+    known = (column >= 0) & ~diverged
     values = np.full((len(trials), len(seeds)), np.nan)
     values[row[known], column[known]] = members[metric].to_numpy(dtype=float)[known]
-    return trials, values, np.isfinite(values).all(axis=1)
+    sign = 1.0 if keys.higher_is_better(metric) else -1.0
+    lost = np.bincount(row, weights=diverged, minlength=len(trials)) > 0
+    return ArmMatrix(trials, sign * values, np.isfinite(values).all(axis=1), lost)
 
 
 def compare_each(
-    differences: np.ndarray, usable: np.ndarray, cell: np.ndarray, shape: tuple[int, int]
+    differences: np.ndarray, usable: np.ndarray, cells: Cells
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gain, adjusted p and significance of each cell, (P, Q) each.
 
     Args:
         differences: (K, n) oriented so that positive is a gain.
         usable: (K,) trials that may represent a cell.
-        cell: (K,) flat index of each trial's cell.
-        shape: P, Q.
+        cells: of the map.
     """
-    cells = shape[0] * shape[1]
-    differences, cell = differences[usable], cell[usable]
+    differences, cell = differences[usable], cells.of_trial[usable]
     compared = compare_cells(differences)
     larger = np.where(compared.mean > 0, compared.p / 2, 1 - compared.p / 2)
-    held = np.bincount(cell, minlength=cells)
-    gains, loses = np.ones(cells), np.zeros(cells)
+    held = cells.count_of(usable).ravel()
+    gains, loses = np.ones(len(held)), np.zeros(len(held))
     np.minimum.at(gains, cell, larger)
     np.maximum.at(loses, cell, 1 - larger)
-    p = np.full(cells, np.nan)
+    p = np.full(len(held), np.nan)
     there = held > 0
     p[there] = np.minimum(1.0, 2 * np.minimum(held * gains, loses)[there])
     if there.any():
         p[there] = stats.false_discovery_control(p[there])
-    gain = _cross_fitted(differences, cell, cells)
+    gain = _cross_fitted(differences, cell, len(held))
     significant = there & (p < _FALSE_DISCOVERY_RATE)
-    return gain.reshape(shape), p.reshape(shape), significant.reshape(shape)
+    return gain.reshape(cells.shape), p.reshape(cells.shape), significant.reshape(cells.shape)
 
 
-def best_of_each(
-    differences: np.ndarray, usable: np.ndarray, cell: np.ndarray, shape: tuple[int, int]
-) -> np.ndarray:
+def best_of_each(differences: np.ndarray, usable: np.ndarray, cells: Cells) -> np.ndarray:
     """(P, Q) index of each cell's best usable trial on all seeds, the first of equals; -1: none."""
     rows = np.flatnonzero(usable)
     means = differences[rows].mean(axis=1)
-    order = rows[np.lexsort((-means, cell[rows]))]  # stable
-    cells, first = np.unique(cell[order], return_index=True)
-    best = np.full(shape[0] * shape[1], -1)
-    best[cells] = order[first]
-    return best.reshape(shape)
+    order = rows[np.lexsort((-means, cells.of_trial[rows]))]  # stable
+    held, first = np.unique(cells.of_trial[order], return_index=True)
+    best = np.full(cells.shape, -1)
+    best.flat[held] = order[first]
+    return best
 
 
 def _cross_fitted(differences: np.ndarray, cell: np.ndarray, cells: int) -> np.ndarray:
@@ -103,13 +143,12 @@ def _cross_fitted(differences: np.ndarray, cell: np.ndarray, cells: int) -> np.n
     return gain
 
 
-def partners_of(
-    trials: pd.DataFrame, static: pd.DataFrame, static_values: np.ndarray, sound: np.ndarray
-) -> np.ndarray:
+def partners_of(trials: pd.DataFrame, against: ArmMatrix) -> np.ndarray:
     """(K,) index of the sound static trial that shares learning rate, momentum and weight decay
     with each trial, the best of several; -1: there is none."""
+    static, sound = against.trials, against.sound
     shared = [n for n in (keys.MOMENTUM, keys.WEIGHT_DECAY) if n in trials and n in static]
-    order = np.argsort(-static_values.mean(axis=1), kind="stable")  # the best first; NaN last
+    order = np.argsort(-against.values.mean(axis=1), kind="stable")  # the best first; NaN last
     partner = np.full(len(trials), -1)
     rates, static_rates = (t[keys.LEARNING_RATE].to_numpy(dtype=float) for t in (trials, static))
     mine, theirs = (t[shared].fillna(0.0).to_numpy(dtype=float) for t in (trials, static))
@@ -138,7 +177,7 @@ def _same_rate(rates: np.ndarray, static_rates: np.ndarray, sound: np.ndarray) -
     return np.where(same, usable[nearest], -1)
 
 
-def edges_around(values: np.ndarray) -> np.ndarray:
+def _edges_around(values: np.ndarray) -> np.ndarray:
     """Edges of cells around the values of a grid, halfway between them on a log scale."""
     logs = np.log(np.unique(values))
     middles = (logs[1:] + logs[:-1]) / 2
@@ -147,11 +186,16 @@ def edges_around(values: np.ndarray) -> np.ndarray:
     return edges
 
 
-def edges_between(values: np.ndarray) -> np.ndarray:
+def _edges_between(values: np.ndarray) -> np.ndarray:
     """Edges of equal bins on a log scale over the range of scattered values."""
     return np.geomspace(values.min() * (1 - 1e-9), values.max() * (1 + 1e-9), _BINS + 1)
 
 
-def cell_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def _middles(edges: np.ndarray) -> np.ndarray:
+    middles: np.ndarray = np.sqrt(edges[1:] * edges[:-1])
+    return middles
+
+
+def _cell_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Which cell along one axis each value lies in."""
     return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)

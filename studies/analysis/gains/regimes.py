@@ -16,17 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
+from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.gains.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
+from studies.analysis.study_tables import Tables
 
-__all__ = ["MetricGain", "Regimes", "Size", "regimes"]
+__all__ = ["MetricGain", "Regimes", "Size", "cards", "regimes", "regimes_of"]
 
 _ROUNDING = 1e-9
 
@@ -135,6 +138,38 @@ class Regimes:
             for gain in size.gains
         ]
         return pd.DataFrame(rows)
+
+
+def cards(tables: Tables, draw: Draws[Regimes]) -> Iterator[Card]:
+    """Both arms over each parameter that sets a size."""
+    for found in tables.once(regimes_of).values():
+        name, sentences, table = f"regimes_{found.name}", found.sentences(), found.table()
+        yield Card(
+            "From under- to overparametrized",
+            [Drawing(name, found.headline(), found.caption(), partial(draw, found))],
+            paragraphs=sentences[:1],
+            table=table,
+            table_caption=f"Both arms at each {found.name}, in both metrics.",
+            files={f"{name}.csv": table},
+            sentences=sentences,
+        )
+
+
+def regimes_of(tables: Tables) -> dict[str, Regimes]:
+    """The regimes of a study, by the parameter that sets the size."""
+    asked = tables.question
+    found = {
+        name: regimes(
+            tables.search,
+            tables.confirm,
+            name,
+            asked.objective,
+            attainable=asked.attainable,
+            margin=asked.margin,
+        )
+        for name in tables.sizes
+    }
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def regimes(

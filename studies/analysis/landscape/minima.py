@@ -7,17 +7,20 @@ last step; pairs share the seed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
+from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.statistics.pairing import paired_by_seed
+from studies.analysis.study_tables import Tables
 
-__all__ = ["Correlation", "Minima", "MinimaAtSize", "Ratio", "minima"]
+__all__ = ["Correlation", "Minima", "MinimaAtSize", "Ratio", "cards", "minima"]
 
 _NAMES = {
     keys.FINAL_HESSIAN_LAMBDA_MAX: "largest eigenvalue",
@@ -167,6 +170,23 @@ def _pairs(ratios: Sequence[Ratio]) -> str:
     counts = [ratio.n for ratio in ratios]
     few, many = min(counts), max(counts)
     return f"n = {few} pairs" if few == many else f"n = {few} to {many} pairs"
+
+
+def cards(tables: Tables, draw: Draws[Minima]) -> Iterator[Card]:
+    """How sharp the networks of the latest round ended, or of the search where there was none."""
+    found = minima(tables.search if tables.confirm.empty else tables.confirm, tables.size)
+    if found is not None:
+        table = found.table()
+        size = f"{found.name} and " if found.name else ""
+        yield Card(
+            "Sharpness of the minima",
+            [Drawing("minima", found.headline(), found.caption(), partial(draw, found))],
+            table=table,
+            table_caption=f"One row per {size}measure.",
+            files={"minima.csv": table},
+            sentences=found.sentences(),
+            subject="landscape",
+        )
 
 
 def minima(members: pd.DataFrame, parameter: str | None) -> Minima | None:

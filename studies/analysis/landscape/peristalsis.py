@@ -9,15 +9,18 @@ is narrow and has risen. Width is told by the largest Hessian eigenvalue, height
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings
+from studies.analysis.card import Card
+from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings_of
+from studies.analysis.study_tables import Tables
 
-__all__ = ["Peristalsis", "peristalsis"]
+__all__ = ["Peristalsis", "cards", "peristalsis"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,14 @@ class Peristalsis:
         ]
 
 
+def cards(tables: Tables) -> Iterator[Card]:
+    """How the valley moves within the periods of the recorded runs."""
+    recorded = tables.once(recordings_of)
+    found = None if recorded is None else peristalsis(recorded)
+    if found is not None:
+        yield Card("Peristalsis", sentences=found.sentences(), subject="landscape")
+
+
 def peristalsis(recorded: Recordings) -> Peristalsis | None:
     """The movement in the dynamical runs whose curvature was recorded; None if it was in none, or
     not in the middles and at the ends of their periods."""
@@ -60,28 +71,20 @@ def _periods(run: RecordedRun) -> list[dict[str, float]]:
     """The whole periods that oscillate of a run, both of whose moments were measured."""
     if run.period is None or run.curvature.empty or run.trace.empty:
         return []
-    weights = [name for name in run.trace.columns if name.startswith(keys.CLASS_WEIGHT)]
     trace = run.trace.set_index(keys.STEP)
-    loss, lambda_max = (
-        trace[keys.WEIGHTED_LOSS],
-        run.curvature.set_index(keys.STEP)[keys.HESSIAN_LAMBDA_MAX],
-    )
+    weights = trace.filter(regex=f"^{keys.CLASS_WEIGHT}")
+    loss = trace[keys.WEIGHTED_LOSS]
+    lambda_max = run.curvature.set_index(keys.STEP)[keys.HESSIAN_LAMBDA_MAX]
+    known = set(loss.index) & set(lambda_max.index)
     rows = []
     for number in range(int(trace.index[-1]) // run.period):
         middle, end = number * run.period + run.period // 2, (number + 1) * run.period
-        there = all(at in loss.index and at in lambda_max.index for at in (middle, end))
-        if not there or np.ptp(trace.loc[middle, weights].to_numpy(dtype=float)) == 0:
+        if not {middle, end} <= known or not np.ptp(weights.loc[middle].to_numpy(float)):
             continue
-        ratios = (lambda_max[end] / lambda_max[middle], loss[end] / loss[middle])
-        if all(np.isfinite(ratio) and ratio > 0 for ratio in ratios):
-            rows.append(
-                {
-                    keys.SEED: run.seed,
-                    "period_number": number,
-                    "lambda_ratio": float(ratios[0]),
-                    "loss_ratio": float(ratios[1]),
-                }
-            )
+        rise = [float(each[end] / each[middle]) for each in (lambda_max, loss)]
+        if min(rise) > 0 and np.isfinite(rise).all():
+            ratios = dict(zip(("lambda_ratio", "loss_ratio"), rise, strict=True))
+            rows.append({keys.SEED: run.seed, "period_number": number, **ratios})
     return rows
 
 

@@ -9,16 +9,26 @@ found while a network trains (see `studies.blocks.recorder`): what comes here ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
+from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.study_tables import Tables
 
-__all__ = ["RecordedRun", "Recordings", "recordings"]
+__all__ = [
+    "RecordedRun",
+    "Recordings",
+    "cards",
+    "recordings",
+    "recordings_of",
+    "trajectory_cards",
+]
 
 _KINDS = ("instabilities", "traces", "curvature")
 
@@ -165,6 +175,36 @@ def _kernel(rows: pd.DataFrame) -> list[str]:
     ]
 
 
+def cards(tables: Tables) -> Iterator[Card]:
+    """Every instability of every recorded run, and what they show of the paper's claims."""
+    recorded = tables.once(recordings_of)
+    if recorded is not None:
+        yield Card(
+            "Recorded runs",
+            files={"instabilities.csv": recorded.table()},
+            sentences=recorded.sentences(),
+            subject="landscape",
+        )
+
+
+def trajectory_cards(tables: Tables, draw: Draws[RecordedRun]) -> Iterator[Card]:
+    """The first traced run of each arm."""
+    recorded = tables.once(recordings_of)
+    traced = [] if recorded is None else [run for run in recorded.runs if not run.trace.empty]
+    first = {run.arm: run for run in reversed(traced)}
+    drawings = [
+        Drawing(f"trajectory_{arm}", run.headline(), run.caption(), partial(draw, run))
+        for arm, run in sorted(first.items())
+    ]
+    if drawings:
+        yield Card("Instabilities", drawings)
+
+
+def recordings_of(tables: Tables) -> Recordings | None:
+    """The recorded runs of a study."""
+    return recordings(tables.trained, tables.recorded)
+
+
 def recordings(members: pd.DataFrame, recorded: Mapping[str, pd.DataFrame]) -> Recordings | None:
     """The recorded runs of a study; None if nothing was recorded along any.
 
@@ -175,29 +215,30 @@ def recordings(members: pd.DataFrame, recorded: Mapping[str, pd.DataFrame]) -> R
     tables = [recorded.get(kind, pd.DataFrame()) for kind in _KINDS]
     if keys.RECORDED not in members or all(table.empty for table in tables):
         return None
-    identity_columns = list(keys.MEMBER_IDENTITY)
-    groups = [{} if each.empty else dict(iter(each.groupby(identity_columns))) for each in tables]
+    instabilities, traces, curvature = (_by_member(table) for table in tables)
     dotted = [name for name in members.columns if "." in name]
     parameters = [name for name in (*keys.MEMBER_PARAMETERS, *dotted) if name in members]
     runs = []
     for _, member in members[members[keys.RECORDED]].iterrows():
-        identity = tuple(member[name] for name in identity_columns)
-        own = [
-            group.get(identity, table.iloc[:0]) for group, table in zip(groups, tables, strict=True)
-        ]
-        point = {name: None if pd.isna(member[name]) else member[name] for name in parameters}
+        identity = tuple(member[name] for name in keys.MEMBER_IDENTITY)
         runs.append(
             RecordedRun(
                 arm=str(member[keys.ARM]),
                 seed=int(member[keys.SEED]),
-                point=point,
-                instabilities=own[0],
-                trace=own[1],
-                curvature=own[2],
+                point={n: None if pd.isna(member[n]) else member[n] for n in parameters},
+                instabilities=instabilities(identity),
+                trace=traces(identity),
+                curvature=curvature(identity),
                 final_accuracy=float(member[keys.TRAIN_ACCURACY]),
             )
         )
     return Recordings(tuple(sorted(runs, key=lambda run: (run.arm, run.seed))))
+
+
+def _by_member(table: pd.DataFrame) -> Callable[[tuple[object, ...]], pd.DataFrame]:
+    """Finds the rows of a member by its identity; none where it has none."""
+    groups = {} if table.empty else dict(iter(table.groupby(list(keys.MEMBER_IDENTITY))))
+    return lambda identity: groups.get(identity, table.iloc[:0])
 
 
 def _ends(runs: Sequence[RecordedRun]) -> np.ndarray:

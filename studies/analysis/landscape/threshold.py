@@ -16,8 +16,9 @@ known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings
+from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings_of
+from studies.analysis.study_tables import Tables
 
-__all__ = ["SizeThreshold", "Threshold", "threshold"]
+__all__ = ["SizeThreshold", "Threshold", "cards", "threshold"]
 
 BOUND = 2.0
 """Of lambda_max times the learning rate, for plain gradient descent on a quadratic."""
@@ -164,6 +167,23 @@ class Threshold:
             f"Of {len(levels)} static runs that {which}, {above} end with lambda_max times the "
             f"learning rate at {BOUND:g} or above; median {middle:.2f}, middle half {low:.2f} to "
             f"{high:.2f}{tail}."
+        )
+
+
+def cards(tables: Tables, draw: Draws[Threshold]) -> Iterator[Card]:
+    """The threshold over learning rates and sizes."""
+    recorded, attainable = tables.once(recordings_of), tables.question.attainable
+    found = None if recorded is None else threshold(recorded, tables.size, attainable)
+    if found is not None:
+        table = found.table()
+        yield Card(
+            "The threshold of the instabilities",
+            [Drawing("threshold", found.headline(), found.caption(), partial(draw, found))],
+            table=table,
+            table_caption=f"One row per {found.name}." if found.name else "",
+            files={"threshold.csv": table},
+            sentences=found.sentences(),
+            subject="landscape",
         )
 
 

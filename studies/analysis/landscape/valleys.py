@@ -8,17 +8,20 @@ Symbols
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.landscape.recorded_runs import Recordings
+from studies.analysis.card import Animation, Card, Drawing, Draws
+from studies.analysis.landscape.recorded_runs import Recordings, recordings_of
+from studies.analysis.study_tables import Tables
 
-__all__ = ["ValleyRun", "moving_caption", "valley_runs", "valleys_caption", "valleys_headline"]
+__all__ = ["ValleyRun", "cards", "valley_runs", "valleys_headline"]
 
 Array = npt.NDArray[np.float64]
 
@@ -68,6 +71,29 @@ class ValleyRun:
         return [*range(self.period, last + self.period, self.period)]
 
 
+def cards(
+    tables: Tables,
+    draw: Draws[Sequence[ValleyRun]],
+    animate: Callable[[Sequence[ValleyRun]], Animation],
+) -> Iterator[Card]:
+    """The first run whose valleys are known, and the first of another arm that has its seed and
+    moments. They are of one point an arm, so that a seed names one run of each."""
+    recorded = tables.once(recordings_of)
+    if recorded is None or not recorded.one_point:
+        return
+    valleys = tables.recorded.get("valleys", pd.DataFrame())
+    runs = valley_runs(tables.trained, valleys, recorded)
+    others = [run for run in runs if run.arm != runs[0].arm and run.seed == runs[0].seed]
+    same = [run for run in others if list(run.steps) == list(runs[0].steps)]
+    if shown := [*runs[:1], *same[:1]]:
+        headline = valleys_headline(shown)
+        still = Drawing("valleys", headline, _caption(shown), partial(draw, shown))
+        moving = Drawing(
+            "valley_moving", headline, _moving_caption(shown), animate=partial(animate, shown)
+        )
+        yield Card("The valley, moving", [still, moving])
+
+
 def valley_runs(
     members: pd.DataFrame, valleys: pd.DataFrame, recorded: Recordings | None
 ) -> tuple[ValleyRun, ...]:
@@ -115,7 +141,7 @@ def valleys_headline(runs: Sequence[ValleyRun]) -> str:
     return f"The valley along its sharpest direction, seed {runs[0].seed}"
 
 
-def valleys_caption(runs: Sequence[ValleyRun]) -> str:
+def _caption(runs: Sequence[ValleyRun]) -> str:
     """What to read off that figure."""
     text = (
         "F on the line through the parameters along the sharpest direction of each moment, dark "
@@ -128,7 +154,7 @@ def valleys_caption(runs: Sequence[ValleyRun]) -> str:
     return f"{text}."
 
 
-def moving_caption(runs: Sequence[ValleyRun]) -> str:
+def _moving_caption(runs: Sequence[ValleyRun]) -> str:
     """What to read off the same line, moving."""
     return (
         "The same line at one moment after another: F, the parabola of its curvature, and the "

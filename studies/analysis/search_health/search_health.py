@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -268,27 +269,26 @@ def search_health(
     Raises:
         ValueError: if the table lacks a parameter of a space, or `epochs` is needed.
     """
-    present = set(search[keys.ARM])
     arms = [
         arm_trials(search, arm, spaces[arm], objective, epochs=epochs)
         for arm in (keys.DYNAMICAL, keys.STATIC)
-        if arm in present and arm in spaces
+        if arm in spaces and (search[keys.ARM] == arm).any()
     ]
     if not arms:
         return None
     up = keys.higher_is_better(objective)
-    budgets = {len(each.number) for each in arms} | ({0} if len(arms) < len(spaces) else set())
+    equal = len(arms) == len(spaces) and len({len(each.number) for each in arms}) == 1
     return SearchHealth(
         objective=objective,
         adaptive=adaptive,
-        isolations=tuple(one for each in arms for one in isolate(each, spaces[each.arm])),
-        near_bounds=tuple(one for each in arms for one in near_bounds(each, spaces[each.arm])),
+        isolations=tuple(chain(*(isolate(each, spaces[each.arm]) for each in arms))),
+        near_bounds=tuple(chain(*(near_bounds(each, spaces[each.arm]) for each in arms))),
         infeasible={each.arm: _infeasible(each) for each in arms},
         convergence={each.arm: _convergence(each, adaptive, up, tolerance) for each in arms},
         importances={
             each.arm: importances(each, spaces[each.arm], adaptive=adaptive) for each in arms
         },
-        equal_budgets=len(budgets) == 1 if adaptive and len(spaces) > 1 else None,
+        equal_budgets=equal if adaptive and len(spaces) > 1 else None,
     )
 
 

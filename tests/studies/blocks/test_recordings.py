@@ -16,6 +16,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from dynloss_core.landscape import HessianOperator
 from dynloss_core.training import AutogradEngine, Setup
+from studies.analysis.landscape.recorded_runs import recordings
 from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
 from studies.definition.study import Study
@@ -78,7 +79,7 @@ def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_p
         same = curvature[(curvature[keys.ARM] == rows[keys.ARM].iloc[0])]
         same = same[same[keys.SEED] == first_two[0]].set_index(keys.STEP).loc[here.index]
         assert (here[keys.HESSIAN_LAMBDA_MAX] == same[keys.HESSIAN_LAMBDA_MAX]).all()
-    recorded = results.analysis.recorded
+    recorded = recordings(members, session.folder.parts.gather_all())
     assert recorded is not None
     assert [(run.arm, run.seed) for run in recorded.runs] == [
         (arm, seed) for arm in (keys.DYNAMICAL, keys.STATIC) for seed in first_two

@@ -19,13 +19,15 @@ from matplotlib.figure import Figure
 
 from dynloss_core import keys
 from studies.analysis.across_studies import StudyTables, across, across_table
-from studies.analysis.cards import cards
-from studies.analysis.figures import draw_gain_map, draw_learning_curves, draw_study
+from studies.analysis.analyses import analyse
+from studies.analysis.card import Drawing
+from studies.analysis.figures import draw_gain_map, draw_learning_curves
 from studies.analysis.figures.across import draw_across
-from studies.analysis.gains.gain_map import GainMap
+from studies.analysis.gains.gain_map import GainMap, maps_of
 from studies.analysis.gains.learning_curves import curves_caption, learning_curves
 from studies.analysis.gains.regimes import regimes
-from studies.analysis.study_analysis import Analysis, analyse
+from studies.analysis.study_analysis import Analysis
+from studies.analysis.study_tables import Tables
 from studies.cli.terminal import show_results
 from studies.messages import console
 from studies.report import Finding, Report, render
@@ -38,6 +40,16 @@ from tests.studies.analysis.search_tables import health
 from tests.studies.analysis.width_sweep import ATTAINABLE, sweep
 from tests.studies.report.made_studies import ARMS, WIDTH, analysed, question, study_tables
 from tests.studies.tiny import tiny_study
+
+
+def maps(**kind: object) -> dict[str, GainMap]:
+    return maps_of(Tables(*study_tables(**kind), question(**kind)))  # type: ignore[arg-type]
+
+
+def drawn(analysis: Analysis) -> dict[str, tuple[Drawing, Figure]]:
+    drawings = (drawing for card in analysis.cards for drawing in card.drawings)
+    return {drawing.name: (drawing, drawing.draw()) for drawing in drawings if drawing.draw}
+
 
 KINDS: dict[str, dict[str, object]] = {
     "tpe": {"bound": True},
@@ -57,15 +69,12 @@ KINDS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_captions_speak_of_the_figures_there_are(kind: dict[str, object]) -> None:
     analysis = analysed(**kind)
-    figures = dict(draw_study(analysis))
-    drawings = {each.name: each for card in cards(analysis) for each in card.drawings}
-    assert drawings.keys() == figures.keys()
-    for name, figure in figures.items():
-        assert figure.get_suptitle() == drawings[name].headline
-    for name, found in analysis.maps.items():
-        agrees_with(
-            figures[name], found, drawings[name].caption, adaptive=question(**kind).adaptive
-        )  # type: ignore[arg-type]
+    figures = drawn(analysis)
+    for drawing, figure in figures.values():
+        assert figure.get_suptitle() == drawing.headline
+    for name, found in maps(**kind).items():
+        drawing, figure = figures[name]
+        agrees_with(figure, found, drawing.caption, adaptive=question(**kind).adaptive)  # type: ignore[arg-type]
 
 
 def agrees_with(figure: Figure, found: GainMap, caption: str, *, adaptive: bool) -> None:
@@ -103,7 +112,7 @@ def agrees_with(figure: Figure, found: GainMap, caption: str, *, adaptive: bool)
 
 def test_the_point_that_a_binned_map_names_was_tried() -> None:
     members, _ = study_tables(adaptive=False)
-    (found, _) = analysed(adaptive=False).maps.values()
+    (found, _) = maps(adaptive=False).values()
     tried = members[[found.x, found.y]].drop_duplicates().to_numpy(dtype=float)
     for gain in found.gains:
         for x, y in zip(gain.best_x.ravel(), gain.best_y.ravel(), strict=True):
@@ -111,7 +120,7 @@ def test_the_point_that_a_binned_map_names_was_tried() -> None:
 
 
 def test_a_cell_without_a_trial_is_no_cell_without_a_gain() -> None:
-    found = analysed(adaptive=False).maps["gain_map"]
+    found = maps(adaptive=False)["gain_map"]
     gain = replace(found.gains[0], gain=np.where(np.isnan(found.gains[0].gain), np.nan, 0.0))
     figure = draw_gain_map(replace(found, gains=(gain,)))
     axes = figure.axes[0]
@@ -134,7 +143,7 @@ def test_unfinished_is_not_diverged() -> None:
     members, curves = study_tables(adaptive=False, grid=True, confirmed=False)
     late = (members[keys.ARM] == keys.DYNAMICAL) & (members[keys.TRIAL] == 0)
     unfinished = members[~late | (members[keys.SEED] == 0)]
-    found = analyse(unfinished, curves, question(adaptive=False)).maps["gain_map"]
+    found = maps_of(Tables(unfinished, curves, question(adaptive=False)))["gain_map"]
     assert not found.diverged.any()
     assert found.missing(found.gains[0]).sum() == 1
 
@@ -236,7 +245,7 @@ def places(analysis: Analysis, tmp_path: Path) -> Iterator[tuple[str, str]]:
     for verdict in analysis.verdicts:
         after = said.get().partition(verdict.sentence())[2].partition("Wilcoxon")[0]
         yield "terminal", after
-    for name, figure in draw_study(analysis):
+    for name, (_, figure) in drawn(analysis).items():
         if name.startswith("verdict"):
             yield "figure", texts(figure)
     for _ in analysis.verdicts:

@@ -15,12 +15,14 @@ from optuna.trial import TrialState
 from dynloss_core import keys
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.search_health import search_health
+from studies.analysis.setting_verdicts import health_of
+from studies.analysis.study_tables import Tables
 from studies.blocks.block import Block, Trial
 from studies.cli.terminal import show_results
 from studies.definition.early_stopping import EarlyStopping, is_stopped, rung_steps
 from studies.definition.study_files import load_study
 from studies.messages import console
-from studies.report.study_results import write_results
+from studies.report.study_results import question_of, write_results
 from studies.search.arm_search import Plan
 from studies.storage.status import study_status
 from tests.studies.search.formula import answers, drive, fresh
@@ -221,13 +223,14 @@ def test_a_real_study_stops_bad_learning_rates(tiny: Path, tmp_path: Path) -> No
     assert (stopped[keys.LEARNING_RATE] < 1e-3).any()
     results = write_results(session.stored)
     analysis = results.analysis
+    health = health_of(Tables(members, pd.DataFrame(), question_of(study, members)))
+    assert health is not None
     for arm in study.arms:
         mine = stopped.loc[stopped[keys.ARM] == arm, keys.TRIAL].unique()
         assert analysis.trials[arm] == (12, 0)
         assert analysis.stopped[arm] == len(mine)
-        assert analysis.health is not None
-        assert analysis.health.convergence[arm].trials == 12
-        assert analysis.health.infeasible[arm].count == 0
+        assert health.convergence[arm].trials == 12
+        assert health.infeasible[arm].count == 0
         assert analysis.winners[arm][keys.LEARNING_RATE] >= 0.5
         states = statuses(tmp_path, tracker_of(session).parent)
         killed = {f"search/{arm}/{trial}" for trial in mine}

@@ -7,8 +7,7 @@ Symbols
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -17,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from studies.analysis.card import Animation
 from studies.analysis.figures.style import (
     ARM_COLOURS,
     CLASS_COLOURS,
@@ -28,32 +28,13 @@ from studies.analysis.figures.style import (
 )
 from studies.analysis.landscape.valleys import ValleyRun, valleys_headline
 
-__all__ = ["Animation", "animate_valleys", "draw_valleys"]
+__all__ = ["animate_valleys", "draw_valleys"]
 
 _MAP = "viridis"  # perceptually uniform; dark is deep
 _UNSTABLE = "#E69F00"
 _FRAMES = 160  # at most, so that the file stays small
 _LATEST, _EARLIEST = 1.25, 2.0  # periods shown after and before the last instability's own
 _SIDE = "offset s"
-
-
-@dataclass(frozen=True, eq=False)
-class Animation:
-    """A figure that moves.
-
-    Args:
-        figure: drawn at its first moment.
-        show: draws the frame of an index instead of the one before.
-        frames: how many there are.
-        still: the index of the frame that stands for all.
-        per_second: frames a second.
-    """
-
-    figure: Figure
-    show: Callable[[int], None]
-    frames: int
-    still: int
-    per_second: int = 15
 
 
 def draw_valleys(runs: Sequence[ValleyRun]) -> Figure:

@@ -1,0 +1,65 @@
+"""All analyses of a study, in the order in which their cards are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import pandas as pd
+
+from studies.analysis import search_card, setting_verdicts
+from studies.analysis.card import Card
+from studies.analysis.figures import (
+    animate_valleys,
+    draw_convergence,
+    draw_gain_map,
+    draw_isolation,
+    draw_learning_curves,
+    draw_minima,
+    draw_regimes,
+    draw_threshold,
+    draw_trajectory,
+    draw_valleys,
+    draw_verdict,
+)
+from studies.analysis.gains import gain_map, learning_curves, regimes
+from studies.analysis.landscape import minima, peristalsis, recorded_runs, threshold, valleys
+from studies.analysis.question import Question
+from studies.analysis.study_analysis import Analysis, analysis_of
+from studies.analysis.study_tables import Tables
+
+__all__ = ["ANALYSES", "analyse"]
+
+ANALYSES: dict[str, Callable[[Tables], Iterable[Card]]] = {
+    "verdicts": partial(setting_verdicts.cards, draw=draw_verdict),
+    "regimes": partial(regimes.cards, draw=draw_regimes),
+    "gain maps": partial(gain_map.cards, draw=draw_gain_map),
+    "learning curves": partial(learning_curves.cards, draw=draw_learning_curves),
+    "recorded runs": recorded_runs.cards,
+    "peristalsis": peristalsis.cards,
+    "threshold": partial(threshold.cards, draw=draw_threshold),
+    "minima": partial(minima.cards, draw=draw_minima),
+    "trajectories": partial(recorded_runs.trajectory_cards, draw=draw_trajectory),
+    "valleys": partial(valleys.cards, draw=draw_valleys, animate=animate_valleys),
+    "search": partial(search_card.cards, isolation=draw_isolation, convergence=draw_convergence),
+}
+
+
+def analyse(
+    members: pd.DataFrame,
+    curves: pd.DataFrame,
+    question: Question,
+    recorded: Mapping[str, pd.DataFrame] | None = None,
+) -> Analysis:
+    """Analyse a study, finished or not, with what is there.
+
+    Args:
+        members: the members table.
+        curves: the curves table; may be empty.
+        question: what the tables alone do not tell.
+        recorded: what was recorded beside them, by kind (see `studies.blocks.recorder.KINDS`).
+    """
+    if members.empty:
+        return Analysis()
+    tables = Tables(members, curves, question, recorded or {})
+    return analysis_of(tables, [card for cards in ANALYSES.values() for card in cards(tables)])

@@ -1,0 +1,89 @@
+"""An analysis as cards: report, figures, CSV tables and findings are made of them alone.
+
+An analysis is a function of a study's `Tables` (see `analyses.ANALYSES`); where it does not apply
+it gives no card. A card is data: nothing is drawn before one of its functions is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, ParamSpec, get_args
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["SUBJECTS", "Animation", "Card", "Drawing", "Draws"]
+
+P = ParamSpec("P")
+Draws = Callable[P, "Figure"]
+Subject = Literal["winners", "landscape", "settings"]
+SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+"""In the order of the findings."""
+
+
+@dataclass(frozen=True, eq=False)
+class Animation:
+    """A figure that moves.
+
+    Args:
+        figure: drawn at its first moment.
+        show: draws the frame of an index instead of the one before.
+        frames: how many there are.
+        still: the index of the frame that stands for all.
+        per_second: frames a second.
+    """
+
+    figure: Figure
+    show: Callable[[int], None]
+    frames: int
+    still: int
+    per_second: int = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure, and what it is called.
+
+    Args:
+        name: the name of its files.
+        headline: what it shows.
+        caption: what to read off it.
+        draw: draws it; None if it moves.
+        animate: draws it where it moves.
+    """
+
+    name: str
+    headline: str
+    caption: str
+    draw: Callable[[], Figure] | None = None
+    animate: Callable[[], Animation] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Card:
+    """One result. One without figures and without a table is not shown as a section.
+
+    Args:
+        title: its heading.
+        drawings: its figures.
+        paragraphs: what it says beside them.
+        table: a small table, or None.
+        table_caption: what the table shows.
+        files: CSV tables, by file name.
+        sentences: what was found.
+        subject: what they are about.
+        warnings: what to beware of.
+    """
+
+    title: str
+    drawings: Sequence[Drawing] = ()
+    paragraphs: Sequence[str] = ()
+    table: pd.DataFrame | None = None
+    table_caption: str = ""
+    files: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    sentences: Sequence[str] = ()
+    subject: Subject = "settings"
+    warnings: Sequence[str] = ()

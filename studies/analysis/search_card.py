@@ -1,0 +1,46 @@
+"""The card of the search: its health, and the code that trained its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.search_health.search_health import SearchHealth
+from studies.analysis.setting_verdicts import health_of, several_origins, verdicts_of
+from studies.analysis.study_tables import Tables
+
+__all__ = ["cards"]
+
+
+def cards(
+    tables: Tables, isolation: Draws[SearchHealth], convergence: Draws[SearchHealth]
+) -> Iterator[Card]:
+    """Whether the search can be trusted; bounds are asked of each setting where there are several.
+
+    Args:
+        tables: of the study.
+        isolation: draws the best trial at each value of each parameter.
+        convergence: draws the objective against the budget.
+    """
+    warnings, drawings = several_origins(tables.trained), []
+    health = tables.once(health_of)
+    if health is not None:
+        latest, _ = tables.once(verdicts_of)
+        several = any(verdict.setting for verdict in latest)
+        warnings += health.search_warnings() if several else health.warnings()
+        drawings = [
+            Drawing(
+                "isolation",
+                health.isolation_headline(),
+                health.isolation_caption(),
+                partial(isolation, health),
+            ),
+            Drawing(
+                "convergence",
+                health.convergence_headline(),
+                health.convergence_caption(),
+                partial(convergence, health),
+            ),
+        ]
+    yield Card("The health of the search", drawings, warnings=warnings)

@@ -1,0 +1,91 @@
+"""The tables of a study, cut into the rows that its analyses ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from dynloss_core import keys
+from studies.analysis.question import Question
+from studies.definition.early_stopping import is_stopped
+
+__all__ = ["Tables"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """What an analysis is made from.
+
+    Args:
+        members: the members table, of at least one network.
+        curves: the curves table; may be empty.
+        question: what the tables alone do not tell.
+        recorded: what was recorded beside them, by kind (see `studies.blocks.recorder.KINDS`).
+    """
+
+    members: pd.DataFrame
+    curves: pd.DataFrame
+    question: Question
+    recorded: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    _known: dict[Callable[[Tables], Any], Any] = field(default_factory=dict, init=False)
+
+    def once(self, result_of: Callable[[Tables], T]) -> T:
+        """A result that several analyses rest on, computed for the first of them."""
+        if result_of not in self._known:
+            self._known[result_of] = result_of(self)
+        known: T = self._known[result_of]
+        return known
+
+    @cached_property
+    def tried(self) -> pd.DataFrame:
+        """Rows of the search. Of trials that were stopped early only its health is told: everything
+        else is about the end of training."""
+        return self.members[self.members[keys.PHASE] == keys.SEARCH]
+
+    @cached_property
+    def trained(self) -> pd.DataFrame:
+        """Rows of the networks that were not stopped early."""
+        return self.members[~is_stopped(self.members)]
+
+    @cached_property
+    def search(self) -> pd.DataFrame:
+        """Those of the search among them."""
+        return self.trained[self.trained[keys.PHASE] == keys.SEARCH]
+
+    @cached_property
+    def rounds(self) -> dict[str, pd.DataFrame]:
+        """Rounds of confirmation in their order, by phase; one that has no pair yet only if there
+        is no other."""
+        members = self.trained
+        phases = [str(each) for each in members[keys.PHASE].unique() if each != keys.SEARCH]
+        phases.sort(key=lambda each: int(each.partition("-")[2] or 1))
+        rounds = {phase: members[members[keys.PHASE] == phase] for phase in phases}
+        paired = {name: rows for name, rows in rounds.items() if rows[keys.ARM].nunique() > 1}
+        return paired or rounds
+
+    @property
+    def phase(self) -> str | None:
+        """The latest of those rounds; None if there is none."""
+        return next(reversed(self.rounds), None)
+
+    @property
+    def confirm(self) -> pd.DataFrame:
+        """Rows of the latest round."""
+        return self.trained.iloc[:0] if self.phase is None else self.rounds[self.phase]
+
+    @property
+    def sizes(self) -> list[str]:
+        """Scientific parameters that set a size of the network."""
+        return [name for name in self.question.scientific if is_numeric_dtype(self.trained[name])]
+
+    @property
+    def size(self) -> str | None:
+        """The first of them; None if the study has one size."""
+        return next(iter(self.sizes), None)
