@@ -125,8 +125,8 @@ def test_images_stay_bytes_and_members_share_them(engine: type[Engine]) -> None:
     problem = plain()
     running = engine(Setup.build(problem, [*SLOWER, Member(0.1, seed=7)]))
     running.run()
-    kept = {each for split in running._samples.values() for each in split}
-    assert len(kept) == 2  # training and validation, one each for the three members
+    kept = {each for split in ("train", "validation") for each in running._split_samples(split)}
+    assert len(kept) == 2  # one of each split for the three members
     pixels = sorted(each.inputs.numel() for each in kept)
     assert pixels == [37 * 3 * 64] * 2
     assert {each.inputs.dtype for each in kept} == {torch.uint8}
