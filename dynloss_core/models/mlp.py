@@ -10,8 +10,9 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor, nn
 
-from dynloss_core.config import ConfigError, refuse_other_choices
+from dynloss_core.config import refuse_other_choices
 from dynloss_core.models.initialisation import Initialisation
+from dynloss_core.models.sizes import require_size
 
 __all__ = ["MLP", "MLPConfig"]
 
@@ -21,8 +22,8 @@ class MLPConfig:
     """A multilayer perceptron.
 
     Args:
-        width: units in each hidden layer, >= 1.
-        depth: number of hidden layers, >= 0 (0 is a linear classifier).
+        width: units in each hidden layer, 1 to 10,000,000.
+        depth: number of hidden layers, 0 (a linear classifier) to 1,000.
         initialisation: the initialisation of the weights, see `initialisation.initialise`.
     """
 
@@ -33,10 +34,8 @@ class MLPConfig:
 
     def __post_init__(self) -> None:
         refuse_other_choices(self)
-        if self.width < 1:
-            raise ConfigError("width", f"{self.width} is below 1", "use >= 1")
-        if self.depth < 0:
-            raise ConfigError("depth", f"{self.depth} is negative", "use >= 0")
+        require_size("width", self.width, 1, 10_000_000)
+        require_size("depth", self.depth, 0, 1_000)
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> MLP:
         """The network, with parameters not yet drawn (see `initialisation.initialise`)."""

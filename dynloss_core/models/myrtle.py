@@ -15,9 +15,9 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor, nn
 
-from dynloss_core.config import ConfigError, refuse_other_choices
-from dynloss_core.models.image_size import require_images
+from dynloss_core.config import refuse_other_choices
 from dynloss_core.models.initialisation import Initialisation
+from dynloss_core.models.sizes import require_images, require_size
 
 __all__ = ["Myrtle5", "Myrtle5Config"]
 
@@ -39,8 +39,7 @@ class Myrtle5Config:
 
     def __post_init__(self) -> None:
         refuse_other_choices(self)
-        if self.channels < 1:
-            raise ConfigError("channels", f"{self.channels} is below 1", "use >= 1")
+        require_size("channels", self.channels, 1, 100_000)
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> Myrtle5:
         """The network, with parameters not yet drawn.

@@ -33,8 +33,8 @@ from torch import Tensor, nn
 
 from dynloss_core.config import ConfigError, refuse_other_choices
 from dynloss_core.models.dropout import Dropout
-from dynloss_core.models.image_size import require_images
 from dynloss_core.models.initialisation import Initialisation
+from dynloss_core.models.sizes import require_images, require_size
 
 __all__ = ["Normalisation", "WideResNet", "WideResNetConfig"]
 
@@ -74,8 +74,8 @@ class WideResNetConfig:
             raise ConfigError(
                 "depth", f"{self.depth} is not 6 n + 4", f"use {below} or {below + 6}"
             )
-        if self.widening < 1:
-            raise ConfigError("widening", f"{self.widening} is below 1", "use >= 1")
+        require_size("depth", self.depth, 10, 6_004)
+        require_size("widening", self.widening, 1, 10_000)
         if not 0 <= self.dropout < 1:
             raise ConfigError("dropout", f"{self.dropout} is not a share", "use [0, 1)")
 

@@ -217,10 +217,18 @@ MAP = TINY.replace("mode: optimize", "mode: map")
         TINY.replace("points_per_class: 10", "points_per_class: 1000000000000"),
         TINY.replace("width: 6", "width: 1000000000000"),
         TINY.replace("width: 6", "width: 6, depth: 1000000000"),
+        TINY.replace("width: 6", "width: 10000000, depth: 1000"),
+        TINY.replace("name: mlp, width: 6", "name: wide_resnet, depth: 6000000004"),
+        TINY.replace("name: spirals, points_per_class: 10", "name: digits").replace(
+            "name: mlp, width: 6", "name: myrtle5, channels: 100000"
+        ),
         TINY.replace("block_size: 2", "block_size: 1000000000000"),
         TINY.replace("total: 60", "total: 1000000000000000000000"),
     ],
-    ids=["laughs", "sobol", "grid", "axis", "points", "width", "depth", "block", "steps"],
+    ids=[
+        "laughs", "sobol", "grid", "axis", "points", "width", "depth", "both", "layers", "channels",
+        "block", "steps",
+    ],
 )  # fmt: skip
 def test_numbers_that_could_never_be_served_cost_nothing(folder: Path, text: str) -> None:
     """Refused or kept as a number: loading neither waits nor fills the memory (a test that does is

@@ -150,7 +150,11 @@ class Problem(Training):
 @lru_cache(maxsize=256)
 def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) -> Traits:
     with torch.random.fork_rng(devices=[]):
-        return traits_of(model.build(input_shape, num_classes))
+        try:
+            with torch.device("meta"):  # its shapes alone, whatever they would take
+                return traits_of(model.build(input_shape, num_classes))
+        except (NotImplementedError, RuntimeError):  # it computes with what it holds
+            return traits_of(model.build(input_shape, num_classes))
 
 
 def plain_refusal(problem: Problem) -> str | None:
