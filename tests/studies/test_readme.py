@@ -38,7 +38,7 @@ def test_the_study_loads_and_is_the_quickstart_but_for_its_name(tmp_path: Path) 
 
 
 def test_the_loss_and_the_space_in_three_lines() -> None:
-    loss_example, space_example = blocks("python")
+    loss_example, groups_example, space_example = blocks("python")
     model = torch.nn.Linear(4, 10)
     names = {
         "logits": model(torch.randn(8, 4)),
@@ -47,6 +47,7 @@ def test_the_loss_and_the_space_in_three_lines() -> None:
     }
     exec(loss_example, names)
     assert names["criterion"].current_step == 1  # type: ignore[attr-defined]
+    exec(groups_example, names | {"all_targets": torch.arange(50) % 10, "batch": torch.arange(8)})
     study = optuna.create_study()
     lines = [line for line in space_example.splitlines() if not line.startswith("tuner")]
     names = {"trial": study.ask()}
@@ -55,7 +56,7 @@ def test_the_loss_and_the_space_in_three_lines() -> None:
     assert names["space"].to_ray()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("word", ["confirm", "status", "analyse", "ui", "train"])
+@pytest.mark.parametrize("word", ["confirm", "status", "analyse", "ui", "train", "oscillation"])
 def test_the_commands_exist(word: str) -> None:
     assert f"dynloss {word}" in README
     assert dynloss_here(word, "--help").returncode == 0
