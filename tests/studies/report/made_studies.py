@@ -9,8 +9,9 @@ import pandas as pd
 
 from dynloss_core import keys
 from search_spaces import FloatParameter, IntParameter, Space
+from studies.analysis.analyses import analyse
 from studies.analysis.question import Question
-from studies.analysis.study_analysis import Analysis, analyse
+from studies.analysis.study_analysis import Analysis
 
 WIDTH = "model.width"
 ARMS = (keys.DYNAMICAL, keys.STATIC)
