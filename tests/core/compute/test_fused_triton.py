@@ -269,7 +269,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("width", [50, 100, 300])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("traced", [False, True], ids=["untraced", "traced"])
-@pytest.mark.parametrize("grouped", [False, True], ids=["by class", "by group"])
+@pytest.mark.parametrize(
+    "grouped",
+    [
+        pytest.param(False, id="by class"),
+        pytest.param(True, id="by group", marks=pytest.mark.slow),
+    ],
+)
 def test_compiles_for_an_h100_without_spills(
     dtype: str, width: int, traced: bool, grouped: bool, cache: Path
 ) -> None:
