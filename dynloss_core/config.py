@@ -221,7 +221,9 @@ def _convert_union(arguments: tuple[Any, ...], value: object, key: str) -> objec
         return _build_tagged(classes, value, key)
     if len(members) == 1:
         return _convert(members[0], value, key)
-    members.sort(key=lambda member: member is not type(value))  # 4 is an integer before a number
+    # 4 is an integer before a number, and a mapping is refused as one rather than as no list
+    given: object = type(value)
+    members.sort(key=lambda member: (typing.get_origin(member) or member) is not given)
     refusals = []
     for member in members:
         try:

@@ -46,13 +46,13 @@ _SMALLEST = {
 
 @dataclass(frozen=True)
 class Baseline:
-    """How the static arm's space follows from the dynamical arm's.
+    """How one arm's space follows from another's: the static arm's from the dynamical arm's.
 
     Args:
         fix: parameters that become constants, with their values.
-        drop: parameters that mean nothing to the static arm.
-        search: parameters that the static arm searches over ranges of its own, so that it can be
-            tuned where the dynamical arm is held fixed.
+        drop: parameters that mean nothing to the arm.
+        search: parameters that the arm searches over ranges of its own, so that it can be tuned
+            where the other arm is held fixed.
     """
 
     fix: dict[str, Any] = field(default_factory=lambda: {keys.AMPLITUDE: 1.0})
@@ -222,25 +222,25 @@ class Space:
         )
 
     def static(self) -> Space:
-        """The space of the static arm: this one, changed as `baseline` says. Start points outside
-        it are dropped."""
-        parameters = {
-            name: parameter
-            for name, parameter in self.parameters.items()
-            if name not in self.baseline.drop
-        }
-        for name, value in self.baseline.fix.items():
-            parameters[name] = ConstParameter(value=value)
-        parameters.update(self.baseline.search)
+        """The space of the static arm: this one, changed as `baseline` says."""
+        return self.changed(self.baseline, keys.STATIC)
+
+    def changed(self, change: Baseline, name: str) -> Space:
+        """The space of an arm that is called `name`. Start points outside it are dropped, and they
+        give no value to a parameter that only the arm has."""
+        parameters = {n: p for n, p in self.parameters.items() if n not in change.drop}
+        for fixed, value in change.fix.items():
+            parameters[fixed] = ConstParameter(value=value)
+        parameters.update(change.search)
         points = (
-            {**{n: v for n, v in point.items() if n in parameters}, **self.baseline.fix}
+            {**{n: v for n, v in point.items() if n in parameters}, **change.fix}
             for point in self.points
         )
         unique = {
             repr(sorted(point.items())): point for point in points if _is_inside(point, parameters)
         }
         return replace(
-            self, name=f"{self.name}-static", parameters=parameters, points=tuple(unique.values())
+            self, name=f"{self.name}-{name}", parameters=parameters, points=tuple(unique.values())
         )
 
     def searched(self) -> list[str]:

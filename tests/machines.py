@@ -22,7 +22,7 @@ import pytest
 __all__ = ["Machines", "machines", "needs_namespaces"]
 
 PORT = 6399
-SECONDS_TO_START = 60.0
+SECONDS_TO_START = 180.0
 
 
 def _can_make_networks() -> bool:

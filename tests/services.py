@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["free_port", "start_mlflow", "started_mlflow", "wait_for", "wait_until"]
+__all__ = ["SECONDS", "free_port", "start_mlflow", "started_mlflow", "wait_for", "wait_until"]
 
-SECONDS = 150  # that anything may take
+SECONDS = 600  # that anything may take: far more than it does on a machine that has other work
 
 
 def free_port() -> int:
@@ -24,13 +25,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Look a few times a second."""
+def wait_until(
+    condition: Callable[[], bool],
+    process: subprocess.Popen[Any] | None = None,
+    *,
+    every: float = 0.2,
+) -> None:
+    """Look again and again, in seconds; a process that it depends on must not end meanwhile."""
     deadline = time.monotonic() + SECONDS
     while not condition():
+        assert process is None or process.poll() is None, process.communicate()
         if time.monotonic() > deadline:
             raise TimeoutError
-        time.sleep(0.2)
+        time.sleep(every)
 
 
 def wait_for(port: int) -> None:

@@ -18,6 +18,7 @@ from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import Decision, Outcome, decide
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.analysis.study_analysis import Analysis
+from studies.definition.arms import Pair, against_reference
 from studies.definition.early_stopping import is_stopped
 
 __all__ = ["AcrossRow", "StudyTables", "across", "across_table"]
@@ -52,7 +53,8 @@ class AcrossRow:
         study: its name.
         data: data set.
         model: network.
-        setting: scientific setting in words; empty if there is none.
+        setting: scientific setting in words, and the arms where they have other names than the
+            dynamical and the static one; empty if there is neither.
         parameters_per_sample: trainable parameters over training samples; None if not recorded.
         metric: what was compared.
         gain: mean paired difference, oriented so that positive is a gain.
@@ -120,20 +122,24 @@ def _rows(study: StudyTables) -> list[AcrossRow]:
             return []
     found = []
     for value, rows in members.groupby(scientific) if scientific else [((), members)]:
-        row = _row(study, metric, _setting(scientific, value), rows)
-        if row is not None:
-            found.append(row)
+        for pair in against_reference(study.question.pairs):
+            row = _row(study, metric, _setting(scientific, value), pair, rows)
+            if row is not None:
+                found.append(row)
     return found
 
 
-def _row(study: StudyTables, metric: str, setting: str, rows: pd.DataFrame) -> AcrossRow | None:
-    if set(rows[keys.ARM]) != {keys.DYNAMICAL, keys.STATIC}:
+def _row(
+    study: StudyTables, metric: str, setting: str, pair: Pair, members: pd.DataFrame
+) -> AcrossRow | None:
+    rows = members[members[keys.ARM].isin(pair)]
+    if set(rows[keys.ARM]) != set(pair):
         return None
     pairs = paired_by_seed(rows, metric)
     if len(pairs) < 2:
         return None
     up = keys.higher_is_better(metric)
-    first, second = (keys.DYNAMICAL, keys.STATIC) if up else (keys.STATIC, keys.DYNAMICAL)
+    first, second = pair if up else reversed(pair)
     found = compare((pairs[first] - pairs[second]).to_numpy(dtype=float))
     decision = decide(found, study.question.margin, higher_is_better=True)
     if not up and bool(rows[keys.DIVERGED].any()):  # the survivors are not a fair sample
@@ -142,7 +148,7 @@ def _row(study: StudyTables, metric: str, setting: str, rows: pd.DataFrame) -> A
         study=study.name,
         data=study.data,
         model=study.model,
-        setting=setting,
+        setting=", ".join(filter(None, (setting, "" if pair == Pair() else str(pair)))),
         parameters_per_sample=_ratio(rows),
         metric=metric,
         gain=found.mean,
@@ -151,15 +157,15 @@ def _row(study: StudyTables, metric: str, setting: str, rows: pd.DataFrame) -> A
         n=found.n,
         fresh=bool(study.analysis.verdicts),
         outcome=decision.outcome,
-        warnings=_warnings(study, setting),
+        warnings=_warnings(study, setting, pair),
     )
 
 
-def _warnings(study: StudyTables, setting: str) -> tuple[str, ...]:
+def _warnings(study: StudyTables, setting: str, pair: Pair) -> tuple[str, ...]:
     """What speaks against a row: against its verdict, or against the search that it is read on."""
     if study.analysis.verdicts:
-        known = {verdict.label: verdict.warnings for verdict in study.analysis.verdicts}
-        return known.get(setting, ())
+        known = {(v.label, v.test.pair): v.warnings for v in study.analysis.verdicts}
+        return known.get((setting, pair), ())
     split = [ONE_SPLIT] if study.question.one_split else []
     return (*study.analysis.warnings(), *split)
 

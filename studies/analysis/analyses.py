@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import pandas as pd
 
-from studies.analysis import search_card, setting_verdicts
+from studies.analysis import ladder, search_card, setting_verdicts
 from studies.analysis.card import Card
 from studies.analysis.figures import (
     animate_valleys,
+    draw_comparisons,
     draw_convergence,
     draw_gain_map,
     draw_isolation,
+    draw_ladder,
     draw_learning_curves,
     draw_minima,
     draw_regimes,
@@ -30,10 +32,26 @@ from studies.analysis.study_tables import Tables
 
 __all__ = ["ANALYSES", "analyse"]
 
-ANALYSES: dict[str, Callable[[Tables], Iterable[Card]]] = {
-    "verdicts": partial(setting_verdicts.cards, draw=draw_verdict),
-    "regimes": partial(regimes.cards, draw=draw_regimes),
-    "gain maps": partial(gain_map.cards, draw=draw_gain_map),
+Cards = Callable[[Tables], Iterable[Card]]
+
+
+def of_each_pair(cards: Cards) -> Cards:
+    """An analysis of two arms, made of each arm against the study's reference."""
+
+    def of_study(tables: Tables) -> Iterator[Card]:
+        pairs = tables.against_reference
+        for each in pairs:
+            for card in cards(each):
+                yield card if len(tables.question.pairs) < 2 else card.of_pair(*each.question.pair)
+
+    return of_study
+
+
+ANALYSES: dict[str, Cards] = {
+    "verdicts": partial(setting_verdicts.cards, draw=draw_verdict, overview=draw_comparisons),
+    "ladder": partial(ladder.cards, draw=draw_ladder),
+    "regimes": of_each_pair(partial(regimes.cards, draw=draw_regimes)),
+    "gain maps": of_each_pair(partial(gain_map.cards, draw=draw_gain_map)),
     "learning curves": partial(learning_curves.cards, draw=draw_learning_curves),
     "recorded runs": recorded_runs.cards,
     "peristalsis": peristalsis.cards,

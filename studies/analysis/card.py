@@ -7,7 +7,8 @@ it gives no card. A card is data: nothing is drawn before one of its functions i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, get_args
 
 import pandas as pd
@@ -87,3 +88,15 @@ class Card:
     sentences: Sequence[str] = ()
     subject: Subject = "settings"
     warnings: Sequence[str] = ()
+
+    def of_pair(self, arm: str, reference: str) -> Card:
+        """The same card where several pairs of arms have one like it: its heading, its files and
+        its sentences name the pair."""
+        suffix, words = f"_{arm}_{reference}", f"{arm} against {reference}"
+        return replace(
+            self,
+            title=f"{self.title}: {words}",
+            drawings=[replace(each, name=each.name + suffix) for each in self.drawings],
+            files={f"{Path(n).stem}{suffix}{Path(n).suffix}": t for n, t in self.files.items()},
+            sentences=[f"{words}: {sentence}" for sentence in self.sentences],
+        )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from search_spaces import Space
+from studies.definition.arms import Pair
 
 __all__ = ["Question"]
 
@@ -17,6 +18,8 @@ class Question:
     Args:
         objective: static validation metric that chose.
         spaces: searched space of each arm.
+        pairs: arms that are compared.
+        ladder: arms in the order of a ladder, whose neighbours are among the pairs; or none.
         scientific: searched parameters that change the problem and are what the study asks about.
         adaptive: whether proposals depended on results.
         margin: the margin of equivalence, in the objective's unit.
@@ -28,6 +31,8 @@ class Question:
 
     objective: str
     spaces: Mapping[str, Space]
+    pairs: tuple[Pair, ...] = (Pair(),)
+    ladder: tuple[str, ...] = ()
     scientific: tuple[str, ...] = ()
     adaptive: bool = False
     margin: float | None = None
@@ -35,3 +40,8 @@ class Question:
     tail: float = 0.0
     epochs: float | None = None
     one_split: bool = False
+
+    @property
+    def pair(self) -> Pair:
+        """The first pair; of the tables of one pair (see `Tables.of_pairs`) the only one."""
+        return self.pairs[0] if self.pairs else Pair()

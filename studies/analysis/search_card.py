@@ -29,12 +29,19 @@ def cards(
         latest, _ = tables.once(verdicts_of)
         several = any(verdict.setting for verdict in latest)
         warnings += health.search_warnings() if several else health.warnings()
+        each_shown = {"isolation": health}
+        if len(health.arms) > 2:
+            pairs = [each.question.pair for each in tables.against_reference]
+            each_shown = {f"isolation_{pair.arm}": health.of(pair) for pair in pairs}
         drawings = [
-            Drawing(
-                "isolation",
-                health.isolation_headline(),
-                health.isolation_caption(),
-                partial(isolation, health),
+            *(
+                Drawing(
+                    name,
+                    shown.isolation_headline(),
+                    shown.isolation_caption(),
+                    partial(isolation, shown),
+                )
+                for name, shown in each_shown.items()
             ),
             Drawing(
                 "convergence",

@@ -5,13 +5,15 @@ A warning that touches a verdict is a part of it: whoever shows the one shows th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
@@ -19,6 +21,7 @@ from studies.analysis.question import Question
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.isolation import near_bounds
 from studies.analysis.search_health.search_health import SearchHealth, search_health
+from studies.analysis.statistics.equivalence import Outcome
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.statistics.verdict import Verdict, judge
 from studies.analysis.study_tables import Tables
@@ -27,7 +30,9 @@ __all__ = [
     "ONE_SPLIT",
     "SettingVerdict",
     "by_setting",
+    "adjusted_p",
     "cards",
+    "comparison_table",
     "health_of",
     "several_origins",
     "verdicts_of",
@@ -36,19 +41,22 @@ __all__ = [
 
 ONE_SPLIT = "all seeds share one split of the data: the intervals do not cover other data"
 _ALPHA = 0.05
+_OUTCOMES = get_args(Outcome)
 
 
 @dataclass(frozen=True)
 class SettingVerdict:
-    """Both arms' winners on fresh seeds, at one scientific setting.
+    """The winners of two arms on fresh seeds, at one scientific setting.
 
     Args:
         setting: scientific parameters; empty if the study has none.
         test: verdict on the test metric: the claim.
         validation: the same comparison on the metric that chose.
         points: the points of each arm, a period in steps.
-        p_adjusted: p value of the claim's t test, adjusted over the settings (Benjamini-Hochberg).
-        settings: how many settings that counts.
+        p_adjusted: p value of the claim's t test, adjusted for the number of claims (see
+            `adjusted_p`).
+        compared: how many claims that counts.
+        pairs: how many pairs of arms the study compares.
         warnings: what speaks against it, a sentence each.
     """
 
@@ -57,7 +65,8 @@ class SettingVerdict:
     validation: Verdict
     points: dict[str, dict[str, object]]
     p_adjusted: float
-    settings: int = 1
+    compared: int = 1
+    pairs: int = 1
     warnings: tuple[str, ...] = ()
 
     @property
@@ -66,18 +75,30 @@ class SettingVerdict:
         return ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in self.setting.items())
 
     def sentence(self) -> str:
-        """The verdict in words; with several settings, the p value that counts them all."""
+        """The verdict in words; with several claims, the p value that counts them all."""
         where = f"At {self.label}: " if self.label else ""
         text = f"{where}{self.test.sentence()}"
-        if self.settings > 1:
-            text += f"; p = {self.p_adjusted:.2g} over {self.settings} settings"
+        if self.compared > 1:
+            text += f"; p = {self.p_adjusted:.2g} over {self.counted}"
         return f"{text}."
+
+    @property
+    def pair_in_words(self) -> str:
+        """The arms, where the study compares several pairs; else empty."""
+        return str(self.test.pair) if self.pairs > 1 else ""
+
+    @property
+    def counted(self) -> str:
+        """What its p value is adjusted over: `12 settings`, `9 comparisons (Holm)`."""
+        return f"{self.compared} {'settings' if self.pairs < 2 else 'comparisons (Holm)'}"
 
     def headline(self) -> str:
         """What its figure shows."""
+        loss = self.test.pair.losses[0]
+        loss = loss[0].upper() + loss[1:]
         claims = {
-            "better": "The dynamical loss is better",
-            "worse": "The dynamical loss is worse",
+            "better": f"{loss} is better",
+            "worse": f"{loss} is worse",
             "equivalent": f"Equivalent within ±{self.test.margin or 0:g}",
             "undecided": "Undecided",
         }
@@ -91,29 +112,84 @@ class SettingVerdict:
             "Left: each seed's pair of networks, with mean and standard deviation of both arms. "
             f"Right: the differences within pairs, their mean and its {test.level:.0%} interval."
         )
-        if test.dynamical.diverged or test.static.diverged:
+        if test.arm.diverged or test.reference.diverged:
             counts = "counts as accuracy 0" if keys.higher_is_better(test.metric) else "is left out"
             text += f" A diverged network {counts}."
         return text
 
 
-def cards(tables: Tables, draw: Draws[pd.DataFrame, SettingVerdict]) -> Iterator[Card]:
-    """The winners of both arms on fresh seeds, in the latest round and in those before it."""
-    latest, pairs = tables.once(verdicts_of)
+def cards(
+    tables: Tables,
+    draw: Draws[pd.DataFrame, SettingVerdict],
+    overview: Draws[Sequence[SettingVerdict]],
+) -> Iterator[Card]:
+    """The winners on fresh seeds, in the latest round and in those before it: a figure a verdict,
+    or one of all verdicts where several pairs are compared."""
+    latest, by_seed = tables.once(verdicts_of)
     sentences = [verdict.sentence() for verdict in latest]
-    for phase, rows in tables.rounds.items():
+    for phase in tables.rounds:
         if phase != tables.phase:  # from an earlier state of the search: without its health
-            earlier, _ = _verdicts(tables, rows, None)
+            earlier, _ = _verdicts(tables, phase, None)
             sentences += [f"Earlier round ({phase}). {verdict.sentence()}" for verdict in earlier]
-    if sentences:
-        drawings = [
-            Drawing(_figure_name(v), v.headline(), v.caption(), partial(draw, rows, v))
-            for v, rows in zip(latest, pairs, strict=True)
-        ]
-        warnings = [warning for verdict in latest for warning in verdict.warnings]
+    if not sentences:
+        return
+    warnings = [warning for verdict in latest for warning in verdict.warnings]
+    if len(tables.question.pairs) > 1:
+        table = comparison_table(latest)
         yield Card(
-            "Fresh seeds", drawings, sentences=sentences, subject="winners", warnings=warnings
+            "Fresh seeds",
+            [Drawing("comparisons", *_overview_words(latest), partial(overview, latest))],
+            table=table,
+            table_caption="Every comparison, on the same fresh seeds.",
+            files={"comparisons.csv": table},
+            sentences=sentences,
+            subject="winners",
+            warnings=warnings,
         )
+        return
+    drawings = [
+        Drawing(_figure_name(v), v.headline(), v.caption(), partial(draw, rows, v))
+        for v, rows in zip(latest, by_seed, strict=True)
+    ]
+    yield Card("Fresh seeds", drawings, sentences=sentences, subject="winners", warnings=warnings)
+
+
+def comparison_table(verdicts: Sequence[SettingVerdict]) -> pd.DataFrame:
+    """One row per verdict: the arms, the difference and its interval, and the outcome."""
+    return pd.DataFrame(
+        [
+            {
+                **verdict.setting,
+                "arm": verdict.test.pair.arm,
+                "reference": verdict.test.pair.reference,
+                "metric": verdict.test.metric,
+                "arm_mean": verdict.test.arm.mean,
+                "reference_mean": verdict.test.reference.mean,
+                "difference": verdict.test.difference,
+                "low": verdict.test.low,
+                "high": verdict.test.high,
+                "n": verdict.test.n,
+                "p_adjusted": verdict.p_adjusted,
+                "p_equivalence": verdict.test.p_equivalence,
+                "outcome": verdict.test.outcome,
+                "arm_diverged": verdict.test.arm.diverged,
+                "reference_diverged": verdict.test.reference.diverged,
+            }
+            for verdict in verdicts
+        ]
+    )
+
+
+def _overview_words(verdicts: Sequence[SettingVerdict]) -> tuple[str, str]:
+    """Headline and caption of the figure of all verdicts."""
+    counts = Counter(verdict.test.outcome for verdict in verdicts)
+    counted = ", ".join(f"{counts[name]} {name}" for name in _OUTCOMES if counts[name])
+    caption = (
+        "Each comparison of two arms on fresh seeds: the mean paired difference and its 95% "
+        "interval, which counts this comparison alone. Filled: significant over all comparisons "
+        "(Holm, 5%)."
+    )
+    return f"{len(verdicts)} comparisons on fresh seeds: {counted}", caption
 
 
 def _figure_name(verdict: SettingVerdict) -> str:
@@ -142,40 +218,75 @@ def winners_of(tables: Tables) -> dict[str, dict[str, object]]:
 def verdicts_of(
     tables: Tables,
 ) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
-    """The verdicts of the latest round, and the pairs of the test metric behind each."""
-    return _verdicts(tables, tables.confirm, tables.once(health_of))
+    """The verdicts of the latest round, pair by pair, and the test metric by seed behind each."""
+    if tables.phase is None:
+        return (), ()
+    return _verdicts(tables, tables.phase, tables.once(health_of))
+
+
+class _Judged(NamedTuple):
+    """A comparison before its p value is seen beside the others."""
+
+    tables: Tables
+    setting: dict[str, object]
+    rows: pd.DataFrame
+    by_seed: pd.DataFrame
+    test: Verdict
 
 
 def _verdicts(
-    tables: Tables, confirm: pd.DataFrame, health: SearchHealth | None
+    tables: Tables, phase: str, health: SearchHealth | None
 ) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
     """Those of any round; its winners came from a search of this health."""
-    question, search = tables.question, tables.tried
-    metric = keys.on_test_set(question.objective)
-    settings = by_setting(confirm, question.scientific) if len(confirm) else []
-    paired = [
-        (setting, rows, pairs)
-        for setting, rows in settings
-        if set(rows[keys.ARM]) == {keys.DYNAMICAL, keys.STATIC}
-        and len(pairs := paired_by_seed(rows, metric)) >= 2
-    ]
-    if not paired:
+    judged = [found for each in tables.of_pairs for found in _judged(each, phase)]
+    if not judged:
         return (), ()
-    tests = [judge(rows, metric, margin=question.margin) for _, rows, _ in paired]
-    adjusted = stats.false_discovery_control([test.p_t for test in tests])
-    found = []
-    for (setting, rows, _), test, p in zip(paired, tests, adjusted, strict=True):
+    number = len(tables.question.pairs)
+    tests = [each.test for each in judged]
+    verdicts = []
+    for each, p in zip(judged, adjusted_p(tests), strict=True):
+        question, search = each.tables.question, each.tables.tried
+        validation = judge(each.rows, question.objective, question.pair, margin=question.margin)
         verdict = SettingVerdict(
-            setting=setting,
-            test=test,
-            validation=judge(rows, question.objective, margin=question.margin),
-            points={arm: _point_of(question, rows, arm) for arm in question.spaces},
-            p_adjusted=float(p),
-            settings=len(paired),
+            setting=each.setting,
+            test=each.test,
+            validation=validation,
+            points={arm: _point_of(question, each.rows, arm) for arm in question.spaces},
+            p_adjusted=p,
+            compared=len(judged),
+            pairs=number,
         )
-        warnings = _warnings(verdict, search, question, health)
-        found.append(replace(verdict, warnings=(*several_origins(rows, search), *warnings)))
-    return tuple(found), tuple(pairs for _, _, pairs in paired)
+        own = None if health is None else health.of(question.spaces)
+        warnings = _warnings(verdict, search, question, own)
+        origins = several_origins(each.rows, search)
+        verdicts.append(replace(verdict, warnings=(*origins, *warnings)))
+    return tuple(verdicts), tuple(each.by_seed for each in judged)
+
+
+def _judged(tables: Tables, phase: str) -> Iterator[_Judged]:
+    """The comparison of one pair at each setting of a round that has both of its arms."""
+    question, confirm = tables.question, tables.rounds.get(phase)
+    if confirm is None:
+        return
+    metric = keys.on_test_set(question.objective)
+    for setting, rows in by_setting(confirm, question.scientific):
+        if set(rows[keys.ARM]) == set(question.pair):
+            by_seed = paired_by_seed(rows, metric)
+            if len(by_seed) >= 2:
+                test = judge(rows, metric, question.pair, margin=question.margin)
+                yield _Judged(tables, setting, rows, by_seed, test)
+
+
+def adjusted_p(tests: Sequence[Verdict]) -> list[float]:
+    """P values of t tests, adjusted for their number.
+
+    One pair at several settings is a map, among whose claims few may be false (Benjamini and
+    Hochberg 1995). Of several pairs none may be (Holm 1979, Scand. J. Stat. 6:65).
+    """
+    p = [test.p_t for test in tests]
+    if len({test.pair for test in tests}) == 1:
+        return [float(value) for value in stats.false_discovery_control(p)]
+    return [float(value) for value in multipletests(p, method="holm")[1]]
 
 
 def _warnings(
@@ -188,7 +299,7 @@ def _warnings(
     own = _near_bounds(search, question, verdict.setting) if health is not None else []
     if verdict.test.outcome in ("better", "worse") and verdict.p_adjusted >= _ALPHA:
         own.append(
-            f"counted over all {verdict.settings} settings, p = {verdict.p_adjusted:.2g} is not "
+            f"counted over all {verdict.counted}, p = {verdict.p_adjusted:.2g} is not "
             f"below {_ALPHA:g}"
         )
     where = f"at {verdict.label}: " if verdict.label else ""

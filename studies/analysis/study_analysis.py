@@ -30,7 +30,7 @@ class Analysis:
         verdicts: the verdicts of the latest confirmation, one per scientific setting.
         phase: the phase of that confirmation; None if there was none.
         winners: point of each arm that was confirmed, at the first setting.
-        regimes: by the parameter that sets the size.
+        regimes: by the parameter that sets the size, and the pair of arms if there are several.
         cards: all that is shown and written, in the order to show.
     """
 
@@ -75,6 +75,16 @@ def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
         verdicts=latest,
         phase=tables.phase,
         winners=winners_of(tables),
-        regimes=tables.once(regimes_of),
+        regimes=_regimes(tables),
         cards=tuple(cards),
     )
+
+
+def _regimes(tables: Tables) -> dict[str, Regimes]:
+    """Those of every arm against the reference."""
+    several = len(tables.question.pairs) > 1
+    return {
+        f"{name}, {each.question.pair}" if several else name: found
+        for each in tables.against_reference
+        for name, found in each.once(regimes_of).items()
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from pandas.api.types import is_numeric_dtype
 
 from dynloss_core import keys
 from studies.analysis.question import Question
+from studies.definition.arms import Pair, against_reference
 from studies.definition.early_stopping import is_stopped
 
 __all__ = ["Tables"]
@@ -42,6 +43,28 @@ class Tables:
             self._known[result_of] = result_of(self)
         known: T = self._known[result_of]
         return known
+
+    @cached_property
+    def of_pairs(self) -> list[Tables]:
+        """The tables of each pair of arms alone; these themselves if there is no other pair."""
+        if len(self.question.pairs) < 2:
+            return [self]
+        return [self._of(pair) for pair in self.question.pairs]
+
+    @property
+    def against_reference(self) -> list[Tables]:
+        """Those of the pairs that share the first one's reference."""
+        shared = against_reference(self.question.pairs) or [self.question.pair]
+        return [each for each in self.of_pairs if each.question.pair in shared]
+
+    def _of(self, pair: Pair) -> Tables:
+        spaces = {arm: space for arm, space in self.question.spaces.items() if arm in pair}
+        return Tables(
+            _rows_of(pair, self.members),
+            _rows_of(pair, self.curves),
+            replace(self.question, pairs=(pair,), spaces=spaces),
+            {kind: _rows_of(pair, table) for kind, table in self.recorded.items()},
+        )
 
     @cached_property
     def tried(self) -> pd.DataFrame:
@@ -89,3 +112,7 @@ class Tables:
     def size(self) -> str | None:
         """The first of them; None if the study has one size."""
         return next(iter(self.sizes), None)
+
+
+def _rows_of(pair: Pair, table: pd.DataFrame) -> pd.DataFrame:
+    return table[table[keys.ARM].isin(pair)] if keys.ARM in table else table

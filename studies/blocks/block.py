@@ -36,7 +36,7 @@ class Block:
 
     Args:
         phase: `search`, or a round of confirmation: `confirm`, `confirm-2`, ...
-        arm: `dynamical` or `static`.
+        arm: the name of the arm.
         index: the index of the block within its phase and arm.
         trials: the points.
         seeds: the seeds of each trial.

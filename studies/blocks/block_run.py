@@ -212,7 +212,7 @@ def _ensembles(study: Study, block: Block) -> list[tuple[pd.DataFrame, list[Memb
     """The block's members, grouped by problem: identifying rows, members, problem."""
     groups: dict[Problem, tuple[list[dict[str, Any]], list[Member]]] = {}
     for trial in block.trials:
-        problem = study.problem(trial.point)
+        problem = study.problem(block.arm, trial.point)
         rows, members = groups.setdefault(problem, ([], []))
         for seed in block.seeds:
             members.append(study.member(trial.point, seed, problem))
@@ -241,7 +241,7 @@ def is_table_of(block: Block, members: pd.DataFrame, study: Study) -> bool:
     for trial in block.trials:
         dotted = tuple((name, value) for name, value in trial.point.items() if "." in name)
         if dotted not in problems:
-            problems[dotted] = study.problem(trial.point)
+            problems[dotted] = study.problem(block.arm, trial.point)
         member = study.member(trial.point, block.seeds[0], problems[dotted])
         values = {
             **dict(dotted),

@@ -92,7 +92,7 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
             console.print(
                 f"Wilcoxon signed-rank p = {test.p_wilcoxon:.2g}. "
                 f"{study.objective.replace('_', ' ').capitalize()} on the same seeds: "
-                f"{validation.dynamical.mean:.4g} against {validation.static.mean:.4g}."
+                f"{validation.arm.mean:.4g} against {validation.reference.mean:.4g}."
             )
     for finding in analysis.findings()[len(verdicts) :]:
         console.print(f"\n{finding}", style="bold")

@@ -16,7 +16,7 @@ from studies.definition.samplers import SAMPLERS, samplers_of
 if TYPE_CHECKING:
     from studies.definition.study import Study
 
-__all__ = ["check_arms", "check_mode", "check_name", "check_numbers", "check_problems"]
+__all__ = ["check_mode", "check_name", "check_numbers", "check_problems", "check_spaces"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # what lies beside the studies' folders; some file systems ignore case
@@ -54,31 +54,46 @@ def check_numbers(study: Study, most_seeds: int) -> None:
         raise ConfigError("equivalence_margin", problem, "use > 0")
 
 
-def check_arms(study: Study) -> None:
-    """Refuse arms listed twice, and a space whose arms would not be dynamical and static."""
-    if not study.arms or len(set(study.arms)) < len(study.arms):
-        raise ConfigError("arms", f"{list(study.arms)}", "list dynamical, static, or both, once")
-    needed = [keys.LEARNING_RATE]
-    needed += [keys.PERIOD, keys.AMPLITUDE] if keys.DYNAMICAL in study.arms else []
-    for name in needed:
-        if name not in study.space.parameters:
-            key = f"space.parameters.{name}"
-            raise ConfigError(key, "missing", "search it, or give it as a constant")
-    if keys.STATIC in study.arms:
-        constants = study.space.static().constants()
-        if constants.get(keys.AMPLITUDE) != 1 or keys.PERIOD in study.space.static().parameters:
+def check_spaces(study: Study) -> None:
+    """Refuse a space that lacks what an arm needs, or whose baseline is not the static loss."""
+    for arm, options in study.named_arms.items():
+        space = study.arm_space(arm)
+        constant = space.constants().get(keys.AMPLITUDE) == 1
+        _check_period(study.space, space, arm)
+        if options.baseline and (not constant or keys.PERIOD in space.parameters):
             raise ConfigError(
                 "space.baseline",
-                "makes no static arm",
+                f"makes no static arm of {arm!r}",
                 "write baseline: {fix: {amplitude: 1.0}, drop: [period]}",
             )
-    for name, parameter in study.space.parameters.items():
-        if study.mode == "optimize" and "." in name and parameter.role == "scientific":
-            raise ConfigError(
-                f"space.parameters.{name}.role",
-                "'scientific': each arm would pick its own and the verdict compare the two",
-                "use mode: map, or role: nuisance to tune it for each arm",
-            )
+        oscillating = [] if constant else [keys.PERIOD, keys.AMPLITUDE]
+        for name in (keys.LEARNING_RATE, *oscillating):
+            if name not in space.parameters:
+                key = f"space.parameters.{name}"
+                raise ConfigError(key, "missing", "search it, or give it as a constant")
+        for name in space.searched():
+            if (
+                study.mode == "optimize"
+                and "." in name
+                and space.parameters[name].role == "scientific"
+            ):
+                raise ConfigError(
+                    f"space.parameters.{name}.role",
+                    "'scientific': each arm would pick its own and the verdict compare the two",
+                    "use mode: map, or role: nuisance to tune it for each arm",
+                )
+
+
+def _check_period(whole: Space, space: Space, arm: str) -> None:
+    """Refuse a period whose unit is not that of the study's, in which tables are read."""
+    ours, own = (each.parameters.get(keys.PERIOD) for each in (whole, space))
+    if own is not None and (ours is None or own.unit != ours.unit):
+        unit = "no period" if ours is None else f"its period in {ours.unit}"
+        raise ConfigError(
+            f"arms.{arm}.search.period.unit",
+            f"{own.unit}, but the space has {unit}",
+            "use one unit",
+        )
 
 
 def check_mode(study: Study) -> None:
@@ -156,7 +171,7 @@ def check_problems(study: Study) -> None:
         for name, parameter in parameters.items():
             for value in [*parameter.grid(2), parameter.at(0.5)]:
                 point = {**middle, name: value}
-                problem = study.problem(point)
+                problem = study.problem(arm, point)
                 steps_per_epoch(problem)
                 try:
                     study.member(point, 0, problem)

@@ -1,12 +1,13 @@
-"""Dotted keys, as in `budget.total`, in nested mappings."""
+"""Nested mappings: dotted keys, as in `budget.total`, and mappings laid over others."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dynloss_core.config import ConfigError, show
 
-__all__ = ["assign"]
+__all__ = ["assign", "merged"]
 
 
 def assign(document: dict[str, Any], key: str, value: Any) -> None:
@@ -23,3 +24,14 @@ def assign(document: dict[str, Any], key: str, value: Any) -> None:
             )
         document = below
     document[leaf] = value
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with the entries of another laid over it, nested ones entry by entry."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merged(old, value)
+        result[key] = value
+    return result

@@ -5,32 +5,41 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from dynloss_core import keys
-from dynloss_core.config import ConfigError, OneOf, build, config_hash, to_dict
+from dynloss_core.config import ADDED_LATER, ConfigError, OneOf, build, config_hash, to_dict
 from dynloss_core.data import DATA_SETS, DataConfig
 from dynloss_core.models import MODELS, ModelConfig
 from dynloss_core.training import EngineName, Member, Problem, Training, steps_per_epoch
 from search_spaces import Point, Space
+from studies.definition.arms import (
+    Arm,
+    Pair,
+    check_compared,
+    check_names,
+    compared_pairs,
+    named_arms,
+    reference_of,
+)
 from studies.definition.checks import (
-    check_arms,
     check_mode,
     check_name,
     check_numbers,
     check_problems,
+    check_spaces,
 )
-from studies.definition.dotted import assign
+from studies.definition.dotted import assign, merged
 from studies.definition.early_stopping import EarlyStopping
 from studies.definition.options import Budget, Resources, Storage
 from studies.definition.recording_options import Record
 from studies.definition.samplers import SAMPLERS, SamplerName, samplers_of
 
-__all__ = ["Arm", "Mode", "Study"]
+__all__ = ["Mode", "Study"]
 
 SCHEMA_VERSION = 1
 
-Arm = Literal["dynamical", "static"]
 Mode = Literal["map", "optimize", "confirm"]
 
 _SEEDS_PER_STUDY = 100_000
@@ -52,7 +61,12 @@ class Study:
         training: loss, batches, learning-rate schedule, dtype.
         budget: length of each run.
         space: the space of the dynamical arm; its baseline makes the static arm's.
-        arms: arms to run.
+        arms: arms to run: `dynamical` and `static`, or any number of them by name (see `arms`).
+        reference: the arm that all others are compared with; by default `static`, else the first
+            one that trains with the static loss.
+        comparisons: further pairs of arms to compare, the one that may gain first.
+        ladder: arms in the order of a ladder, each of which takes one thing more into account than
+            the one before; neighbours are compared.
         trials_per_arm: points to try in each arm, failed ones included (`optimize`, or `map` with
             `sampler: sobol`).
         extensions: further points for each arm, one number per extension, each tried once all
@@ -88,7 +102,10 @@ class Study:
     description: str = ""
     mode: Mode = "optimize"
     training: Training = field(default_factory=Training)
-    arms: tuple[Arm, ...] = ("dynamical", "static")
+    arms: tuple[Literal["dynamical", "static"], ...] | dict[str, Arm] = ("dynamical", "static")
+    reference: str | None = field(default=None, metadata=ADDED_LATER)
+    comparisons: tuple[tuple[str, ...], ...] = field(default=(), metadata=ADDED_LATER)
+    ladder: tuple[str, ...] = field(default=(), metadata=ADDED_LATER)
     trials_per_arm: int | None = None
     extensions: tuple[int, ...] = ()
     seeds_per_point: int = 4
@@ -115,7 +132,9 @@ class Study:
             )
         check_name(self.name)
         check_numbers(self, most_seeds=_FIRST_FRESH_SEED)
-        check_arms(self)
+        check_names(self.arms)
+        check_compared(self.arms, self.reference, self.comparisons, self.ladder)
+        check_spaces(self)
         if self.sampler is None:
             object.__setattr__(self, "sampler", samplers_of(self.mode)[0])
         check_mode(self)
@@ -143,9 +162,21 @@ class Study:
             resources=Resources(),
         )
 
+    @cached_property
+    def named_arms(self) -> dict[str, Arm]:
+        """The arms by name, whichever form the file has."""
+        return named_arms(self.arms)
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The arms to compare: every other one with the reference, pairs that are asked for, and
+        the neighbours of the ladder."""
+        reference = reference_of(self.arms, self.reference)
+        return compared_pairs(self.arms, reference, self.comparisons, self.ladder)
+
     def arm_space(self, arm: str) -> Space:
         """The space that an arm is searched over."""
-        return self.space.static() if arm == keys.STATIC else self.space
+        return self.named_arms[arm].space(self.space, arm)
 
     def design(self, arm: str) -> list[Point] | None:
         """All points of an arm, if they are fixed beforehand; None if they are proposed."""
@@ -223,14 +254,15 @@ class Study:
         searched = sum(self.trials(arm) for arm in self.arms) * self.seeds_per_point
         return searched + (len(self.arms) * self.confirm_seeds if self.has_own_round() else 0)
 
-    def problem(self, point: Mapping[str, Any] | None = None) -> Problem:
-        """The study's problem with a point's dotted parameters set.
+    def problem(self, arm: str, point: Mapping[str, Any] | None = None) -> Problem:
+        """The problem of an arm, with a point's dotted parameters set.
 
         Raises:
             ConfigError: if a dotted parameter names nothing, or has a value its owner refuses.
         """
         parts = {"data": to_dict(self.data), "model": to_dict(self.model)}
-        parts["training"] = to_dict(self.training)
+        changed = self.named_arms[arm].training
+        parts["training"] = merged(to_dict(self.training), changed)
         for name, value in (point or {}).items():
             if "." in name:
                 owner, _, leaf = name.partition(".")
@@ -241,8 +273,9 @@ class Study:
         try:
             problem = build(Problem, {**parts, **training})
         except ConfigError as error:
-            prefix = "" if error.key.partition(".")[0] in parts else "training"
-            raise error.inside(prefix) from None
+            own = error.key.partition(".")[0] in parts
+            place = "" if own else f"arms.{arm}.training" if changed else "training"
+            raise error.inside(place) from None
         epoch = steps_per_epoch(problem) if self.budget.unit == "epochs" else 1
         return replace(
             problem,

@@ -80,7 +80,7 @@ def _findings(analysis: Analysis) -> Iterable[Finding]:
 def _finding(each: SettingVerdict) -> Finding:
     verdict = each.test
     up = keys.higher_is_better(verdict.metric)
-    worse, better = "static better", "dynamical better"
+    better, worse = (f"{arm} better" for arm in verdict.pair)
     numbers = {
         "Pairs": f"{verdict.n} fresh seeds",
         "Wilcoxon p": f"{verdict.p_wilcoxon:.2g}",

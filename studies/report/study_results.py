@@ -18,6 +18,7 @@ from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
 from studies.analysis.figures import save_animation, save_figure
 from studies.analysis.question import Question
+from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
 from studies.blocks.recorder import KINDS
 from studies.definition.samplers import SAMPLERS
@@ -66,9 +67,11 @@ class Results:
                 "high": verdict.high,
                 "n": float(verdict.n),
                 "p_wilcoxon": verdict.p_wilcoxon,
-                "dynamical_mean": verdict.dynamical.mean,
-                "static_mean": verdict.static.mean,
+                f"{verdict.pair.arm}_mean": verdict.arm.mean,
+                f"{verdict.pair.reference}_mean": verdict.reference.mean,
             }
+            if each.pairs > 1:
+                where = "_".join((where, *verdict.pair)).strip("_")
             found |= {"_".join(p for p in ("verdict", where, k) if p): v for k, v in named.items()}
         return found
 
@@ -77,7 +80,10 @@ class Results:
         verdicts = self.analysis.verdicts
         if not verdicts:
             return {"origin": self.origins}
-        outcomes = [f"{each.label} {each.test.outcome}".strip() for each in verdicts]
+        outcomes = [
+            " ".join(filter(None, (each.label, each.pair_in_words, each.test.outcome)))
+            for each in verdicts
+        ]
         against = dict.fromkeys(warning for each in verdicts for warning in each.warnings)
         return {
             "origin": self.origins,
@@ -92,6 +98,8 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
     return Question(
         objective=study.objective,
         spaces=spaces,
+        pairs=study.pairs,
+        ladder=study.ladder,
         scientific=tuple(scientific_settings(study)),
         adaptive=SAMPLERS[study.sampler].adaptive,
         margin=study.equivalence_margin,
@@ -162,10 +170,11 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
     verdicts = [
         {
             "setting": each.setting,
+            **(each.test.pair._asdict() if each.pairs > 1 else {}),
             "points": each.points,
             "p_adjusted": each.p_adjusted,
-            "test": asdict(each.test),
-            "validation": asdict(each.validation),
+            "test": _by_name(each.test),
+            "validation": _by_name(each.validation),
             "warnings": each.warnings,
         }
         for each in analysis.verdicts
@@ -189,6 +198,13 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
         }
     )
     return content
+
+
+def _by_name(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain data, its two arms under their names."""
+    found = asdict(verdict)
+    arm, reference = found.pop("pair")
+    return {**found, arm: found.pop("arm"), reference: found.pop("reference")}
 
 
 def _trials(study: Study, analysis: Analysis) -> dict[str, dict[str, int]]:
@@ -235,7 +251,7 @@ def _epochs(study: Study) -> float | None:
     period = study.space.parameters.get(keys.PERIOD)
     if period is None or period.unit != "epochs":
         return None
-    problem = study.problem()
+    problem = study.problem(next(iter(study.arms)))
     return problem.steps / steps_per_epoch(problem)
 
 

@@ -60,8 +60,8 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
 
     Without the GPU that the study asks for, one network is timed on the CPU, which overestimates.
     """
-    points = _representatives(study)
-    problems = [study.problem(point) for point in points]
+    samples = [(arm, point) for arm in _unlike(study) for point in _representatives(study, arm)]
+    problems = [study.problem(arm, point) for arm, point in samples]
     steps = round(sum(problem.steps for problem in problems) / len(problems))
     engines = [_engine(study, problem, _device(study)).name for problem in problems]
     lacks = [lack.problem for lack in shortages(study, capacity)]
@@ -72,13 +72,13 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
     except ConfigError as error:
         missing = [*lacks, str(error)]
     else:
-        times = [_calibrate(study, point) for point in points]
+        times = [_calibrate(study, arm, point) for arm, point in samples]
         microseconds = sum(times) / len(times)
     searching = sum(len(study.search_blocks(arm)) for arm in study.arms)
     confirming = len(study.arms) if study.confirms() else 0
     room = parallel_blocks(study, capacity)
     parallel = min(room, searching or confirming)
-    waits = study.design(study.arms[0]) is None or study.early_stopping is not None
+    waits = study.early_stopping is not None or any(study.design(a) is None for a in study.arms)
     if waits and searching:  # for results
         parallel = min(parallel, len(study.arms) * study.parallel_blocks)
     trials: dict[str, int] = {arm: study.trials(arm) for arm in study.arms}
@@ -107,12 +107,17 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
     )
 
 
-def _representatives(study: Study) -> list[Point]:
-    """Points in the middle of the space, one for each of its problems, up to a few.
+def _unlike(study: Study) -> list[str]:
+    """One arm of each way to train, for what it changes in `training` has its cost."""
+    ways = {repr(options.training): arm for arm, options in reversed(study.named_arms.items())}
+    return list(ways.values())
+
+
+def _representatives(study: Study, arm: str) -> list[Point]:
+    """Points in the middle of an arm's space, one for each of its problems, up to a few.
 
     A point that changes the problem (`model.width`, say) changes the cost of a step.
     """
-    arm = study.arms[0]
     parameters = study.arm_space(arm).parameters
     middle = {name: parameter.at(0.5) for name, parameter in parameters.items()}
     middle.update((study.winners or {}).get(arm, {}))
@@ -126,9 +131,9 @@ def _representatives(study: Study) -> list[Point]:
     return points[:: -(-len(points) // _MOST_PROBLEMS)]
 
 
-def _calibrate(study: Study, point: Point) -> float:
-    """Microseconds per step of one member at a point."""
-    full = study.problem(point)
+def _calibrate(study: Study, arm: str, point: Point) -> float:
+    """Microseconds per step of one member of an arm at a point."""
+    full = study.problem(arm, point)
     seeds = study.search_seeds() if study.mode != "confirm" else study.fresh_seeds()
     copies = study.block_size if study.mode != "confirm" else 1
     members = [study.member(point, seed, full) for seed in seeds] * copies

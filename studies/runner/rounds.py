@@ -60,7 +60,7 @@ def due_round(stored: StoredStudy) -> Confirmation | None:
     if members.empty:  # every block failed
         return None
     search = members[members[keys.PHASE] == keys.SEARCH]
-    proposed = study.trials(study.arms[0])
+    proposed = study.trials(next(iter(study.arms)))
     if proposed == max((confirmation.trials or 0 for confirmation in rounds), default=0):
         return None
     number = max((confirmation.round for confirmation in rounds), default=0) + 1

@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
+from zlib import crc32
 
 import numpy as np
 import optuna
@@ -41,6 +42,7 @@ from studies.search.confirmation import Confirmation, Winner
 __all__ = ["ArmSearch", "Plan"]
 
 _ARM_CODE = {keys.DYNAMICAL: 0, keys.STATIC: 1}  # part of every proposal: never renumber
+_NAMED = 2  # code of every other arm, beside a number made from its name
 _PROPOSALS = "proposals"
 
 Recorded = Callable[[Block], pd.DataFrame | None]
@@ -51,7 +53,7 @@ class ArmSearch:
 
     Args:
         study: the definition.
-        arm: `dynamical` or `static`.
+        arm: the name of the arm.
         storage: Optuna's storage; the arm's study there is called `<name>/<arm>`.
     """
 
@@ -177,7 +179,10 @@ class ArmSearch:
         return self.space.suggest(trial)
 
     def _seed_of(self, number: int) -> int:
-        entropy = np.random.SeedSequence([self.study.seed, _ARM_CODE[self.arm], number])
+        code = (
+            [_ARM_CODE[self.arm]] if self.arm in _ARM_CODE else [_NAMED, crc32(self.arm.encode())]
+        )
+        entropy = np.random.SeedSequence([self.study.seed, *code, number])
         return int(entropy.generate_state(1)[0])
 
     def _tell_up_to(self, end: int) -> None:
@@ -216,7 +221,7 @@ class ArmSearch:
         if rule is None:
             return {}
         means = trial_means(rows, rule)
-        rungs = rung_steps(rule, self.study.problem(self._points[number]))
+        rungs = rung_steps(rule, self.study.problem(self.arm, self._points[number]))
         values = [float(means[name].iloc[0]) for name in rung_columns(rule)]
         return {step: v for step, v in zip(rungs, values, strict=True) if np.isfinite(v)}
 

@@ -44,7 +44,7 @@ class Winner:
     """The best point of an arm, chosen on validation.
 
     Args:
-        arm: `dynamical` or `static`.
+        arm: the name of the arm.
         trial: number of its trial.
         point: its parameters.
         objective: mean over the search's seeds; biased upwards, as it was chosen for being best.
@@ -185,31 +185,35 @@ def _point(study: Study, arm: str, row: pd.Series) -> Point:
         point[name] = matching[0] if matching else value
     period = study.arm_space(arm).parameters.get(keys.PERIOD)
     if period is not None and period.unit == "epochs":  # tables hold steps
-        point[keys.PERIOD] = int(row[keys.PERIOD]) / steps_per_epoch(study.problem(point))
+        point[keys.PERIOD] = int(row[keys.PERIOD]) / steps_per_epoch(study.problem(arm, point))
     return point
 
 
 def _seeds_needed(study: Study, search: pd.DataFrame, settings: Sequence[str]) -> tuple[int, str]:
     """Seeds for 90% power in every comparison, and the reason in words."""
-    if set(study.arms) != {keys.DYNAMICAL, keys.STATIC}:
-        return FEWEST_SEEDS, "the default for one arm"
+    if not study.pairs:
+        return FEWEST_SEEDS, "the default where no arms are compared"
     needed: list[int | None] = []
     try:
         best = at_own_best(search[~is_stopped(search)], study.objective, [*settings, keys.ARM])
     except ValueError:
         return FEWEST_SEEDS, f"one seed per point gives no spread to plan with: {FEWEST_SEEDS}"
     for _, group in best.groupby(list(settings)) if settings else [((), best)]:
-        if set(group[keys.ARM]) != set(study.arms):
-            continue
-        pairs = paired_by_seed(group, study.objective)
-        if len(pairs) < 2:
-            continue
-        comparison = compare((pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy(dtype=float))
-        options = [seeds_for_power(comparison.sd, comparison.mean)]
-        if study.equivalence_margin is not None:
-            margin = study.equivalence_margin
-            options.append(seeds_for_equivalence(comparison.sd, comparison.mean, margin))
-        needed.append(min((n for n in options if n is not None), default=None))
+        for pair in study.pairs:
+            of_pair = group[group[keys.ARM].isin(pair)]
+            if set(of_pair[keys.ARM]) != set(pair):
+                continue
+            by_seed = paired_by_seed(of_pair, study.objective)
+            if len(by_seed) < 2:
+                continue
+            comparison = compare(
+                (by_seed[pair.arm] - by_seed[pair.reference]).to_numpy(dtype=float)
+            )
+            options = [seeds_for_power(comparison.sd, comparison.mean)]
+            if study.equivalence_margin is not None:
+                margin = study.equivalence_margin
+                options.append(seeds_for_equivalence(comparison.sd, comparison.mean, margin))
+            needed.append(min((n for n in options if n is not None), default=None))
     wanted = max((MOST_SEEDS if n is None else n for n in needed), default=FEWEST_SEEDS)
     seeds = math.ceil(min(max(wanted, FEWEST_SEEDS), MOST_SEEDS))
     enough = sum(n is not None and n <= seeds for n in needed)

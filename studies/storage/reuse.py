@@ -175,7 +175,7 @@ class KnownNetworks:
         return self._keys_of[block.id]
 
     def _keys_of_trial(self, block: Block, trial: Trial) -> Iterator[_Key]:
-        problem = self._study.problem(trial.point)
+        problem = self._study.problem(block.arm, trial.point)
         engine = choose_engine(problem, self._study.engine, self._study.device).name
         members = [self._study.member(trial.point, seed, problem) for seed in block.seeds]
         device, origin = self._study.device, current_origin().digest

@@ -26,7 +26,7 @@ class PhaseStatus:
 
     Args:
         phase: `search`, or a round of confirmation.
-        arm: `dynamical` or `static`.
+        arm: the name of the arm.
         done: number of trials searched, or of networks confirmed.
         wanted: their number in the end.
         unit: the unit of both.

@@ -28,11 +28,12 @@ from dynloss_core.training.rate_follower import caps_of
 from tests.cases import CASES, MIXED, WITH_MOMENTUM, Case
 from tests.contracts.engines import ENGINES, assert_equal, assert_same_trace, every_engine
 
+WIDE = "wide residual network, batch normalisation"
 FEW = (
     "one hidden layer, full batch",
     "mini-batch with Nesterov, warm-up and decay",
     "small convnet",
-    "wide residual network, batch normalisation",
+    WIDE,
 )
 
 
@@ -48,10 +49,20 @@ def tight(case: Case) -> CurvatureRate:
     return CurvatureRate(every=3, target=0.02 if momentum else 0.1, samples=15)
 
 
+def is_slow(engine: type[Engine], case: Case) -> bool:
+    """Images by autograd, and a wide network by anything, take half a minute a test."""
+    return case.name == WIDE or (engine is AutogradEngine and case.name == "small convnet")
+
+
 some_pairs = pytest.mark.parametrize(
     ("engine", "case"),
     [
-        pytest.param(engine, case, id=f"{engine.__name__}-{case.name}")
+        pytest.param(
+            engine,
+            case,
+            id=f"{engine.__name__}-{case.name}",
+            marks=[pytest.mark.slow] if is_slow(engine, case) else [],
+        )
         for case in CASES
         for engine in ENGINES
         if case.name in FEW and engine.refusal(case.problem) is None
@@ -120,7 +131,14 @@ def test_recording_changes_nothing(engine: type[Engine]) -> None:
     assert torch.equal(probed.curvature.learning_rate[:-1, 0], rates)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.name in FEW], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.name == WIDE else [])
+        for case in CASES
+        if case.name in FEW
+    ],
+)
 def test_the_rate_is_the_target_over_the_largest_eigenvalue(case: Case) -> None:
     """Measured by itself, at each evaluation where the rule measures too."""
     rule = replace(tight(case), every=case.problem.evaluate_every)

@@ -212,7 +212,7 @@ def test_an_oscillation(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHAPES, "square", lambda tau, period: (tau * 2 >= period).double())
     oscillation = "{groups: random, order: random, shape: square}"
     study = study_with(tiny, f"training.oscillation={oscillation}", "engine=fused")
-    problem = study.problem({})
+    problem = study.problem("dynamical", {})
     assert problem.oscillation == Oscillation(groups="random", order="random", shape="square")
     weights = Setup.build(problem, [Member(0.1, seed=0, period=4, amplitude=3.0)]).class_weights
     assert weights(torch.arange(8))[:, 0].tolist() == 2 * [[1, 1], [1, 1], [1.5, 0.5], [1.5, 0.5]]

@@ -50,8 +50,8 @@ LEVELS = {
         "progress", "rounds", "extension", "session", "run_study", "dry_run", "single_run",
     ],
     "studies.analysis": [
-        "question", "card", "study_tables", "statistics", "search_health", "setting_verdicts", "search_card",
-        "gains", "landscape", "study_analysis", "across_studies", "figures", "analyses",
+        "question", "card", "study_tables", "statistics", "search_health", "setting_verdicts", "ladder",
+        "search_card", "gains", "landscape", "study_analysis", "across_studies", "figures", "analyses",
     ],
 }  # fmt: skip
 

@@ -21,8 +21,8 @@ from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.faults.study import Tally, check, members, written
 from tests.machines import Machines, machines
-from tests.services import free_port, start_mlflow, wait_for
-from tests.studies.commands import SECONDS, command, dynloss
+from tests.services import SECONDS, free_port, start_mlflow, wait_for, wait_until
+from tests.studies.commands import command, dynloss
 
 __all__ = ["KINDS", "strike_study", "undisturbed"]
 
@@ -77,15 +77,15 @@ class Struck:
     def reach(self, share: float) -> None:
         """Wait until a driver, which is still at work, has trained a share of the networks."""
         process, folder = self.go_on(), StudyFolder(self.out / "struck")
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
+
+        def reached() -> bool:
             assert process.poll() is None, f"ended before {share:.0%}: {self.said.read_text()}"
-            if folder.progress.exists():
-                status = study_status(folder)
-                if status.trained >= share * status.networks:
-                    return
-            time.sleep(0.05)
-        raise TimeoutError(f"{share:.0%} was never reached")
+            if not folder.progress.exists():
+                return False
+            status = study_status(folder)
+            return status.trained >= share * status.networks
+
+        wait_until(reached, every=0.05)
 
     def ends(self) -> tuple[int, str]:
         """Wait for the driver: its exit code and what it said."""
@@ -142,16 +142,16 @@ def worker(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
     """SIGKILL to a process that trains a block; the study has to survive it."""
     study = Struck(folder)
 
+    def killed_a_worker() -> bool:
+        for child in psutil.Process(study.go_on().pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it may end meanwhile
+                if "Trainable" in " ".join(child.cmdline()):
+                    child.kill()
+                    return True
+        return False
+
     def strike() -> None:
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            for child in psutil.Process(study.go_on().pid).children(recursive=True):
-                with suppress(psutil.NoSuchProcess):  # it may end meanwhile
-                    if "Trainable" in " ".join(child.cmdline()):
-                        child.kill()
-                        return
-            time.sleep(0.05)
-        raise TimeoutError("no block is at work")
+        wait_until(killed_a_worker, every=0.05)
 
     yield study, strike
 

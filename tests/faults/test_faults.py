@@ -40,7 +40,6 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return cache(lambda text: undisturbed(tmp_path_factory.mktemp("undisturbed"), text))
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("text", "kind", "strikes", "seed"),
     [*ONCE, *OFTEN],

@@ -10,8 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from unittest.mock import patch
 
 from studies.cli.commands import main
-
-SECONDS = 150  # that one may take
+from tests.services import SECONDS
 
 
 def command(*arguments: object) -> list[str]:

@@ -22,8 +22,8 @@ from mlflow import MlflowClient
 
 import studies
 from studies.cli.commands import app
-from tests.services import free_port, wait_for
-from tests.studies.commands import SECONDS, dynloss
+from tests.services import SECONDS, free_port, wait_for
+from tests.studies.commands import dynloss
 from tests.studies.mlflow_runs import runs_in
 
 DEPLOY = Path(studies.__file__).parent / "deploy"

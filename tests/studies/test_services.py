@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from dynloss_core import keys
 from studies.storage.study_folder import StudyFolder
 from tests.core.data.image_files import needs_fashion_mnist
-from tests.services import free_port, started_mlflow, wait_for, wait_until
-from tests.studies.commands import SECONDS, command, dynloss
+from tests.services import SECONDS, free_port, started_mlflow, wait_for, wait_until
+from tests.studies.commands import command, dynloss
 from tests.studies.definition.image_study import run_where_only_the_data_dir_is_sound
 from tests.studies.mlflow_runs import runs_in
 from tests.studies.tables import table
@@ -118,7 +118,6 @@ def rays_client() -> Iterator[str]:
         yield f"ray://127.0.0.1:{port}"
 
 
-@pytest.mark.timeout(600)
 def test_a_study_is_driven_through_rays_client(
     rays_client: str, tiny: Path, tmp_path: Path
 ) -> None:
@@ -136,7 +135,6 @@ def test_a_study_is_driven_through_rays_client(
     assert len(table(tmp_path)) == 36
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("ending", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
 )

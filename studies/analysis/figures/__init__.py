@@ -1,6 +1,7 @@
 """Figures, drawn from results alone."""
 
 import studies.analysis.figures.own_matplotlib  # noqa: F401  # before matplotlib
+from studies.analysis.figures.comparisons import draw_comparisons, draw_ladder
 from studies.analysis.figures.files import save_animation, save_figure
 from studies.analysis.figures.gain_map import draw_gain_map
 from studies.analysis.figures.landscape.minima import draw_minima
@@ -16,9 +17,11 @@ from studies.analysis.figures.verdict import draw_verdict
 __all__ = [
     "ARM_COLOURS",
     "animate_valleys",
+    "draw_comparisons",
     "draw_convergence",
     "draw_gain_map",
     "draw_isolation",
+    "draw_ladder",
     "draw_learning_curves",
     "draw_minima",
     "draw_regimes",

@@ -102,14 +102,14 @@ def _draw_gain(
     axes.set_xlim(result.x_edges[0], result.x_edges[-1])
     axes.set_ylim(result.y_edges[0], result.y_edges[-1])
     plain_ticks(axes)
-    axes.set_title(_baseline_title(gain), fontsize=10)
+    axes.set_title(_baseline_title(result.pair.reference, gain), fontsize=10)
     return mesh
 
 
-def _baseline_title(gain: Gain) -> str:
+def _baseline_title(reference: str, gain: Gain) -> str:
     lines = {
-        "own best": "over static at its own best learning rate",
-        "same learning rate": "over static at the same learning rate",
+        "own best": f"over {reference} at its own best learning rate",
+        "same learning rate": f"over {reference} at the same learning rate",
     }
     title = lines[gain.baseline]
     if gain.static_mean is not None:

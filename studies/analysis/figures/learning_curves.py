@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from studies.analysis.figures.style import ARM_COLOURS, blank_figure, headline, thousands, words
+from studies.analysis.figures.style import arm_styles, blank_figure, headline, thousands, words
 from studies.analysis.gains.learning_curves import LearningCurve, curves_headline
 
 __all__ = ["draw_learning_curves"]
@@ -27,8 +27,9 @@ def draw_learning_curves(
         for axes, curves in zip(
             np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True
         ):
+            styles = arm_styles(curve.arm for curve in curves)
             for curve in curves:
-                colour = ARM_COLOURS[curve.arm]
+                colour = styles[curve.arm].colour
                 axes.plot(curve.steps, curve.mean, color=colour, label=curve.label)
                 axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.2, lw=0)
             end = max(curve.steps[-1] for curve in curves)

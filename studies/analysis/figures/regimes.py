@@ -63,12 +63,13 @@ def draw_regimes(result: Regimes) -> Figure:
 
 def _means(axes: Axes, result: Regimes, sizes: np.ndarray, which: int) -> None:
     """Both arms in one metric."""
-    for arm in (keys.STATIC, keys.DYNAMICAL):
-        ends = [f"{arm}_{end}" for end in ("mean", "low", "high")]
+    arms = {"reference": keys.STATIC, "arm": keys.DYNAMICAL}  # each in the colour of its role
+    for role, like in arms.items():
+        ends = [f"{role}_{end}" for end in ("mean", "low", "high")]
         triples = np.array(
             [[getattr(size.gains[which], end) for end in ends] for size in result.sizes]
         )  # (sizes, 3)
-        _series(axes, sizes, triples, ARM_COLOURS[arm], _MARKERS[arm], arm)
+        _series(axes, sizes, triples, ARM_COLOURS[like], _MARKERS[like], getattr(result.pair, role))
     metric = words(result.metrics[which])
     axes.set_ylabel(metric)
     axes.set_title(metric.capitalize())
@@ -87,8 +88,9 @@ def _gains(axes: Axes, result: Regimes, sizes: np.ndarray) -> None:
         axes.plot(
             at[unclear], triples[unclear, 0], marker, mfc="white", mec=colour, ls="", zorder=4
         )
+    arm, reference = result.pair
     losses = any(not keys.higher_is_better(metric) for metric in result.metrics)
-    axes.set_ylabel("gain of the dynamical loss" if losses else "gain: dynamical − static")
+    axes.set_ylabel(f"gain of {result.pair.losses[0]}" if losses else f"gain: {arm} − {reference}")
     axes.set_title("Gain (open: not significant, FDR 5%)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -14,8 +15,9 @@ from matplotlib.patches import Patch
 
 from dynloss_core import keys
 from studies.analysis.figures.style import (
-    ARM_COLOURS,
     GREY,
+    ArmStyle,
+    arm_styles,
     blank_figure,
     headline,
     note,
@@ -29,7 +31,6 @@ from studies.analysis.search_health.search_health import Convergence, SearchHeal
 
 __all__ = ["draw_convergence", "draw_isolation"]
 
-_MARKERS = {keys.DYNAMICAL: "o", keys.STATIC: "s"}
 _SYMBOLS = {keys.PERIOD: " T", keys.AMPLITUDE: " A"}
 _IN_A_ROW = 4
 _FEW_TRIALS = 50  # beyond, or with budgets further apart, the budget is on a log axis
@@ -38,7 +39,8 @@ _LEGEND_ROOM = 0.55  # below the bars, in bars
 
 
 def draw_isolation(health: SearchHealth) -> Figure:
-    """The best trial at each value of each parameter; below, how many trials there were."""
+    """The best trial at each value of each parameter; below, how many trials there were. There is
+    room for two arms (see `SearchHealth.of`)."""
     panels = _panels(health)
     columns = min(max(len(panels), 1), _IN_A_ROW)
     rows = max(-(-len(panels) // columns), 1)
@@ -56,7 +58,7 @@ def draw_isolation(health: SearchHealth) -> Figure:
                 top.sharey(grid[0][0])
             for each, sign in zip(panels[index], (1, -1), strict=False):
                 _best_trials(top, each, health)
-                _counts(bottom, each, sign)
+                _counts(bottom, each, sign, _style(health, each.arm).colour)
             bottom.axhline(0, color="black", linewidth=0.8)
             _parameter_axis(top, bottom, panels[index])
             _objective_axis(top, health)
@@ -83,10 +85,14 @@ def draw_convergence(health: SearchHealth) -> Figure:
         panels = figure.subplots(1, 2, width_ratios=[1.3, 1]) if known else [figure.subplots()]
         _budget_panel(panels[0], health)
         if known:
-            _importance_panel(panels[1], known)
+            _importance_panel(panels[1], known, health.infeasible)
         headline(figure, health.convergence_headline())
         note(figure, wrapped(figure, _convergence_note(health, known)))
     return figure
+
+
+def _style(health: SearchHealth, arm: str) -> ArmStyle:
+    return arm_styles(health.infeasible)[arm]
 
 
 def _panels(health: SearchHealth) -> list[list[Isolation]]:
@@ -109,8 +115,8 @@ def _objective_axis(axes: Axes, health: SearchHealth) -> None:
 
 
 def _best_trials(axes: Axes, found: Isolation, health: SearchHealth) -> None:
-    colour = ARM_COLOURS[found.arm]
-    at = _places(found)
+    colour, marker = _style(health, found.arm)
+    at = _places(found, list(health.infeasible))
     known = found.best >= 0
     if not known.any():
         return
@@ -120,7 +126,7 @@ def _best_trials(axes: Axes, found: Isolation, health: SearchHealth) -> None:
         found.mean[known],
         half[:, known],
         color=colour,
-        marker=_MARKERS[found.arm],
+        marker=marker,
         markersize=5,
         linewidth=1.2 if found.scale else 0,
         elinewidth=1,
@@ -139,9 +145,8 @@ def _best_trials(axes: Axes, found: Isolation, health: SearchHealth) -> None:
             axes.plot(near.value, found.mean[top], **ring, markeredgecolor="black", zorder=6)
 
 
-def _counts(axes: Axes, found: Isolation, sign: int) -> None:
+def _counts(axes: Axes, found: Isolation, sign: int, colour: str) -> None:
     """Trials at each value or in each bin, infeasible ones hatched; upwards or downwards."""
-    colour = ARM_COLOURS[found.arm]
     axes.stairs(sign * found.trials, found.edges, fill=True, color=colour, alpha=0.3, linewidth=0)
     axes.stairs(sign * found.trials, found.edges, color=colour, linewidth=1)
     if found.infeasible.any():
@@ -177,17 +182,18 @@ def _parameter_axis(top: Axes, bottom: Axes, found: list[Isolation]) -> None:
     top.tick_params(labelbottom=False)
 
 
-def _places(found: Isolation) -> np.ndarray:
-    """(V,) where the values stand on the axis."""
+def _places(found: Isolation, arms: Sequence[str]) -> np.ndarray:
+    """(V,) where the values stand on the axis; choices of several arms side by side."""
     if found.scale is None:
-        return np.arange(len(found.values)) + (-0.06 if found.arm == keys.DYNAMICAL else 0.06)
+        beside = 0.12 * (arms.index(found.arm) - (len(arms) - 1) / 2)
+        return np.arange(len(found.values)) + beside
     return np.array(found.values, dtype=float)
 
 
 def _isolation_legend(health: SearchHealth) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=ARM_COLOURS[arm], marker=_MARKERS[arm], label=_arm_label(health, arm))
-        for arm in health.infeasible
+        Line2D([], [], color=colour, marker=marker, label=_arm_label(health, arm))
+        for arm, (colour, marker) in arm_styles(health.infeasible).items()
     ]
     star = Line2D([], [], ls="", marker="*", ms=12, mfc=GREY, mec="black", label="best of the arm")
     handles.append(star)
@@ -225,7 +231,7 @@ def _budget_panel(axes: Axes, health: SearchHealth) -> None:
     axes.margins(y=0.1)
     curves = list(health.convergence.values())
     for curve in curves:
-        _curve(axes, curve, keys.higher_is_better(health.objective))
+        _curve(axes, curve, _style(health, curve.arm), keys.higher_is_better(health.objective))
     budgets = [curve.trials for curve in curves]
     if health.adaptive:
         axes.set_xlim(0, 1.04 * max(budgets))
@@ -253,8 +259,8 @@ def _budget_panel(axes: Axes, health: SearchHealth) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.14))  # below: curves may be anywhere
 
 
-def _curve(axes: Axes, curve: Convergence, up: bool) -> None:
-    colour = ARM_COLOURS[curve.arm]
+def _curve(axes: Axes, curve: Convergence, style: ArmStyle, up: bool) -> None:
+    colour, marker = style
     if curve.best.size == 0:
         axes.plot([], [], color=colour, label=f"{curve.arm}: all {curve.trials} infeasible")
         return
@@ -270,12 +276,12 @@ def _curve(axes: Axes, curve: Convergence, up: bool) -> None:
     low, high = sorted([curve.best[-1], curve.best[-1] - (1 if up else -1) * curve.tolerance])
     axes.fill_between([last, curve.trials], low, high, color=colour, alpha=0.15, linewidth=0)
     value = curve.best[np.searchsorted(curve.budget, last, side="right") - 1]
-    axes.plot(last, value, marker=_MARKERS[curve.arm], color=colour, mec="black", ms=8)
+    axes.plot(last, value, marker=marker, color=colour, mec="black", ms=8)
 
 
-def _importance_panel(axes: Axes, known: list[Importances]) -> None:
+def _importance_panel(axes: Axes, known: list[Importances], arms: Iterable[str]) -> None:
     names = list(dict.fromkeys(name for each in known for name in each.fractions))
-    height = 0.8 / len(known)
+    height, styles = 0.8 / len(known), arm_styles(arms)
     for k, each in enumerate(known):
         places = (
             np.array([names.index(name) for name in each.fractions])
@@ -286,7 +292,7 @@ def _importance_panel(axes: Axes, known: list[Importances]) -> None:
             list(each.fractions.values()),
             height * 0.9,
             xerr=[each.sem[name] for name in each.fractions],
-            color=ARM_COLOURS[each.arm],
+            color=styles[each.arm].colour,
             error_kw={"elinewidth": 1, "capsize": 3},
             label=f"{each.arm} (n = {each.trials} trials)",
         )

@@ -7,9 +7,10 @@ colour-blind eyes (Okabe and Ito 2008, Color Universal Design); maps that diverg
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from itertools import cycle
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -21,8 +22,10 @@ from dynloss_core import keys
 
 __all__ = [
     "ARM_COLOURS",
+    "ArmStyle",
     "CLASS_COLOURS",
     "GREY",
+    "arm_styles",
     "blank_figure",
     "headline",
     "note",
@@ -35,6 +38,8 @@ __all__ = [
 ]
 
 ARM_COLOURS = {keys.DYNAMICAL: "#D55E00", keys.STATIC: "#0072B2"}
+_OTHER_ARMS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+_OTHER_MARKERS = "^Dvp*X"
 CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#6B6B6B"
 
@@ -52,6 +57,23 @@ _STYLE: Any = {
     "figure.dpi": 150,
     "svg.hashsalt": "dynloss",
 }
+
+
+class ArmStyle(NamedTuple):
+    """How an arm is drawn."""
+
+    colour: str
+    marker: str
+
+
+def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
+    """How each arm is drawn beside the others: the two published ones always alike."""
+    others = zip(cycle(_OTHER_ARMS), cycle(_OTHER_MARKERS), strict=False)
+    known = {keys.DYNAMICAL: "o", keys.STATIC: "s"}
+    return {
+        arm: ArmStyle(ARM_COLOURS[arm], known[arm]) if arm in known else ArmStyle(*next(others))
+        for arm in arms
+    }
 
 
 @contextmanager

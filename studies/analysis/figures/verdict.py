@@ -34,22 +34,21 @@ def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
     with blank_figure(8.4, 3.9) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
         spread = np.linspace(-0.07, 0.07, len(pairs))
-        places = {keys.STATIC: 0, keys.DYNAMICAL: 1}
-        ends = [pairs[arm].to_numpy() for arm in places]
+        arm, reference = verdict.pair
+        places = {reference: 0, arm: 1}
+        ends = [pairs[name].to_numpy() for name in places]
         left.plot([spread, 1 + spread], ends, color=GREY, alpha=0.25, linewidth=0.8, zorder=1)
-        for arm, place in places.items():
-            summary = verdict.static if arm == keys.STATIC else verdict.dynamical
-            left.scatter(place + spread, pairs[arm], s=20, color=ARM_COLOURS[arm], alpha=0.75)
-            side = -0.24 if arm == keys.STATIC else 0.24
-            left.errorbar(
-                place + side, summary.mean, summary.sd, fmt="o", color=ARM_COLOURS[arm], capsize=4
-            )
+        for name, place in places.items():
+            summary, side = (verdict.arm, 0.24) if place else (verdict.reference, -0.24)
+            colour = ARM_COLOURS[(keys.STATIC, keys.DYNAMICAL)[place]]
+            left.scatter(place + spread, pairs[name], s=20, color=colour, alpha=0.75)
+            left.errorbar(place + side, summary.mean, summary.sd, fmt="o", color=colour, capsize=4)
             left.annotate(
                 f"{summary.mean:.3f}\n± {summary.sd:.3f}",
                 (place + 1.35 * side, summary.mean),
                 ha="right" if side < 0 else "left",
                 va="center",
-                color=ARM_COLOURS[arm],
+                color=colour,
             )
         left.set_xticks(list(places.values()), list(places))
         left.set_xlim(-0.85, 1.85)
@@ -57,7 +56,7 @@ def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
         left.set_ylabel(metric)
         left.set_title("Each seed, both arms (mean ± sd)")
 
-        difference = (pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy()
+        difference = (pairs[arm] - pairs[reference]).to_numpy()
         right.axhline(0, color="black", linewidth=0.9)
         right.scatter(spread, difference, s=20, color=GREY, alpha=0.7)
         half = [[verdict.difference - verdict.low], [verdict.high - verdict.difference]]
@@ -70,7 +69,7 @@ def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
         )
         right.set_xlim(-0.2, 0.72)
         right.set_xticks([])
-        right.set_ylabel(f"{metric}: dynamical − static")
+        right.set_ylabel(f"{metric}: {arm} − {reference}")
         right.set_title(f"Difference, {verdict.level:.0%} interval (n = {verdict.n})")
         headline(figure, found.headline())
         if found.warnings:

@@ -39,6 +39,7 @@ from studies.analysis.gains.map_cells import (
     partners_of,
 )
 from studies.analysis.study_tables import Tables
+from studies.definition.arms import Pair
 
 __all__ = ["Baseline", "Gain", "GainMap", "cards", "gain_map", "maps_of"]
 
@@ -93,6 +94,7 @@ class GainMap:
     """Gain over two parameters.
 
     Args:
+        pair: the arms.
         x: parameter along the first axis.
         y: parameter along the second.
         x_edges: (P + 1,) of the cells.
@@ -110,6 +112,7 @@ class GainMap:
             points gather where the search found them good.
     """
 
+    pair: Pair
     x: str
     y: str
     x_edges: np.ndarray
@@ -155,12 +158,12 @@ class GainMap:
 
     def headline(self) -> str:
         """What the figure shows."""
-        return f"Gain of the dynamical loss, n = {self.n} seeds, paired"
+        return f"Gain of {self.pair.losses[0]}, n = {self.n} seeds, paired"
 
     def caption(self) -> str:
         """What to read off the figure."""
         baselines = " (left) and ".join(_BASELINE_NAMES[gain.baseline] for gain in self.gains)
-        text = f"{self.title}, over the static arm {baselines}"
+        text = f"{self.title}, over the {self.pair.reference} arm {baselines}"
         text += " (right)." if len(self.gains) > 1 else "."
         if any((np.isfinite(gain.gain) & ~gain.significant).any() for gain in self.gains):
             text += " Hatched cells are not significant."
@@ -175,8 +178,8 @@ class GainMap:
         found = []
         if self.static_trials > 1:
             found.append(
-                "The static trial at its own best was chosen on the same seeds, which leans "
-                "against a gain."
+                f"The {self.pair.reference} trial at its own best was chosen on the same seeds, "
+                "which leans against a gain."
             )
         if self.trials_a_cell > 1:
             found.append(
@@ -192,11 +195,12 @@ class GainMap:
     def sentences(self) -> list[str]:
         """How much of the map wins and loses, one sentence a baseline."""
         found = []
+        arm, against = self.pair.losses[0], f"against the {self.pair.reference} arm"
         for gain in self.gains:
             cells = int(np.isfinite(gain.gain).sum())
             text = (
-                f"Over {_words(self.x)} and {_words(self.y)}, against the static arm "
-                f"{_BASELINE_NAMES[gain.baseline]}: the dynamical loss wins in "
+                f"Over {_words(self.x)} and {_words(self.y)}, {against} "
+                f"{_BASELINE_NAMES[gain.baseline]}: {arm} wins in "
                 f"{int(gain.wins.sum())} of {cells} cells and loses in {int(gain.losses.sum())}"
             )
             best = gain.best()
@@ -268,7 +272,7 @@ def maps_of(tables: Tables) -> dict[str, GainMap]:
     """The gain maps of a study, by the name of their files."""
     asked = tables.question
     found = {
-        name: gain_map(tables.search, asked.objective, x, adaptive=asked.adaptive)
+        name: gain_map(tables.search, asked.objective, x, pair=asked.pair, adaptive=asked.adaptive)
         for name, x in MAPS.items()
     }
     return {name: each for name, each in found.items() if each is not None}
@@ -279,6 +283,7 @@ def gain_map(
     metric: str,
     x: str = keys.PERIOD,
     y: str = keys.AMPLITUDE,
+    pair: Pair = Pair(),  # noqa: B008  (frozen)
     *,
     adaptive: bool = False,
 ) -> GainMap | None:
@@ -290,18 +295,20 @@ def gain_map(
         metric: static validation metric to compare.
         x: parameter along the first axis.
         y: parameter along the second.
+        pair: the arms.
         adaptive: whether proposals depended on results.
     """
-    dynamical, static = (search[search[keys.ARM] == arm] for arm in (keys.DYNAMICAL, keys.STATIC))
-    seeds = np.intersect1d(dynamical[keys.SEED].unique(), static[keys.SEED].unique())
-    if len(seeds) < 2 or not _is_mapped(search, dynamical[[x, y]]):
+    of_arm, of_reference = (search[search[keys.ARM] == arm] for arm in pair)
+    seeds = np.intersect1d(of_arm[keys.SEED].unique(), of_reference[keys.SEED].unique())
+    if len(seeds) < 2 or not _is_mapped(search, of_arm[[x, y]]):
         return None
-    tried, against = (matrix_of(members, metric, seeds) for members in (dynamical, static))
+    tried, against = (matrix_of(members, metric, seeds) for members in (of_arm, of_reference))
     if not tried.sound.any() or not against.sound.any():
         return None
     cells = cells_of(*(tried.trials[name].to_numpy(dtype=float) for name in (x, y)))
     trials, lost = cells.count_of(np.full(len(tried.sound), True)), cells.count_of(tried.diverged)
     return GainMap(
+        pair,
         x,
         y,
         *cells.edges,

@@ -1,4 +1,4 @@
-"""Regimes: what the dynamical loss gains from under- to overparametrized networks.
+"""Regimes: what an arm, such as the dynamical loss, gains from under- to overparametrized networks.
 
 At each size both arms stand at their own best setting, chosen on the validation objective, and are
 compared seed by seed on other seeds than chose: the fresh seeds of a confirmation if there was one,
@@ -28,6 +28,7 @@ from studies.analysis.gains.size_gains import FALSE_DISCOVERY_RATE, MetricGain, 
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.analysis.study_tables import Tables
+from studies.definition.arms import Pair
 
 __all__ = ["MetricGain", "Regimes", "Size", "cards", "regimes", "regimes_of"]
 
@@ -40,6 +41,7 @@ class Regimes:
 
     Args:
         parameter: that sets the size.
+        pair: the arms.
         sizes: in ascending order.
         threshold: the interpolation threshold; None: it is not reached.
         attainable: the best training accuracy that the data allow.
@@ -49,6 +51,7 @@ class Regimes:
     """
 
     parameter: str
+    pair: Pair
     sizes: tuple[Size, ...]
     threshold: float | None
     attainable: float
@@ -87,18 +90,19 @@ class Regimes:
         return train.metric, general.metric
 
     def _where(self) -> str:
-        """Where the static arm interpolates."""
+        """Where the reference interpolates."""
+        arm = self.pair.reference
         largest = self.sizes[-1].value
         if self.threshold is not None:
             return (
-                f"The static arm interpolates from {self.name} {self.threshold:g} on: some setting "
+                f"The {arm} arm interpolates from {self.name} {self.threshold:g} on: some setting "
                 "of it reaches the attainable training accuracy for every seed."
             )
         smaller = [f"{size.value:g}" for size in self.sizes if size.interpolates]
         if not smaller:
-            return f"No static setting up to {self.name} {largest:g} interpolates for every seed."
+            return f"No {arm} setting up to {self.name} {largest:g} interpolates for every seed."
         return (
-            f"The static arm interpolates at {self.name} {', '.join(smaller)}, but not at "
+            f"The {arm} arm interpolates at {self.name} {', '.join(smaller)}, but not at "
             f"{largest:g}, the largest: there is no threshold."
         )
 
@@ -110,8 +114,9 @@ class Regimes:
         """What to read off the figure."""
         train, general = (metric.replace("_", " ") for metric in self.metrics)
         text = (
-            f"{train.capitalize()} and {general} of both arms, and the gain of the dynamical loss, "
-            f"over the {self.name} of the network; {self.seeds} a {self.name}."
+            f"{train.capitalize()} and {general} of both arms, and the gain of "
+            f"{self.pair.losses[0]}, over the {self.name} of the network; {self.seeds} a "
+            f"{self.name}."
         )
         if self.threshold is not None:
             text += " The dashed line is the interpolation threshold."
@@ -127,8 +132,8 @@ class Regimes:
                 "static_interpolates": size.interpolates,
                 "static_best_train_accuracy": size.static_train_best,
                 "metric": gain.metric,
-                keys.STATIC: gain.static_mean,
-                keys.DYNAMICAL: gain.dynamical_mean,
+                self.pair.reference: gain.reference_mean,
+                self.pair.arm: gain.arm_mean,
                 **dict(zip(("gain", "low", "high"), gain.gain, strict=True)),
                 "n": gain.comparison.n,
                 "p_adjusted": gain.p_adjusted,
@@ -164,6 +169,7 @@ def regimes_of(tables: Tables) -> dict[str, Regimes]:
             tables.confirm,
             name,
             asked.objective,
+            asked.pair,
             attainable=asked.attainable,
             margin=asked.margin,
         )
@@ -177,6 +183,7 @@ def regimes(
     confirm: pd.DataFrame,
     parameter: str,
     objective: str,
+    pair: Pair = Pair(),  # noqa: B008  (frozen)
     *,
     attainable: float = 1.0,
     margin: float | None = None,
@@ -188,24 +195,27 @@ def regimes(
         confirm: rows of a confirmation; empty if there was none.
         parameter: that sets the size, such as `model.width`.
         objective: static validation metric that chose the settings.
+        pair: the arms.
         attainable: the best training accuracy that the data allow.
         margin: the margin of equivalence in the objective, set beforehand.
     """
     chosen, fresh = _chosen(search, confirm, parameter, objective)
     metrics = (keys.TRAIN_ACCURACY, keys.on_test_set(objective) if fresh else objective)
-    found = [] if chosen is None else _paired(chosen, parameter, metrics)
+    found = [] if chosen is None else _paired(chosen, parameter, metrics, pair)
     if len(found) < 2:
         return None
     sizes = []
-    for each, gains in zip(found, _gains(found, metrics, objective, margin), strict=True):
-        static = search[(search[parameter] == each.value) & (search[keys.ARM] == keys.STATIC)]
+    for each, gains in zip(found, _gains(found, metrics, pair, objective, margin), strict=True):
+        of_size = search[parameter] == each.value
+        reference = search[of_size & (search[keys.ARM] == pair.reference)]
         rows = each.rows
-        interpolates, best = _interpolation(static if len(static) else rows, attainable)
+        interpolates, best = _interpolation(reference if len(reference) else rows, attainable)
         parameters, samples = _whole(rows, keys.PARAMETERS), _whole(rows, keys.TRAIN_SAMPLES)
         sizes.append(Size(each.value, parameters, samples, interpolates, best, gains))
     counts = [gain.comparison.n for size in sizes for gain in size.gains]
     return Regimes(
         parameter=parameter,
+        pair=pair,
         sizes=tuple(sizes),
         threshold=_threshold(sizes),
         attainable=attainable,
@@ -242,32 +252,36 @@ def _chosen(
     return None, False
 
 
-def _paired(chosen: pd.DataFrame, parameter: str, metrics: tuple[str, str]) -> list[_PairedSize]:
+def _paired(
+    chosen: pd.DataFrame, parameter: str, metrics: tuple[str, str], pair: Pair
+) -> list[_PairedSize]:
     """The sizes that both arms have at least two seeds of in common, ascending."""
     found = []
     for value, rows in chosen.groupby(parameter):
         pairs = {metric: paired_by_seed(rows, metric) for metric in metrics}
         enough = all(len(each) >= 2 for each in pairs.values())
-        if set(rows[keys.ARM]) == {keys.DYNAMICAL, keys.STATIC} and enough:
+        if set(rows[keys.ARM]) == set(pair) and enough:
             found.append(_PairedSize(float(str(value)), rows, pairs))
     return found
 
 
 def _gains(
-    found: list[_PairedSize], metrics: tuple[str, str], objective: str, margin: float | None
+    found: list[_PairedSize],
+    metrics: tuple[str, str],
+    pair: Pair,
+    objective: str,
+    margin: float | None,
 ) -> Iterator[tuple[MetricGain, MetricGain]]:
     """The gains at each size, their p values adjusted over the sizes."""
     by_metric = []
     for metric in metrics:
         pairs = [each.pairs[metric] for each in found]
-        compared = [
-            compare((p[keys.DYNAMICAL] - p[keys.STATIC]).to_numpy(dtype=float)) for p in pairs
-        ]
+        compared = [compare((p[pair.arm] - p[pair.reference]).to_numpy(dtype=float)) for p in pairs]
         adjusted = stats.false_discovery_control([each.p_t for each in compared])
         own = margin if _kind(metric) == _kind(objective) else None
         by_metric.append(
             [
-                metric_gain(metric, p, comparison, float(q), own, diverged=diverged)
+                metric_gain(metric, pair, p, comparison, float(q), own, diverged=diverged)
                 for p, comparison, q, diverged in zip(
                     pairs,
                     compared,

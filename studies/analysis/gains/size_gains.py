@@ -10,6 +10,7 @@ import pandas as pd
 from dynloss_core import keys
 from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import Decision, decide
+from studies.definition.arms import Pair
 
 __all__ = ["FALSE_DISCOVERY_RATE", "MetricGain", "Size", "metric_gain"]
 
@@ -22,31 +23,31 @@ class MetricGain:
 
     Args:
         metric: which.
-        static_mean: the mean of the static arm.
-        static_low: lower end of the 95% t interval of its mean.
-        static_high: upper end.
-        dynamical_mean: the mean of the dynamical arm.
-        dynamical_low: lower end.
-        dynamical_high: upper end.
-        comparison: dynamical - static, paired.
+        reference_mean: the mean of the reference arm.
+        reference_low: lower end of the 95% t interval of its mean.
+        reference_high: upper end.
+        arm_mean: the mean of the arm that may gain.
+        arm_low: lower end.
+        arm_high: upper end.
+        comparison: of the arm less its reference, paired.
         decision: at this size alone.
         p_adjusted: p value of the t test, adjusted over the sizes (Benjamini-Hochberg).
     """
 
     metric: str
-    static_mean: float
-    static_low: float
-    static_high: float
-    dynamical_mean: float
-    dynamical_low: float
-    dynamical_high: float
+    reference_mean: float
+    reference_low: float
+    reference_high: float
+    arm_mean: float
+    arm_low: float
+    arm_high: float
     comparison: Comparison
     decision: Decision
     p_adjusted: float
 
     @property
     def wins(self) -> bool:
-        """Whether the dynamical arm is better, over all sizes' worth of chances to err."""
+        """Whether the arm is better, over all sizes' worth of chances to err."""
         return self.p_adjusted < FALSE_DISCOVERY_RATE and self.gain[0] > 0
 
     @property
@@ -57,7 +58,7 @@ class MetricGain:
     @property
     def gain(self) -> tuple[float, float, float]:
         """Mean, lower and upper end of the paired difference, oriented so that positive is a gain
-        of the dynamical loss."""
+        of the arm."""
         found = self.comparison
         if keys.higher_is_better(self.metric):
             return found.mean, found.low, found.high
@@ -94,6 +95,7 @@ class Size:
 
 def metric_gain(
     metric: str,
+    pair: Pair,
     pairs: pd.DataFrame,
     comparison: Comparison,
     p: float,
@@ -105,8 +107,9 @@ def metric_gain(
 
     Args:
         metric: which.
+        pair: the arms.
         pairs: one row per seed, one column per arm.
-        comparison: dynamical - static of them.
+        comparison: of the arm less its reference.
         p: adjusted over the sizes.
         margin: the margin of equivalence in this metric.
         diverged: whether a network did. Without its loss the survivors are not a fair sample, and
@@ -116,8 +119,8 @@ def metric_gain(
     decision = decide(comparison, margin, higher_is_better=up)
     if diverged and not up:
         decision, p = Decision("undecided", None, margin, None), 1.0
-    static, dynamical = (_mean_interval(pairs[arm]) for arm in (keys.STATIC, keys.DYNAMICAL))
-    return MetricGain(metric, *static, *dynamical, comparison, decision, p)
+    means = [_mean_interval(pairs[arm]) for arm in (pair.reference, pair.arm)]
+    return MetricGain(metric, *means[0], *means[1], comparison, decision, p)
 
 
 def _mean_interval(values: pd.Series) -> tuple[float, float, float]:

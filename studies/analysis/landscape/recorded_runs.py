@@ -38,7 +38,7 @@ class RecordedRun:
     """One network, every step of it.
 
     Args:
-        arm: `dynamical` or `static`.
+        arm: the name of the arm.
         seed: the seed of the network.
         point: what it was trained with: member parameters and dotted ones.
         instabilities: rows of their table, in order; empty if none were found or looked for.

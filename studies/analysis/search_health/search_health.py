@@ -23,8 +23,8 @@ three.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
@@ -128,6 +128,7 @@ class SearchHealth:
     """The health of a study's search.
 
     Args:
+        arms: the arms, in the study's order.
         objective: what was optimised.
         adaptive: whether proposals depended on results (`tpe`).
         isolations: the isolations of each arm and parameter that varies.
@@ -140,6 +141,7 @@ class SearchHealth:
             where a richer space takes more.
     """
 
+    arms: tuple[str, ...]
     objective: str
     adaptive: bool
     isolations: tuple[Isolation, ...]
@@ -148,6 +150,23 @@ class SearchHealth:
     convergence: dict[str, Convergence]
     importances: dict[str, Importances | None]
     equal_budgets: bool | None
+
+    def of(self, arms: Collection[str]) -> SearchHealth:
+        """The health of some arms alone."""
+        convergence = {arm: each for arm, each in self.convergence.items() if arm in arms}
+        equal = len({each.trials for each in convergence.values()}) == 1
+        return replace(
+            self,
+            arms=tuple(arm for arm in self.arms if arm in arms),
+            isolations=tuple(each for each in self.isolations if each.arm in arms),
+            near_bounds=tuple(each for each in self.near_bounds if each.arm in arms),
+            infeasible={arm: each for arm, each in self.infeasible.items() if arm in arms},
+            convergence=convergence,
+            importances={arm: each for arm, each in self.importances.items() if arm in arms},
+            equal_budgets=None
+            if self.equal_budgets is None
+            else equal and len(convergence) == len(arms),
+        )
 
     def warnings(self) -> list[str]:
         """What speaks against trusting the search, a sentence each."""
@@ -179,10 +198,10 @@ class SearchHealth:
                 )
         if self.equal_budgets is False:
             budgets = {arm: curve.trials for arm, curve in self.convergence.items()}
+            listed = " and ".join(f"{budgets.get(arm, 0)} {arm}" for arm in self.arms)
             found.append(
-                f"unequal budgets: {budgets.get(keys.DYNAMICAL, 0)} dynamical and "
-                f"{budgets.get(keys.STATIC, 0)} static trials: the arm with more has the better "
-                "chance of a good one; give both as many"
+                f"unequal budgets: {listed} trials: the arm with more has the better chance of a "
+                f"good one; give {'both' if len(self.arms) == 2 else 'all'} as many"
             )
         return found
 
@@ -271,14 +290,15 @@ def search_health(
     """
     arms = [
         arm_trials(search, arm, spaces[arm], objective, epochs=epochs)
-        for arm in (keys.DYNAMICAL, keys.STATIC)
-        if arm in spaces and (search[keys.ARM] == arm).any()
+        for arm in spaces
+        if (search[keys.ARM] == arm).any()
     ]
     if not arms:
         return None
     up = keys.higher_is_better(objective)
     equal = len(arms) == len(spaces) and len({len(each.number) for each in arms}) == 1
     return SearchHealth(
+        arms=tuple(spaces),
         objective=objective,
         adaptive=adaptive,
         isolations=tuple(chain(*(isolate(each, spaces[each.arm]) for each in arms))),

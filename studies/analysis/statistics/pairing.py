@@ -19,7 +19,7 @@ import pandas as pd
 
 from dynloss_core import keys
 
-__all__ = ["at_own_best", "paired_by_seed"]
+__all__ = ["at_own_best", "counted", "paired_by_seed"]
 
 _TIE = 1e-12  # relative: equal means of the same accuracies, added in another order
 
@@ -30,8 +30,8 @@ def paired_by_seed(members: pd.DataFrame, metric: str) -> pd.DataFrame:
     A diverged network's accuracy counts as 0. It has no loss, so for a loss its seed is left out,
     and the survivors must not be taken for a fair sample (see `verdict.judge`).
     """
-    counted = members.assign(**{metric: _counted(members, metric)})
-    return counted.pivot(index=keys.SEED, columns=keys.ARM, values=metric).dropna()
+    values = members.assign(**{metric: counted(members, metric)})
+    return values.pivot(index=keys.SEED, columns=keys.ARM, values=metric).dropna()
 
 
 def at_own_best(
@@ -90,7 +90,7 @@ def at_own_best(
         picked.append(_held_out(rows, score[rows], diverged[rows], choosing))
     chosen = members.iloc[np.concatenate(picked or [np.empty(0, dtype=int)])]
     accuracies = {
-        name: _counted(chosen, name)
+        name: counted(chosen, name)
         for name in (*keys.EVALUATION_METRICS, *keys.TEST_METRICS)
         if name in chosen.columns and keys.higher_is_better(name)
     }
@@ -120,7 +120,7 @@ def _held_out(
     return best_rows
 
 
-def _counted(members: pd.DataFrame, metric: str) -> pd.Series:
+def counted(members: pd.DataFrame, metric: str) -> pd.Series:
     """The metric, with what a diverged network counts as."""
     nothing = 0.0 if keys.higher_is_better(metric) else np.nan
     return members[metric].mask(members[keys.DIVERGED].astype(bool), nothing)

@@ -1,4 +1,4 @@
-"""Did the dynamical loss beat the static one? A paired comparison on fresh seeds.
+"""Did an arm beat another, as the dynamical loss the static one? A paired test on fresh seeds.
 
 Both arms of a seed share data, initialisation and batch order, so the difference is taken within
 each seed and its interval is that of a paired t test. Wilcoxon's signed-rank test, which assumes no
@@ -16,6 +16,7 @@ from dynloss_core import keys
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import Decision, Outcome, decide
 from studies.analysis.statistics.pairing import paired_by_seed
+from studies.definition.arms import Pair
 
 __all__ = ["ArmSummary", "Verdict", "judge"]
 
@@ -37,14 +38,15 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The paired comparison of both arms.
+    """The paired comparison of two arms.
 
     Args:
-        outcome: the outcome of the dynamical arm: `better`, `worse`, `equivalent` or `undecided`
+        pair: the arms.
+        outcome: the outcome of the pair's first arm: `better`, `worse`, `equivalent` or `undecided`
             (see `equivalence.Decision`). Always `undecided` if a loss was compared and some
             networks diverged: the survivors alone would not be a fair sample.
         metric: what was compared.
-        difference: mean of dynamical - static over pairs.
+        difference: mean over pairs of the first arm less the second.
         median: the median of the same differences.
         low: lower end of the interval of that mean.
         high: upper end.
@@ -56,10 +58,11 @@ class Verdict:
         p_equivalence: p value of the two one-sided tests; None without a margin.
         margin: largest difference that would not matter, in the metric's unit.
         seeds_needed: about how many seeds would settle what is undecided; None: no telling.
-        dynamical: that arm alone.
-        static: that arm alone.
+        arm: the first arm alone.
+        reference: the second alone.
     """
 
+    pair: Pair
     outcome: Outcome
     metric: str
     difference: float
@@ -74,17 +77,22 @@ class Verdict:
     p_equivalence: float | None
     margin: float | None
     seeds_needed: int | None
-    dynamical: ArmSummary
-    static: ArmSummary
+    arm: ArmSummary
+    reference: ArmSummary
 
     def sentence(self) -> str:
         """The verdict in words, with its uncertainty; where all differences are equal there is no
         interval, and the tests are sign tests (see `comparison`)."""
+        arm, reference = self.pair.losses
+        both = (
+            "The two losses" if self.pair == Pair() else f"Arms {self.pair[0]} and {self.pair[1]}"
+        )
+        undecided = "Undecided" if self.pair == Pair() else f"{both} are undecided"
         claims = {
-            "better": "The dynamical loss beats the static one",
-            "worse": "The dynamical loss loses to the static one",
-            "equivalent": f"The two losses are equivalent within ±{self.margin or 0:g}",
-            "undecided": "Undecided",
+            "better": f"{_begun(arm)} beats {reference}",
+            "worse": f"{_begun(arm)} loses to {reference}",
+            "equivalent": f"{both} are equivalent within ±{self.margin or 0:g}",
+            "undecided": undecided,
         }
         tests, uncertainty = "two one-sided tests", f"{self.level:.0%} interval, "
         notes = ["paired"]
@@ -93,16 +101,16 @@ class Verdict:
             notes.append(f"sign test p = {self.p_t:.2g}")
         if self.outcome == "equivalent":
             notes.append(f"{tests} p = {self.p_equivalence:.2g}")
-        if self.dynamical.diverged or self.static.diverged:
+        if self.arm.diverged or self.reference.diverged:
             notes.append(
-                f"{self.dynamical.diverged} dynamical and {self.static.diverged} static "
-                "networks diverged"
+                f"{self.arm.diverged} {self.pair.arm} and {self.reference.diverged} "
+                f"{self.pair.reference} networks diverged"
             )
         if self.seeds_needed is not None:
             notes.append(f"about {self.seeds_needed} would settle it")
         return (
-            f"{claims[self.outcome]}: {self.metric.replace('_', ' ')} {self.dynamical.mean:.3f} "
-            f"against {self.static.mean:.3f}, difference {self.interval()} "
+            f"{claims[self.outcome]}: {self.metric.replace('_', ' ')} {self.arm.mean:.3f} "
+            f"against {self.reference.mean:.3f}, difference {self.interval()} "
             f"({uncertainty}n = {self.n} fresh seeds, {'; '.join(notes)})"
         )
 
@@ -120,13 +128,19 @@ class Verdict:
 
 
 def judge(
-    members: pd.DataFrame, metric: str, *, margin: float | None = None, level: float = 0.95
+    members: pd.DataFrame,
+    metric: str,
+    pair: Pair = Pair(),  # noqa: B008  (frozen)
+    *,
+    margin: float | None = None,
+    level: float = 0.95,
 ) -> Verdict:
     """The verdict on the members of a confirmation.
 
     Args:
         members: rows of the members table, one for each arm and seed.
         metric: column to compare.
+        pair: the arms to compare.
         margin: largest difference that would not matter, set before the data were seen; None claims
             no equivalence.
         level: the level of the interval.
@@ -134,19 +148,21 @@ def judge(
     Raises:
         ValueError: without both arms, with fewer than two pairs, or a margin not above 0.
     """
-    missing = {keys.DYNAMICAL, keys.STATIC} - set(members[keys.ARM])
+    missing = [arm for arm in pair if arm not in set(members[keys.ARM])]
     if missing:
         raise ValueError(f"a verdict needs both arms; there is no {' and no '.join(missing)} one")
+    members = members[members[keys.ARM].isin(pair)]
     pairs = paired_by_seed(members, metric)
     if len(pairs) < 2:
         raise ValueError(f"a verdict needs at least two pairs, there are {len(pairs)}")
-    differences = (pairs[keys.DYNAMICAL] - pairs[keys.STATIC]).to_numpy(dtype=float)
+    differences = (pairs[pair.arm] - pairs[pair.reference]).to_numpy(dtype=float)
     higher_is_better = keys.higher_is_better(metric)
     found = compare(differences, level=level)
     decision = decide(found, margin, higher_is_better=higher_is_better)
     if not higher_is_better and bool(members[keys.DIVERGED].any()):
         decision = Decision("undecided", decision.p_equivalence, margin, None)
     return Verdict(
+        pair=pair,
         outcome=decision.outcome,
         metric=metric,
         difference=found.mean,
@@ -161,9 +177,13 @@ def judge(
         p_equivalence=decision.p_equivalence,
         margin=margin,
         seeds_needed=decision.seeds_needed,
-        dynamical=_summary(members, pairs, keys.DYNAMICAL),
-        static=_summary(members, pairs, keys.STATIC),
+        arm=_summary(members, pairs, pair.arm),
+        reference=_summary(members, pairs, pair.reference),
     )
+
+
+def _begun(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _summary(members: pd.DataFrame, pairs: pd.DataFrame, arm: str) -> ArmSummary:

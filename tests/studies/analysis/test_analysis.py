@@ -40,7 +40,7 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     assert (verdict.low, verdict.high) == pytest.approx((expected.low, expected.high))
     assert verdict.p_wilcoxon == pytest.approx(stats.wilcoxon(dynamical - static).pvalue)
     assert verdict.difference == pytest.approx((dynamical - static).mean())
-    assert verdict.static.sd == pytest.approx(static.std(ddof=1))
+    assert verdict.reference.sd == pytest.approx(static.std(ddof=1))
     assert verdict.n == 12
     assert verdict.outcome == "better"
     assert verdict.p_t == pytest.approx(stats.ttest_rel(dynamical, static).pvalue)
@@ -100,8 +100,8 @@ def test_a_diverged_network_counts_as_accuracy_zero_and_leaves_a_loss() -> None:
     dynamical, static = np.array([0.9, np.nan, 0.9]), np.array([0.5, 0.5, 0.5])
     verdict = judge(confirmation(dynamical, static), ACCURACY)
     assert verdict.n == 3
-    assert verdict.dynamical.mean == pytest.approx(0.6)
-    assert verdict.dynamical.diverged == 1
+    assert verdict.arm.mean == pytest.approx(0.6)
+    assert verdict.arm.diverged == 1
     verdict = judge(confirmation(dynamical, static, keys.TEST_LOSS), keys.TEST_LOSS)
     assert verdict.n == 2
     assert verdict.outcome == "undecided", "survivors alone give no direction"

@@ -133,7 +133,7 @@ def test_the_final_curvature_is_that_of_the_static_loss(tmp_path: Path) -> None:
     study = recorded(engine="autograd")  # chaos: the same engine
     block = next_block(session_of(study, tmp_path))
     row = trained(study, block).members.iloc[0]
-    problem = study.problem(block.trials[0].point)
+    problem = study.problem(block.arm, block.trials[0].point)
     member = study.member(block.trials[0].point, int(row[keys.SEED]), problem)
     setup = Setup.build(problem, [member])
     network = copy.deepcopy(setup.networks[0])

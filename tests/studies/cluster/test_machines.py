@@ -14,8 +14,8 @@ import pytest
 
 from studies.storage.study_folder import StudyFolder
 from tests.machines import machines, needs_namespaces
-from tests.services import wait_until
-from tests.studies.commands import SECONDS, command
+from tests.services import SECONDS, wait_until
+from tests.studies.commands import command
 
 pytestmark = pytest.mark.slow
 

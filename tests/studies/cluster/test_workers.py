@@ -25,8 +25,9 @@ from studies.cluster.worker_errors import failure_of, read_error
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.runner.run_study import Outcome
+from tests.services import SECONDS
 from tests.studies.cluster.example_block import BLOCK_OF_TWO
-from tests.studies.commands import SECONDS, dynloss, dynloss_here
+from tests.studies.commands import dynloss, dynloss_here
 from tests.studies.sessions import session_of
 from tests.studies.tiny import tiny_study
 

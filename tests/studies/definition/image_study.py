@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dynloss_core.data import FashionMNISTConfig, image_folders, images
-from tests.studies.commands import SECONDS, command
+from tests.services import SECONDS
+from tests.studies.commands import command
 from tests.studies.tables import table
 from tests.studies.tiny import MAP, tiny_file
 

@@ -52,7 +52,7 @@ def test_a_data_folder_that_is_none_is_refused(nowhere: None, tmp_path: Path) ->
 
 def test_a_study_is_read_without_its_data(nowhere: None, tmp_path: Path) -> None:
     study = load_study(written(tmp_path, "cifar10"))
-    assert study.problem().data == study.data
+    assert study.problem("dynamical").data == study.data
     assert not (tmp_path / "cache").exists()
 
 

@@ -31,7 +31,7 @@ def test_overrides_reach_into_files_and_spaces(tiny: Path) -> None:
         ["budget.total=90", "space.parameters.period.high=5000", "storage.experiment=mine",
          "training.learning_rate_schedule.warmup=0.1"],
     )  # fmt: skip
-    assert study.problem().steps == 90
+    assert study.problem("dynamical").steps == 90
     assert study.space.parameters["period"].bounds == (200, 5000)  # type: ignore[union-attr]
     assert study.storage.experiment == "mine"
     assert study.training.learning_rate_schedule.warmup == 0.1
@@ -78,7 +78,7 @@ def test_epochs_become_steps(tiny: Path) -> None:
          "training.batch_size=7", "space.parameters.period.unit=epochs",
          "space.parameters.period.low=2"],
     )  # fmt: skip
-    problem = study.problem()
+    problem = study.problem("dynamical")
     assert (problem.steps, problem.static_tail, problem.evaluate_every) == (48, 8, 12)
     point = {"period": 5, "amplitude": 2.0, "learning_rate": 0.1}
     assert study.member(point, 0, problem).period == 20
@@ -87,7 +87,7 @@ def test_epochs_become_steps(tiny: Path) -> None:
 def test_dotted_parameters_change_the_problem(tiny: Path) -> None:
     width = "space.parameters={model.width: {type: int, low: 3, high: 9}}"
     study = load_study(tiny, ["space.extends=spirals-mlp", width])
-    assert study.problem({"model.width": 4}).model.width == 4
+    assert study.problem("dynamical", {"model.width": 4}).model.width == 4
     assert "model.width" in study.arm_space("static").parameters
 
 
@@ -101,7 +101,7 @@ def test_augmentation_and_precision_reach_the_problem(tiny: Path) -> None:
         [*IMAGES, "space.extends=spirals-mlp", flip, "training.augmentation.crop=2",
          "training.dtype=bfloat16", "training.batch_size=64"],
     )  # fmt: skip
-    problem = study.problem({"training.augmentation.flip": True})
+    problem = study.problem("dynamical", {"training.augmentation.flip": True})
     assert problem.augmentation == Augmentation(crop=2, flip=True)
     assert problem.dtype == "bfloat16"
     assert choose_engine(problem, study.engine) is ConvnetEngine

@@ -59,7 +59,6 @@ def test_what_is_no_profile_is_refused(
         load_study(tiny_file(tmp_path, profiles=profiles), profile=profile)
 
 
-@pytest.mark.timeout(120)
 def test_the_command_line_runs_a_profile(path: Path, tmp_path: Path) -> None:
     done = dynloss_here("run", str(path), "--profile", "short", "--dry-run")
     assert "tiny_short" in done.stdout

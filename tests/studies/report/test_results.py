@@ -49,7 +49,7 @@ def test_a_period_in_epochs_is_analysed_in_epochs(tmp_path: Path) -> None:
     assert question_of(study, members).epochs == 6
     round_ = plan_confirmation(study, members, 1, 0, seeds=2)
     for winner in round_.winners:
-        problem = study.problem(winner.point)
+        problem = study.problem(winner.arm, winner.point)
         again = study.member(winner.point, 0, problem).period
         of_trial = (members[keys.ARM] == winner.arm) & (members[keys.TRIAL] == winner.trial)
         searched = members.loc[of_trial, keys.PERIOD].iloc[0]

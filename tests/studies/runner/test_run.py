@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import optuna
@@ -18,7 +17,8 @@ from dynloss_core import keys
 from studies.definition.study_files import load_study
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
-from tests.studies.commands import SECONDS, dynloss, dynloss_here, start
+from tests.services import SECONDS, wait_until
+from tests.studies.commands import dynloss, dynloss_here, start
 from tests.studies.mlflow_runs import runs_in
 from tests.studies.tables import table
 from tests.studies.tiny import tiny_file, tiny_study
@@ -157,11 +157,8 @@ def test_a_run_is_repeated_exactly(finished: tuple[Path, Path, str], tmp_path: P
 
 
 def wait_for_parts(out: Path, count: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while len(list((out / "tiny" / "parts").glob("*.members.parquet"))) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    parts = out / "tiny" / "parts"
+    wait_until(lambda: len(list(parts.glob("*.members.parquet"))) >= count, process, every=0.02)
 
 
 @pytest.mark.slow

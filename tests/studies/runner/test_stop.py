@@ -12,7 +12,8 @@ from studies.definition.study_files import load_study
 from studies.runner.progress import StudyProgress
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
-from tests.studies.commands import SECONDS, dynloss_here, start
+from tests.services import SECONDS, wait_until
+from tests.studies.commands import dynloss_here, start
 from tests.studies.sessions import begun_folder, next_block, session_of, train
 from tests.studies.tiny import tiny_study
 
@@ -82,11 +83,7 @@ def test_a_study_is_stopped_from_elsewhere(tiny: Path, tmp_path: Path) -> None:
     process = start("run", tiny, *slowly, "--out", tmp_path)
     try:
         folder = StudyFolder(tmp_path / "tiny")
-        deadline = time.monotonic() + SECONDS
-        while not (folder.progress.exists() and study_status(folder).trained > 0):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: folder.progress.exists() and study_status(folder).trained > 0, process)
         shown = dynloss_here("status", "tiny", "--out", tmp_path).stdout
         assert "a driver is at work" in shown
         done = dynloss_here("stop", "tiny", "--out", tmp_path)

@@ -75,7 +75,7 @@ def test_stopped_trials_are_pruned_count_and_never_win(tiny: Path, sampler: str)
     study = load_study(tiny, [*ON, "trials_per_arm=17", f"sampler={sampler}"])
     plan = fresh(study)
     drive(plan, train=answers_with_stops)
-    rungs = rung_steps(study.early_stopping or EarlyStopping(), study.problem())
+    rungs = rung_steps(study.early_stopping or EarlyStopping(), study.problem("dynamical"))
     for arm in study.arms:
         trials = plan.searches[arm].optuna.get_trials()
         assert len(trials) == 17, "the budget of both arms"
@@ -170,7 +170,7 @@ def test_a_block_stops_all_members_of_a_trial_and_nobody_else(tiny: Path) -> Non
     worse = int(values.loc[[0, 1]].idxmax())
     limit = float(values.loc[[0, 1]].mean())
     found = trained(study, search_block((None, limit, None), *TRIALS))
-    step = rung_steps(study.early_stopping or EarlyStopping(), study.problem())[1]
+    step = rung_steps(study.early_stopping or EarlyStopping(), study.problem("dynamical"))[1]
     stopped = found.members[keys.TRIAL] == worse
     assert found.members[keys.STOPPED_STEP].tolist() == [step if s else -1 for s in stopped]
     drop = [keys.STOPPED_STEP, keys.SECONDS]

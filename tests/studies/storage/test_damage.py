@@ -151,7 +151,6 @@ def test_every_damage_by_some_command(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("file", FILES)
 def test_every_damage_by_every_command(
     file: str,

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +19,8 @@ from studies.definition.study_files import load_study
 from studies.runner.run_study import run_study, sync_study
 from studies.storage.stored_study import StoredStudy
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
-from tests.studies.commands import SECONDS, dynloss_here
+from tests.services import SECONDS, wait_until
+from tests.studies.commands import dynloss_here
 from tests.studies.sessions import run_without_ray, session_of, tracker_of, train_next
 from tests.studies.tiny import tiny_study
 
@@ -47,11 +47,10 @@ def tracker(study: Study, store: Path) -> MLflowTracker:
 def test_killed_while_the_store_is_made(end: signal.Signals, tiny: Path, tmp_path: Path) -> None:
     store = tmp_path / "mlflow.db"
     process = connecting(tiny, store)
-    deadline = time.monotonic() + SECONDS
-    while not any(path.stat().st_size for path in tmp_path.glob("mlflow.making-*")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    being_made = "mlflow.making-*"
+    wait_until(
+        lambda: any(path.stat().st_size for path in tmp_path.glob(being_made)), process, every=0.01
+    )
     process.send_signal(end)
     process.communicate()
     if process.returncode == 0:

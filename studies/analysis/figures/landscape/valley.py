@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 from studies.analysis.card import Animation
 from studies.analysis.figures.style import (
-    ARM_COLOURS,
     CLASS_COLOURS,
     GREY,
+    arm_styles,
     blank_figure,
     headline,
     note,
@@ -54,7 +54,7 @@ def draw_valleys(runs: Sequence[ValleyRun]) -> Figure:
                 run.steps, run.offsets, run.loss.T, norm=LogNorm(low, high), cmap=_MAP,
                 shading="nearest", rasterized=True,
             )  # fmt: skip
-            axes.set_title(f"{run.arm.capitalize()} loss", color=ARM_COLOURS[run.arm], pad=9)
+            axes.set_title(f"{run.arm.capitalize()} loss", color=_colour(run), pad=9)
             axes.set_ylabel(_SIDE)
             axes.grid(visible=False)
             for boundary in run.boundaries():
@@ -155,12 +155,16 @@ def shown_moments(run: ValleyRun) -> list[int]:
     return [int(each) for each in chosen[:: -(-len(chosen) // _FRAMES)]]
 
 
+def _colour(run: ValleyRun) -> str:
+    return arm_styles([run.arm])[run.arm].colour
+
+
 class _Line:
     """One arm's panel: F on the line, its parabola, and where the network is."""
 
     def __init__(self, axes: Axes, run: ValleyRun, limits: tuple[float, float]) -> None:
         self.axes, self._run = axes, run
-        colour = ARM_COLOURS[run.arm]
+        colour = _colour(run)
         (self._parabola,) = axes.plot([], [], color=GREY, lw=0.9, ls="--", label="parabola")
         (self._valley,) = axes.plot([], [], color=colour, lw=2.2)
         (self._dot,) = axes.plot([], [], "o", color="#222222", ms=6, zorder=5)
@@ -183,11 +187,11 @@ def _sharpness(axes: Axes, runs: Sequence[ValleyRun], moments: Sequence[int] | N
     for run in runs:
         chosen = slice(None) if moments is None else list(moments)
         axes.plot(
-            run.steps[chosen], run.lambda_max[chosen], color=ARM_COLOURS[run.arm], lw=1.1,
+            run.steps[chosen], run.lambda_max[chosen], color=_colour(run), lw=1.1,
             label=run.arm,
         )  # fmt: skip
     axes.set_yscale("log")
-    rates = {run.learning_rate: ARM_COLOURS[run.arm] for run in runs}
+    rates = {run.learning_rate: _colour(run) for run in runs}
     for rate, colour in rates.items():
         axes.axhline(2 / rate, color=GREY if len(rates) == 1 else colour, lw=0.9, ls="--")
     axes.set_ylabel("Hessian $λ_{max}$" if moments is None else "$λ_{max}$")

@@ -1,0 +1,127 @@
+"""Many comparisons at once: every pair of arms, and the ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dynloss_core import keys
+from studies.analysis.figures.style import (
+    GREY,
+    arm_styles,
+    blank_figure,
+    headline,
+    note,
+    words,
+    wrapped,
+)
+from studies.analysis.ladder import Ladder
+from studies.analysis.setting_verdicts import SettingVerdict
+
+__all__ = ["draw_comparisons", "draw_ladder"]
+
+_SIGNIFICANT = 0.05
+_COLOURS = {"better": "#D55E00", "worse": "#0072B2", "equivalent": "#009E73", "undecided": GREY}
+
+
+def draw_comparisons(verdicts: Sequence[SettingVerdict]) -> Figure:
+    """Each comparison's mean difference and its interval, in the order of the study.
+
+    Args:
+        verdicts: at least one.
+    """
+    labels = [_label(verdict) for verdict in verdicts]
+    width = 5.6 + 0.075 * max(map(len, labels))
+    with blank_figure(width, 1.6 + 0.28 * len(verdicts)) as figure:
+        axes = figure.subplots()
+        for place, verdict in enumerate(verdicts):
+            _difference(axes, verdict, place)
+        _margin(axes, verdicts[0])
+        axes.axvline(0, color="black", lw=0.9)
+        axes.set_yticks(range(len(labels)), labels, fontsize=9)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(f"difference in {words(verdicts[0].test.metric)}")
+        headline(figure, f"{len(verdicts)} comparisons on fresh seeds")
+        note(figure, wrapped(figure, _small_print(verdicts)))
+    return figure
+
+
+def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
+    """Each arm's mean, and what it adds to the one below, a row a setting.
+
+    Args:
+        ladders: at least one, all with the same arms.
+    """
+    arms = [rung.arm for rung in ladders[0].rungs]
+    styles = arm_styles(arms)
+    with blank_figure(9.6, 1.3 + (0.9 + 0.3 * len(arms)) * len(ladders)) as figure:
+        grid = figure.subplots(len(ladders), 2, squeeze=False, sharex="col")
+        for (left, right), ladder in zip(grid, ladders, strict=True):
+            for place, rung in enumerate(ladder.rungs):
+                colour, marker = styles[rung.arm]
+                half = [[rung.mean - rung.low], [rung.high - rung.mean]]
+                left.errorbar(
+                    rung.mean, place, xerr=half, fmt=marker, color=colour, capsize=4, ms=6
+                )
+                if rung.step is not None:
+                    _difference(right, rung.step, place - 0.5)
+            _margin(right, ladder.steps[0])
+            right.axvline(0, color="black", lw=0.9)
+            for axes in (left, right):
+                axes.set_ylim(-0.6, len(arms) - 0.4)
+                axes.grid(visible=False, axis="y")
+            left.set_yticks(range(len(arms)), arms)
+            right.set_yticks([])
+            left.set_title(ladder.label.capitalize() or "Each arm at its own best")
+            right.set_title("Added by each step")
+        metric = words(ladders[0].metric)
+        grid[-1][0].set_xlabel(metric)
+        grid[-1][1].set_xlabel(f"difference in {metric}")
+        headline(figure, "What each step of the ladder adds")
+        steps = [step for ladder in ladders for step in ladder.steps]
+        note(figure, wrapped(figure, _small_print(steps)))
+    return figure
+
+
+def _difference(axes: Axes, verdict: SettingVerdict, place: float) -> None:
+    """A mean difference with its interval and, at the right, how it was judged."""
+    test, colour = verdict.test, _COLOURS[verdict.test.outcome]
+    half = np.array([[test.difference - test.low], [test.high - test.difference]])
+    filled = colour if verdict.p_adjusted < _SIGNIFICANT else "white"
+    axes.errorbar(test.difference, place, xerr=half, fmt="D", color=colour, mfc=filled, capsize=4)
+    axes.annotate(
+        f"{test.outcome}, n = {test.n}",
+        (1.01, place),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        fontsize=8,
+        color=colour,
+    )
+
+
+def _margin(axes: Axes, verdict: SettingVerdict) -> None:
+    margin = verdict.test.margin
+    if margin is not None:
+        axes.axvspan(-margin, margin, color="black", alpha=0.07, lw=0)
+
+
+def _label(verdict: SettingVerdict) -> str:
+    where = f"{verdict.label}: " if verdict.label else ""
+    return f"{where}{verdict.test.pair.arm} − {verdict.test.pair.reference}"
+
+
+def _small_print(verdicts: Sequence[SettingVerdict]) -> str:
+    """What the marks mean, and how many networks diverged."""
+    text = "Means over fresh seeds and 95% t intervals, differences paired by seed. Filled: "
+    text += f"significant over {verdicts[0].counted}, 5%."
+    if (margin := verdicts[0].test.margin) is not None:
+        text += f" Band: the margin of equivalence, ±{margin:g}."
+    tests = [verdict.test for verdict in verdicts]
+    if any(test.arm.diverged or test.reference.diverged for test in tests):
+        up = keys.higher_is_better(tests[0].metric)
+        text += f" A diverged network {'has accuracy 0' if up else 'is left out'}."
+    return text

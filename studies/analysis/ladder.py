@@ -1,0 +1,165 @@
+"""The ladder: what a gain is owed to, one step at a time.
+
+Each rung of a study's `ladder` takes one thing more into account than the rung below, for instance:
+the static loss, the static loss with a schedule, a loss that rises and falls as a whole, random
+groups of samples that take turns, groups with every class in them, classes. Every rung stands at
+its own best point, so a step is what that one thing adds. Steps are paired comparisons on fresh
+seeds; neighbours are equivalent only within the margin that was set beforehand.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+
+from dynloss_core import keys
+from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.setting_verdicts import SettingVerdict, by_setting, verdicts_of
+from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.pairing import counted
+from studies.analysis.study_tables import Tables
+from studies.definition.arms import Pair
+
+__all__ = ["Ladder", "Rung", "cards", "ladders_of"]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One arm of a ladder.
+
+    Args:
+        arm: its name.
+        mean: mean of the metric over fresh seeds; a diverged network has accuracy 0.
+        low: lower end of the 95% t interval of that mean.
+        high: upper end.
+        n: seeds.
+        step: its comparison with the rung below; None for the lowest.
+    """
+
+    arm: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    step: SettingVerdict | None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A ladder at one scientific setting.
+
+    Args:
+        label: the setting in words; empty if the study has none.
+        metric: what is compared.
+        rungs: from the lowest to the highest.
+        whole: the comparison of the highest with the lowest; None if the study does not make it.
+    """
+
+    label: str
+    metric: str
+    rungs: tuple[Rung, ...]
+    whole: SettingVerdict | None
+
+    @property
+    def steps(self) -> list[SettingVerdict]:
+        """The comparisons of neighbours, from below."""
+        return [rung.step for rung in self.rungs if rung.step is not None]
+
+    def sentence(self) -> str:
+        """What the gain is owed to."""
+        where = f"At {self.label}" if self.label else "In all"
+        top, bottom = self.rungs[-1].arm, self.rungs[0].arm
+        metric = self.metric.replace("_", " ")
+        text = f"{where}, {top} against {bottom} in {metric}: "
+        if self.whole is not None:
+            text += f"{self.whole.test.interval()} (n = {self.whole.test.n}). Step by step: "
+        return text + "; ".join(_step(step) for step in self.steps) + "."
+
+
+def _step(step: SettingVerdict) -> str:
+    test = step.test
+    margin = f" within ±{test.margin:g}" if test.outcome == "equivalent" else ""
+    return f"{test.pair.arm} over {test.pair.reference} {test.interval()}, {test.outcome}{margin}"
+
+
+def cards(tables: Tables, draw: Draws[Sequence[Ladder]]) -> Iterator[Card]:
+    """The ladder at each setting; nothing in a study without one."""
+    found = tables.once(ladders_of)
+    if not found:
+        return
+    headline = "What each step of the ladder adds"
+    caption = (
+        "Left: each arm at its own best point, mean over fresh seeds and 95% t interval. Right: "
+        "each arm less the one below it, paired by seed; the band is the margin of equivalence. "
+        "Filled: significant over all comparisons of the study (Holm, 5%)."
+    )
+    sentences = [ladder.sentence() for ladder in found]
+    yield Card(
+        "The ladder",
+        [Drawing("ladder", headline, caption, partial(draw, found))],
+        paragraphs=sentences,
+        files={"ladder.csv": _table(found)},
+        sentences=sentences,
+        subject="winners",
+    )
+
+
+def ladders_of(tables: Tables) -> tuple[Ladder, ...]:
+    """The ladder at each setting where every rung was confirmed with its neighbours."""
+    asked = tables.question
+    if not asked.ladder:
+        return ()
+    metric = keys.on_test_set(asked.objective)
+    verdicts, _ = tables.once(verdicts_of)
+    found = []
+    for setting, rows in by_setting(tables.confirm, asked.scientific):
+        here = {each.test.pair: each for each in verdicts if each.setting == setting}
+        steps = [here.get(Pair(above, below)) for below, above in _neighbours(asked.ladder)]
+        if not here or None in steps:
+            continue
+        rungs = [
+            _rung(rows, metric, arm, step)
+            for arm, step in zip(asked.ladder, [None, *steps], strict=True)
+        ]
+        label = next(iter(here.values())).label
+        whole = here.get(Pair(asked.ladder[-1], asked.ladder[0]))
+        found.append(Ladder(label, metric, tuple(rungs), whole))
+    return tuple(found)
+
+
+def _neighbours(ladder: Sequence[str]) -> list[tuple[str, str]]:
+    return list(itertools.pairwise(ladder))
+
+
+def _rung(rows: pd.DataFrame, metric: str, arm: str, step: SettingVerdict | None) -> Rung:
+    values = counted(rows[rows[keys.ARM] == arm], metric).dropna().to_numpy(dtype=float)
+    found = compare(values)
+    return Rung(arm, found.mean, found.low, found.high, found.n, step)
+
+
+def _table(ladders: Sequence[Ladder]) -> pd.DataFrame:
+    """One row per rung."""
+    return pd.DataFrame(
+        [
+            {
+                "setting": ladder.label,
+                "arm": rung.arm,
+                "metric": ladder.metric,
+                "mean": rung.mean,
+                "low": rung.low,
+                "high": rung.high,
+                "n": rung.n,
+                "step": None if rung.step is None else rung.step.test.difference,
+                "step_low": None if rung.step is None else rung.step.test.low,
+                "step_high": None if rung.step is None else rung.step.test.high,
+                "p_adjusted": None if rung.step is None else rung.step.p_adjusted,
+                "outcome": None if rung.step is None else rung.step.test.outcome,
+            }
+            for ladder in ladders
+            for rung in ladder.rungs
+        ]
+    )
