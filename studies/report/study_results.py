@@ -203,8 +203,9 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
 def _by_name(verdict: Verdict) -> dict[str, Any]:
     """A verdict as plain data, its two arms under their names."""
     found = asdict(verdict)
-    arm, reference = found.pop("pair")
-    return {**found, arm: found.pop("arm"), reference: found.pop("reference")}
+    del found["pair"]
+    roles = dict(zip(("arm", "reference"), verdict.pair, strict=True))
+    return {roles.get(name, name): value for name, value in found.items()}
 
 
 def _trials(study: Study, analysis: Analysis) -> dict[str, dict[str, int]]:

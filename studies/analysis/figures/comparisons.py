@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dynloss_core import keys
 from studies.analysis.figures.style import (
@@ -78,6 +79,8 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
             right.set_yticks([])
             left.set_title(ladder.label.capitalize() or "Each arm at its own best")
             right.set_title("Added by each step")
+            for axes in (left, right):
+                axes.xaxis.set_major_locator(MaxNLocator(5))
         metric = words(ladders[0].metric)
         grid[-1][0].set_xlabel(metric)
         grid[-1][1].set_xlabel(f"difference in {metric}")

@@ -23,7 +23,7 @@ three.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
@@ -213,7 +213,7 @@ class SearchHealth:
             "late": "Not converged",
         }
         found = [
-            f"{problem}: {' and '.join(arms)}"
+            f"{problem}: {listed(arms)}"
             for standing, problem in problems.items()
             if (arms := [a for a, c in self.convergence.items() if c.standing == standing])
         ]
@@ -242,7 +242,7 @@ class SearchHealth:
         found = []
         without = [arm for arm, each in self.infeasible.items() if each.count == each.trials]
         if without:
-            found.append(f"No feasible trial: {' and '.join(without)}")
+            found.append(f"No feasible trial: {listed(without)}")
         if self.near_bounds:
             names = (f"{near.arm} {near.parameter.replace('_', ' ')}" for near in self.near_bounds)
             found.append(f"Best setting near a bound: {', '.join(names)}")
@@ -262,6 +262,11 @@ class SearchHealth:
         if binned and all(binned):
             return "in each bin"
         return "at each value or in each bin" if any(binned) else "at each value"
+
+
+def listed(arms: Sequence[str]) -> str:
+    """Arms in a headline: the names of one or two, the number of more."""
+    return " and ".join(arms) if len(arms) < 3 else f"{len(arms)} arms"
 
 
 def search_health(
