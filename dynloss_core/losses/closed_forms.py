@@ -8,11 +8,11 @@ Symbols
     L_c    what class c contributes to the static loss: F is the sum of Gamma_c L_c
     B_j    Hessian of the loss with respect to the outputs of sample j, (C, C)
 
-For all three losses the Hessian is a diagonal less one outer product,
+But for the focal loss the Hessian is a diagonal less one outer product,
 
 .. math:: B_j = \operatorname{diag}(d_j) - u_j u_j^\top,
 
-cross-entropy: :math:`d_j = \Gamma_{y_j} p_j / N` and
+cross-entropy, smoothed or not: :math:`d_j = \Gamma_{y_j} p_j / N` and
 :math:`u_j = \sqrt{\Gamma_{y_j} / N}\, p_j` with :math:`p_j = \mathrm{softmax}(z_j)`; the mean
 squared errors: :math:`d = 2 \Gamma / (N C)` and :math:`u = 0`.
 
@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from dynloss_core.losses.weighted import FOCUS, SMOOTHING
 
 
 def one_hot_rows(targets: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
@@ -48,6 +50,38 @@ def cross_entropy_curvature(outputs: Tensor, _: Tensor, weights: Tensor) -> tupl
     probabilities = torch.softmax(outputs, 1)
     share = weights / outputs.shape[-1]
     return share * probabilities, share.sqrt() * probabilities
+
+
+def _smoothed(one_hot: Tensor) -> Tensor:
+    """The targets of label smoothing, (..., C, N)."""
+    return (1 - SMOOTHING) * one_hot + SMOOTHING / one_hot.shape[-2]
+
+
+def smoothed_classes(outputs: Tensor, one_hot: Tensor) -> Tensor:
+    """L_c, (..., C), where the class is that of the sample."""
+    entropies = -(torch.log_softmax(outputs, -2) * _smoothed(one_hot)).sum(-2, keepdim=True)
+    return (entropies * one_hot).mean(-1)
+
+
+def smoothed_gradient(outputs: Tensor, one_hot: Tensor, weights: Tensor) -> Tensor:
+    """As of the cross-entropy, with smoothed targets."""
+    return (torch.softmax(outputs, 1) - _smoothed(one_hot)) * (weights / outputs.shape[-1])
+
+
+def focal_classes(outputs: Tensor, one_hot: Tensor) -> Tensor:
+    """L_c, (..., C)."""
+    log_p = torch.log_softmax(outputs, -2)
+    return -((1 - log_p.exp()) ** FOCUS * log_p * one_hot).mean(-1)
+
+
+def focal_gradient(outputs: Tensor, one_hot: Tensor, weights: Tensor) -> Tensor:
+    r"""With :math:`q_j = p_{j y_j}` of sample j, :math:`\Gamma_{y_j} ((1 - q_j)^\gamma - \gamma q_j
+    (1 - q_j)^{\gamma - 1} \log q_j) (p_j - \mathrm{onehot}(y_j)) / N`."""
+    log_p = torch.log_softmax(outputs, 1)
+    log_q = (log_p * one_hot).sum(1, keepdim=True)
+    q = log_q.exp()
+    focus = (1 - q) ** FOCUS - FOCUS * q * (1 - q) ** (FOCUS - 1) * log_q
+    return (log_p.exp() - one_hot) * (focus * weights / outputs.shape[-1])
 
 
 def mse_by_sample_classes(outputs: Tensor, one_hot: Tensor) -> Tensor:

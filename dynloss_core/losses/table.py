@@ -15,7 +15,12 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from dynloss_core.losses import closed_forms as forms
-from dynloss_core.losses.weighted import weighted_cross_entropy, weighted_mse
+from dynloss_core.losses.weighted import (
+    weighted_cross_entropy,
+    weighted_focal,
+    weighted_mse,
+    weighted_smoothed_cross_entropy,
+)
 
 __all__ = [
     "LOSSES",
@@ -31,7 +36,13 @@ __all__ = [
     "weighted_loss",
 ]
 
-LossName = Literal["cross_entropy", "mse_sample_weighted", "mse_output_weighted"]
+LossName = Literal[
+    "cross_entropy",
+    "cross_entropy_smoothed",
+    "focal",
+    "mse_sample_weighted",
+    "mse_output_weighted",
+]
 Form = Literal["gradient", "curvature", "kernel"]
 
 
@@ -79,6 +90,13 @@ LOSSES: dict[str, Loss] = {
         forms.cross_entropy_curvature,
         KernelForm(softmax=True, by_output=False),
     ),
+    "cross_entropy_smoothed": Loss(
+        weighted_smoothed_cross_entropy,
+        forms.smoothed_classes,
+        forms.smoothed_gradient,
+        forms.cross_entropy_curvature,
+    ),
+    "focal": Loss(weighted_focal, forms.focal_classes, forms.focal_gradient),
     "mse_sample_weighted": Loss(
         partial(weighted_mse, variant="sample_weighted"),
         forms.mse_by_sample_classes,

@@ -164,7 +164,11 @@ def _check_inside(space: Space, point: Mapping[str, Any], key: str) -> None:
 
 def check_problems(study: Study) -> None:
     """Build a problem and a member at both ends of every parameter, so that a bad value is refused
-    now rather than failing later."""
+    now rather than failing later; and refuse to compare different losses with each other."""
+    losses = {study.problem(arm).loss for arm in study.arms}
+    if len(losses) > 1 and not keys.higher_is_better(study.objective):
+        mixed = f"{study.objective!r} of arms with different losses: {', '.join(sorted(losses))}"
+        raise ConfigError("objective", mixed, "use validation_accuracy")
     for arm in study.arms:
         parameters = study.arm_space(arm).parameters
         middle = {name: parameter.at(0.5) for name, parameter in parameters.items()}

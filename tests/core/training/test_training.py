@@ -113,7 +113,7 @@ def test_every_engine_stands_in_the_table_under_its_name() -> None:
 @pytest.mark.parametrize(
     ("make", "key"),
     [
-        (lambda: Problem(loss="focal"), "loss"),  # type: ignore[arg-type]
+        (lambda: Problem(loss="hinge"), "loss"),  # type: ignore[arg-type]
         (lambda: Problem(dtype="float16"), "dtype"),  # type: ignore[arg-type]
         (lambda: LearningRateSchedule(decay="step"), "decay"),  # type: ignore[arg-type]
         (lambda: MLPConfig(initialisation="xavier"), "initialisation"),  # type: ignore[arg-type]

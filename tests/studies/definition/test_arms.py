@@ -137,6 +137,11 @@ def test_arms_are_part_of_the_identity_and_the_default_of_later_entries_is_not()
                                                   "unit": "epochs"}}}}},
             "arms.a.search.period.unit: epochs, but the space has its period in steps",
         ),
+        (
+            {"arms": {"static": {"baseline": True}, "focal": {"training": {"loss": "focal"}}},
+             "objective": "validation_loss"},
+            "objective: 'validation_loss' of arms with different losses: cross_entropy, focal",
+        ),
         ({"reference": "none"}, "reference: 'none' is not an arm; use dynamical, static"),
         ({"comparisons": [["static"]]}, r"comparisons\[0\]: \['static'\] is not a pair"),
         ({"comparisons": [["static", "static"]]}, "names an arm twice"),
