@@ -7,13 +7,13 @@ published notebook of Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ADDED_LATER, ConfigError
 from dynloss_core.data.splits import Labelled, Splits
 from dynloss_core.seeding import Stream, generator
 
@@ -30,12 +30,16 @@ class SpiralsConfig:
         points_per_class: N, in each split.
         noise: standard deviation of the angle, in radians.
         num_classes: C, the number of arms of the spiral.
+        training_shares: for classes of unequal size, the share of its points that each class keeps
+            in the training split, evenly along its arm; validation and test split stay balanced.
+            Empty: every class keeps all.
     """
 
     name: Literal["spirals"] = "spirals"
     points_per_class: int = 100
     noise: float = 0.2
     num_classes: int = 3
+    training_shares: tuple[float, ...] = field(default=(), metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         if self.points_per_class < 1:
@@ -44,11 +48,24 @@ class SpiralsConfig:
             raise ConfigError("num_classes", f"{self.num_classes} is below 2", "use >= 2")
         if self.noise < 0:
             raise ConfigError("noise", f"{self.noise} is negative", "use >= 0")
+        shares = self.training_shares
+        if shares and len(shares) != self.num_classes:
+            problem = f"{len(shares)} shares of {self.num_classes} classes"
+            raise ConfigError("training_shares", problem, "give one for each class, or none")
+        for share in shares:
+            if not 0 < share <= 1:
+                raise ConfigError("training_shares", f"{share} is not a share", "use (0, 1]")
 
     @property
     def training_samples(self) -> int:
         """Samples to train on."""
-        return self.num_classes * self.points_per_class
+        return sum(self._kept)
+
+    @property
+    def _kept(self) -> list[int]:
+        """Training points of each class, at least one."""
+        shares = self.training_shares or (1.0,) * self.num_classes
+        return [max(1, round(share * self.points_per_class)) for share in shares]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -59,6 +76,8 @@ class SpiralsConfig:
         """The three draws that belong to a member's seed."""
         draws = generator(seed, Stream.DATA)
         train, validation, test = (spirals(self, draws) for _ in range(3))
+        if self.training_shares:
+            train = _thinned(train, self._kept)
         return Splits(train, validation, test, self.num_classes)
 
 
@@ -72,3 +91,14 @@ def spirals(config: SpiralsConfig, draws: np.random.Generator) -> Labelled:
     inputs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)  # (C, N, 2)
     targets = np.repeat(np.arange(classes), points)
     return Labelled(torch.from_numpy(inputs.reshape(-1, 2)), torch.from_numpy(targets))
+
+
+def _thinned(balanced: Labelled, kept: list[int]) -> Labelled:
+    """The first, the last and evenly spaced points between them of each class."""
+    points = len(balanced) // len(kept)
+    rows = [
+        c * points + np.round(np.linspace(0, points - 1, number)).astype(int)
+        for c, number in enumerate(kept)
+    ]
+    chosen = torch.from_numpy(np.concatenate(rows))
+    return Labelled(balanced.inputs[chosen], balanced.targets[chosen])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, config_hash
 from dynloss_core.data import DigitsConfig, Labelled, SpiralsConfig, Splits, attainable_accuracy
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.testing import DataSetContract
@@ -17,6 +18,10 @@ from tests.cases import BytesConfig
 
 class TestSpirals(DataSetContract):
     data = SpiralsConfig(points_per_class=9, num_classes=4)
+
+
+class TestSpiralsOfUnequalClasses(DataSetContract):
+    data = SpiralsConfig(points_per_class=9, training_shares=(1.0, 0.5, 0.1))
 
 
 class TestDigits(DataSetContract):
@@ -49,6 +54,29 @@ def test_spirals_belong_to_their_seed(seed: int, points: int, classes: int) -> N
         assert not torch.equal(one.validation.inputs, one.test.inputs)
 
 
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 30),
+    st.lists(st.floats(0.01, 1.0), min_size=2, max_size=5),
+)
+def test_unequal_classes_are_a_part_of_the_balanced_ones(
+    seed: int, points: int, shares: list[float]
+) -> None:
+    balanced = SpiralsConfig(points_per_class=points, num_classes=len(shares))
+    unequal = replace(balanced, training_shares=tuple(shares))
+    whole, part = balanced.load(seed), unequal.load(seed)
+    for split in ("validation", "test"):
+        assert torch.equal(getattr(whole, split).inputs, getattr(part, split).inputs)
+    assert len(part.train) == unequal.training_samples
+    for c, share in enumerate(shares):
+        of_class = part.train.inputs[part.train.targets == c]
+        everything = whole.train.inputs[whole.train.targets == c]
+        assert len(of_class) == max(1, round(share * points))
+        assert len(torch.unique(torch.cat([of_class, everything]), dim=0)) == points
+        assert torch.equal(of_class[0], everything[0])
+    assert config_hash(replace(balanced, training_shares=())) == config_hash(balanced)
+
+
 def test_digits_are_split_once_disjointly_and_by_class() -> None:
     splits = DigitsConfig().load(0)
     assert splits is DigitsConfig().load(99), "the split does not depend on a member's seed"
@@ -70,6 +98,8 @@ def test_digits_are_split_once_disjointly_and_by_class() -> None:
         (SpiralsConfig, {"points_per_class": 0}, "points_per_class"),
         (SpiralsConfig, {"noise": -1.0}, "noise"),
         (SpiralsConfig, {"num_classes": 1}, "num_classes"),
+        (SpiralsConfig, {"training_shares": (1.0, 0.5)}, "training_shares"),
+        (SpiralsConfig, {"training_shares": (1.0, 0.5, 0.0)}, "training_shares"),
         (DigitsConfig, {"test": 1.5}, "test"),
         (DigitsConfig, {"validation": 0.6, "test": 0.5}, "test"),
         (DigitsConfig, {"split_seed": -1}, "split_seed"),
