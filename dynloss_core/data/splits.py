@@ -38,7 +38,8 @@ class Labelled:
         inputs: (N, ...), what a network sees; or the bytes of images, with a `scale`.
         targets: (N,) class indices of any integer type; kept as int64.
         scale: the scale of the bytes; None if the inputs are what a network sees.
-        groups: (N,) the group of each sample, whose weight is the sample's; None: its class.
+        groups: (N,) the group of each sample, whose weight is the sample's; None: its class. A
+            data set may give groups of its own, for an oscillation over `own`.
 
     Raises:
         TypeError: for targets that are not integers.

@@ -16,7 +16,7 @@ import numpy as np
 
 __all__ = ["GROUPS", "GroupsName", "SampleGroups"]
 
-GroupsName = Literal["classes", "random", "stratified", "all", "samples"]
+GroupsName = Literal["classes", "random", "stratified", "all", "samples", "own"]
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,15 @@ class SampleGroups:
 
     Args:
         number: C, N and the number that was asked for, if any -> G.
-        assign: targets (N,), G and random draws -> the group of each sample, (N,) in 0..G-1.
+        assign: targets (N,), G and random draws -> the group of each sample, (N,) in 0..G-1; None
+            if the data set says it.
         takes_number: whether a number of groups may be asked for.
         takes_turns: whether one group is active at a time; else each oscillates all the time, at a
             phase of its own.
     """
 
     number: Callable[[int, int, int | None], int]
-    assign: Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+    assign: Callable[[np.ndarray, int, np.random.Generator], np.ndarray] | None
     takes_number: bool = False
     takes_turns: bool = True
 
@@ -62,6 +63,7 @@ GROUPS: dict[str, SampleGroups] = {
         lambda targets, _, __: np.arange(len(targets)),
         takes_turns=False,
     ),
+    "own": SampleGroups(lambda _, __, asked: asked or 0, None, takes_number=True),
 }
 """By the name that a study's file gives them:
 
@@ -72,4 +74,5 @@ stratified  the same, but each group holds an equal share of every class: no cla
             another
 all         one group: the whole loss is scaled up and down, which is a cyclical learning rate
 samples     every sample by itself, all the time, at a phase of its own
+own         the groups that the data set gives (`Labelled.groups`), as many as `number` says
 """

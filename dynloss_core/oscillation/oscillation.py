@@ -28,7 +28,8 @@ class Oscillation:
 
     Args:
         groups: whose weights oscillate together (see `groups.GROUPS`).
-        number: how many groups, for `random` and `stratified`; by default as many as classes.
+        number: how many groups, for `random` and `stratified`; by default as many as classes. For
+            `own` it must be said.
         order: in which order groups have their turns (see `orders.ORDERS`).
         shape: how the weight of the active group rises and falls (see `shapes.SHAPES`).
         direction: `up` multiplies the active group's weight by up to A; `down` divides it.
@@ -59,6 +60,8 @@ class Oscillation:
             raise ConfigError("number", f"given for groups {self.groups!r}", f"use it with {takes}")
         if self.number is not None and self.number < 2:
             raise ConfigError("number", f"{self.number} is below 2", "use >= 2, or groups: all")
+        if self.groups == "own" and self.number is None:
+            raise ConfigError("number", "missing for groups 'own'", "say how many groups there are")
 
     @property
     def is_by_class(self) -> bool:
@@ -69,18 +72,38 @@ class Oscillation:
         """How many groups, G, there are of N samples of C classes."""
         return GROUPS[self.groups].number(num_classes, samples, self.number)
 
-    def assign(self, targets: Tensor, num_classes: int, seed: int) -> Tensor:
+    def assign(
+        self, targets: Tensor, num_classes: int, seed: int, own: Tensor | None = None
+    ) -> Tensor:
         """The group of each training sample, (N,) in 0..G-1.
 
         Args:
             targets: (N,) classes of the samples.
             num_classes: C.
             seed: of the partition, where it is random.
+            own: (N,) the groups that the data set gives, for `own`.
+
+        Raises:
+            ConfigError: if the data set gives none, or one outside 0..G-1.
         """
+        assign = GROUPS[self.groups].assign
+        if assign is None:
+            return self._given(own)
         draws = generator(seed, Stream.OSCILLATION, 0)
         groups = self.count(num_classes, len(targets))
-        assigned = GROUPS[self.groups].assign(targets.cpu().numpy(), groups, draws)
+        assigned = assign(targets.cpu().numpy(), groups, draws)
         return torch.from_numpy(assigned).to(targets.device)
+
+    def _given(self, own: Tensor | None) -> Tensor:
+        """The data set's own groups, once they fit."""
+        if own is None:
+            problem = f"{self.groups!r}, but the data set gives no groups"
+            raise ConfigError("oscillation.groups", problem, "set `groups` of its training samples")
+        groups, outside = own.long(), own[(own < 0) | (own >= (self.number or 0))]
+        if len(outside):
+            problem = f"{self.number}, but a training sample is in group {int(outside[0])}"
+            raise ConfigError("oscillation.number", problem, "count groups from 0")
+        return groups
 
 
 def oscillation_stop(total_steps: int, static_tail: int, period: int) -> int:

@@ -82,8 +82,12 @@ class Ladder:
 
 def _step(step: SettingVerdict) -> str:
     test = step.test
-    margin = f" within ±{test.margin:g}" if test.outcome == "equivalent" else ""
-    return f"{test.pair.arm} over {test.pair.reference} {test.interval()}, {test.outcome}{margin}"
+    text = f"{test.pair.arm} over {test.pair.reference} {test.interval()}, {test.outcome}"
+    if test.outcome == "equivalent":
+        return f"{text} within ±{test.margin:g}"
+    if test.outcome == "undecided":
+        return text
+    return f"{text}, p = {step.p_adjusted:.2g} over {step.counted}"
 
 
 def cards(tables: Tables, draw: Draws[Sequence[Ladder]]) -> Iterator[Card]:

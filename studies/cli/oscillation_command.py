@@ -42,9 +42,15 @@ def oscillation(
     from studies.analysis.figures.oscillation import draw_oscillation
     from studies.analysis.figures.style import own_style
 
-    made = build(
-        Oscillation, {"groups": groups, "order": order, "shape": shape, "direction": direction}
-    )
+    choices: dict[str, object] = {
+        "groups": groups,
+        "order": order,
+        "shape": shape,
+        "direction": direction,
+    }
+    if groups == "own":  # which a data set gives, but how many they are is all that is drawn
+        choices["number"] = classes
+    made = build(Oscillation, choices)
     number = made.count(classes, samples)
     turns = number if groups != "samples" else 1
     figure = draw_oscillation(

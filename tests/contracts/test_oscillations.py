@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from dynloss_core import ClassWeightSchedule, DynamicalCrossEntropy
 from dynloss_core.config import ConfigError
-from dynloss_core.data import Labelled, SpiralsConfig
+from dynloss_core.data import Labelled, SpiralsConfig, Splits
 from dynloss_core.landscape import (
     HessianOperator,
     TrackedProblem,
@@ -53,7 +53,7 @@ PROBLEM = Problem(
 )
 OSCILLATIONS = {
     "published": Oscillation(),
-    **{f"{groups} groups": Oscillation(groups=groups) for groups in GROUPS},
+    **{f"{groups} groups": Oscillation(groups=groups) for groups in GROUPS if groups != "own"},
     **{f"{order} order": Oscillation(order=order) for order in ORDERS},
     **{shape: Oscillation(shape=shape) for shape in SHAPES},
     "down": Oscillation(direction="down"),
@@ -229,12 +229,53 @@ def test_the_module_takes_groups() -> None:
         ({"groups": "clusters"}, "groups: 'clusters' is not a choice"),
         ({"number": 3}, "number: given for groups 'classes'; use it with random, stratified"),
         ({"groups": "random", "number": 1}, "number: 1 is below 2; use >= 2, or groups: all"),
+        ({"groups": "own"}, "number: missing for groups 'own'; say how many groups there are"),
         ({"phase": 1.0}, r"phase: 1.0 is not a share of a period; use \[0, 1\)"),
     ],
 )
 def test_what_cannot_oscillate_is_refused(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Oscillation(**changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class HalvesConfig(SpiralsConfig):
+    """Spirals whose training points are in one of two halves, the inner or the outer."""
+
+    def load(self, seed: int) -> Splits:
+        splits = super().load(seed)
+        outer = splits.train.inputs.norm(dim=1) > 0.5
+        return replace(splits, train=replace(splits.train, groups=outer.long()))
+
+
+def test_a_data_set_may_give_groups_of_its_own() -> None:
+    data = HalvesConfig(points_per_class=12)
+    own = replace(PROBLEM, data=data, oscillation=Oscillation(groups="own", number=2))
+    members = [Member(0.3, seed=3, period=PERIOD, amplitude=AMPLITUDE)]
+    setup = Setup.build(own, members)
+    given = data.load(3).train.groups
+    assert given is not None
+    assert torch.equal(setup.splits[0].train.groups, given)
+    expected = list(AutogradEngine(setup).evaluations())
+    for engine in (BatchedEngine, FusedCPUEngine):
+        found = list(engine(Setup.build(own, members)).evaluations())
+        torch.testing.assert_close(found[-1].train_loss, expected[-1].train_loss)
+    by_class = Setup.build(replace(PROBLEM, data=data), members)
+    assert by_class.groups() is None, "classes oscillate, whatever groups there are"
+    plain = Setup.build(replace(PROBLEM, data=SpiralsConfig(points_per_class=12)), members)
+    one, other = (list(AutogradEngine(each).evaluations())[-1] for each in (by_class, plain))
+    assert torch.equal(one.train_loss, other.train_loss)
+
+
+def test_own_groups_must_be_there() -> None:
+    problem = replace(PROBLEM, oscillation=Oscillation(groups="own", number=2))
+    with pytest.raises(ConfigError, match="groups: 'own', but the data set gives no groups"):
+        Setup.build(problem, [Member(0.3, seed=0)])
+
+
+def test_own_groups_are_counted_from_nought() -> None:
+    with pytest.raises(ConfigError, match="number: 2, but a training sample is in group 2"):
+        Oscillation(groups="own", number=2).assign(torch.zeros(3), 2, 0, torch.tensor([0, 1, 2]))
 
 
 def test_a_loss_that_weights_outputs_has_no_groups_of_samples() -> None:

@@ -207,11 +207,14 @@ def ensemble_class_weights(
 
 
 def _grouped(problem: Problem, splits: Splits, seed: int) -> Splits:
-    """The splits of a seed, with the groups of its training samples where those oscillate."""
+    """The splits of a seed, with the groups of its training samples where those oscillate, and
+    without any that the data set gives where classes do."""
     oscillation, train = problem.oscillation, splits.train
-    if oscillation.is_by_class:
+    groups = None
+    if not oscillation.is_by_class:
+        groups = oscillation.assign(train.targets, splits.num_classes, seed, train.groups)
+    elif train.groups is None:
         return splits
-    groups = oscillation.assign(train.targets, splits.num_classes, seed)
     return replace(splits, train=replace(train, groups=groups))
 
 

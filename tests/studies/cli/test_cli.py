@@ -207,6 +207,7 @@ def test_the_first_step_of_a_calibration_does_not_count(monkeypatch: pytest.Monk
     clock = itertools.chain([0.0, 100.0], itertools.count(100.0, 1.5))
     monkeypatch.setattr(dry_run, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     study = tiny_study()
-    microseconds = dry_run._calibrate(study, dry_run._representatives(study)[0])
+    arm = "dynamical"
+    microseconds = dry_run._calibrate(study, arm, dry_run._representatives(study, arm)[0])
     members = study.seeds_per_point * study.block_size
     assert microseconds * members == pytest.approx(1.5e6)

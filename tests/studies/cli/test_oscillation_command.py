@@ -23,7 +23,8 @@ def test_it_is_drawn(kind: str, tmp_path: Path) -> None:
 
 def test_the_picture_shows_the_weights_and_says_what_they_are() -> None:
     for name in GROUPS:
-        oscillation = Oscillation(groups=name, shape="sine")
+        asked = 3 if name == "own" else None
+        oscillation = Oscillation(groups=name, number=asked, shape="sine")
         number = oscillation.count(3, 20)
         figure = draw_oscillation(oscillation, groups=number, period=10, amplitude=4.0, steps=30)
         (axes,) = figure.axes
@@ -31,7 +32,7 @@ def test_the_picture_shows_the_weights_and_says_what_they_are() -> None:
         said = texts(figure)
         assert "What oscillates: " in said
         assert "T = 10 steps, amplitude A = 4" in said
-        assert ("order: cyclic" in said) == (name in ("classes", "random", "stratified"))
+        assert ("order: cyclic" in said) == (name in ("classes", "random", "stratified", "own"))
 
 
 @pytest.mark.parametrize(
