@@ -25,6 +25,7 @@ _WHAT = {
     "stratified": "groups with equal shares of every class have their turns",
     "all": "the whole loss, like a cyclical learning rate",
     "samples": "every sample, at a phase of its own",
+    "own": "the data set's own groups",
 }
 
 
