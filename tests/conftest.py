@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -7,10 +8,13 @@ import pytest
 import torch
 from hypothesis import settings
 
-settings.register_profile("dynloss", deadline=None, max_examples=60)
+settings.register_profile("dynloss", deadline=None, max_examples=30)
 settings.load_profile("dynloss")
 
 torch.set_num_threads(1)
+
+# Ray's workers give way to all other work: beside tests, they would hardly ever run
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 # a shell lets what it starts in the background ignore Ctrl-C, and so would all that tests start
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -30,7 +30,6 @@ __all__ = [
     "ONE_SPLIT",
     "SettingVerdict",
     "by_setting",
-    "adjusted_p",
     "cards",
     "comparison_table",
     "health_of",
@@ -53,8 +52,8 @@ class SettingVerdict:
         test: verdict on the test metric: the claim.
         validation: the same comparison on the metric that chose.
         points: the points of each arm, a period in steps.
-        p_adjusted: p value of the claim's t test, adjusted for the number of claims (see
-            `adjusted_p`).
+        p_adjusted: p value of the claim's t test, adjusted for the number of claims: over settings
+            (Benjamini-Hochberg), or over settings and pairs of arms (Holm).
         compared: how many claims that counts.
         pairs: how many pairs of arms the study compares.
         warnings: what speaks against it, a sentence each.
@@ -94,8 +93,7 @@ class SettingVerdict:
 
     def headline(self) -> str:
         """What its figure shows."""
-        loss = self.test.pair.losses[0]
-        loss = loss[0].upper() + loss[1:]
+        loss = self.test.pair.losses[0].capitalize()
         claims = {
             "better": f"{loss} is better",
             "worse": f"{loss} is worse",
@@ -244,7 +242,7 @@ def _verdicts(
     number = len(tables.question.pairs)
     tests = [each.test for each in judged]
     verdicts = []
-    for each, p in zip(judged, adjusted_p(tests), strict=True):
+    for each, p in zip(judged, _adjusted(tests, number), strict=True):
         question, search = each.tables.question, each.tables.tried
         validation = judge(each.rows, question.objective, question.pair, margin=question.margin)
         verdict = SettingVerdict(
@@ -277,14 +275,14 @@ def _judged(tables: Tables, phase: str) -> Iterator[_Judged]:
                 yield _Judged(tables, setting, rows, by_seed, test)
 
 
-def adjusted_p(tests: Sequence[Verdict]) -> list[float]:
-    """P values of t tests, adjusted for their number.
+def _adjusted(tests: Sequence[Verdict], pairs: int) -> list[float]:
+    """P values of t tests of a study that compares so many pairs, adjusted for their number.
 
     One pair at several settings is a map, among whose claims few may be false (Benjamini and
     Hochberg 1995). Of several pairs none may be (Holm 1979, Scand. J. Stat. 6:65).
     """
     p = [test.p_t for test in tests]
-    if len({test.pair for test in tests}) == 1:
+    if pairs < 2:
         return [float(value) for value in stats.false_discovery_control(p)]
     return [float(value) for value in multipletests(p, method="holm")[1]]
 

@@ -34,6 +34,14 @@ __all__ = [
 ENGINES = [AutogradEngine, BatchedEngine, VmappedEngine, ConvnetEngine, FusedCPUEngine, *ON_CUDA]
 
 every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda each: each.__name__)
+every_engine_unhurried = pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(engine, marks=pytest.mark.slow) if engine is AutogradEngine else engine
+        for engine in ENGINES
+    ],
+    ids=lambda each: each.__name__,
+)
 every_pair = pytest.mark.parametrize(
     ("engine", "case"),
     [

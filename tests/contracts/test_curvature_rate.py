@@ -16,6 +16,7 @@ from dynloss_core.landscape import balanced_subset, hessian_top
 from dynloss_core.models import MLPConfig
 from dynloss_core.training import (
     AutogradEngine,
+    ConvnetEngine,
     CurvatureRate,
     Engine,
     Evaluation,
@@ -50,8 +51,8 @@ def tight(case: Case) -> CurvatureRate:
 
 
 def is_slow(engine: type[Engine], case: Case) -> bool:
-    """Images by autograd, and a wide network by anything, take half a minute a test."""
-    return case.name == WIDE or (engine is AutogradEngine and case.name == "small convnet")
+    """What takes up to half a minute a test: images, but for the engine that is made for them."""
+    return case.name == WIDE or (case.name == "small convnet" and engine is not ConvnetEngine)
 
 
 some_pairs = pytest.mark.parametrize(

@@ -25,6 +25,8 @@ from tests.contracts.engines import ENGINES, assert_equal, setup_of
 from tests.contracts.inherited import inherited
 
 globals().update(inherited(EngineContract, "engine", {each.__name__: each for each in ENGINES}))
+# the others are compared with it; that it resumes, say, takes minutes to show
+pytest.mark.slow(globals()["Test_AutogradEngine"])
 
 
 def test_the_number_of_threads_changes_nothing() -> None:

@@ -33,6 +33,7 @@ from tests.contracts.engines import (
     assert_equal,
     assert_same_trace,
     every_engine,
+    every_engine_unhurried,
     every_pair,
     setup_of,
 )
@@ -67,7 +68,7 @@ def test_probes_change_nothing(case: Case, engine: type[Engine]) -> None:
     assert probed.curvature.steps.tolist() == list(due)
 
 
-@every_engine
+@every_engine_unhurried
 def test_probes_see_the_landscape_of_that_moment(engine: type[Engine]) -> None:
     case = CASES[0]
     setup = setup_of(case)
@@ -221,7 +222,7 @@ def operator_at(engine: Engine, member: int, samples: int | None) -> HessianOper
     return HessianOperator(network, setup.problem.loss, data, weights)
 
 
-@every_engine
+@every_engine_unhurried
 def test_a_subset_and_the_trace(engine: type[Engine]) -> None:
     case = CASES[0]
     probes = replace(probes_of(case), every=10, samples=10, trace_probes=6)
@@ -252,6 +253,7 @@ NORMALISED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [AutogradEngine, ConvnetEngine], ids=lambda each: each.__name__)
 @pytest.mark.parametrize("case", NORMALISED, ids=lambda case: case.name)
 def test_networks_that_train_otherwise_than_they_are_evaluated(

@@ -202,8 +202,8 @@ def test_an_oscillation(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("shape", SHAPES, ShapeName), ("order", ORDERS, OrderName), ("groups", GROUPS, GroupsName),
     ):  # fmt: skip
         assert set(get_args(names)) == set(table)
-        with pytest.raises(ConfigError, match=f"oscillation.{key}: 'own' is not a choice"):
-            study_with(tiny, f"training.oscillation.{key}=own")
+        with pytest.raises(ConfigError, match=f"oscillation.{key}: 'mine' is not a choice"):
+            study_with(tiny, f"training.oscillation.{key}=mine")
     halves = SampleGroups(
         lambda *_: 2, lambda targets, *_: (np.arange(len(targets)) >= len(targets) // 2) * 1
     )

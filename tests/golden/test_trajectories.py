@@ -29,7 +29,7 @@ TOLERANCE = 1e-9
 @pytest.mark.parametrize(
     ("engine", "device"),
     [
-        (AutogradEngine, "cpu"),
+        pytest.param(AutogradEngine, "cpu", marks=pytest.mark.slow),
         (BatchedEngine, "cpu"),
         (FusedCPUEngine, "cpu"),
         pytest.param(

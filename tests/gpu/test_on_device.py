@@ -153,7 +153,13 @@ def engines(device: str) -> list[tuple[type[Engine], Case]]:
 @pytest.mark.parametrize(
     ("device", "engine", "case"),
     [
-        pytest.param(device, engine, case, id=f"{device}-{engine.__name__}")
+        pytest.param(
+            device,
+            engine,
+            case,
+            id=f"{device}-{engine.__name__}",
+            marks=[pytest.mark.slow] if (device, engine) == ("cpu", AutogradEngine) else [],
+        )
         for device in DEVICES
         for engine, case in engines(device)
         if engine.refusal(case.problem, device) is None

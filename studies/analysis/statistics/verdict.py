@@ -84,15 +84,14 @@ class Verdict:
         """The verdict in words, with its uncertainty; where all differences are equal there is no
         interval, and the tests are sign tests (see `comparison`)."""
         arm, reference = self.pair.losses
-        both = (
-            "The two losses" if self.pair == Pair() else f"Arms {self.pair[0]} and {self.pair[1]}"
-        )
-        undecided = "Undecided" if self.pair == Pair() else f"{both} are undecided"
+        published = self.pair == Pair()
+        both = "The two losses" if published else f"Arms {self.pair.arm} and {self.pair.reference}"
+        between = "" if published else f" between {arm} and {reference}"
         claims = {
-            "better": f"{_begun(arm)} beats {reference}",
-            "worse": f"{_begun(arm)} loses to {reference}",
+            "better": f"{arm.capitalize()} beats {reference}",
+            "worse": f"{arm.capitalize()} loses to {reference}",
             "equivalent": f"{both} are equivalent within ±{self.margin or 0:g}",
-            "undecided": undecided,
+            "undecided": f"Undecided{between}",
         }
         tests, uncertainty = "two one-sided tests", f"{self.level:.0%} interval, "
         notes = ["paired"]
@@ -180,10 +179,6 @@ def judge(
         arm=_summary(members, pairs, pair.arm),
         reference=_summary(members, pairs, pair.reference),
     )
-
-
-def _begun(words: str) -> str:
-    return words[0].upper() + words[1:]
 
 
 def _summary(members: pd.DataFrame, pairs: pd.DataFrame, arm: str) -> ArmSummary:
