@@ -45,6 +45,7 @@ def draw_comparisons(verdicts: Sequence[SettingVerdict]) -> Figure:
         axes.set_yticks(range(len(labels)), labels, fontsize=9)
         axes.set_ylim(len(labels) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"difference in {words(verdicts[0].test.metric)}")
         headline(figure, f"{len(verdicts)} comparisons on fresh seeds")
         note(figure, wrapped(figure, _small_print(verdicts)))

@@ -81,7 +81,8 @@ def draw_isolation(health: SearchHealth) -> Figure:
 def draw_convergence(health: SearchHealth) -> Figure:
     """The best objective against the number of trials, and importances if there are any."""
     known = [found for found in health.importances.values() if found is not None]
-    with blank_figure(10.8 if known else 6.6, 4.4) as figure:
+    more = 0.3 * max(len(health.convergence) - 2, 0)  # inches, for the legend below
+    with blank_figure(10.8 if known else 6.6, 4.4 + more) as figure:
         panels = figure.subplots(1, 2, width_ratios=[1.3, 1]) if known else [figure.subplots()]
         _budget_panel(panels[0], health)
         if known:
