@@ -51,8 +51,10 @@ def tight(case: Case) -> CurvatureRate:
 
 
 def is_slow(engine: type[Engine], case: Case) -> bool:
-    """What takes up to half a minute a test: images, but for the engine that is made for them."""
-    return case.name == WIDE or (case.name == "small convnet" and engine is not ConvnetEngine)
+    """What takes up to half a minute a test: images, but for the engine that is made for them, and
+    the engine that the others are compared with."""
+    convnet = case.name == "small convnet" and engine is not ConvnetEngine
+    return case.name == WIDE or convnet or engine is AutogradEngine
 
 
 some_pairs = pytest.mark.parametrize(

@@ -24,9 +24,34 @@ from tests.cases import CASES
 from tests.contracts.engines import ENGINES, assert_equal, setup_of
 from tests.contracts.inherited import inherited
 
-globals().update(inherited(EngineContract, "engine", {each.__name__: each for each in ENGINES}))
+UNHURRIED = (
+    "wide residual network, none normalisation",
+    "wide residual network, group normalisation",
+    "full batch of augmented images",
+)
+QUICK = tuple(case for case in CASES if case.name not in UNHURRIED)
+
+
+class Unhurried(EngineContract):
+    """The contract on the cases that take minutes: networks like another, but larger."""
+
+    cases = tuple(case for case in CASES if case.name in UNHURRIED)
+
+
+class Quick(EngineContract):
+    """The contract on all others."""
+
+    cases = QUICK
+
+
+BY_NAME = {each.__name__: each for each in ENGINES}
+globals().update(inherited(Quick, "engine", BY_NAME))
 # the others are compared with it; that it resumes, say, takes minutes to show
 pytest.mark.slow(globals()["Test_AutogradEngine"])
+for name, engine in BY_NAME.items():
+    if any(engine.refusal(case.problem) is None for case in Unhurried.cases):
+        larger = inherited(Unhurried, "engine", {f"{name} on larger networks": engine})
+        globals().update({key: pytest.mark.slow(each) for key, each in larger.items()})
 
 
 def test_the_number_of_threads_changes_nothing() -> None:
@@ -71,7 +96,7 @@ RANDOM_MEMBERS = st.lists(
 @pytest.mark.parametrize(
     "engine", [BatchedEngine, VmappedEngine, FusedCPUEngine], ids=lambda each: each.__name__
 )
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(problem=RANDOM_PROBLEMS, members=RANDOM_MEMBERS)
 def test_agrees_with_the_reference_on_random_problems(
     engine: type[Engine], problem: Problem, members: list[Member]

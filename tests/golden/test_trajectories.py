@@ -30,7 +30,7 @@ TOLERANCE = 1e-9
     ("engine", "device"),
     [
         pytest.param(AutogradEngine, "cpu", marks=pytest.mark.slow),
-        (BatchedEngine, "cpu"),
+        pytest.param(BatchedEngine, "cpu", marks=pytest.mark.slow),
         (FusedCPUEngine, "cpu"),
         pytest.param(
             FusedCUDAEngine,

@@ -47,6 +47,9 @@ ROUNDING = {"rtol": 1e-9, "atol": 1e-12}
 MLP, IMAGES = CASES[0], next(case for case in CASES if case.name == "small convnet")
 SOME = [LANDSCAPES[0], LANDSCAPES[2], LANDSCAPES[6], LANDSCAPES[-1]]
 
+# without a GPU they compare the CPU with itself
+pytestmark = [] if "cuda" in DEVICES else [pytest.mark.slow]
+
 on_each_device = pytest.mark.parametrize("device", DEVICES)
 each_landscape = pytest.mark.parametrize("case", SOME, ids=str)
 
@@ -153,13 +156,7 @@ def engines(device: str) -> list[tuple[type[Engine], Case]]:
 @pytest.mark.parametrize(
     ("device", "engine", "case"),
     [
-        pytest.param(
-            device,
-            engine,
-            case,
-            id=f"{device}-{engine.__name__}",
-            marks=[pytest.mark.slow] if (device, engine) == ("cpu", AutogradEngine) else [],
-        )
+        pytest.param(device, engine, case, id=f"{device}-{engine.__name__}")
         for device in DEVICES
         for engine, case in engines(device)
         if engine.refusal(case.problem, device) is None

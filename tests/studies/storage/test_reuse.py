@@ -90,18 +90,23 @@ def test_what_is_reused_is_reused_again_under_its_first_name(tmp_path: Path) -> 
     assert set(folder.parts.gather("members")[keys.REUSED_FROM]) == {"map"}
 
 
+OTHERS = {
+    "engine": {"engine": "autograd"},
+    "seed": {"seed": 1},
+    "precision": {"training": {"dtype": "float64"}},
+    "tail": {"budget": {**BUDGET, "static_tail": 0}},
+    "evaluations": {"budget": {**BUDGET, "evaluate_every": 30}},
+    "data": {"data": {"name": "spirals", "points_per_class": 11}},
+    "record": {"record": {"trace": True}},
+}
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"engine": "autograd"},
-        {"seed": 1},
-        {"training": {"dtype": "float64"}},
-        {"budget": {**BUDGET, "static_tail": 0}},
-        {"budget": {**BUDGET, "evaluate_every": 30}},
-        {"data": {"name": "spirals", "points_per_class": 11}},
-        {"record": {"trace": True}},
+        pytest.param(change, id=key, marks=[] if key == "seed" else [pytest.mark.slow])
+        for key, change in OTHERS.items()
     ],
-    ids=lambda change: next(iter(change)),
 )
 def test_another_network_is_trained(change: dict[str, Any], tmp_path: Path) -> None:
     trained(study_of(), tmp_path)
