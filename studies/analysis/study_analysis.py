@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dynloss_core import keys
 from studies.analysis.card import SUBJECTS, Card
 from studies.analysis.gains.regimes import Regimes, regimes_of
+from studies.analysis.ladder import Ladder, ladders_of
 from studies.analysis.setting_verdicts import SettingVerdict, verdicts_of, winners_of
 from studies.analysis.study_tables import Tables
 from studies.definition.early_stopping import is_stopped
@@ -31,6 +32,7 @@ class Analysis:
         phase: the phase of that confirmation; None if there was none.
         winners: point of each arm that was confirmed, at the first setting.
         regimes: by the parameter that sets the size, and the pair of arms if there are several.
+        ladders: what gains are owed to, one per scientific setting; none in a study without one.
         cards: all that is shown and written, in the order to show.
     """
 
@@ -40,6 +42,7 @@ class Analysis:
     phase: str | None = None
     winners: dict[str, dict[str, object]] = field(default_factory=dict)
     regimes: dict[str, Regimes] = field(default_factory=dict)
+    ladders: tuple[Ladder, ...] = ()
     cards: tuple[Card, ...] = ()
 
     def findings(self) -> list[str]:
@@ -76,6 +79,7 @@ def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
         phase=tables.phase,
         winners=winners_of(tables),
         regimes=_regimes(tables),
+        ladders=tables.once(ladders_of),
         cards=tuple(cards),
     )
 

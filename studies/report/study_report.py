@@ -72,9 +72,14 @@ def report_of(
 
 
 def _findings(analysis: Analysis) -> Iterable[Finding]:
+    """A ladder first, which sums up many verdicts; then each of them, then all else."""
+    ladders = [ladder.sentence() for ladder in analysis.ladders]
+    yield from (Finding(sentence) for sentence in ladders)
     for each in analysis.verdicts:
         yield _finding(each)
-    yield from (Finding(sentence) for sentence in analysis.findings()[len(analysis.verdicts) :])
+    for sentence in analysis.findings()[len(analysis.verdicts) :]:
+        if sentence not in ladders:
+            yield Finding(sentence)
 
 
 def _finding(each: SettingVerdict) -> Finding:

@@ -78,6 +78,8 @@ def test_from_its_start_to_its_verdicts(
         assert verdict["test"]["difference"] == pytest.approx(difference)
         assert set(verdict["points"]) == {arm, reference}
     assert "classes against static" in " ".join(found["findings"])
+    page = folder.report.read_text()
+    assert page.index("classes against static in test accuracy") < page.index("over 4 comparisons")
     assert pd.read_csv(folder.tables / "ladder.csv")["arm"].tolist() == list(study.ladder)
     members = pd.read_parquet(folder.tables / "members.parquet")
     assert set(members[keys.ARM]) == set(study.arms)
