@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from studies.analysis.across_studies import AcrossRow
 from studies.analysis.figures.style import (
     GREY,
+    beside,
     blank_figure,
     headline,
     note,
@@ -63,14 +64,7 @@ def _forest(
 ) -> None:
     for place, row in enumerate(rows):
         _point(axes, row, row.gain, place, colours[row.data], markers[row.study], along="x")
-        axes.annotate(
-            f"n = {row.n}, {row.verdict}",
-            (1.01, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=8,
-            color=GREY,
-        )
+        beside(axes, place, f"n = {row.n}, {row.verdict}")
     axes.axvline(0, color="black", lw=0.9)
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.5, -0.5)

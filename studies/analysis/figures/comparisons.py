@@ -13,6 +13,7 @@ from dynloss_core import keys
 from studies.analysis.figures.style import (
     GREY,
     arm_styles,
+    beside,
     blank_figure,
     headline,
     note,
@@ -97,14 +98,7 @@ def _difference(axes: Axes, verdict: SettingVerdict, place: float) -> None:
     half = np.array([[test.difference - test.low], [test.high - test.difference]])
     filled = colour if verdict.p_adjusted < _SIGNIFICANT else "white"
     axes.errorbar(test.difference, place, xerr=half, fmt="D", color=colour, mfc=filled, capsize=4)
-    axes.annotate(
-        f"{test.outcome}, n = {test.n}",
-        (1.01, place),
-        xycoords=("axes fraction", "data"),
-        va="center",
-        fontsize=8,
-        color=colour,
-    )
+    beside(axes, place, f"{test.outcome}, n = {test.n}", colour)
 
 
 def _margin(axes: Axes, verdict: SettingVerdict) -> None:

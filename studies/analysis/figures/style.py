@@ -26,6 +26,7 @@ __all__ = [
     "CLASS_COLOURS",
     "GREY",
     "arm_styles",
+    "beside",
     "blank_figure",
     "headline",
     "note",
@@ -103,6 +104,13 @@ def headline(figure: Figure, text: str) -> None:
 def note(figure: Figure, text: str, colour: str = GREY) -> None:
     """Small print below everything: how to read the figure."""
     figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=colour)
+
+
+def beside(axes: Axes, place: float, text: str, colour: str = GREY) -> None:
+    """Small print at the right of the axes, at a place on its vertical axis."""
+    at = (1.01, place)
+    coordinates = ("axes fraction", "data")
+    axes.annotate(text, at, xycoords=coordinates, va="center", fontsize=8, color=colour)
 
 
 def wrapped(figure: Figure, text: str) -> str:
