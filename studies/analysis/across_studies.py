@@ -81,6 +81,11 @@ class AcrossRow:
     warnings: tuple[str, ...] = ()
 
     @property
+    def is_published(self) -> bool:
+        """Whether its arms are the dynamical and the static one; others are named in `setting`."""
+        return " against " not in self.setting
+
+    @property
     def verdict(self) -> str:
         """The outcome, and whether something speaks against it."""
         return f"{self.outcome}, with warnings" if self.warnings else self.outcome

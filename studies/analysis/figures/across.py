@@ -43,7 +43,9 @@ def draw_across(rows: Sequence[AcrossRow]) -> Figure:
         _forest(panels[0], rows, colours, markers)
         if sized:
             _against_size(panels[1], sized, colours, markers)
-        headline(figure, "Gain of the dynamical loss across studies")
+        published = all(row.is_published for row in rows)
+        what = "Gain of the dynamical loss" if published else "Gains over the reference"
+        headline(figure, f"{what} across studies")
         note(figure, wrapped(figure, _small_print(rows)))
     return figure
 

@@ -12,6 +12,7 @@ from statsmodels.stats.multitest import multipletests
 
 from dynloss_core import keys
 from search_spaces import FloatParameter, IntParameter, Space
+from studies.analysis.across_studies import StudyTables, across
 from studies.analysis.analyses import analyse
 from studies.analysis.figures import draw_comparisons, draw_ladder
 from studies.analysis.ladder import ladders_of
@@ -156,6 +157,17 @@ def test_figures_are_drawn() -> None:
     verdicts, _ = verdicts_of(tables)
     assert len(draw_comparisons(verdicts).axes) == 1
     assert len(draw_ladder(ladders_of(tables)).axes) == 4
+
+
+def test_beside_other_studies_each_arm_has_a_row() -> None:
+    tables = StudyTables("a", "spirals", "mlp", members_of(), question(), analysed())
+    rows = across([tables])
+    assert [row.setting for row in rows] == ["random against static", "classes against static"]
+    assert not any(row.is_published for row in rows)
+    for row, pair in zip(rows, PAIRS, strict=False):
+        (verdict,) = (v for v in tables.analysis.verdicts if v.test.pair == pair)
+        assert row.gain == pytest.approx(verdict.test.difference)
+        assert row.warnings == verdict.warnings
 
 
 def test_nothing_is_said_of_arms_that_are_not_compared() -> None:
