@@ -131,6 +131,12 @@ def check_names(arms: Sequence[str] | Mapping[str, Arm]) -> None:
     if not isinstance(arms, Mapping):
         if not arms or len(set(arms)) < len(arms):
             raise ConfigError("arms", f"{list(arms)}", "list dynamical, static, or both, once")
+        for name in arms:
+            if name not in (keys.DYNAMICAL, keys.STATIC):
+                remedy = (
+                    f"say what it changes: arms: {{static: {{baseline: true}}, {name}: {{...}}}}"
+                )
+                raise ConfigError("arms", f"{show(name)} is neither dynamical nor static", remedy)
         return
     if not arms:
         raise ConfigError("arms", "empty", "name at least one arm")

@@ -102,7 +102,7 @@ class Study:
     description: str = ""
     mode: Mode = "optimize"
     training: Training = field(default_factory=Training)
-    arms: tuple[Literal["dynamical", "static"], ...] | dict[str, Arm] = ("dynamical", "static")
+    arms: tuple[str, ...] | dict[str, Arm] = ("dynamical", "static")
     reference: str | None = field(default=None, metadata=ADDED_LATER)
     comparisons: tuple[tuple[str, ...], ...] = field(default=(), metadata=ADDED_LATER)
     ladder: tuple[str, ...] = field(default=(), metadata=ADDED_LATER)

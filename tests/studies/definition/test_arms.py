@@ -120,7 +120,10 @@ def test_arms_are_part_of_the_identity_and_the_default_of_later_entries_is_not()
     [
         ({"arms": []}, r"arms: \[\]; list dynamical, static, or both"),
         ({"arms": ["static", "static"]}, "list dynamical, static, or both"),
-        ({"arms": ["static", "random"]}, r"arms\[1\]: 'random' is not a choice"),
+        (
+            {"arms": ["static", "random"]},
+            r"arms: 'random' is neither dynamical nor static; say what it changes: arms: \{static",
+        ),
         ({"arms": {}}, "arms: empty"),
         ({"arms": {"No-Name": {}}}, "'No-Name' cannot name an arm"),
         ({"arms": {"static": {}}}, r"arms.static: not a baseline; write static: \{baseline"),
