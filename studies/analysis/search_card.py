@@ -31,8 +31,11 @@ def cards(
         warnings += health.search_warnings() if several else health.warnings()
         each_shown = {"isolation": health}
         if len(health.arms) > 2:
-            pairs = [each.question.pair for each in tables.against_reference]
-            each_shown = {f"isolation_{pair.arm}": health.of(pair) for pair in pairs}
+            beside = {arm: {arm} for arm in health.arms}
+            if tables.question.pairs:
+                pairs = [each.question.pair for each in tables.against_reference]
+                beside = {pair.arm: set(pair) for pair in pairs}
+            each_shown = {f"isolation_{arm}": health.of(arms) for arm, arms in beside.items()}
         drawings = [
             *(
                 Drawing(

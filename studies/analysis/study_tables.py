@@ -46,10 +46,12 @@ class Tables:
 
     @cached_property
     def of_pairs(self) -> list[Tables]:
-        """The tables of each pair of arms alone; these themselves if there is no other pair."""
-        if len(self.question.pairs) < 2:
+        """The tables of each pair of arms alone; these themselves if there is no other arm, or if
+        no arms are compared."""
+        pairs = self.question.pairs
+        if not pairs or set(self.question.spaces) <= set(pairs[0]):
             return [self]
-        return [self._of(pair) for pair in self.question.pairs]
+        return [self._of(pair) for pair in pairs]
 
     @property
     def against_reference(self) -> list[Tables]:

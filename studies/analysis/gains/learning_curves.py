@@ -73,12 +73,13 @@ def cards(tables: Tables, draw: Draws[...]) -> Iterator[Card]:
 
 
 def _tail_start(confirm: pd.DataFrame, tail: float) -> int | None:
-    """The step from which the dynamical winner trains statically."""
-    rows = confirm[confirm[keys.ARM] == keys.DYNAMICAL]
+    """The step from which every winner trains statically; None if none oscillates."""
+    rows = confirm[confirm[keys.PERIOD].notna()]
     if rows.empty:
         return None
-    steps, period = int(rows[keys.STEPS].iloc[0]), int(rows[keys.PERIOD].iloc[0])
-    return oscillation_stop(steps, round(tail * steps), period)
+    steps = int(rows[keys.STEPS].iloc[0])
+    periods = rows[keys.PERIOD].unique()
+    return max(oscillation_stop(steps, round(tail * steps), int(period)) for period in periods)
 
 
 def learning_curves(

@@ -113,6 +113,10 @@ def test_a_pair_alone_is_what_it_is_in_a_study_of_two_arms() -> None:
     assert first.test == single.test
     assert first.points == single.points
     assert single.p_adjusted == single.test.p_t
+    beside_a_third, _ = verdicts_of(
+        Tables(members, pd.DataFrame(), replace(question(), pairs=(pair,), ladder=()))
+    )
+    assert beside_a_third == (single,)
 
 
 def test_the_ladder_says_which_step_a_gain_is_owed_to() -> None:
@@ -175,3 +179,6 @@ def test_nothing_is_said_of_arms_that_are_not_compared() -> None:
     analysis = analyse(members_of(), pd.DataFrame(), asked)
     assert analysis.verdicts == ()
     assert set(analysis.winners) == set(LADDER)
+    drawings = [drawing for card in analysis.cards for drawing in card.drawings]
+    assert {f"isolation_{arm}" for arm in LADDER} <= {drawing.name for drawing in drawings}
+    assert all(drawing.draw() for drawing in drawings if drawing.draw)
