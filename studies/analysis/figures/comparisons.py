@@ -54,7 +54,7 @@ def draw_comparisons(verdicts: Sequence[SettingVerdict]) -> Figure:
 
 
 def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
-    """Each arm's mean, and what it adds to the one below, a row a setting.
+    """Each arm's mean, and what it adds to the one below, one row per setting.
 
     Args:
         ladders: at least one, all with the same arms.
