@@ -121,8 +121,8 @@ def cards(
     draw: Draws[pd.DataFrame, SettingVerdict],
     overview: Draws[Sequence[SettingVerdict]],
 ) -> Iterator[Card]:
-    """The winners on fresh seeds, in the latest round and in those before it: one figure per verdict,
-    or one of all verdicts where several pairs are compared."""
+    """The winners on fresh seeds, in the latest round and in those before it: one figure per
+    verdict, or one of all verdicts where several pairs are compared."""
     latest, by_seed = tables.once(verdicts_of)
     sentences = [verdict.sentence() for verdict in latest]
     for phase in tables.rounds:
