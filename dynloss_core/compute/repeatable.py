@@ -1,21 +1,61 @@
-"""cuDNN's algorithms by rule: what was computed once is computed again bit for bit."""
+"""Rules of arithmetic: what was computed once is computed again, whatever else the process does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
+from torch.backends import cudnn
 
 __all__ = ["repeatable"]
+
+_Setting = TypeVar("_Setting")
+
+_CUDNN = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
+_B: Any = torch.backends  # PyTorch declares less of them than there is
+_OPERATIONS = (
+    *(_B.cuda.matmul, _B.cudnn.conv, _B.cudnn.rnn),
+    *(_B.mkldnn.matmul, _B.mkldnn.conv, _B.mkldnn.rnn),
+)
 
 
 @contextmanager
 def repeatable() -> Iterator[None]:
     """Inside it convolutions on CUDA are computed by algorithms that are chosen without a race and
-    add up in one order. Whether they may round float32 to TF32 stays as the caller has set it."""
-    tf32 = torch.backends.cudnn.allow_tf32
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32
-    ):
+    add up in one order, and float32 is float32: products and convolutions do not round to TF32 or
+    bfloat16, neither by PyTorch's default (convolutions on CUDA) nor by a setting of the caller's.
+    Those settings are as before afterwards.
+
+    PyTorch keeps a precision twice, by operation and in an older form, and refuses to read the
+    older one while the two differ. So both are set, and inside they agree.
+    """
+    precisions = [each.fp32_precision for each in _OPERATIONS]
+    products = _older(torch.get_float32_matmul_precision)
+    convolutions = {name: _older(partial(getattr, cudnn, name)) for name in _CUDNN}
+    _set("highest", _CUDNN, ["ieee"] * len(_OPERATIONS))
+    try:
         yield
+    finally:
+        _set(products, convolutions, precisions)
+
+
+def _set(
+    products: str | None, convolutions: Mapping[str, bool | None], precisions: Sequence[str]
+) -> None:
+    if products is not None:
+        torch.set_float32_matmul_precision(products)
+    for name, value in convolutions.items():
+        setattr(cudnn, name, True if value is None else value)
+    for operation, precision in zip(_OPERATIONS, precisions, strict=True):
+        operation.fp32_precision = precision
+
+
+def _older(read: Callable[[], _Setting]) -> _Setting | None:
+    """A setting in its older form; None where it is at odds with what is set by operation."""
+    try:
+        return read()
+    except RuntimeError:
+        return None

@@ -29,6 +29,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from dynloss_core.data import SpiralsConfig
 from dynloss_core.losses import weighted_cross_entropy
 from dynloss_core.models import MLPConfig
+from dynloss_core.oscillation import GroupsName, Oscillation
 from dynloss_core.training import Member, Problem, Setup, choose_engine
 
 if TYPE_CHECKING:  # `tests/gpu` measures with this file where there is no rich
@@ -52,6 +53,7 @@ class Job:
     dtype: str
     device: str
     threads: int
+    groups: GroupsName = "classes"
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def setup_of(job: Job) -> Setup:
         steps=10**9,
         static_tail=0,
         evaluate_every=10**9,
+        oscillation=Oscillation(groups=job.groups),
     )
     seeds = min(job.members, 64)
     members = [

@@ -23,8 +23,9 @@ from tests.gpu.figures import Figures, options
 __all__ = ["main"]
 
 SIZES = (
-    ("float32", 50), ("float32", 100), ("float32", 20), ("float32", 300), ("float32", 1000),
-    ("float64", 100),
+    ("float32", 50, "classes"), ("float32", 50, "random"), ("float32", 100, "classes"),
+    ("float32", 20, "classes"), ("float32", 300, "classes"), ("float32", 1000, "classes"),
+    ("float64", 100, "classes"),
 )  # fmt: skip
 MEMBERS = 4096
 
@@ -32,8 +33,9 @@ MEMBERS = 4096
 def main() -> None:
     arguments = options(__doc__).parse_args()
     figures, rows = Figures(arguments.figures), []
-    for dtype, width in SIZES[:1] if arguments.tiny else SIZES:
-        job = Job("fused", width, 4 if arguments.tiny else MEMBERS, dtype, arguments.device, 1)
+    for dtype, width, groups in SIZES[:2] if arguments.tiny else SIZES:
+        members = 4 if arguments.tiny else MEMBERS
+        job = Job("fused", width, members, dtype, arguments.device, 1, groups)
         steps = engine_steps(job, setup_of(job))
         count = 8 if arguments.tiny else steps_for(steps, job.device)
         seconds = [timed(steps, count, job.device) for _ in range(REPEATS)]
@@ -51,7 +53,7 @@ def main() -> None:
             }
         )
         figures.add(
-            f"width {width}, {dtype}: {rate / 1e6:.2f} million member-steps per second "
+            f"width {width}, {dtype}, {groups}: {rate / 1e6:.2f} million member-steps per second "
             f"({rates[0] / 1e6:.2f} to {rates[-1] / 1e6:.2f})",
             rows=rows,
         )

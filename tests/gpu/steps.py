@@ -40,7 +40,7 @@ Stage = tuple[Step, ...]
 CONTRACTS = "tests/contracts"
 
 
-def _tests(name: str, files: str, chosen: str, limit: float = 170) -> Step:
+def _tests(name: str, files: str, chosen: str, limit: float = 210) -> Step:
     return Step(name, "pytest", (*files.split(), "-k", chosen), limit)
 
 
@@ -73,11 +73,13 @@ ON_CUDA: tuple[Stage, ...] = (
             f"ConvnetEngineOnCUDA and {_FEWER}",
         ),
         _tests(
-            "curvature",
-            f"tests/gpu/test_on_device.py {CONTRACTS}/test_probes.py "
-            f"{CONTRACTS}/test_curvature_rate.py",
+            "trackers",
+            "tests/gpu/test_on_device.py tests/core/compute/test_repeatable.py "
+            f"{CONTRACTS}/test_probes.py",
             "cuda",
         ),
+        _tests("capped rate", f"{CONTRACTS}/test_curvature_rate.py", "cuda and active_cap"),
+        _tests("cap and resume", f"{CONTRACTS}/test_curvature_rate.py", "cuda and not active_cap"),
         _tests(
             "graphs and golden",
             "tests/golden tests/core/training/test_convnet.py",
