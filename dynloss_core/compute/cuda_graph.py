@@ -9,8 +9,10 @@ record; arguments are copied into the memory that was recorded.
 
 from __future__ import annotations
 
+import gc
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -43,7 +45,7 @@ class CapturedStep:
                 step(*self._arguments)
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with _undisturbed(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._found = step(*self._arguments)
         with torch.no_grad():
             for tensor, old in zip(changed, before, strict=True):
@@ -54,6 +56,20 @@ class CapturedStep:
             recorded.copy_(argument, non_blocking=True)
         self._graph.replay()
         return self._found
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without the garbage collector: what it finds may hold a graph or memory of the GPU, and to
+    free those spoils a recording. For the same reason other threads do not count
+    (`thread_local`)."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def captured(step: Step, arguments: Sequence[Tensor], changed: Sequence[Tensor]) -> Step:

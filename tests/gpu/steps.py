@@ -83,7 +83,7 @@ ON_CUDA: tuple[Stage, ...] = (
         _tests(
             "graphs and golden",
             "tests/golden tests/core/training/test_convnet.py",
-            "cuda or a_recorded_step or a_compiled_step",
+            "cuda or a_recorded_step or a_compiled_step or recording_survives",
         ),
     ),
     (_measured("fused speed", "", 60, "fused_speed"),),

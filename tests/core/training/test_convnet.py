@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynloss_core.compute import cuda_graph
 from dynloss_core.compute.batch_threads import PartThreads
 from dynloss_core.models import MLPConfig, Myrtle5Config, WideResNetConfig
 from dynloss_core.training import (
@@ -268,6 +270,36 @@ def test_a_recorded_step_agrees_with_the_reference(case: Case) -> None:
     found = on_cuda(case.problem, ConvnetEngine)
     for one, other in zip(found, on_cuda(case.problem, AutogradEngine), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+@needs_cuda
+def test_recording_survives_the_garbage_of_other_recordings() -> None:
+    """Engines in reference cycles, graphs and all, and a collector that runs all the time."""
+    cycles = []
+    for _ in range(3):
+        engine = ConvnetEngine(Setup.build(plain(), SLOWER), "cuda")
+        engine.train(2)
+        cycles.append([engine])
+        cycles[-1].append(cycles[-1])  # type: ignore[arg-type]
+    expected, thresholds = on_cuda(plain(), AutogradEngine), gc.get_threshold()
+    del engine, cycles
+    gc.set_threshold(1, 1, 1)
+    try:
+        found = on_cuda(plain(), ConvnetEngine)
+    finally:
+        gc.set_threshold(*thresholds)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_the_collector_rests_while_a_step_is_recorded() -> None:
+    assert gc.isenabled()
+    with cuda_graph._undisturbed():
+        assert not gc.isenabled()
+        with cuda_graph._undisturbed():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 @needs_cuda
