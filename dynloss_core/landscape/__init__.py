@@ -8,6 +8,7 @@ from dynloss_core.landscape.algorithms.trace import TraceEstimate, hutchinson_tr
 from dynloss_core.landscape.operators.hessian import HessianOperator, hessian_top
 from dynloss_core.landscape.operators.ntk import Kernel, NTKOperator, ntk_top
 from dynloss_core.landscape.refusals import LandscapeError
+from dynloss_core.landscape.stability import stability_bound
 from dynloss_core.landscape.subset import balanced_subset
 from dynloss_core.landscape.trackers.choose_tracker import (
     TrackerName,
@@ -45,6 +46,7 @@ __all__ = [
     "hutchinson_trace",
     "ntk_top",
     "spectral_density",
+    "stability_bound",
     "stack_parameters",
     "start_vectors",
     "top_eigen",

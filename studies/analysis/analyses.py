@@ -25,7 +25,7 @@ from studies.analysis.figures import (
     draw_verdict,
 )
 from studies.analysis.gains import gain_map, learning_curves, regimes
-from studies.analysis.landscape import minima, peristalsis, recorded_runs, threshold, valleys
+from studies.analysis.landscape import instabilities, minima, peristalsis, threshold, valleys
 from studies.analysis.question import Question
 from studies.analysis.study_analysis import Analysis, analysis_of
 from studies.analysis.study_tables import Tables
@@ -53,11 +53,11 @@ ANALYSES: dict[str, Cards] = {
     "regimes": of_each_pair(partial(regimes.cards, draw=draw_regimes)),
     "gain maps": of_each_pair(partial(gain_map.cards, draw=draw_gain_map)),
     "learning curves": partial(learning_curves.cards, draw=draw_learning_curves),
-    "recorded runs": recorded_runs.cards,
+    "recorded runs": instabilities.cards,
     "peristalsis": peristalsis.cards,
     "threshold": partial(threshold.cards, draw=draw_threshold),
-    "minima": partial(minima.cards, draw=draw_minima),
-    "trajectories": partial(recorded_runs.trajectory_cards, draw=draw_trajectory),
+    "minima": of_each_pair(partial(minima.cards, draw=draw_minima)),
+    "trajectories": partial(instabilities.trajectory_cards, draw=draw_trajectory),
     "valleys": partial(valleys.cards, draw=draw_valleys, animate=animate_valleys),
     "search": partial(search_card.cards, isolation=draw_isolation, convergence=draw_convergence),
 }

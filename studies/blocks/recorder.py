@@ -10,6 +10,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -201,6 +202,9 @@ def instability_rows(
             "cascade": [_cascade(event) for event in instabilities],
             keys.LEARNING_RATE: rates.numpy(),
             "hessian_before": _values([event.hessian_before for event in instabilities]),
+            "hessian_at_onset": np.array(
+                [event.hessian_at_onset for event in instabilities], dtype=np.float64
+            ),
             "ntk_before": _values([event.ntk_before for event in instabilities]),
             "ntk_after": _values([event.ntk_after for event in instabilities]),
         }

@@ -106,6 +106,8 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
         attainable=_attainable(study, members),
         tail=study.budget.static_tail / study.budget.total,
         epochs=_epochs(study),
+        nesterov=tuple(arm for arm in spaces if study.problem(arm).nesterov),
+        watched=study.record is not None and study.record.instabilities,
         one_split=_one_split(study),
     )
 

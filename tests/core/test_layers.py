@@ -31,7 +31,7 @@ LEVELS = {
         "losses", "data", "models", "compute", "landscape", "training", "testing", "command",
     ],
     "dynloss_core.landscape": [
-        "refusals", "algorithms", "operators", "subset", "trackers", "valley",
+        "refusals", "stability", "algorithms", "operators", "subset", "trackers", "valley",
         "curvature_samples", "period_doubling", "instabilities",
     ],
     "dynloss_core.training": [

@@ -3,12 +3,17 @@
 The claim to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): in the end the valley is wider
 with the dynamical loss. Both arms are measured on the *static* loss, on the training set, after the
 last step; pairs share the seed.
+
+A network that has trained further lies in another valley for that reason alone. So where curvature
+was measured along the runs, pairs are compared at equal training loss too: the larger of the two
+final ones, which both have passed. Of an oscillating run only the moments count at which all class
+weights are 1, and F is the static loss: the starts of its periods and its static tail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,9 +21,11 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
+from dynloss_core.oscillation import oscillation_stop
 from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.study_tables import Tables
+from studies.definition.arms import Pair
 
 __all__ = ["Correlation", "Minima", "MinimaAtSize", "Ratio", "cards", "minima"]
 
@@ -26,17 +33,21 @@ _NAMES = {
     keys.FINAL_HESSIAN_LAMBDA_MAX: "largest eigenvalue",
     keys.FINAL_HESSIAN_TRACE: "trace",
 }
+_ALONG = {
+    keys.HESSIAN_LAMBDA_MAX: keys.FINAL_HESSIAN_LAMBDA_MAX,
+    keys.HESSIAN_TRACE: keys.FINAL_HESSIAN_TRACE,
+}
 _SMALLEST_SAMPLE = 4  # a rank correlation of three can be 1 by chance, one time in three
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Dynamical over static, in pairs.
+    """An arm over its reference, in pairs.
 
     Args:
         metric: that is compared.
-        dynamical: geometric mean.
-        static: likewise, over the same seeds.
+        arm: geometric mean.
+        reference: likewise, over the same seeds.
         value: geometric mean of the ratio within pairs.
         low: the lower end of its 95% t interval, on the logarithm.
         high: the upper end of the same.
@@ -45,8 +56,8 @@ class Ratio:
     """
 
     metric: str
-    dynamical: float
-    static: float
+    arm: float
+    reference: float
     value: float
     low: float
     high: float
@@ -83,12 +94,14 @@ class MinimaAtSize:
         ratios: the ratios of lambda_max and of the trace.
         correlations: one an arm.
         left_out: pairs with a diverged run or a lambda_max or trace that is not positive.
+        matched: the ratios at equal training loss; empty where too little was measured.
     """
 
     size: float | None
     ratios: tuple[Ratio, ...]
     correlations: tuple[Correlation, ...]
     left_out: int
+    matched: tuple[Ratio, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +112,13 @@ class Minima:
         parameter: that sets the size; None if there is one size.
         sizes: what was found at each.
         runs: rows of the members table that were measured.
+        pair: the arms.
     """
 
     parameter: str | None
     sizes: tuple[MinimaAtSize, ...]
     runs: pd.DataFrame
+    pair: Pair
 
     @property
     def name(self) -> str:
@@ -122,10 +137,10 @@ class Minima:
         higher = sum(ratio.low > 1 for ratio in ratios)
         if self.parameter is None:
             found = "lower" if lower else "higher" if higher else "neither lower nor higher"
-            return f"λmax ends {found} with the dynamical loss"
+            return f"λmax ends {found} in {self.pair.arm} than in {self.pair.reference}"
         return (
-            f"λmax ends lower with the dynamical loss at {lower} of {len(ratios)} sizes, "
-            f"higher at {higher}"
+            f"λmax ends lower in {self.pair.arm} than in {self.pair.reference} at {lower} of "
+            f"{len(ratios)} sizes, higher at {higher}"
         )
 
     def caption(self) -> str:
@@ -140,7 +155,8 @@ class Minima:
         rows = []
         for each in self.sizes:
             found = {f"rho_{c.arm}": c.rho for c in each.correlations}
-            rows += [{"size": each.size, **vars(ratio), **found} for ratio in each.ratios]
+            for at, ratios in (("end", each.ratios), ("equal_loss", each.matched)):
+                rows += [{"size": each.size, "at": at, **vars(r), **found} for r in ratios]
         return pd.DataFrame(rows)
 
     def sentences(self) -> list[str]:
@@ -150,12 +166,19 @@ class Minima:
             where = "At the end" if each.size is None else f"At {name} {each.size:g}, at the end,"
             parts = [
                 f"the {_NAMES[ratio.metric]} of the Hessian "
-                f"is {ratio.dynamical:.3g} with the dynamical loss and {ratio.static:.3g} with the "
-                f"static one, a ratio of {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+                f"is {ratio.arm:.3g} in {self.pair.arm} and {ratio.reference:.3g} in "
+                f"{self.pair.reference}, a ratio of {ratio.value:.2f} "
+                f"[{ratio.low:.2f}, {ratio.high:.2f}]"
                 for ratio in each.ratios
             ]
             line = f"{where} {'; '.join(parts)} ({_pairs(each.ratios)}"
             line += f", {each.left_out} left out)." if each.left_out else ")."
+            if each.matched:
+                line += " At equal training loss the ratio is " + " and ".join(
+                    f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}] of the {_NAMES[r.metric]}"
+                    for r in each.matched
+                )
+                line += f" ({_pairs(each.matched)})."
             if each.correlations:
                 line += " Rank correlation of lambda_max with validation accuracy: " + ", ".join(
                     f"{c.rho:+.2f} [{c.low:+.2f}, {c.high:+.2f}] ({c.arm})"
@@ -174,7 +197,9 @@ def _pairs(ratios: Sequence[Ratio]) -> str:
 
 def cards(tables: Tables, draw: Draws[Minima]) -> Iterator[Card]:
     """How sharp the networks of the latest round ended, or of the search where there was none."""
-    found = minima(tables.search if tables.confirm.empty else tables.confirm, tables.size)
+    members = tables.search if tables.confirm.empty else tables.confirm
+    along = _at_rest(members, tables)
+    found = minima(members, tables.size, tables.question.pair, along)
     if found is not None:
         table = found.table()
         size = f"{found.name} and " if found.name else ""
@@ -189,25 +214,38 @@ def cards(tables: Tables, draw: Draws[Minima]) -> Iterator[Card]:
         )
 
 
-def minima(members: pd.DataFrame, parameter: str | None) -> Minima | None:
+def minima(
+    members: pd.DataFrame,
+    parameter: str | None,
+    pair: Pair = Pair(),  # noqa: B008, a tuple of two names
+    along: pd.DataFrame | None = None,
+) -> Minima | None:
     """The minima of the networks whose final curvature was measured.
 
     Args:
         members: rows of the members table, of one phase.
         parameter: dotted name of what sets the size; None if the study has one size.
+        pair: the arms to compare.
+        along: curvature and training loss along these runs, at moments at which F is the static
+            loss: identity, step, `train_loss` and the curvature that was measured.
 
     Returns:
         None if there is no pair of them.
     """
     if keys.FINAL_HESSIAN_LAMBDA_MAX not in members:
         return None
-    runs = members[members[keys.RECORDED]]
+    runs = members[members[keys.RECORDED] & members[keys.ARM].isin(pair)]
     groups = [(None, runs)] if parameter is None else list(runs.groupby(parameter, sort=True))
-    sizes = [found for size, rows in groups if (found := _at_size(size, rows)) is not None]
-    return Minima(parameter, tuple(sizes), runs) if sizes else None
+    sizes = []
+    for size, rows in groups:
+        found = _at_size(size, rows, pair)
+        if found is not None:
+            matched = () if along is None else _matched(rows, along, pair)
+            sizes.append(replace(found, matched=matched))
+    return Minima(parameter, tuple(sizes), runs, pair) if sizes else None
 
 
-def _at_size(size: object, rows: pd.DataFrame) -> MinimaAtSize | None:
+def _at_size(size: object, rows: pd.DataFrame, pair: Pair) -> MinimaAtSize | None:
     ratios, left_out = [], 0
     by_arm = rows.groupby(keys.ARM)[keys.TRIAL].nunique()
     if len(by_arm) < 2 or (by_arm > 1).any():  # no pair, or no saying which
@@ -218,28 +256,94 @@ def _at_size(size: object, rows: pd.DataFrame) -> MinimaAtSize | None:
         left_out = max(left_out, rows[keys.SEED].nunique() - len(good))
         if len(good) < 2:
             return None
-        ratios.append(_ratio(metric, good))
+        ratios.append(_ratio(metric, good, pair))
     return MinimaAtSize(
         size=None if size is None else float(str(size)),
         ratios=tuple(ratios),
         correlations=tuple(
             found
-            for arm in (keys.DYNAMICAL, keys.STATIC)
+            for arm in pair
             if (found := _correlation(arm, rows[rows[keys.ARM] == arm])) is not None
         ),
         left_out=left_out,
     )
 
 
-def _ratio(metric: str, pairs: pd.DataFrame) -> Ratio:
-    logs = np.log(pairs[[keys.DYNAMICAL, keys.STATIC]].to_numpy(dtype=float))
+def _at_rest(members: pd.DataFrame, tables: Tables) -> pd.DataFrame | None:
+    """Curvature and training loss of the runs where F is the static loss; None if not measured."""
+    curvature, curves = tables.recorded.get("curvature", pd.DataFrame()), tables.curves
+    if curvature.empty or curves.empty or keys.STEPS not in members:
+        return None
+    by, member = [*keys.MEMBER_IDENTITY], [keys.PERIOD, keys.STEPS]
+    names = [name for name in _ALONG if name in curvature]
+    along = curvature[[*by, keys.STEP, *names]].merge(
+        curves[[*by, keys.STEP, keys.TRAIN_LOSS]], on=[*by, keys.STEP]
+    )
+    known = members.reindex(columns=[*by, *member])
+    along = along.merge(known, on=by)
+    if along.empty:
+        return None
+    rests = [
+        pd.isna(period) or not step % period or step >= _stop(steps, tables.question.tail, period)
+        for step, period, steps in zip(
+            along[keys.STEP], along[keys.PERIOD], along[keys.STEPS], strict=True
+        )
+    ]
+    return along[rests].sort_values(keys.STEP)
+
+
+def _stop(steps: int, tail: float, period: float) -> int:
+    return oscillation_stop(int(steps), round(tail * int(steps)), int(period))
+
+
+def _matched(rows: pd.DataFrame, along: pd.DataFrame, pair: Pair) -> tuple[Ratio, ...]:
+    """The ratios at the larger final training loss of each pair."""
+    final = paired_by_seed(rows, keys.TRAIN_LOSS)
+    runs = dict(iter(along.groupby([keys.ARM, keys.SEED])))
+    ratios = []
+    for name, metric in _ALONG.items():
+        if name not in along:
+            continue
+        values = {
+            seed: [
+                _when_first_at(loss, runs[arm, seed], name) if (arm, seed) in runs else np.nan
+                for arm in pair
+            ]
+            for seed, loss in final.max(axis=1).items()
+        }
+        table = pd.DataFrame.from_dict(values, orient="index", columns=list(pair))
+        good = table[(table > 0).all(axis=1)]
+        if len(good) > 1:
+            ratios.append(_ratio(metric, good, pair))
+    return tuple(ratios)
+
+
+def _when_first_at(loss: float, run: pd.DataFrame, name: str) -> float:
+    """A quantity when a run first has this training loss or less, between the moments around it on
+    the line of logarithms; NaN where it never has, or has it at once."""
+    losses = run[keys.TRAIN_LOSS].to_numpy(dtype=float)
+    values = run[name].to_numpy(dtype=float)
+    reached = np.flatnonzero(losses <= loss * (1 + 1e-9))
+    if not len(reached) or reached[0] == 0:
+        return float("nan")
+    after = int(reached[0])
+    ends = slice(after - 1, after + 1)
+    if not (losses[ends] > 0).all() or not (values[ends] > 0).all():
+        return float("nan")
+    (high, low), (early, late) = np.log(losses[ends]), np.log(values[ends])
+    share = 1.0 if high == low else (high - np.log(loss)) / (high - low)
+    return float(np.exp(early + min(1.0, max(0.0, share)) * (late - early)))
+
+
+def _ratio(metric: str, pairs: pd.DataFrame, pair: Pair) -> Ratio:
+    logs = np.log(pairs[list(pair)].to_numpy(dtype=float))
     difference = logs[:, 0] - logs[:, 1]
     half = float(stats.t.ppf(0.975, len(pairs) - 1) * stats.sem(difference))
     middle = float(difference.mean())
     return Ratio(
         metric=metric,
-        dynamical=float(np.exp(logs[:, 0].mean())),
-        static=float(np.exp(logs[:, 1].mean())),
+        arm=float(np.exp(logs[:, 0].mean())),
+        reference=float(np.exp(logs[:, 1].mean())),
         value=float(np.exp(middle)),
         low=float(np.exp(middle - half)),
         high=float(np.exp(middle + half)),

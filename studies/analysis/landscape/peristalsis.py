@@ -63,7 +63,7 @@ def peristalsis(recorded: Recordings) -> Peristalsis | None:
     not in the middles and at the ends of their periods."""
     if not recorded.one_point:
         return None
-    found = [row for run in recorded.of(keys.DYNAMICAL) for row in _periods(run)]
+    found = [row for run in recorded.oscillating for row in _periods(run)]
     return Peristalsis(pd.DataFrame(found)) if found else None
 
 

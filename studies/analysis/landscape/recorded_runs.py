@@ -1,34 +1,20 @@
-"""Instabilities of recorded runs: when they come, how sharp the valley is then, what they cost.
-
-The claims to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): instabilities start when the
-largest Hessian eigenvalue of the dynamical loss crosses 2 / learning rate, at the ends of periods,
-where the class weights return to 1; they double their period; the tangent kernel's largest
-eigenvalue falls across each; and the valley in the end is wider than the static loss's. They are
-found while a network trains (see `studies.blocks.recorder`): what comes here are tables.
-"""
+"""The recorded runs of a study: one network each, every step of it, from the tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.card import Card, Drawing, Draws
+from dynloss_core.landscape import stability_bound
+from dynloss_core.oscillation import oscillation_stop
 from studies.analysis.study_tables import Tables
 
-__all__ = [
-    "RecordedRun",
-    "Recordings",
-    "cards",
-    "recordings",
-    "recordings_of",
-    "trajectory_cards",
-]
+__all__ = ["RecordedRun", "Recordings", "recordings", "recordings_of"]
 
 _KINDS = ("instabilities", "traces", "curvature")
 
@@ -45,6 +31,8 @@ class RecordedRun:
         trace: rows of the traces table, ascending steps; empty if they were not kept.
         curvature: rows of the curvature table; empty if it was not measured.
         final_accuracy: training accuracy at the end; NaN if the run diverged.
+        stop: the step from which the class weights rest.
+        nesterov: whether its momentum is Nesterov's.
     """
 
     arm: str
@@ -54,6 +42,14 @@ class RecordedRun:
     trace: pd.DataFrame
     curvature: pd.DataFrame
     final_accuracy: float
+    stop: int = 0
+    nesterov: bool = False
+
+    @property
+    def bound(self) -> float:
+        """Of lambda_max times the learning rate, up to which its optimiser is stable."""
+        momentum = self.point.get(keys.MOMENTUM)
+        return stability_bound(float(momentum or 0.0), nesterov=self.nesterov)
 
     @property
     def learning_rate(self) -> float:
@@ -62,7 +58,7 @@ class RecordedRun:
 
     @property
     def period(self) -> int | None:
-        """T in steps; None for the static arm."""
+        """T in steps; None where nothing oscillates."""
         period = self.point.get(keys.PERIOD)
         return None if period is None else int(period)
 
@@ -97,13 +93,32 @@ class RecordedRun:
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
-    """All recorded runs of a study, dynamical ones first."""
+    """All recorded runs of a study.
+
+    Args:
+        runs: in the order of arms and seeds.
+        watched: whether instabilities were looked for in them.
+    """
 
     runs: tuple[RecordedRun, ...]
+    watched: bool = True
 
-    def of(self, arm: str) -> list[RecordedRun]:
-        """The runs of one arm."""
-        return [run for run in self.runs if run.arm == arm]
+    def by_arm(self) -> dict[str, list[RecordedRun]]:
+        """The runs of each arm: those that oscillate first."""
+        arms: dict[str, list[RecordedRun]] = {}
+        for run in sorted(self.runs, key=lambda run: run.period is None):
+            arms.setdefault(run.arm, []).append(run)
+        return arms
+
+    @property
+    def oscillating(self) -> list[RecordedRun]:
+        """The runs with a period."""
+        return [run for run in self.runs if run.period is not None]
+
+    @property
+    def static(self) -> list[RecordedRun]:
+        """The runs without one."""
+        return [run for run in self.runs if run.period is None]
 
     @property
     def one_point(self) -> bool:
@@ -122,98 +137,40 @@ class Recordings:
         ]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-    def sentences(self) -> list[str]:
-        """What the runs show of the paper's claims, with the spread over seeds; nothing if they
-        were made at several points (see `threshold`)."""
-        if not self.one_point:
-            return []
-        found = []
-        dynamical, static = self.of(keys.DYNAMICAL), self.of(keys.STATIC)
-        unstable = [run.instabilities for run in dynamical if len(run.instabilities)]
-        if unstable:
-            found.append(
-                f"First instability of the dynamical loss at step "
-                f"{_spread([each['onset'].iloc[0] for each in unstable], 0)}, {len(unstable)} of "
-                f"{len(dynamical)} runs; "
-                f"{_spread([len(run.instabilities) for run in dynamical], 1)} a run."
-            )
-            rows = pd.concat(unstable)
-            found += _sharpness(rows) + _kernel(rows)
-        ends = [_ends(runs) for runs in (dynamical, static)]
-        if all(len(end) for end in ends):
-            sharp, right = ([end[:, column] for end in ends] for column in (0, 1))
-            found.append(
-                "At the last measurement lambda_max is "
-                f"{_spread(sharp[0], 2)} with the dynamical loss and {_spread(sharp[1], 2)} with "
-                f"the static one; training accuracy {_spread(right[0], 3)} and "
-                f"{_spread(right[1], 3)} (mean ± sd, n = {len(ends[0])} and {len(ends[1])} runs)."
-            )
-        return found
-
-
-def _sharpness(rows: pd.DataFrame) -> list[str]:
-    """How sharp the valley is before an instability, in units of 1 / learning rate."""
-    sharp = (rows["hessian_before"] * rows[keys.LEARNING_RATE]).dropna()
-    if sharp.empty:
-        return []
-    low, middle, high = sharp.quantile([0.25, 0.5, 0.75])
-    return [
-        "Before an instability lambda_max times the learning rate has the median "
-        f"{middle:.2f}, its middle half lies within {low:.2f} and {high:.2f} "
-        f"(n = {len(sharp)} instabilities; gradient descent on a quadratic is stable below 2)."
-    ]
-
-
-def _kernel(rows: pd.DataFrame) -> list[str]:
-    """What an instability does to the tangent kernel."""
-    drops = (1 - rows["ntk_after"] / rows["ntk_before"]).dropna()
-    if drops.empty:
-        return []
-    return [
-        f"The tangent kernel's lambda_max falls across {int((drops > 0).sum())} of {len(drops)} "
-        f"instabilities, by {_spread(drops.tolist(), 2)} of its value."
-    ]
-
-
-def cards(tables: Tables) -> Iterator[Card]:
-    """Every instability of every recorded run, and what they show of the paper's claims."""
-    recorded = tables.once(recordings_of)
-    if recorded is not None:
-        yield Card(
-            "Recorded runs",
-            files={"instabilities.csv": recorded.table()},
-            sentences=recorded.sentences(),
-            subject="landscape",
-        )
-
-
-def trajectory_cards(tables: Tables, draw: Draws[RecordedRun]) -> Iterator[Card]:
-    """The first traced run of each arm."""
-    recorded = tables.once(recordings_of)
-    traced = [] if recorded is None else [run for run in recorded.runs if not run.trace.empty]
-    first = {run.arm: run for run in reversed(traced)}
-    drawings = [
-        Drawing(f"trajectory_{arm}", run.headline(), run.caption(), partial(draw, run))
-        for arm, run in sorted(first.items())
-    ]
-    if drawings:
-        yield Card("Instabilities", drawings)
-
 
 def recordings_of(tables: Tables) -> Recordings | None:
-    """The recorded runs of a study."""
-    return recordings(tables.trained, tables.recorded)
+    """The recorded runs of a study's latest round, or of its search where there was none."""
+    members = tables.search if tables.confirm.empty else tables.confirm
+    question = tables.question
+    return recordings(
+        members,
+        tables.recorded,
+        tail=question.tail,
+        nesterov=question.nesterov,
+        watched=question.watched,
+    )
 
 
-def recordings(members: pd.DataFrame, recorded: Mapping[str, pd.DataFrame]) -> Recordings | None:
+def recordings(
+    members: pd.DataFrame,
+    recorded: Mapping[str, pd.DataFrame],
+    *,
+    tail: float = 0.0,
+    nesterov: Collection[str] = (),
+    watched: bool = False,
+) -> Recordings | None:
     """The recorded runs of a study; None if nothing was recorded along any.
 
     Args:
-        members: the members table.
+        members: rows of the members table, of one phase.
         recorded: the tables `instabilities`, `traces` and `curvature`; each may be empty or absent.
+        tail: share of a run at its end in which the class weights rest.
+        nesterov: arms that train with Nesterov's momentum.
+        watched: whether instabilities were looked for, though none may have been found.
     """
     tables = [recorded.get(kind, pd.DataFrame()) for kind in _KINDS]
-    if keys.RECORDED not in members or all(table.empty for table in tables):
+    nothing = not watched and all(table.empty for table in tables)
+    if keys.RECORDED not in members or nothing:
         return None
     instabilities, traces, curvature = (_by_member(table) for table in tables)
     dotted = [name for name in members.columns if "." in name]
@@ -230,29 +187,23 @@ def recordings(members: pd.DataFrame, recorded: Mapping[str, pd.DataFrame]) -> R
                 trace=traces(identity),
                 curvature=curvature(identity),
                 final_accuracy=float(member[keys.TRAIN_ACCURACY]),
+                stop=_stop(member, tail),
+                nesterov=member[keys.ARM] in nesterov,
             )
         )
-    return Recordings(tuple(sorted(runs, key=lambda run: (run.arm, run.seed))))
+    watched = watched or not tables[0].empty
+    return Recordings(tuple(sorted(runs, key=lambda run: (run.arm, run.seed))), watched)
+
+
+def _stop(member: pd.Series, tail: float) -> int:
+    """The step from which the class weights of a member rest; 0 where nothing oscillates."""
+    period, steps = member.get(keys.PERIOD), member.get(keys.STEPS)
+    if period is None or pd.isna(period) or steps is None:
+        return 0
+    return oscillation_stop(int(steps), round(tail * int(steps)), int(period))
 
 
 def _by_member(table: pd.DataFrame) -> Callable[[tuple[object, ...]], pd.DataFrame]:
     """Finds the rows of a member by its identity; none where it has none."""
     groups = {} if table.empty else dict(iter(table.groupby(list(keys.MEMBER_IDENTITY))))
     return lambda identity: groups.get(identity, table.iloc[:0])
-
-
-def _ends(runs: Sequence[RecordedRun]) -> np.ndarray:
-    """(n, 2) final lambda_max and training accuracy of the runs that have both."""
-    ends = [(run.final_lambda_max, run.final_accuracy) for run in runs]
-    table = np.array(ends, dtype=float).reshape(-1, 2)  # None is NaN
-    whole: np.ndarray = table[np.isfinite(table).all(axis=1)]
-    return whole
-
-
-def _spread(values: Sequence[float] | np.ndarray, decimals: int) -> str:
-    """`4,022 ± 169`: mean and standard deviation."""
-    known = [value for value in values if np.isfinite(value)]
-    if not known:
-        return "unknown"
-    mean = f"{np.mean(known):,.{decimals}f}"
-    return mean if len(known) < 2 else f"{mean} ± {np.std(known, ddof=1):,.{decimals}f}"

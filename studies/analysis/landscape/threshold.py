@@ -1,17 +1,20 @@
-"""Where instabilities begin: threshold = k / learning rate, over learning rates and sizes.
+"""Where instabilities begin: threshold = k / learning rate, over learning rates, sizes, momenta.
 
 The claim to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): an instability begins when the
 largest Hessian eigenvalue of the dynamical loss crosses a threshold that falls as 1 / learning rate
 (2 / learning rate on a quadratic) and does not depend on the width; the same threshold explains why
-the static loss cannot learn where it fails.
+the static loss cannot learn where it fails. Without momentum k = 2 is what linear stability demands
+and can hardly fail; with it the bound is another one (see `landscape.stability_bound`).
 
 Symbols
-    k      lambda_max before an instability times the learning rate then; of a run, the median over
-           its instabilities; of a size, the geometric mean over runs
+    k      lambda_max where an instability begins times the learning rate then; of a run, the median
+           over its instabilities; of a setting, the geometric mean over runs
+    bound  k that linear stability demands of the optimiser
 
-One number a run: instabilities of one run are not independent. Only those of the dynamical arm
-count that begin while the class weights oscillate, after the first steps, and whose lambda_max is
-known.
+One number a run: instabilities of one run are not independent. Those count that begin while the
+class weights oscillate, after the first steps, and whose lambda_max is known. That no difference is
+seen shows nothing: settings have one threshold where the ratio of any two is shown to lie within
+10% (see `statistics.blocks`).
 """
 
 from __future__ import annotations
@@ -19,22 +22,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings_of
+from studies.analysis.statistics.blocks import largest_difference, p_of_no_difference
 from studies.analysis.study_tables import Tables
 
-__all__ = ["SizeThreshold", "Threshold", "cards", "threshold"]
+__all__ = ["SettingThreshold", "Threshold", "cards", "threshold"]
 
-BOUND = 2.0
-"""Of lambda_max times the learning rate, for plain gradient descent on a quadratic."""
+WITHIN = 0.1
+"""Ratios of thresholds up to 1 + this, and down to its inverse, are equivalent."""
 
 FAILS = 0.9
 """A static run fails if its training accuracy ends below this share of the attainable one."""
@@ -44,14 +46,17 @@ LAST = 0.1
 
 
 @dataclass(frozen=True)
-class SizeThreshold:
-    """The threshold at one size.
+class SettingThreshold:
+    """The threshold of one arm at one setting.
 
     Args:
-        size: value of the parameter that sets it; None if the study has one size.
+        arm: the name of the arm.
+        value: of the parameter that sets it, the size or the momentum; None if there is one.
+        bound: of the optimiser.
         k: geometric mean over runs.
         low: the lower end of its 95% t interval, on the logarithm.
         high: the upper end of the same.
+        equivalent: whether k is shown to be the bound within 10% (90% interval).
         exponent: slope of log threshold over log learning rate; -1 if threshold = k / rate. None
             with a single learning rate.
         exponent_low: the lower end of its 95% interval.
@@ -60,10 +65,13 @@ class SizeThreshold:
         instabilities: in them.
     """
 
-    size: float | None
+    arm: str
+    value: float | None
+    bound: float
     k: float
     low: float
     high: float
+    equivalent: bool
     exponent: float | None
     exponent_low: float | None
     exponent_high: float | None
@@ -73,29 +81,48 @@ class SizeThreshold:
 
 @dataclass(frozen=True, eq=False)
 class Threshold:
-    """The threshold over learning rates and sizes.
+    """The threshold over learning rates and settings.
 
     Args:
-        parameter: that sets the size; None if there is one size.
-        runs: one row per dynamical run with an instability that counts: seed, learning rate, size,
-            `threshold` (median lambda_max before), k, and how many.
-        sizes: the threshold at each size.
-        p_size: the p value of an F test that k is the same at all sizes, within blocks of seed and
-            learning rate; None with one size.
-        static: one row per static run: seed, learning rate, size, `level` (median of lambda_max
-            times the learning rate over its last tenth), accuracy, `fails`.
+        parameter: that makes a setting; None if there is one.
+        runs: one row per oscillating run with an instability that counts: arm, seed, learning rate,
+            `value`, `bound`, `threshold` (median lambda_max at the onsets), k, and how many.
+        settings: the threshold of each arm at each.
+        p_same: the p value of an F test that k / bound is the same at all of them, within blocks of
+            seed and learning rate; None with one.
+        apart: by how much k / bound of any two of them may differ at most, as a ratio above 1: the
+            ends of the 90% intervals of the paired comparisons; None with one, or where two share
+            fewer than two blocks.
+        static: one row per static run: arm, seed, learning rate, `value`, `level` (median of
+            lambda_max times the learning rate over its last tenth), `bound`, accuracy, `fails`.
     """
 
     parameter: str | None
     runs: pd.DataFrame
-    sizes: tuple[SizeThreshold, ...]
-    p_size: float | None
+    settings: tuple[SettingThreshold, ...]
+    p_same: float | None
+    apart: float | None
     static: pd.DataFrame
 
     @property
     def name(self) -> str:
-        """Of the parameter that sets the size, without its owner; empty if there is one size."""
+        """Of the parameter, without its owner; empty if there is one setting."""
         return "" if self.parameter is None else self.parameter.rpartition(".")[2]
+
+    @property
+    def arms(self) -> list[str]:
+        """Those with a threshold."""
+        return list(dict.fromkeys(each.arm for each in self.settings))
+
+    @property
+    def bounds(self) -> list[float]:
+        """Every bound among the settings."""
+        return sorted({each.bound for each in self.settings})
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether all settings are shown to have one k / bound within 10%."""
+        return self.apart is not None and self.apart <= 1 + WITHIN
 
     @property
     def shows_static(self) -> bool:
@@ -104,8 +131,11 @@ class Threshold:
 
     def headline(self) -> str:
         """What the figure shows."""
-        ks = [each.k for each in self.sizes]
+        ratio = len(self.bounds) > 1
+        ks = [each.k / each.bound if ratio else each.k for each in self.settings]
         between = f"{min(ks):.2f}" if len(ks) == 1 else f"{min(ks):.2f} to {max(ks):.2f}"
+        if ratio:
+            return f"Instabilities begin at {between} times the bound of stability"
         return f"Instabilities begin at λmax = k / learning rate, k = {between}"
 
     def caption(self) -> str:
@@ -113,65 +143,78 @@ class Threshold:
         over = f" and {self.name}" if self.name else ""
         static = "; and how sharp static runs end" if self.shows_static else ""
         return (
-            "Where instabilities begin: the largest Hessian eigenvalue before them, over learning "
-            f"rate{over}{static}."
+            "Where instabilities begin: the largest Hessian eigenvalue at their onset, over "
+            f"learning rate{over}{static}."
         )
 
     def table(self) -> pd.DataFrame:
-        """One row per size."""
-        return pd.DataFrame([asdict(each) for each in self.sizes])
+        """One row per arm and setting."""
+        return pd.DataFrame([asdict(each) for each in self.settings])
 
     def sentences(self) -> list[str]:
         """What was found, in words."""
-        name, found = self.name, []
-        for each in self.sizes:
-            where = "" if each.size is None else f"At {name} {each.size:g} "
-            line = (
-                f"{where}instabilities begin at lambda_max = k / learning rate with k = "
-                f"{each.k:.2f} [{each.low:.2f}, {each.high:.2f}] ({each.instabilities} "
-                f"instabilities, n = {each.runs} runs)"
-            )
-            if each.exponent is not None:
-                line += (
-                    f"; the power of the learning rate is {each.exponent:.2f} "
-                    f"[{each.exponent_low:.2f}, {each.exponent_high:.2f}]"
-                )
-            found.append(line[0].upper() + line[1:] + ".")
-        if self.p_size is not None:
-            ks = [each.k for each in self.sizes]
-            verdict = "depends on" if self.p_size < 0.05 else "is not seen to depend on"
-            found.append(
-                f"k {verdict} {name} (F test within seed and learning rate, "
-                f"p = {self.p_size:.2g}): from {min(ks):.2f} to {max(ks):.2f}."
-            )
+        found = [self._at(each) for each in self.settings]
+        if len(self.settings) > 1:
+            found.append(self._together())
         found += [self._levels(fails=True), self._levels(fails=False)]
         return [each for each in found if each]
 
+    def _at(self, each: SettingThreshold) -> str:
+        where = "" if each.value is None else f"at {self.name} {each.value:g} "
+        who = f"of {each.arm} " if len(self.arms) > 1 else ""
+        line = (
+            f"{where}instabilities {who}begin at lambda_max = k / learning rate with k = "
+            f"{each.k:.2f} [{each.low:.2f}, {each.high:.2f}], where the bound is {each.bound:.3g} "
+            f"({each.instabilities} instabilities, n = {each.runs} runs)"
+        )
+        line += "" if each.equivalent else f"; that they agree within {WITHIN:.0%} is not shown"
+        if each.exponent is not None:
+            line += (
+                f"; the power of the learning rate is {each.exponent:.2f} "
+                f"[{each.exponent_low:.2f}, {each.exponent_high:.2f}]"
+            )
+        return line[0].upper() + line[1:] + "."
+
+    def _together(self) -> str:
+        quantity = "k / bound" if len(self.bounds) > 1 else "k"
+        ks = [each.k / (each.bound if len(self.bounds) > 1 else 1.0) for each in self.settings]
+        between = f"from {min(ks):.2f} to {max(ks):.2f}"
+        which = f"at any two values of {self.name}" if self.name else "in any two arms"
+        if len(self.arms) > 1 and self.name:
+            which += " and arms"
+        test = "" if self.p_same is None else f"; F test of no difference, p = {self.p_same:.2g}"
+        if self.apart is None:
+            return f"{quantity} is {between}{test}."
+        verdict = "is the same within" if self.equivalent else "is not shown to be the same within"
+        return (
+            f"{quantity} {verdict} {WITHIN:.0%} {which} ({between}; they differ by at most "
+            f"{self.apart - 1:.1%}, 90% intervals in pairs of seed and learning rate{test})."
+        )
+
     def _levels(self, *, fails: bool) -> str:
         rows = self.static[self.static["fails"] == fails]
-        levels = rows["level"].dropna()
+        levels = (rows["level"] / rows["bound"]).dropna()
         diverged = int(rows[keys.ACCURACY].isna().sum())
         if levels.empty:
             return ""
-        above = int((levels >= BOUND).sum())
+        above = int((levels >= 1).sum())
         low, middle, high = levels.quantile([0.25, 0.5, 0.75])
         which = f"fail (training accuracy below {FAILS:g} of the attainable)" if fails else "learn"
         tail = f"; {diverged} more diverged" if diverged else ""
         by_rate = levels.groupby(rows[keys.LEARNING_RATE])
         if by_rate.ngroups > 1:
             tail += "; at learning rate " + ", ".join(
-                f"{rate:g}: {int((group >= BOUND).sum())} of {len(group)}"
-                for rate, group in by_rate
+                f"{rate:g}: {int((group >= 1).sum())} of {len(group)}" for rate, group in by_rate
             )
         return (
             f"Of {len(levels)} static runs that {which}, {above} end with lambda_max times the "
-            f"learning rate at {BOUND:g} or above; median {middle:.2f}, middle half {low:.2f} to "
-            f"{high:.2f}{tail}."
+            f"learning rate at the bound or above; median {middle:.2f} of it, middle half "
+            f"{low:.2f} to {high:.2f}{tail}."
         )
 
 
 def cards(tables: Tables, draw: Draws[Threshold]) -> Iterator[Card]:
-    """The threshold over learning rates and sizes."""
+    """The threshold over learning rates and sizes, or momenta where these are what differs."""
     recorded, attainable = tables.once(recordings_of), tables.question.attainable
     found = None if recorded is None else threshold(recorded, tables.size, attainable)
     if found is not None:
@@ -180,7 +223,7 @@ def cards(tables: Tables, draw: Draws[Threshold]) -> Iterator[Card]:
             "The threshold of the instabilities",
             [Drawing("threshold", found.headline(), found.caption(), partial(draw, found))],
             table=table,
-            table_caption=f"One row per {found.name}." if found.name else "",
+            table_caption=f"One row per arm and {found.name}." if found.name else "",
             files={"threshold.csv": table},
             sentences=found.sentences(),
             subject="landscape",
@@ -194,32 +237,37 @@ def threshold(
 
     Args:
         recorded: the runs, with instabilities and curvature.
-        parameter: dotted name of what sets the size; None if the study has one size.
+        parameter: dotted name of what sets the size; None if the study has one size: then it is the
+            momentum if the runs differ in it.
         attainable: the best training accuracy that the data allow.
 
     Returns:
-        None unless instabilities were found at several learning rates or sizes, in more than one
-        run of a size.
+        None unless instabilities were found at several learning rates or settings, in more than one
+        run of a setting.
     """
-    rows = [row for run in recorded.of(keys.DYNAMICAL) if (row := _unstable(run, parameter))]
-    runs = pd.DataFrame(rows)
+    momenta = {run.point.get(keys.MOMENTUM) for run in recorded.runs}
+    if parameter is None and len(momenta) > 1:
+        parameter = keys.MOMENTUM
+    runs = pd.DataFrame([row for run in recorded.oscillating if (row := _unstable(run, parameter))])
     if runs.empty:
         return None
     runs["k"] = runs["threshold"] * runs[keys.LEARNING_RATE]
-    runs = runs[runs.groupby("size")["k"].transform("size") > 1]  # one run has no interval
-    if max(runs[keys.LEARNING_RATE].nunique(), runs["size"].nunique()) < 2:
+    by = [keys.ARM, "value"]
+    runs = runs[runs.groupby(by)["k"].transform("size") > 1]  # one run has no interval
+    groups = [group for _, group in runs.groupby(by, sort=True)]
+    if max(runs[keys.LEARNING_RATE].nunique(), len(groups)) < 2:
         return None
-    sizes = tuple(
-        _at_size(None if parameter is None else float(str(size)), group)
-        for size, group in runs.groupby("size", sort=True)
-    )
-    static = [_level(run, parameter, attainable) for run in recorded.of(keys.STATIC)]
-    columns = [keys.SEED, keys.LEARNING_RATE, "size", "level", keys.ACCURACY, "fails"]
+    static = [_level(run, parameter, attainable) for run in recorded.static]
+    p_same, apart = _compared(groups)
+    columns = [
+        keys.ARM, keys.SEED, keys.LEARNING_RATE, "value", "level", "bound", keys.ACCURACY, "fails",
+    ]  # fmt: skip
     return Threshold(
         parameter=parameter,
         runs=runs,
-        sizes=sizes,
-        p_size=_same_at_all_sizes(runs) if len(sizes) > 1 else None,
+        settings=tuple(_at_setting(group, alone=parameter is None) for group in groups),
+        p_same=p_same,
+        apart=apart,
         static=pd.DataFrame(static, columns=columns),
     )
 
@@ -227,18 +275,20 @@ def threshold(
 def _unstable(run: RecordedRun, parameter: str | None) -> dict[str, object] | None:
     """A run's threshold; None if none of its instabilities counts."""
     rows = run.instabilities
-    if rows.empty:
+    if rows.empty or "hessian_at_onset" not in rows:
         return None
     counts = rows["period_number"].notna() & ~rows["begins_before"].astype(bool)
-    rows = rows[counts & rows["hessian_before"].notna()]
+    rows = rows[counts & rows["hessian_at_onset"].notna()]
     if rows.empty:
         return None
     rates = rows[keys.LEARNING_RATE]
-    k = float((rows["hessian_before"] * rates).median())
+    k = float((rows["hessian_at_onset"] * rates).median())
     return {
+        keys.ARM: run.arm,
         keys.SEED: run.seed,
         keys.LEARNING_RATE: float(rates.median()),
-        "size": _size(run, parameter),
+        "value": _value(run, parameter),
+        "bound": run.bound,
         "threshold": k / float(rates.median()),
         "instabilities": len(rows),
     }
@@ -251,28 +301,35 @@ def _level(run: RecordedRun, parameter: str | None, attainable: float) -> dict[s
         last = run.curvature[steps >= (1 - LAST) * steps.max()]
         level = float((last[keys.HESSIAN_LAMBDA_MAX] * last[keys.LEARNING_RATE]).median())
     return {
+        keys.ARM: run.arm,
         keys.SEED: run.seed,
         keys.LEARNING_RATE: run.learning_rate,
-        "size": _size(run, parameter),
+        "value": _value(run, parameter),
         "level": level,
+        "bound": run.bound,
         keys.ACCURACY: run.final_accuracy,
         "fails": not run.final_accuracy >= FAILS * attainable,
     }
 
 
-def _size(run: RecordedRun, parameter: str | None) -> float:
+def _value(run: RecordedRun, parameter: str | None) -> float:
     return 0.0 if parameter is None else float(run.point[parameter])
 
 
-def _at_size(size: float | None, runs: pd.DataFrame) -> SizeThreshold:
+def _at_setting(runs: pd.DataFrame, *, alone: bool) -> SettingThreshold:
     logs = np.log(runs["k"].to_numpy(dtype=float))
-    half = float(stats.t.ppf(0.975, len(logs) - 1) * stats.sem(logs))
+    bound, error = float(runs["bound"].iloc[0]), float(stats.sem(logs))
+    half, half_90 = (float(stats.t.ppf(level, len(logs) - 1)) * error for level in (0.975, 0.95))
     exponent = _exponent(runs) if runs[keys.LEARNING_RATE].nunique() > 1 and len(runs) > 2 else None
-    return SizeThreshold(
-        size=size,
+    away = abs(logs.mean() - np.log(bound)) + half_90
+    return SettingThreshold(
+        arm=str(runs[keys.ARM].iloc[0]),
+        value=None if alone else float(runs["value"].iloc[0]),
+        bound=bound,
         k=float(np.exp(logs.mean())),
         low=float(np.exp(logs.mean() - half)),
         high=float(np.exp(logs.mean() + half)),
+        equivalent=bool(away <= np.log1p(WITHIN)),
         exponent=None if exponent is None else exponent[0],
         exponent_low=None if exponent is None else exponent[1],
         exponent_high=None if exponent is None else exponent[2],
@@ -281,32 +338,24 @@ def _at_size(size: float | None, runs: pd.DataFrame) -> SizeThreshold:
     )
 
 
+def _compared(groups: Sequence[pd.DataFrame]) -> tuple[float | None, float | None]:
+    """`p_same` and `apart` of a `Threshold`."""
+    if len(groups) < 2:
+        return None, None
+    blocks = [keys.SEED, keys.LEARNING_RATE]
+    logs = [np.log(each.set_index(blocks)["k"] / float(each["bound"].iloc[0])) for each in groups]
+    joined = pd.concat(logs)
+    p = p_of_no_difference(
+        joined.to_numpy(dtype=np.float64),
+        joined.groupby(level=blocks).ngroup().to_numpy(dtype=np.intp),
+        np.repeat(np.arange(len(logs)), [len(each) for each in logs]),
+    )
+    apart = largest_difference(logs)
+    return p, None if apart is None else float(np.exp(apart))
+
+
 def _exponent(runs: pd.DataFrame) -> tuple[float, float, float]:
     """Slope of log threshold over log learning rate, with its 95% interval."""
     fit = stats.linregress(np.log(runs[keys.LEARNING_RATE]), np.log(runs["threshold"]))
     half = float(stats.t.ppf(0.975, len(runs) - 2) * fit.stderr)
     return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
-
-
-def _same_at_all_sizes(runs: pd.DataFrame) -> float | None:
-    """p of an F test between nested least-squares fits of log k: blocks of seed and learning rate
-    alone, and with sizes added. Blocks need not be complete."""
-    logs = np.log(runs["k"].to_numpy(dtype=float))
-    blocks = runs.groupby([keys.SEED, keys.LEARNING_RATE]).ngroup().to_numpy(dtype=np.intp)
-    sizes = runs.groupby("size").ngroup().to_numpy(dtype=np.intp)
-    small, large = _indicators([blocks]), _indicators([blocks, sizes])
-    (less, few), (more, many) = _residual(small, logs), _residual(large, logs)
-    left = len(logs) - many
-    if left < 1 or many == few or more <= 0:
-        return None
-    return float(stats.f.sf(((less - more) / (many - few)) / (more / left), many - few, left))
-
-
-def _indicators(factors: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
-    return np.concatenate([np.eye(factor.max() + 1)[factor] for factor in factors], axis=1)
-
-
-def _residual(design: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, int]:
-    """Sum of squares that a least-squares fit leaves, and the rank of the design."""
-    solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
-    return float(((values - design @ solution) ** 2).sum()), int(rank)

@@ -8,7 +8,9 @@ import pytest
 
 from dynloss_core import keys
 from studies.analysis.figures import draw_minima
-from studies.analysis.landscape.minima import minima
+from studies.analysis.landscape.minima import cards, minima
+from studies.analysis.question import Question
+from studies.analysis.study_tables import Tables
 
 WIDTH = "model.width"
 
@@ -48,7 +50,7 @@ def test_a_known_ratio_and_correlation_come_back() -> None:
     for ratio in halved.ratios:
         assert ratio.low < 0.5 < ratio.high < 0.55
         assert ratio.p < 1e-6
-        assert ratio.value == pytest.approx(ratio.dynamical / ratio.static)
+        assert ratio.value == pytest.approx(ratio.arm / ratio.reference)
     assert same.ratios[0].low < 1 < same.ratios[0].high
     falls, nothing = halved.correlations
     assert falls.rho < -0.8
@@ -79,3 +81,40 @@ def test_without_a_pair_there_is_nothing_to_say() -> None:
     assert minima(rows.drop(columns=keys.FINAL_HESSIAN_LAMBDA_MAX), None) is None
     again = rows.assign(**{keys.TRIAL: 1})
     assert minima(pd.concat([rows, again]), None) is None
+
+
+def test_two_arms_on_one_line_are_the_same_at_equal_loss() -> None:
+    """lambda_max depends on the training loss alone, as a power, and the dynamical arm has trained
+    further: at the end it is wider, at equal training loss it is not."""
+    rows = members(0.5, n=12)
+    steps, power = np.arange(0, 1001, 100), 0.7
+    final, curvature, curves = {keys.DYNAMICAL: 0.01, keys.STATIC: 0.05}, [], []
+    for (arm, seed), one in rows.groupby([keys.ARM, keys.SEED]):
+        end = final[str(arm)] * (1 + 0.1 * int(str(seed)))
+        loss = np.geomspace(1.0, end, len(steps))
+        identity = {name: one[name].iloc[0] for name in (keys.ARM, keys.TRIAL, keys.SEED)}
+        identity[keys.PHASE] = "search"
+        sharp = 30 * loss**power
+        if arm == keys.DYNAMICAL:
+            sharp[1::2] = 1e6  # in the middle of a period, where F is another loss
+        curves.append(pd.DataFrame({**identity, keys.STEP: steps, keys.TRAIN_LOSS: loss}))
+        table = {**identity, keys.STEP: steps, keys.HESSIAN_LAMBDA_MAX: sharp}
+        curvature.append(pd.DataFrame(table))
+        mask = (rows[keys.ARM] == arm) & (rows[keys.SEED] == seed)
+        rows.loc[mask, [keys.TRAIN_LOSS, keys.FINAL_HESSIAN_LAMBDA_MAX]] = [loss[-1], sharp[-1]]
+    rows[keys.PHASE], rows[keys.STEPS], rows[keys.STOPPED] = "search", 1000, False
+    rows[keys.PERIOD] = np.where(rows[keys.ARM] == keys.DYNAMICAL, 200.0, np.nan)
+    question = Question(keys.VALIDATION_ACCURACY, {})
+    tables = Tables(rows, pd.concat(curves), question, {"curvature": pd.concat(curvature)})
+    (card,) = cards(tables, draw_minima)
+    assert card.table is not None
+    table = card.table.set_index(["metric", "at"])
+    end, equal = (
+        table.loc[(keys.FINAL_HESSIAN_LAMBDA_MAX, at), "value"] for at in ("end", "equal_loss")
+    )
+    assert end == pytest.approx(0.2**power, rel=1e-6)
+    assert equal == pytest.approx(1.0, rel=1e-6)
+    assert "At equal training loss the ratio is 1.00" in card.sentences[0]
+    draw = card.drawings[0].draw
+    assert draw is not None
+    assert "× 1.00" in "".join(text.get_text() for text in draw().axes[0].texts)

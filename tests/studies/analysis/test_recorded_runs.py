@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from dynloss_core import keys
 from studies.analysis.figures import draw_trajectory
-from studies.analysis.landscape.recorded_runs import recordings
+from studies.analysis.landscape.instabilities import kernel_falls, sentences
+from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings
 from tests.studies.analysis.unstable_runs import unstable_runs
 
 
@@ -18,11 +22,51 @@ def test_known_instabilities_and_their_curvature() -> None:
     assert table["onset"].to_numpy() == pytest.approx([600, 620], abs=2)
     assert table["hessian_before"].to_numpy() == pytest.approx([2.0, 2.0], abs=0.06)
     assert (table["ntk_after"] < table["ntk_before"]).all()
-    first, sharp, kernel, end = found.sentences()
-    assert "2 of 2 runs" in first
-    assert "n = 2 instabilities" in sharp
+    assert table["hessian_at_onset"].to_numpy() == pytest.approx([2.0, 2.0], abs=0.01)
+    first, sharp, kernel, calm, end = sentences(found)
+    assert first.startswith("2 of 2 runs of dynamical go unstable, 1.0 ± 0.0 times a run")
+    assert "n = 2 instabilities; on a quadratic this optimiser is stable below 2" in sharp
     assert "falls across 2 of 2" in kernel
-    assert "static one; training accuracy 0.900" in end
+    assert "against" in kernel
+    assert calm == "0 of 1 runs of static go unstable."
+    assert "static 1.25, training accuracy 0.900 (n = 1)" in end
+
+
+def test_a_kernel_that_falls_in_every_period_is_no_effect_of_an_instability() -> None:
+    """It falls by a tenth in each period at the same place, with and without an instability, but
+    for one run, where the instability adds another tenth."""
+    steps = np.arange(0, 5001, 20)
+    within = steps % 1000
+    for extra in (0.0, 0.1):
+        kernel = 100.0 * 0.9 ** (steps // 1000 + (within >= 700))
+        kernel = np.where(steps >= 2800, kernel * (1 - extra), kernel)
+        one = {
+            "onset": 2600, "end": 2800, "begins_before": False, "period_number": 2,
+            "ntk_before": kernel[130], "ntk_after": kernel[140],
+        }  # fmt: skip
+        run = RecordedRun(
+            arm="random",
+            seed=0,
+            point={keys.PERIOD: 1000},
+            instabilities=pd.DataFrame([one]),
+            trace=pd.DataFrame(),
+            curvature=pd.DataFrame({keys.STEP: steps, keys.NTK_LAMBDA_MAX: kernel}),
+            final_accuracy=0.9,
+            stop=5000,
+        )
+        found = kernel_falls(run)
+        assert found["fall"].tolist() == pytest.approx([1 - 0.9 * (1 - extra)])
+        assert found["placebo"].tolist() == pytest.approx([0.1])
+        early = kernel_falls(replace(run, stop=2800))  # two earlier periods are left
+        assert early["placebo"].tolist() == pytest.approx([0.1])
+        assert kernel_falls(replace(run, point={}))["placebo"].isna().all()
+
+
+def test_runs_that_were_watched_and_stayed_calm_are_counted() -> None:
+    calm = unstable_runs().runs[-1]
+    assert calm.instabilities.empty
+    assert "0 of 1 runs of static go unstable." in sentences(Recordings((calm,)))
+    assert sentences(Recordings((calm,), watched=False)) == []
 
 
 def test_the_figure_has_the_papers_six_rows() -> None:

@@ -61,6 +61,7 @@ def unstable_runs() -> Recordings:
             {
                 **identity,
                 keys.PERIOD: 1000 if onset is not None else None,
+                keys.STEPS: 2000,
                 keys.RECORDED: True,
                 keys.LEARNING_RATE: 1.0,
                 keys.TRAIN_ACCURACY: 0.9,

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynloss_core import keys
-from studies.analysis.figures.style import ARM_COLOURS, blank_figure, headline, note, plain_axis
+from studies.analysis.figures.style import arm_styles, blank_figure, headline, note, plain_axis
 from studies.analysis.landscape.minima import Minima
 
 __all__ = ["draw_minima"]
+
+_MATCHED = " The second ratio: at equal training loss, the larger final one of a pair."
 
 _NAMES = {
     keys.FINAL_HESSIAN_LAMBDA_MAX: "Final $λ_{max}$",
     keys.FINAL_HESSIAN_TRACE: "Final trace of the Hessian",
 }
-_MARKERS = {keys.STATIC: "s", keys.DYNAMICAL: "o"}
 
 
 def draw_minima(found: Minima) -> Figure:
@@ -27,34 +27,42 @@ def draw_minima(found: Minima) -> Figure:
         panels = figure.subplots(1, 3)
         for axes, metric in zip(panels[:2], _NAMES, strict=True):
             _over_sizes(axes, found, metric)
-        _against_validation(panels[2], found.runs)
+        _against_validation(panels[2], found)
         headline(figure, found.headline())
         note(
             figure,
             "Hessian of the static loss on the training set after the last step; a dot a network, "
-            "bars: geometric means. Ratios: dynamical over static, in pairs, with 95% t intervals "
-            f"on the logarithm; {found.pairs}{' a size' if found.name else ''}.",
+            f"bars: geometric means. Ratios: {found.pair.arm} over {found.pair.reference}, in "
+            f"pairs, with 95% t intervals on the logarithm; {found.pairs}"
+            f"{' a size' if found.name else ''}.{_MATCHED if _is_matched(found) else ''}",
         )
     return figure
 
 
+def _is_matched(found: Minima) -> bool:
+    return any(each.matched for each in found.sizes)
+
+
 def _over_sizes(axes: Axes, found: Minima, metric: str) -> None:
+    styles = arm_styles(found.pair)
+    sides = ((found.pair.reference, "reference", -0.17), (found.pair.arm, "arm", 0.17))
     for place, size in enumerate(found.sizes):
         rows = found.runs
         if found.parameter is not None:
             rows = rows[rows[found.parameter] == size.size]
         ratio = next(each for each in size.ratios if each.metric == metric)
-        for arm, side in ((keys.STATIC, -0.17), (keys.DYNAMICAL, 0.17)):
+        matched = [each for each in size.matched if each.metric == metric]
+        for arm, role, side in sides:
             own = rows[rows[keys.ARM] == arm][metric].dropna()
             spread = place + side + np.linspace(-0.09, 0.09, len(own))
             axes.scatter(
-                spread, own, s=12, color=ARM_COLOURS[arm], marker=_MARKERS[arm], alpha=0.5, lw=0,
-                label=arm if place == 0 else None,
+                spread, own, s=12, color=styles[arm].colour, marker=styles[arm].marker, alpha=0.5,
+                lw=0, label=arm if place == 0 else None,
             )  # fmt: skip
-            mean = getattr(ratio, arm)
-            axes.hlines(mean, place + side - 0.13, place + side + 0.13, ARM_COLOURS[arm], lw=2.2)
+            mean, at = getattr(ratio, role), place + side
+            axes.hlines(mean, at - 0.13, at + 0.13, styles[arm].colour, lw=2.2)
         axes.annotate(
-            f"× {ratio.value:.2f}\n{ratio.low:.2f}–{ratio.high:.2f}",
+            "\n".join(f"× {r.value:.2f}\n{r.low:.2f}–{r.high:.2f}" for r in (ratio, *matched)),
             (place, 1.0),
             xycoords=("data", "axes fraction"),
             ha="center",
@@ -63,7 +71,8 @@ def _over_sizes(axes: Axes, found: Minima, metric: str) -> None:
         )
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high * (high / low) ** 0.18)  # room for the ratios
+    room = 0.3 if _is_matched(found) else 0.18
+    axes.set_ylim(low, high * (high / low) ** room)  # for the ratios
     plain_axis(axes.yaxis)
     axes.grid(visible=False, axis="x")
     if found.parameter is None:
@@ -75,12 +84,12 @@ def _over_sizes(axes: Axes, found: Minima, metric: str) -> None:
     axes.legend(loc="lower left", fontsize=8)
 
 
-def _against_validation(axes: Axes, runs: pd.DataFrame) -> None:
-    for arm, marker in _MARKERS.items():
-        own = runs[runs[keys.ARM] == arm]
+def _against_validation(axes: Axes, found: Minima) -> None:
+    for arm, (colour, marker) in arm_styles(found.pair[::-1]).items():
+        own = found.runs[found.runs[keys.ARM] == arm]
         axes.scatter(
             own[keys.FINAL_HESSIAN_LAMBDA_MAX], own[keys.VALIDATION_ACCURACY], s=14, marker=marker,
-            color=ARM_COLOURS[arm], alpha=0.5, lw=0, label=arm,
+            color=colour, alpha=0.5, lw=0, label=arm,
         )  # fmt: skip
     axes.set_xscale("log")
     plain_axis(axes.xaxis)

@@ -1,0 +1,67 @@
+"""Settings compared within blocks: what shares seed, data and learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+__all__ = ["largest_difference", "p_of_no_difference"]
+
+
+def largest_difference(settings: Sequence[pd.Series]) -> float | None:
+    """By how much the means of any two settings may differ at most: the largest end of the 90% t
+    intervals of the differences within blocks.
+
+    If it is within a margin, all settings are equivalent within that margin at the level of 5%: of
+    two one-sided tests a pair, all must reject, which needs no correction (Berger 1982,
+    Technometrics 24:295).
+
+    Args:
+        settings: values of each, indexed by block; blocks that two do not share are left out.
+
+    Returns:
+        None with one setting, or where two share fewer than two blocks.
+    """
+    most = []
+    for one, other in combinations(settings, 2):
+        difference = (one - other).dropna()
+        if len(difference) < 2:
+            return None
+        half = float(stats.t.ppf(0.95, len(difference) - 1) * stats.sem(difference))
+        most.append(abs(float(difference.mean())) + half)
+    return max(most, default=None)
+
+
+def p_of_no_difference(
+    values: NDArray[np.float64], blocks: NDArray[np.intp], settings: NDArray[np.intp]
+) -> float | None:
+    """p of an F test between nested least-squares fits: blocks alone, and with settings added.
+    Blocks need not be complete. None if nothing is left to test with.
+
+    Args:
+        values: (n,).
+        blocks: (n,) numbers from 0.
+        settings: (n,) likewise.
+    """
+    small, large = _indicators([blocks]), _indicators([blocks, settings])
+    (less, few), (more, many) = _residual(small, values), _residual(large, values)
+    left = len(values) - many
+    if left < 1 or many == few or more <= 0:
+        return None
+    return float(stats.f.sf(((less - more) / (many - few)) / (more / left), many - few, left))
+
+
+def _indicators(factors: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    return np.concatenate([np.eye(factor.max() + 1)[factor] for factor in factors], axis=1)
+
+
+def _residual(design: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, int]:
+    """Sum of squares that a least-squares fit leaves, and the rank of the design."""
+    solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    return float(((values - design @ solution) ** 2).sum()), int(rank)
