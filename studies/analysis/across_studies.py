@@ -13,9 +13,14 @@ import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.question import Question
-from studies.analysis.setting_verdicts import ONE_SPLIT
+from studies.analysis.setting_verdicts import ONE_SPLIT, SettingVerdict
 from studies.analysis.statistics.comparison import compare
-from studies.analysis.statistics.equivalence import Decision, Outcome, decide
+from studies.analysis.statistics.equivalence import (
+    OUTCOME_IN_WORDS,
+    Decision,
+    Outcome,
+    decide,
+)
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.analysis.study_analysis import Analysis
 from studies.definition.arms import Pair, against_reference
@@ -62,7 +67,8 @@ class AcrossRow:
         high: upper end.
         n: pairs.
         fresh: whether the seeds are fresh ones.
-        outcome: the outcome of this comparison alone.
+        outcome: the outcome of the study's verdict, which counts all of its comparisons; without
+            a verdict that of this comparison alone.
         warnings: what speaks against it.
     """
 
@@ -88,7 +94,8 @@ class AcrossRow:
     @property
     def verdict(self) -> str:
         """The outcome, and whether something speaks against it."""
-        return f"{self.outcome}, with warnings" if self.warnings else self.outcome
+        words = OUTCOME_IN_WORDS[self.outcome]
+        return f"{words}, with warnings" if self.warnings else words
 
     @property
     def gain_name(self) -> str:
@@ -149,6 +156,7 @@ def _row(
     decision = decide(found, study.question.margin, higher_is_better=True)
     if not up and bool(rows[keys.DIVERGED].any()):  # the survivors are not a fair sample
         decision = Decision("undecided", None, study.question.margin, None)
+    verdict = _verdict(study, setting, pair)
     return AcrossRow(
         study=study.name,
         data=study.data,
@@ -161,16 +169,21 @@ def _row(
         high=found.high,
         n=found.n,
         fresh=bool(study.analysis.verdicts),
-        outcome=decision.outcome,
-        warnings=_warnings(study, setting, pair),
+        outcome=decision.outcome if verdict is None else verdict.test.outcome,
+        warnings=_warnings(study, verdict),
     )
 
 
-def _warnings(study: StudyTables, setting: str, pair: Pair) -> tuple[str, ...]:
+def _verdict(study: StudyTables, setting: str, pair: Pair) -> SettingVerdict | None:
+    """The study's own, of a row; None without one."""
+    known = {(each.label, each.test.pair): each for each in study.analysis.verdicts}
+    return known.get((setting, pair))
+
+
+def _warnings(study: StudyTables, verdict: SettingVerdict | None) -> tuple[str, ...]:
     """What speaks against a row: against its verdict, or against the search that it is read on."""
     if study.analysis.verdicts:
-        known = {(v.label, v.test.pair): v.warnings for v in study.analysis.verdicts}
-        return known.get((setting, pair), ())
+        return () if verdict is None else verdict.warnings
     split = [ONE_SPLIT] if study.question.one_split else []
     return (*study.analysis.warnings(), *split)
 

@@ -20,6 +20,7 @@ from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.setting_verdicts import SettingVerdict, by_setting, verdicts_of
 from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.statistics.pairing import counted
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
@@ -82,7 +83,8 @@ class Ladder:
 
 def _step(step: SettingVerdict) -> str:
     test = step.test
-    text = f"{test.pair.arm} over {test.pair.reference} {test.interval()}, {test.outcome}"
+    words = OUTCOME_IN_WORDS[test.outcome]
+    text = f"{test.pair.arm} over {test.pair.reference} {test.interval()}, {words}"
     if test.outcome == "equivalent":
         return f"{text} within ±{test.margin:g}"
     if test.outcome == "undecided":

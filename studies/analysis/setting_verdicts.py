@@ -9,11 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
@@ -21,7 +19,9 @@ from studies.analysis.question import Question
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.isolation import near_bounds
 from studies.analysis.search_health.search_health import SearchHealth, search_health
-from studies.analysis.statistics.equivalence import Outcome
+from studies.analysis.statistics.comparison import Comparison, compare
+from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
+from studies.analysis.statistics.multiplicity import Method, p_values
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.statistics.verdict import Verdict, judge
 from studies.analysis.study_tables import Tables
@@ -39,8 +39,6 @@ __all__ = [
 ]
 
 ONE_SPLIT = "all seeds share one split of the data: the intervals do not cover other data"
-_ALPHA = 0.05
-_OUTCOMES = get_args(Outcome)
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,8 @@ class SettingVerdict:
         validation: the same comparison on the metric that chose.
         points: the points of each arm, a period in steps.
         p_adjusted: p value of the claim's t test, adjusted for the number of claims: over settings
-            (Benjamini-Hochberg), or over settings and pairs of arms (Holm).
+            (Benjamini-Hochberg), or over settings and pairs of arms (Holm). The outcome counts them
+            all.
         compared: how many claims that counts.
         pairs: how many pairs of arms the study compares.
         warnings: what speaks against it, a sentence each.
@@ -93,15 +92,13 @@ class SettingVerdict:
 
     def headline(self) -> str:
         """What its figure shows."""
-        loss = self.test.pair.losses[0].capitalize()
-        claims = {
-            "better": f"{loss} is better",
-            "worse": f"{loss} is worse",
-            "equivalent": f"Equivalent within ±{self.test.margin or 0:g}",
-            "undecided": "Undecided",
-        }
-        where = f" at {self.label}" if self.label else ""
-        return f"{claims[self.test.outcome]}{where} on fresh seeds"
+        outcome, where = self.test.outcome, f" at {self.label}" if self.label else ""
+        claim = OUTCOME_IN_WORDS[outcome].capitalize()
+        if outcome == "equivalent":
+            claim += f" within ±{self.test.margin or 0:g}"
+        elif outcome != "undecided":
+            claim = f"{self.test.pair.losses[0].capitalize()} is {OUTCOME_IN_WORDS[outcome]}"
+        return f"{claim}{where} on fresh seeds"
 
     def caption(self) -> str:
         """What to read off its figure."""
@@ -181,7 +178,8 @@ def comparison_table(verdicts: Sequence[SettingVerdict]) -> pd.DataFrame:
 def _overview_words(verdicts: Sequence[SettingVerdict]) -> tuple[str, str]:
     """Headline and caption of the figure of all verdicts."""
     counts = Counter(verdict.test.outcome for verdict in verdicts)
-    counted = ", ".join(f"{counts[name]} {name}" for name in _OUTCOMES if counts[name])
+    names = OUTCOME_IN_WORDS.items()
+    counted = ", ".join(f"{counts[name]} {words}" for name, words in names if counts[name])
     caption = (
         "Each comparison of two arms on fresh seeds: the mean paired difference and its 95% "
         "interval, which counts this comparison alone. Filled: significant over all comparisons "
@@ -223,13 +221,14 @@ def verdicts_of(
 
 
 class _Judged(NamedTuple):
-    """A comparison before its p value is seen beside the others."""
+    """A comparison before its p values are seen beside the others."""
 
     tables: Tables
     setting: dict[str, object]
     rows: pd.DataFrame
     by_seed: pd.DataFrame
-    test: Verdict
+    metric: str
+    differences: Comparison
 
 
 def _verdicts(
@@ -239,15 +238,24 @@ def _verdicts(
     judged = [found for each in tables.of_pairs for found in _judged(each, phase)]
     if not judged:
         return (), ()
-    number = len(tables.question.pairs)
-    tests = [each.test for each in judged]
+    number, margin = len(tables.question.pairs), tables.question.margin
+    method: Method = "benjamini-hochberg" if number < 2 else "holm"
+    differ, same = p_values([each.differences for each in judged], margin, method=method)
     verdicts = []
-    for each, p in zip(judged, _adjusted(tests, number), strict=True):
+    for each, p, p_equivalence in zip(judged, differ, same, strict=True):
         question, search = each.tables.question, each.tables.tried
+        test = judge(
+            each.rows,
+            each.metric,
+            question.pair,
+            margin=margin,
+            p=p,
+            p_equivalence=p_equivalence,
+        )
         validation = judge(each.rows, question.objective, question.pair, margin=question.margin)
         verdict = SettingVerdict(
             setting=each.setting,
-            test=each.test,
+            test=test,
             validation=validation,
             points={arm: _point_of(question, each.rows, arm) for arm in question.spaces},
             p_adjusted=p,
@@ -271,20 +279,9 @@ def _judged(tables: Tables, phase: str) -> Iterator[_Judged]:
         if set(rows[keys.ARM]) == set(question.pair):
             by_seed = paired_by_seed(rows, metric)
             if len(by_seed) >= 2:
-                test = judge(rows, metric, question.pair, margin=question.margin)
-                yield _Judged(tables, setting, rows, by_seed, test)
-
-
-def _adjusted(tests: Sequence[Verdict], pairs: int) -> list[float]:
-    """P values of t tests of a study that compares so many pairs, adjusted for their number.
-
-    One pair at several settings is a map, among whose claims few may be false (Benjamini and
-    Hochberg 1995). Of several pairs none may be (Holm 1979, Scand. J. Stat. 6:65).
-    """
-    p = [test.p_t for test in tests]
-    if pairs < 2:
-        return [float(value) for value in stats.false_discovery_control(p)]
-    return [float(value) for value in multipletests(p, method="holm")[1]]
+                arm, reference = question.pair
+                difference = (by_seed[arm] - by_seed[reference]).to_numpy(dtype=float)
+                yield _Judged(tables, setting, rows, by_seed, metric, compare(difference))
 
 
 def _warnings(
@@ -293,13 +290,8 @@ def _warnings(
     question: Question,
     health: SearchHealth | None,
 ) -> tuple[str, ...]:
-    """What speaks against a verdict: in the search behind it, in its data, in its p value."""
+    """What speaks against a verdict: in the search behind it, and in its data."""
     own = _near_bounds(search, question, verdict.setting) if health is not None else []
-    if verdict.test.outcome in ("better", "worse") and verdict.p_adjusted >= _ALPHA:
-        own.append(
-            f"counted over all {verdict.counted}, p = {verdict.p_adjusted:.2g} is not "
-            f"below {_ALPHA:g}"
-        )
     where = f"at {verdict.label}: " if verdict.label else ""
     shared = [] if health is None else health.search_warnings()
     if question.one_split:

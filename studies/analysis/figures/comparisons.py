@@ -22,11 +22,24 @@ from studies.analysis.figures.style import (
 )
 from studies.analysis.ladder import Ladder
 from studies.analysis.setting_verdicts import SettingVerdict
+from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS, Outcome
 
 __all__ = ["draw_comparisons", "draw_ladder"]
 
 _SIGNIFICANT = 0.05
-_COLOURS = {"better": "#D55E00", "worse": "#0072B2", "equivalent": "#009E73", "undecided": GREY}
+_COLOURS: dict[Outcome, str] = {
+    "better": "#D55E00",
+    "better_within_margin": "#D55E00",
+    "worse": "#0072B2",
+    "worse_within_margin": "#0072B2",
+    "equivalent": "#009E73",
+    "undecided": GREY,
+}
+_SHORT: dict[Outcome, str] = {
+    **OUTCOME_IN_WORDS,
+    "better_within_margin": "better, below the margin",
+    "worse_within_margin": "worse, below the margin",
+}
 
 
 def draw_comparisons(verdicts: Sequence[SettingVerdict]) -> Figure:
@@ -98,7 +111,7 @@ def _difference(axes: Axes, verdict: SettingVerdict, place: float) -> None:
     half = np.array([[test.difference - test.low], [test.high - test.difference]])
     filled = colour if verdict.p_adjusted < _SIGNIFICANT else "white"
     axes.errorbar(test.difference, place, xerr=half, fmt="D", color=colour, mfc=filled, capsize=4)
-    beside(axes, place, f"{test.outcome}, n = {test.n}", colour)
+    beside(axes, place, f"{_SHORT[test.outcome]}, n = {test.n}", colour)
 
 
 def _margin(axes: Axes, verdict: SettingVerdict) -> None:

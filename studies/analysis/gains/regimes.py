@@ -20,12 +20,13 @@ from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
-from scipy import stats
 
 from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.gains.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
 from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.equivalence import Outcome
+from studies.analysis.statistics.multiplicity import p_values
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
@@ -277,15 +278,18 @@ def _gains(
     for metric in metrics:
         pairs = [each.pairs[metric] for each in found]
         compared = [compare((p[pair.arm] - p[pair.reference]).to_numpy(dtype=float)) for p in pairs]
-        adjusted = stats.false_discovery_control([each.p_t for each in compared])
         own = margin if _kind(metric) == _kind(objective) else None
+        differ, same = p_values(compared, own, method="benjamini-hochberg")
         by_metric.append(
             [
-                metric_gain(metric, pair, p, comparison, float(q), own, diverged=diverged)
-                for p, comparison, q, diverged in zip(
+                metric_gain(
+                    metric, pair, by_seed, comparison, p, own, p_equivalence=q, diverged=diverged
+                )
+                for by_seed, comparison, p, q, diverged in zip(
                     pairs,
                     compared,
-                    adjusted,
+                    differ,
+                    same,
                     (bool(each.rows[keys.DIVERGED].any()) for each in found),
                     strict=True,
                 )
@@ -325,21 +329,29 @@ def _whole(rows: pd.DataFrame, name: str) -> int | None:
 def _claim(claim: str, sizes: list[Size], which: int, name: str) -> str:
     if not sizes:
         return f"{claim}: not tested, no size lies on that side of the threshold."
-    same = [size for size in sizes if size.gains[which].decision.outcome == "equivalent"]
-    won = [size for size in sizes if size.gains[which].wins and size not in same]
-    lost = [size for size in sizes if size.gains[which].loses and size not in same]
-    rest = [size for size in sizes if size not in (*same, *won, *lost)]
-    verdict = "holds" if len(won) == len(sizes) else "holds in part" if won else "does not hold"
-    margin = sizes[0].gains[which].decision.margin
+    by_outcome: dict[Outcome, list[Size]] = {}
+    for size in sizes:
+        by_outcome.setdefault(size.gains[which].decision.outcome, []).append(size)
+    won, little = by_outcome.get("better", []), by_outcome.get("better_within_margin", [])
+    margin = f"{sizes[0].gains[which].decision.margin or 0:g}"
+    if len(won) == len(sizes):
+        verdict = "holds"
+    elif won:
+        verdict = "holds in part"
+    else:
+        verdict = f"holds by less than the margin of {margin}" if little else "does not hold"
+        verdict += " in part" if 0 < len(little) < len(sizes) else ""
     parts = [
-        f"{word} at {name} {_listed(group, which)}"
-        for word, group in (
-            ("gain", won),
-            ("loss", lost),
-            (f"equivalent within ±{margin or 0:g}", same),
-            ("no difference shown", rest),
+        f"{word} at {name} {_listed(by_outcome[outcome], which)}"
+        for outcome, word in (
+            ("better", "gain"),
+            ("better_within_margin", f"gain of less than {margin}"),
+            ("worse", "loss"),
+            ("worse_within_margin", f"loss of less than {margin}"),
+            ("equivalent", f"equivalent within ±{margin}"),
+            ("undecided", "no difference shown"),
         )
-        if group
+        if outcome in by_outcome
     ]
     metric = sizes[0].gains[which].metric
     up = keys.higher_is_better(metric)

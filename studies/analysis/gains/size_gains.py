@@ -30,7 +30,7 @@ class MetricGain:
         arm_low: lower end.
         arm_high: upper end.
         comparison: of the arm less its reference, paired.
-        decision: at this size alone.
+        decision: counting all sizes.
         p_adjusted: p value of the t test, adjusted over the sizes (Benjamini-Hochberg).
     """
 
@@ -48,12 +48,12 @@ class MetricGain:
     @property
     def wins(self) -> bool:
         """Whether the arm is better, over all sizes' worth of chances to err."""
-        return self.p_adjusted < FALSE_DISCOVERY_RATE and self.gain[0] > 0
+        return self.decision.outcome in ("better", "better_within_margin")
 
     @property
     def loses(self) -> bool:
         """Whether it is worse."""
-        return self.p_adjusted < FALSE_DISCOVERY_RATE and self.gain[0] < 0
+        return self.decision.outcome in ("worse", "worse_within_margin")
 
     @property
     def gain(self) -> tuple[float, float, float]:
@@ -101,6 +101,7 @@ def metric_gain(
     p: float,
     margin: float | None,
     *,
+    p_equivalence: float | None,
     diverged: bool,
 ) -> MetricGain:
     """Both arms at one size, in one metric.
@@ -112,11 +113,12 @@ def metric_gain(
         comparison: of the arm less its reference.
         p: adjusted over the sizes.
         margin: the margin of equivalence in this metric.
+        p_equivalence: of the two one-sided tests, adjusted likewise.
         diverged: whether a network did. Without its loss the survivors are not a fair sample, and
             nothing is decided.
     """
     up = keys.higher_is_better(metric)
-    decision = decide(comparison, margin, higher_is_better=up)
+    decision = decide(comparison, margin, higher_is_better=up, p=p, p_equivalence=p_equivalence)
     if diverged and not up:
         decision, p = Decision("undecided", None, margin, None), 1.0
     means = [_mean_interval(pairs[arm]) for arm in (pair.reference, pair.arm)]

@@ -1,5 +1,8 @@
 """Better, worse, equivalent or undecided, and how many seeds it takes to know.
 
+A difference can be sure and still too small to matter: then the arm is better (or worse), but by
+less than the margin, which is an outcome of its own.
+
 Symbols: n pairs; effect, the mean difference; sd of the differences; margin m > 0, the largest
 difference that would not matter, in the metric's own unit and set before the data are seen;
 alpha, the chance of a false claim (0.05 at level 0.95).
@@ -26,6 +29,7 @@ from studies.analysis.statistics.comparison import Comparison
 
 __all__ = [
     "Decision",
+    "OUTCOME_IN_WORDS",
     "Outcome",
     "decide",
     "equivalence_power",
@@ -34,7 +38,18 @@ __all__ = [
     "seeds_for_power",
 ]
 
-Outcome = Literal["better", "worse", "equivalent", "undecided"]
+Outcome = Literal[
+    "better", "better_within_margin", "worse", "worse_within_margin", "equivalent", "undecided"
+]
+
+OUTCOME_IN_WORDS: dict[Outcome, str] = {
+    "better": "better",
+    "better_within_margin": "better, but by less than the margin",
+    "worse": "worse",
+    "worse_within_margin": "worse, but by less than the margin",
+    "equivalent": "equivalent",
+    "undecided": "undecided",
+}
 
 _MOST_SEEDS = 1_000_000  # a plan for more is no plan
 
@@ -44,10 +59,10 @@ class Decision:
     """What n pairs decide.
 
     Args:
-        outcome: `equivalent`: the interval of level 1 - 2 alpha lies within the margin: whether or
-            not it holds zero, the difference is too small to matter. `better` or `worse`, seen from
-            the first arm: it does not, and the interval of level 1 - alpha excludes zero.
-            `undecided`: neither.
+        outcome: `better` or `worse`, seen from the first arm: the interval of level 1 - alpha
+            excludes zero. `equivalent`: it does not, and the interval of level 1 - 2 alpha lies
+            within the margin. `better_within_margin`, `worse_within_margin`: both, a difference
+            that is there and too small to matter. `undecided`: neither.
         p_equivalence: p value of the two one-sided tests; None without a margin.
         margin: largest difference that would not matter; None: equivalence was not tested.
         seeds_needed: only if undecided: how many seeds in total, rather than n, would give a power
@@ -69,33 +84,50 @@ def decide(
     *,
     higher_is_better: bool,
     power: float = 0.9,
+    p: float | None = None,
+    p_equivalence: float | None = None,
 ) -> Decision:
     """Decide between the arms; alpha is 1 - the comparison's level.
 
-    Where all differences are equal, sign tests stand in for t tests (see `comparison`).
+    Where all differences are equal, sign tests stand in for t tests (see `comparison`). As one of
+    many a comparison is decided by p values that count them all.
 
     Args:
         comparison: the first arm minus the second.
         margin: the margin of equivalence; None claims no equivalence.
         higher_is_better: whether the metric is maximised.
         power: that `seeds_needed` plans for.
+        p: p value of the t test, adjusted; None: the comparison's own.
+        p_equivalence: p value of the two one-sided tests, adjusted; None: their own.
 
     Raises:
         ValueError: if the margin is not above 0.
     """
     alpha = 1 - comparison.level
     effect, sd = comparison.mean, comparison.sd
-    p_equivalence = None if margin is None else equivalence_test(comparison, margin)
-    if p_equivalence is not None and p_equivalence < alpha:
-        return Decision("equivalent", p_equivalence, margin, None)
-    if comparison.p_t < alpha:
-        outcome: Outcome = "better" if (effect > 0) == higher_is_better else "worse"
-        return Decision(outcome, p_equivalence, margin, None)
-    enough = [seeds_for_power(sd, effect, power, alpha)]
+    own = None if margin is None else equivalence_test(comparison, margin)
+    counted = own if p_equivalence is None else p_equivalence
+    p = comparison.p_t if p is None else p
+    same = counted is not None and counted < alpha
+    if p < alpha:
+        gain = (effect > 0) == higher_is_better
+        outcome: Outcome = "better" if gain else "worse"
+        if same:
+            outcome = "better_within_margin" if gain else "worse_within_margin"
+        return Decision(outcome, own, margin, None)
+    if same:
+        return Decision("equivalent", own, margin, None)
+    alphas = [alpha * _share(comparison.p_t, p), alpha * _share(own, counted)]
+    enough = [seeds_for_power(sd, effect, power, alphas[0])]
     if margin is not None:
-        enough.append(seeds_for_equivalence(sd, effect, margin, power, alpha))
+        enough.append(seeds_for_equivalence(sd, effect, margin, power, alphas[1]))
     needed = min((n for n in enough if n is not None), default=None)
-    return Decision("undecided", p_equivalence, margin, needed)
+    return Decision("undecided", own, margin, needed)
+
+
+def _share(own: float | None, counted: float | None) -> float:
+    """Of alpha that is left to one of many comparisons: what its p value was multiplied by."""
+    return own / counted if own and counted else 1.0
 
 
 def equivalence_test(comparison: Comparison, margin: float) -> float:

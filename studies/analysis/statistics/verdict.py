@@ -42,9 +42,9 @@ class Verdict:
 
     Args:
         pair: the arms.
-        outcome: the outcome of the pair's first arm: `better`, `worse`, `equivalent` or `undecided`
-            (see `equivalence.Decision`). Always `undecided` if a loss was compared and some
-            networks diverged: the survivors alone would not be a fair sample.
+        outcome: the outcome of the pair's first arm (see `equivalence.Decision`). Always
+            `undecided` if a loss was compared and some networks diverged: the survivors alone would
+            not be a fair sample.
         metric: what was compared.
         difference: mean over pairs of the first arm less the second.
         median: the median of the same differences.
@@ -87,9 +87,13 @@ class Verdict:
         published = self.pair == Pair()
         both = "The two losses" if published else f"Arms {self.pair.arm} and {self.pair.reference}"
         between = "" if published else f" between {arm} and {reference}"
-        claims = {
-            "better": f"{arm.capitalize()} beats {reference}",
-            "worse": f"{arm.capitalize()} loses to {reference}",
+        wins, loses = (f"{arm.capitalize()} {verb} {reference}" for verb in ("beats", "loses to"))
+        less = f", but by less than the margin of {self.margin or 0:g}"
+        claims: dict[Outcome, str] = {
+            "better": wins,
+            "better_within_margin": f"{wins}{less}",
+            "worse": loses,
+            "worse_within_margin": f"{loses}{less}",
             "equivalent": f"{both} are equivalent within ±{self.margin or 0:g}",
             "undecided": f"Undecided{between}",
         }
@@ -98,7 +102,7 @@ class Verdict:
         if self._is_constant:
             tests, uncertainty = "one-sided sign tests", ""
             notes.append(f"sign test p = {self.p_t:.2g}")
-        if self.outcome == "equivalent":
+        if self.outcome == "equivalent" or self.outcome.endswith("within_margin"):
             notes.append(f"{tests} p = {self.p_equivalence:.2g}")
         if self.arm.diverged or self.reference.diverged:
             notes.append(
@@ -133,6 +137,8 @@ def judge(
     *,
     margin: float | None = None,
     level: float = 0.95,
+    p: float | None = None,
+    p_equivalence: float | None = None,
 ) -> Verdict:
     """The verdict on the members of a confirmation.
 
@@ -143,6 +149,8 @@ def judge(
         margin: largest difference that would not matter, set before the data were seen; None claims
             no equivalence.
         level: the level of the interval.
+        p: p value of the t test that decides, where several comparisons are counted together.
+        p_equivalence: that of the two one-sided tests.
 
     Raises:
         ValueError: without both arms, with fewer than two pairs, or a margin not above 0.
@@ -157,7 +165,9 @@ def judge(
     differences = (pairs[pair.arm] - pairs[pair.reference]).to_numpy(dtype=float)
     higher_is_better = keys.higher_is_better(metric)
     found = compare(differences, level=level)
-    decision = decide(found, margin, higher_is_better=higher_is_better)
+    decision = decide(
+        found, margin, higher_is_better=higher_is_better, p=p, p_equivalence=p_equivalence
+    )
     if not higher_is_better and bool(members[keys.DIVERGED].any()):
         decision = Decision("undecided", decision.p_equivalence, margin, None)
     return Verdict(

@@ -31,7 +31,8 @@ def test_a_row_a_study_and_setting() -> None:
     assert all(not row.fresh for row in rows)
     assert [row.n for row in rows] == [6] * 5, "half of the seeds chose"
     assert rows[-1].gain == pytest.approx(0.2, abs=0.03)
-    assert rows[-1].outcome == "equivalent"
+    assert rows[-1].outcome == "better_within_margin"
+    assert rows[-1].verdict == "better, but by less than the margin"
     assert rows[0].parameters_per_sample == pytest.approx(0.21)
     assert rows[-1].parameters_per_sample is None
     assert len(across_table(rows)) == 5

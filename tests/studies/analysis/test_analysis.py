@@ -65,6 +65,12 @@ def test_a_loss_is_better_where_it_is_smaller(shift: float, outcome: str) -> Non
         (0.1, None, "better", ["The dynamical loss beats the static one: test accuracy 0.600"]),
         (-0.1, 0.02, "worse", ["The dynamical loss loses to the static one", "against 0.500"]),
         (0.0, 0.02, "equivalent", ["equivalent within ±0.02", "two one-sided tests p = 0.009"]),
+        (
+            0.1,
+            0.12,
+            "better_within_margin",
+            ["beats the static one, but by less than the margin of 0.12: test", "two one-sided"],
+        ),
         (0.004, None, "undecided", ["Undecided: ", "paired; about 134 would settle it)"]),
         (0.004, 0.015, "undecided", ["Undecided: ", "about 16 would settle it"]),
     ],

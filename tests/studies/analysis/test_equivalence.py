@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import integrate, stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
@@ -21,6 +22,7 @@ from studies.analysis.statistics.equivalence import (
     seeds_for_equivalence,
     seeds_for_power,
 )
+from studies.analysis.statistics.multiplicity import p_values
 
 NOISE = np.array([0.01, -0.01, 0.02, -0.02, 0.0, 0.0])  # sd 0.01414, sem 0.00577
 
@@ -62,8 +64,10 @@ def test_equivalence_three_ways(d: np.ndarray, margin: float) -> None:
         (0.0, 0.01, True, "undecided"),
         (0.1, 0.05, True, "better"),
         (0.1, 0.10, True, "better"),  # as large as the margin: may or may not matter
-        (0.1, 0.12, True, "equivalent"),  # significant, and too small to matter
-        (0.1, 0.12, False, "equivalent"),
+        (0.1, 0.12, True, "better_within_margin"),  # significant, and too small to matter
+        (0.1, 0.12, False, "worse_within_margin"),
+        (-0.1, 0.12, True, "worse_within_margin"),
+        (-0.1, 0.12, False, "better_within_margin"),
     ],
 )
 def test_the_outcome_follows_from_direction_and_margin(
@@ -75,6 +79,37 @@ def test_the_outcome_follows_from_direction_and_margin(
     assert (found.p_equivalence is None) == (margin is None)
     if outcome != "undecided":
         assert found.seeds_needed is None
+
+
+def test_one_of_many_is_decided_by_p_values_that_count_them_all() -> None:
+    found = compare(0.1 + NOISE)
+    alone = decide(found, 0.12, higher_is_better=True)
+    assert alone.p_equivalence is not None
+    adjusted = {(0.2, 0.01): "equivalent", (0.01, 0.2): "better", (0.2, 0.2): "undecided"}
+    for (p, p_equivalence), outcome in adjusted.items():
+        one = decide(found, 0.12, higher_is_better=True, p=p, p_equivalence=p_equivalence)
+        assert one.outcome == outcome
+        assert one.p_equivalence == alone.p_equivalence
+    open_ = compare(0.01 + NOISE)
+    few = decide(open_, higher_is_better=True).seeds_needed
+    many = decide(open_, higher_is_better=True, p=min(1.0, 20 * open_.p_t)).seeds_needed
+    assert few is not None
+    assert many is not None
+    assert many > few
+
+
+def test_p_values_of_several_comparisons() -> None:
+    comparisons = [compare(shift + NOISE) for shift in (0.1, 0.012, 0.0, 0.001)]
+    alone = [each.p_t for each in comparisons]
+    for method, expected in (
+        ("holm", multipletests(alone, method="holm")[1]),
+        ("benjamini-hochberg", stats.false_discovery_control(alone)),
+    ):
+        differ, same = p_values(comparisons, 0.05, method=method)  # type: ignore[arg-type]
+        assert differ == pytest.approx(list(expected))
+        own = [equivalence_test(each, 0.05) for each in comparisons]
+        assert all(p is not None and p >= q for p, q in zip(same, own, strict=True))
+        assert p_values(comparisons, None, method=method)[1] == [None] * 4  # type: ignore[arg-type]
 
 
 def test_equal_differences_are_decided_by_sign_tests() -> None:

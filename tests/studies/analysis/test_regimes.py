@@ -90,3 +90,21 @@ def test_the_table_has_a_row_a_size_and_metric() -> None:
     table = found(sweep(), margin=0.05).table()
     assert len(table) == 2 * len(WIDTHS)
     assert set(table.loc[table["metric"] == keys.VALIDATION_ACCURACY, "outcome"]) == {"equivalent"}
+
+
+@pytest.mark.parametrize(
+    ("widths", "words"),
+    [
+        ((50, 100), "holds by less than the margin of 0.05 here"),
+        ((50,), "holds by less than the margin of 0.05 in part here"),
+    ],
+)
+def test_a_sure_gain_below_the_margin_is_neither_a_gain_nor_nothing(
+    widths: tuple[int, ...], words: str
+) -> None:
+    fresh = sweep(keys.CONFIRM, first_seed=50_000)
+    gains = fresh[WIDTH].isin(widths) & (fresh[keys.ARM] == keys.DYNAMICAL)
+    fresh.loc[gains, keys.TEST_ACCURACY] += 0.03
+    *_, over = found(sweep(), fresh, margin=0.05).sentences()
+    assert over.startswith(f"Overparametrized networks generalise better: {words}")
+    assert "gain of less than 0.05 at width 50 (+0.0" in over

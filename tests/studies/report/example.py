@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.report import Command, Estimate, Finding, Picture, Report, Section, TrialTable
 
 PNG = base64.b64decode(
@@ -49,7 +50,7 @@ def report(name: str = "a study", table: pd.DataFrame | None = None, **changes: 
         "facts": {"trials of " + name: "60"},
         "findings": [
             Finding(f"{outcome} {name}", outcome, Estimate(0.1, -0.1, 0.3, 0.02, name), {name: "n"})
-            for outcome in ("better", "worse", "equivalent", "undecided", None)
+            for outcome in (*OUTCOME_IN_WORDS, None)
         ],
         "warnings": ["3 diverged: see `dynloss status`", name],
         "sections": [

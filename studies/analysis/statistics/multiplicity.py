@@ -1,0 +1,36 @@
+"""P values of several comparisons, counted together.
+
+Sizes or settings are a map, among whose claims few may be false (Benjamini and Hochberg 1995, J. R.
+Stat. Soc. B 57:289); of named pairs of arms none may be (Holm 1979, Scand. J. Stat. 6:65). Claims
+that arms differ and claims that they are equivalent are two families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from statsmodels.stats.multitest import multipletests
+
+from studies.analysis.statistics.comparison import Comparison
+from studies.analysis.statistics.equivalence import equivalence_test
+
+__all__ = ["Method", "p_values"]
+
+Method = Literal["benjamini-hochberg", "holm"]
+_NAMES: dict[Method, str] = {"benjamini-hochberg": "fdr_bh", "holm": "holm"}
+
+
+def p_values(
+    comparisons: Sequence[Comparison], margin: float | None, *, method: Method
+) -> tuple[list[float], list[float] | list[None]]:
+    """The p values of the t tests, and of the two one-sided tests against a margin, adjusted for
+    the number of comparisons; None without a margin."""
+    differ = _adjusted([each.p_t for each in comparisons], method)
+    if margin is None:
+        return differ, [None] * len(comparisons)
+    return differ, _adjusted([equivalence_test(each, margin) for each in comparisons], method)
+
+
+def _adjusted(p: Sequence[float], method: Method) -> list[float]:
+    return [float(value) for value in multipletests(p, method=_NAMES[method])[1]]
