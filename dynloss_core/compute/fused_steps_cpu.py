@@ -32,6 +32,7 @@ import numba
 from numba.core import types
 from numba.extending import intrinsic
 
+from dynloss_core.compute.kept_code import kept_code
 from dynloss_core.compute.simd import Lanes, array_data
 from dynloss_core.losses import KernelForm
 
@@ -123,7 +124,7 @@ def steps_kernel(
                     kept_bias[kept, c] = bias[c]
                 kept += 1
 
-    return steps
+    return kept_code(steps, inputs, classes, form, traced, grouped)
 
 
 def _forward(inputs: int, classes: int, form: KernelForm, traced: bool, grouped: bool) -> Any:

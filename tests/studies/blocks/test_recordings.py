@@ -91,7 +91,7 @@ def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_p
     page = session.folder.report.read_text()
     assert page.count("data:image/gif;base64,") == 1
     assert "The valley, moving" in page
-    assert "At the last measurement lambda_max is" in session.folder.report.read_text()
+    assert "Largest eigenvalue at the end, mean ± sd over runs: dynamical" in page
 
 
 def test_recording_changes_nothing_and_survives_a_checkpoint(study: Study, tmp_path: Path) -> None:

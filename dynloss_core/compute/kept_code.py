@@ -1,0 +1,65 @@
+"""Machine code that outlives its process: compiled once on a machine, loaded by everyone after.
+
+Numba keeps the code of a function beside its source, but only finds it again if all that the
+function refers to has a lasting name. Our kernels are closures over pieces that are made anew in
+every process. So the key is ours: the sources of this folder, and what the kernel was made for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from numba.core.caching import FunctionCache
+
+__all__ = ["kept_code"]
+
+
+class _KeyedCache(FunctionCache):
+    """Numba's files under a key of ours, which it takes from `_index_key`: no public way is there."""
+
+    def __init__(self, function: Callable[..., Any], key: str) -> None:
+        super().__init__(function)
+        self._key = key
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return (sig, codegen.magic_tuple(), self._key)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except Exception:  # a damaged file, of whatever kind: compile
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):  # a full disk: the next process compiles too
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+
+
+def kept_code(kernel: Any, *made_for: object) -> Any:
+    """The kernel, which compiles only if no process before has compiled the same.
+
+    Args:
+        kernel: what `numba.njit` made.
+        made_for: what its code follows from beside the sources of this folder and the types that it
+            is called with; each with a `repr` that says all.
+    """
+    try:
+        kept = _KeyedCache(kernel.py_func, f"{_sources()} {made_for!r}")
+    except RuntimeError:  # there is no folder to write to
+        return kernel
+    kernel._cache = kept  # what `cache=True` sets
+    return kernel
+
+
+@cache
+def _sources() -> str:
+    """Digest of this folder's sources."""
+    digest = sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
