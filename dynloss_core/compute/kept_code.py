@@ -20,10 +20,10 @@ __all__ = ["kept_code"]
 
 
 class _KeyedCache(FunctionCache):
-    """Numba's files under a key of ours, which it takes from `_index_key`: no public way is there."""
+    """Numba's files under a key of ours, which it takes from `_index_key`; none is public."""
 
     def __init__(self, function: Callable[..., Any], key: str) -> None:
-        super().__init__(function)
+        super().__init__(function)  # type: ignore[no-untyped-call]
         self._key = key
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
