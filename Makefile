@@ -9,7 +9,7 @@ SIDE_BY_SIDE = --dist worksteal --numprocesses $(shell $(BIN)/python -c 'import 
 # tests that may run side by side when they are slow; those that start clusters may not
 WITHOUT_RAY := tests/core tests/contracts tests/golden tests/gpu $(addprefix tests/studies/,analysis search storage runner/test_without_results.py)
 
-.PHONY: help install quickstart test test-slow test-faults bench gpu lint format clean
+.PHONY: help install quickstart test test-slow test-faults bench calibrate gpu lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ bench: $(STAMP) ## engines, curvature, images, the analysis and the driver, meas
 	$(BIN)/python -m tests.benchmarks.images
 	$(BIN)/python -m tests.benchmarks.analysis
 	$(BIN)/python -m tests.benchmarks.scale
+
+calibrate: $(STAMP) ## how often verdicts err, by simulation (half an hour); stored as JSON
+	$(BIN)/python -m tests.calibration.rates
 
 gpu: ## what a machine with an NVIDIA GPU shows in eight minutes; needs PyTorch, and not .venv
 	@bash tests/gpu/run.sh

@@ -26,6 +26,8 @@ class Question:
         attainable: the best training accuracy that the data allow.
         tail: share of the run at its end that trains statically.
         epochs: length of the run, where the spaces give the period in epochs.
+        chance: accuracy of guessing; 0 where the number of classes is not known.
+        fails_below: accuracy below which a network failed, as the study sets it; None: by default.
         nesterov: arms that train with Nesterov's momentum.
         watched: whether instabilities were looked for in the runs that were recorded.
         one_split: whether all seeds share one split of one data set.
@@ -41,6 +43,8 @@ class Question:
     attainable: float = 1.0
     tail: float = 0.0
     epochs: float | None = None
+    chance: float = 0.0
+    fails_below: float | None = None
     nesterov: tuple[str, ...] = ()
     watched: bool = False
     one_split: bool = False

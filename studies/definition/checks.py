@@ -49,6 +49,9 @@ def check_numbers(study: Study, most_seeds: int) -> None:
     for key in ("seeds_per_point", "confirm_seeds"):
         if getattr(study, key) > most_seeds:
             raise ConfigError(key, f"{getattr(study, key)} exceeds {most_seeds}", "lower it")
+    if study.fails_below is not None and not 0 < study.fails_below < 1:
+        problem = f"{study.fails_below} is no accuracy between 0 and 1"
+        raise ConfigError("fails_below", problem, "use 0.5, say")
     if study.equivalence_margin is not None and not study.equivalence_margin > 0:
         problem = f"{study.equivalence_margin} is not above 0"
         raise ConfigError("equivalence_margin", problem, "use > 0")

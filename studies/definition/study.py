@@ -79,6 +79,8 @@ class Study:
         objective: static validation metric that winners are chosen by.
         equivalence_margin: largest difference in the objective, in its own unit, that would not
             matter; required, and set beforehand, for any claim that the arms are equivalent.
+        fails_below: accuracy on the test set below which a network counts as failed; by default
+            half-way from chance to the median of the better arm.
         block_size: points trained together as one unit of scheduling.
         parallel_blocks: blocks of an arm in flight while TPE proposes more; proposals depend on it,
             so it is part of the definition.
@@ -115,6 +117,7 @@ class Study:
     winners: dict[str, dict[str, Any]] | None = None
     objective: keys.Objective = "validation_accuracy"
     equivalence_margin: float | None = None
+    fails_below: float | None = field(default=None, metadata=ADDED_LATER)
     block_size: int = 1
     parallel_blocks: int = 2
     record: Record | None = None

@@ -106,6 +106,8 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
         attainable=_attainable(study, members),
         tail=study.budget.static_tail / study.budget.total,
         epochs=_epochs(study),
+        chance=_chance(study),
+        fails_below=study.fails_below,
         nesterov=tuple(arm for arm in spaces if study.problem(arm).nesterov),
         watched=study.record is not None and study.record.instabilities,
         one_split=_one_split(study),
@@ -247,6 +249,14 @@ def _attainable(study: Study, members: pd.DataFrame) -> float:
         return min(attainable_accuracy(splits.train) for splits in loaded)
     except (ConfigError, OSError):  # analysed where the data are not
         return 1.0
+
+
+def _chance(study: Study) -> float:
+    """Accuracy of guessing among equally frequent classes; 0 where the data are not."""
+    try:
+        return 1 / study.data.load(0).num_classes
+    except (ConfigError, OSError):
+        return 0.0
 
 
 def _epochs(study: Study) -> float | None:

@@ -15,6 +15,7 @@ import pandas as pd
 from dynloss_core import keys
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import Decision, Outcome, decide
+from studies.analysis.statistics.failures import Failures, failures
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.definition.arms import Pair
 
@@ -60,6 +61,7 @@ class Verdict:
         seeds_needed: about how many seeds would settle what is undecided; None: no telling.
         arm: the first arm alone.
         reference: the second alone.
+        failures: networks that failed, and what those not yet seen may change; None for a loss.
     """
 
     pair: Pair
@@ -79,6 +81,17 @@ class Verdict:
     seeds_needed: int | None
     arm: ArmSummary
     reference: ArmSummary
+    failures: Failures | None = None
+
+    @property
+    def may_be_undone(self) -> bool:
+        """Whether failures that were not seen could take the claim away."""
+        found = self.failures
+        if found is None or self.outcome == "undecided":
+            return False
+        if self.outcome == "equivalent":
+            return max(-found.low, found.high) >= (self.margin or 0.0)
+        return found.low <= 0 if self.difference > 0 else found.high >= 0
 
     def sentence(self) -> str:
         """The verdict in words, with its uncertainty; where all differences are equal there is no
@@ -104,6 +117,12 @@ class Verdict:
             notes.append(f"sign test p = {self.p_t:.2g}")
         if self.outcome == "equivalent" or self.outcome.endswith("within_margin"):
             notes.append(f"{tests} p = {self.p_equivalence:.2g}")
+        if self.failures is not None and (self.failures.arm or self.failures.reference):
+            found = self.failures
+            notes.append(
+                f"{found.arm} {self.pair.arm} and {found.reference} {self.pair.reference} networks "
+                f"failed, below {found.below:.2f}: p = {found.p:.2g}"
+            )
         if self.arm.diverged or self.reference.diverged:
             notes.append(
                 f"{self.arm.diverged} {self.pair.arm} and {self.reference.diverged} "
@@ -139,6 +158,8 @@ def judge(
     level: float = 0.95,
     p: float | None = None,
     p_equivalence: float | None = None,
+    fails_below: float | None = None,
+    chance: float = 0.0,
 ) -> Verdict:
     """The verdict on the members of a confirmation.
 
@@ -151,6 +172,8 @@ def judge(
         level: the level of the interval.
         p: p value of the t test that decides, where several comparisons are counted together.
         p_equivalence: that of the two one-sided tests.
+        fails_below: accuracy below which a network failed; None: see `failures`.
+        chance: accuracy of guessing.
 
     Raises:
         ValueError: without both arms, with fewer than two pairs, or a margin not above 0.
@@ -188,6 +211,9 @@ def judge(
         seeds_needed=decision.seeds_needed,
         arm=_summary(members, pairs, pair.arm),
         reference=_summary(members, pairs, pair.reference),
+        failures=failures(pairs, pair, below=fails_below, chance=chance, level=level)
+        if higher_is_better
+        else None,
     )
 
 

@@ -228,6 +228,7 @@ AGAINST: dict[str, dict[str, object]] = {
     "one split": {"one_split": True, "adaptive": False},
     "nothing": {"adaptive": False},
 }
+UNSEEN = "networks failed, up to"
 
 
 def places(analysis: Analysis, tmp_path: Path) -> Iterator[tuple[str, str]]:
@@ -257,7 +258,9 @@ def test_a_warning_stands_beside_its_verdict(kind: dict[str, object], tmp_path: 
     analysis = analysed(**kind)
     assert analysis.verdicts
     expected = [verdict.warnings for verdict in analysis.verdicts]
-    assert any(expected) == (kind is not AGAINST["nothing"])
+    others = [own for warnings in expected for own in warnings if UNSEEN not in own]
+    assert bool(others) == (kind is not AGAINST["nothing"])
+    assert len(others) < sum(map(len, expected)), "eight pairs leave room for unseen failures"
     shown: dict[str, list[str]] = {}
     for where, beside in places(analysis, tmp_path):
         shown.setdefault(where, []).append(beside)
@@ -266,9 +269,6 @@ def test_a_warning_stands_beside_its_verdict(kind: dict[str, object], tmp_path: 
         for beside, warnings in zip(each, expected, strict=True):
             for warning in warnings:
                 assert warning in " ".join(beside.split()), where
-    if not any(expected):
-        assert set(shown["mlflow"]) == {"none"}
-        assert "warning" not in " ".join([*shown["report"], *shown["terminal"]])
     assert not set(analysis.other_warnings()) & {w for each in expected for w in each}
 
 
@@ -280,8 +280,9 @@ def test_a_bound_is_asked_of_the_verdicts_own_setting() -> None:
     members.loc[lifted & last, keys.VALIDATION_ACCURACY] = 0.99
     members.loc[lifted & last, keys.LEARNING_RATE] = 10.0
     small, large = analyse(members, curves, question(widths=(20, 50), adaptive=False)).verdicts
-    assert not small.warnings
-    assert [w.startswith("at width 50: static: the best learning_rate, 10") for w in large.warnings]
+    at_bound = "static: the best learning_rate, 10"
+    assert not any(at_bound in each for each in small.warnings)
+    assert any(each.startswith(f"at width 50: {at_bound}") for each in large.warnings)
 
 
 def test_a_difference_that_does_not_hold_over_all_settings_is_none() -> None:

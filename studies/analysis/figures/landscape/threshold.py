@@ -14,7 +14,7 @@ from studies.analysis.figures.style import (
     blank_figure,
     headline,
     note,
-    plain_ticks,
+    plain_axis,
 )
 from studies.analysis.landscape.threshold import Threshold
 
@@ -62,8 +62,10 @@ def _over_rates(axes: Axes, found: Threshold) -> None:
     bound = [1.0, 1.0] if several else found.bounds[0] / ends
     axes.plot(ends, bound, color="black", ls="--", lw=1.0)
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    plain_ticks(axes)
+    plain_axis(axes.xaxis)
+    if not several:
+        axes.set_yscale("log")
+        plain_axis(axes.yaxis)
     axes.set_xlabel("learning rate")
     onset = "where an instability begins"
     over = "$λ_{max}$ × learning rate over the bound,\n" if several else "$λ_{max}$ "

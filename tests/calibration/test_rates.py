@@ -1,0 +1,55 @@
+"""The short form of `make calibrate`: what is claimed without a warning errs no more than it may."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.equivalence import decide
+from tests.calibration.rates import NOMINAL, RESULTS, above, judged, rates
+from tests.calibration.scenarios import Simulated, from_tables
+
+
+@pytest.mark.parametrize("shape", ["normal", "skewed", "bimodal"])
+@pytest.mark.parametrize(("arm", "reference"), [(0.0, 0.0), (0.02, 0.0), (0.05, 0.02)])
+def test_the_mean_of_a_scenario_is_what_was_asked_for(
+    shape: str, arm: float, reference: float
+) -> None:
+    scenario = Simulated(shape, arm, reference)  # type: ignore[arg-type]
+    draws = np.random.default_rng(0)
+    for mean in (0.0, 0.03):
+        new, old = scenario.draw((2000, 100), mean, draws)
+        difference = (new - old).mean(axis=1)
+        error = float(difference.std() / np.sqrt(len(difference)))
+        assert abs(float(difference.mean()) - mean) < 4 * error
+
+
+def test_many_at_once_are_judged_as_one_is() -> None:
+    scenario = Simulated("normal", 0.02, 0.0)
+    accuracies = scenario.draw((200, 24), 0.008, np.random.default_rng(1))
+    found = judged(accuracies, scenario.margin)
+    for row, difference in enumerate(accuracies[0] - accuracies[1]):
+        one = compare(difference)
+        outcome = decide(one, scenario.margin, higher_is_better=True).outcome
+        assert found.better[row] == outcome.startswith("better")
+        same = outcome.endswith("within_margin") or outcome == "equivalent"
+        assert found.same[row] == same
+        assert found.holds[row] == (one.low <= 0 <= one.high)
+
+
+@pytest.mark.parametrize("die", [0.0, 0.01])
+def test_what_is_claimed_without_a_warning_errs_no_more_than_it_may(die: float) -> None:
+    found = rates(Simulated("normal", die, 0.0), 100, repeats=150)
+    for name in ("unwarned_better", "unwarned_equivalent", "missed_with_unseen"):
+        assert not above(getattr(found, name), NOMINAL[name], found.repeats), name
+    assert above(found.false_better, NOMINAL["false_better"], found.repeats) == (die > 0)
+    assert found.finds_five_points > 0.8
+
+
+def test_pairs_of_committed_tables_have_no_mean_difference() -> None:
+    tables = {each.name: each for each in from_tables(RESULTS)}
+    assert {"digits_controls", "spirals_controls_reduced", "spirals_phase_diagram"} <= set(tables)
+    for each in tables.values():
+        for arm, reference in each.pairs:
+            assert float((arm - reference).mean()) == pytest.approx(0.0, abs=1e-12)
