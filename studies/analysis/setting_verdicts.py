@@ -307,16 +307,18 @@ def _unseen(test: Verdict) -> str:
     """What failures that were not seen may do to a mean difference."""
     found = test.failures
     assert found is not None
-    arms = " and ".join(
+    arms = "; ".join(
         f"{count} of {found.n} {arm} networks failed, up to {most:.1%} may"
         for arm, count, most in (
             (test.pair.arm, found.arm, found.arm_most),
             (test.pair.reference, found.reference, found.reference_most),
         )
     )
+    if not found.arm and not found.reference:
+        arms = f"no network of {found.n} pairs failed, up to {found.arm_most:.1%} of either arm may"
     return (
         f"{arms}: with those not seen the mean difference lies between {found.low:+.3f} and "
-        f"{found.high:+.3f}; the claim holds for networks that train"
+        f"{found.high:+.3f}; the claim is about networks that train"
     )
 
 
