@@ -15,11 +15,11 @@ The mean difference over all pairs is
 .. math:: (1 - a - r - b) \mu - a g_a + r g_r.
 
 A t interval knows only what was seen: where one network in a hundred fails, most rounds see
-none, and its 95% hold the mean in 74% at worst (`make calibrate`). So this interval takes the
+none, and its 95% hold the mean in 73% at worst (`make calibrate`). So this interval takes the
 least of mu and r and the most of a for its lower end, each at a third of the error (Clopper and
 Pearson 1934, Biometrika 26:404, for the shares), and the other way round for its upper end. Of
 a failure that was not seen the gap is taken to be the whole way from the other arm's mean to
-chance. In simulation it errs in 0% to 0.4% of cases instead of 5%, and is half as wide as what
+chance. In simulation it errs in 0% to 0.5% of cases instead of 5%, and is half as wide as what
 assumes nothing but the bounds of an accuracy (hedged betting; Waudby-Smith and Ramdas 2024, J.
 R. Stat. Soc. B 86:1).
 """
