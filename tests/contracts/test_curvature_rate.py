@@ -16,7 +16,6 @@ from dynloss_core.landscape import balanced_subset, hessian_top
 from dynloss_core.models import MLPConfig
 from dynloss_core.training import (
     AutogradEngine,
-    ConvnetEngine,
     CurvatureRate,
     Engine,
     Evaluation,
@@ -51,10 +50,9 @@ def tight(case: Case) -> CurvatureRate:
 
 
 def is_slow(engine: type[Engine], case: Case) -> bool:
-    """What takes up to half a minute a test: images, but for the engine that is made for them, and
-    the engine that the others are compared with."""
-    convnet = case.name == "small convnet" and engine is not ConvnetEngine
-    return case.name == WIDE or convnet or engine is AutogradEngine
+    """What takes up to half a minute a test: images, and the engine that the others are compared
+    with."""
+    return case.name in (WIDE, "small convnet") or engine is AutogradEngine
 
 
 some_pairs = pytest.mark.parametrize(
@@ -137,7 +135,11 @@ def test_recording_changes_nothing(engine: type[Engine]) -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.name == WIDE else [])
+        pytest.param(
+            case,
+            id=case.name,
+            marks=[pytest.mark.slow] if case.name in (WIDE, "small convnet") else [],
+        )
         for case in CASES
         if case.name in FEW
     ],

@@ -35,38 +35,36 @@ STOPS = "early_stopping={rungs: 1, after: 0.5, min_trials: 2}"
 RECORDS = "record={final_curvature: true, trace: true}"
 
 
-def slow(overrides: list[str]) -> ParameterSet:
-    return pytest.param(overrides, marks=pytest.mark.slow)
+KINDS = {
+    "optimize": [DIVERGES],
+    "loss": [DIVERGES, "objective=validation_loss", "equivalence_margin=0.1"],
+    "grid": [DIVERGES, *MAP],
+    "sobol": [DIVERGES, *MAP[:2], "sampler=sobol", "trials_per_arm=4"],
+    "stops": [DIVERGES, STOPS],
+    "records": [DIVERGES, RECORDS],
+    "one-seed": [DIVERGES, "seeds_per_point=1"],
+    "arm": [DIVERGES, "arms=[static]"],
+    "static": [STATIC_DIVERGES],
+    "given": [DIVERGES, *GIVEN],
+}
+FAST = {("optimize", False), ("optimize", True), ("grid", False), ("stops", False)}
 
 
-@pytest.mark.parametrize("fails", [False, True], ids=["diverged", "failed"])
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        [DIVERGES],
-        slow([DIVERGES, "objective=validation_loss", "equivalence_margin=0.1"]),
-        [DIVERGES, *MAP],
-        slow([DIVERGES, *MAP[:2], "sampler=sobol", "trials_per_arm=4"]),
-        [DIVERGES, STOPS],
-        slow([DIVERGES, RECORDS]),
-        slow([DIVERGES, "seeds_per_point=1"]),
-        slow([DIVERGES, "arms=[static]"]),
-        [STATIC_DIVERGES],
-        slow([DIVERGES, *GIVEN]),
-    ],
-    ids=[
-        "optimize",
-        "loss",
-        "grid",
-        "sobol",
-        "stops",
-        "records",
-        "one-seed",
-        "arm",
-        "static",
-        "given",
-    ],
-)
+def ends() -> list[ParameterSet]:
+    """Every kind of study, where its networks diverge and where its blocks fail."""
+    return [
+        pytest.param(
+            overrides,
+            fails,
+            id=f"{kind}-{'failed' if fails else 'diverged'}",
+            marks=[] if (kind, fails) in FAST else [pytest.mark.slow],
+        )
+        for kind, overrides in KINDS.items()
+        for fails in (False, True)
+    ]
+
+
+@pytest.mark.parametrize(("overrides", "fails"), ends())
 def test_a_study_without_a_finite_result_ends(
     overrides: list[str], fails: bool, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
