@@ -71,10 +71,13 @@ class EngineContract:
             found, expected = (getattr(each.held_out(), metric) for each in (other, reference))
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
-    def test_report_points(self, case: Case) -> None:
-        steps = [each.step for each in self.engine(setup_of(case)).evaluations()]
-        every, total = case.problem.evaluate_every, case.problem.steps
-        assert steps == [*range(0, total, every), total]
+    def test_report_points(self) -> None:
+        total = self.some.problem.steps
+        for every in (1, total - 1, total, total + 1):
+            problem = replace(self.some.problem, evaluate_every=every)
+            setup = Setup.build(problem, self.some.members)
+            steps = [each.step for each in self.engine(setup).evaluations()]
+            assert steps == [*range(0, total, every), total]
 
     def test_resumed_equals_uninterrupted_bit_for_bit(self, case: Case, tmp_path: Path) -> None:
         after = (1, 3, 5)[self.trained().index(case) % 3]  # evaluations, by turns

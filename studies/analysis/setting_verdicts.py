@@ -295,31 +295,12 @@ def _warnings(
     """What speaks against a verdict: in the search behind it, and in its data."""
     own = _near_bounds(search, question, verdict.setting) if health is not None else []
     if verdict.test.may_be_undone:
-        own.append(_unseen(verdict.test))
+        own.append(verdict.test.unseen_failures())
     where = f"at {verdict.label}: " if verdict.label else ""
     shared = [] if health is None else health.search_warnings()
     if question.one_split:
         shared.append(ONE_SPLIT)
     return (*(f"{where}{warning}" for warning in own), *shared)
-
-
-def _unseen(test: Verdict) -> str:
-    """What failures that were not seen may do to a mean difference."""
-    found = test.failures
-    assert found is not None
-    arms = "; ".join(
-        f"{count} of {found.n} {arm} networks failed, up to {most:.1%} may"
-        for arm, count, most in (
-            (test.pair.arm, found.arm, found.arm_most),
-            (test.pair.reference, found.reference, found.reference_most),
-        )
-    )
-    if not found.arm and not found.reference:
-        arms = f"no network of {found.n} pairs failed, up to {found.arm_most:.1%} of either arm may"
-    return (
-        f"{arms}: with those not seen the mean difference lies between {found.low:+.3f} and "
-        f"{found.high:+.3f}; the claim is about networks that train"
-    )
 
 
 def several_origins(*tables: pd.DataFrame) -> list[str]:

@@ -30,6 +30,7 @@ UNHURRIED = (
     "full batch of augmented images",
 )
 QUICK = tuple(case for case in CASES if case.name not in UNHURRIED)
+FLAT = tuple(case for case in QUICK if isinstance(case.problem.model, MLPConfig))
 
 
 class Unhurried(EngineContract):
@@ -44,8 +45,24 @@ class Quick(EngineContract):
     cases = QUICK
 
 
+class Flat(EngineContract):
+    """The contract on networks without convolutions, for an engine that takes long over those."""
+
+    cases = FLAT
+
+
+class Images(EngineContract):
+    """The contract on the rest of the quick ones."""
+
+    cases = tuple(case for case in QUICK if case not in FLAT)
+
+
 BY_NAME = {each.__name__: each for each in ENGINES}
 globals().update(inherited(Quick, "engine", BY_NAME))
+for name in {"VmappedEngine"} & BY_NAME.keys():
+    globals().update(inherited(Flat, "engine", {name: BY_NAME[name]}))
+    images = inherited(Images, "engine", {f"{name} on images": BY_NAME[name]})
+    globals().update({key: pytest.mark.slow(each) for key, each in images.items()})
 # the others are compared with it; that it resumes, say, takes minutes to show
 pytest.mark.slow(globals()["Test_AutogradEngine"])
 for name, engine in BY_NAME.items():
@@ -68,7 +85,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
 RANDOM_PROBLEMS = st.builds(
     Problem,
     data=st.builds(
-        SpiralsConfig, points_per_class=st.integers(1, 23), num_classes=st.integers(2, 8)
+        SpiralsConfig, points_per_class=st.integers(1, 23), num_classes=st.sampled_from([2, 3, 7])
     ),
     model=st.builds(MLPConfig, width=st.integers(1, 37)),
     loss=st.sampled_from(["cross_entropy", "mse_sample_weighted", "mse_output_weighted"]),

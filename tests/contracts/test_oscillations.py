@@ -283,8 +283,10 @@ def test_a_loss_that_weights_outputs_has_no_groups_of_samples() -> None:
         replace(PROBLEM, loss="mse_output_weighted", oscillation=Oscillation(groups="all"))
 
 
-@pytest.mark.parametrize("tracker", ["compiled", "stacked", "sequential"])
-@pytest.mark.parametrize("groups", ["random", "stratified", "all", "samples"])
+@pytest.mark.parametrize(
+    "tracker", ["compiled", "stacked", pytest.param("sequential", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("groups", ["random", "all", "samples"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse_sample_weighted"])
 def test_the_curvature_is_that_of_the_loss_of_the_groups(
     loss: LossName, groups: GroupsName, tracker: TrackerName

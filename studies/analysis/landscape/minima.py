@@ -21,8 +21,8 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from dynloss_core.oscillation import oscillation_stop
 from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.landscape.equal_loss import ALONG, curvature_at_rest, when_first_at
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
@@ -32,10 +32,6 @@ __all__ = ["Correlation", "Minima", "MinimaAtSize", "Ratio", "cards", "minima"]
 _NAMES = {
     keys.FINAL_HESSIAN_LAMBDA_MAX: "largest eigenvalue",
     keys.FINAL_HESSIAN_TRACE: "trace",
-}
-_ALONG = {
-    keys.HESSIAN_LAMBDA_MAX: keys.FINAL_HESSIAN_LAMBDA_MAX,
-    keys.HESSIAN_TRACE: keys.FINAL_HESSIAN_TRACE,
 }
 _SMALLEST_SAMPLE = 4  # a rank correlation of three can be 1 by chance, one time in three
 
@@ -198,7 +194,7 @@ def _pairs(ratios: Sequence[Ratio]) -> str:
 def cards(tables: Tables, draw: Draws[Minima]) -> Iterator[Card]:
     """How sharp the networks of the latest round ended, or of the search where there was none."""
     members = tables.search if tables.confirm.empty else tables.confirm
-    along = _at_rest(members, tables)
+    along = curvature_at_rest(members, tables)
     found = minima(members, tables.size, tables.question.pair, along)
     if found is not None:
         table = found.table()
@@ -269,44 +265,17 @@ def _at_size(size: object, rows: pd.DataFrame, pair: Pair) -> MinimaAtSize | Non
     )
 
 
-def _at_rest(members: pd.DataFrame, tables: Tables) -> pd.DataFrame | None:
-    """Curvature and training loss of the runs where F is the static loss; None if not measured."""
-    curvature, curves = tables.recorded.get("curvature", pd.DataFrame()), tables.curves
-    if curvature.empty or curves.empty or keys.STEPS not in members:
-        return None
-    by, member = [*keys.MEMBER_IDENTITY], [keys.PERIOD, keys.STEPS]
-    names = [name for name in _ALONG if name in curvature]
-    along = curvature[[*by, keys.STEP, *names]].merge(
-        curves[[*by, keys.STEP, keys.TRAIN_LOSS]], on=[*by, keys.STEP]
-    )
-    known = members.reindex(columns=[*by, *member])
-    along = along.merge(known, on=by)
-    if along.empty:
-        return None
-    rests = [
-        pd.isna(period) or not step % period or step >= _stop(steps, tables.question.tail, period)
-        for step, period, steps in zip(
-            along[keys.STEP], along[keys.PERIOD], along[keys.STEPS], strict=True
-        )
-    ]
-    return along[rests].sort_values(keys.STEP)
-
-
-def _stop(steps: int, tail: float, period: float) -> int:
-    return oscillation_stop(int(steps), round(tail * int(steps)), int(period))
-
-
 def _matched(rows: pd.DataFrame, along: pd.DataFrame, pair: Pair) -> tuple[Ratio, ...]:
     """The ratios at the larger final training loss of each pair."""
     final = paired_by_seed(rows, keys.TRAIN_LOSS)
     runs = dict(iter(along.groupby([keys.ARM, keys.SEED])))
     ratios = []
-    for name, metric in _ALONG.items():
+    for name, metric in ALONG.items():
         if name not in along:
             continue
         values = {
             seed: [
-                _when_first_at(loss, runs[arm, seed], name) if (arm, seed) in runs else np.nan
+                when_first_at(loss, runs[arm, seed], name) if (arm, seed) in runs else np.nan
                 for arm in pair
             ]
             for seed, loss in final.max(axis=1).items()
@@ -316,23 +285,6 @@ def _matched(rows: pd.DataFrame, along: pd.DataFrame, pair: Pair) -> tuple[Ratio
         if len(good) > 1:
             ratios.append(_ratio(metric, good, pair))
     return tuple(ratios)
-
-
-def _when_first_at(loss: float, run: pd.DataFrame, name: str) -> float:
-    """A quantity when a run first has this training loss or less, between the moments around it on
-    the line of logarithms; NaN where it never has, or has it at once."""
-    losses = run[keys.TRAIN_LOSS].to_numpy(dtype=float)
-    values = run[name].to_numpy(dtype=float)
-    reached = np.flatnonzero(losses <= loss * (1 + 1e-9))
-    if not len(reached) or reached[0] == 0:
-        return float("nan")
-    after = int(reached[0])
-    ends = slice(after - 1, after + 1)
-    if not (losses[ends] > 0).all() or not (values[ends] > 0).all():
-        return float("nan")
-    (high, low), (early, late) = np.log(losses[ends]), np.log(values[ends])
-    share = 1.0 if high == low else (high - np.log(loss)) / (high - low)
-    return float(np.exp(early + min(1.0, max(0.0, share)) * (late - early)))
 
 
 def _ratio(metric: str, pairs: pd.DataFrame, pair: Pair) -> Ratio:

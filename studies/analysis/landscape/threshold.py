@@ -30,7 +30,7 @@ from scipy import stats
 from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings_of
-from studies.analysis.statistics.blocks import largest_difference, p_of_no_difference
+from studies.analysis.statistics.blocks import largest_difference, p_of_no_difference, power
 from studies.analysis.study_tables import Tables
 
 __all__ = ["SettingThreshold", "Threshold", "cards", "threshold"]
@@ -320,7 +320,9 @@ def _at_setting(runs: pd.DataFrame, *, alone: bool) -> SettingThreshold:
     logs = np.log(runs["k"].to_numpy(dtype=float))
     bound, error = float(runs["bound"].iloc[0]), float(stats.sem(logs))
     half, half_90 = (float(stats.t.ppf(level, len(logs) - 1)) * error for level in (0.975, 0.95))
-    exponent = _exponent(runs) if runs[keys.LEARNING_RATE].nunique() > 1 and len(runs) > 2 else None
+    slope: tuple[float, float, float] | tuple[None, None, None] = (None, None, None)
+    if runs[keys.LEARNING_RATE].nunique() > 1 and len(runs) > 2:
+        slope = power(runs[keys.LEARNING_RATE], runs["threshold"])
     away = abs(logs.mean() - np.log(bound)) + half_90
     return SettingThreshold(
         arm=str(runs[keys.ARM].iloc[0]),
@@ -330,9 +332,9 @@ def _at_setting(runs: pd.DataFrame, *, alone: bool) -> SettingThreshold:
         low=float(np.exp(logs.mean() - half)),
         high=float(np.exp(logs.mean() + half)),
         equivalent=bool(away <= np.log1p(WITHIN)),
-        exponent=None if exponent is None else exponent[0],
-        exponent_low=None if exponent is None else exponent[1],
-        exponent_high=None if exponent is None else exponent[2],
+        exponent=slope[0],
+        exponent_low=slope[1],
+        exponent_high=slope[2],
         runs=len(runs),
         instabilities=int(runs["instabilities"].sum()),
     )
@@ -352,10 +354,3 @@ def _compared(groups: Sequence[pd.DataFrame]) -> tuple[float | None, float | Non
     )
     apart = largest_difference(logs)
     return p, None if apart is None else float(np.exp(apart))
-
-
-def _exponent(runs: pd.DataFrame) -> tuple[float, float, float]:
-    """Slope of log threshold over log learning rate, with its 95% interval."""
-    fit = stats.linregress(np.log(runs[keys.LEARNING_RATE]), np.log(runs["threshold"]))
-    half = float(stats.t.ppf(0.975, len(runs) - 2) * fit.stderr)
-    return float(fit.slope), float(fit.slope - half), float(fit.slope + half)

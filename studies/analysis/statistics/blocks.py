@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["largest_difference", "p_of_no_difference"]
+__all__ = ["largest_difference", "p_of_no_difference", "power"]
 
 
 def largest_difference(settings: Sequence[pd.Series]) -> float | None:
@@ -55,6 +55,13 @@ def p_of_no_difference(
     if left < 1 or many == few or more <= 0:
         return None
     return float(stats.f.sf(((less - more) / (many - few)) / (more / left), many - few, left))
+
+
+def power(x: pd.Series, y: pd.Series) -> tuple[float, float, float]:
+    """The power of x that y goes with, a slope of logarithms, and its 95% interval."""
+    fit = stats.linregress(np.log(x), np.log(y))
+    half = float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)
+    return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
 
 
 def _indicators(factors: Sequence[NDArray[Any]]) -> NDArray[np.float64]:

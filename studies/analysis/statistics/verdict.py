@@ -136,6 +136,25 @@ class Verdict:
             f"({uncertainty}n = {self.n} fresh seeds, {'; '.join(notes)})"
         )
 
+    def unseen_failures(self) -> str:
+        """What failures that were not seen may do to the mean difference of accuracies."""
+        found = self.failures
+        assert found is not None
+        arms = "; ".join(
+            f"{count} of {found.n} {arm} networks failed, up to {most:.1%} may"
+            for arm, count, most in (
+                (self.pair.arm, found.arm, found.arm_most),
+                (self.pair.reference, found.reference, found.reference_most),
+            )
+        )
+        if not found.arm and not found.reference:
+            most = f"{found.arm_most:.1%}"
+            arms = f"no network of {found.n} pairs failed, up to {most} of either arm may"
+        return (
+            f"{arms}: with those not seen the mean difference lies between {found.low:+.3f} and "
+            f"{found.high:+.3f}; the claim is about networks that train"
+        )
+
     def interval(self) -> str:
         """The difference and its interval, with decimals to suit the interval's width."""
         if self._is_constant:
