@@ -17,6 +17,7 @@ from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.question import Question
 from studies.analysis.search_health.arm_trials import arm_trials
+from studies.analysis.search_health.coarse import too_coarse
 from studies.analysis.search_health.isolation import near_bounds
 from studies.analysis.search_health.search_health import SearchHealth, search_health
 from studies.analysis.statistics.comparison import Comparison, compare
@@ -293,7 +294,7 @@ def _warnings(
     health: SearchHealth | None,
 ) -> tuple[str, ...]:
     """What speaks against a verdict: in the search behind it, and in its data."""
-    own = _near_bounds(search, question, verdict.setting) if health is not None else []
+    own = _beside_the_best(search, question, verdict.setting) if health is not None else []
     if verdict.test.may_be_undone:
         own.append(verdict.test.unseen_failures())
     where = f"at {verdict.label}: " if verdict.label else ""
@@ -314,11 +315,11 @@ def several_origins(*tables: pd.DataFrame) -> list[str]:
     return [f"its networks were trained with {len(origins)} states of the code: {names}"]
 
 
-def _near_bounds(
+def _beside_the_best(
     search: pd.DataFrame, question: Question, setting: Mapping[str, object]
 ) -> list[str]:
-    """Whether an arm's best lies near a bound, of the trials of one setting: others have another
-    best."""
+    """Whether an arm's best lies near a bound, or far from the next value tried, of the trials of
+    one setting: others have another best."""
     for name, value in setting.items():
         search = search[search[name] == value]
     found = []
@@ -326,6 +327,7 @@ def _near_bounds(
         if (search[keys.ARM] == arm).any():
             trials = arm_trials(search, arm, space, question.objective, epochs=question.epochs)
             found += [each.sentence() for each in near_bounds(trials, space)]
+            found += [each.sentence() for each in too_coarse(trials, space, question.margin)]
     return found
 
 

@@ -1,0 +1,69 @@
+"""Whether an arm's best stands between values that were too far apart to find its optimum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from search_spaces import Space
+from studies.analysis.search_health.arm_trials import ArmTrials, scale_of
+
+__all__ = ["Coarse", "too_coarse"]
+
+_FEWEST_TRIED = 3  # of two values nothing is known about what lies between
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """The objective changes by more than the margin from an arm's best value to the next one tried:
+    what lies between may be better by as much.
+
+    Args:
+        arm: the name of the arm.
+        parameter: the only one that it varies.
+        value: of the best trial.
+        next_value: the neighbour that the objective changes most to.
+        change: by how much it is worse there, in the objective's unit.
+        margin: the margin of equivalence.
+    """
+
+    arm: str
+    parameter: str
+    value: float
+    next_value: float
+    change: float
+    margin: float
+
+    def sentence(self) -> str:
+        """What was found, and what to do."""
+        return (
+            f"{self.arm}: from the best {self.parameter}, {self.value:.4g}, to the next one tried, "
+            f"{self.next_value:.4g}, the objective changes by {self.change:.3g}, more than the "
+            f"margin of {self.margin:g}: its optimum may lie between; search finer there"
+        )
+
+
+def too_coarse(trials: ArmTrials, space: Space, margin: float | None) -> list[Coarse]:
+    """At most one: of an arm that varies a single ordered parameter. With several, neighbours are
+    seldom alike in all others, and nothing is said."""
+    varied = [
+        (name, values) for name, values in trials.settings.items() if np.unique(values).size > 1
+    ]
+    if margin is None or len(varied) != 1:
+        return []
+    ((name, values),) = varied
+    parameter = space.parameters[name]
+    asked = "." in name and parameter.role == "scientific"
+    known = np.isfinite(trials.score)
+    if asked or scale_of(parameter) is None or np.unique(values[known]).size < _FEWEST_TRIED:
+        return []
+    levels = np.unique(values[known])
+    score = np.array([trials.score[known & (values == level)].max() for level in levels])
+    best = int(score.argmax())
+    beside = [place for place in (best - 1, best + 1) if 0 <= place < len(levels)]
+    worst = min(beside, key=lambda place: float(score[place]))
+    change = float(score[best] - score[worst])
+    if change <= margin:
+        return []
+    return [Coarse(trials.arm, name, float(levels[best]), float(levels[worst]), change, margin)]
