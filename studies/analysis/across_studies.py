@@ -156,7 +156,11 @@ def _row(
     decision = decide(found, study.question.margin, higher_is_better=True)
     if not up and bool(rows[keys.DIVERGED].any()):  # the survivors are not a fair sample
         decision = Decision("undecided", None, study.question.margin, None)
-    verdict = _verdict(study, setting, pair)
+    verdict, gain = _verdict(study, setting, pair), (found.mean, found.low, found.high)
+    if verdict is not None:
+        test = verdict.test
+        gain = (test.difference, test.low, test.high)
+        gain = gain if up else (-gain[0], -gain[2], -gain[1])
     return AcrossRow(
         study=study.name,
         data=study.data,
@@ -164,10 +168,10 @@ def _row(
         setting=", ".join(filter(None, (setting, "" if pair == Pair() else str(pair)))),
         parameters_per_sample=_ratio(rows),
         metric=metric,
-        gain=found.mean,
-        low=found.low,
-        high=found.high,
-        n=found.n,
+        gain=gain[0],
+        low=gain[1],
+        high=gain[2],
+        n=found.n if verdict is None else verdict.test.n,
         fresh=bool(study.analysis.verdicts),
         outcome=decision.outcome if verdict is None else verdict.test.outcome,
         warnings=_warnings(study, verdict),

@@ -56,6 +56,7 @@ class SettingVerdict:
             all.
         compared: how many claims that counts.
         pairs: how many pairs of arms the study compares.
+        look: number of the round, from 1, which counts in the outcome and in the interval.
         warnings: what speaks against it, a sentence each.
     """
 
@@ -66,6 +67,7 @@ class SettingVerdict:
     p_adjusted: float
     compared: int = 1
     pairs: int = 1
+    look: int = 1
     warnings: tuple[str, ...] = ()
 
     @property
@@ -79,6 +81,8 @@ class SettingVerdict:
         text = f"{where}{self.test.sentence()}"
         if self.compared > 1:
             text += f"; p = {self.p_adjusted:.2g} over {self.counted}"
+        if self.look > 1:
+            text += f"; look {self.look} at fresh seeds, those of all rounds with these winners"
         return f"{text}."
 
     @property
@@ -106,7 +110,8 @@ class SettingVerdict:
         test = self.test
         text = (
             "Left: each seed's pair of networks, with mean and standard deviation of both arms. "
-            f"Right: the differences within pairs, their mean and its {test.level:.0%} interval."
+            "Right: the differences within pairs, their mean and its "
+            f"{test.level * 100:.4g}% interval."
         )
         if test.arm.diverged or test.reference.diverged:
             counts = "counts as accuracy 0" if keys.higher_is_better(test.metric) else "is left out"
@@ -239,9 +244,10 @@ def _verdicts(
     judged = [found for each in tables.of_pairs for found in _judged(each, phase)]
     if not judged:
         return (), ()
+    look = tables.look(phase)
     number, margin = len(tables.question.pairs), tables.question.margin
     method: Method = "benjamini-hochberg" if number < 2 else "holm"
-    differ, same = p_values([each.differences for each in judged], margin, method=method)
+    differ, same = p_values([each.differences for each in judged], margin, method=method, look=look)
     verdicts = []
     for each, p, p_equivalence in zip(judged, differ, same, strict=True):
         question, search = each.tables.question, each.tables.tried
@@ -254,6 +260,7 @@ def _verdicts(
             p_equivalence=p_equivalence,
             fails_below=question.fails_below,
             chance=question.chance,
+            look=look,
         )
         validation = judge(each.rows, question.objective, question.pair, margin=question.margin)
         verdict = SettingVerdict(
@@ -264,6 +271,7 @@ def _verdicts(
             p_adjusted=p,
             compared=len(judged),
             pairs=number,
+            look=look,
         )
         own = None if health is None else health.of(question.spaces)
         warnings = _warnings(verdict, search, question, own)
@@ -274,9 +282,10 @@ def _verdicts(
 
 def _judged(tables: Tables, phase: str) -> Iterator[_Judged]:
     """The comparison of one pair at each setting of a round that has both of its arms."""
-    question, confirm = tables.question, tables.rounds.get(phase)
-    if confirm is None:
+    question = tables.question
+    if phase not in tables.rounds:
         return
+    confirm = tables.up_to(phase)
     metric = keys.on_test_set(question.objective)
     for setting, rows in by_setting(confirm, question.scientific):
         if set(rows[keys.ARM]) == set(question.pair):

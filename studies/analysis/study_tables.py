@@ -102,8 +102,21 @@ class Tables:
 
     @property
     def confirm(self) -> pd.DataFrame:
-        """Rows of the latest round."""
-        return self.trained.iloc[:0] if self.phase is None else self.rounds[self.phase]
+        """Rows of the latest round, and of those before it that reran the same winners."""
+        return self.trained.iloc[:0] if self.phase is None else self.up_to(self.phase)
+
+    def up_to(self, phase: str) -> pd.DataFrame:
+        """Rows of a round, and of those before it that reran the same winners: other fresh seeds of
+        the same comparison."""
+        phases = list(self.rounds)
+        rounds = [self.rounds[each] for each in phases[: phases.index(phase) + 1]]
+        winners = [set(zip(each[keys.ARM], each[keys.TRIAL], strict=True)) for each in rounds]
+        same = [rows for rows, own in zip(rounds, winners, strict=True) if own == winners[-1]]
+        return pd.concat(same) if len(same) > 1 else same[0]
+
+    def look(self, phase: str) -> int:
+        """The number of a round, from 1: how often was looked at fresh seeds by then."""
+        return list(self.rounds).index(phase) + 1
 
     @property
     def sizes(self) -> list[str]:

@@ -16,6 +16,7 @@ from scipy import stats
 from dynloss_core.atomic import write_atomically
 from studies.analysis.statistics.comparison import compare_cells
 from studies.analysis.statistics.failures import failures
+from studies.analysis.statistics.looks import share_of_look
 from studies.definition.arms import Pair
 from tests.calibration.scenarios import Scenario, from_tables, simulated
 
@@ -117,12 +118,14 @@ def judged(accuracies: tuple[np.ndarray, np.ndarray], margin: float) -> Judged:
 def rates(scenario: Scenario, n: int, repeats: int, seed: int = 0) -> Rates:
     """The rates of one scenario at n pairs."""
     draws, margin = np.random.default_rng([seed, n]), scenario.margin
-    rounds = [judged(scenario.draw((repeats, n), 0.0, draws), margin)]
-    better = [rounds[0].better]
-    for _ in range(LOOKS - 1):
+    nothing = scenario.draw((repeats, n), 0.0, draws)
+    rounds = [judged(nothing, margin)]
+    better, seen = [rounds[0].better], [nothing[0] - nothing[1]]
+    for look in range(2, LOOKS + 1):  # each with the seeds of all before it
         arm, reference = scenario.draw((repeats, n), 0.0, draws)
-        later = compare_cells(arm - reference, level=1 - ALPHA)
-        better.append((later.p < ALPHA) & (later.mean > 0))
+        seen.append(arm - reference)
+        later = compare_cells(np.concatenate(seen, axis=1))
+        better.append((later.p < ALPHA * share_of_look(look)) & (later.mean > 0))
     first, ever = rounds[0], np.logical_or.accumulate(better)
     wide = [judged(scenario.draw((repeats, n), sign * margin, draws), margin) for sign in (1, -1)]
     gain = judged(scenario.draw((repeats, n), 0.05, draws), margin)

@@ -70,7 +70,7 @@ def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
         right.set_xlim(-0.2, 0.72)
         right.set_xticks([])
         right.set_ylabel(f"{metric}: {arm} − {reference}")
-        right.set_title(f"Difference, {verdict.level:.0%} interval (n = {verdict.n})")
+        right.set_title(f"Difference, {verdict.level * 100:.4g}% interval (n = {verdict.n})")
         headline(figure, found.headline())
         if found.warnings:
             lines = "\n".join(f"But {warning}." for warning in found.warnings)

@@ -59,7 +59,7 @@ def cards(tables: Tables, draw: Draws[...]) -> Iterator[Card]:
     confirm, scientific = tables.confirm, tables.question.scientific
     if tables.curves.empty or not winners_of(tables) or len(by_setting(confirm, scientific)) != 1:
         return
-    rows = tables.curves[tables.curves[keys.PHASE] == tables.phase]
+    rows = tables.curves[tables.curves[keys.PHASE].isin(confirm[keys.PHASE].unique())]
     panels = [learning_curves(rows, metric) for metric in _SHOWN]
     curves = [curve for panel in panels for curve in panel]
     tail_start = _tail_start(confirm, tables.question.tail)

@@ -173,6 +173,7 @@ def regimes_of(tables: Tables) -> dict[str, Regimes]:
             asked.pair,
             attainable=asked.attainable,
             margin=asked.margin,
+            look=1 if tables.phase is None else tables.look(tables.phase),
         )
         for name in tables.sizes
     }
@@ -188,6 +189,7 @@ def regimes(
     *,
     attainable: float = 1.0,
     margin: float | None = None,
+    look: int = 1,
 ) -> Regimes | None:
     """The regimes of a study over the sizes of its network; None without both arms at two sizes.
 
@@ -199,6 +201,7 @@ def regimes(
         pair: the arms.
         attainable: the best training accuracy that the data allow.
         margin: the margin of equivalence in the objective, set beforehand.
+        look: number of the look at fresh seeds, which counts in the p values (see `looks`).
     """
     chosen, fresh = _chosen(search, confirm, parameter, objective)
     metrics = (keys.TRAIN_ACCURACY, keys.on_test_set(objective) if fresh else objective)
@@ -206,7 +209,8 @@ def regimes(
     if len(found) < 2:
         return None
     sizes = []
-    for each, gains in zip(found, _gains(found, metrics, pair, objective, margin), strict=True):
+    by_size = _gains(found, metrics, pair, objective, margin, look if fresh else 1)
+    for each, gains in zip(found, by_size, strict=True):
         of_size = search[parameter] == each.value
         reference = search[of_size & (search[keys.ARM] == pair.reference)]
         rows = each.rows
@@ -272,6 +276,7 @@ def _gains(
     pair: Pair,
     objective: str,
     margin: float | None,
+    look: int,
 ) -> Iterator[tuple[MetricGain, MetricGain]]:
     """The gains at each size, their p values adjusted over the sizes."""
     by_metric = []
@@ -279,7 +284,7 @@ def _gains(
         pairs = [each.pairs[metric] for each in found]
         compared = [compare((p[pair.arm] - p[pair.reference]).to_numpy(dtype=float)) for p in pairs]
         own = margin if _kind(metric) == _kind(objective) else None
-        differ, same = p_values(compared, own, method="benjamini-hochberg")
+        differ, same = p_values(compared, own, method="benjamini-hochberg", look=look)
         by_metric.append(
             [
                 metric_gain(

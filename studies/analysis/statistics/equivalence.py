@@ -86,8 +86,9 @@ def decide(
     power: float = 0.9,
     p: float | None = None,
     p_equivalence: float | None = None,
+    alpha: float = 0.05,
 ) -> Decision:
-    """Decide between the arms; alpha is 1 - the comparison's level.
+    """Decide between the arms.
 
     Where all differences are equal, sign tests stand in for t tests (see `comparison`). As one of
     many a comparison is decided by p values that count them all.
@@ -99,11 +100,11 @@ def decide(
         power: that `seeds_needed` plans for.
         p: p value of the t test, adjusted; None: the comparison's own.
         p_equivalence: p value of the two one-sided tests, adjusted; None: their own.
+        alpha: chance of a false claim of either kind.
 
     Raises:
         ValueError: if the margin is not above 0.
     """
-    alpha = 1 - comparison.level
     effect, sd = comparison.mean, comparison.sd
     own = None if margin is None else equivalence_test(comparison, margin)
     counted = own if p_equivalence is None else p_equivalence

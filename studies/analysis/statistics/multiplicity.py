@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from studies.analysis.statistics.comparison import Comparison
 from studies.analysis.statistics.equivalence import equivalence_test
+from studies.analysis.statistics.looks import share_of_look
 
 __all__ = ["Method", "p_values"]
 
@@ -22,15 +23,17 @@ _NAMES: dict[Method, str] = {"benjamini-hochberg": "fdr_bh", "holm": "holm"}
 
 
 def p_values(
-    comparisons: Sequence[Comparison], margin: float | None, *, method: Method
+    comparisons: Sequence[Comparison], margin: float | None, *, method: Method, look: int = 1
 ) -> tuple[list[float], list[float] | list[None]]:
     """The p values of the t tests, and of the two one-sided tests against a margin, adjusted for
-    the number of comparisons; None without a margin."""
-    differ = _adjusted([each.p_t for each in comparisons], method)
+    the number of comparisons and for that of the look (see `looks`); None without a margin."""
+    differ = _adjusted([each.p_t for each in comparisons], method, look)
     if margin is None:
         return differ, [None] * len(comparisons)
-    return differ, _adjusted([equivalence_test(each, margin) for each in comparisons], method)
+    tests = [equivalence_test(each, margin) for each in comparisons]
+    return differ, _adjusted(tests, method, look)
 
 
-def _adjusted(p: Sequence[float], method: Method) -> list[float]:
-    return [float(value) for value in multipletests(p, method=_NAMES[method])[1]]
+def _adjusted(p: Sequence[float], method: Method, look: int) -> list[float]:
+    adjusted = multipletests(p, method=_NAMES[method])[1] / share_of_look(look)
+    return [min(1.0, float(value)) for value in adjusted]

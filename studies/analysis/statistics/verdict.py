@@ -14,8 +14,13 @@ import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.statistics.comparison import compare
-from studies.analysis.statistics.equivalence import Decision, Outcome, decide
+from studies.analysis.statistics.equivalence import (
+    Decision,
+    Outcome,
+    decide,
+)
 from studies.analysis.statistics.failures import Failures, failures
+from studies.analysis.statistics.looks import share_of_look
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.definition.arms import Pair
 
@@ -110,7 +115,7 @@ class Verdict:
             "equivalent": f"{both} are equivalent within ±{self.margin or 0:g}",
             "undecided": f"Undecided{between}",
         }
-        tests, uncertainty = "two one-sided tests", f"{self.level:.0%} interval, "
+        tests, uncertainty = "two one-sided tests", f"{self.level * 100:.4g}% interval, "
         notes = ["paired"]
         if self._is_constant:
             tests, uncertainty = "one-sided sign tests", ""
@@ -179,6 +184,7 @@ def judge(
     p_equivalence: float | None = None,
     fails_below: float | None = None,
     chance: float = 0.0,
+    look: int = 1,
 ) -> Verdict:
     """The verdict on the members of a confirmation.
 
@@ -188,11 +194,13 @@ def judge(
         pair: the arms to compare.
         margin: largest difference that would not matter, set before the data were seen; None claims
             no equivalence.
-        level: the level of the interval.
+        level: the level of the interval at the first look.
         p: p value of the t test that decides, where several comparisons are counted together.
         p_equivalence: that of the two one-sided tests.
         fails_below: accuracy below which a network failed; None: see `failures`.
         chance: accuracy of guessing.
+        look: number of the look at fresh seeds, from 1, whose interval is that much wider (see
+            `looks`); `p` and `p_equivalence` must count it already.
 
     Raises:
         ValueError: without both arms, with fewer than two pairs, or a margin not above 0.
@@ -206,9 +214,14 @@ def judge(
         raise ValueError(f"a verdict needs at least two pairs, there are {len(pairs)}")
     differences = (pairs[pair.arm] - pairs[pair.reference]).to_numpy(dtype=float)
     higher_is_better = keys.higher_is_better(metric)
-    found = compare(differences, level=level)
+    found = compare(differences, level=1 - (1 - level) * share_of_look(look))
     decision = decide(
-        found, margin, higher_is_better=higher_is_better, p=p, p_equivalence=p_equivalence
+        found,
+        margin,
+        higher_is_better=higher_is_better,
+        p=p,
+        p_equivalence=p_equivalence,
+        alpha=1 - level,
     )
     if not higher_is_better and bool(members[keys.DIVERGED].any()):
         decision = Decision("undecided", decision.p_equivalence, margin, None)
@@ -220,7 +233,7 @@ def judge(
         median=found.median,
         low=found.low,
         high=found.high,
-        level=level,
+        level=found.level,
         n=found.n,
         effect_size=found.effect_size,
         p_t=found.p_t,
