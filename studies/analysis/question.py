@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dynloss_core.oscillation import oscillation_stop
 from search_spaces import Space
 from studies.definition.arms import Pair
 
-__all__ = ["Question"]
+__all__ = ["Question", "stop_of"]
+
+
+def stop_of(steps: float, tail: float, period: float) -> int:
+    """The step from which class weights of this period rest.
+
+    Args:
+        steps: length of the run.
+        tail: share of it at its end that trains statically.
+        period: T in steps.
+    """
+    return oscillation_stop(int(steps), round(tail * int(steps)), int(period))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -127,7 +128,9 @@ def _label(verdict: SettingVerdict) -> str:
 
 def _small_print(verdicts: Sequence[SettingVerdict]) -> str:
     """What the marks mean, and how many networks diverged."""
-    text = "Means over fresh seeds and 95% t intervals, differences paired by seed. Filled: "
+    level = verdicts[0].test.level
+    text = "Means over fresh seeds and 95% t intervals, differences paired by seed"
+    text += ". Filled: " if math.isclose(level, 0.95) else f" with {level * 100:.4g}%. Filled: "
     text += f"significant over {verdicts[0].counted}, 5%."
     if (margin := verdicts[0].test.margin) is not None:
         text += f" Band: the margin of equivalence, ±{margin:g}."

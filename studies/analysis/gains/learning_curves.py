@@ -11,8 +11,8 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from dynloss_core.oscillation import oscillation_stop
 from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.question import stop_of
 from studies.analysis.setting_verdicts import by_setting, winners_of
 from studies.analysis.study_tables import Tables
 
@@ -79,7 +79,7 @@ def _tail_start(confirm: pd.DataFrame, tail: float) -> int | None:
         return None
     steps = int(rows[keys.STEPS].iloc[0])
     periods = rows[keys.PERIOD].unique()
-    return max(oscillation_stop(steps, round(tail * steps), int(period)) for period in periods)
+    return max(stop_of(steps, tail, period) for period in periods)
 
 
 def learning_curves(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
-from dynloss_core.oscillation import oscillation_stop
+from studies.analysis.question import stop_of
 from studies.analysis.study_tables import Tables
 
 __all__ = ["ALONG", "curvature_at_rest", "when_first_at"]
@@ -33,16 +33,12 @@ def curvature_at_rest(members: pd.DataFrame, tables: Tables) -> pd.DataFrame | N
     if along.empty:
         return None
     rests = [
-        pd.isna(period) or not step % period or step >= _stop(steps, tables.question.tail, period)
+        pd.isna(period) or not step % period or step >= stop_of(steps, tables.question.tail, period)
         for step, period, steps in zip(
             along[keys.STEP], along[keys.PERIOD], along[keys.STEPS], strict=True
         )
     ]
     return along[rests].sort_values(keys.STEP)
-
-
-def _stop(steps: int, tail: float, period: float) -> int:
-    return oscillation_stop(int(steps), round(tail * int(steps)), int(period))
 
 
 def when_first_at(loss: float, run: pd.DataFrame, name: str) -> float:

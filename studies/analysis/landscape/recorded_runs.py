@@ -11,7 +11,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.landscape import stability_bound
-from dynloss_core.oscillation import oscillation_stop
+from studies.analysis.question import stop_of
 from studies.analysis.study_tables import Tables
 
 __all__ = ["RecordedRun", "Recordings", "recordings", "recordings_of"]
@@ -200,7 +200,7 @@ def _stop(member: pd.Series, tail: float) -> int:
     period, steps = member.get(keys.PERIOD), member.get(keys.STEPS)
     if period is None or pd.isna(period) or steps is None:
         return 0
-    return oscillation_stop(int(steps), round(tail * int(steps)), int(period))
+    return stop_of(steps, tail, period)
 
 
 def _by_member(table: pd.DataFrame) -> Callable[[tuple[object, ...]], pd.DataFrame]:
