@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from search_spaces import Space
-from studies.analysis.search_health.arm_trials import ArmTrials, scale_of
+from studies.analysis.search_health.arm_trials import ArmTrials, along, bounds_of, scale_of
+from studies.analysis.search_health.isolation import NEAR
 
 __all__ = ["Coarse", "too_coarse"]
 
@@ -61,7 +62,13 @@ def too_coarse(trials: ArmTrials, space: Space, margin: float | None) -> list[Co
     levels = np.unique(values[known])
     score = np.array([trials.score[known & (values == level)].max() for level in levels])
     best = int(score.argmax())
+    scale = scale_of(parameter)
+    assert scale is not None
+    apart = np.abs(np.diff(along(levels, *bounds_of(parameter), scale))) > NEAR
     beside = [place for place in (best - 1, best + 1) if 0 <= place < len(levels)]
+    beside = [place for place in beside if apart[min(place, best)]]
+    if not beside:  # what changes between values so near is the luck of the seeds
+        return []
     worst = min(beside, key=lambda place: float(score[place]))
     change = float(score[best] - score[worst])
     if change <= margin:

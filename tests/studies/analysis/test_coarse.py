@@ -42,6 +42,7 @@ def test_a_fine_search_is_not() -> None:
         ([0.5, 0.9, 0.5], [0.1, 1.0, 10.0], None, []),  # what would not matter is not known
         ([0.5, 0.9], [0.1, 1.0], 0.01, []),  # of two values nothing is known
         ([0.9, 0.9, 0.9], [0.1, 1.0, 10.0], 0.01, []),
+        ([0.8, 0.9, 0.8], [0.99, 1.0, 1.01], 0.01, []),  # so near, it is the luck of the seeds
         ([0.895, 0.9, 0.5], [0.1, 1.0, 10.0], 0.01, [2]),  # one that diverged is no neighbour
     ],
 )
