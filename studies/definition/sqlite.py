@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dynloss_core.config import ConfigError
 
-__all__ = ["close_sqlite", "is_shared", "sqlite_path", "sqlite_url", "tune_sqlite"]
+__all__ = ["is_shared", "sqlite_path", "sqlite_url", "tuned_sqlite"]
 
 # file systems that several machines may have mounted
 _SHARED = {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4"}
@@ -65,16 +66,26 @@ def sqlite_path(url: str) -> Path | None:
     return None
 
 
-def tune_sqlite() -> None:
-    """Apply these settings to every SQLite connection that this process opens from now on."""
-    if not event.contains(Engine, "connect", _on_connect):
-        event.listen(Engine, "connect", _on_connect)
-        event.listen(Engine, "engine_connect", _on_use)
+@contextmanager
+def tuned_sqlite() -> Iterator[None]:
+    """Apply these settings to every SQLite connection that this process opens inside, and close
+    the files at the end. What the process opens afterwards, to read them, leaves them as they are.
+    """
+    if event.contains(Engine, "connect", _on_connect):  # whoever asked first closes
+        yield
+        return
+    event.listen(Engine, "connect", _on_connect)
+    event.listen(Engine, "engine_connect", _on_use)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", _on_connect)
+        event.remove(Engine, "engine_connect", _on_use)
+        _close()
 
 
-def close_sqlite() -> None:
-    """Close every SQLite file used since `tune_sqlite`, and remove its log unless another process
-    has the file open."""
+def _close() -> None:
+    """Close every SQLite file used, and remove its log unless another process has it open."""
     paths = set()
     for engine in list(_engines):
         engine.dispose()

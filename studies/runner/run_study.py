@@ -11,7 +11,7 @@ from dynloss_core.config import ConfigError
 from studies.blocks.provenance import provenance
 from studies.cluster.ray_cluster import check_resources, joined_cluster, local_resources
 from studies.definition.redaction import hide_password
-from studies.definition.sqlite import close_sqlite, tune_sqlite
+from studies.definition.sqlite import tuned_sqlite
 from studies.definition.study import Study
 from studies.interrupts import noted_interrupts
 from studies.report.study_results import Results, write_results
@@ -141,7 +141,7 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
         ConfigError: if MLflow cannot be reached, or a driver is running.
     """
     stored_definition(folder)  # refused before the folder is locked
-    with _with_sqlite(), folder.locked():
+    with tuned_sqlite(), folder.locked():
         stored = settled(StoredStudy.read(folder))
         with delivery_of(stored, at_once=True) as (delivery, stored):
             with _closing_its_run(stored, delivery):
@@ -167,18 +167,8 @@ def _able_to_train(study: Study, address: str | None) -> Iterator[None]:
             check_resources(study, local_resources())
         else:
             check_resources(study, stack.enter_context(joined_cluster(address)))
-        stack.enter_context(_with_sqlite())
+        stack.enter_context(tuned_sqlite())
         yield
-
-
-@contextmanager
-def _with_sqlite() -> Iterator[None]:
-    """SQLite set up for several processes, and closed at the end."""
-    tune_sqlite()
-    try:
-        yield
-    finally:
-        close_sqlite()
 
 
 def _go_on(stored: StoredStudy, address: str | None, *, reuse: bool = True) -> Outcome:

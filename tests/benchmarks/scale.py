@@ -39,7 +39,7 @@ from studies.blocks.tables import mean_curves
 from studies.cluster.ray_cluster import joined_cluster, set_environment
 from studies.cluster.trainable import FRACTION, MEANS, RESULT, BlockTrainable
 from studies.cluster.tune_driver import train
-from studies.definition.sqlite import tune_sqlite
+from studies.definition.sqlite import tuned_sqlite
 from studies.definition.study import Study
 from studies.definition.study_files import study_from_mapping
 from studies.report.study_results import write_results
@@ -247,9 +247,9 @@ STAGES: dict[str, Callable[[StoredStudy], float | None]] = {
 }
 
 
+@tuned_sqlite()
 def measured(stage: str, sampler: str, points: int, block: int, out: Path) -> Measurement:
     """One stage on the folder that the stages before it left."""
-    tune_sqlite()
     study = study_of(sampler, points, block)
     folder = StudyFolder.of(study, out)
     stored = StoredStudy.begin(folder, study, resume=True)

@@ -274,6 +274,18 @@ def test_a_folder_that_is_read_only_can_be_looked_at(
         assert client.get_experiment_by_name("dynloss") is not None
 
 
+def test_looking_into_a_study_leaves_its_databases_without_a_log(
+    finished: Path, without_ray: None, tmp_path: Path
+) -> None:
+    """Files with a write-ahead log cannot be opened on a read-only medium, nor by two machines."""
+    out = copied(finished, tmp_path)
+    optuna.get_all_study_names(f"sqlite:///{out}/tiny/optuna.db")
+    MlflowClient(f"sqlite:///{out}/mlflow.db").search_experiments()
+    for path in (out / "tiny" / "optuna.db", out / "mlflow.db"):
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",), path
+
+
 def test_files_that_a_killed_writer_left_are_removed(
     finished: Path, without_ray: None, tmp_path: Path
 ) -> None:
