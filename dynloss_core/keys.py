@@ -116,6 +116,7 @@ DYNAMICAL = "dynamical"
 STATIC = "static"
 
 SEARCH = "search"
+FINALS = "finals"
 CONFIRM = "confirm"
 
 

@@ -6,14 +6,14 @@ Repository, doi:10.24432/C50P49; the copy that scikit-learn ships (its test part
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar, Literal
 
 import torch
 
-from dynloss_core.config import ConfigError
-from dynloss_core.data.splits import Labelled, Splits
+from dynloss_core.config import ADDED_LATER, ConfigError
+from dynloss_core.data.splits import Labelled, Splits, check_seeds
 
 __all__ = ["DigitsConfig"]
 
@@ -32,6 +32,8 @@ class DigitsConfig:
 
     Args:
         split_seed: which split.
+        validation_seed: which samples of those not kept for the test are kept for validation; None
+            leaves it to `split_seed`.
         validation: share of the samples for validation.
         test: share of the samples for the test.
     """
@@ -40,6 +42,7 @@ class DigitsConfig:
     split_seed: int = 0
     validation: float = 0.2
     test: float = 0.2
+    validation_seed: int | None = field(default=None, metadata=ADDED_LATER)
 
     num_classes: ClassVar[int] = _NUM_CLASSES
 
@@ -52,8 +55,7 @@ class DigitsConfig:
         if min(shares) * _SAMPLES < 5 * _NUM_CLASSES:
             problem = f"shares {self.validation:g} and {self.test:g} leave a split too small"
             raise ConfigError("test", problem, "each split needs five samples per class")
-        if self.split_seed < 0:
-            raise ConfigError("split_seed", f"{self.split_seed} is negative", "use >= 0")
+        check_seeds(self.split_seed, self.validation_seed)
 
     @property
     def training_samples(self) -> int:
@@ -80,13 +82,13 @@ def _load(config: DigitsConfig) -> Splits:
             "data.name", "digits needs scikit-learn", "pip install scikit-learn"
         ) from error
     pixels, labels = load_digits(return_X_y=True)
-    shares = {"random_state": config.split_seed}
     rest, test_x, rest_y, test_y = train_test_split(
-        pixels, labels, test_size=config.test, stratify=labels, **shares
+        pixels, labels, test_size=config.test, stratify=labels, random_state=config.split_seed
     )
     share_of_rest = config.validation / (1 - config.test)
+    seed = config.split_seed if config.validation_seed is None else config.validation_seed
     train_x, validation_x, train_y, validation_y = train_test_split(
-        rest, rest_y, test_size=share_of_rest, stratify=rest_y, **shares
+        rest, rest_y, test_size=share_of_rest, stratify=rest_y, random_state=seed
     )
     parts = [(train_x, train_y), (validation_x, validation_y), (test_x, test_y)]
     train, validation, test = (

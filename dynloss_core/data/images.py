@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynloss_core.config import ConfigError, reason_of
+from dynloss_core.config import ADDED_LATER, ConfigError, reason_of
 from dynloss_core.data.image_folders import (
     Layout,
     cache_folder,
@@ -32,7 +32,7 @@ from dynloss_core.data.image_folders import (
     find,
     put_in_place,
 )
-from dynloss_core.data.splits import Labelled, PixelScale, Splits
+from dynloss_core.data.splits import Labelled, PixelScale, Splits, check_seeds
 from dynloss_core.seeding import Stream, generator
 
 __all__ = ["CIFAR10Config", "FashionMNISTConfig", "ImageConfig"]
@@ -52,6 +52,7 @@ class ImageConfig(ABC):
     Args:
         validation: images of the training set that are kept for validation.
         split_seed: which of them, and which of a reduced part.
+        validation_seed: the same, of the training set alone; None leaves it to `split_seed`.
         train_samples: images to train on; None takes all that validation leaves.
         test_samples: images of the test set; None takes all.
     """
@@ -61,6 +62,7 @@ class ImageConfig(ABC):
     split_seed: int = 0
     train_samples: int | None = None
     test_samples: int | None = None
+    validation_seed: int | None = field(default=None, metadata=ADDED_LATER)
 
     num_classes: ClassVar[int] = _NUM_CLASSES
     SHAPE: ClassVar[tuple[int, int, int]]
@@ -68,8 +70,7 @@ class ImageConfig(ABC):
     TEST: ClassVar[int] = 10_000
 
     def __post_init__(self) -> None:
-        if self.split_seed < 0:
-            raise ConfigError("split_seed", f"{self.split_seed} is negative", "use >= 0")
+        check_seeds(self.split_seed, self.validation_seed)
         left = self.TRAINING - self.validation
         for key, most in (
             ("validation", self.TRAINING - _FEWEST),
@@ -214,7 +215,8 @@ def _load(config: ImageConfig) -> Splits:
     root = find(config._layout(), unpack)
     pixels, labels = config._read(root, train=True)
     sizes = [config.validation, config.training_samples]
-    validation, train = _disjoint(labels, sizes, config.split_seed, part=0)
+    seed = config.split_seed if config.validation_seed is None else config.validation_seed
+    validation, train = _disjoint(labels, sizes, seed, part=0)
     learned = pixels[train]
     scale = _scale(learned)
     chosen = Labelled(pixels[validation], labels[validation], scale)

@@ -7,7 +7,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Labelled", "PixelScale", "Splits", "attainable_accuracy", "refuse_other_classes"]
+from dynloss_core.config import ConfigError
+
+__all__ = [
+    "Labelled",
+    "PixelScale",
+    "Splits",
+    "attainable_accuracy",
+    "check_seeds",
+    "refuse_other_classes",
+]
+
+
+def check_seeds(split_seed: int, validation_seed: int | None) -> None:
+    """Refuse seeds of a split that are negative."""
+    for key, seed in (("split_seed", split_seed), ("validation_seed", validation_seed)):
+        if seed is not None and seed < 0:
+            raise ConfigError(key, f"{seed} is negative", "use >= 0")
 
 
 @dataclass(frozen=True)

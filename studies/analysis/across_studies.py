@@ -13,7 +13,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.question import Question
-from studies.analysis.setting_verdicts import ONE_SPLIT, SettingVerdict
+from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import (
     OUTCOME_IN_WORDS,
@@ -23,6 +23,7 @@ from studies.analysis.statistics.equivalence import (
 )
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.analysis.study_analysis import Analysis
+from studies.analysis.verdict_warnings import ONE_SPLIT
 from studies.definition.arms import Pair, against_reference
 from studies.definition.early_stopping import is_stopped
 

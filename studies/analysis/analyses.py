@@ -7,7 +7,7 @@ from functools import partial
 
 import pandas as pd
 
-from studies.analysis import ladder, search_card, setting_verdicts
+from studies.analysis import ladder, search_card, searches, verdict_cards
 from studies.analysis.card import Card
 from studies.analysis.figures import (
     animate_valleys,
@@ -19,6 +19,7 @@ from studies.analysis.figures import (
     draw_learning_curves,
     draw_minima,
     draw_regimes,
+    draw_searches,
     draw_threshold,
     draw_trajectory,
     draw_valleys,
@@ -48,7 +49,8 @@ def of_each_pair(cards: Cards) -> Cards:
 
 
 ANALYSES: dict[str, Cards] = {
-    "verdicts": partial(setting_verdicts.cards, draw=draw_verdict, overview=draw_comparisons),
+    "verdicts": partial(verdict_cards.cards, draw=draw_verdict, overview=draw_comparisons),
+    "searches": partial(searches.cards, draw=draw_searches),
     "ladder": partial(ladder.cards, draw=draw_ladder),
     "regimes": of_each_pair(partial(regimes.cards, draw=draw_regimes)),
     "gain maps": of_each_pair(partial(gain_map.cards, draw=draw_gain_map)),
@@ -79,5 +81,5 @@ def analyse(
     """
     if members.empty:
         return Analysis()
-    tables = Tables(members, curves, question, recorded or {})
+    tables = Tables.of(members, curves, question, recorded or {})
     return analysis_of(tables, [card for cards in ANALYSES.values() for card in cards(tables)])

@@ -18,7 +18,8 @@ import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
-from studies.analysis.setting_verdicts import SettingVerdict, by_setting, verdicts_of
+from studies.analysis.setting_verdicts import SettingVerdict, verdicts_of
+from studies.analysis.settings import by_setting
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.statistics.pairing import counted

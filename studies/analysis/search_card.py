@@ -7,8 +7,9 @@ from functools import partial
 
 from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.search_health.search_health import SearchHealth
-from studies.analysis.setting_verdicts import health_of, several_origins, verdicts_of
+from studies.analysis.setting_verdicts import verdicts_of
 from studies.analysis.study_tables import Tables
+from studies.analysis.verdict_warnings import health_of, of_searches, several_origins
 
 __all__ = ["cards"]
 
@@ -24,11 +25,16 @@ def cards(
         convergence: draws the objective against the budget.
     """
     warnings, drawings = several_origins(tables.trained), []
-    health = tables.once(health_of)
-    if health is not None:
+    searches, title = tables.once(health_of), "The health of the search"
+    if searches:
+        health = searches[0]
         latest, _ = tables.once(verdicts_of)
         several = any(verdict.setting for verdict in latest)
-        warnings += health.search_warnings() if several else health.warnings()
+        warnings += of_searches(
+            [each.search_warnings() if several else each.warnings() for each in searches]
+        )
+        if len(searches) > 1:
+            title += f", the first of {len(searches)}"
         each_shown = {"isolation": health}
         if len(health.arms) > 2:
             beside = {arm: {arm} for arm in health.arms}
@@ -53,4 +59,4 @@ def cards(
                 partial(convergence, health),
             ),
         ]
-    yield Card("The health of the search", drawings, warnings=warnings)
+    yield Card(title, drawings, warnings=warnings)

@@ -68,13 +68,14 @@ class Analysis:
 
 def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
     """What the tables of a study say, finished or not, and the cards made from them."""
-    tried, arms = tables.tried, list(tables.question.spaces)
+    tried, arms = tables.members[tables.is_searched], list(tables.question.spaces)
     rows = {arm: tried[tried[keys.ARM] == arm] for arm in arms}
-    diverged = {arm: rows[arm].groupby(keys.TRIAL)[keys.DIVERGED].any() for arm in arms}
+    by = [keys.PHASE, keys.TRIAL]
+    diverged = {arm: rows[arm].groupby(by)[keys.DIVERGED].any() for arm in arms}
     latest, _ = tables.once(verdicts_of)
     return Analysis(
         trials={arm: (len(found), int(found.sum())) for arm, found in diverged.items()},
-        stopped={arm: int(r.loc[is_stopped(r), keys.TRIAL].nunique()) for arm, r in rows.items()},
+        stopped={arm: len(r[is_stopped(r)].drop_duplicates(by)) for arm, r in rows.items()},
         verdicts=latest,
         phase=tables.phase,
         winners=winners_of(tables),

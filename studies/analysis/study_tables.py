@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -12,8 +12,10 @@ from pandas.api.types import is_numeric_dtype
 
 from dynloss_core import keys
 from studies.analysis.question import Question
-from studies.definition.arms import Pair, against_reference
+from studies.analysis.statistics.pairing import counted, search_number
+from studies.definition.arms import Pair, against_reference, matched_name
 from studies.definition.early_stopping import is_stopped
+from studies.definition.phases import Phase
 
 __all__ = ["Tables"]
 
@@ -29,13 +31,29 @@ class Tables:
         curves: the curves table; may be empty.
         question: what the tables alone do not tell.
         recorded: what was recorded beside them, by kind (see `studies.blocks.recorder.KINDS`).
+        beside: rows of the members table of the third arms (see `Study.matched_arms`).
     """
 
     members: pd.DataFrame
     curves: pd.DataFrame
     question: Question
     recorded: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    beside: pd.DataFrame = field(default_factory=pd.DataFrame)
     _known: dict[Callable[[Tables], Any], Any] = field(default_factory=dict, init=False)
+
+    @classmethod
+    def of(
+        cls,
+        members: pd.DataFrame,
+        curves: pd.DataFrame,
+        question: Question,
+        recorded: Mapping[str, pd.DataFrame],
+    ) -> Tables:
+        """Those of a study, its third arms set apart."""
+        arms = list(question.spaces)
+        beside = members[~members[keys.ARM].isin(arms)]
+        own = {kind: _rows_of(arms, table) for kind, table in recorded.items()}
+        return cls(_rows_of(arms, members), _rows_of(arms, curves), question, own, beside)
 
     def once(self, result_of: Callable[[Tables], T]) -> T:
         """A result that several analyses rest on, computed for the first of them."""
@@ -66,12 +84,32 @@ class Tables:
             _rows_of(pair, self.curves),
             replace(self.question, pairs=(pair,), spaces=spaces),
             {kind: _rows_of(pair, table) for kind, table in self.recorded.items()},
+            _rows_of([matched_name(pair)], self.beside),
         )
 
     @cached_property
+    def matched(self) -> Tables | None:
+        """Of the tables of one pair: its arm on fresh seeds beside the reference at the same
+        settings; None where that was not trained."""
+        pair, spaces = self.question.pair, self.question.spaces
+        name = matched_name(pair)
+        beside = _rows_of([name], self.beside)
+        if beside.empty or pair.arm not in spaces or pair.reference not in spaces:
+            return None
+        is_fresh = _of_phases(self.members, lambda phase: phase.is_fresh)
+        fresh = self.members[is_fresh & (self.members[keys.ARM] == pair.arm)]
+        question = replace(
+            self.question,
+            pairs=(Pair(pair.arm, name),),
+            spaces={pair.arm: spaces[pair.arm], name: spaces[pair.reference]},
+        )
+        return Tables(pd.concat([fresh, beside]), pd.DataFrame(), question)
+
+    @cached_property
     def tried(self) -> pd.DataFrame:
-        """Rows of the search. Of trials that were stopped early only its health is told: everything
-        else is about the end of training."""
+        """Rows of the first search, on which all rests that is not about fresh seeds. Of trials
+        that were stopped early only its health is told: everything else is about the end of
+        training."""
         return self.members[self.members[keys.PHASE] == keys.SEARCH]
 
     @cached_property
@@ -86,12 +124,16 @@ class Tables:
 
     @cached_property
     def rounds(self) -> dict[str, pd.DataFrame]:
-        """Rounds of confirmation in their order, by phase; one that has no pair yet only if there
-        is no other."""
+        """Rounds of confirmation in their order, of all searches together, by the phase of the
+        first; one that has no pair yet only if there is no other."""
         members = self.trained
-        phases = [str(each) for each in members[keys.PHASE].unique() if each != keys.SEARCH]
-        phases.sort(key=lambda each: int(each.partition("-")[2] or 1))
-        rounds = {phase: members[members[keys.PHASE] == phase] for phase in phases}
+        phases = [Phase.parse(str(name)) for name in members[keys.PHASE].unique()]
+        numbers = sorted({phase.round for phase in phases if phase.is_fresh})
+        rounds = {}
+        for number in numbers:
+            names = [str(p) for p in phases if p.round == number and p.is_fresh]
+            rows = members[members[keys.PHASE].isin(names)]
+            rounds[str(Phase(keys.CONFIRM, number))] = rows
         paired = {name: rows for name, rows in rounds.items() if rows[keys.ARM].nunique() > 1}
         return paired or rounds
 
@@ -102,17 +144,49 @@ class Tables:
 
     @property
     def confirm(self) -> pd.DataFrame:
-        """Rows of the latest round, and of those before it that reran the same winners."""
+        """Rows of the latest round, and of those before it that reran the same winners: what is
+        compared seed by seed. With several searches each is one row of an arm and setting, its
+        number in place of a seed: a sample of searches, compared one by one (see `luck`)."""
+        return self.trained.iloc[:0] if self.phase is None else self.compared(self.phase)
+
+    @property
+    def confirmed(self) -> pd.DataFrame:
+        """The networks of those rounds, one row each."""
         return self.trained.iloc[:0] if self.phase is None else self.up_to(self.phase)
 
+    @cached_property
+    def searches(self) -> int:
+        """How many searches there are."""
+        return max(Phase.parse(str(name)).search for name in self.members[keys.PHASE].unique())
+
     def up_to(self, phase: str) -> pd.DataFrame:
-        """Rows of a round, and of those before it that reran the same winners: other fresh seeds of
-        the same comparison."""
+        """The networks of a round, and of those before it that reran the same winners: other fresh
+        seeds of the same comparison."""
         phases = list(self.rounds)
         rounds = [self.rounds[each] for each in phases[: phases.index(phase) + 1]]
-        winners = [set(zip(each[keys.ARM], each[keys.TRIAL], strict=True)) for each in rounds]
+        winners = [_winners_in(each) for each in rounds]
         same = [rows for rows, own in zip(rounds, winners, strict=True) if own == winners[-1]]
         return pd.concat(same) if len(same) > 1 else same[0]
+
+    def compared(self, phase: str) -> pd.DataFrame:
+        """As `confirm`, of a round and those before it."""
+        rows = self.up_to(phase)
+        return rows if self.searches == 1 else _by_search(rows, self.question)
+
+    @cached_property
+    def tried_by_search(self) -> list[pd.DataFrame]:
+        """Rows of each search that has begun, as those of an only one."""
+        searches = search_number(self.members)[self.is_searched]
+        rows = self.members[self.is_searched]
+        return [
+            rows[searches == number].assign(**{keys.PHASE: keys.SEARCH})
+            for number in sorted(searches.unique())
+        ]
+
+    @property
+    def is_searched(self) -> pd.Series:
+        """Whether a network belongs to a search."""
+        return _of_phases(self.members, lambda phase: phase.is_search)
 
     def look(self, phase: str) -> int:
         """The number of a round, from 1: how often was looked at fresh seeds by then."""
@@ -129,5 +203,31 @@ class Tables:
         return next(iter(self.sizes), None)
 
 
-def _rows_of(pair: Pair, table: pd.DataFrame) -> pd.DataFrame:
-    return table[table[keys.ARM].isin(pair)] if keys.ARM in table else table
+def _of_phases(members: pd.DataFrame, asked: Callable[[Phase], bool]) -> pd.Series:
+    """Whether each network is of a phase that has a property."""
+    return members[keys.PHASE].map(lambda name: asked(Phase.parse(str(name))))
+
+
+def _winners_in(rows: pd.DataFrame) -> set[tuple[int, str, int]]:
+    return set(zip(search_number(rows), rows[keys.ARM], rows[keys.TRIAL], strict=True))
+
+
+def _by_search(networks: pd.DataFrame, question: Question) -> pd.DataFrame:
+    """One row per search, arm and setting: means over the fresh seeds, the accuracy of a diverged
+    network 0, the search's number in place of a seed."""
+    metrics = [
+        name
+        for name in (*keys.EVALUATION_METRICS, *keys.TEST_METRICS)
+        if name in networks and is_numeric_dtype(networks[name])
+    ]
+    values = networks.assign(**{name: counted(networks, name) for name in metrics})
+    values[keys.SEED] = search_number(networks)
+    by = [keys.SEED, *question.scientific, keys.ARM]
+    grouped = values.groupby(by, sort=False)
+    rows = grouped.first().assign(**{name: grouped[name].mean() for name in metrics})
+    rows[keys.DIVERGED], rows[keys.PHASE] = False, keys.CONFIRM
+    return rows.reset_index()[[name for name in networks.columns if name in {*rows.columns, *by}]]
+
+
+def _rows_of(arms: Collection[str], table: pd.DataFrame) -> pd.DataFrame:
+    return table[table[keys.ARM].isin(list(arms))] if keys.ARM in table else table

@@ -21,6 +21,7 @@ from studies.blocks.block import Block, BlockProgress, BlockResult
 from studies.blocks.code_origin import current_origin
 from studies.blocks.recorder import Recorder
 from studies.definition.early_stopping import Rungs, rung_columns, trials_to_stop
+from studies.definition.phases import Phase
 from studies.definition.study import Study
 
 __all__ = ["BlockRun", "is_table_of", "use_threads"]
@@ -140,7 +141,7 @@ class BlockRun:
     def _rungs(self) -> Rungs | None:
         """The rungs of the present ensemble; None if its trials are not compared."""
         rule, setup = self.study.early_stopping, self._engine.setup
-        if rule is None or self.block.phase != keys.SEARCH:
+        if rule is None or not Phase.parse(self.block.phase).is_search:
             return None
         return Rungs.of(rule, setup.problem, setup.members, setup.num_classes)
 
@@ -190,7 +191,8 @@ class BlockRun:
         """Keep the ensemble's members table, and begin the next ensemble."""
         rows, members, _ = self._ensembles[self._current]
         started = time.perf_counter()
-        held_out = None if self.block.phase == keys.SEARCH else self._engine.held_out()
+        is_fresh = Phase.parse(self.block.phase).is_fresh
+        held_out = self._engine.held_out() if is_fresh else None
         recorded = self._recorder.close(rows, members, self._engine)
         self._seconds += time.perf_counter() - started
         frame = tables.member_rows(rows, members, self._engine.setup, last, held_out)
@@ -210,6 +212,7 @@ class BlockRun:
 
 def _ensembles(study: Study, block: Block) -> list[tuple[pd.DataFrame, list[Member], Problem]]:
     """The block's members, grouped by problem: identifying rows, members, problem."""
+    study = study.search(Phase.parse(block.phase).search)
     groups: dict[Problem, tuple[list[dict[str, Any]], list[Member]]] = {}
     for trial in block.trials:
         problem = study.problem(block.arm, trial.point)
@@ -236,6 +239,7 @@ def is_table_of(block: Block, members: pd.DataFrame, study: Study) -> bool:
     wanted = {(trial.number, seed) for trial in block.trials for seed in block.seeds}
     if set(zip(members[keys.TRIAL], members[keys.SEED], strict=True)) != wanted:
         return False
+    study = study.search(Phase.parse(block.phase).search)
     rows = members.drop_duplicates(keys.TRIAL).set_index(keys.TRIAL)
     problems: dict[tuple[Any, ...], Problem] = {}
     for trial in block.trials:

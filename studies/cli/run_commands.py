@@ -38,6 +38,7 @@ __all__ = ["confirm", "run", "submit"]
     epilog=(
         "Examples: `dynloss run quickstart` · `dynloss run my.yaml --dry-run` · "
         "`dynloss run quickstart --set budget.total=2000 --set budget.static_tail=500 --out tmp` · "
+        "`dynloss run quickstart --extend-searches 4` · "
         "`dynloss run my.yaml --address auto` · "
         "`dynloss run my.yaml --address ray://HOST:10001 --out /shared/results`"
     )
@@ -53,6 +54,12 @@ def run(
     extend: Annotated[
         int | None,
         typer.Option("--extend", metavar="N", min=1, help="Add N trials to each arm, and go on."),
+    ] = None,
+    extend_searches: Annotated[
+        int | None,
+        typer.Option(
+            "--extend-searches", metavar="N", min=1, help="Search N times more, and go on."
+        ),
     ] = None,
     reuse: Annotated[
         bool, typer.Option(help="Take networks that a study in the output folder trained before.")
@@ -83,7 +90,8 @@ def run(
         flags = {"--dry-run": dry_run, "--resume": resume, "--no-reuse": not reuse}
         flags |= {"--download": download, "--code-changed": code_changed}
         options = [flag for flag, given in flags.items() if given]
-        options += [] if extend is None else ["--extend", str(extend)]
+        for name, more in (("--extend", extend), ("--extend-searches", extend_searches)):
+            options += [] if more is None else [name, str(more)]
         words = ["run", "study.yaml", *options, *with_data(data_dir)]
         _drive(definition, address, out, go_on, *words)
     if dry_run:
@@ -101,6 +109,7 @@ def run(
             address=address,
             resume=resume,
             more=extend,
+            more_searches=extend_searches,
             reuse=reuse,
             code_changed=code_changed,
         ),

@@ -79,7 +79,9 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
     for name, networks in results.reused.items():
         console.print(f"reused     {networks} networks trained for {name}")
     verdicts = analysis.verdicts
-    if len(verdicts) <= 1:
+    if len(verdicts) == 1 and verdicts[0].test.luck is not None:
+        console.print(f"winners    of each search: {folder.tables / 'searches.csv'}")
+    elif len(verdicts) <= 1:
         winners = verdicts[0].points if verdicts else analysis.winners
         for arm, point in winners.items():
             console.print(f"winner     {arm:<10} {in_a_line(point)}")

@@ -35,6 +35,7 @@ __all__ = [
     "check_compared",
     "check_names",
     "compared_pairs",
+    "matched_name",
     "named_arms",
     "reference_of",
 ]
@@ -89,6 +90,12 @@ class Pair(NamedTuple):
         if self == Pair():
             return f"the {self.arm} loss", f"the {self.reference} one"
         return f"arm {self.arm}", f"arm {self.reference}"
+
+
+def matched_name(pair: Pair) -> str:
+    """What tables call the reference at the settings of the arm's winner, a third arm of fresh
+    seeds: `static_at_dynamical`."""
+    return f"{pair.reference}_at_{pair.arm}"
 
 
 def named_arms(arms: Sequence[str] | Mapping[str, Arm]) -> dict[str, Arm]:
@@ -167,5 +174,10 @@ def check_compared(
                 raise ConfigError(key, f"{show(name)} is not an arm", f"use {', '.join(arms)}")
         if len(set(names)) < len(names):
             raise ConfigError(key, f"{names} names an arm twice", "name each once")
+    for pair in compared_pairs(arms, reference_of(arms, reference), comparisons, ladder):
+        if matched_name(pair) in arms:
+            problem = f"{show(matched_name(pair))} is what tables call {pair.reference} at the "
+            problem += f"settings of {pair.arm}"
+            raise ConfigError("arms", problem, "use another name")
     if len(ladder) == 1:
         raise ConfigError("ladder", f"{list(ladder)} has one rung", "name two or more")

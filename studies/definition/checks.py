@@ -22,7 +22,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # what lies beside the studies' folders; some file systems ignore case
 _RESERVED = re.compile(r"artifacts|across|mlflow(\..*)?", re.IGNORECASE)
 _MOST_TRIALS = 1_000_000
+_MOST_SEARCHES = 1_000
 _SMALLEST = {
+    "searches": 1,
+    "refine": 0,
+    "finalists": 1,
     "seeds_per_point": 1,
     "confirm_seeds": 2,
     "block_size": 1,
@@ -46,9 +50,16 @@ def check_numbers(study: Study, most_seeds: int) -> None:
     for key, smallest in _SMALLEST.items():
         if getattr(study, key) < smallest:
             raise ConfigError(key, f"{getattr(study, key)} is below {smallest}", "raise it")
-    for key in ("seeds_per_point", "confirm_seeds"):
-        if getattr(study, key) > most_seeds:
-            raise ConfigError(key, f"{getattr(study, key)} exceeds {most_seeds}", "lower it")
+    if study.searches > _MOST_SEARCHES:
+        raise ConfigError("searches", f"{study.searches} exceeds {_MOST_SEARCHES}", "lower it")
+    for key in ("seeds_per_point", "finalist_seeds", "confirm_seeds"):
+        number = getattr(study, key)
+        if number is not None and number > most_seeds:
+            raise ConfigError(key, f"{number} exceeds {most_seeds}", "lower it")
+    if study.finalist_seeds is not None and study.finalist_seeds < 1:
+        raise ConfigError("finalist_seeds", f"{study.finalist_seeds} is below 1", "raise it")
+    if study.finalist_seeds is not None and study.finalists == 1:
+        raise ConfigError("finalist_seeds", "given without finalists", "add finalists: 4, say")
     if study.fails_below is not None and not 0 < study.fails_below < 1:
         problem = f"{study.fails_below} is no accuracy between 0 and 1"
         raise ConfigError("fails_below", problem, "use 0.5, say")
@@ -105,6 +116,11 @@ def check_mode(study: Study) -> None:
     if study.sampler not in allowed:
         choices = " or ".join(allowed)
         raise ConfigError("sampler", f"{study.sampler!r} in mode {study.mode}", f"use {choices}")
+    for key in ("searches", "refine", "finalists") if study.mode == "confirm" else ():
+        if getattr(study, key) > _SMALLEST[key]:
+            raise ConfigError(key, "given in mode confirm", "it searches nothing: leave it out")
+    if study.refine % 2:
+        raise ConfigError("refine", f"{study.refine} is odd", "points are tried in twos: add one")
     _check_trials(study)
     _check_grid(study)
     _check_winners(study)

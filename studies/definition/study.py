@@ -13,13 +13,15 @@ from dynloss_core.config import ADDED_LATER, ConfigError, OneOf, build, config_h
 from dynloss_core.data import DATA_SETS, DataConfig
 from dynloss_core.models import MODELS, ModelConfig
 from dynloss_core.training import EngineName, Member, Problem, Training, steps_per_epoch
-from search_spaces import Point, Space
+from search_spaces import FloatParameter, IntParameter, Point, Space
 from studies.definition.arms import (
     Arm,
     Pair,
+    against_reference,
     check_compared,
     check_names,
     compared_pairs,
+    matched_name,
     named_arms,
     reference_of,
 )
@@ -43,6 +45,7 @@ SCHEMA_VERSION = 1
 Mode = Literal["map", "optimize", "confirm"]
 
 _SEEDS_PER_STUDY = 100_000
+_FIRST_FINALIST_SEED = 25_000
 _FIRST_FRESH_SEED = 50_000
 
 
@@ -69,6 +72,14 @@ class Study:
             the one before; neighbours are compared.
         trials_per_arm: points to try in each arm, failed ones included (`optimize`, or `map` with
             `sampler: sobol`).
+        searches: how often the search, and the confirmation of its winners, is done in all, each
+            time with other proposals, other seeds and, where the data have one split, another
+            validation set: a verdict is then about searches, not about the winners of one.
+        refine: further points of each arm around its best, at each scientific setting, ever closer
+            to it (see `studies.search.refinement`); a number that is even.
+        finalists: how many of the best points of each arm, at each scientific setting, are trained
+            with further seeds before one is named the winner; 1 names the best of the search.
+        finalist_seeds: number of these seeds; by default as many as confirm the winner.
         extensions: further points for each arm, one number per extension, each tried once all
             earlier ones are trained (see `dynloss run --extend`).
         seeds_per_point: networks trained at each point; both arms share the seeds.
@@ -109,6 +120,10 @@ class Study:
     comparisons: tuple[tuple[str, ...], ...] = field(default=(), metadata=ADDED_LATER)
     ladder: tuple[str, ...] = field(default=(), metadata=ADDED_LATER)
     trials_per_arm: int | None = None
+    searches: int = field(default=1, metadata=ADDED_LATER)
+    refine: int = field(default=0, metadata=ADDED_LATER)
+    finalists: int = field(default=1, metadata=ADDED_LATER)
+    finalist_seeds: int | None = field(default=None, metadata=ADDED_LATER)
     extensions: tuple[int, ...] = ()
     seeds_per_point: int = 4
     sampler: SamplerName | None = None
@@ -134,7 +149,7 @@ class Study:
                 "schema", f"version {self.schema} is unknown", f"write schema: {SCHEMA_VERSION}"
             )
         check_name(self.name)
-        check_numbers(self, most_seeds=_FIRST_FRESH_SEED)
+        check_numbers(self, most_seeds=_FIRST_FINALIST_SEED)
         check_names(self.arms)
         check_compared(self.arms, self.reference, self.comparisons, self.ladder)
         check_spaces(self)
@@ -177,23 +192,104 @@ class Study:
         reference = reference_of(self.arms, self.reference)
         return compared_pairs(self.arms, reference, self.comparisons, self.ladder)
 
+    @cached_property
+    def matched_arms(self) -> dict[str, Pair]:
+        """The third arm of fresh seeds, by name, of each pair with the study's reference: the
+        reference, at the settings that its own search shares with the winner of the pair's arm.
+        Which of two losses is better must not hang on how well each was searched. Where points are
+        given there is none, and none where an arm lacks what the reference searches."""
+        if self.mode == "confirm":
+            return {}
+        return {
+            matched_name(pair): pair
+            for pair in against_reference(self.pairs)
+            if set(self.arm_space(pair.reference).searched())
+            <= set(self.arm_space(pair.arm).parameters)
+        }
+
+    @property
+    def confirmed_arms(self) -> tuple[str, ...]:
+        """The arms that fresh seeds are trained for."""
+        return (*self.arms, *self.matched_arms)
+
+    def options(self, arm: str) -> Arm:
+        """How an arm, or a matched one, differs from the study."""
+        if arm in self.named_arms:
+            return self.named_arms[arm]
+        return self.named_arms[self.matched_arms[arm].reference]
+
     def arm_space(self, arm: str) -> Space:
         """The space that an arm is searched over."""
-        return self.named_arms[arm].space(self.space, arm)
+        return self.options(arm).space(self.space, arm)
 
     def design(self, arm: str) -> list[Point] | None:
         """All points of an arm, if they are fixed beforehand; None if they are proposed."""
         design = SAMPLERS[self.sampler].design
         if design is None:
             return None
-        return design(self.arm_space(arm), self.grid or {}, self.proposed, self.seed)
+        if arm not in self._designs:
+            points = design(self.arm_space(arm), self.grid or {}, self.proposed, self.seed)
+            self._designs[arm] = points
+        return self._designs[arm]
+
+    @cached_property
+    def _designs(self) -> dict[str, list[Point]]:
+        """Those that were laid out, by arm."""
+        return {}
 
     def trials(self, arm: str) -> int:
         """Number of points in an arm's search."""
         if self.mode == "confirm":
             return 0
         design = self.design(arm)
-        return len(design) if design is not None else self.proposed
+        tried = len(design) if design is not None else self.proposed
+        return tried + self._refining(arm)
+
+    @property
+    def scientific(self) -> tuple[str, ...]:
+        """Searched parameters that change the problem and that the study asks about."""
+        parameters = self.space.parameters
+        return tuple(
+            name
+            for name in self.space.searched()
+            if "." in name and parameters[name].role == "scientific"
+        )
+
+    def settings(self, arm: str) -> list[tuple[Any, ...]]:
+        """The scientific settings that an arm is searched at, ascending: values of `scientific`."""
+        design = self.design(arm) if self.scientific else None
+        if design is None:
+            return [()]
+        found = {tuple(point[name] for name in self.scientific) for point in design}
+        return sorted(found, key=lambda values: [(str(type(v)), v) for v in values])
+
+    def refinements(self, arm: str) -> list[list[range]]:
+        """The trials of each round of an arm's refinement: two at each setting."""
+        first, further = self._searched(arm), self._refining(arm)
+        settings = len(self.settings(arm))
+        return [
+            [range(start, start + 2) for start in range(begin, begin + 2 * settings, 2)]
+            for begin in range(first, first + further, 2 * settings)
+        ]
+
+    def refined(self, arm: str) -> list[str]:
+        """The parameters of an arm that can be refined: those with a range, which the study does
+        not ask about."""
+        return [
+            name
+            for name, parameter in self.arm_space(arm).parameters.items()
+            if isinstance(parameter, (FloatParameter, IntParameter))
+            and name not in self.scientific
+            and len(parameter.grid(2)) > 1
+        ]
+
+    def _refining(self, arm: str) -> int:
+        """Number of points that refine an arm, in all."""
+        return self.refine * len(self.settings(arm)) if self.refined(arm) else 0
+
+    def _searched(self, arm: str) -> int:
+        """Number of points of an arm's search itself, without refinement and extensions."""
+        return self.trials(arm) - self._refining(arm) - sum(self.extensions)
 
     @property
     def proposed(self) -> int:
@@ -201,14 +297,20 @@ class Study:
         return (self.trials_per_arm or 0) + sum(self.extensions)
 
     def search_blocks(self, arm: str) -> list[range]:
-        """The trials of each block of an arm's search; every extension begins a new block."""
-        last = self.trials(arm)
+        """The trials of each block of an arm's search; refinement and every extension begin a new
+        one."""
+        rounds = self.refinements(arm)
+        first, last = self._searched(arm), self.trials(arm)
         ends = [last - sum(self.extensions[k:]) for k in range(len(self.extensions) + 1)]
-        return [
-            range(first, min(first + self.block_size, end))
-            for begin, end in itertools.pairwise([0, *ends])
-            for first in range(begin, end, self.block_size)
+        parts = [(0, first), *itertools.pairwise(ends)]
+        searched, *extended = [
+            [
+                range(start, min(start + self.block_size, end))
+                for start in range(begin, end, self.block_size)
+            ]
+            for begin, end in parts
         ]
+        return [*searched, *itertools.chain(*rounds), *itertools.chain(*extended)]
 
     def extended(self, trials: int) -> Study:
         """The same study with more trials in each arm.
@@ -225,9 +327,50 @@ class Study:
             raise ConfigError("--extend", problem, remedy)
         return replace(self, extensions=(*self.extensions, trials))
 
+    def searched_again(self, searches: int) -> Study:
+        """The same study with further searches.
+
+        Raises:
+            ConfigError: if it searches nothing.
+        """
+        try:
+            return replace(self, searches=self.searches + searches)
+        except ConfigError as error:
+            raise ConfigError("--extend-searches", error.problem, error.remedy) from None
+
+    def search(self, number: int) -> Study:
+        """One of its searches, from 1, as a study of its own: with another seed, and where the data
+        have one split, with another part of them for validation. The first is the study itself."""
+        if self.searches == 1:
+            return self
+        known = self._searches.get(number)
+        if known is None:
+            data: Any = self.data
+            if number > 1 and hasattr(data, "validation_seed"):
+                first = data.split_seed if data.validation_seed is None else data.validation_seed
+                data = replace(data, validation_seed=first + number - 1)
+            known = replace(self, data=data, seed=self.seed + number - 1, searches=1)
+            self._searches[number] = known
+        return known
+
+    @cached_property
+    def _searches(self) -> dict[int, Study]:
+        """Those that were asked for, by number."""
+        return {}
+
     def search_seeds(self) -> list[int]:
         """Seeds of the search; both arms and all points share them."""
         return [self.seed * _SEEDS_PER_STUDY + index for index in range(self.seeds_per_point)]
+
+    def finals_seeds(self) -> list[int]:
+        """Seeds of the finals, which no search has seen, and which confirm nothing."""
+        first = self.seed * _SEEDS_PER_STUDY + _FIRST_FINALIST_SEED
+        return [first + index for index in range(self.finalist_seeds or self.confirm_seeds)]
+
+    @property
+    def finals(self) -> int:
+        """The number of the finals that name the winners: a search that is extended has others."""
+        return 1 + len(self.extensions)
 
     @property
     def first_fresh_seed(self) -> int:
@@ -254,8 +397,16 @@ class Study:
 
     def members(self) -> int:
         """Networks trained in all, not counting rounds of confirmation kept in the folder."""
-        searched = sum(self.trials(arm) for arm in self.arms) * self.seeds_per_point
-        return searched + (len(self.arms) * self.confirm_seeds if self.has_own_round() else 0)
+        members = sum(self.trials(arm) for arm in self.arms) * self.seeds_per_point
+        members += self.finals * self._finalists() * len(self.finals_seeds())
+        members += len(self.confirmed_arms) * self.confirm_seeds if self.has_own_round() else 0
+        return self.searches * members
+
+    def _finalists(self) -> int:
+        """Number of points in one of its finals."""
+        if self.finalists == 1:
+            return 0
+        return sum(len(self.settings(arm)) for arm in self.arms) * self.finalists
 
     def problem(self, arm: str, point: Mapping[str, Any] | None = None) -> Problem:
         """The problem of an arm, with a point's dotted parameters set.
@@ -264,7 +415,7 @@ class Study:
             ConfigError: if a dotted parameter names nothing, or has a value its owner refuses.
         """
         parts = {"data": to_dict(self.data), "model": to_dict(self.model)}
-        changed = self.named_arms[arm].training
+        changed = self.options(arm).training
         parts["training"] = merged(to_dict(self.training), changed)
         for name, value in (point or {}).items():
             if "." in name:

@@ -87,7 +87,7 @@ def _finding(each: SettingVerdict) -> Finding:
     up = keys.higher_is_better(verdict.metric)
     better, worse = (f"{arm} better" for arm in verdict.pair)
     numbers = {
-        "Pairs": f"{verdict.n} fresh seeds",
+        "Pairs": verdict.sample,
         "Wilcoxon p": f"{verdict.p_wilcoxon:.2g}",
         "Median difference": f"{verdict.median:+.4f}",
     }

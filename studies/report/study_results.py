@@ -25,7 +25,6 @@ from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
 from studies.report import render
 from studies.report.study_report import report_of
-from studies.search.confirmation import scientific_settings
 from studies.storage.origins import origins_in, origins_in_words
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
@@ -100,7 +99,7 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
         spaces=spaces,
         pairs=study.pairs,
         ladder=study.ladder,
-        scientific=tuple(scientific_settings(study)),
+        scientific=study.scientific,
         adaptive=SAMPLERS[study.sampler].adaptive,
         margin=study.equivalence_margin,
         attainable=_attainable(study, members),

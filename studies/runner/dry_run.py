@@ -74,14 +74,14 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
     else:
         times = [_calibrate(study, arm, point) for arm, point in samples]
         microseconds = sum(times) / len(times)
-    searching = sum(len(study.search_blocks(arm)) for arm in study.arms)
-    confirming = len(study.arms) if study.confirms() else 0
+    searching = study.searches * sum(len(study.search_blocks(arm)) for arm in study.arms)
+    confirming = study.searches * len(study.confirmed_arms) if study.confirms() else 0
     room = parallel_blocks(study, capacity)
     parallel = min(room, searching or confirming)
     waits = study.early_stopping is not None or any(study.design(a) is None for a in study.arms)
     if waits and searching:  # for results
-        parallel = min(parallel, len(study.arms) * study.parallel_blocks)
-    trials: dict[str, int] = {arm: study.trials(arm) for arm in study.arms}
+        parallel = min(parallel, study.searches * len(study.arms) * study.parallel_blocks)
+    trials = {arm: study.searches * study.trials(arm) for arm in study.arms}
     searched = sum(trials.values()) * study.seeds_per_point
     seconds = None
     if microseconds is not None:

@@ -1,4 +1,4 @@
-"""More trials for a finished study, in the same Optuna study, tables and MLflow run.
+"""More trials, or more searches, for a finished study, in the same tables and MLflow run.
 
 New proposals rest on every earlier result, so the search of an extended study is the one that its
 file gives when it has these `extensions` from the start. Winners that changed are confirmed on
@@ -7,12 +7,14 @@ fresh seeds that no round has seen; the earlier confirmation stays in the tables
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dynloss_core.config import ConfigError
-from studies.search.confirmation import Confirmation
+from studies.search.plan import Plan
 from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
 
-__all__ = ["extended"]
+__all__ = ["extended", "searched_again"]
 
 
 def extended(stored: StoredStudy, trials: int) -> StoredStudy:
@@ -27,13 +29,33 @@ def extended(stored: StoredStudy, trials: int) -> StoredStudy:
     """
     study = stored.study
     longer = study.extended(trials)
+    plan = _finished_plan(stored, "--extend")
+    if study.has_own_round():
+        for own in plan.own_rounds():
+            own = replace(own, reason="the study's own", trials=study.trials_per_arm)
+            stored = stored.with_round(own)
+    return stored.redefined(longer)
+
+
+def searched_again(stored: StoredStudy, searches: int) -> StoredStudy:
+    """Add searches to a finished study, before anything starts.
+
+    Args:
+        stored: the study.
+        searches: number of searches to add.
+
+    Raises:
+        ConfigError: if the study is not finished, or searches nothing.
+    """
+    longer = stored.study.searched_again(searches)
+    _finished_plan(stored, "--extend-searches")
+    return stored.redefined(longer)
+
+
+def _finished_plan(stored: StoredStudy, option: str) -> Plan:
+    """The plan of a study that must be finished."""
     plan = plan_of(stored)
     if plan.next_block() is not None or not plan.finished:
         remedy = "finish it first, with --resume"
-        path = str(stored.folder.path)
-        raise ConfigError("--extend", "the study is not finished", remedy, path)
-    if study.has_own_round():
-        winners, seeds = tuple(plan.winners().values()), tuple(study.fresh_seeds())
-        first_round = Confirmation(1, seeds, winners, "the study's own", study.trials_per_arm)
-        stored = stored.with_round(first_round)
-    return stored.redefined(longer)
+        raise ConfigError(option, "the study is not finished", remedy, str(stored.folder.path))
+    return plan

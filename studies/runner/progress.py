@@ -131,7 +131,8 @@ class StudyProgress:
 
     def best(self, winners: dict[str, Winner]) -> None:
         """Show the best points so far."""
-        self._best = {arm: winner.objective for arm, winner in winners.items()}
+        known = ((arm, winner.objective) for arm, winner in winners.items())
+        self._best = {arm: value for arm, value in known if value is not None}
 
     def _trained(self) -> float:
         """Number of networks trained, those in training counted by their fraction."""
@@ -178,7 +179,7 @@ class StudyProgress:
         elapsed = time.monotonic() - self._started
         seconds_left = self._seconds_left()
         left = "" if seconds_left is None else f"{duration(seconds_left)} left"
-        shown = [f"{arm} {v:.3f}" for arm, v in self._best.items() if v == v]
+        shown = [f"{arm} {value:.3f}" for arm, value in self._best.items()]
         best = f"best {self._objective}: {', '.join(shown)}" if shown else ""
         if self._bar is not None:
             self._bar.update(

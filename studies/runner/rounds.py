@@ -5,67 +5,90 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
+
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.blocks.block import Block
+from studies.definition.phases import Phase
+from studies.definition.study import Study
 from studies.messages import say
 from studies.search.confirmation import Confirmation, plan_confirmation
+from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
 
-__all__ = ["due_round", "next_round"]
+__all__ = ["due_round", "next_rounds"]
 
 
-def next_round(stored: StoredStudy, seeds: int | None) -> Confirmation | None:
-    """Plan a round that confirms the winners of a finished search; None if the last round is
-    unfinished, and to be resumed.
+def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
+    """Plan a round for each finished search that confirms its winners, or for those that had fewer
+    than the others; none if one is unfinished, and to be resumed.
 
     Args:
         stored: the study.
         seeds: number of seeds; None leaves it to the power analysis.
 
     Raises:
-        ConfigError: if the search is not finished or has no winner, or the unfinished round has
+        ConfigError: if a search is not finished or has no winner, or the unfinished round has
             another number of seeds.
     """
-    study, parts, rounds = stored.study, stored.folder.parts, stored.rounds
-    if rounds and any(parts.recorded(block) is None for block in rounds[-1].blocks()):
-        if seeds not in (None, len(rounds[-1].seeds)):
-            problem = f"{seeds}, but a round of {len(rounds[-1].seeds)} is not finished"
-            raise ConfigError("--seeds", problem, "leave it out to go on with that")
-        return None
+    study, parts = stored.study, stored.folder.parts
+    for known in stored.rounds:
+        if any(parts.recorded(block) is None for block in known.blocks()):
+            if seeds not in (None, len(known.seeds)):
+                problem = f"{seeds}, but a round of {len(known.seeds)} is not finished"
+                raise ConfigError("--seeds", problem, "leave it out to go on with that")
+            return []
     if not _is_searched(stored):
         path = str(stored.folder.path)
         raise ConfigError("", "its search is not finished", "finish it first", path)
     members = parts.gather("members")
-    search = members[members[keys.PHASE] == keys.SEARCH] if len(members) else members
-    if search.empty:
-        raise ConfigError("", "has no search to confirm", "raise confirm_seeds", study.name)
-    return plan_confirmation(
-        study,
-        search,
-        number=len(rounds) + (2 if study.has_own_round() else 1),
-        used=(study.confirm_seeds if study.has_own_round() else 0) + _seeds_of(rounds),
-        seeds=seeds,
-    )
+    planned = []
+    of_each = {n: _rounds_of(stored, n) for n in range(1, study.searches + 1)}
+    fewest = min(map(len, of_each.values()))
+    for number, rounds in of_each.items():
+        if len(rounds) > fewest:
+            continue
+        search = _chosen_from(study, members, number)
+        if search.empty:
+            raise ConfigError("", "has no search to confirm", "raise confirm_seeds", study.name)
+        planned.append(
+            plan_confirmation(
+                study.search(number),
+                search,
+                number=len(rounds) + (2 if study.has_own_round() else 1),
+                used=(study.confirm_seeds if study.has_own_round() else 0) + _seeds_of(rounds),
+                seeds=seeds,
+                of_search=number,
+            )
+        )
+    return planned
 
 
 def due_round(stored: StoredStudy) -> Confirmation | None:
-    """Plan the round that an extended study still needs: its search is finished, and no round had
-    the same winners. If none can be planned, as when an arm has no winner, tell the user why and
-    return None."""
-    study, rounds = stored.study, stored.rounds
-    if not (study.extensions and study.confirms()):
+    """Plan a round that an extended study still needs: a search is finished, and none of its rounds
+    had the same winners. If none can be planned, as when an arm has no winner, tell the user why
+    and return None."""
+    if not (stored.study.extensions and stored.study.confirms()):
         return None
     members = stored.folder.parts.gather("members")
-    if members.empty:  # every block failed
+    numbers = range(1, stored.study.searches + 1)
+    choosing = {number: _chosen_from(stored.study, members, number) for number in numbers}
+    due = (_due_round(stored, number, rows) for number, rows in choosing.items())
+    return next((found for found in due if found is not None), None)
+
+
+def _due_round(stored: StoredStudy, of_search: int, search: pd.DataFrame) -> Confirmation | None:
+    if search.empty:  # every block failed
         return None
-    search = members[members[keys.PHASE] == keys.SEARCH]
+    study, rounds = stored.study.search(of_search), _rounds_of(stored, of_search)
     proposed = study.trials(next(iter(study.arms)))
     if proposed == max((confirmation.trials or 0 for confirmation in rounds), default=0):
         return None
     number = max((confirmation.round for confirmation in rounds), default=0) + 1
     try:
-        planned = plan_confirmation(study, search, number, _seeds_of(rounds), study.confirm_seeds)
+        planned = plan_confirmation(
+            study, search, number, _seeds_of(rounds), study.confirm_seeds, of_search
+        )
     except ConfigError as error:
         say(f"the extended search is not confirmed: {error}")
         return None
@@ -73,6 +96,20 @@ def due_round(stored: StoredStudy) -> Confirmation | None:
     if any(chosen == _winners(confirmation) for confirmation in rounds):
         return None
     return replace(planned, reason="the search was extended", trials=proposed)
+
+
+def _rounds_of(stored: StoredStudy, search: int) -> tuple[Confirmation, ...]:
+    return tuple(known for known in stored.rounds if known.search == search)
+
+
+def _chosen_from(study: Study, members: pd.DataFrame, search: int) -> pd.DataFrame:
+    """The rows that choose the winners of one search: its own, or those of its finals."""
+    if members.empty:
+        return members
+    phase = Phase(keys.SEARCH, search=search)
+    if study.finalists > 1:
+        phase = Phase(keys.FINALS, study.finals, search)
+    return members[members[keys.PHASE] == str(phase)]
 
 
 def _seeds_of(rounds: tuple[Confirmation, ...]) -> int:
@@ -84,9 +121,6 @@ def _winners(confirmation: Confirmation) -> set[tuple[str, int]]:
 
 
 def _is_searched(stored: StoredStudy) -> bool:
-    """Whether every block of the search is finished."""
-    return all(
-        stored.folder.parts.recorded(Block(keys.SEARCH, arm, index, (), ())) is not None
-        for arm in stored.study.arms
-        for index in range(len(stored.study.search_blocks(arm)))
-    )
+    """Whether every block of every search is finished, its finals included."""
+    plan = plan_of(stored)
+    return plan.next_block() is None and plan.finished

@@ -15,9 +15,9 @@ from studies.definition.sqlite import tuned_sqlite
 from studies.definition.study import Study
 from studies.interrupts import noted_interrupts
 from studies.report.study_results import Results, write_results
-from studies.runner.extension import extended
+from studies.runner.extension import extended, searched_again
 from studies.runner.progress import StudyProgress
-from studies.runner.rounds import due_round, next_round
+from studies.runner.rounds import due_round, next_rounds
 from studies.runner.session import Session
 from studies.storage.origins import refuse_other_code
 from studies.storage.place import settled
@@ -59,6 +59,7 @@ def run_study(
     address: str | None = None,
     resume: bool = False,
     more: int | None = None,
+    more_searches: int | None = None,
     reuse: bool = True,
     code_changed: bool = False,
 ) -> Outcome:
@@ -70,6 +71,7 @@ def run_study(
         address: the address of a Ray cluster; None starts one on this machine.
         resume: whether to continue the study in the folder; if not, such a folder is refused.
         more: number of trials to add to each arm of a finished study.
+        more_searches: number of searches to add to a finished study.
         reuse: whether to reuse networks that were trained before (see `studies.storage.reuse`).
         code_changed: whether to continue with other code or versions than the study began with.
 
@@ -79,17 +81,21 @@ def run_study(
     """
     folder = StudyFolder.of(study, out)
     with _able_to_train(study, address):
-        if more is not None and not folder.exists():
+        extends = more is not None or more_searches is not None
+        if extends and not folder.exists():
+            option = "--extend" if more is not None else "--extend-searches"
             problem = "there is no such study"
-            raise ConfigError("--extend", problem, "run it first", str(folder.path))
+            raise ConfigError(option, problem, "run it first", str(folder.path))
         with folder.locked():
-            stored = StoredStudy.begin(folder, study, resume=resume or more is not None)
+            stored = StoredStudy.begin(folder, study, resume=resume or extends)
             stored = settled(stored)
             if not stored.is_new and not code_changed:
-                refuse_other_code(stored, trains=more is not None)
+                refuse_other_code(stored, trains=extends)
             stored = stored.updated(study)
             if more is not None:
                 stored = extended(stored, more)
+            if more_searches is not None:
+                stored = searched_again(stored, more_searches)
             return _go_on(stored, address, reuse=reuse)
 
 
@@ -120,11 +126,11 @@ def confirm_study(
         if folder.path.name != study.name:
             problem = f"holds the study {study.name!r} under another name"
             raise ConfigError("", problem, f"name it {study.name}", str(folder.path))
-        planned = next_round(stored, seeds)
+        planned = next_rounds(stored, seeds)
         if not code_changed:
-            refuse_other_code(stored, trains=planned is not None)
-        if planned is not None:
-            stored = stored.with_round(planned)
+            refuse_other_code(stored, trains=bool(planned))
+        for each in planned:
+            stored = stored.with_round(each)
         return _go_on(stored, address)
 
 

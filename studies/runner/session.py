@@ -16,10 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from dynloss_core import keys
 from studies.blocks.block import Block, BlockResult, Trial
 from studies.blocks.block_run import is_table_of
 from studies.blocks.failure import Failure, Kind
+from studies.definition.phases import Phase
 from studies.runner.progress import StudyProgress
 from studies.storage.origins import note_origin
 from studies.storage.reuse import KnownNetworks, joined
@@ -250,7 +250,7 @@ class Session:
         if self._known is not None:
             self._known.end(block, members)
         self.plan.receive(block, members)
-        if block.phase == keys.SEARCH:
+        if Phase.parse(block.phase).is_search:
             self.progress.best(self.plan.winners())
         self.progress.finish(block, trained=not members.empty)
 

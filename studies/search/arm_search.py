@@ -1,4 +1,4 @@
-"""What to train next: Optuna proposes points by ask/tell, and the plan hands them out in blocks.
+"""The search of one arm: Optuna proposes points by ask/tell, and they are handed out in blocks.
 
 Nothing here knows Ray. Proposals are repeatable: each trial has its own sampler seed, and a block
 is asked for only once the results of all blocks of its arm but the last `parallel_blocks` are in,
@@ -13,8 +13,8 @@ RUNNING there, and one that was in flight when a driver was killed is proposed a
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 from zlib import crc32
@@ -22,7 +22,7 @@ from zlib import crc32
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
@@ -35,17 +35,17 @@ from studies.definition.early_stopping import (
     thresholds,
     trial_means,
 )
+from studies.definition.phases import Phase
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
-from studies.search.confirmation import Confirmation, Winner
+from studies.search.confirmation import Winner
+from studies.search.refinement import refined
 
-__all__ = ["ArmSearch", "Plan"]
+__all__ = ["ArmSearch"]
 
 _ARM_CODE = {keys.DYNAMICAL: 0, keys.STATIC: 1}  # part of every proposal: never renumber
 _NAMED = 2  # code of every other arm, beside a number made from its name
 _PROPOSALS = "proposals"
-
-Recorded = Callable[[Block], pd.DataFrame | None]
 
 
 class ArmSearch:
@@ -54,23 +54,34 @@ class ArmSearch:
     Args:
         study: the definition.
         arm: the name of the arm.
-        storage: Optuna's storage; the arm's study there is called `<name>/<arm>`.
+        storage: Optuna's storage; the arm's study there is called `<name>/<arm>`, and that of a
+            second search `<name>/<arm>.2`.
+        number: the number of the search, from 1.
     """
 
-    def __init__(self, study: Study, arm: str, storage: optuna.storages.BaseStorage) -> None:
-        self.study, self.arm = study, arm
+    def __init__(
+        self, study: Study, arm: str, storage: optuna.storages.BaseStorage, number: int = 1
+    ) -> None:
+        self.study, self.arm, self.number = study.search(number), arm, number
+        study = self.study
         self.space = study.arm_space(arm)
         self._design = study.design(arm)
         self._waits = self._design is None or study.early_stopping is not None
         self._blocks = study.search_blocks(arm)
-        ends = itertools.accumulate((study.trials_per_arm or 0, *study.extensions))
-        self._extensions = set(ends)  # first trials of extensions
+        last = study.trials(arm)
+        parts = [last - sum(study.extensions[k:]) for k in range(len(study.extensions))]
+        self._extensions = set(parts)  # first trials of extensions
+        rounds = study.refinements(arm)
+        self._rounds = {trial: k for k, blocks in enumerate(rounds) for b in blocks for trial in b}
+        self._settings = study.settings(arm)
+        self._complete: list[tuple[int, Point, float]] = []  # trials, their points and objectives
         self._asked = 0  # blocks handed out
         self._told = 0  # blocks told to Optuna
         self._results: dict[int, pd.DataFrame] = {}
         self._points: dict[int, Point] = {}
         self._asked_at: dict[int, datetime] = {}
         self._best: Winner | None = None
+        self._best_score = -math.inf
         up = keys.higher_is_better(study.objective)
         direction: Literal["maximize", "minimize"] = "maximize" if up else "minimize"
         self._memory = optuna.storages.InMemoryStorage()
@@ -78,7 +89,7 @@ class ArmSearch:
             storage=self._memory, study_name=_PROPOSALS, direction=direction
         )
         self.optuna = optuna.create_study(
-            study_name=f"{study.name}/{arm}",
+            study_name=f"{study.name}/{arm}" + (f".{number}" if number > 1 else ""),
             storage=storage,
             direction=direction,
             load_if_exists=True,
@@ -115,21 +126,32 @@ class ArmSearch:
         """The next block; None if all are handed out, or it depends on results to come."""
         if self._asked == self.blocks:
             return None
-        numbers = self._blocks[self._asked]
-        needed = max(self._asked + 1 - self.study.parallel_blocks, 0)
-        if numbers.start in self._extensions:
-            needed = self._asked
-        if self._waits:
-            if not all(index in self._results for index in range(self._told, needed)):
-                return None
-            self._tell_up_to(needed)
+        numbers, needed = self._blocks[self._asked], self._needed()
+        if not all(index in self._results for index in range(self._told, needed)):
+            return None
+        self._tell_up_to(needed)
         trials = tuple(Trial(number, self._point(number)) for number in numbers)
         self._points.update((trial.number, trial.point) for trial in trials)
         seeds = tuple(self.study.search_seeds())
         limits = self._thresholds(needed)
-        block = Block(keys.SEARCH, self.arm, self._asked, trials, seeds, limits)
+        phase = str(Phase(keys.SEARCH, search=self.number))
+        block = Block(phase, self.arm, self._asked, trials, seeds, limits)
         self._asked += 1
         return block
+
+    def _needed(self) -> int:
+        """How many blocks, from the first, the next one depends on."""
+        numbers = self._blocks[self._asked]
+        if numbers.start in self._rounds:  # on all before its round
+            return self._asked - self._setting_index(numbers.start)
+        if numbers.start in self._extensions:
+            return self._asked
+        return max(self._asked + 1 - self.study.parallel_blocks, 0) if self._waits else 0
+
+    def _setting_index(self, number: int) -> int:
+        """The index of a refining trial's setting."""
+        first = min(self._rounds)
+        return (number - first) // 2 % len(self._settings)
 
     def receive(self, block: Block, members: pd.DataFrame) -> None:
         """Take a block's members table; empty if it could not be trained."""
@@ -144,6 +166,16 @@ class ArmSearch:
         """The best completed point so far, the earliest of equals; None before there is one."""
         return self._best
 
+    def finalists(self, count: int) -> list[tuple[Trial, ...]]:
+        """The best trials at each setting that has any, best first, the earliest of equals."""
+        found = []
+        for setting in self._settings:
+            here = [each for each in self._complete if self._setting_of(each[1]) == setting]
+            here.sort(key=lambda each: (-each[2], each[0]))
+            constants = self.space.constants()
+            found.append(tuple(Trial(n, {**constants, **point}) for n, point, _ in here[:count]))
+        return [trials for trials in found if trials]
+
     def _thresholds(self, blocks: int) -> tuple[float | None, ...]:
         """What trials must reach, from the results of the first blocks; empty without the rule."""
         rule = self.study.early_stopping
@@ -154,7 +186,45 @@ class ArmSearch:
 
     def _point(self, number: int) -> Point:
         self._asked_at[number] = datetime.now()
-        return self._propose(number) if self._design is None else self._design[number]
+        if number in self._rounds:
+            return self._refined(number)
+        if self._design is not None:
+            past = len(self._rounds) if self._rounds and number > max(self._rounds) else 0
+            return self._design[number - past]
+        return self._propose(number)
+
+    def _refined(self, number: int) -> Point:
+        """The point of a trial that refines, near the best of its setting."""
+        setting = self._settings[self._setting_index(number)]
+        first, k = min(self._rounds), self._rounds[number]
+        begins = first + 2 * len(self._settings) * k
+        tried = [
+            (point, value)
+            for trial, point, value in self._complete
+            if trial < begins and self._setting_of(point) == setting
+        ]
+        searched = first
+        if self._design is not None:
+            searched = sum(self._setting_of(point) == setting for point in self._design[:first])
+        if not tried:  # none was sound: the middle is as good as any
+            middle = {name: p.at(0.5) for name, p in self.space.parameters.items()}
+            tried = [({**middle, **dict(zip(self.study.scientific, setting, strict=True))}, 0.0)]
+        names = self.study.refined(self.arm)
+        point = refined(self.space, names, tried, searched, k)[(number - first) % 2]
+        if self._design is None:
+            self._proposals.add_trial(self._running(point))
+        return point
+
+    def _setting_of(self, point: Point) -> tuple[Any, ...]:
+        return tuple(point[name] for name in self.study.scientific)
+
+    def _running(self, point: Point) -> FrozenTrial:
+        """A point that was not proposed, as a trial in training."""
+        fixed = optuna.trial.FixedTrial(point)
+        self.space.suggest(fixed)  # type: ignore[arg-type]  # names the distributions
+        return optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
+        )
 
     def _propose(self, number: int) -> Point:
         """The point of a trial, as an earlier session stored it, else newly proposed."""
@@ -263,93 +333,8 @@ class ArmSearch:
 
     def _compare(self, number: int, point: Point, value: float) -> None:
         """Keep the best point; of equals, the earliest."""
-        best = self._best
         sign = 1 if keys.higher_is_better(self.study.objective) else -1
-        if best is None or sign * value > sign * best.objective:
+        self._complete.append((number, point, sign * value))
+        if sign * value > self._best_score:
+            self._best_score = sign * value
             self._best = Winner(self.arm, number, {**self.space.constants(), **point}, value)
-
-
-class Plan:
-    """The blocks of a study, in the order they may be trained: the search, then the confirmation.
-
-    Args:
-        study: the definition.
-        storage: Optuna's storage.
-        recorded: the members table of a block that an earlier session finished, or None.
-        rounds: rounds of confirmation beside the study's own; all rounds, for an extended study.
-    """
-
-    def __init__(
-        self,
-        study: Study,
-        storage: optuna.storages.BaseStorage,
-        recorded: Recorded,
-        rounds: Sequence[Confirmation] = (),
-    ) -> None:
-        self.study = study
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.searches: dict[str, ArmSearch] = {
-            arm: ArmSearch(study, arm, storage) for arm in study.arms
-        }
-        self._recorded, self._rounds = recorded, tuple(rounds)
-        self._confirm: list[Block] | None = None
-        self._confirming: set[str] = set()
-
-    @property
-    def finished(self) -> bool:
-        """Whether every block has ended, trained or failed."""
-        if not all(search.finished for search in self.searches.values()):
-            return False
-        return self._confirm is not None and not self._confirm and not self._confirming
-
-    def next_block(self) -> Block | None:
-        """The next block to train; None if it depends on results to come, or none is left.
-
-        Blocks that an earlier session finished are skipped, and their results used.
-        """
-        while (block := self._next()) is not None:
-            members = self._recorded(block)
-            if members is None:
-                return block
-            self.receive(block, members)
-        return None
-
-    def receive(self, block: Block, members: pd.DataFrame) -> None:
-        """Take a block's members table; empty if it could not be trained."""
-        if block.phase == keys.SEARCH:
-            self.searches[block.arm].receive(block, members)
-        else:
-            self._confirming.discard(block.id)
-
-    def winners(self) -> dict[str, Winner]:
-        """The point that represents each arm: the best of its search, or the one given."""
-        if self.study.winners is not None:
-            given = {
-                arm: {**self.study.arm_space(arm).constants(), **point}
-                for arm, point in self.study.winners.items()
-            }
-            return {arm: Winner(arm, 0, point, float("nan")) for arm, point in given.items()}
-        best = {arm: search.best() for arm, search in self.searches.items()}
-        return {arm: winner for arm, winner in best.items() if winner is not None}
-
-    def _next(self) -> Block | None:
-        for search in sorted(self.searches.values(), key=lambda search: search.asked):
-            block = search.ask()
-            if block is not None:
-                return block
-        if not all(search.finished for search in self.searches.values()):
-            return None
-        if self._confirm is None:
-            self._confirm = self._confirmation()
-        if not self._confirm:
-            return None
-        block = self._confirm.pop(0)
-        self._confirming.add(block.id)
-        return block
-
-    def _confirmation(self) -> list[Block]:
-        rounds = list(self._rounds)
-        if self.study.has_own_round():
-            seeds, winners = tuple(self.study.fresh_seeds()), tuple(self.winners().values())
-            rounds.insert(0, Confirmation(1, seeds, winners))
-        return [block for confirmation in rounds for block in confirmation.blocks()]

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from dynloss_core import keys
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ADDED_LATER, ConfigError
 from dynloss_core.training import steps_per_epoch
 from search_spaces import Point
 from studies.analysis.statistics.comparison import compare
@@ -24,14 +24,15 @@ from studies.analysis.statistics.equivalence import seeds_for_equivalence, seeds
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.blocks.block import Block, Trial
 from studies.definition.early_stopping import is_stopped
+from studies.definition.phases import Phase
 from studies.definition.study import Study
 
 __all__ = [
     "Confirmation",
     "Winner",
-    "confirmation_phase",
+    "best_of",
     "plan_confirmation",
-    "scientific_settings",
+    "with_matched",
 ]
 
 FEWEST_SEEDS = 20
@@ -48,12 +49,13 @@ class Winner:
         trial: number of its trial.
         point: its parameters.
         objective: mean over the search's seeds; biased upwards, as it was chosen for being best.
+            None of a point that no search of the arm chose.
     """
 
     arm: str
     trial: int
     point: Point
-    objective: float
+    objective: float | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Confirmation:
         reason: why it has that many seeds.
         trials: number of trials per arm that the winners were chosen from; None unless the study
             was extended.
+        search: number of the search that chose them, from 1.
     """
 
     round: int
@@ -74,11 +77,12 @@ class Confirmation:
     winners: tuple[Winner, ...]
     reason: str = ""
     trials: int | None = None
+    search: int = field(default=1, metadata=ADDED_LATER)
 
     @property
     def phase(self) -> str:
-        """`confirm`, `confirm-2`, ...: the round's name in tables, blocks and MLflow."""
-        return confirmation_phase(self.round)
+        """The round's name in tables, blocks and MLflow."""
+        return str(Phase(keys.CONFIRM, self.round, self.search))
 
     def blocks(self) -> list[Block]:
         """One block per winner."""
@@ -90,38 +94,29 @@ class Confirmation:
         return blocks
 
 
-def confirmation_phase(number: int) -> str:
-    """The phase of the round with a given number."""
-    return keys.CONFIRM if number == 1 else f"{keys.CONFIRM}-{number}"
-
-
-def scientific_settings(study: Study) -> list[str]:
-    """Searched parameters that change the problem and that the study asks about."""
-    parameters = study.space.parameters
-    return [
-        name
-        for name in study.space.searched()
-        if "." in name and parameters[name].role == "scientific"
-    ]
-
-
 def plan_confirmation(
-    study: Study, search: pd.DataFrame, number: int, used: int, seeds: int | None = None
+    study: Study,
+    search: pd.DataFrame,
+    number: int,
+    used: int,
+    seeds: int | None = None,
+    of_search: int = 1,
 ) -> Confirmation:
     """Plan a round for the winners of a search.
 
     Args:
-        study: the definition.
-        search: rows of the members table with phase `search`.
+        study: the definition, of this search alone (see `Study.search`).
+        search: rows of the members table of the search, or of the finals if it had any.
         number: the number of the round.
         used: number of fresh seeds that earlier rounds used.
         seeds: number of seeds; by default as many as give every comparison a power of 90% if effect
             and spread are those of the search, cross-fitted, but at least 20 and at most 100.
+        of_search: the number of the search.
 
     Raises:
         ConfigError: if an arm has no winner, or the fresh seeds are used up.
     """
-    settings = scientific_settings(study)
+    settings = list(study.scientific)
     winners, without = _winners(study, search, settings)
     if not winners:
         raise ConfigError(
@@ -137,7 +132,21 @@ def plan_confirmation(
     first = study.first_fresh_seed + used
     if used + seeds > study.fresh_seeds_in_all:
         raise ConfigError("--seeds", f"{seeds} more are not left", "use fewer")
-    return Confirmation(number, tuple(range(first, first + seeds)), tuple(winners), reason)
+    fresh = tuple(range(first, first + seeds))
+    return Confirmation(number, fresh, with_matched(study, winners), reason, search=of_search)
+
+
+def with_matched(study: Study, winners: Sequence[Winner]) -> tuple[Winner, ...]:
+    """Winners, and after them the reference at the settings of each (see `Study.matched_arms`)."""
+    matched = []
+    for name, pair in study.matched_arms.items():
+        space = study.arm_space(pair.reference)
+        for winner in winners:
+            if winner.arm == pair.arm:
+                shared = {key: winner.point[key] for key in space.searched()}
+                point = {**space.constants(), **shared}
+                matched.append(Winner(name, winner.trial, point, None))
+    return (*winners, *matched)
 
 
 def _winners(
@@ -146,16 +155,9 @@ def _winners(
     """The winners at each setting where every arm has one, arms side by side, and the settings
     where some arm has none. A winner is the best trial that neither diverged nor was stopped, the
     earliest of equals."""
-    diverged = search.groupby([keys.ARM, keys.TRIAL])[keys.DIVERGED].transform("any")
-    candidates = search[~diverged & ~is_stopped(search)]
     winners, without = [], []
     for value, group in search.groupby(list(settings)) if settings else [("the search", search)]:
-        at_setting = [
-            _winner(
-                study, arm, group[(group[keys.ARM] == arm) & group.index.isin(candidates.index)]
-            )
-            for arm in study.arms
-        ]
+        at_setting = [best_of(study, arm, group[group[keys.ARM] == arm]) for arm in study.arms]
         if all(at_setting):
             winners += [winner for winner in at_setting if winner is not None]
         else:
@@ -163,7 +165,17 @@ def _winners(
     return winners, without
 
 
-def _winner(study: Study, arm: str, candidates: pd.DataFrame) -> Winner | None:
+def best_of(study: Study, arm: str, rows: pd.DataFrame) -> Winner | None:
+    """The best trial of an arm that neither diverged nor was stopped, the earliest of equals; None
+    without one.
+
+    Args:
+        study: the definition.
+        arm: which arm.
+        rows: of the members table, of this arm and one setting.
+    """
+    diverged = rows.groupby(keys.TRIAL)[keys.DIVERGED].transform("any")
+    candidates = rows[~diverged.astype(bool) & ~is_stopped(rows)]
     if candidates.empty:
         return None
     means = candidates.groupby(keys.TRIAL)[study.objective].mean()

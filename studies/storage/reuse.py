@@ -30,6 +30,7 @@ from search_spaces import Point
 from studies.blocks.block import Block, BlockResult, Trial
 from studies.blocks.code_origin import current_origin
 from studies.blocks.tables import member_hashes
+from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.storage.stored_study import StoredStudy, stored_definition
 from studies.storage.study_folder import StudyFolder
@@ -164,7 +165,7 @@ class KnownNetworks:
     def _add(self, members: pd.DataFrame, folder: StudyFolder) -> None:
         for row in members.itertuples(index=False):
             phase, arm, block, trial, seed, config_hash, engine, device, origin = row
-            key = _Key(config_hash, engine, device, origin, phase != keys.SEARCH)
+            key = _Key(config_hash, engine, device, origin, Phase.parse(phase).is_fresh)
             self._sources.setdefault(key, _Source(folder.path, phase, arm, block, trial, seed))
 
     def _keys(self, block: Block) -> dict[int, tuple[_Key, ...]]:
@@ -175,12 +176,14 @@ class KnownNetworks:
         return self._keys_of[block.id]
 
     def _keys_of_trial(self, block: Block, trial: Trial) -> Iterator[_Key]:
-        problem = self._study.problem(block.arm, trial.point)
-        engine = choose_engine(problem, self._study.engine, self._study.device).name
-        members = [self._study.member(trial.point, seed, problem) for seed in block.seeds]
-        device, origin = self._study.device, current_origin().digest
+        phase = Phase.parse(block.phase)
+        study = self._study.search(phase.search)
+        problem = study.problem(block.arm, trial.point)
+        engine = choose_engine(problem, study.engine, study.device).name
+        members = [study.member(trial.point, seed, problem) for seed in block.seeds]
+        device, origin = study.device, current_origin().digest
         for config_hash in member_hashes(problem, members):
-            yield _Key(config_hash, engine, device, origin, block.phase != keys.SEARCH)
+            yield _Key(config_hash, engine, device, origin, phase.is_fresh)
 
     def _reused(self, block: Block, trial: Trial, known: dict[_Key, _Source]) -> BlockResult | None:
         """The tables of a known trial as this study's; None if its rows are gone or replaced."""

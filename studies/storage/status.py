@@ -12,6 +12,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from studies.definition.early_stopping import is_stopped
+from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.messages import duration
 from studies.storage.stored_study import StoredStudy
@@ -148,15 +149,24 @@ def _progress(folder: StudyFolder) -> dict[str, Any]:
 
 def _phases(stored: StoredStudy, members: pd.DataFrame) -> Iterator[PhaseStatus]:
     study = stored.study
-    if study.mode != "confirm":
-        for arm in study.arms:
-            yield _search(study, arm, _rows(members, arm, keys.SEARCH))
-    if study.has_own_round():
-        for arm in study.arms:
-            done = len(_rows(members, arm, keys.CONFIRM))
-            yield PhaseStatus(keys.CONFIRM, arm, done, study.confirm_seeds, "fresh seeds")
+    for number in range(1, study.searches + 1):
+        if study.mode != "confirm":
+            phase = str(Phase(keys.SEARCH, search=number))
+            for arm in study.arms:
+                yield _search(study, arm, phase, _rows(members, arm, phase))
+        if study.finalists > 1:
+            phase = str(Phase(keys.FINALS, study.finals, number))
+            wanted = study.finalists * len(study.finals_seeds())
+            for arm in study.arms:
+                done, most = len(_rows(members, arm, phase)), wanted * len(study.settings(arm))
+                yield PhaseStatus(phase, arm, done, most, "networks")
+        if study.has_own_round():
+            phase = str(Phase(keys.CONFIRM, search=number))
+            for arm in study.confirmed_arms:
+                done = len(_rows(members, arm, phase))
+                yield PhaseStatus(phase, arm, done, study.confirm_seeds, "fresh seeds")
     for confirmation in stored.rounds:
-        for arm in study.arms:
+        for arm in dict.fromkeys(winner.arm for winner in confirmation.winners):
             wanted = sum(len(block.seeds) for block in confirmation.blocks() if block.arm == arm)
             done = len(_rows(members, arm, confirmation.phase))
             yield PhaseStatus(confirmation.phase, arm, done, wanted, "networks")
@@ -168,10 +178,10 @@ def _rows(members: pd.DataFrame, arm: str, phase: str) -> pd.DataFrame:
     return members[(members[keys.ARM] == arm) & (members[keys.PHASE] == phase)]
 
 
-def _search(study: Study, arm: str, rows: pd.DataFrame) -> PhaseStatus:
+def _search(study: Study, arm: str, phase: str, rows: pd.DataFrame) -> PhaseStatus:
     wanted = study.trials(arm)
     if rows.empty:
-        return PhaseStatus(keys.SEARCH, arm, 0, wanted, "trials")
+        return PhaseStatus(phase, arm, 0, wanted, "trials")
     by_trial = rows.groupby(keys.TRIAL)
     diverged = by_trial[keys.DIVERGED].any()
     stopped = is_stopped(rows).groupby(rows[keys.TRIAL]).any()
@@ -180,4 +190,4 @@ def _search(study: Study, arm: str, rows: pd.DataFrame) -> PhaseStatus:
     if len(means):
         best = float(means.max() if keys.higher_is_better(study.objective) else means.min())
     counts = int(diverged.sum()), int(stopped.sum())
-    return PhaseStatus(keys.SEARCH, arm, len(diverged), wanted, "trials", *counts, best)
+    return PhaseStatus(phase, arm, len(diverged), wanted, "trials", *counts, best)

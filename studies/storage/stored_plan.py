@@ -11,7 +11,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynloss_core.config import ConfigError, reason_of
-from studies.search.arm_search import Plan, Recorded
+from studies.search.plan import Plan, Recorded
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 

@@ -15,6 +15,7 @@ from dynloss_core import keys
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import read_document
+from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.definition.study_files import study_from_mapping
 from studies.messages import say
@@ -74,7 +75,7 @@ class StoredStudy:
         if folder.exists():
             stored = cls.read(folder)
             known = stored.study
-            if known.hash not in (study.hash, replace(study, extensions=known.extensions).hash):
+            if known.hash not in (study.hash, _as_far(study, known).hash):
                 changed = "; ".join(differences(known, study))
                 problem = f"holds another study of this name: {changed}"
                 remedy = "rename yours, or choose another --out"
@@ -127,7 +128,7 @@ class StoredStudy:
 
     def updated(self, study: Study) -> StoredStudy:
         """The study updated from another file of it, whose changes have no effect on results."""
-        study = replace(study, extensions=self.study.extensions)
+        study = _as_far(study, self.study)
         changed = differences(self.study, study)
         if not changed:
             return self
@@ -137,9 +138,9 @@ class StoredStudy:
     def with_round(self, confirmation: Confirmation) -> StoredStudy:
         """The study with another round, recorded before it begins so that a resumed study continues
         it; a round that is recorded already is left alone."""
-        if any(known.round == confirmation.round for known in self.rounds):
+        if any(known.phase == confirmation.phase for known in self.rounds):
             return self
-        rounds = sorted((*self.rounds, confirmation), key=lambda known: known.round)
+        rounds = sorted((*self.rounds, confirmation), key=lambda known: (known.round, known.search))
         write_json(self.folder.confirm, {"rounds": [to_dict(known) for known in rounds]})
         return replace(self, rounds=tuple(rounds))
 
@@ -149,8 +150,12 @@ class StoredStudy:
         Raises:
             ConfigError: naming the round.
         """
-        known = {keys.SEARCH, *(confirmation.phase for confirmation in self.rounds)}
-        known |= {keys.CONFIRM} if self.study.has_own_round() else set()
+        kinds = [keys.SEARCH, *([keys.CONFIRM] if self.study.has_own_round() else [])]
+        numbers = range(1, self.study.searches + 1)
+        known = {str(Phase(kind, search=number)) for kind in kinds for number in numbers}
+        finals = range(1, self.study.finals + 1)
+        known |= {str(Phase(keys.FINALS, k, n)) for k in finals for n in numbers}
+        known |= {confirmation.phase for confirmation in self.rounds}
         parts = self.folder.parts
         for part in parts.files("members"):
             phase = parts.block_of(part).rsplit("-", 2)[0]
@@ -158,6 +163,14 @@ class StoredStudy:
                 problem = f"lacks the round {phase}, which was trained"
                 remedy = f"restore it, or delete {part.parent / phase}-* to give the round up"
                 raise ConfigError("", problem, remedy, str(self.folder.confirm))
+
+
+def _as_far(study: Study, known: Study) -> Study:
+    """A study's definition, extended as far as a state of it that may be longer."""
+    begins = study.extensions == known.extensions[: len(study.extensions)]
+    if not begins or study.searches > known.searches:
+        return study
+    return replace(study, extensions=known.extensions, searches=known.searches)
 
 
 def stored_definition(folder: StudyFolder) -> Study:
@@ -185,9 +198,7 @@ def _definition(folder: StudyFolder, begun: Begun | None) -> Study:
         raise ConfigError(error.key, error.problem, remedy, error.source) from None
     if begun is None:
         return study
-    known = begun.study.extensions
-    if study.extensions == known[: len(study.extensions)]:  # killed while extending
-        study = replace(study, extensions=known)
+    study = _as_far(study, begun.study)  # killed while extending
     check_unchanged(begun.study, study, folder.definition)
     return study
 

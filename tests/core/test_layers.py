@@ -50,8 +50,9 @@ LEVELS = {
         "progress", "rounds", "extension", "session", "run_study", "dry_run", "single_run",
     ],
     "studies.analysis": [
-        "question", "card", "study_tables", "statistics", "search_health", "setting_verdicts", "ladder",
-        "search_card", "gains", "landscape", "study_analysis", "across_studies", "figures", "analyses",
+        "question", "card", "settings", "statistics", "study_tables", "search_health", "verdict_warnings",
+        "setting_verdicts", "verdict_cards", "searches", "ladder", "search_card", "gains", "landscape",
+        "study_analysis", "across_studies", "figures", "analyses",
     ],
 }  # fmt: skip
 

@@ -125,7 +125,7 @@ def test_a_study_is_driven_through_rays_client(
     there = ("--address", rays_client, "--out", tmp_path)
     done = dynloss("run", tiny, *there)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "fresh seeds, paired" in done.stdout
+    assert "fresh seeds of these two winners, paired" in done.stdout
     assert len(table(tmp_path)) == 30
     again = dynloss("run", tiny, *there)
     assert again.returncode == 2
@@ -179,7 +179,7 @@ def test_a_study_is_sent_as_a_job(dashboard: str, tiny: Path, tmp_path: Path) ->
     send = ("submit", tiny, "--address", dashboard, "--out", out, "--set", "confirm_seeds=4")
     done = dynloss(*send)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "fresh seeds, paired" in done.stdout, "the job's own words"
+    assert "fresh seeds of these two winners, paired" in done.stdout, "the job's own words"
     summary = (out / "tiny" / "summary.json").read_text()
     assert '"n": 4' in summary
     again = dynloss(*send)

@@ -11,6 +11,7 @@ from studies.analysis.figures.landscape.valley import animate_valleys, draw_vall
 from studies.analysis.figures.learning_curves import draw_learning_curves
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
+from studies.analysis.figures.searches import draw_searches
 from studies.analysis.figures.style import ARM_COLOURS
 from studies.analysis.figures.verdict import draw_verdict
 
@@ -25,6 +26,7 @@ __all__ = [
     "draw_learning_curves",
     "draw_minima",
     "draw_regimes",
+    "draw_searches",
     "draw_threshold",
     "draw_trajectory",
     "draw_valleys",

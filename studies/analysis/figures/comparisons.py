@@ -25,7 +25,7 @@ from studies.analysis.ladder import Ladder
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS, Outcome
 
-__all__ = ["draw_comparisons", "draw_ladder"]
+__all__ = ["difference_of", "draw_comparisons", "draw_ladder", "label_of", "margin_band"]
 
 _SIGNIFICANT = 0.05
 _COLOURS: dict[Outcome, str] = {
@@ -49,13 +49,13 @@ def draw_comparisons(verdicts: Sequence[SettingVerdict]) -> Figure:
     Args:
         verdicts: at least one.
     """
-    labels = [_label(verdict) for verdict in verdicts]
+    labels = [label_of(verdict) for verdict in verdicts]
     width = 5.6 + 0.075 * max(map(len, labels))
     with blank_figure(width, 1.6 + 0.28 * len(verdicts)) as figure:
         axes = figure.subplots()
         for place, verdict in enumerate(verdicts):
-            _difference(axes, verdict, place)
-        _margin(axes, verdicts[0])
+            difference_of(axes, verdict, place)
+        margin_band(axes, verdicts[0])
         axes.axvline(0, color="black", lw=0.9)
         axes.set_yticks(range(len(labels)), labels, fontsize=9)
         axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -85,8 +85,8 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
                     rung.mean, place, xerr=half, fmt=marker, color=colour, capsize=4, ms=6
                 )
                 if rung.step is not None:
-                    _difference(right, rung.step, place - 0.5)
-            _margin(right, ladder.steps[0])
+                    difference_of(right, rung.step, place - 0.5)
+            margin_band(right, ladder.steps[0])
             right.axvline(0, color="black", lw=0.9)
             for axes in (left, right):
                 axes.set_ylim(-0.6, len(arms) - 0.4)
@@ -106,22 +106,25 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
     return figure
 
 
-def _difference(axes: Axes, verdict: SettingVerdict, place: float) -> None:
+def difference_of(axes: Axes, verdict: SettingVerdict, place: float) -> None:
     """A mean difference with its interval and, at the right, how it was judged."""
     test, colour = verdict.test, _COLOURS[verdict.test.outcome]
     half = np.array([[test.difference - test.low], [test.high - test.difference]])
+    unit = "" if test.luck is None else " searches"
     filled = colour if verdict.p_adjusted < _SIGNIFICANT else "white"
     axes.errorbar(test.difference, place, xerr=half, fmt="D", color=colour, mfc=filled, capsize=4)
-    beside(axes, place, f"{_SHORT[test.outcome]}, n = {test.n}", colour)
+    beside(axes, place, f"{_SHORT[test.outcome]}, n = {test.n}{unit}", colour)
 
 
-def _margin(axes: Axes, verdict: SettingVerdict) -> None:
+def margin_band(axes: Axes, verdict: SettingVerdict) -> None:
+    """A band of the differences that would not matter."""
     margin = verdict.test.margin
     if margin is not None:
         axes.axvspan(-margin, margin, color="black", alpha=0.07, lw=0)
 
 
-def _label(verdict: SettingVerdict) -> str:
+def label_of(verdict: SettingVerdict) -> str:
+    """The setting and the arms: `width 50: dynamical - static`."""
     where = f"{verdict.label}: " if verdict.label else ""
     return f"{where}{verdict.test.pair.arm} − {verdict.test.pair.reference}"
 
@@ -129,7 +132,9 @@ def _label(verdict: SettingVerdict) -> str:
 def _small_print(verdicts: Sequence[SettingVerdict]) -> str:
     """What the marks mean, and how many networks diverged."""
     level = verdicts[0].test.level
-    text = "Means over fresh seeds and 95% t intervals, differences paired by seed"
+    unit = verdicts[0].test.unit
+    over = "fresh seeds" if unit == "seed" else "searches"
+    text = f"Means over {over} and 95% t intervals, differences paired by {unit}"
     text += ". Filled: " if math.isclose(level, 0.95) else f" with {level * 100:.4g}%. Filled: "
     text += f"significant over {verdicts[0].counted}, 5%."
     if (margin := verdicts[0].test.margin) is not None:

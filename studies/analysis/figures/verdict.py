@@ -54,7 +54,7 @@ def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
         left.set_xlim(-0.85, 1.85)
         left.grid(visible=False, axis="x")
         left.set_ylabel(metric)
-        left.set_title("Each seed, both arms (mean ± sd)")
+        left.set_title(f"Each {verdict.unit}, both arms (mean ± sd)")
 
         difference = (pairs[arm] - pairs[reference]).to_numpy()
         right.axhline(0, color="black", linewidth=0.9)

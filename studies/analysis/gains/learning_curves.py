@@ -13,7 +13,8 @@ from scipy import stats
 from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.question import stop_of
-from studies.analysis.setting_verdicts import by_setting, winners_of
+from studies.analysis.setting_verdicts import winners_of
+from studies.analysis.settings import by_setting
 from studies.analysis.study_tables import Tables
 
 __all__ = ["LearningCurve", "cards", "curves_caption", "curves_headline", "learning_curves"]
@@ -63,10 +64,13 @@ def cards(tables: Tables, draw: Draws[...]) -> Iterator[Card]:
     panels = [learning_curves(rows, metric) for metric in _SHOWN]
     curves = [curve for panel in panels for curve in panel]
     tail_start = _tail_start(confirm, tables.question.tail)
+    caption = curves_caption(curves, tail_start)
+    if tables.searches > 1:
+        caption += f" Of {tables.searches} searches the first is shown."
     drawing = Drawing(
         "learning_curves",
         curves_headline(curves),
-        curves_caption(curves, tail_start),
+        caption,
         partial(draw, panels, tail_start=tail_start),
     )
     yield Card("Learning curves", [drawing])

@@ -49,6 +49,7 @@ class Regimes:
         n: the fewest pairs of a size.
         most: the most.
         fresh: whether the seeds are fresh ones.
+        searches: whether a pair is a search, its seeds averaged, rather than a seed.
     """
 
     parameter: str
@@ -59,6 +60,7 @@ class Regimes:
     n: int
     most: int
     fresh: bool
+    searches: bool = False
 
     def sentences(self) -> list[str]:
         """Which claims of the paper hold here, each with its evidence."""
@@ -82,6 +84,8 @@ class Regimes:
     def seeds(self) -> str:
         """How many seeds, of which kind: `12 held-out seeds`."""
         n = f"{self.n}" if self.n == self.most else f"{self.n} to {self.most}"
+        if self.searches and self.fresh:
+            return f"{n} searches"
         return f"{n} {'fresh' if self.fresh else 'held-out'} seeds"
 
     @property
@@ -174,6 +178,7 @@ def regimes_of(tables: Tables) -> dict[str, Regimes]:
             attainable=asked.attainable,
             margin=asked.margin,
             look=1 if tables.phase is None else tables.look(tables.phase),
+            searches=tables.searches > 1,
         )
         for name in tables.sizes
     }
@@ -190,6 +195,7 @@ def regimes(
     attainable: float = 1.0,
     margin: float | None = None,
     look: int = 1,
+    searches: bool = False,
 ) -> Regimes | None:
     """The regimes of a study over the sizes of its network; None without both arms at two sizes.
 
@@ -202,6 +208,7 @@ def regimes(
         attainable: the best training accuracy that the data allow.
         margin: the margin of equivalence in the objective, set beforehand.
         look: number of the look at fresh seeds, which counts in the p values (see `looks`).
+        searches: whether a row of `confirm` stands for a search.
     """
     chosen, fresh = _chosen(search, confirm, parameter, objective)
     metrics = (keys.TRAIN_ACCURACY, keys.on_test_set(objective) if fresh else objective)
@@ -227,6 +234,7 @@ def regimes(
         n=min(counts),
         most=max(counts),
         fresh=fresh,
+        searches=searches,
     )
 
 

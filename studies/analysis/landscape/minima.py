@@ -193,7 +193,7 @@ def _pairs(ratios: Sequence[Ratio]) -> str:
 
 def cards(tables: Tables, draw: Draws[Minima]) -> Iterator[Card]:
     """How sharp the networks of the latest round ended, or of the search where there was none."""
-    members = tables.search if tables.confirm.empty else tables.confirm
+    members = tables.search if tables.confirmed.empty else tables.confirmed
     along = curvature_at_rest(members, tables)
     found = minima(members, tables.size, tables.question.pair, along)
     if found is not None:

@@ -140,7 +140,7 @@ class Recordings:
 
 def recordings_of(tables: Tables) -> Recordings | None:
     """The recorded runs of a study's latest round, or of its search where there was none."""
-    members = tables.search if tables.confirm.empty else tables.confirm
+    members = tables.search if tables.confirmed.empty else tables.confirmed
     question = tables.question
     return recordings(
         members,

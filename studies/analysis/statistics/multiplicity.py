@@ -23,15 +23,22 @@ _NAMES: dict[Method, str] = {"benjamini-hochberg": "fdr_bh", "holm": "holm"}
 
 
 def p_values(
-    comparisons: Sequence[Comparison], margin: float | None, *, method: Method, look: int = 1
+    comparisons: Sequence[Comparison],
+    margin: float | None,
+    *,
+    method: Method,
+    look: int = 1,
+    differ: Sequence[float] | None = None,
 ) -> tuple[list[float], list[float] | list[None]]:
     """The p values of the t tests, and of the two one-sided tests against a margin, adjusted for
-    the number of comparisons and for that of the look (see `looks`); None without a margin."""
-    differ = _adjusted([each.p_t for each in comparisons], method, look)
+    the number of comparisons and for that of the look (see `looks`); None without a margin.
+    `differ` are other p values in place of those of the t tests."""
+    own = [each.p_t for each in comparisons] if differ is None else differ
+    adjusted = _adjusted(own, method, look)
     if margin is None:
-        return differ, [None] * len(comparisons)
+        return adjusted, [None] * len(comparisons)
     tests = [equivalence_test(each, margin) for each in comparisons]
-    return differ, _adjusted(tests, method, look)
+    return adjusted, _adjusted(tests, method, look)
 
 
 def _adjusted(p: Sequence[float], method: Method, look: int) -> list[float]:

@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
+from studies.definition.phases import Phase
 
-__all__ = ["at_own_best", "counted", "paired_by_seed"]
+__all__ = ["at_own_best", "counted", "paired_by_seed", "search_number"]
 
 _TIE = 1e-12  # relative: equal means of the same accuracies, added in another order
 
@@ -124,3 +125,8 @@ def counted(members: pd.DataFrame, metric: str) -> pd.Series:
     """The metric, with what a diverged network counts as."""
     nothing = 0.0 if keys.higher_is_better(metric) else np.nan
     return members[metric].mask(members[keys.DIVERGED].astype(bool), nothing)
+
+
+def search_number(members: pd.DataFrame) -> pd.Series:
+    """The number of the search that each network belongs to, or whose winner it reruns."""
+    return members[keys.PHASE].map(lambda name: Phase.parse(str(name)).search)

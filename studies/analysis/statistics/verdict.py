@@ -4,16 +4,20 @@ Both arms of a seed share data, initialisation and batch order, so the differenc
 each seed and its interval is that of a paired t test. Wilcoxon's signed-rank test, which assumes no
 normal distribution, is the check beside it. That neither beats the other is a claim of its own,
 against a margin set beforehand (see `equivalence`).
+
+Of one search that is a verdict on its two winners. Where the search was done several times, each
+time with fresh seeds of its own, it is a verdict on searching: the pairs are searches then, each
+arm's accuracy its mean over the seeds (see `luck`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import (
     Decision,
     Outcome,
@@ -21,10 +25,11 @@ from studies.analysis.statistics.equivalence import (
 )
 from studies.analysis.statistics.failures import Failures, failures
 from studies.analysis.statistics.looks import share_of_look
-from studies.analysis.statistics.pairing import paired_by_seed
+from studies.analysis.statistics.luck import Luck, luck
+from studies.analysis.statistics.pairing import paired_by_seed, search_number
 from studies.definition.arms import Pair
 
-__all__ = ["ArmSummary", "Verdict", "judge"]
+__all__ = ["ArmSummary", "Verdict", "against_both", "judge"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Verdict:
         low: lower end of the interval of that mean.
         high: upper end.
         level: the level of the interval.
-        n: pairs, one a seed.
+        n: pairs, one a seed; with a `luck`, one a search.
         effect_size: Cohen's d_z; None where all differences are equal.
         p_t: two-sided p value of the paired t test, on which `better` and `worse` rest.
         p_wilcoxon: two-sided p value of the signed-rank test.
@@ -67,6 +72,9 @@ class Verdict:
         arm: the first arm alone.
         reference: the second alone.
         failures: networks that failed, and what those not yet seen may change; None for a loss.
+        luck: how the searches differ; None of one search.
+        matched: the first arm less the second at the settings of the first's winner, in the same
+            seeds or searches: to be better an arm must beat both. None where that was not trained.
     """
 
     pair: Pair
@@ -87,6 +95,20 @@ class Verdict:
     arm: ArmSummary
     reference: ArmSummary
     failures: Failures | None = None
+    luck: Luck | None = None
+    matched: Comparison | None = None
+
+    @property
+    def unit(self) -> str:
+        """What a pair is: `seed`, or `search`."""
+        return "seed" if self.luck is None else "search"
+
+    @property
+    def sample(self) -> str:
+        """What the verdict rests on: `20 fresh seeds of these two winners`."""
+        if self.luck is None:
+            return f"{self.n} fresh seeds of these two winners"
+        return f"{self.n} searches of {self.luck.seeds} fresh seeds each"
 
     @property
     def may_be_undone(self) -> bool:
@@ -128,17 +150,24 @@ class Verdict:
                 f"{found.arm} {self.pair.arm} and {found.reference} {self.pair.reference} networks "
                 f"failed, below {found.below:.2f}: p = {found.p:.2g}"
             )
+        if self.matched is not None:
+            beside = self.matched
+            notes.append(
+                f"against {self.pair.reference} at the settings of {self.pair.arm} "
+                f"{interval_in_words(beside.mean, beside.low, beside.high)}"
+            )
         if self.arm.diverged or self.reference.diverged:
             notes.append(
                 f"{self.arm.diverged} {self.pair.arm} and {self.reference.diverged} "
                 f"{self.pair.reference} networks diverged"
             )
         if self.seeds_needed is not None:
-            notes.append(f"about {self.seeds_needed} would settle it")
+            what = "" if self.luck is None else " searches"
+            notes.append(f"about {self.seeds_needed}{what} would settle it")
         return (
             f"{claims[self.outcome]}: {self.metric.replace('_', ' ')} {self.arm.mean:.3f} "
             f"against {self.reference.mean:.3f}, difference {self.interval()} "
-            f"({uncertainty}n = {self.n} fresh seeds, {'; '.join(notes)})"
+            f"({uncertainty}n = {self.sample}, {'; '.join(notes)})"
         )
 
     def unseen_failures(self) -> str:
@@ -163,14 +192,28 @@ class Verdict:
     def interval(self) -> str:
         """The difference and its interval, with decimals to suit the interval's width."""
         if self._is_constant:
-            return f"{self.difference:+.5f} on every seed"
-        decimals = 3 if self.high - self.low > 0.01 else 5
-        values = (f"{value:+.{decimals}f}" for value in (self.difference, self.low, self.high))
-        return "{} [{}, {}]".format(*values)
+            where = "on every seed" if self.luck is None else "in every search"
+            return f"{self.difference:+.5f} {where}"
+        return interval_in_words(self.difference, self.low, self.high)
 
     @property
     def _is_constant(self) -> bool:
         return self.low == self.high
+
+
+def interval_in_words(value: float, low: float, high: float) -> str:
+    """A value and its interval, with decimals to suit the interval's width."""
+    decimals = 3 if high - low > 0.01 else 5
+    return "{} [{}, {}]".format(*(f"{each:+.{decimals}f}" for each in (value, low, high)))
+
+
+def against_both(own: Comparison, matched: Comparison | None, *, higher_is_better: bool) -> float:
+    """The p value of the claim that an arm differs from its reference, where a gain must show
+    against the reference at both settings: the larger of two (intersection-union test; Berger 1982,
+    Technometrics 24:295), which errs no more often than either."""
+    if matched is None or (own.mean > 0) != higher_is_better:
+        return own.p_t
+    return max(own.p_t, matched.p_t if (matched.mean > 0) == higher_is_better else 1.0)
 
 
 def judge(
@@ -185,11 +228,14 @@ def judge(
     fails_below: float | None = None,
     chance: float = 0.0,
     look: int = 1,
+    networks: pd.DataFrame | None = None,
+    matched: Comparison | None = None,
 ) -> Verdict:
     """The verdict on the members of a confirmation.
 
     Args:
-        members: rows of the members table, one for each arm and seed.
+        members: rows of the members table, one for each arm and seed; or one for each arm and
+            search, its number in place of the seed.
         metric: column to compare.
         pair: the arms to compare.
         margin: largest difference that would not matter, set before the data were seen; None claims
@@ -201,6 +247,8 @@ def judge(
         chance: accuracy of guessing.
         look: number of the look at fresh seeds, from 1, whose interval is that much wider (see
             `looks`); `p` and `p_equivalence` must count it already.
+        networks: the networks behind `members` where a row stands for a search.
+        matched: the first arm less the second at the first's settings; `p` must count it already.
 
     Raises:
         ValueError: without both arms, with fewer than two pairs, or a margin not above 0.
@@ -209,7 +257,9 @@ def judge(
     if missing:
         raise ValueError(f"a verdict needs both arms; there is no {' and no '.join(missing)} one")
     members = members[members[keys.ARM].isin(pair)]
+    of_pair = members if networks is None else networks[networks[keys.ARM].isin(pair)]
     pairs = paired_by_seed(members, metric)
+    by_seed = pairs if networks is None else paired_by_seed(of_pair, metric)
     if len(pairs) < 2:
         raise ValueError(f"a verdict needs at least two pairs, there are {len(pairs)}")
     differences = (pairs[pair.arm] - pairs[pair.reference]).to_numpy(dtype=float)
@@ -219,11 +269,13 @@ def judge(
         found,
         margin,
         higher_is_better=higher_is_better,
-        p=p,
+        p=against_both(found, matched, higher_is_better=higher_is_better) if p is None else p,
         p_equivalence=p_equivalence,
         alpha=1 - level,
     )
-    if not higher_is_better and bool(members[keys.DIVERGED].any()):
+    if matched is not None and decision.outcome == "undecided" and found.p_t < matched.p_t:
+        decision = replace(decision, seeds_needed=None)  # what is needed is another comparison's
+    if not higher_is_better and bool(of_pair[keys.DIVERGED].any()):
         decision = Decision("undecided", decision.p_equivalence, margin, None)
     return Verdict(
         pair=pair,
@@ -241,12 +293,22 @@ def judge(
         p_equivalence=decision.p_equivalence,
         margin=margin,
         seeds_needed=decision.seeds_needed,
-        arm=_summary(members, pairs, pair.arm),
-        reference=_summary(members, pairs, pair.reference),
-        failures=failures(pairs, pair, below=fails_below, chance=chance, level=level)
+        arm=_summary(of_pair, pairs, pair.arm),
+        reference=_summary(of_pair, pairs, pair.reference),
+        failures=failures(by_seed, pair, below=fails_below, chance=chance, level=level)
         if higher_is_better
         else None,
+        matched=matched,
+        luck=None if networks is None else _luck(of_pair, by_seed, pair, len(pairs)),
     )
+
+
+def _luck(networks: pd.DataFrame, pairs: pd.DataFrame, pair: Pair, searches: int) -> Luck | None:
+    """How the searches behind a comparison differ, whose pairs of seeds these are."""
+    number = networks.assign(number=search_number(networks)).groupby(keys.SEED)["number"].first()
+    difference = pairs[pair.arm] - pairs[pair.reference]
+    by_search = [d.to_numpy(dtype=float) for _, d in difference.groupby(number)]
+    return luck(by_search) if len(by_search) == searches else None
 
 
 def _summary(members: pd.DataFrame, pairs: pd.DataFrame, arm: str) -> ArmSummary:

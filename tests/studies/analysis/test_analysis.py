@@ -82,7 +82,7 @@ def test_a_verdict_in_words(
     verdict = judge(table, ACCURACY, margin=margin)
     assert verdict.outcome == outcome
     assert verdict.margin == margin
-    for expected in [*words, "(95% interval, n = 6 fresh seeds, paired"]:
+    for expected in [*words, "(95% interval, n = 6 fresh seeds of these two winners, paired"]:
         assert expected in verdict.sentence()
     json.dumps(asdict(verdict), allow_nan=False)
 
@@ -175,6 +175,6 @@ def test_equal_differences_have_no_interval(
     static = np.linspace(0.5, 0.75, n)
     table = confirmation(static + difference, static)
     sentence = judge(table, ACCURACY, margin=margin).sentence()
-    for expected in [*words, f"(n = {n} fresh seeds, paired; sign test p = "]:
+    for expected in [*words, f"(n = {n} fresh seeds of these two winners, paired; sign test p = "]:
         assert expected in sentence
     assert "interval" not in sentence

@@ -105,7 +105,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]
 def test_a_study_ends_with_a_verdict_and_every_record(finished: tuple[Path, Path, str]) -> None:
     file, out, printed = finished
     check_records(out, file)
-    assert "n = 3 fresh seeds, paired" in printed
+    assert "n = 3 fresh seeds of these two winners, paired" in printed
     assert "Traceback" not in printed
     assert "Wilcoxon" in printed
     assert not (out / "tiny" / "checkpoints").exists()
@@ -125,7 +125,9 @@ def test_a_finished_study_is_not_overwritten_and_resumes_to_itself(
     resumed = dynloss("run", file, "--out", out, "--resume", "--set", "description=why")
     assert resumed.returncode == 0
     assert "updated from your file: description is '' there and 'why' in yours" in resumed.stderr
-    verdict = next(line for line in printed.splitlines() if "fresh seeds, paired" in line)
+    verdict = next(
+        line for line in printed.splitlines() if "fresh seeds of these two winners, paired" in line
+    )
     assert verdict in resumed.stdout
     pd.testing.assert_frame_equal(table(out), before)
     check_records(out, file)

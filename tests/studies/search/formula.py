@@ -12,7 +12,7 @@ import pandas as pd
 from dynloss_core import keys
 from studies.blocks.block import Block
 from studies.definition.study import Study
-from studies.search.arm_search import Plan
+from studies.search.plan import Plan
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

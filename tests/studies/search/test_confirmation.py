@@ -19,6 +19,8 @@ from studies.storage.study_folder import StudyFolder
 from tests.studies.sessions import finish, next_block, session_of, statuses, tracker_of, train
 from tests.studies.tiny import MAP, tiny_study
 
+MATCHED = "static_at_dynamical"
+
 
 @pytest.fixture
 def sweep() -> Study:
@@ -49,8 +51,9 @@ def test_one_winner_an_arm_and_scientific_setting(sweep: Study, tmp_path: Path) 
     round_ = plan_confirmation(sweep, search, number=1, used=0, seeds=5)
     assert [(w.arm, w.point["model.width"]) for w in round_.winners] == [
         (keys.DYNAMICAL, 4), (keys.STATIC, 4), (keys.DYNAMICAL, 6), (keys.STATIC, 6),
+        (MATCHED, 4), (MATCHED, 6),
     ]  # fmt: skip
-    for winner in round_.winners:
+    for winner in round_.winners[:4]:
         mine = search[(search[keys.ARM] == winner.arm)]
         same = mine[mine["model.width"] == winner.point["model.width"]]
         means = same.groupby(keys.TRIAL)[keys.VALIDATION_ACCURACY].mean()
@@ -73,7 +76,7 @@ def test_trained_judged_and_gone_on_with(sweep: Study, tmp_path: Path) -> None:
     finish(second)
     members = second.folder.parts.gather("members")
     confirm = members[members[keys.PHASE] == "confirm"]
-    assert len(confirm) == 4 * 5
+    assert len(confirm) == 6 * 5
     assert confirm[keys.TEST_ACCURACY].notna().all()
     analysis = write_results(second.stored).analysis
     assert [each.label for each in analysis.verdicts] == ["width 4", "width 6"]
@@ -81,7 +84,7 @@ def test_trained_judged_and_gone_on_with(sweep: Study, tmp_path: Path) -> None:
     assert all(each.test.margin == 0.02 for each in analysis.verdicts)
     assert analysis.regimes["model.width"].fresh
     runs = statuses(tmp_path, tracker_of(second).parent)
-    assert sum(name.startswith("confirm/") for name in runs) == 4
+    assert sum(name.startswith("confirm/") for name in runs) == 6
     assert set(runs.values()) == {"FINISHED"}
 
 
@@ -137,6 +140,7 @@ def test_a_setting_without_a_sound_trial_is_left_out_and_said(sweep: Study) -> N
     assert [(w.arm, w.point["model.width"]) for w in round_.winners] == [
         (keys.DYNAMICAL, 4),
         (keys.STATIC, 4),
+        (MATCHED, 4),
     ]
     assert "left out" in round_.reason
     with pytest.raises(ConfigError, match="no setting has a trial in every arm"):

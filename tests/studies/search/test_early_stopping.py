@@ -15,15 +15,15 @@ from optuna.trial import TrialState
 from dynloss_core import keys
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.search_health import search_health
-from studies.analysis.setting_verdicts import health_of
 from studies.analysis.study_tables import Tables
+from studies.analysis.verdict_warnings import health_of
 from studies.blocks.block import Block, Trial
 from studies.cli.terminal import show_results
 from studies.definition.early_stopping import EarlyStopping, is_stopped, rung_steps
 from studies.definition.study_files import load_study
 from studies.messages import console
 from studies.report.study_results import question_of, write_results
-from studies.search.arm_search import Plan
+from studies.search.plan import Plan
 from studies.storage.status import study_status
 from tests.studies.search.formula import answers, drive, fresh
 from tests.studies.sessions import session_of, statuses, tracker_of, train_all
@@ -64,7 +64,10 @@ def test_what_is_stopped_does_not_depend_on_who_finishes_first(
     assert any(any(block.thresholds) for block in one.values())
     for arm in study.arms:
         found = [
-            [(t.state, t.value, t.intermediate_values) for t in plan.searches[arm].optuna.trials]
+            [
+                (t.state, t.value, t.intermediate_values)
+                for t in plan.searches[0].arms[arm].optuna.trials
+            ]
             for plan in plans
         ]
         assert found[0] == found[1]
@@ -77,7 +80,7 @@ def test_stopped_trials_are_pruned_count_and_never_win(tiny: Path, sampler: str)
     drive(plan, train=answers_with_stops)
     rungs = rung_steps(study.early_stopping or EarlyStopping(), study.problem("dynamical"))
     for arm in study.arms:
-        trials = plan.searches[arm].optuna.get_trials()
+        trials = plan.searches[0].arms[arm].optuna.get_trials()
         assert len(trials) == 17, "the budget of both arms"
         pruned = [each for each in trials if each.state == TrialState.PRUNED]
         complete = [each for each in trials if each.state == TrialState.COMPLETE]
@@ -223,7 +226,7 @@ def test_a_real_study_stops_bad_learning_rates(tiny: Path, tmp_path: Path) -> No
     assert (stopped[keys.LEARNING_RATE] < 1e-3).any()
     results = write_results(session.stored)
     analysis = results.analysis
-    health = health_of(Tables(members, pd.DataFrame(), question_of(study, members)))
+    (health,) = health_of(Tables(members, pd.DataFrame(), question_of(study, members)))
     assert health is not None
     for arm in study.arms:
         mine = stopped.loc[stopped[keys.ARM] == arm, keys.TRIAL].unique()

@@ -1,0 +1,138 @@
+"""What speaks against a verdict: in the searches behind it, in its networks, and in its data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from dynloss_core import keys
+from studies.analysis.question import Question
+from studies.analysis.search_health.arm_trials import arm_trials
+from studies.analysis.search_health.coarse import too_coarse
+from studies.analysis.search_health.isolation import near_bounds
+from studies.analysis.search_health.search_health import SearchHealth, search_health
+from studies.analysis.settings import label_of
+from studies.analysis.statistics.comparison import Comparison
+from studies.analysis.statistics.verdict import Verdict
+from studies.analysis.study_tables import Tables
+
+__all__ = [
+    "ONE_SPLIT",
+    "ONE_TEST_SET",
+    "health_of",
+    "of_searches",
+    "several_origins",
+    "warnings_of",
+]
+
+ONE_SPLIT = "all seeds share one split of the data: the intervals do not cover other data"
+ONE_TEST_SET = "all searches share one test set: the intervals do not cover other test data"
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+_SIGNIFICANT = 0.05
+
+
+def health_of(tables: Tables) -> list[SearchHealth]:
+    """The health of each search."""
+    asked = tables.question
+    each = (
+        search_health(
+            tried, asked.spaces, asked.objective, adaptive=asked.adaptive, epochs=asked.epochs
+        )
+        for tried in tables.tried_by_search
+    )
+    return [health for health in each if health is not None]
+
+
+def of_searches(warnings: Sequence[Sequence[str]]) -> list[str]:
+    """What speaks against each of several searches, once: of warnings that differ in their numbers
+    the first stands for all."""
+    if len(warnings) < 2:
+        return [warning for each in warnings for warning in each]
+    found: dict[str, list[tuple[int, str]]] = {}
+    for number, each in enumerate(warnings, start=1):
+        for warning in each:
+            found.setdefault(_NUMBER.sub("", warning), []).append((number, warning))
+    return [
+        f"in {len(same)} of {len(warnings)} searches, such as number {same[0][0]}: {same[0][1]}"
+        for same in found.values()
+    ]
+
+
+def warnings_of(
+    test: Verdict,
+    setting: Mapping[str, object],
+    tables: Tables,
+    health: Sequence[SearchHealth],
+    missed: Comparison | None,
+) -> list[str]:
+    """What speaks against the verdict on a pair of arms, a sentence each.
+
+    Args:
+        test: the verdict.
+        setting: where it stands.
+        tables: of the pair.
+        health: of each search; empty leaves the searches out.
+        missed: the reference at the settings of the arm's winner, less the reference at its own.
+    """
+    where = f"at {label_of(setting)}: " if setting else ""
+    shared = of_searches([each.search_warnings() for each in health])
+    if tables.question.one_split:
+        shared.append(ONE_SPLIT if tables.searches == 1 else ONE_TEST_SET)
+    own = _own(test, setting, tables, missed, searched=bool(health))
+    origins = several_origins(tables.confirmed, *tables.tried_by_search)
+    return [*origins, *(f"{where}{warning}" for warning in own), *shared]
+
+
+def _own(
+    test: Verdict,
+    setting: Mapping[str, object],
+    tables: Tables,
+    missed: Comparison | None,
+    *,
+    searched: bool,
+) -> Iterator[str]:
+    """What is about this verdict alone."""
+    if searched:
+        searches = tables.tried_by_search
+        yield from of_searches([_beside_the_best(s, tables.question, setting) for s in searches])
+    up = keys.higher_is_better(test.metric)
+    if missed is not None and missed.p_t < _SIGNIFICANT and (missed.mean > 0) == up:
+        arm, reference = test.pair
+        yield (
+            f"{reference} is better at the settings of {arm} than at its own, by "
+            f"{abs(missed.mean):.3g}: its search missed its optimum"
+        )
+    if test.may_be_undone:
+        yield test.unseen_failures()
+    if test.luck is not None and test.n < tables.searches:
+        lost = tables.searches - test.n
+        yield f"{lost} of {tables.searches} searches have no winner in one of the arms"
+
+
+def several_origins(*tables: pd.DataFrame) -> list[str]:
+    """Whether networks of members tables were trained with several codes or versions, which are
+    then a part of every comparison."""
+    columns = [table[keys.ORIGIN] for table in tables if keys.ORIGIN in table]
+    origins = pd.concat(columns).fillna("unknown").unique() if columns else []
+    if len(origins) < 2:
+        return []
+    names = ", ".join(sorted(str(name) for name in origins))
+    return [f"its networks were trained with {len(origins)} states of the code: {names}"]
+
+
+def _beside_the_best(
+    search: pd.DataFrame, question: Question, setting: Mapping[str, object]
+) -> list[str]:
+    """Whether an arm's best lies near a bound, or far from the next value tried, of the trials of
+    one setting: others have another best."""
+    for name, value in setting.items():
+        search = search[search[name] == value]
+    found = []
+    for arm, space in question.spaces.items():
+        if (search[keys.ARM] == arm).any():
+            trials = arm_trials(search, arm, space, question.objective, epochs=question.epochs)
+            found += [each.sentence() for each in near_bounds(trials, space)]
+            found += [each.sentence() for each in too_coarse(trials, space, question.margin)]
+    return found
