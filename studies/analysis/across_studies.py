@@ -71,6 +71,7 @@ class AcrossRow:
         outcome: the outcome of the study's verdict, which counts all of its comparisons; without
             a verdict that of this comparison alone.
         warnings: what speaks against it.
+        holds_for: what the outcome is about (see `Verdict.holds_for`).
     """
 
     study: str
@@ -86,6 +87,7 @@ class AcrossRow:
     fresh: bool
     outcome: Outcome
     warnings: tuple[str, ...] = ()
+    holds_for: str = "all networks"
 
     @property
     def is_published(self) -> bool:
@@ -96,6 +98,8 @@ class AcrossRow:
     def verdict(self) -> str:
         """The outcome, and whether something speaks against it."""
         words = OUTCOME_IN_WORDS[self.outcome]
+        if self.holds_for != "all networks":
+            words += f" (of {self.holds_for})"
         return f"{words}, with warnings" if self.warnings else words
 
     @property
@@ -176,6 +180,7 @@ def _row(
         fresh=bool(study.analysis.verdicts),
         outcome=decision.outcome if verdict is None else verdict.test.outcome,
         warnings=_warnings(study, verdict),
+        holds_for="all networks" if verdict is None else verdict.test.holds_for,
     )
 
 

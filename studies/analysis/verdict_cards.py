@@ -70,6 +70,7 @@ def comparison_table(verdicts: Sequence[SettingVerdict]) -> pd.DataFrame:
                 "p_adjusted": verdict.p_adjusted,
                 "p_equivalence": verdict.test.p_equivalence,
                 "outcome": verdict.test.outcome,
+                "holds_for": verdict.test.holds_for,
                 "arm_diverged": verdict.test.arm.diverged,
                 "reference_diverged": verdict.test.reference.diverged,
             }

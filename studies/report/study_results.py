@@ -80,7 +80,7 @@ class Results:
         if not verdicts:
             return {"origin": self.origins}
         outcomes = [
-            " ".join(filter(None, (each.label, each.pair_in_words, each.test.outcome)))
+            " ".join(filter(None, (each.label, each.pair_in_words, each.test.outcome_in_words)))
             for each in verdicts
         ]
         against = dict.fromkeys(warning for each in verdicts for warning in each.warnings)

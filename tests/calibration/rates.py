@@ -18,6 +18,7 @@ from studies.analysis.statistics.comparison import compare_cells
 from studies.analysis.statistics.failures import failures
 from studies.analysis.statistics.looks import share_of_look
 from studies.definition.arms import Pair
+from tests.calibration import searches
 from tests.calibration.scenarios import Scenario, from_tables, simulated
 
 __all__ = ["NOMINAL", "RESULTS", "Rates", "above", "judged", "rates"]
@@ -169,15 +170,36 @@ def summary(found: Sequence[Rates]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=1000, help="simulated studies of a case")
+    parser.add_argument(
+        "--only", choices=("rounds", "searches"), help="leave the others as they are"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rates.json"))
     arguments = parser.parse_args()
-    scenarios: list[Scenario] = [*simulated(), *from_tables(RESULTS)]
-    found = []
-    for scenario in scenarios:
-        found += [rates(scenario, n, arguments.repeats) for n in SIZES]
-        print(*summary(found)[-1:], flush=True)  # noqa: T201
-        content = {"nominal": NOMINAL, "rates": [asdict(each) for each in found]}
-        write_atomically(arguments.out, json.dumps(content, indent=1) + "\n")
+    out = arguments.out
+    content = json.loads(out.read_text()) if out.exists() else {}
+    content["nominal"] = NOMINAL
+    tables = list(from_tables(RESULTS))
+    if arguments.only != "searches":
+        scenarios: list[Scenario] = [*simulated(), *tables]
+        found = []
+        for scenario in scenarios:
+            found += [rates(scenario, n, arguments.repeats) for n in SIZES]
+            print(*summary(found)[-1:], flush=True)  # noqa: T201
+            content["rates"] = [asdict(each) for each in found]
+            write_atomically(out, json.dumps(content, indent=1) + "\n")
+    if arguments.only != "rounds":
+        searched = [
+            searches.search_rates(scenario, luck, r, 20, 10 * arguments.repeats)
+            for scenario, luck, r in searches.cases()
+        ]
+        simple = [
+            each for each in simulated() if each.shape != "skewed" and not each.reference_dies
+        ]
+        maps = [searches.map_rates(each, arguments.repeats) for each in [*simple, *tables]]
+        print(*searches.summary(searched, maps), sep="\n", flush=True)  # noqa: T201
+        content["searches"] = [asdict(each) for each in searched]
+        content["maps"] = [asdict(each) for each in maps]
+        write_atomically(out, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -111,9 +111,10 @@ def difference_of(axes: Axes, verdict: SettingVerdict, place: float) -> None:
     test, colour = verdict.test, _COLOURS[verdict.test.outcome]
     half = np.array([[test.difference - test.low], [test.high - test.difference]])
     unit = "" if test.luck is None else " searches"
+    trained = "*" if test.may_be_undone else ""
     filled = colour if verdict.p_adjusted < _SIGNIFICANT else "white"
     axes.errorbar(test.difference, place, xerr=half, fmt="D", color=colour, mfc=filled, capsize=4)
-    beside(axes, place, f"{_SHORT[test.outcome]}, n = {test.n}{unit}", colour)
+    beside(axes, place, f"{_SHORT[test.outcome]}{trained}, n = {test.n}{unit}", colour)
 
 
 def margin_band(axes: Axes, verdict: SettingVerdict) -> None:
@@ -140,6 +141,8 @@ def _small_print(verdicts: Sequence[SettingVerdict]) -> str:
     if (margin := verdicts[0].test.margin) is not None:
         text += f" Band: the margin of equivalence, ±{margin:g}."
     tests = [verdict.test for verdict in verdicts]
+    if any(test.may_be_undone for test in tests):
+        text += " * of networks that train: failures not yet seen could undo it."
     if any(test.arm.diverged or test.reference.diverged for test in tests):
         up = keys.higher_is_better(tests[0].metric)
         text += f" A diverged network {'has accuracy 0' if up else 'is left out'}."

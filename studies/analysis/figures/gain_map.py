@@ -156,7 +156,7 @@ def _legend(result: GainMap) -> list[object]:
             Line2D([], [], marker="*", ms=12, color="#F0E442", mec="black", ls="", label=star)
         )
     if any((np.isfinite(gain.gain) & ~gain.significant).any() for gain in result.gains):
-        label = "not significant (FDR 5%)"
+        label = "not significant (5% over all cells)"
         handles.append(Patch(fill=False, hatch="////", edgecolor=GREY, label=label, linewidth=0))
     if result.diverged.any():
         handles.append(Patch(facecolor="black", label="diverged"))

@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.statistics.comparison import compare_cells
+from studies.analysis.statistics.sign_flips import flipped_p
 
 __all__ = [
     "ArmMatrix",
@@ -27,7 +26,7 @@ __all__ = [
     "partners_of",
 ]
 
-_FALSE_DISCOVERY_RATE = 0.05
+_SIGNIFICANT = 0.05
 _BINS = 6
 _SAME = 1e-6  # relative: learning rates of both arms that came from other sides of one grid
 
@@ -91,7 +90,8 @@ def matrix_of(members: pd.DataFrame, metric: str, seeds: np.ndarray) -> ArmMatri
 def compare_each(
     differences: np.ndarray, usable: np.ndarray, cells: Cells
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gain, adjusted p and significance of each cell, (P, Q) each.
+    """Gain, adjusted p and significance of each cell, (P, Q) each. Every trial is held against all
+    of the map (see `sign_flips`): a cell gains if one of its trials does, and loses if all do.
 
     Args:
         differences: (K, n) oriented so that positive is a gain.
@@ -99,19 +99,17 @@ def compare_each(
         cells: of the map.
     """
     differences, cell = differences[usable], cells.of_trial[usable]
-    compared = compare_cells(differences)
-    larger = np.where(compared.mean > 0, compared.p / 2, 1 - compared.p / 2)
     held = cells.count_of(usable).ravel()
     gains, loses = np.ones(len(held)), np.zeros(len(held))
-    np.minimum.at(gains, cell, larger)
-    np.maximum.at(loses, cell, 1 - larger)
     p = np.full(len(held), np.nan)
     there = held > 0
-    p[there] = np.minimum(1.0, 2 * np.minimum(held * gains, loses)[there])
     if there.any():
-        p[there] = stats.false_discovery_control(p[there])
+        above, below = flipped_p(differences)
+        np.minimum.at(gains, cell, above)
+        np.maximum.at(loses, cell, below)
+        p[there] = np.minimum(1.0, 2 * np.minimum(gains, loses)[there])
     gain = _cross_fitted(differences, cell, len(held))
-    significant = there & (p < _FALSE_DISCOVERY_RATE)
+    significant = there & (p < _SIGNIFICANT)
     return gain.reshape(cells.shape), p.reshape(cells.shape), significant.reshape(cells.shape)
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 from dynloss_core import keys
 from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import (
+    OUTCOME_IN_WORDS,
     Decision,
     Outcome,
     decide,
@@ -111,6 +112,18 @@ class Verdict:
         return f"{self.n} searches of {self.luck.seeds} fresh seeds each"
 
     @property
+    def outcome_in_words(self) -> str:
+        """The outcome, and whether it is about the networks that train alone."""
+        words = OUTCOME_IN_WORDS[self.outcome]
+        return f"{words} (of networks that train)" if self.may_be_undone else words
+
+    @property
+    def holds_for(self) -> str:
+        """What the outcome is about: `all networks`, or `networks that train`, where failures that
+        were not seen could undo it."""
+        return "networks that train" if self.may_be_undone else "all networks"
+
+    @property
     def may_be_undone(self) -> bool:
         """Whether failures that were not seen could take the claim away."""
         found = self.failures
@@ -164,8 +177,11 @@ class Verdict:
         if self.seeds_needed is not None:
             what = "" if self.luck is None else " searches"
             notes.append(f"about {self.seeds_needed}{what} would settle it")
+        claim = claims[self.outcome]
+        if self.may_be_undone:
+            claim = f"Of networks that train, {claim[0].lower()}{claim[1:]}"
         return (
-            f"{claims[self.outcome]}: {self.metric.replace('_', ' ')} {self.arm.mean:.3f} "
+            f"{claim}: {self.metric.replace('_', ' ')} {self.arm.mean:.3f} "
             f"against {self.reference.mean:.3f}, difference {self.interval()} "
             f"({uncertainty}n = {self.sample}, {'; '.join(notes)})"
         )

@@ -32,7 +32,7 @@ def rows_of(arm: str, trial: int, values: np.ndarray, **point: object) -> list[d
 
 
 def search(
-    seeds: int = 8, rates: list[float] = RATES, draws: np.random.Generator | None = None
+    seeds: int = 16, rates: list[float] = RATES, draws: np.random.Generator | None = None
 ) -> pd.DataFrame:
     """Long periods gain 0.2 over the static arm at learning rate 1, the longest diverge; at
     learning rate 0.1 both arms are worse by 0.3."""
