@@ -98,7 +98,12 @@ def run(
         _estimate(definition, address, data_dir, download=download)
         return
     provide(definition.data, data_dir, download=download)
+    from studies.analysis.statistics.power import power_of
     from studies.runner.run_study import run_study
+
+    power = power_of(definition)
+    if power is not None and power.is_hopeless:
+        say(f"this study can hardly succeed: {power.sentences()[-1]}")
 
     _conclude(
         definition,
@@ -156,7 +161,9 @@ def submit(
 
 @app.command(
     epilog=(
-        "Examples: `dynloss confirm spirals_width_sweep` · `dynloss confirm quickstart --seeds 60`"
+        "Examples: `dynloss confirm spirals_width_sweep` · "
+        "`dynloss confirm quickstart --seeds 60` · "
+        "`dynloss confirm quickstart --until-decided --at-most 4`"
     )
 )
 def confirm(
@@ -165,6 +172,13 @@ def confirm(
         int | None,
         typer.Option(min=2, help="Fresh seeds; by default what the power analysis asks for."),
     ] = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option("--until-decided", help="Look again until nothing is undecided."),
+    ] = False,
+    at_most: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Most looks in all, with --until-decided.")
+    ] = 5,
     code_changed: CodeChanged = False,
     address: Address = None,
     out: Out = DEFAULT_OUT,
@@ -174,11 +188,12 @@ def confirm(
     """Rerun each arm's winner on fresh seeds and write the verdict, or finish a round."""
     from studies.cluster.addresses import is_client
     from studies.definition.data_sets import provide
-    from studies.runner.run_study import confirm_study
+    from studies.runner.run_study import confirm_study, confirm_until_decided
     from studies.storage.stored_study import stored_definition
 
     if is_client(address):
         options = [] if seeds is None else ["--seeds", str(seeds)]
+        options += ["--until-decided", "--at-most", str(at_most)] if until_decided else []
         options += ["--download"] if download else []
         options += ["--code-changed"] if code_changed else []
         go_on = again(["confirm", study, *with_data(data_dir)], out, address)
@@ -188,12 +203,15 @@ def confirm(
     definition = stored_definition(folder)
     provide(definition.data, data_dir, download=download)
     arguments = ["confirm", study, *with_data(data_dir)]
-    _conclude(
-        definition,
-        folder.path.parent,
-        lambda: confirm_study(folder, seeds=seeds, address=address, code_changed=code_changed),
-        again(arguments, out, address),
-    )
+
+    def work() -> Outcome:
+        if not until_decided:
+            return confirm_study(folder, seeds=seeds, address=address, code_changed=code_changed)
+        return confirm_until_decided(
+            folder, at_most=at_most, seeds=seeds, address=address, code_changed=code_changed
+        )
+
+    _conclude(definition, folder.path.parent, work, again(arguments, out, address))
 
 
 def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) -> None:

@@ -59,6 +59,9 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
         "time": time_in_all,
     }.items():
         console.print(f"{label:<10} {value}")
+    lines = ["not known: give `spread: {seeds: ...}`, from a pilot"] if study.confirms() else []
+    for line in lines if cost.power is None else cost.power.sentences():
+        console.print(f"can show   {line}")
     for lack in cost.missing:
         console.print(f"missing    {lack}")
 

@@ -10,7 +10,7 @@ from dynloss_core.config import ADDED_LATER, ConfigError, refuse_other_choices
 from studies.definition.redaction import hide_password
 from studies.definition.sqlite import sqlite_path, sqlite_url
 
-__all__ = ["Budget", "Resources", "Storage", "TrackerName", "absolute_store"]
+__all__ = ["Budget", "Resources", "Spread", "Storage", "TrackerName", "absolute_store"]
 
 TrackerName = Literal["mlflow", "none"]
 
@@ -38,6 +38,26 @@ class Budget:
         if not 0 <= self.static_tail <= self.total:
             problem = f"{self.static_tail} is not within the run of {self.total} {self.unit}"
             raise ConfigError("static_tail", problem, f"use a number from 0 to {self.total}")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How pairs are expected to scatter, from a pilot or an earlier study: what `--dry-run` says a
+    study can show rests on it, and nothing else.
+
+    Args:
+        seeds: standard deviation of the paired difference over the fresh seeds of one search.
+        searches: what the luck of the search adds (see `studies.analysis.statistics.luck`).
+    """
+
+    seeds: float
+    searches: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.seeds > 0:
+            raise ConfigError("seeds", f"{self.seeds} is not above 0", "use 0.02, say")
+        if self.searches < 0:
+            raise ConfigError("searches", f"{self.searches} is negative", "use >= 0")
 
 
 @dataclass(frozen=True)

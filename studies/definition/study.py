@@ -34,7 +34,7 @@ from studies.definition.checks import (
 )
 from studies.definition.dotted import assign, merged
 from studies.definition.early_stopping import EarlyStopping
-from studies.definition.options import Budget, Resources, Storage
+from studies.definition.options import Budget, Resources, Spread, Storage
 from studies.definition.recording_options import Record
 from studies.definition.samplers import SAMPLERS, SamplerName, samplers_of
 
@@ -90,6 +90,7 @@ class Study:
         objective: static validation metric that winners are chosen by.
         equivalence_margin: largest difference in the objective, in its own unit, that would not
             matter; required, and set beforehand, for any claim that the arms are equivalent.
+        spread: how pairs are expected to scatter; `--dry-run` says what the study can show with it.
         fails_below: accuracy on the test set below which a network counts as failed; by default
             half-way from chance to the median of the better arm.
         block_size: points trained together as one unit of scheduling.
@@ -132,6 +133,7 @@ class Study:
     winners: dict[str, dict[str, Any]] | None = None
     objective: keys.Objective = "validation_accuracy"
     equivalence_margin: float | None = None
+    spread: Spread | None = field(default=None, metadata=ADDED_LATER)
     fails_below: float | None = field(default=None, metadata=ADDED_LATER)
     block_size: int = 1
     parallel_blocks: int = 2
@@ -175,6 +177,7 @@ class Study:
         return replace(
             self,
             description="",
+            spread=None,
             space=self.space.essence,
             storage=Storage(),
             resources=Resources(),

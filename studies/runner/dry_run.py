@@ -15,6 +15,7 @@ import torch
 from dynloss_core.config import ConfigError
 from dynloss_core.training import Engine, Problem, Setup, choose_engine
 from search_spaces import Point
+from studies.analysis.statistics.power import Power, power_of
 from studies.blocks.block_run import use_threads
 from studies.cluster.ray_cluster import Capacity, local_resources, parallel_blocks, shortages
 from studies.definition.study import Study
@@ -41,6 +42,7 @@ class Cost:
         parallel: number of blocks that the cluster trains at once.
         seconds: estimated time of the whole study; None if nothing was measured.
         missing: what the study needs and this machine, or the cluster, lacks.
+        power: what it can show; None if the study says nothing of its spread.
     """
 
     trials: dict[str, int]
@@ -52,6 +54,7 @@ class Cost:
     parallel: int
     seconds: float | None
     missing: tuple[str, ...] = ()
+    power: Power | None = None
 
 
 def cost_of(study: Study, capacity: Capacity) -> Cost:
@@ -104,6 +107,7 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
         parallel=max(parallel, 1),
         seconds=seconds,
         missing=tuple(missing),
+        power=power_of(study),
     )
 
 

@@ -14,6 +14,7 @@ from studies.definition.redaction import hide_password
 from studies.definition.sqlite import tuned_sqlite
 from studies.definition.study import Study
 from studies.interrupts import noted_interrupts
+from studies.messages import say
 from studies.report.study_results import Results, write_results
 from studies.runner.extension import extended, searched_again
 from studies.runner.progress import StudyProgress
@@ -30,7 +31,7 @@ from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.trackers import delivery_of
 from studies.storage.write_errors import not_written
 
-__all__ = ["Outcome", "confirm_study", "run_study", "sync_study"]
+__all__ = ["Outcome", "confirm_study", "confirm_until_decided", "run_study", "sync_study"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,38 @@ def confirm_study(
         for each in planned:
             stored = stored.with_round(each)
         return _go_on(stored, address)
+
+
+def confirm_until_decided(
+    folder: StudyFolder,
+    *,
+    at_most: int,
+    seeds: int | None = None,
+    address: str | None = None,
+    code_changed: bool = False,
+) -> Outcome:
+    """Confirm again and again, until no verdict is undecided. Each look counts (see
+    `studies.analysis.statistics.looks`), so that looking until one likes what one sees finds no
+    more than looking once may.
+
+    Args:
+        folder: the folder of the study.
+        at_most: most looks in all, those of earlier commands included.
+        seeds: as in `confirm_study`, of each round.
+        address: as in `confirm_study`.
+        code_changed: as in `run_study`.
+
+    Raises:
+        ConfigError: as `confirm_study` does.
+    """
+    while True:
+        outcome = confirm_study(folder, seeds=seeds, address=address, code_changed=code_changed)
+        verdicts = outcome.results.analysis.verdicts
+        undecided = sum(each.test.outcome == "undecided" for each in verdicts)
+        look = max((each.look for each in verdicts), default=at_most)
+        if not outcome.finished or not undecided or look >= at_most:
+            return outcome
+        say(f"look {look}: {undecided} of {len(verdicts)} undecided; looking again")
 
 
 def sync_study(folder: StudyFolder) -> tuple[int, str]:

@@ -1,0 +1,77 @@
+"""What a study can show, before it starts, if its pairs scatter as they are expected to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from statsmodels.stats.power import TTestPower
+
+from studies.analysis.statistics.equivalence import equivalence_power, seeds_for_equivalence
+from studies.definition.study import Study
+
+__all__ = ["Power", "power_of"]
+
+_ALPHA = 0.05
+_WANTED = 0.9
+_HOPELESS = 0.5
+
+
+@dataclass(frozen=True)
+class Power:
+    """What the verdicts of a study can show.
+
+    Args:
+        n: pairs: fresh seeds of one search, or searches.
+        unit: which: `fresh seeds` or `searches`.
+        gain: the smallest mean difference that `better` is claimed of with 90% power.
+        margin: the margin of equivalence; None without one.
+        equivalence: the chance to show equivalence if there is no difference; None likewise.
+        needed: pairs that would show it with 90% power; None: no number up to a million.
+    """
+
+    n: int
+    unit: str
+    gain: float
+    margin: float | None
+    equivalence: float | None
+    needed: int | None
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether equivalence was asked for and will more likely than not be missed."""
+        return self.equivalence is not None and self.equivalence < _HOPELESS
+
+    def sentences(self) -> list[str]:
+        """What to expect, a line each."""
+        lines = [
+            f"a gain of {self.gain:.2g} or more, with {_WANTED:.0%} power at {self.n} {self.unit}"
+        ]
+        if self.equivalence is not None:
+            text = f"equivalence within ±{self.margin:g} with {self.equivalence:.0%} power"
+            if self.equivalence < _WANTED:
+                more = "no number" if self.needed is None else f"{self.needed} {self.unit}"
+                text += f"; {more} would show it with {_WANTED:.0%}"
+            lines.append(f"{text}, if there is no difference")
+        return lines
+
+
+def power_of(study: Study) -> Power | None:
+    """What a study can show; None if it says nothing of its spread, or confirms nothing.
+
+    Each comparison has its share of the error (Bonferroni), as the worst that Holm leaves it.
+    """
+    if study.spread is None or not study.confirms() or not study.pairs:
+        return None
+    n, unit, sd = study.confirm_seeds, "fresh seeds", study.spread.seeds
+    if study.searches > 1:
+        n, unit = study.searches, "searches"
+        sd = math.hypot(study.spread.searches, study.spread.seeds / math.sqrt(study.confirm_seeds))
+    alpha = _ALPHA / len(study.pairs)
+    size = TTestPower().solve_power(nobs=n, alpha=alpha, power=_WANTED, alternative="two-sided")
+    margin = study.equivalence_margin
+    equivalence = needed = None
+    if margin is not None:
+        equivalence = equivalence_power(n, sd, 0.0, margin, alpha)
+        needed = seeds_for_equivalence(sd, 0.0, margin, _WANTED, alpha)
+    return Power(n, unit, float(size) * sd, margin, equivalence, needed)
