@@ -43,6 +43,7 @@ from studies.definition.arms import Pair
 
 __all__ = ["Baseline", "Gain", "GainMap", "cards", "gain_map", "maps_of"]
 
+_FEWEST_TO_SPLIT = 4  # seeds; fewer show nothing anyway
 MAPS = {"gain_map": keys.PERIOD, "learning_rate_map": keys.LEARNING_RATE}
 Baseline = Literal["own best", "same learning rate"]
 
@@ -182,8 +183,12 @@ class GainMap:
         found = []
         if self.static_trials > 1:
             found.append(
-                f"The {self.pair.reference} trial at its own best was chosen on every second seed, "
-                "and compared on the others."
+                f"The {self.pair.reference} trial at its own best was chosen on "
+                + (
+                    "the same seeds."
+                    if self.n < _FEWEST_TO_SPLIT
+                    else "the other half of the seeds."
+                )
             )
         if self.trials_a_cell > 1:
             found.append(
@@ -311,8 +316,6 @@ def gain_map(
         return None
     cells = cells_of(*(tried.trials[name].to_numpy(dtype=float) for name in (x, y)))
     gains = tuple(_gains(tried, against, cells, metric))
-    if not gains:
-        return None
     trials, lost = cells.count_of(np.full(len(tried.sound), True)), cells.count_of(tried.diverged)
     return GainMap(
         pair,
@@ -341,8 +344,9 @@ def _gains(tried: ArmMatrix, against: ArmMatrix, cells: Cells, metric: str) -> I
     """Over each baseline that most trials can be compared with: the others are maps of holes."""
     sign = 1.0 if keys.higher_is_better(metric) else -1.0
     n = against.values.shape[1]
-    chooses = np.arange(n) % 2 == 0 if np.count_nonzero(against.sound) > 1 else np.full(n, True)
-    read = ~chooses if not chooses.all() else chooses
+    splits = np.count_nonzero(against.sound) > 1 and n >= _FEWEST_TO_SPLIT
+    chooses = np.arange(n) % 2 == 0 if splits else np.full(n, True)
+    read = ~chooses if splits else chooses
     best = int(np.where(against.sound, against.values[:, chooses].mean(axis=1), -np.inf).argmax())
     partners: dict[Baseline, np.ndarray] = {
         "own best": np.full(len(tried.sound), best),
@@ -353,8 +357,6 @@ def _gains(tried: ArmMatrix, against: ArmMatrix, cells: Cells, metric: str) -> I
         if 2 * np.count_nonzero(usable) < np.count_nonzero(tried.sound):
             continue
         seeds = read if baseline == "own best" else np.full(n, True)
-        if np.count_nonzero(seeds) < 2:
-            continue
         differences = (tried.values - against.values[partner])[:, seeds]
         at = best_of_each(differences, usable, cells)
         best_x, best_y = (np.where(at < 0, np.nan, along[at]) for along in cells.along)

@@ -63,8 +63,11 @@ def find_parent(
         "mlflow.note.content": study.description,
     }
     experiment = _experiment_called(client, study.storage.experiment, artifacts)
-    run = client.create_run(experiment, tags=tags, run_name=study.name)
-    return experiment, str(run.info.run_id)
+    created = client.create_run(experiment, tags=tags, run_name=study.name)
+    first = _earlier_run(client, study_id, None) or created
+    if first.info.run_id != created.info.run_id:  # made meanwhile by an attempt that seemed lost
+        client.delete_run(created.info.run_id)
+    return str(first.info.experiment_id), str(first.info.run_id)
 
 
 def _earlier_run(client: MlflowClient, study_id: str, known: str | None) -> Run | None:
@@ -82,7 +85,7 @@ def _earlier_run(client: MlflowClient, study_id: str, known: str | None) -> Run 
         [experiment.experiment_id for experiment in _experiments(client)],
         f"tags.`{_STUDY_ID}` = '{study_id}'",
         run_view_type=ViewType.ALL,
-        order_by=["attributes.start_time"],
+        order_by=["attributes.start_time", "attributes.run_id"],
     )
     runs.sort(key=lambda run: run.info.lifecycle_stage == LifecycleStage.DELETED)
     return runs[0] if runs else None

@@ -82,9 +82,9 @@ def test_from_its_start_to_its_verdicts(
     assert page.index("classes against static in test accuracy") < page.index("over 4 comparisons")
     assert pd.read_csv(folder.tables / "ladder.csv")["arm"].tolist() == list(study.ladder)
     members = pd.read_parquet(folder.tables / "members.parquet")
-    assert set(members[keys.ARM]) == set(study.arms)
+    assert set(members[keys.ARM]) == set(study.confirmed_arms)
     by_seed = members[members[keys.PHASE] == keys.CONFIRM].groupby(keys.SEED)[keys.ARM].nunique()
-    assert (by_seed == len(study.arms)).all(), "paired by seed"
+    assert (by_seed == len(study.confirmed_arms)).all(), "paired by seed"
     names = {run.info.run_name for run in runs_in(MlflowClient(folder.default_tracking_uri))}
     assert {f"search/{arm}/1" for arm in study.arms} <= names
 

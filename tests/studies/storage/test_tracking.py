@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -19,6 +20,7 @@ from studies.definition.study_files import load_study
 from studies.runner.run_study import run_study, sync_study
 from studies.storage.stored_study import StoredStudy
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from studies.storage.tracking.parent_run import find_parent
 from tests.services import SECONDS, wait_until
 from tests.studies.commands import dynloss_here
 from tests.studies.sessions import run_without_ray, session_of, tracker_of, train_next
@@ -122,3 +124,22 @@ def test_a_study_without_a_tracker_leaves_its_tables_and_no_store(
     assert outcome.folder.report.exists()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["tiny"]
     assert sync_study(outcome.folder) == (0, "no tracker")
+
+
+def test_of_two_attempts_to_make_the_studys_run_one_is_kept(tmp_path: Path) -> None:
+    """An attempt that took too long may end after the next one began."""
+    study, store = tiny_study(), f"sqlite:///{tmp_path / 'mlflow.db'}"
+    slow = MlflowClient(store)
+
+    class Overtaken(MlflowClient):
+        """Whose search was answered before another attempt made the run."""
+
+        searches = 0
+
+        def search_runs(self, *args: Any, **kwargs: Any) -> Any:
+            self.searches += 1
+            return [] if self.searches == 1 else super().search_runs(*args, **kwargs)
+
+    first = find_parent(slow, study, "one", None, tmp_path)
+    assert find_parent(Overtaken(store), study, "one", None, tmp_path) == first
+    assert [run.info.run_id for run in slow.search_runs([first[0]])] == [first[1]]
