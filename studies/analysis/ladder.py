@@ -21,6 +21,7 @@ from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.setting_verdicts import SettingVerdict, verdicts_of
 from studies.analysis.settings import by_setting
 from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.statistics.pairing import counted
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
@@ -83,11 +84,13 @@ class Ladder:
 
 def _step(step: SettingVerdict) -> str:
     test = step.test
-    words = test.outcome_in_words
-    text = f"{test.pair.arm} over {test.pair.reference} {test.interval()}, {words}"
+    words = OUTCOME_IN_WORDS[test.outcome]
     if test.outcome == "equivalent":
-        return f"{text} within ±{test.margin:g}"
-    if test.outcome == "undecided":
+        words += f" within ±{test.margin:g}"
+    if test.may_be_undone:
+        words += f" (of {test.holds_for})"
+    text = f"{test.pair.arm} over {test.pair.reference} {test.interval()}, {words}"
+    if test.outcome in ("equivalent", "undecided"):
         return text
     return f"{text}, p = {step.p_adjusted:.2g} over {step.counted}"
 

@@ -97,7 +97,8 @@ def _finding(each: SettingVerdict) -> Finding:
         numbers["Equivalence p"] = f"{verdict.p_equivalence:.2g}"
     for arm, point in each.points.items():
         settings = ", ".join(f"{k.replace('_', ' ')} {brief(v)}" for k, v in point.items())
-        numbers[f"{arm.capitalize()} winner"] = settings
+        of_first = "" if verdict.luck is None else " of search 1"
+        numbers[f"{arm.capitalize()} winner{of_first}"] = settings
     return Finding(
         sentence=each.sentence(),
         outcome=verdict.outcome,

@@ -25,7 +25,14 @@ from studies.analysis.ladder import Ladder
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS, Outcome
 
-__all__ = ["difference_of", "draw_comparisons", "draw_ladder", "label_of", "margin_band"]
+__all__ = [
+    "difference_of",
+    "draw_comparisons",
+    "draw_ladder",
+    "label_of",
+    "margin_band",
+    "small_print",
+]
 
 _SIGNIFICANT = 0.05
 _COLOURS: dict[Outcome, str] = {
@@ -63,7 +70,7 @@ def draw_comparisons(verdicts: Sequence[SettingVerdict]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"difference in {words(verdicts[0].test.metric)}")
         headline(figure, f"{len(verdicts)} comparisons on fresh seeds")
-        note(figure, wrapped(figure, _small_print(verdicts)))
+        note(figure, wrapped(figure, small_print(verdicts)))
     return figure
 
 
@@ -102,7 +109,7 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
         grid[-1][1].set_xlabel(f"difference in {metric}")
         headline(figure, "What each step of the ladder adds")
         steps = [step for ladder in ladders for step in ladder.steps]
-        note(figure, wrapped(figure, _small_print(steps)))
+        note(figure, wrapped(figure, small_print(steps)))
     return figure
 
 
@@ -130,7 +137,7 @@ def label_of(verdict: SettingVerdict) -> str:
     return f"{where}{verdict.test.pair.arm} − {verdict.test.pair.reference}"
 
 
-def _small_print(verdicts: Sequence[SettingVerdict]) -> str:
+def small_print(verdicts: Sequence[SettingVerdict]) -> str:
     """What the marks mean, and how many networks diverged."""
     level = verdicts[0].test.level
     unit = verdicts[0].test.unit

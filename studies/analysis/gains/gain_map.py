@@ -3,7 +3,8 @@
 Two baselines, both shown. `own best`: the static trial with the best mean objective, at whatever
 learning rate. Of several it is chosen on every second seed, and the map is made of the others: on
 the seeds that chose it, it would look better than it is, and of trials that are nearly tied the
-luckiest would win. `same learning rate`: the static trial at each dynamical trial's own rate.
+luckiest would win. Fewer than 12 seeds are not split, and claim nothing. `same learning rate`: the
+static trial at each dynamical trial's own rate.
 
 A cell may hold several trials, which differ in the parameters the map does not show. It gains if
 one of them does, and loses if all do. All trials of the map are tested together, by flipping the
@@ -43,7 +44,7 @@ from studies.definition.arms import Pair
 
 __all__ = ["Baseline", "Gain", "GainMap", "cards", "gain_map", "maps_of"]
 
-_FEWEST_TO_SPLIT = 4  # seeds; fewer show nothing anyway
+_FEWEST_TO_SPLIT = 12  # seeds: half of fewer could show nothing at 5% (see `sign_flips`)
 MAPS = {"gain_map": keys.PERIOD, "learning_rate_map": keys.LEARNING_RATE}
 Baseline = Literal["own best", "same learning rate"]
 
@@ -182,14 +183,10 @@ class GainMap:
         """How the map was made, a sentence each."""
         found = []
         if self.static_trials > 1:
-            found.append(
-                f"The {self.pair.reference} trial at its own best was chosen on "
-                + (
-                    "the same seeds."
-                    if self.n < _FEWEST_TO_SPLIT
-                    else "the other half of the seeds."
-                )
-            )
+            which = "the other half of the seeds"
+            if self.n < _FEWEST_TO_SPLIT:
+                which = "the same seeds, so that nothing is claimed over it"
+            found.append(f"The {self.pair.reference} trial at its own best was chosen on {which}.")
         if self.trials_a_cell > 1:
             found.append(
                 f"A cell holds up to {self.trials_a_cell} trials: its gain is cross-fitted, its p "
@@ -364,5 +361,7 @@ def _gains(tried: ArmMatrix, against: ArmMatrix, cells: Cells, metric: str) -> I
         if len(one := np.unique(partner[usable])) == 1:
             mean = sign * float(against.values[one[0], seeds].mean())
             rate = float(against.trials[keys.LEARNING_RATE].iloc[one[0]])
-        compared = compare_each(differences, usable, cells)
-        yield Gain(baseline, *compared, best_x, best_y, mean, rate, int(seeds.sum()))
+        average, p, significant = compare_each(differences, usable, cells)
+        if baseline == "own best" and np.count_nonzero(against.sound) > 1 and not splits:
+            p, significant = np.where(np.isnan(p), p, 1.0), np.zeros_like(significant)
+        yield Gain(baseline, average, p, significant, best_x, best_y, mean, rate, int(seeds.sum()))

@@ -84,7 +84,7 @@ def agrees_with(figure: Figure, found: GainMap, caption: str, *, adaptive: bool)
     assert caption.count("at its own best") + caption.count("at the same") == len(panels)
     assert ("(right)" in caption) == (len(panels) == 2)
     assert ("adaptive" in small) == adaptive
-    apart = "the other half of the seeds" if found.n >= 4 else "the same seeds"
+    apart = "the other half of the seeds" if found.n >= 12 else "the same seeds"
     assert (f"chosen on {apart}" in small) == (found.static_trials > 1)
     assert ("bins" in small) == found.binned
     hatched = any(patch.get_hatch() for axes in panels for patch in axes.patches)
