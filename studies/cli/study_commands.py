@@ -87,7 +87,8 @@ def stop(
     epilog=(
         "Examples: `dynloss analyse quickstart` · "
         "`dynloss analyse quickstart digits spirals_width_sweep` puts them side by side · "
-        "`dynloss analyse /theirs/quickstart --into mine` leaves their folder as it is"
+        "`dynloss analyse /theirs/quickstart --into mine` leaves their folder as it is · "
+        "`dynloss analyse quickstart --paper` adds LaTeX tables and PDF figures"
     )
 )
 def analyse(
@@ -99,6 +100,9 @@ def analyse(
         Path | None,
         typer.Option("--into", metavar="DIR", help="Write there, and leave the studies' folders."),
     ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Write LaTeX tables, numbers and PDF figures too.")
+    ] = False,
 ) -> None:
     """Analyse a study again from its tables; several go into one table and one figure."""
     from studies.storage.study_folder import StudyFolder
@@ -110,7 +114,13 @@ def analyse(
 
         stored = StoredStudy.read(folders[0])
         results = write_results(stored, into)
-        show_results(stored.study, stored.folder if into is None else StudyFolder(into), results)
+        place = stored.folder if into is None else StudyFolder(into)
+        show_results(stored.study, place, results)
+        if paper:
+            from studies.report.paper import write_paper
+
+            write_paper(stored.study.name, results.analysis, place.path / "paper")
+            console.print(f"paper      {place.path / 'paper'}")
         return
     from studies.report.side_by_side import compare_studies
 

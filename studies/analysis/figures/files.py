@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.animation import PillowWriter
@@ -15,13 +16,15 @@ from studies.analysis.figures.style import own_style
 __all__ = ["save_animation", "save_figure"]
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG."""
-    paths = [folder / f"{name}.{ending}" for ending in ("png", "svg")]
+def save_figure(
+    figure: Figure, folder: Path, name: str, endings: Sequence[str] = ("png", "svg")
+) -> list[Path]:
+    """Write a figure in each of some formats."""
+    paths = [folder / f"{name}.{ending}" for ending in endings]
     with own_style():
         for path in paths:
             kind = path.suffix.removeprefix(".")
-            metadata = {"Date": None} if kind == "svg" else None
+            metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
             with atomic_file(path) as file:
                 figure.savefig(file, format=kind, metadata=metadata)
     return paths

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +13,14 @@ from scipy import stats
 
 from dynloss_core import keys
 from studies.analysis.analyses import analyse
+from studies.analysis.statistics.comparison import Comparison
 from studies.analysis.statistics.looks import share_of_look
 from studies.analysis.study_tables import Tables
+from studies.runner.run_study import confirm_until_decided, run_study
+from studies.storage.stored_study import StoredStudy
 from tests.studies.report.made_studies import ARMS, question, study_tables
+from tests.studies.sessions import run_without_ray
+from tests.studies.tiny import tiny_study
 
 
 def test_all_later_looks_spend_what_the_first_does() -> None:
@@ -86,3 +95,26 @@ def test_whoever_stops_at_the_first_gain_errs_in_one_study_of_twenty() -> None:
         plain |= (own.statistic > 0) & (own.pvalue < 0.05)
     assert ever.mean() <= 0.05
     assert plain.mean() > 0.1, "what looking again did before"
+
+
+@pytest.mark.parametrize(("margin", "rounds"), [(None, 2), (1.0, 1)])
+def test_looking_until_decided_ends_at_the_most_looks(
+    margin: float | None, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_without_ray(monkeypatch)
+    monkeypatch.setattr("studies.analysis.setting_verdicts.p_values", none_is_small)
+    study = tiny_study(equivalence_margin=margin)
+    folder = run_study(study, tmp_path).folder
+    outcome = confirm_until_decided(folder, at_most=3, seeds=2)
+    (verdict,) = outcome.results.analysis.verdicts
+    assert len(StoredStudy.read(folder).rounds) == rounds
+    assert verdict.look == rounds + 1
+    assert verdict.test.outcome == ("undecided" if margin is None else "equivalent")
+
+
+def none_is_small(
+    comparisons: Sequence[Comparison], margin: float | None, **_: Any
+) -> tuple[list[float], list[float | None]]:
+    """No difference shows; equivalence does, where there is a margin."""
+    same = None if margin is None else 0.0
+    return [1.0] * len(comparisons), [same] * len(comparisons)

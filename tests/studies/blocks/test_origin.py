@@ -172,7 +172,7 @@ def test_every_origin_is_in_summary_report_and_tags(
     summary = json.loads(session.folder.summary.read_text())
     known = {entry["origin"]: entry for entry in summary["origins"]}
     networks = {name: entry["networks"] for name, entry in known.items()}
-    assert networks == {current_origin().digest: 8, other.digest: 22}
+    assert networks == {current_origin().digest: 8, other.digest: 25}
     assert known[other.digest]["versions"] == {"torch": "9.9"}
     warning = f"trained with 2 states of the code: {', '.join(sorted(known))}"
     assert warning in results.analysis.verdicts[0].warnings[0]

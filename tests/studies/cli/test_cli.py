@@ -62,7 +62,7 @@ def test_help_does_not_wait_for_torch_or_ray() -> None:
 def test_dry_run_starts_nothing(tiny: Path, tmp_path: Path) -> None:
     done = dynloss_here("run", tiny, "--dry-run", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    for expected in ("6 dynamical + 6 static", "30 networks in 8 blocks", "60 each", "member-step",
+    for expected in ("6 dynamical + 6 static", "33 networks in 9 blocks", "60 each", "member-step",
                      "the cluster has", "about"):  # fmt: skip
         assert expected in done.stdout
     assert not (tmp_path / "out").exists()
@@ -72,7 +72,7 @@ def test_a_dry_run_for_another_machine_says_what_is_missing(tiny: Path, tmp_path
     asked = ("--set", "resources={cpu: 4096, gpu: 512}")
     done = dynloss_here("run", tiny, "--dry-run", *asked, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "30 networks in 8 blocks" in done.stdout
+    assert "33 networks in 9 blocks" in done.stdout
     assert "time       about" in done.stdout
     cpu, gpu = [line for line in done.stdout.splitlines() if line.startswith("missing")]
     assert "asks for 4096 CPU, the largest machine has" in cpu
@@ -88,7 +88,7 @@ def test_a_dry_run_without_the_data_counts(
     tiny.write_text(text.replace("budget:", "training: {batch_size: 100}\nbudget:"))
     done = dynloss_here("run", tiny, "--dry-run", "--data-dir", "/elsewhere/data")
     assert done.returncode == 0, done.stderr
-    for expected in ("30 networks in 8 blocks", "60 each", "time       not known",
+    for expected in ("33 networks in 9 blocks", "60 each", "time       not known",
                      "missing    data.name: cifar10 is in none of"):  # fmt: skip
         assert expected in done.stdout
 

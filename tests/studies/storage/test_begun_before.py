@@ -44,5 +44,5 @@ def test_a_study_begun_before_the_folders_goes_on(without_ray: None, tmp_path: P
         )
         for out in (before, after)
     )
-    assert len(old) == 30
+    assert len(old) == 33
     pd.testing.assert_frame_equal(old, new, rtol=1e-9)

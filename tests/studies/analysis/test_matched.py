@@ -1,0 +1,111 @@
+"""The third arm: better is claimed only where the reference is beaten at both settings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from studies.analysis.analyses import analyse
+from studies.analysis.setting_verdicts import SettingVerdict
+from studies.definition.study import Study
+from studies.report.study_results import question_of
+from tests.studies.sessions import finish, session_of
+from tests.studies.tiny import CONFIRM, tiny_study
+
+MATCHED = "static_at_dynamical"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, pd.DataFrame]:
+    study = tiny_study(confirm_seeds=12, equivalence_margin=0.02)
+    session = session_of(study, tmp_path_factory.mktemp("matched"))
+    finish(session)
+    session.delivery.close()
+    return study, session.folder.parts.gather("members")
+
+
+def verdict(
+    trained: tuple[Study, pd.DataFrame], gain: float, matched: float | None
+) -> tuple[SettingVerdict, dict[str, np.ndarray]]:
+    """The verdict where the arm gains so much over the reference, which at the arm's settings is so
+    much better than at its own."""
+    study, members = trained
+    draws, members = np.random.default_rng(3), members.copy()
+    values = {keys.STATIC: 0.7 + draws.normal(0, 0.01, 12)}
+    values[keys.DYNAMICAL] = values[keys.STATIC] + gain + draws.normal(0, 0.01, 12)
+    values[MATCHED] = values[keys.STATIC] + (matched or 0) + draws.normal(0, 0.01, 12)
+    for arm, accuracies in values.items():
+        rows = (members[keys.ARM] == arm) & (members[keys.PHASE] == keys.CONFIRM)
+        members.loc[rows, keys.TEST_ACCURACY] = accuracies
+    if matched is None:
+        members = members[members[keys.ARM] != MATCHED]
+    (found,) = analyse(members, pd.DataFrame(), question_of(study, members)).verdicts
+    return found, values
+
+
+def test_it_is_trained_at_the_winners_settings_on_the_same_seeds(
+    trained: tuple[Study, pd.DataFrame],
+) -> None:
+    study, members = trained
+    fresh = members[members[keys.PHASE] == keys.CONFIRM].set_index(keys.ARM)
+    assert set(fresh.index) == {*study.arms, MATCHED}
+    own, third = fresh.loc[keys.DYNAMICAL], fresh.loc[MATCHED]
+    assert set(own[keys.LEARNING_RATE]) == set(third[keys.LEARNING_RATE])
+    assert set(own[keys.TRIAL]) == set(third[keys.TRIAL])
+    assert list(own[keys.SEED]) == list(third[keys.SEED])
+    assert (third[keys.AMPLITUDE] == 1).all()
+    assert third[keys.TEST_ACCURACY].notna().all()
+
+
+def test_a_gain_must_show_against_both(trained: tuple[Study, pd.DataFrame]) -> None:
+    beaten, values = verdict(trained, gain=0.08, matched=0.02)
+    arm = values[keys.DYNAMICAL]
+    both = [stats.ttest_rel(arm, values[other]).pvalue for other in (keys.STATIC, MATCHED)]
+    assert beaten.test.outcome == "better"
+    assert beaten.p_adjusted == pytest.approx(max(both))
+    assert "against static at the settings of dynamical +0.0" in beaten.sentence()
+
+
+def test_the_luck_of_a_search_is_no_gain(trained: tuple[Study, pd.DataFrame]) -> None:
+    """The static loss is as good at the dynamical winner's learning rate: its own was missed."""
+    alone, _ = verdict(trained, gain=0.08, matched=None)
+    assert alone.test.outcome == "better"
+    found, _ = verdict(trained, gain=0.08, matched=0.08)
+    assert found.test.outcome == "undecided"
+    assert found.test.low > 0, "the interval is that of the two winners"
+    assert found.test.seeds_needed is None
+    assert any("its search missed its optimum" in warning for warning in found.warnings)
+    worse, _ = verdict(trained, gain=0.08, matched=0.15)
+    assert worse.test.outcome == "undecided"
+    assert worse.p_adjusted == 1
+
+
+def test_a_loss_needs_no_second_reference(trained: tuple[Study, pd.DataFrame]) -> None:
+    found, values = verdict(trained, gain=-0.08, matched=0.0)
+    own = stats.ttest_rel(values[keys.DYNAMICAL], values[keys.STATIC]).pvalue
+    assert found.test.outcome == "worse"
+    assert found.p_adjusted == pytest.approx(own)
+
+
+def test_names_it_needs_are_refused_and_given_points_have_none() -> None:
+    arms = {"static": {"baseline": True}, "a": {}, "static_at_a": {}}
+    with pytest.raises(ConfigError, match="what tables call static at the settings of a"):
+        tiny_study(arms=arms)
+    point = {"learning_rate": 1.0, "period": 500, "amplitude": 3.0}
+    given = {"dynamical": point, "static": {"learning_rate": 1.0}}
+    assert not tiny_study(**CONFIRM, winners=given).matched_arms
+
+
+def test_of_two_pairs_that_do_not_differ_one_in_forty_is_called_better() -> None:
+    """The larger of two p values errs no more often than either."""
+    draws, better, repeats = np.random.default_rng(0), 0, 1500
+    for _ in range(repeats):
+        static = draws.normal(size=20)
+        arm, third = (static + draws.normal(size=20) for _ in range(2))
+        p = [stats.ttest_rel(arm, other) for other in (static, third)]
+        better += all(each.pvalue < 0.05 and each.statistic > 0 for each in p)
+    assert stats.binomtest(better, repeats, 0.025, alternative="greater").pvalue > 1e-3
