@@ -72,6 +72,7 @@ class AcrossRow:
             a verdict that of this comparison alone.
         warnings: what speaks against it.
         holds_for: what the outcome is about (see `Verdict.holds_for`).
+        unit: what `n` counts: `seeds` or `searches`.
     """
 
     study: str
@@ -88,6 +89,7 @@ class AcrossRow:
     outcome: Outcome
     warnings: tuple[str, ...] = ()
     holds_for: str = "all networks"
+    unit: str = "seeds"
 
     @property
     def is_published(self) -> bool:
@@ -181,6 +183,7 @@ def _row(
         outcome=decision.outcome if verdict is None else verdict.test.outcome,
         warnings=_warnings(study, verdict),
         holds_for="all networks" if verdict is None else verdict.test.holds_for,
+        unit="seeds" if verdict is None or verdict.test.luck is None else "searches",
     )
 
 

@@ -49,7 +49,7 @@ class BlockRun:
         self._seconds = 0.0
         self._curves: list[pd.DataFrame] = []
         self._members: list[pd.DataFrame] = []
-        self._recorder = Recorder(study.record, block.seeds)
+        self._recorder = self._new_recorder()
         self._engine = self._start()
 
     def progress(self) -> Iterator[BlockProgress]:
@@ -127,10 +127,15 @@ class BlockRun:
         self._seconds = state["seconds"]
         self._curves = [tables.unpack(frame) for frame in state["curves"]]
         self._members = [tables.unpack(frame) for frame in state["members"]]
-        self._recorder = Recorder(self.study.record, self.block.seeds)
+        self._recorder = self._new_recorder()
         self._recorder.load_state_dict(state["recorder"])
         self._engine = self._start()
         self._engine.load_state_dict(state["engine"])
+
+    def _new_recorder(self) -> Recorder:
+        """What records the block; nothing of a third arm (see `Study.matched_arms`)."""
+        record = self.study.record if self.block.arm in self.study.arms else None
+        return Recorder(record, self.block.seeds)
 
     def _start(self) -> Engine:
         _, members, problem = self._ensembles[min(self._current, len(self._ensembles) - 1)]

@@ -130,7 +130,7 @@ def show_comparison(comparison: SideBySide) -> None:
             row.metric.replace("_", " "),
             f"{row.gain:+.4f}",
             f"[{row.low:+.4f}, {row.high:+.4f}]",
-            str(row.n),
+            str(row.n) if row.unit == "seeds" else f"{row.n} searches",
             "fresh" if row.fresh else "held out",
             row.verdict,
         )

@@ -1,4 +1,8 @@
-"""The definition of a study, checked in full before anything starts."""
+"""The definition of a study, checked in full before anything starts.
+
+The file is long because a study has many entries, each with its meaning, and because what follows
+from them alone (trials, blocks, seeds, problems) is asked of the study by everything else.
+"""
 
 from __future__ import annotations
 

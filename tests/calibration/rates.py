@@ -14,11 +14,13 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core.atomic import write_atomically
+from studies.analysis.figures import save_figure
 from studies.analysis.statistics.comparison import compare_cells
 from studies.analysis.statistics.failures import failures
 from studies.analysis.statistics.looks import share_of_look
 from studies.definition.arms import Pair
 from tests.calibration import searches
+from tests.calibration.figure import draw_rates
 from tests.calibration.scenarios import Scenario, from_tables, simulated
 
 __all__ = ["NOMINAL", "RESULTS", "Rates", "above", "judged", "rates"]
@@ -200,6 +202,7 @@ def main() -> None:
         content["searches"] = [asdict(each) for each in searched]
         content["maps"] = [asdict(each) for each in maps]
         write_atomically(out, json.dumps(content, indent=1) + "\n")
+    save_figure(draw_rates(content), out.parent, out.stem, ("png",))
 
 
 if __name__ == "__main__":

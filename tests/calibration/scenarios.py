@@ -27,6 +27,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.statistics.pairing import paired_by_seed
+from studies.definition.phases import Phase
 
 __all__ = ["Resampled", "Scenario", "Simulated", "from_tables", "simulated"]
 
@@ -126,7 +127,7 @@ def from_tables(folder: Path) -> Iterator[Resampled]:
     validation accuracy where there are none, of every arm less the first one."""
     for file in sorted(folder.glob("*/members.parquet")):
         members = pd.read_parquet(file)
-        fresh = members[members[keys.PHASE] != keys.SEARCH]
+        fresh = members[members[keys.PHASE].map(lambda name: Phase.parse(name).is_fresh)]
         rows = members if fresh.empty else fresh
         metric = keys.VALIDATION_ACCURACY if fresh.empty else keys.TEST_ACCURACY
         pairs = tuple(_pairs(rows, metric))

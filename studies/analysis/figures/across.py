@@ -66,7 +66,9 @@ def _forest(
 ) -> None:
     for place, row in enumerate(rows):
         _point(axes, row, row.gain, place, colours[row.data], markers[row.study], along="x")
-        beside(axes, place, f"n = {row.n}, {row.verdict}")
+        beside(
+            axes, place, f"n = {row.n}{'' if row.unit == 'seeds' else ' searches'}, {row.verdict}"
+        )
     axes.axvline(0, color="black", lw=0.9)
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -144,7 +144,8 @@ def small_print(verdicts: Sequence[SettingVerdict]) -> str:
     over = "fresh seeds" if unit == "seed" else "searches"
     text = f"Means over {over} and 95% t intervals, differences paired by {unit}"
     text += ". Filled: " if math.isclose(level, 0.95) else f" with {level * 100:.4g}%. Filled: "
-    text += f"significant over {verdicts[0].counted}, 5%."
+    several = verdicts[0].compared > 1
+    text += f"significant over {verdicts[0].counted}, 5%." if several else "significant at 5%."
     if (margin := verdicts[0].test.margin) is not None:
         text += f" Band: the margin of equivalence, ±{margin:g}."
     tests = [verdict.test for verdict in verdicts]
