@@ -9,6 +9,7 @@ from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import decide
 from tests.calibration.rates import NOMINAL, RESULTS, above, judged, rates
 from tests.calibration.scenarios import Simulated, from_tables
+from tests.calibration.searches import map_rates, search_rates
 
 
 @pytest.mark.parametrize("shape", ["normal", "skewed", "bimodal"])
@@ -53,3 +54,17 @@ def test_pairs_of_committed_tables_have_no_mean_difference() -> None:
     for each in tables.values():
         for arm, reference in each.pairs:
             assert float((arm - reference).mean()) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_searches_keep_the_rate_that_one_search_exceeds() -> None:
+    found = search_rates(Simulated("normal", 0.0, 0.0), 0.25, 5, 20, repeats=600)
+    assert above(found.one_better, 0.025, found.repeats)
+    assert not above(found.better, 0.025, found.repeats)
+    assert not above(found.missed, 0.05, found.repeats)
+    assert found.finds_five_points > 0.9
+
+
+def test_maps_keep_the_rate_that_they_exceeded() -> None:
+    found = map_rates(Simulated("normal", 0.0, 0.0), repeats=60)
+    assert above(found.by_t, 0.05, found.repeats)
+    assert not above(found.by_flips, 0.05, found.repeats)
