@@ -7,8 +7,9 @@ search's seeds that took no part in choosing each arm's setting.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
@@ -22,12 +23,13 @@ from studies.analysis.statistics.equivalence import (
     decide,
 )
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
+from studies.analysis.statistics.pooled import Pooled, pooled
 from studies.analysis.study_analysis import Analysis
 from studies.analysis.verdict_warnings import ONE_SPLIT
 from studies.definition.arms import Pair, against_reference
 from studies.definition.early_stopping import is_stopped
 
-__all__ = ["AcrossRow", "StudyTables", "across", "across_table"]
+__all__ = ["AcrossRow", "StudyTables", "across", "across_table", "together"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,7 @@ class AcrossRow:
         warnings: what speaks against it.
         holds_for: what the outcome is about (see `Verdict.holds_for`).
         unit: what `n` counts: `seeds` or `searches`.
+        gains: of the pairs, of the first search where there are several.
     """
 
     study: str
@@ -90,6 +93,7 @@ class AcrossRow:
     warnings: tuple[str, ...] = ()
     holds_for: str = "all networks"
     unit: str = "seeds"
+    gains: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def is_published(self) -> bool:
@@ -123,7 +127,15 @@ def across(studies: Sequence[StudyTables]) -> list[AcrossRow]:
 
 def across_table(rows: Sequence[AcrossRow]) -> pd.DataFrame:
     """The rows as a table."""
-    return pd.DataFrame([{**vars(row), "warnings": "; ".join(row.warnings)} for row in rows])
+    table = pd.DataFrame([{**vars(row), "warnings": "; ".join(row.warnings)} for row in rows])
+    return table.drop(columns="gains", errors="ignore")
+
+
+def together(rows: Sequence[AcrossRow]) -> Pooled | None:
+    """Rows of one metric as one comparison; None where there are fewer than two, or several."""
+    if len(rows) < 2 or len({row.gain_name for row in rows}) > 1:
+        return None
+    return pooled([np.array(row.gains) for row in rows])
 
 
 def _rows(study: StudyTables) -> list[AcrossRow]:
@@ -159,7 +171,8 @@ def _row(
         return None
     up = keys.higher_is_better(metric)
     first, second = pair if up else reversed(pair)
-    found = compare((pairs[first] - pairs[second]).to_numpy(dtype=float))
+    gains = (pairs[first] - pairs[second]).to_numpy(dtype=float)
+    found = compare(gains)
     decision = decide(found, study.question.margin, higher_is_better=True)
     if not up and bool(rows[keys.DIVERGED].any()):  # the survivors are not a fair sample
         decision = Decision("undecided", None, study.question.margin, None)
@@ -183,6 +196,7 @@ def _row(
         outcome=decision.outcome if verdict is None else verdict.test.outcome,
         warnings=_warnings(study, verdict),
         holds_for="all networks" if verdict is None else verdict.test.holds_for,
+        gains=tuple(float(each) for each in gains),
         unit="seeds" if verdict is None or verdict.test.luck is None else "searches",
     )
 

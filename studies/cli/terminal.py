@@ -122,6 +122,8 @@ def show_changing(status: Callable[[], StudyStatus]) -> None:
 
 def show_comparison(comparison: SideBySide) -> None:
     """Print a comparison of studies, one line per study and setting."""
+    from studies.analysis.across_studies import together
+
     table = Table("study", "data", "metric", "gain", "95% interval", "n", "seeds", "", box=None)
     for row in comparison.rows:
         table.add_row(
@@ -138,6 +140,8 @@ def show_comparison(comparison: SideBySide) -> None:
     for row in comparison.rows:
         for warning in row.warnings:
             console.print(f"warning: {row.label}: {warning}")
+    if (pooled := together(comparison.rows)) is not None:
+        console.print(f"\n{pooled.sentence()}")
     console.print(f"\ntable      {comparison.table}")
     for figure in comparison.figures:
         console.print(f"figure     {figure}")

@@ -65,6 +65,6 @@ def test_searches_keep_the_rate_that_one_search_exceeds() -> None:
 
 
 def test_maps_keep_the_rate_that_they_exceeded() -> None:
-    found = map_rates(Simulated("normal", 0.0, 0.0), repeats=60)
+    found = map_rates(Simulated("normal", 0.0, 0.0), repeats=200)
     assert above(found.by_t, 0.05, found.repeats)
     assert not above(found.by_flips, 0.05, found.repeats)

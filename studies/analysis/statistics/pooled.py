@@ -1,0 +1,110 @@
+"""One number over several comparisons: how likely an arm improves, and by how much in the middle.
+
+Over n comparisons (studies, settings, arms), each with its own pairs:
+
+probability of improvement
+    the share of pairs in which the arm is better, a tie counting half, averaged over the comparisons;
+interquartile mean
+    the mean of the middle half of the gains of all pairs, each comparison with the same weight.
+
+Both with an interval by the stratified bootstrap, pairs drawn anew within each comparison (Agarwal et
+al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS, sections 4.1
+to 4.3). They sum up what was compared, and say nothing of what was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Pooled", "pooled"]
+
+_POINTS = 101  # quantiles of a comparison, which give each the same weight
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Several comparisons together.
+
+    Args:
+        comparisons: how many.
+        improves: the probability of improvement.
+        improves_low: lower end of its interval.
+        improves_high: upper end.
+        middle: the interquartile mean of the gains.
+        middle_low: lower end.
+        middle_high: upper end.
+        level: the level of the intervals.
+    """
+
+    comparisons: int
+    improves: float
+    improves_low: float
+    improves_high: float
+    middle: float
+    middle_low: float
+    middle_high: float
+    level: float
+
+    def sentence(self) -> str:
+        """Both numbers with their intervals."""
+        return (
+            f"Over {self.comparisons} comparisons the probability of improvement is "
+            f"{self.improves:.2f} [{self.improves_low:.2f}, {self.improves_high:.2f}], and the "
+            f"interquartile mean of the gains {self.middle:+.4f} [{self.middle_low:+.4f}, "
+            f"{self.middle_high:+.4f}] (stratified bootstrap over pairs, {self.level:.0%})."
+        )
+
+
+def pooled(
+    gains: Sequence[np.ndarray], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Pooled:
+    """Several comparisons together.
+
+    Args:
+        gains: of the pairs of each comparison, oriented so that positive is a gain.
+        level: the level of the intervals.
+        resamples: how many the bootstrap draws.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: without comparisons, or one without pairs.
+    """
+    if not gains or any(len(each) == 0 for each in gains):
+        raise ValueError("every comparison needs pairs, and there must be one")
+    draws = np.random.default_rng(seed)
+    drawn = [each[draws.integers(len(each), size=(resamples, len(each)))] for each in gains]
+    improves = np.mean([_share(each) for each in drawn], axis=0)
+    middle = _middle(drawn)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    improves_low, improves_high = np.quantile(improves, tails)
+    middle_low, middle_high = np.quantile(middle, tails)
+    own = [each[np.newaxis] for each in gains]
+    return Pooled(
+        comparisons=len(gains),
+        improves=float(np.mean([_share(each) for each in own])),
+        improves_low=float(improves_low),
+        improves_high=float(improves_high),
+        middle=float(_middle(own)[0]),
+        middle_low=float(middle_low),
+        middle_high=float(middle_high),
+        level=level,
+    )
+
+
+def _share(gains: np.ndarray) -> np.ndarray:
+    """(B,) share of the pairs (B, n) that gain, ties counting half."""
+    share: np.ndarray = ((gains > 0) + 0.5 * (gains == 0)).mean(axis=1)
+    return share
+
+
+def _middle(gains: Sequence[np.ndarray]) -> np.ndarray:
+    """(B,) interquartile mean over comparisons, pairs (B, n) each."""
+    shares = (np.arange(_POINTS) + 0.5) / _POINTS
+    points = np.concatenate([np.quantile(each, shares, axis=1) for each in gains])
+    points.sort(axis=0)
+    cut = len(points) // 4
+    middle: np.ndarray = points[cut : len(points) - cut].mean(axis=0)
+    return middle
