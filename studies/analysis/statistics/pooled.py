@@ -3,13 +3,13 @@
 Over n comparisons (studies, settings, arms), each with its own pairs:
 
 probability of improvement
-    the share of pairs in which the arm is better, a tie counting half, averaged over the comparisons;
+    the share of pairs in which the arm is better, ties counting half, averaged over comparisons;
 interquartile mean
     the mean of the middle half of the gains of all pairs, each comparison with the same weight.
 
-Both with an interval by the stratified bootstrap, pairs drawn anew within each comparison (Agarwal et
-al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS, sections 4.1
-to 4.3). They sum up what was compared, and say nothing of what was not.
+Both with an interval by the stratified bootstrap, pairs drawn anew within each comparison (Agarwal
+et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS, sections
+4.1 to 4.3). They sum up what was compared, and say nothing of what was not.
 """
 
 from __future__ import annotations
