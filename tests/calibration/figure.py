@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.analysis.figures.style import GREY, blank_figure, headline, note, wrapped
+from studies.analysis.figures.style import GREY, blank_figure, headline, note
 
 __all__ = ["draw_rates"]
 
@@ -36,7 +36,7 @@ def draw_rates(content: dict[str, Any]) -> Figure:
             "of all networks. Middle: two arms that do not differ but for the luck of their search, "
             "20 fresh seeds. Right: any significant cell in a map of nothing."
         )
-        note(figure, wrapped(figure, text))
+        note(figure, text)
     return figure
 
 

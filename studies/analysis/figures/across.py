@@ -16,7 +16,6 @@ from studies.analysis.figures.style import (
     headline,
     note,
     thousands,
-    wrapped,
 )
 
 __all__ = ["draw_across"]
@@ -46,7 +45,7 @@ def draw_across(rows: Sequence[AcrossRow]) -> Figure:
         published = all(row.is_published for row in rows)
         what = "Gain of the dynamical loss" if published else "Gains over the reference"
         headline(figure, f"{what} across studies")
-        note(figure, wrapped(figure, _small_print(rows)))
+        note(figure, _small_print(rows))
     return figure
 
 

@@ -19,7 +19,6 @@ from studies.analysis.figures.style import (
     headline,
     note,
     words,
-    wrapped,
 )
 from studies.analysis.ladder import Ladder
 from studies.analysis.setting_verdicts import SettingVerdict
@@ -70,7 +69,7 @@ def draw_comparisons(verdicts: Sequence[SettingVerdict]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"difference in {words(verdicts[0].test.metric)}")
         headline(figure, f"{len(verdicts)} comparisons on fresh seeds")
-        note(figure, wrapped(figure, small_print(verdicts)))
+        note(figure, small_print(verdicts))
     return figure
 
 
@@ -109,7 +108,7 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
         grid[-1][1].set_xlabel(f"difference in {metric}")
         headline(figure, "What each step of the ladder adds")
         steps = [step for ladder in ladders for step in ladder.steps]
-        note(figure, wrapped(figure, small_print(steps)))
+        note(figure, small_print(steps))
     return figure
 
 

@@ -12,7 +12,6 @@ from studies.analysis.figures.style import (
     blank_figure,
     headline,
     note,
-    wrapped,
 )
 
 __all__ = ["draw_oscillation"]
@@ -69,5 +68,5 @@ def draw_oscillation(
         text += (
             f". Period T = {period} steps, amplitude A = {amplitude:g}. Dotted: the static loss."
         )
-        note(figure, wrapped(figure, text))
+        note(figure, text)
     return figure

@@ -23,7 +23,6 @@ from studies.analysis.figures.style import (
     note,
     thousands,
     words,
-    wrapped,
 )
 from studies.analysis.search_health.importances import Importances
 from studies.analysis.search_health.isolation import LEVEL, Isolation
@@ -74,7 +73,7 @@ def draw_isolation(health: SearchHealth) -> Figure:
             handles=_isolation_legend(health), loc="outside lower left", ncols=2 * columns
         )
         headline(figure, health.isolation_headline())
-        note(figure, wrapped(figure, _isolation_note(health)))
+        note(figure, _isolation_note(health))
     return figure
 
 
@@ -88,7 +87,7 @@ def draw_convergence(health: SearchHealth) -> Figure:
         if known:
             _importance_panel(panels[1], known, health.infeasible)
         headline(figure, health.convergence_headline())
-        note(figure, wrapped(figure, _convergence_note(health, known)))
+        note(figure, _convergence_note(health, known))
     return figure
 
 

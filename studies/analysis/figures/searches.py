@@ -14,7 +14,7 @@ from studies.analysis.figures.comparisons import (
     margin_band,
     small_print,
 )
-from studies.analysis.figures.style import GREY, blank_figure, headline, note, words, wrapped
+from studies.analysis.figures.style import GREY, blank_figure, headline, note, words
 from studies.analysis.searches import SearchGain
 from studies.analysis.setting_verdicts import SettingVerdict
 
@@ -48,6 +48,6 @@ def draw_searches(found: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) 
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"difference in {words(found[0][0].test.metric)}")
-        note(figure, wrapped(figure, small_print([verdict for verdict, _ in found])))
+        note(figure, small_print([verdict for verdict, _ in found]))
         headline(figure, f"{most} searches, each with winners and fresh seeds of its own")
     return figure

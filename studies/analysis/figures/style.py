@@ -35,7 +35,6 @@ __all__ = [
     "plain_ticks",
     "thousands",
     "words",
-    "wrapped",
 ]
 
 ARM_COLOURS = {keys.DYNAMICAL: "#D55E00", keys.STATIC: "#0072B2"}
@@ -102,8 +101,10 @@ def headline(figure: Figure, text: str) -> None:
 
 
 def note(figure: Figure, text: str, colour: str = GREY) -> None:
-    """Small print below everything: how to read the figure."""
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=colour)
+    """Small print below everything, in lines as wide as the figure: how to read it."""
+    characters = int(15.5 * figure.get_figwidth())
+    lines = "\n".join(textwrap.fill(line, characters) for line in text.splitlines())
+    figure.supxlabel(lines, x=0.01, ha="left", fontsize=8, color=colour)
 
 
 def beside(axes: Axes, place: float, text: str, colour: str = GREY) -> None:
@@ -111,12 +112,6 @@ def beside(axes: Axes, place: float, text: str, colour: str = GREY) -> None:
     at = (1.01, place)
     coordinates = ("axes fraction", "data")
     axes.annotate(text, at, xycoords=coordinates, va="center", fontsize=8, color=colour)
-
-
-def wrapped(figure: Figure, text: str) -> str:
-    """Small print in lines as wide as the figure."""
-    characters = int(15.5 * figure.get_figwidth())
-    return "\n".join(textwrap.fill(line, characters) for line in text.splitlines())
 
 
 def plain_ticks(axes: Axes) -> None:

@@ -14,7 +14,6 @@ from studies.analysis.figures.style import (
     headline,
     note,
     words,
-    wrapped,
 )
 from studies.analysis.setting_verdicts import SettingVerdict
 
@@ -74,5 +73,5 @@ def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
         headline(figure, found.headline())
         if found.warnings:
             lines = "\n".join(f"But {warning}." for warning in found.warnings)
-            note(figure, wrapped(figure, lines), "#8A1C00")
+            note(figure, lines, "#8A1C00")
     return figure
