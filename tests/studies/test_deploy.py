@@ -185,7 +185,7 @@ def test_the_servers_command_serves_a_study(database: int, tiny: Path, tmp_path:
         uri = f"http://127.0.0.1:{port}"
         done = dynloss("run", tiny, "--out", tmp_path, "--set", f"storage.tracking_uri={uri}")
         assert done.returncode == 0, done.stderr
-        assert runs(uri) == 1 + 12 + 2
+        assert runs(uri) == 1 + 12 + 3
         assert list((tmp_path / "artifacts").rglob("report.html"))
     finally:
         os.killpg(server.pid, 15)
@@ -203,10 +203,10 @@ def test_a_database_without_a_server_between(
     uri = f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{database}/mlflow"
     done = dynloss("run", tiny, "--out", tmp_path, MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 0, done.stderr
-    assert runs(uri) == 1 + 12 + 2
+    assert runs(uri) == 1 + 12 + 3
     again = dynloss("run", tiny, "--resume", "--out", tmp_path, MLFLOW_TRACKING_URI=uri)
     assert again.returncode == 0, again.stderr
-    assert runs(uri) == 1 + 12 + 2
+    assert runs(uri) == 1 + 12 + 3
     assert not (tmp_path / "mlruns").exists(), "artifacts lie in the output folder"
     assert list((tmp_path / "artifacts").rglob("report.html"))
     wrong = dynloss(

@@ -87,7 +87,7 @@ def test_an_mlflow_server_holds_the_study(server: str, tiny: Path, tmp_path: Pat
     assert "View run" not in done.stdout, "MLflow's own lines would drown the study's"
     client = MlflowClient(server)
     runs = runs_in(client)
-    assert len(runs) == 1 + 12 + 2
+    assert len(runs) == 1 + 12 + 3
     parent = next(run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     assert parent.info.status == "FINISHED"
     files = {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
@@ -99,7 +99,7 @@ def test_an_mlflow_server_holds_the_study(server: str, tiny: Path, tmp_path: Pat
 def test_a_running_cluster_trains_the_study(cluster: str, tiny: Path, tmp_path: Path) -> None:
     done = dynloss("run", tiny, "--out", tmp_path, "--address", cluster)
     assert done.returncode == 0, done.stderr
-    assert len(table(tmp_path)) == 30
+    assert len(table(tmp_path)) == 33
     assert not table(tmp_path)[keys.DIVERGED].any()
     refused = dynloss(
         "run", tiny, "--out", tmp_path / "b", "--address", cluster, "--set", "resources.gpu=1"
@@ -126,13 +126,13 @@ def test_a_study_is_driven_through_rays_client(
     done = dynloss("run", tiny, *there)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fresh seeds of these two winners, paired" in done.stdout
-    assert len(table(tmp_path)) == 30
+    assert len(table(tmp_path)) == 33
     again = dynloss("run", tiny, *there)
     assert again.returncode == 2
     assert "holds this study already; add --resume" in again.stdout
     more = dynloss("confirm", tiny, "--seeds", "3", *there)
     assert more.returncode == 0, more.stdout + more.stderr
-    assert len(table(tmp_path)) == 36
+    assert len(table(tmp_path)) == 42
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_study_on_rays_client_ends_with_this_side(
     assert not folder.summary.exists()
     done = dynloss(*run)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(folder.parts.gather("members")) == 30
+    assert len(folder.parts.gather("members")) == 33
 
 
 @needs_fashion_mnist
@@ -211,4 +211,4 @@ def test_a_token_is_asked_for(tiny: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "sent").exists()
         done = dynloss(*run, **known)
         assert done.returncode == 0, done.stderr
-        assert len(table(tmp_path / "run")) == 30
+        assert len(table(tmp_path / "run")) == 33
