@@ -206,7 +206,7 @@ class ArmSearch:
         searched = first
         if self._design is not None:
             searched = sum(self._setting_of(point) == setting for point in self._design[:first])
-        if not tried:  # none was sound: the middle is as good as any
+        if not tried:  # all diverged: the middle is as good as any
             middle = {name: p.at(0.5) for name, p in self.space.parameters.items()}
             tried = [({**middle, **dict(zip(self.study.scientific, setting, strict=True))}, 0.0)]
         names = self.study.refined(self.arm)

@@ -103,31 +103,28 @@ class _OneSearch:
 
     def _finals_blocks(self) -> list[Block]:
         """One block per arm and setting."""
-        phase, seeds = (
-            str(Phase(keys.FINALS, self.study.finals, self.number)),
-            self.study.finals_seeds(),
-        )
+        phase = str(Phase(keys.FINALS, self.study.finals, self.number))
+        seeds = tuple(self.study.finals_seeds())
         return [
-            Block(phase, name, index, trials, tuple(seeds))
+            Block(phase, name, index, trials, seeds)
             for name, arm in self.arms.items()
             for index, trials in enumerate(arm.finalists(self.study.finalists))
         ]
 
     def _finals_winners(self) -> dict[str, Winner | None]:
-        """The best finalist of each arm, on the seeds of the finals alone; None where none of them
-        was sound. Empty until the finals are over."""
+        """The best finalist of each arm, on the seeds of the finals alone; None where they all
+        diverged. Empty until the finals are over."""
         if not self._in_finals or any(rows is None for _, rows in self._in_finals.values()):
             return {}
         found: dict[str, Winner | None] = {}
         for block, members in self._in_finals.values():
-            known = found.get(block.arm)
-            if members is None or members.empty:
-                found[block.arm] = known
-                continue
-            best = best_of(self.study, block.arm, members)
-            points = {trial.number: trial.point for trial in block.trials}
-            winner = best and replace(best, point=points[best.trial])
-            found[block.arm] = known or winner
+            found.setdefault(block.arm, None)
+            best = None
+            if members is not None and not members.empty:
+                best = best_of(self.study, block.arm, members)
+            if best is not None and found[block.arm] is None:
+                points = {trial.number: trial.point for trial in block.trials}
+                found[block.arm] = replace(best, point=points[best.trial])
         return found
 
     def _confirmation(self) -> list[Block]:
