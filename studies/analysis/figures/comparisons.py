@@ -28,8 +28,8 @@ __all__ = [
     "difference_of",
     "draw_comparisons",
     "draw_ladder",
+    "forest",
     "label_of",
-    "margin_band",
     "small_print",
 ]
 
@@ -61,13 +61,7 @@ def draw_comparisons(verdicts: Sequence[SettingVerdict]) -> Figure:
         axes = figure.subplots()
         for place, verdict in enumerate(verdicts):
             difference_of(axes, verdict, place)
-        margin_band(axes, verdicts[0])
-        axes.axvline(0, color="black", lw=0.9)
-        axes.set_yticks(range(len(labels)), labels, fontsize=9)
-        axes.set_ylim(len(labels) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel(f"difference in {words(verdicts[0].test.metric)}")
+        forest(axes, verdicts)
         headline(figure, f"{len(verdicts)} comparisons on fresh seeds")
         note(figure, small_print(verdicts))
     return figure
@@ -92,7 +86,7 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
                 )
                 if rung.step is not None:
                     difference_of(right, rung.step, place - 0.5)
-            margin_band(right, ladder.steps[0])
+            _margin_band(right, ladder.steps[0])
             right.axvline(0, color="black", lw=0.9)
             for axes in (left, right):
                 axes.set_ylim(-0.6, len(arms) - 0.4)
@@ -112,6 +106,18 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
     return figure
 
 
+def forest(axes: Axes, verdicts: Sequence[SettingVerdict]) -> None:
+    """The axes of one row per comparison, from above, with the margin and their labels."""
+    labels = [label_of(verdict) for verdict in verdicts]
+    _margin_band(axes, verdicts[0])
+    axes.axvline(0, color="black", lw=0.9)
+    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel(f"difference in {words(verdicts[0].test.metric)}")
+
+
 def difference_of(axes: Axes, verdict: SettingVerdict, place: float) -> None:
     """A mean difference with its interval and, at the right, how it was judged."""
     test, colour = verdict.test, _COLOURS[verdict.test.outcome]
@@ -123,7 +129,7 @@ def difference_of(axes: Axes, verdict: SettingVerdict, place: float) -> None:
     beside(axes, place, f"{_SHORT[test.outcome]}{trained}, n = {test.n}{unit}", colour)
 
 
-def margin_band(axes: Axes, verdict: SettingVerdict) -> None:
+def _margin_band(axes: Axes, verdict: SettingVerdict) -> None:
     """A band of the differences that would not matter."""
     margin = verdict.test.margin
     if margin is not None:

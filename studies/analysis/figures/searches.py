@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from studies.analysis.figures.comparisons import (
     difference_of,
+    forest,
     label_of,
-    margin_band,
     small_print,
 )
-from studies.analysis.figures.style import GREY, blank_figure, headline, note, words
+from studies.analysis.figures.style import GREY, blank_figure, headline, note
 from studies.analysis.searches import SearchGain
 from studies.analysis.setting_verdicts import SettingVerdict
 
@@ -27,10 +26,10 @@ def draw_searches(found: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) 
     Args:
         found: at least one comparison, with its searches.
     """
-    labels = [label_of(verdict) for verdict, _ in found]
+    longest = max(len(label_of(verdict)) for verdict, _ in found)
     most = max(len(gains) for _, gains in found)
     height = 1.5 + (0.45 + 0.09 * most) * len(found)
-    with blank_figure(6.2 + 0.075 * max(map(len, labels)), height) as figure:
+    with blank_figure(6.2 + 0.075 * longest, height) as figure:
         axes = figure.subplots()
         for place, (verdict, gains) in enumerate(found):
             offsets = np.linspace(0.02, 0.38, len(gains)) if len(gains) > 1 else [0.2]
@@ -41,13 +40,7 @@ def draw_searches(found: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) 
                     one.mean, place + offset, xerr=half, fmt="o", ms=4, lw=0.9, color=GREY
                 )
             difference_of(axes, verdict, place - 0.2)
-        margin_band(axes, found[0][0])
-        axes.axvline(0, color="black", lw=0.9)
-        axes.set_yticks(range(len(labels)), labels, fontsize=9)
-        axes.set_ylim(len(labels) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel(f"difference in {words(found[0][0].test.metric)}")
+        forest(axes, [verdict for verdict, _ in found])
         note(figure, small_print([verdict for verdict, _ in found]))
         headline(figure, f"{most} searches, each with winners and fresh seeds of its own")
     return figure
