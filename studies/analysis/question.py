@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dynloss_core.oscillation import oscillation_stop
 from search_spaces import Space
@@ -42,6 +42,7 @@ class Question:
         fails_below: accuracy below which a network failed, as the study sets it; None: by default.
         nesterov: arms that train with Nesterov's momentum.
         watched: whether instabilities were looked for in the runs that were recorded.
+        refining: trials of each arm that refine, beside those that cover its space.
         one_split: whether all seeds share one split of one data set.
     """
 
@@ -59,6 +60,7 @@ class Question:
     fails_below: float | None = None
     nesterov: tuple[str, ...] = ()
     watched: bool = False
+    refining: Mapping[str, range] = field(default_factory=dict)
     one_split: bool = False
 
     @property

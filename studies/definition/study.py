@@ -272,12 +272,16 @@ class Study:
 
     def refinements(self, arm: str) -> list[list[range]]:
         """The trials of each round of an arm's refinement: two at each setting."""
-        first, further = self._searched(arm), self._refining(arm)
-        settings = len(self.settings(arm))
+        trials, settings = self.refining(arm), len(self.settings(arm))
         return [
             [range(start, start + 2) for start in range(begin, begin + 2 * settings, 2)]
-            for begin in range(first, first + further, 2 * settings)
+            for begin in range(trials.start, trials.stop, 2 * settings)
         ]
+
+    def refining(self, arm: str) -> range:
+        """The trials that refine an arm."""
+        first = self._searched(arm)
+        return range(first, first + self._refining(arm))
 
     def refined(self, arm: str) -> list[str]:
         """The parameters of an arm that can be refined: those with a range, which the study does

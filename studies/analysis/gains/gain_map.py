@@ -276,9 +276,12 @@ def cards(tables: Tables, draw: Draws[GainMap]) -> Iterator[Card]:
 
 def maps_of(tables: Tables) -> dict[str, GainMap]:
     """The gain maps of a study, by the name of their files."""
-    asked = tables.question
+    asked, search = tables.question, tables.search
+    if refines := asked.refining.get(asked.pair.arm):  # near its best, and so no part of a map
+        of_arm = search[keys.ARM] == asked.pair.arm
+        search = search[~(of_arm & search[keys.TRIAL].isin(refines))]
     found = {
-        name: gain_map(tables.search, asked.objective, x, pair=asked.pair, adaptive=asked.adaptive)
+        name: gain_map(search, asked.objective, x, pair=asked.pair, adaptive=asked.adaptive)
         for name, x in MAPS.items()
     }
     return {name: each for name, each in found.items() if each is not None}

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import FloatParameter, IntParameter, Space
+from studies.analysis.gains.gain_map import maps_of
+from studies.analysis.study_tables import Tables
 from studies.definition.study import Study
+from studies.report.study_results import question_of
 from studies.search.refinement import Tried, refined
+from tests.studies.sessions import finish, session_of
 from tests.studies.tiny import MAP, tiny_study
 
 SPACE = Space(
@@ -81,3 +87,17 @@ def test_every_arm_has_as_many_further_points() -> None:
     assert [list(block) for block in longer.search_blocks("static")][-4:] == [
         [8, 9], [10, 11], [12, 13], [14],
     ]  # fmt: skip
+
+
+def test_a_map_shows_the_design_and_holds_it_against_the_refined_reference(tmp_path: Path) -> None:
+    grid = {"period": 3, "amplitude": 2, "learning_rate": 2}
+    study = tiny_study(**MAP, grid=grid, refine=4, seeds_per_point=4)
+    session = session_of(study, tmp_path)
+    finish(session)
+    members = session.folder.parts.gather("members")
+    assert len(members) == study.members()
+    found = maps_of(Tables(members, pd.DataFrame(), question_of(study, members)))["gain_map"]
+    assert not found.binned
+    assert found.trials.shape == (3, 2)
+    assert found.trials.sum() == 3 * 2 * 2
+    assert found.static_trials == 2 + 4
