@@ -127,7 +127,7 @@ def test_the_phase_diagram_is_that_of_the_study() -> None:
     assert problem.model.width == study["model"]["width"]
     points = grid["period"] * grid["amplitude"] + grid["learning_rate"]
     assert len(ensemble) == points * phase_diagram.SEEDS == 4_130
-    assert 2 * phase_diagram.SEEDS == study["seeds_per_point"], "half of its seeds, unrefined"
+    assert study["seeds_per_point"] == 2 * phase_diagram.SEEDS, "half of its seeds, unrefined"
     for name in ("period", "amplitude"):
         found = [getattr(member, name) for member in ensemble if member.period is not None]
         assert [min(found), max(found)] == [space[name]["low"], pytest.approx(space[name]["high"])]
