@@ -1,9 +1,8 @@
 """The 4,130 networks of the phase diagram of the spirals at once, on the `fused` engine.
 
 The sizes are those of half of `studies/library/spirals_phase_diagram.yaml`: 20 periods x 20
-amplitudes,
-13 static learning rates, 10 seeds each, width 50, 35,000 steps, an evaluation every 1,000. What the
-time does not suffice for is left out, and the share that was trained is said.
+amplitudes, 13 static learning rates, 10 seeds each, width 50, 35,000 steps, an evaluation every
+1,000. What the time does not suffice for is left out, and the share that was trained is said.
 """
 
 from __future__ import annotations
