@@ -231,7 +231,7 @@ def test_confirmed_again_on_fresh_seeds_and_put_side_by_side(
     assert dynloss("run", tiny, "--out", copy).returncode == 0
     done = dynloss("confirm", "tiny", "--seeds", 4, "--out", copy)
     assert done.returncode == 0, done.stderr
-    assert "n = 4 fresh seeds" in done.stdout
+    assert "n = 7 fresh seeds of these two winners" in done.stdout, "of both rounds"
     members = pd.read_parquet(copy / "tiny" / "tables" / "members.parquet")
     rounds = members[members[keys.PHASE] != keys.SEARCH].groupby(keys.PHASE)[keys.SEED]
     first, second = (set(rounds.get_group(name)) for name in ("confirm", "confirm-2"))
@@ -241,7 +241,7 @@ def test_confirmed_again_on_fresh_seeds_and_put_side_by_side(
     together = dynloss("analyse", copy / "tiny", other / "tiny", "--out", tmp_path)
     assert together.returncode == 0, together.stderr
     table = pd.read_csv(tmp_path / "across" / "across.csv")
-    assert table["n"].tolist() == [4, 3]
+    assert table["n"].tolist() == [7, 3]
     assert table["fresh"].all()
     assert (tmp_path / "across" / "across.png").stat().st_size > 10_000
 
