@@ -31,7 +31,7 @@ __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 
 PACKAGES = ("dynloss_core", "search_spaces", "studies")
 _NO_AGENT = "No available agent"  # Ray's message from a head that has only just started
-_SECONDS_FOR_AN_AGENT = 60.0
+_SECONDS_FOR_AN_AGENT = 180.0  # on a busy head
 _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "results", ".*")  # .env holds a password
 
 
@@ -64,12 +64,15 @@ def submit(study: Study, address: str, out: str, data_dir: str | None = None) ->
             "submission_id": f"{study.name}-{study.hash[:6]}-{int(time.time())}",
             "metadata": {"study": study.name, "study_hash": study.hash},
         }
-        deadline = time.monotonic() + _SECONDS_FOR_AN_AGENT
+        began, waits = time.monotonic(), False
         while True:
             try:
                 return str(client.submit_job(**job))
             except refusals as error:
-                if _NO_AGENT in str(error) and time.monotonic() < deadline:
+                if _NO_AGENT in str(error) and time.monotonic() - began < _SECONDS_FOR_AN_AGENT:
+                    if not waits:
+                        say("the cluster is not ready to take jobs yet; asking for three minutes")
+                    waits = True
                     time.sleep(1)
                     continue
                 problem = f"{address} refuses the job: {reason_of(error)[:200]}"
