@@ -155,7 +155,7 @@ def test_interrupted_between_settings_it_is_analysed_with_what_is_there(
     finish(session)
     session.stored.with_round(plan_confirmation(sweep, searched(session.folder), 1, 0, 4))
     later = session_of(sweep, tmp_path)
-    for expected in (0, 1, 1, 2):  # verdicts after each block: arms come side by side
+    for expected in (0, 1, 1, 2, 2, 2):  # verdicts after each block: arms side by side, then third
         block = next_block(later)
         train(later, block)
         analysis = write_results(later.stored).analysis
