@@ -183,7 +183,7 @@ class Tables:
             for number in sorted(searches.unique())
         ]
 
-    @property
+    @cached_property
     def is_searched(self) -> pd.Series:
         """Whether a network belongs to a search."""
         return _of_phases(self.members, lambda phase: phase.is_search)

@@ -26,7 +26,7 @@ class Power:
         unit: which: `fresh seeds` or `searches`.
         gain: the smallest mean difference that `better` is claimed of with 90% power.
         margin: the margin of equivalence; None without one.
-        equivalence: the chance to show equivalence if there is no difference; None likewise.
+        equivalence: the chance to show equivalence of arms that do not differ; None likewise.
         needed: pairs that would show it with 90% power; None: no number up to a million.
     """
 
@@ -52,7 +52,7 @@ class Power:
             if self.equivalence < _WANTED:
                 more = "no number" if self.needed is None else f"{self.needed} {self.unit}"
                 text += f"; {more} would show it with {_WANTED:.0%}"
-            lines.append(f"{text}, if there is no difference")
+            lines.append(f"{text}, if the arms do not differ")
         return lines
 
 
