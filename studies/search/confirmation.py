@@ -20,7 +20,11 @@ from dynloss_core.config import ADDED_LATER, ConfigError
 from dynloss_core.training import steps_per_epoch
 from search_spaces import Point
 from studies.analysis.statistics.comparison import compare
-from studies.analysis.statistics.equivalence import seeds_for_equivalence, seeds_for_power
+from studies.analysis.statistics.equivalence import (
+    seeds_for_equivalence,
+    seeds_for_power,
+    spread_at_most,
+)
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.blocks.block import Block, Trial
 from studies.definition.early_stopping import is_stopped
@@ -109,8 +113,9 @@ def plan_confirmation(
         search: rows of the members table of the search, or of the finals if it had any.
         number: the number of the round.
         used: number of fresh seeds that earlier rounds used.
-        seeds: number of seeds; by default as many as give every comparison a power of 90% if effect
-            and spread are those of the search, cross-fitted, but at least 20 and at most 100.
+        seeds: number of seeds; by default as many as give every comparison a power of 90% if the
+            effect is that of the search, cross-fitted, and the spread the upper bound that the
+            search leaves it (`spread_at_most`), but at least 20 and at most 100.
         of_search: the number of the search.
 
     Raises:
@@ -221,13 +226,16 @@ def _seeds_needed(study: Study, search: pd.DataFrame, settings: Sequence[str]) -
             comparison = compare(
                 (by_seed[pair.arm] - by_seed[pair.reference]).to_numpy(dtype=float)
             )
-            options = [seeds_for_power(comparison.sd, comparison.mean)]
+            effect, sd = comparison.mean, spread_at_most(comparison.sd, comparison.n)
+            options = [seeds_for_power(sd, effect)]
             if study.equivalence_margin is not None:
-                margin = study.equivalence_margin
-                options.append(seeds_for_equivalence(comparison.sd, comparison.mean, margin))
+                options.append(seeds_for_equivalence(sd, effect, study.equivalence_margin))
             needed.append(min((n for n in options if n is not None), default=None))
     wanted = max((MOST_SEEDS if n is None else n for n in needed), default=FEWEST_SEEDS)
     seeds = math.ceil(min(max(wanted, FEWEST_SEEDS), MOST_SEEDS))
     enough = sum(n is not None and n <= seeds for n in needed)
     what = "comparison" if len(needed) == 1 else "comparisons"
-    return seeds, f"enough for 90% power in {enough} of {len(needed)} {what}, as the search has it"
+    return seeds, (
+        f"enough for 90% power in {enough} of {len(needed)} {what}, at the effect of the search "
+        "and an upper bound (80%) of its spread"
+    )

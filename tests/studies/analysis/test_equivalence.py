@@ -21,6 +21,7 @@ from studies.analysis.statistics.equivalence import (
     equivalence_test,
     seeds_for_equivalence,
     seeds_for_power,
+    spread_at_most,
 )
 from studies.analysis.statistics.multiplicity import p_values
 
@@ -209,6 +210,28 @@ def test_seeds_are_the_fewest(size: float, power: float, alpha: float) -> None:
     assert n is not None
     assert equivalence_power(n, 1.0, effect, margin, alpha) >= power
     assert n == 2 or equivalence_power(n - 1, 1.0, effect, margin, alpha) < power
+
+
+@pytest.mark.parametrize("pilot", [4, 6, 24])
+def test_a_plan_by_the_bound_of_the_spread_has_its_power_in_four_of_five(pilot: int) -> None:
+    """With the pilot's own spread in fewer than half. True spread 1, effect and margin 0.6."""
+    drawn = np.random.default_rng(pilot).chisquare(pilot - 1, 500)
+    bounds, counts = [], []
+    for sd in np.sqrt(drawn / (pilot - 1)):
+        for kept, found in ((bounds, spread_at_most(sd, pilot)), (counts, sd)):
+            n = seeds_for_equivalence(found, 0.0, 0.6)
+            assert n is not None
+            kept.append(equivalence_power(n, 1.0, 0.0, 0.6) >= 0.9)
+    assert np.mean(bounds) > 0.8 - 3 * math.sqrt(0.8 * 0.2 / 500)
+    assert np.mean(counts) < 0.5
+
+
+def test_the_bound_of_a_spread_in_closed_form() -> None:
+    """Six differences: sqrt(5 / 2.3425) (the 20% point of chi-squared with 5 degrees)."""
+    assert spread_at_most(1.0, 6) == pytest.approx(math.sqrt(5 / 2.342534), rel=1e-6)
+    assert spread_at_most(0.0, 6) == 0
+    with pytest.raises(ValueError, match="at least two"):
+        spread_at_most(1.0, 1)
 
 
 def test_no_number_of_seeds_is_enough() -> None:
