@@ -18,7 +18,6 @@ from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import (
     OUTCOME_IN_WORDS,
-    Decision,
     Outcome,
     decide,
 )
@@ -173,9 +172,10 @@ def _row(
     first, second = pair if up else reversed(pair)
     gains = (pairs[first] - pairs[second]).to_numpy(dtype=float)
     found = compare(gains)
-    decision = decide(found, study.question.margin, higher_is_better=True)
-    if not up and bool(rows[keys.DIVERGED].any()):  # the survivors are not a fair sample
-        decision = Decision("undecided", None, study.question.margin, None)
+    survivors_only = not up and bool(rows[keys.DIVERGED].any())
+    decision = decide(
+        found, study.question.margin, higher_is_better=True, survivors_only=survivors_only
+    )
     verdict, gain = _verdict(study, setting, pair), (found.mean, found.low, found.high)
     if verdict is not None:
         test = verdict.test

@@ -114,14 +114,20 @@ def metric_gain(
         p: adjusted over the sizes.
         margin: the margin of equivalence in this metric.
         p_equivalence: of the two one-sided tests, adjusted likewise.
-        diverged: whether a network did. Without its loss the survivors are not a fair sample, and
-            nothing is decided.
+        diverged: whether a network did: then a loss decides nothing (see `decide`).
     """
     up = keys.higher_is_better(metric)
-    decision = decide(comparison, margin, higher_is_better=up, p=p, p_equivalence=p_equivalence)
-    if diverged and not up:
-        decision, p = Decision("undecided", None, margin, None), 1.0
+    survivors_only = diverged and not up
+    decision = decide(
+        comparison,
+        margin,
+        higher_is_better=up,
+        p=p,
+        p_equivalence=p_equivalence,
+        survivors_only=survivors_only,
+    )
     means = [_mean_interval(pairs[arm]) for arm in (pair.reference, pair.arm)]
+    p = 1.0 if survivors_only else p
     return MetricGain(metric, *means[0], *means[1], comparison, decision, p)
 
 

@@ -88,6 +88,7 @@ def decide(
     p: float | None = None,
     p_equivalence: float | None = None,
     alpha: float = 0.05,
+    survivors_only: bool = False,
 ) -> Decision:
     """Decide between the arms.
 
@@ -102,6 +103,8 @@ def decide(
         p: p value of the t test, adjusted; None: the comparison's own.
         p_equivalence: p value of the two one-sided tests, adjusted; None: their own.
         alpha: chance of a false claim of either kind.
+        survivors_only: whether networks that diverged have no value of this metric. Those left are
+            not a fair sample of either arm, and nothing is decided.
 
     Raises:
         ValueError: if the margin is not above 0.
@@ -109,6 +112,8 @@ def decide(
     effect, sd = comparison.mean, comparison.sd
     own = None if margin is None else equivalence_test(comparison, margin)
     counted = own if p_equivalence is None else p_equivalence
+    if survivors_only:
+        return Decision("undecided", own, margin, None)
     p = comparison.p_t if p is None else p
     same = counted is not None and counted < alpha
     if p < alpha:

@@ -20,7 +20,6 @@ from dynloss_core import keys
 from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import (
     OUTCOME_IN_WORDS,
-    Decision,
     Outcome,
     decide,
 )
@@ -288,11 +287,10 @@ def judge(
         p=against_both(found, matched, higher_is_better=higher_is_better) if p is None else p,
         p_equivalence=p_equivalence,
         alpha=1 - level,
+        survivors_only=not higher_is_better and bool(of_pair[keys.DIVERGED].any()),
     )
     if matched is not None and decision.outcome == "undecided" and found.p_t < matched.p_t:
         decision = replace(decision, seeds_needed=None)  # what is needed is another comparison's
-    if not higher_is_better and bool(of_pair[keys.DIVERGED].any()):
-        decision = Decision("undecided", decision.p_equivalence, margin, None)
     return Verdict(
         pair=pair,
         outcome=decision.outcome,
