@@ -68,8 +68,8 @@ def stop(
     from studies.storage.stored_study import stored_definition
 
     folder = recorded_study(study, out)
-    at_work = folder.is_locked()
-    if not at_work:
+    is_driven = folder.is_locked()
+    if not is_driven:
         console.print("no driver is at work on it")
     else:
         folder.ask_to_stop()
@@ -77,7 +77,7 @@ def stop(
             time.sleep(0.5)
         console.print("stopped" if wait else "asked to stop")
     stored_definition(folder)  # refuses an edited definition, with which the study cannot go on
-    if not at_work:
+    if not is_driven:
         return
     arguments = ["run", str(folder.definition), "--resume"]
     console.print(f"go on with:  {again(arguments, folder.path.parent, None)}")

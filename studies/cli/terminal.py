@@ -115,7 +115,7 @@ def show_changing(status: Callable[[], StudyStatus]) -> None:
         while True:
             current = status()
             live.update(str(current), refresh=True)
-            if not current.at_work:
+            if not current.is_driven:
                 return
             time.sleep(_SECONDS_BETWEEN_UPDATES)
 

@@ -34,7 +34,7 @@ def extended(stored: StoredStudy, trials: int) -> StoredStudy:
         for own in plan.own_rounds():
             own = replace(own, reason="the study's own", trials=study.trials_per_arm)
             stored = stored.with_round(own)
-    return stored.redefined(longer)
+    return stored.with_definition(longer)
 
 
 def searched_again(stored: StoredStudy, searches: int) -> StoredStudy:
@@ -49,7 +49,7 @@ def searched_again(stored: StoredStudy, searches: int) -> StoredStudy:
     """
     longer = stored.study.searched_again(searches)
     _finished_plan(stored, "--extend-searches")
-    return stored.redefined(longer)
+    return stored.with_definition(longer)
 
 
 def _finished_plan(stored: StoredStudy, option: str) -> Plan:

@@ -163,7 +163,7 @@ class StudyProgress:
             "phase": self._phase,
             "networks": self._total,
             "trained": trained,
-            "networks_a_minute": 60 * (trained - before) / (now - then) if now > then else None,
+            "networks_per_minute": 60 * (trained - before) / (now - then) if now > then else None,
             "seconds_left": self._seconds_left(),
             "blocks": {
                 name: {"networks": done, "node": self._nodes.get(name, "")}

@@ -21,7 +21,7 @@ from studies.runner.progress import StudyProgress
 from studies.runner.rounds import due_round, next_rounds
 from studies.runner.session import Session
 from studies.storage.origins import refuse_other_code
-from studies.storage.place import settled
+from studies.storage.place import located
 from studies.storage.reuse import KnownNetworks
 from studies.storage.sealed_files import write_parquet
 from studies.storage.stored_plan import optuna_of
@@ -89,10 +89,10 @@ def run_study(
             raise ConfigError(option, problem, "run it first", str(folder.path))
         with folder.locked():
             stored = StoredStudy.begin(folder, study, resume=resume or extends)
-            stored = settled(stored)
+            stored = located(stored)
             if not stored.is_new and not code_changed:
                 refuse_other_code(stored, trains=extends)
-            stored = stored.updated(study)
+            stored = stored.updated_from(study)
             if more is not None:
                 stored = extended(stored, more)
             if more_searches is not None:
@@ -122,7 +122,7 @@ def confirm_study(
     """
     study = stored_definition(folder)
     with _able_to_train(study, address), folder.locked():
-        stored = settled(StoredStudy.read(folder))
+        stored = located(StoredStudy.read(folder))
         stored.refuse_lost_rounds()
         if folder.path.name != study.name:
             problem = f"holds the study {study.name!r} under another name"
@@ -181,7 +181,7 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
     """
     stored_definition(folder)  # refused before the folder is locked
     with tuned_sqlite(), folder.locked():
-        stored = settled(StoredStudy.read(folder))
+        stored = located(StoredStudy.read(folder))
         with delivery_of(stored, at_once=True) as (delivery, stored):
             with _closing_its_run(stored, delivery):
                 with StudyProgress(stored.study) as progress:
@@ -275,8 +275,8 @@ def _train(
                 known = KnownNetworks(stored) if reuse else None
                 session = Session(stored, delivery, progress, known)
                 failures = session.failures
-                if not session.prepared():
-                    stored = stored.noting(provenance=provenance())
+                if not session.has_nothing_to_train():
+                    stored = stored.with_state(provenance=provenance())
                     with joined_cluster(None) if address is None else nullcontext():
                         from studies.cluster.tune_driver import train
 

@@ -21,7 +21,7 @@ from studies.blocks.block_run import is_table_of
 from studies.blocks.failure import Failure, Kind
 from studies.definition.phases import Phase
 from studies.runner.progress import StudyProgress
-from studies.storage.origins import note_origin
+from studies.storage.origins import record_origin
 from studies.storage.reuse import KnownNetworks, joined
 from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
@@ -30,12 +30,12 @@ from studies.storage.tracking.delivery import Delivery
 __all__ = ["Session"]
 
 _RETRIES_PER_BLOCK = 2
-_LOSSES_PER_BLOCK = 8  # limited, as a block that outgrows the memory is killed every time
+_LOST_WORKERS_PER_BLOCK = 8  # limited, as a block that outgrows the memory is killed every time
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds after a loss, until the cluster has noticed it
 
 
 @dataclass(frozen=True)
-class _PartlyKnownBlock:
+class _PartialBlock:
     """A block that is handed out without the trials that need not be trained.
 
     Args:
@@ -74,13 +74,13 @@ class Session:
     ) -> None:
         self.stored, self.study, self.folder = stored, stored.study, stored.folder
         self._known = known
-        self._partly: dict[str, _PartlyKnownBlock] = {}
+        self._partial: dict[str, _PartialBlock] = {}
         self._held: list[Block] = []  # while another block trains some of their networks
         self.delivery, self.progress = delivery, progress
         self.failures: dict[str, str] = {}
         self._first: Block | None = None
         self._trains = False
-        self._again: list[Block] = []
+        self._retries: list[Block] = []
         self._pause_until = 0.0
         self._attempts: Counter[tuple[str, bool]] = Counter()
         self._reasons: dict[str, str] = {}  # of each block's last failure
@@ -103,8 +103,8 @@ class Session:
         """Whether every block of the study has ended, trained or failed."""
         return self.plan.finished
 
-    def prepared(self) -> bool:
-        """Skip what is recorded, up to the first block to train; true if nothing is left."""
+    def has_nothing_to_train(self) -> bool:
+        """Skip what is recorded, up to the first block to train; whether none is left."""
         self._first = self._next_unknown()
         return self._first is None
 
@@ -112,8 +112,8 @@ class Session:
         """The next block to train; None if it depends on results to come, or none is left."""
         if time.monotonic() < self._pause_until:
             return None
-        if self._again:
-            return self._again.pop(0)
+        if self._retries:
+            return self._retries.pop(0)
         first, self._first = self._first, None
         return first or self._next_unknown()
 
@@ -126,24 +126,24 @@ class Session:
         """The next block that needs training, with only the trials that need it."""
         for block in self._asked():
             if not self._trains:
-                note_origin(self.folder)
+                record_origin(self.folder)
                 self._trains = True
             if self._known is None:
                 return block
-            if self._known.at_work(block):
+            if self._known.is_training(block):
                 self._held.append(block)
                 continue
-            partly = _PartlyKnownBlock(
-                block, self._known.trials(block), self._known.duplicates(block)
+            partial = _PartialBlock(
+                block, self._known.known_trials(block), self._known.duplicates(block)
             )
-            if partly.rest:
-                self._partly[block.id] = partly
-                part = replace(block, trials=partly.rest)
+            if partial.rest:
+                self._partial[block.id] = partial
+                part = replace(block, trials=partial.rest)
                 self._known.begin(part)
                 return part
-            result = joined(partly.known)
+            result = joined(partial.known)
             self.folder.parts.record(block, result)
-            self._settle(block, result.members)
+            self._announce(block, result.members)
         return None
 
     def _asked(self) -> Iterator[Block]:
@@ -155,18 +155,18 @@ class Session:
 
     def _whole(self, block: Block) -> Block:
         """A block together with its known trials."""
-        return self._partly[block.id].block if block.id in self._partly else block
+        return self._partial[block.id].block if block.id in self._partial else block
 
     def _completed(self, block: Block, trained: BlockResult) -> BlockResult:
         """The result of a block, completed by the trials that were not trained."""
-        partly = self._partly.get(block.id)
-        if partly is None or self._known is None or not (partly.known or partly.duplicates):
+        partial = self._partial.get(block.id)
+        if partial is None or self._known is None or not (partial.known or partial.duplicates):
             return trained
-        for number, original in partly.duplicates.items():
-            if number not in partly.known:
-                copied = self._known.copied(partly.block, number, trained, original)
-                partly.known[number] = copied
-        return joined(partly.known, trained)
+        for number, original in partial.duplicates.items():
+            if number not in partial.known:
+                copied = self._known.copied(partial.block, number, trained, original)
+                partial.known[number] = copied
+        return joined(partial.known, trained)
 
     def started(self, block: Block) -> None:
         """Take note that a block has started."""
@@ -191,7 +191,7 @@ class Session:
             self.delivery.log_means(block, means)
             self.progress.advance(block, fraction, node)
         if result is not None:
-            self._settle(block, result.members)
+            self._announce(block, result.members)
 
     @property
     def asked_to_stop(self) -> bool:
@@ -201,7 +201,7 @@ class Session:
     def try_again(self, block: Block, failure: Failure) -> bool:
         """Decide whether a block that ended with an error is handed out again.
 
-        A program that fails is tried a few times, unless it fails the same way twice. A lost
+        A training error is retried a few times, unless the same one comes twice. A lost
         process or machine is not the block's fault; after it, the next blocks wait a little, longer
         after each loss, so as not to be sent there too.
 
@@ -212,14 +212,14 @@ class Session:
         lost = failure.kind in (Kind.LOST, Kind.NOT_STARTED)
         self._attempts[block.id, lost] += 1
         attempts = self._attempts[block.id, lost]
-        again = attempts <= (_LOSSES_PER_BLOCK if lost else _RETRIES_PER_BLOCK)
+        again = attempts <= (_LOST_WORKERS_PER_BLOCK if lost else _RETRIES_PER_BLOCK)
         same = self._reasons.get(block.id) == failure.reason
         self._reasons[block.id] = failure.reason
         if failure.kind is Kind.REFUSED or (failure.kind is Kind.RAISED and same):
             again = False
         if again:
             self._say_once(f"block {block}: {failure.reason}; it is tried again", failure.reason)
-            self._again.append(block)
+            self._retries.append(block)
             if lost:
                 pause = min(_FIRST_PAUSE * 2 ** (attempts - 1), _LONGEST_PAUSE)
                 self._pause_until = max(self._pause_until, time.monotonic() + pause)
@@ -231,7 +231,7 @@ class Session:
         self._say_once(f"block {block} failed: {error}", f"failed: {error}")
         self.failures[block.id] = error
         self.folder.parts.record_failure(block, error)
-        self._settle(block, pd.DataFrame())
+        self._announce(block, pd.DataFrame())
 
     def say(self, line: str) -> None:
         """Show the user a line above the progress bar."""
@@ -243,10 +243,10 @@ class Session:
             self._said.add(reason)
             self.progress.say(line)
 
-    def _settle(self, block: Block, members: pd.DataFrame) -> None:
-        """Pass on to everything else that a block is in the folder."""
+    def _announce(self, block: Block, members: pd.DataFrame) -> None:
+        """Tell MLflow, the plan and the user that a block is recorded in the folder."""
         self.delivery.finish(block)
-        self._partly.pop(block.id, None)
+        self._partial.pop(block.id, None)
         if self._known is not None:
             self._known.end(block, members)
         self.plan.receive(block, members)

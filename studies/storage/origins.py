@@ -20,7 +20,7 @@ from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 
-__all__ = ["note_origin", "origins_in", "origins_in_words", "origins_of", "refuse_other_code"]
+__all__ = ["record_origin", "origins_in", "origins_in_words", "origins_of", "refuse_other_code"]
 
 _MOST_NAMED = 6
 
@@ -63,7 +63,7 @@ def _in_short(origin: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in origin.items() if name != "files"}
 
 
-def note_origin(folder: StudyFolder) -> None:
+def record_origin(folder: StudyFolder) -> None:
     """Record the origin of what is trained from now on."""
     known, now = origins_of(folder), current_origin()
     if now.digest not in known:

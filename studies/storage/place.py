@@ -17,15 +17,15 @@ from dynloss_core.config import ConfigError, reason_of
 from studies.messages import say
 from studies.storage.stored_study import StoredStudy
 
-__all__ = ["move_artifacts", "settled"]
+__all__ = ["move_artifacts", "located"]
 
 
-def settled(stored: StoredStudy) -> StoredStudy:
+def located(stored: StoredStudy) -> StoredStudy:
     """Record where a study lies, and give it an identity of its own if it is a copy. Its lock must
     be held."""
     folder = stored.folder
     if not folder.is_identified:  # begun by a version that kept less, or the file is lost
-        stored = stored.identified(stored.identity)
+        stored = stored.with_identity(stored.identity)
     place, known = _place(folder.path), stored.state.get("place")
     if known == place:
         return stored
@@ -33,10 +33,10 @@ def settled(stored: StoredStudy) -> StoredStudy:
     if known is None:
         changes["tracking_uri"] = stored.tracking_uri
     if known is not None and _is_copy(stored, known, place):
-        stored = stored.identified()
+        stored = stored.with_identity()
         changes |= {"mlflow_run": None, "mlflow_experiment": None}
         say(f"{folder.path} is a copy of {known['path']}: it is a study of its own from here on")
-    return stored.noting(**changes)
+    return stored.with_state(**changes)
 
 
 def _place(path: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class _Key(NamedTuple):
     engine: str
     device: str
     origin: str
-    confirmed: bool
+    evaluates_on_test: bool
 
 
 class _Source(NamedTuple):
@@ -82,34 +82,38 @@ class KnownNetworks:
     def __init__(self, stored: StoredStudy) -> None:
         self._study, self._folder = stored.study, stored.folder
         self._sources: dict[_Key, _Source] = {}
-        self._at_work: set[_Key] = set()
+        self._in_training: set[_Key] = set()
         self._keys_of: dict[str, dict[int, tuple[_Key, ...]]] = {}  # of blocks asked for, by trial
-        self._takes_part = _takes_part(stored.study)
-        self._searched = not self._takes_part
+        self._shares = _shares_networks(stored.study)
+        self._neighbours_indexed = not self._shares
 
     def begin(self, block: Block) -> None:
         """Take note that the given trials of a block are being trained."""
-        if self._takes_part:
+        if self._shares:
             by_trial = self._keys(block)
-            self._at_work.update(key for trial in block.trials for key in by_trial[trial.number])
+            self._in_training.update(
+                key for trial in block.trials for key in by_trial[trial.number]
+            )
 
     def end(self, block: Block, members: pd.DataFrame) -> None:
         """Add the networks of a block that has ended, in this session or an earlier one, from its
         members table, which is empty if the block failed."""
         for network_keys in self._keys_of.pop(block.id, {}).values():
-            self._at_work.difference_update(network_keys)
-        if self._takes_part and set(_NEEDED) <= set(members.columns):
+            self._in_training.difference_update(network_keys)
+        if self._shares and set(_NEEDED) <= set(members.columns):
             self._add(members[list(_NEEDED)], self._folder)
 
-    def at_work(self, block: Block) -> bool:
+    def is_training(self, block: Block) -> bool:
         """Whether another block is training any of this block's networks."""
-        if not self._at_work:
+        if not self._in_training:
             return False
-        return any(not self._at_work.isdisjoint(needed) for needed in self._keys(block).values())
+        return any(
+            not self._in_training.isdisjoint(needed) for needed in self._keys(block).values()
+        )
 
     def duplicates(self, block: Block) -> dict[int, int]:
         """The trials of a block that equal an earlier one in it, each with that one's number."""
-        if not self._takes_part or len(block.trials) == 1:
+        if not self._shares or len(block.trials) == 1:
             return {}
         first: dict[tuple[_Key, ...], int] = {}
         duplicates = {}
@@ -123,14 +127,14 @@ class KnownNetworks:
         trial = next(trial for trial in block.trials if trial.number == number)
         study = self._folder.path.name
         members, curves = (
-            self._adopted(table[table[keys.TRIAL] == original], block, trial, study, kind)
+            self._relabelled(table[table[keys.TRIAL] == original], block, trial, study, kind)
             for kind, table in (("members", result.members), ("curves", result.curves))
         )
         return BlockResult(members, curves)
 
-    def trials(self, block: Block) -> dict[int, BlockResult]:
+    def known_trials(self, block: Block) -> dict[int, BlockResult]:
         """The known trials of a block, by number, each with its tables."""
-        self._search_neighbours()
+        self._index_neighbours()
         if not self._sources:
             return {}
         results = {}
@@ -143,19 +147,19 @@ class KnownNetworks:
                     results[trial.number] = result
         return results
 
-    def _search_neighbours(self) -> None:
+    def _index_neighbours(self) -> None:
         """Add the networks of the studies beside this one, once there is something to train."""
-        if self._searched:
+        if self._neighbours_indexed:
             return
-        self._searched = True
+        self._neighbours_indexed = True
         for path in sorted(self._folder.path.parent.iterdir()):
             if path != self._folder.path and (path / "study.yaml").is_file():
-                self._search(StudyFolder(path))
+                self._index(StudyFolder(path))
 
-    def _search(self, other: StudyFolder) -> None:
-        """Add the networks of another study, if it could have trained the same."""
+    def _index(self, other: StudyFolder) -> None:
+        """Add the networks of another study, if it shares them."""
         with suppress(*_UNREADABLE):  # another study's damage must not stop this one
-            if not _takes_part(stored_definition(other)):
+            if not _shares_networks(stored_definition(other)):
                 return
             if parts := [str(path) for path in other.parts.files("members")]:
                 tables = dataset.dataset(parts, schema=pa.schema(_NEEDED), format="parquet")
@@ -201,11 +205,11 @@ class KnownNetworks:
                 rows, study = part[of_trial & of_seed], source.folder.name
                 if kind == "members" and list(rows[keys.CONFIG_HASH]) != [key.config_hash]:
                     return None
-                frames.append(self._adopted(rows, block, trial, study, kind))
+                frames.append(self._relabelled(rows, block, trial, study, kind))
         members, curves = (pd.concat(frames, ignore_index=True) for frames in tables.values())
         return BlockResult(members, curves)
 
-    def _adopted(
+    def _relabelled(
         self, rows: pd.DataFrame, block: Block, trial: Trial, study: str, kind: str
     ) -> pd.DataFrame:
         """Rows that a study recorded for another trial, rewritten as those of this one."""
@@ -240,8 +244,9 @@ def _part(folder: Path, block: Block, kind: str) -> pd.DataFrame:
     return StudyFolder(folder).parts.table(block, kind)
 
 
-def _takes_part(study: Study) -> bool:
-    """Whether the configuration hash covers all that a study keeps of a network."""
+def _shares_networks(study: Study) -> bool:
+    """Whether a study reuses networks and offers its own: the configuration hash must cover all
+    that it keeps of them."""
     return study.record is None and study.early_stopping is None
 
 

@@ -56,9 +56,9 @@ class StudyStatus:
         objective: the metric that `best` measures.
         networks: number of networks to train in all.
         trained: number trained so far, those in training counted by their fraction.
-        at_work: whether a driver is running.
+        is_driven: whether a driver is running.
         machine: the driver's machine; empty if none is running.
-        networks_a_minute: rate over the last minutes; None if it is not known.
+        networks_per_minute: rate over the last minutes; None if it is not known.
         seconds_left: estimate by the rate so far; None if it is not known.
         blocks: the blocks in training: how many networks each has trained, and on which node.
         failures: blocks that failed, and why.
@@ -71,9 +71,9 @@ class StudyStatus:
     objective: str
     networks: int
     trained: float
-    at_work: bool
+    is_driven: bool
     machine: str
-    networks_a_minute: float | None
+    networks_per_minute: float | None
     seconds_left: float | None
     blocks: dict[str, dict[str, Any]]
     failures: dict[str, str]
@@ -90,7 +90,7 @@ class StudyStatus:
 
     def _lines(self) -> Iterator[str]:
         on = f" on {self.machine}" if self.machine else ""
-        driver = f"a driver is at work{on}" if self.at_work else "no driver is at work"
+        driver = f"a driver is at work{on}" if self.is_driven else "no driver is at work"
         share = self.trained / self.networks
         yield f"{self.name} ({self.mode}): {share:.0%} of its networks trained, {driver}"
         for phase in self.phases:
@@ -100,9 +100,9 @@ class StudyStatus:
             if phase.best is not None:
                 line += f", best {self.objective.replace('_', ' ')} {phase.best:.3f}"
             yield line
-        if self.networks_a_minute is not None:
+        if self.networks_per_minute is not None:
             left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
-            yield f"  rate     {self.networks_a_minute:.3g} networks per minute{left}"
+            yield f"  rate     {self.networks_per_minute:.3g} networks per minute{left}"
         nodes: dict[str, list[str]] = {}
         for name, block in self.blocks.items():
             nodes.setdefault(block["node"] or "starting", []).append(name)
@@ -118,8 +118,8 @@ def study_status(folder: StudyFolder) -> StudyStatus:
     """How far the study in a folder has got."""
     stored, members = StoredStudy.read(folder), folder.parts.gather("members")
     study = stored.study
-    at_work = folder.is_locked()
-    progress = _progress(folder) if at_work else {}
+    is_driven = folder.is_locked()
+    progress = _progress(folder) if is_driven else {}
     rounds = sum(block.members for confirmation in stored.rounds for block in confirmation.blocks())
     return StudyStatus(
         name=study.name,
@@ -127,9 +127,9 @@ def study_status(folder: StudyFolder) -> StudyStatus:
         objective=study.objective,
         networks=study.members() + rounds,
         trained=max(progress.get("trained", 0.0), float(len(members))),
-        at_work=at_work,
+        is_driven=is_driven,
         machine=progress.get("machine", ""),
-        networks_a_minute=progress.get("networks_a_minute"),
+        networks_per_minute=progress.get("networks_per_minute"),
         seconds_left=progress.get("seconds_left"),
         blocks=progress.get("blocks", {}),
         failures=folder.parts.failures(),

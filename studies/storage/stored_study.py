@@ -37,7 +37,7 @@ class StoredStudy:
         folder: its folder.
         study: its definition, extensions included.
         identity: identifier by which its runs in MLflow are found again; empty if a version that
-            kept none began it (see `place.settled`).
+            kept none began it (see `place.located`).
         state: where it lies, its run in MLflow, versions and hardware.
         rounds: rounds of confirmation that the definition does not ask for, in order.
         is_new: whether it was begun just now.
@@ -87,8 +87,8 @@ class StoredStudy:
         folder.refuse_foreign()
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
-            stored = cls(folder, study, "", folder.state(), is_new=True).identified()
-            return stored.redefined(study)
+            stored = cls(folder, study, "", folder.state(), is_new=True).with_identity()
+            return stored.with_definition(study)
         except OSError as error:
             raise ConfigError(
                 "", f"cannot be written: {error.strerror}", "choose another --out", str(folder.path)
@@ -104,13 +104,13 @@ class StoredStudy:
             return self.folder.default_tracking_uri  # written before folders could be moved
         return uri
 
-    def identified(self, identity: str | None = None) -> StoredStudy:
+    def with_identity(self, identity: str | None = None) -> StoredStudy:
         """The study with an identity, by default a new one, and with its definition sealed."""
         identity = identity or uuid.uuid4().hex
         Begun(identity, self.study).write(self.folder.begun)
-        return replace(self, identity=identity).noting(study_id=identity)
+        return replace(self, identity=identity).with_state(study_id=identity)
 
-    def noting(self, **changes: Any) -> StoredStudy:
+    def with_state(self, **changes: Any) -> StoredStudy:
         """The study with changes made to its state."""
         if changes.get("tracking_uri") == self.folder.default_tracking_uri:
             changes["tracking_uri"] = _BESIDE
@@ -118,7 +118,7 @@ class StoredStudy:
         self.folder.write_state(state)
         return replace(self, state=state)
 
-    def redefined(self, study: Study) -> StoredStudy:
+    def with_definition(self, study: Study) -> StoredStudy:
         """The study with another definition: extended, or changed without effect on results."""
         if study.hash != self.study.hash:
             Begun(self.identity, study).write(self.folder.begun)
@@ -126,14 +126,14 @@ class StoredStudy:
         write_atomically(self.folder.definition, text)
         return replace(self, study=study)
 
-    def updated(self, study: Study) -> StoredStudy:
+    def updated_from(self, study: Study) -> StoredStudy:
         """The study updated from another file of it, whose changes have no effect on results."""
         study = _as_far(study, self.study)
         changed = differences(self.study, study)
         if not changed:
             return self
         say(f"updated from your file: {'; '.join(changed)}")
-        return self.redefined(study)
+        return self.with_definition(study)
 
     def with_round(self, confirmation: Confirmation) -> StoredStudy:
         """The study with another round, recorded before it begins so that a resumed study continues

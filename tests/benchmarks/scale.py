@@ -199,7 +199,7 @@ def deliver(stored: StoredStudy, uri: str | None = None) -> None:
     """Everything that lies in the folder brought to MLflow."""
     delivery = delivery_of(stored, uri)
     with StudyProgress(stored.study, Console(quiet=True)) as progress:
-        assert Session(stored, delivery, progress).prepared()
+        assert Session(stored, delivery, progress).has_nothing_to_train()
         delivery.ask(lambda tracker: None)
     delivery.close()
 

@@ -61,7 +61,7 @@ def delivery_of(stored: StoredStudy, *, at_once: bool) -> Iterator[tuple[Deliver
             raise
         say(f"{error}; meanwhile the study goes on, and what it records waits on disk")
     if tracker is not None:
-        stored = stored.noting(**tracker.kept())
+        stored = stored.with_state(**tracker.kept())
     delivery = Delivery(stored.folder, connect, tracker)
     try:
         yield delivery, stored

@@ -17,7 +17,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks.code_origin import Origin, current_origin, syntax_digest
 from studies.report.study_results import write_results
-from studies.storage.origins import note_origin, origins_of, refuse_other_code
+from studies.storage.origins import origins_of, record_origin, refuse_other_code
 from studies.storage.stored_study import StoredStudy
 from tests.studies.sessions import begun_folder, finish, session_of, train_next
 from tests.studies.tiny import tiny_study
@@ -121,7 +121,7 @@ def test_a_study_goes_on_with_the_same_code_only(
         ConfigError, match=f"{problem}.* 9.9 now; dynloss_core/losses/weighted.py differs"
     ):
         refuse_other_code(StoredStudy.read(folder), trains=False)
-    note_origin(folder)  # as after --code-changed
+    record_origin(folder)  # as after --code-changed
     assert list(origins_of(folder)) == [now.digest, other.digest]
     refuse_other_code(StoredStudy.read(folder), trains=True)
 

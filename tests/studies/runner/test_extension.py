@@ -80,7 +80,7 @@ def test_new_winners_are_confirmed_on_seeds_nobody_saw(tiny: Path, tmp_path: Pat
     assert not set(rounds.get_group("confirm-2")) & set(rounds.get_group("confirm"))
     assert due_round(stored) is None
     session = session_of(stored.study, tmp_path)
-    assert session.prepared(), "nothing is left"
+    assert session.has_nothing_to_train(), "nothing is left"
     names = statuses(tmp_path, tracker_of(session).parent)
     assert set(names.values()) == {"FINISHED"}
     assert sum(name.startswith("search/") for name in names) == 2 * stored.study.trials("static")

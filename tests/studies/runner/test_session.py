@@ -52,7 +52,7 @@ def test_a_failed_block_is_recorded_and_not_tried_again(tmp_path: Path) -> None:
     assert first.finished
     assert first.failures == {lost.id: "OSError: the machine is gone"}
     second = session_of(study, tmp_path)
-    assert second.prepared(), "nothing is left to train"
+    assert second.has_nothing_to_train(), "nothing is left to train"
     assert second.failures == first.failures
     states = statuses(tmp_path, tracker_of(second).parent)
     for trial in lost.trials:
@@ -90,7 +90,7 @@ def test_mlflow_catches_up_with_the_folder(tmp_path: Path, monkeypatch: pytest.M
     list(progress)
     first.folder.parts.record(block, run.result())
     second = session_of(study, tmp_path)
-    assert not second.prepared()
+    assert not second.has_nothing_to_train()
     tracker = tracker_of(second)
     assert tracker.is_finished(block)
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -158,7 +158,7 @@ def test_where_a_study_is_tracked(
     study = load_study(tiny)
     stored = begun(study, tmp_path)
     assert tracking_uri(stored) == stored.folder.default_tracking_uri
-    stored = stored.noting(tracking_uri="http://u:***@h")
+    stored = stored.with_state(tracking_uri="http://u:***@h")
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI: not set"):
         tracking_uri(stored)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://u:p@h")

@@ -36,8 +36,8 @@ def test_status_while_a_driver_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "networks": third.members / 2, "node": "node-7"
         }  # fmt: skip
         assert found.trained == first.members + third.members / 2, "a failure is no progress"
-        assert found.networks_a_minute is not None
-        assert found.networks_a_minute > 0
+        assert found.networks_per_minute is not None
+        assert found.networks_per_minute > 0
         for expected in (
             "a driver is at work on ",
             f"node     node-7: {third.id}",
@@ -48,7 +48,7 @@ def test_status_while_a_driver_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ):
             assert expected in shown
     after = study_status(session.folder)
-    assert not after.at_work
+    assert not after.is_driven
     assert after.blocks == {}
     assert not session.folder.progress.exists()
     session.delivery.close()

@@ -251,4 +251,4 @@ def test_a_real_study_stops_bad_learning_rates(tiny: Path, tmp_path: Path) -> No
     assert "stopped_validation_loss" in run.data.metrics
     assert "final_validation_loss" not in run.data.metrics
     resumed = session_of(study, tmp_path)
-    assert resumed.prepared(), "nothing is left to train"
+    assert resumed.has_nothing_to_train(), "nothing is left to train"

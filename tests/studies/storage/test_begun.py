@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from dynloss_core.config import ConfigError
 from studies.definition.study_files import load_study
 from studies.runner.run_study import sync_study
-from studies.storage.place import settled
+from studies.storage.place import located
 from studies.storage.stored_study import StoredStudy, stored_definition
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
@@ -26,7 +26,7 @@ from tests.studies.tiny import tiny_study
 def begun(tiny: Path, out: Path, *overrides: str) -> StudyFolder:
     """A study with a block trained, and delivered."""
     session = session_of(load_study(tiny, overrides), out)
-    settled(session.stored)
+    located(session.stored)
     train_next(session)
     session.delivery.ask(lambda tracker: None)
     session.delivery.close()
@@ -131,7 +131,7 @@ def test_a_copy_never_writes_to_its_original(tiny: Path, tmp_path: Path) -> None
     session = session_of(load_study(tiny, [store]), tmp_path / "a")
     session.delivery.close()
     original = session.folder
-    settled(session.stored)
+    located(session.stored)
     train_next(session)
     sync_study(original)
     client = MlflowClient(f"sqlite:///{tmp_path / 'shared.db'}")
@@ -155,7 +155,7 @@ def test_a_copy_beside_its_original_is_another_study(tiny: Path, tmp_path: Path)
     copy = StudyFolder(tmp_path / "copy")
     shutil.copytree(original.path, copy.path)
     with copy.locked():
-        settled(StoredStudy.read(copy))
+        located(StoredStudy.read(copy))
     assert StoredStudy.read(copy).identity != StoredStudy.read(original).identity
 
 
@@ -171,7 +171,7 @@ def test_a_folder_of_a_version_that_kept_an_address_finds_its_store(
     for _ in range(2):
         assert StoredStudy.read(moved).tracking_uri == moved.default_tracking_uri
         with moved.locked():
-            settled(StoredStudy.read(moved))
+            located(StoredStudy.read(moved))
 
 
 def test_a_relative_store_is_made_absolute_when_it_is_given(

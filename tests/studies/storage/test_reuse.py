@@ -159,7 +159,7 @@ def test_a_study_that_was_replaced_meanwhile_gives_nothing(fails: bool, tmp_path
     folder, (block, *_) = trained(study_of(), tmp_path)
     other = study_of(name="other")
     known = KnownNetworks(begun(other, tmp_path))
-    assert len(known.trials(block)) == 3
+    assert len(known.known_trials(block)) == 3
     shutil.rmtree(folder.path)
     if fails:
         StoredStudy.begin(folder, study_of(), resume=False)
@@ -167,7 +167,7 @@ def test_a_study_that_was_replaced_meanwhile_gives_nothing(fails: bool, tmp_path
     else:
         trained(study_of(seed=1), tmp_path)
     _part.cache_clear()
-    assert known.trials(block) == {}
+    assert known.known_trials(block) == {}
 
 
 def test_nothing_is_taken_where_nobody_wants_it(tmp_path: Path) -> None:
