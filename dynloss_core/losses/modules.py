@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from dynloss_core.losses.weighted import MSEVariant, weighted_cross_entropy, weighted_mse
+from dynloss_core.losses.weighted import (
+    MSEVariant,
+    Reduction,
+    weighted_cross_entropy,
+    weighted_mse,
+)
 from dynloss_core.oscillation import ClassWeightSchedule, Oscillation, oscillation_stop
 
 __all__ = ["DynamicalCrossEntropy", "DynamicalLoss", "DynamicalMSE"]
+
+_STATE = ("step_count", "period", "amplitude")
 
 
 class DynamicalLoss(nn.Module, ABC):
     """A loss whose class weights oscillate with its own step counter.
 
-    Call `step()` once after each `optimizer.step()`. In evaluation mode (`criterion.eval()`) the
-    module returns the static loss, the one to report. `state_dict()` carries the step.
+    Call `step()` once after each `optimizer.step()`, not after each backward pass if gradients are
+    accumulated. In evaluation mode (`criterion.eval()`) the module returns the static loss, the one
+    to report. The step, the period and the amplitude are buffers in the state_dict, and follow the
+    outputs to their device: a step on CUDA waits for nothing, and a compiled one is compiled once.
+    A checkpoint without them, of a static loss, leaves the step where it is; one of another period
+    or amplitude names it among the missing keys, which `load_state_dict` refuses if strict.
 
     Args:
         num_classes: C; the number of groups G where the oscillation is one of other groups.
@@ -27,12 +38,17 @@ class DynamicalLoss(nn.Module, ABC):
         total_steps: length of the run in steps; needed for `static_tail` only.
         static_tail: steps at the end that train statically, rounded up so that the oscillation
             ends on a period boundary where one fits (see `oscillation_stop`).
-        oscillation: what oscillates, and how; by default each class has its turn.
+        oscillation: what oscillates, and how; by default each class has its turn. Without
+            `total_steps`, random orders begin again after 16,384 turns.
         seed: of what is random about turns and phases.
 
     Raises:
         ValueError: for a value outside its range, or `static_tail` without `total_steps`.
     """
+
+    step_count: Tensor
+    period: Tensor
+    amplitude: Tensor
 
     def __init__(
         self,
@@ -54,35 +70,54 @@ class DynamicalLoss(nn.Module, ABC):
         self.schedule = ClassWeightSchedule(
             num_classes, period, amplitude, stop, oscillation or Oscillation(), seed
         )
-        self.current_step = 0
+        self._weights = self.schedule.as_module()
+        self.register_buffer("step_count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("period", torch.tensor(float(period), dtype=torch.float32))
+        self.register_buffer("amplitude", torch.tensor(float(amplitude), dtype=torch.float32))
+        self.register_load_state_dict_pre_hook(_compare_state)  # type: ignore[no-untyped-call]
+
+    @property
+    def current_step(self) -> int:
+        """Optimiser updates counted so far. Reading it waits for the device."""
+        return int(self.step_count)
+
+    @current_step.setter
+    def current_step(self, step: int) -> None:
+        self.step_count.fill_(step)
 
     def forward(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         """The loss of `outputs` (N, C) against `targets` (N,), class indices of any integer type,
-        at the current step: a scalar. Where other groups than the classes oscillate, `groups` (N,)
-        says which each sample belongs to (see `Oscillation.assign`)."""
+        at the current step. Where other groups than the classes oscillate, `groups` (N,) says which
+        each sample belongs to (see `Oscillation.assign`)."""
         if groups is None and not self.schedule.oscillation.is_by_class:
             raise ValueError("say the group of each sample: they do not oscillate by class")
         return self._loss(outputs, targets, self.class_weights(outputs), groups)
 
     def class_weights(self, like: Tensor) -> Tensor:
-        """Class weights now, (C,), or those of the groups, with the dtype and device of `like`; 1
-        in evaluation mode."""
-        if not self.training:
-            return torch.ones(self.schedule.num_classes, dtype=like.dtype, device=like.device)
-        return self.schedule(self.current_step, dtype=like.dtype, device=like.device)
+        """Class weights now, (C,), or those of the groups, on the device of `like` and with its
+        dtype, but at least float32; 1 in evaluation mode."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        if not self.training or like.is_meta:
+            return torch.ones(self.schedule.num_classes, dtype=dtype, device=like.device)
+        if self.step_count.device != like.device:
+            self.to(like.device)
+        weights: Tensor = self._weights(self.step_count)
+        return weights.to(dtype)
 
     def step(self) -> None:
         """Count one optimiser update."""
-        self.current_step += 1
+        self.step_count += 1
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"step": self.current_step}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.current_step = int(state["step"])
+    def reset_parameters(self) -> None:
+        """Go back to step 0, as torch asks of a module that was made on the meta device."""
+        self.step_count.zero_()
+        self.period.fill_(self.schedule.period)
+        self.amplitude.fill_(self.schedule.amplitude)
+        self._weights.reset_parameters()
 
     def extra_repr(self) -> str:
-        return f"{self.schedule}, step={self.current_step}"
+        step = "?" if self.step_count.is_meta else self.current_step
+        return f"{self.schedule}, step={step}"
 
     @abstractmethod
     def _loss(
@@ -93,15 +128,62 @@ class DynamicalLoss(nn.Module, ABC):
 class DynamicalCrossEntropy(DynamicalLoss):
     """Dynamical cross-entropy, a drop-in for `torch.nn.CrossEntropyLoss`.
 
+    It takes outputs (N, C), (N, C, d...) or (C,), class indices of any integer type or class
+    probabilities, and a mean divides by the number of samples that count, not by the sum of their
+    weights (see `weighted_cross_entropy`). Half-precision outputs give a loss in float32.
+
     >>> criterion = DynamicalCrossEntropy(num_classes=10, period=500, amplitude=20)
     >>> loss = criterion(torch.zeros(4, 10), torch.tensor([0, 1, 2, 3]))
     >>> criterion.step()
+
+    Args:
+        num_classes, period, amplitude, total_steps, static_tail, oscillation, seed: as for
+            `DynamicalLoss`.
+        ignore_index, label_smoothing, reduction: as for `torch.nn.CrossEntropyLoss`.
     """
+
+    def __init__(
+        self,
+        num_classes: int,
+        period: int,
+        amplitude: float,
+        *,
+        total_steps: int | None = None,
+        static_tail: int = 0,
+        oscillation: Oscillation | None = None,
+        seed: int = 0,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(
+            num_classes,
+            period,
+            amplitude,
+            total_steps=total_steps,
+            static_tail=static_tail,
+            oscillation=oscillation,
+            seed=seed,
+        )
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+        if reduction not in get_args(Reduction):
+            raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        self.reduction: Reduction = reduction
 
     def _loss(
         self, outputs: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None
     ) -> Tensor:
-        return weighted_cross_entropy(outputs, targets, class_weights, groups)
+        return weighted_cross_entropy(
+            outputs,
+            targets,
+            class_weights,
+            groups,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            reduction=self.reduction,
+        )
 
 
 class DynamicalMSE(DynamicalLoss):
@@ -138,3 +220,33 @@ class DynamicalMSE(DynamicalLoss):
         self, outputs: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None
     ) -> Tensor:
         return weighted_mse(outputs, targets, class_weights, groups, variant=self.variant)
+
+
+def _compare_state(
+    module: DynamicalLoss,
+    state_dict: dict[str, Any],
+    prefix: str,
+    _metadata: dict[str, Any],
+    _strict: bool,
+    missing: list[str],
+    _unexpected: list[str],
+    _errors: list[str],
+) -> None:
+    """Before a state is loaded: name what it lacks if it is one of another period or amplitude, and
+    keep the module's own; let one without any of them, of a static loss, change nothing."""
+    own = {prefix + name: getattr(module, name) for name in _STATE}
+    if (before := state_dict.pop(f"{prefix}_extra_state", None)) is not None:  # of version 0.1
+        state_dict.update(own)
+        state_dict[f"{prefix}step_count"] = torch.tensor(before["step"])
+    if not own.keys() & state_dict.keys():
+        state_dict.update(own)
+        return
+    for name in ("period", "amplitude"):
+        saved, here = state_dict.get(prefix + name), float(getattr(module.schedule, name))
+        if saved is None:
+            continue
+        # averages of states round, and half precision more so
+        tolerance = max(1e-5, 2 * torch.finfo(saved.dtype).eps)
+        if abs(float(saved) - here) > tolerance * here:
+            missing.append(f"{prefix}{name} = {here:g} (the state has {float(saved):g})")
+        state_dict[prefix + name] = own[prefix + name]

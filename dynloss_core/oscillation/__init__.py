@@ -6,7 +6,7 @@ from dynloss_core.oscillation.orders import ORDERS, OrderName
 from dynloss_core.oscillation.oscillation import Oscillation, oscillation_stop
 from dynloss_core.oscillation.schedule import ClassWeightSchedule
 from dynloss_core.oscillation.shapes import SHAPES, Shape, ShapeName
-from dynloss_core.oscillation.weights import GroupWeights
+from dynloss_core.oscillation.weights import GroupWeights, OneGroupWeights
 
 __all__ = [
     "GROUPS",
@@ -15,6 +15,7 @@ __all__ = [
     "ClassWeightSchedule",
     "GroupWeights",
     "GroupsName",
+    "OneGroupWeights",
     "Oscillation",
     "OrderName",
     "SampleGroups",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynloss_core.oscillation.oscillation import Oscillation
-from dynloss_core.oscillation.weights import GroupWeights
+from dynloss_core.oscillation.weights import GroupWeights, OneGroupWeights
 
 __all__ = ["ClassWeightSchedule"]
 
@@ -87,6 +87,13 @@ class ClassWeightSchedule:
         weights = self._weights(steps.cpu().to(torch.int64).reshape(-1))[:, 0]
         weights = weights.reshape(*steps.shape, self.num_classes)
         return weights.to(dtype=dtype or torch.get_default_dtype(), device=device or steps.device)
+
+    def as_module(self) -> OneGroupWeights:
+        """The same from a step () to weights (C,) in float64, by operations on tensors alone, which
+        can be compiled."""
+        return OneGroupWeights(
+            self.oscillation, self.num_classes, self.period, self.amplitude, self.stop, self.seed
+        )
 
     @cached_property
     def _weights(self) -> GroupWeights:

@@ -20,26 +20,26 @@ from torch import Tensor
 __all__ = ["SHAPES", "Shape", "ShapeName"]
 
 ShapeName = Literal["triangle", "sine", "square", "sawtooth"]
-Shape = Callable[[Tensor, Tensor], Tensor]
+Shape = Callable[[Tensor, Tensor | int], Tensor]
 """Integer tau and T, broadcast against each other -> s in float64."""
 
 
-def triangle(tau: Tensor, period: Tensor) -> Tensor:
+def triangle(tau: Tensor, period: Tensor | int) -> Tensor:
     r"""Up and down again, :math:`2 \min(\tau, T - \tau) / T`: the published dynamical loss."""
     return 2 * (torch.minimum(tau, period - tau).double() / period)
 
 
-def sine(tau: Tensor, period: Tensor) -> Tensor:
+def sine(tau: Tensor, period: Tensor | int) -> Tensor:
     r"""Up and down again without a corner, :math:`\sin^2(\pi \tau / T)`."""
     return torch.sin(torch.pi * tau.double() / period) ** 2
 
 
-def square(tau: Tensor, period: Tensor) -> Tensor:
+def square(tau: Tensor, period: Tensor | int) -> Tensor:
     """1 in the middle half of the turn, 0 before and after."""
     return ((4 * tau >= period) & (4 * tau < 3 * period)).double()
 
 
-def sawtooth(tau: Tensor, period: Tensor) -> Tensor:
+def sawtooth(tau: Tensor, period: Tensor | int) -> Tensor:
     r"""Up, then back at once: :math:`\tau / (T - 1)`."""
     return tau.double() / (period - 1)
 

@@ -23,11 +23,11 @@ of groups that all oscillate, :math:`\Gamma_g = G m_g / \sum_h m_h`. The only gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynloss_core.oscillation.groups import GROUPS
 from dynloss_core.oscillation.orders import active_groups
@@ -35,7 +35,9 @@ from dynloss_core.oscillation.oscillation import Oscillation
 from dynloss_core.oscillation.shapes import SHAPES
 from dynloss_core.seeding import Stream, generator
 
-__all__ = ["GroupWeights"]
+__all__ = ["GroupWeights", "OneGroupWeights"]
+
+_MOST_TURNS_DRAWN = 2**14  # of a run whose length is not known
 
 
 class GroupWeights:
@@ -61,56 +63,31 @@ class GroupWeights:
         self.groups = groups
         self._oscillation, self._seeds = oscillation, tuple(seeds)
         self._period, self._amplitude, self._stop = period, amplitude.double(), stop
-        self._takes_turns = GROUPS[oscillation.groups].takes_turns
-        shift = torch.floor(oscillation.phase * period.double())
-        if not self._takes_turns:
-            phases = np.stack([
-                generator(seed, Stream.OSCILLATION, 2).random(groups) for seed in self._seeds
-            ])  # fmt: skip
-            shift = torch.floor(torch.from_numpy(phases) * period[:, None].double())  # (M, G)
-        self._shift = shift.to(torch.int64)
+        self._shift = torch.stack([
+            _shift(oscillation, groups, int(T), seed)
+            for T, seed in zip(period, self._seeds, strict=True)
+        ])  # fmt: skip
         self._turns = torch.empty(len(self._seeds), 0, dtype=torch.int64)
-        self._mean = torch.ones(len(self._seeds), dtype=torch.float64)  # of m over a period
-        self._alone = groups == 1 and not oscillation.is_by_class
-        if self._alone and oscillation.normalised:
-            self._mean = torch.stack([
-                self._raw(torch.arange(int(T)), T, A).mean()
+        self._mean = torch.tensor(
+            [
+                _mean(oscillation, groups, int(T), float(A))
                 for T, A in zip(period, self._amplitude, strict=True)
-            ])  # fmt: skip
+            ],
+            dtype=torch.float64,
+        )
 
     def __call__(self, steps: Tensor) -> Tensor:
-        where = steps.device
-        period, amplitude, stop, shift = (
-            tensor.to(where) for tensor in (self._period, self._amplitude, self._stop, self._shift)
+        period, amplitude, stop, shift, mean = (
+            tensor.to(steps.device)
+            for tensor in (self._period, self._amplitude, self._stop, self._shift, self._mean)
         )
         t = steps[:, None]
-        moves = t < stop  # (n, M)
-        if not self._takes_turns:
-            t, period, amplitude, moves = (
-                t[..., None],
-                *(tensor[..., None] for tensor in (period, amplitude, moves)),
-            )
-        t = t + shift
-        raw = torch.where(moves, self._raw(torch.remainder(t, period), period, amplitude), 1.0)
-        if not self._takes_turns:  # (n, M, G)
-            return raw * (self.groups / raw.sum(-1, keepdim=True)) if self._normalised else raw
-        if self._alone:
-            return torch.where(moves, raw / self._mean.to(where), 1.0)[..., None]
-        active = self._active(torch.div(t, period, rounding_mode="floor"))
-        chosen = torch.arange(self.groups, device=where) == active[..., None]
-        weights = torch.where(chosen, raw[..., None], 1.0)
-        if self._normalised:
-            weights = weights * (self.groups / (raw + (self.groups - 1)))[..., None]
-        return weights
-
-    @property
-    def _normalised(self) -> bool:
-        return self._oscillation.normalised
-
-    def _raw(self, tau: Tensor, period: Tensor, amplitude: Tensor) -> Tensor:
-        """m, of the shape of its arguments broadcast."""
-        raised = 1 + (amplitude - 1) * SHAPES[self._oscillation.shape](tau, period)
-        return raised if self._oscillation.direction == "up" else 1 / raised
+        if _all_oscillate(self._oscillation):  # one axis more, of the groups
+            t = t[..., None]
+            period, amplitude, stop = period[:, None], amplitude[:, None], stop[:, None]
+        return _weights(
+            self._oscillation, self.groups, t, period, amplitude, stop, shift, mean, self._active
+        )
 
     def _active(self, turn: Tensor) -> Tensor:
         """The active group of turns (n, M)."""
@@ -124,3 +101,136 @@ class GroupWeights:
             ]
             self._turns = torch.from_numpy(np.stack(drawn))
         return self._turns.to(turn.device).gather(1, turn.T).T
+
+
+class OneGroupWeights(nn.Module):
+    """A step () -> Gamma (G,) in float64, of one schedule.
+
+    It consists of operations on tensors alone: it can be compiled and recorded, and waits for no
+    device. It adds nothing to a state_dict.
+
+    Args:
+        oscillation: what oscillates.
+        groups: G.
+        period: T.
+        amplitude: A.
+        stop: the step from which on all weights are 1; None: never. Random orders then begin again
+            after 16,384 turns.
+        seed: what is random about turns and phases.
+    """
+
+    shift: Tensor
+    turns: Tensor
+
+    def __init__(
+        self,
+        oscillation: Oscillation,
+        groups: int,
+        period: int,
+        amplitude: float,
+        stop: int | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.groups, self.period, self.amplitude = groups, period, amplitude
+        self.stop = torch.iinfo(torch.int64).max if stop is None else stop
+        self._oscillation, self._seed = oscillation, seed
+        self._mean = _mean(oscillation, groups, period, amplitude)
+        self._drawn = _MOST_TURNS_DRAWN if stop is None else stop // period + 2
+        self.register_buffer("shift", self._first_shift(), persistent=False)
+        self.register_buffer("turns", self._first_turns(), persistent=False)
+
+    def reset_parameters(self) -> None:
+        """Draw again what is random, as after `to_empty`."""
+        self.shift.copy_(self._first_shift())
+        self.turns.copy_(self._first_turns())
+
+    def forward(self, step: Tensor) -> Tensor:
+        t = step.reshape(1, 1, 1) if _all_oscillate(self._oscillation) else step.reshape(1, 1)
+        return _weights(
+            self._oscillation,
+            self.groups,
+            t,
+            self.period,
+            self.amplitude,
+            self.stop,
+            self.shift,
+            self._mean,
+            self._active,
+        )[0, 0]
+
+    def _active(self, turn: Tensor) -> Tensor:
+        if self._oscillation.order == "cyclic":
+            return torch.remainder(turn, self.groups)
+        return self.turns[torch.remainder(turn, self._drawn)]
+
+    def _first_shift(self) -> Tensor:
+        return _shift(self._oscillation, self.groups, self.period, self._seed)
+
+    def _first_turns(self) -> Tensor:
+        if self._oscillation.order == "cyclic":
+            return torch.empty(0, dtype=torch.int64, device="cpu")
+        drawn = active_groups(self._oscillation.order, self.groups, self._drawn, self._seed)
+        return torch.from_numpy(drawn)
+
+
+def _weights(
+    oscillation: Oscillation,
+    groups: int,
+    t: Tensor,
+    period: Tensor | int,
+    amplitude: Tensor | float,
+    stop: Tensor | int,
+    shift: Tensor,
+    mean: Tensor | float,
+    active: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Gamma (n, M, G) at steps t (n, 1), or (n, 1, 1) where all groups oscillate; the other tensors
+    are (M,), or (M, 1) there, the shift (M, G); `active` gives the group of turns (n, M)."""
+    moves, t = t < stop, t + shift
+    elevation = SHAPES[oscillation.shape](torch.remainder(t, period), period)
+    raw = torch.where(moves, _raw(oscillation, elevation, amplitude), 1.0)
+    if _all_oscillate(oscillation):  # (n, M, G)
+        return raw * (groups / raw.sum(-1, keepdim=True)) if oscillation.normalised else raw
+    if _is_alone(oscillation, groups):
+        return torch.where(moves, raw / mean, 1.0)[..., None]
+    is_active = torch.arange(groups, device=t.device) == active(
+        torch.div(t, period, rounding_mode="floor")
+    ).unsqueeze(-1)
+    weights = torch.where(is_active, raw[..., None], 1.0)
+    if oscillation.normalised:
+        weights = weights * (groups / (raw + (groups - 1)))[..., None]
+    return weights
+
+
+def _raw(oscillation: Oscillation, elevation: Tensor, amplitude: Tensor | float) -> Tensor:
+    """m, of the shape of its arguments broadcast."""
+    raised = 1 + (amplitude - 1) * elevation
+    return raised if oscillation.direction == "up" else 1 / raised
+
+
+def _shift(oscillation: Oscillation, groups: int, period: int, seed: int) -> Tensor:
+    """Steps by which a member's oscillation begins later in its turn: (), or (G,) where all groups
+    oscillate."""
+    phases = torch.tensor(oscillation.phase, dtype=torch.float64, device="cpu")
+    if _all_oscillate(oscillation):
+        phases = torch.from_numpy(generator(seed, Stream.OSCILLATION, 2).random(groups))
+    return torch.floor(phases * period).to(torch.int64)
+
+
+def _mean(oscillation: Oscillation, groups: int, period: int, amplitude: float) -> float:
+    """The mean of m over a period where a single group is to have a mean of 1; else 1."""
+    if not (_is_alone(oscillation, groups) and oscillation.normalised):
+        return 1.0
+    of_period = torch.arange(period, device="cpu")
+    elevation = SHAPES[oscillation.shape](of_period, period)
+    return float(_raw(oscillation, elevation, amplitude).mean())
+
+
+def _all_oscillate(oscillation: Oscillation) -> bool:
+    """Whether all groups oscillate at once, instead of taking turns."""
+    return not GROUPS[oscillation.groups].takes_turns
+
+
+def _is_alone(oscillation: Oscillation, groups: int) -> bool:
+    return groups == 1 and not oscillation.is_by_class

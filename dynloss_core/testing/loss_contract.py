@@ -145,7 +145,6 @@ class LossContract:
 
     def test_what_is_no_class_index_is_refused_by_its_type(self) -> None:
         logits, targets, weights = batch(0, 3, 3)
-        probabilities = torch.softmax(logits, 1)
-        for other in (targets.double(), targets.bool(), targets.to(torch.complex64), probabilities):
+        for other in (targets.double(), targets.bool(), targets.to(torch.complex64)):
             with pytest.raises(TypeError, match=f"an integer type, got {other.dtype}"):
                 self.loss.value(logits, other, weights)
