@@ -54,18 +54,18 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         return _state_of(memoryview(content))
     except Exception as error:  # a file that somebody else made may raise anything
-        log.warning("%s is passed over as a checkpoint: %s", path, reason_of(error))
+        log.warning("ignoring the checkpoint %s: %s", path, reason_of(error))
         return None
 
 
 def _state_of(content: memoryview) -> dict[str, Any]:
     head, content = content[: len(_FORMAT)], content[len(_FORMAT) :]
     if head != _FORMAT:
-        raise ValueError(f"it is not of the format {_FORMAT.decode().strip()!r}")
+        raise ValueError(f"it is not in the format {_FORMAT.decode().strip()!r}")
     digest, content = content[:_DIGEST], content[_DIGEST:]
     if hashlib.sha256(content).digest() != digest:
-        raise ValueError("it is damaged, and its content is not what was written")
+        raise ValueError("it is damaged: its content is not what was written")
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
-        raise ValueError(f"it holds no state but a {type(state).__name__}")
+        raise ValueError(f"it holds a {type(state).__name__}, not a state")
     return state

@@ -22,8 +22,8 @@ def main() -> None:
     for package in ("search_spaces", "studies"):
         if file := shadow(package):
             own = _ROOT / package
-            remedy = "rename it, or leave its folder, or take that out of PYTHONPATH"
-            sys.stderr.write(f"dynloss: {file} is imported in the place of {own}; {remedy}\n")
+            remedy = "rename it, work from another folder, or take its folder out of PYTHONPATH"
+            sys.stderr.write(f"dynloss: {file} is imported instead of {own}; {remedy}\n")
             sys.exit(2)
     import_module("studies.cli.commands").main()
 

@@ -179,7 +179,7 @@ def _choice(arguments: tuple[Any, ...], value: object, key: str) -> object:
     choices = ", ".join(str(argument) for argument in arguments)
     close = difflib.get_close_matches(str(value), [str(a) for a in arguments], n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"choose one of: {choices}"
-    raise ConfigError(key, f"{show(value)} is not a choice", remedy)
+    raise ConfigError(key, f"{show(value)} is not one of the choices", remedy)
 
 
 def refuse_other_choices(config: Any) -> None:
@@ -242,7 +242,7 @@ def _build_tagged(classes: list[Any], value: object, key: str) -> object:
     name = value.get(tag) if isinstance(value, Mapping) else None
     if not isinstance(name, str) or name not in by_name:
         known = ", ".join(str(each) for each in by_name)
-        problem = "missing" if name is None else f"{show(name)} is not a choice"
+        problem = "missing" if name is None else f"{show(name)} is not one of the choices"
         raise ConfigError(join_key(key, tag), problem, f"choose one of: {known}")
     return _build(by_name[name], value, key)
 

@@ -78,7 +78,7 @@ def _inherit(
     except ConfigError as error:
         raise error.inside(source=source) from None
     if path in seen:
-        raise ConfigError(location, f"{parent_name!r} extends itself", "break the circle", source)
+        raise ConfigError(location, f"{parent_name!r} extends itself", "break the cycle", source)
     parent = _inherit(read_document(path), str(path), path.parent, "", (*seen, path))
     merged = {**parent, **document}
     merged["parameters"] = _merge_parameters(parent.get("parameters"), document.get("parameters"))

@@ -64,8 +64,10 @@ def _check_content(document: Any) -> None:
             limit = f"{_MOST_VALUES:,} values, {_DEEPEST} levels"
             raise ConfigError("", f"holds more than {limit}", "write it without aliases")
         if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-            problem = f"{show(value)} holds half a character"  # "\ud83d": no file can hold it
-            raise ConfigError("", problem, "write the character itself")
+            problem = (
+                f"{show(value)} holds half of a surrogate pair"  # "\ud83d": no file can hold it
+            )
+            raise ConfigError("", problem, "write the whole character itself")
         children = value.values() if isinstance(value, dict) else value
         if isinstance(value, dict | list | set | tuple):
             pending += [(child, depth + 1) for child in children]

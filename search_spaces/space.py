@@ -278,7 +278,9 @@ def _check_meaning(name: str, parameter: Parameter) -> None:
             raise ConfigError(key, "a period in steps is a whole number", "use type: int")
         _check_range(name, parameter, min(numbers), max(numbers))
     if parameter.unit is not None and name != keys.PERIOD:
-        raise ConfigError(f"{key}.unit", f"{parameter.unit!r} for {name}", "only a period has one")
+        raise ConfigError(
+            f"{key}.unit", f"{parameter.unit!r} for {name}", "only a period has a unit"
+        )
 
 
 def _check_range(name: str, parameter: Parameter, low: float, high: float) -> None:

@@ -50,10 +50,10 @@ class DigitsConfig:
         for key in ("validation", "test"):
             share = getattr(self, key)
             if not 0 < share < 1:
-                raise ConfigError(key, f"{share} is not a share", "use a number between 0 and 1")
+                raise ConfigError(key, f"{share} is not a fraction", "use a number between 0 and 1")
         shares = (self.validation, self.test, 1 - self.validation - self.test)
         if min(shares) * _SAMPLES < 5 * _NUM_CLASSES:
-            problem = f"shares {self.validation:g} and {self.test:g} leave a split too small"
+            problem = f"fractions {self.validation:g} and {self.test:g} leave too small a split"
             raise ConfigError("test", problem, "each split needs five samples per class")
         check_seeds(self.split_seed, self.validation_seed)
 

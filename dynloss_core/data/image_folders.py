@@ -102,8 +102,8 @@ def cache_folder() -> Path:
     try:
         return (Path(parent) if parent else Path.home() / ".cache") / "dynloss"
     except RuntimeError:
-        remedy = "set XDG_CACHE_HOME to a folder of yours"
-        raise ConfigError("", "there is no home folder for a cache", remedy) from None
+        remedy = "set XDG_CACHE_HOME to a folder of your own"
+        raise ConfigError("", "there is no home folder to hold a cache", remedy) from None
 
 
 def data_folders() -> list[Path]:
@@ -131,8 +131,8 @@ def find(layout: Layout, unpack: Unpack) -> Path:
             return _checked(layout, _unpacked(layout, archives, unpack))
     looked = ", ".join(map(str, folders))
     remedy = f"online, add --download; offline, put {layout.folder}/ or {layout.archives[0]}"
-    remedy += " and its like" if len(layout.archives) > 1 else ""
-    remedy += " into one of them, or give another with --data-dir"
+    remedy += " (and the others like it)" if len(layout.archives) > 1 else ""
+    remedy += " into one of them, or name another folder with --data-dir"
     remedy += f", or apt install {layout.package}" if layout.package else ""
     raise ConfigError("data.name", f"{layout.name} is in none of {looked}", remedy)
 
@@ -177,23 +177,25 @@ def _unpacked(layout: Layout, archives: list[Path], unpack: Unpack) -> Path:
         put_in_place(cache, layout.folder, fill)
     except OSError as error:
         problem = f"{archives[0].parent} cannot be unpacked into {cache}: {error}"
-        remedy = "set XDG_CACHE_HOME to a folder of yours with room"
+        remedy = "set XDG_CACHE_HOME to a folder of your own with enough space"
         raise ConfigError("data.name", problem, remedy) from None
     return cache
 
 
 def _checked(layout: Layout, folder: Path) -> Path:
     if not layout.is_in(folder):
-        problem = f"{folder / layout.folder} is not complete"
-        raise ConfigError("data.name", problem, "remove it, and try again")
+        problem = f"{folder / layout.folder} is incomplete"
+        raise ConfigError("data.name", problem, "remove it and try again")
     damaged = layout.damaged_in(folder)
     if damaged:
-        raise _damaged(damaged[0], f"is not the file that belongs to {layout.name}")
+        raise _damaged(damaged[0], f"is not the file published with {layout.name}")
     return folder
 
 
 def _damaged(path: Path, reason: str) -> ConfigError:
-    return ConfigError("data.name", f"{path} is damaged: {reason}", "remove it, and get it again")
+    return ConfigError(
+        "data.name", f"{path} is damaged: {reason}", "remove it and download it again"
+    )
 
 
 def _md5(path: Path) -> str:

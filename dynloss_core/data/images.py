@@ -115,13 +115,13 @@ class ImageConfig(ABC):
             return
         target = Path(chosen_folder() or cache_folder())
         if (target / layout.folder).exists():
-            problem = f"{target / layout.folder} is not complete"
-            raise ConfigError("--download", problem, "remove it, and try again")
+            problem = f"{target / layout.folder} is incomplete"
+            raise ConfigError("--download", problem, "remove it and try again")
         try:
             put_in_place(target, layout.folder, lambda making: self._dataset(making, download=True))
         except (OSError, RuntimeError, HTTPException) as error:
-            problem = f"{self.name} cannot be fetched into {target}: {error}"
-            remedy = f"put {layout.folder}/ there by other means"
+            problem = f"{self.name} cannot be downloaded into {target}: {error}"
+            remedy = f"put {layout.folder}/ there some other way"
             raise ConfigError("--download", problem, remedy) from None
 
     @abstractmethod
@@ -267,7 +267,7 @@ def _torchvision() -> Any:
     try:
         from torchvision import datasets
     except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: made for another torch
-        remedy = "install the torchvision that goes with this torch"
+        remedy = "install the torchvision version that matches this torch"
         raise ConfigError(
             "data.name",
             f"images need torchvision, which cannot be imported: {reason_of(error)}",

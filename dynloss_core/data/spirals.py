@@ -50,11 +50,11 @@ class SpiralsConfig:
             raise ConfigError("noise", f"{self.noise} is negative", "use >= 0")
         shares = self.training_shares
         if shares and len(shares) != self.num_classes:
-            problem = f"{len(shares)} shares of {self.num_classes} classes"
+            problem = f"{len(shares)} shares for {self.num_classes} classes"
             raise ConfigError("training_shares", problem, "give one for each class, or none")
         for share in shares:
             if not 0 < share <= 1:
-                raise ConfigError("training_shares", f"{share} is not a share", "use (0, 1]")
+                raise ConfigError("training_shares", f"{share} is not a fraction", "use (0, 1]")
 
     @property
     def training_samples(self) -> int:

@@ -46,7 +46,7 @@ class CurvatureSamples:
     def __post_init__(self) -> None:
         steps = np.asarray(self.steps)
         if steps.ndim != 1 or bool((np.diff(steps) <= 0).any()):
-            raise ValueError("curvature steps must ascend along one axis")
+            raise ValueError("curvature steps must be one-dimensional and ascending")
         for name in ("hessian_lambda_max", "ntk_lambda_max"):
             values = getattr(self, name)
             if values is not None and np.shape(values) != steps.shape:

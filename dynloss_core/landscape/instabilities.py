@@ -148,9 +148,11 @@ def find_instabilities(
     """
     trace = np.asarray(weighted_loss, dtype=np.float64)
     if trace.ndim != 1:
-        raise ValueError(f"a trace has one axis, got shape {trace.shape}")
+        raise ValueError(f"a trace must be one-dimensional, got shape {trace.shape}")
     if period is not None and period < SHORTEST_PERIOD:
-        raise ValueError(f"with a period of {period} steps the class weights alone turn F")
+        raise ValueError(
+            f"with a period of {period} steps, the class weights alone make F alternate"
+        )
     trace = finite_head(trace)
     turning = _Turning.of(trace)
     after = curvature or CurvatureSamples([])

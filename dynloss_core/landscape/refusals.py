@@ -49,25 +49,25 @@ def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
     if some is None:
         raise LandscapeError(
             f"{type(network).__name__} has no trainable parameters",
-            "set requires_grad on those whose landscape is meant",
+            "set requires_grad on those to be measured",
         )
     for name, module in network.named_modules():
         called = f"{type(module).__name__} {name!r}"
         if isinstance(module, _DropoutNd) and module.training and module.p > 0:
             raise LandscapeError(
-                f"{called} is active: the loss differs at every call",
+                f"{called} is active: the loss changes from call to call",
                 "call network.eval() first",
             )
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             raise LandscapeError(
-                f"{called} leaves row {module.padding_idx} out of its gradient, which outputs may "
-                "depend on: its derivative is not a Hessian",
+                f"{called} leaves row {module.padding_idx} out of its gradient, though outputs may "
+                "depend on it: the derivative of that gradient is not a Hessian",
                 "build it without padding_idx",
             )
         if isinstance(module, _BatchNorm):
             if not module.track_running_stats:
                 raise LandscapeError(
-                    f"{called} always normalises by its batch: samples do not count alone",
+                    f"{called} always normalises by its batch: samples are not independent",
                     "build it with track_running_stats=True and call network.eval()",
                 )
             if module.training:
@@ -82,10 +82,10 @@ def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
     if not torch.allclose(together, again, rtol=_SAME, atol=_SAME, equal_nan=True):
         raise LandscapeError(
             f"{type(network).__name__} gives different outputs at every call",
-            "switch off what is random in it, by network.eval() or its own configuration",
+            "switch off its randomness, by network.eval() or in its own configuration",
         )
     if not torch.allclose(together[:1], alone, rtol=_SAME, atol=_SAME, equal_nan=True):
         raise LandscapeError(
-            f"{type(network).__name__} gives a sample different outputs in different batches",
-            "measure a network in whose present mode each sample counts alone",
+            f"{type(network).__name__} gives one sample different outputs in different batches",
+            "measure it in a mode in which samples are independent",
         )

@@ -207,7 +207,7 @@ def _check(offsets: tuple[float, ...]) -> None:
     if len(at) < 3 or not bool((at.diff() > 0).all()) or not torch.equal(at, -at.flip(0)):
         raise LandscapeError(
             f"{len(at)} offsets that are not ascending and symmetric",
-            "use an odd number of them, 0 in the middle, such as the default",
+            "use an odd number of them with 0 in the middle, such as the default",
         )
     if len(at) % 2 == 0:
         raise LandscapeError("the offsets leave out 0", "use an odd number of them")

@@ -66,7 +66,7 @@ class DynamicalLoss(nn.Module, ABC):
         if total_steps is not None:
             stop = oscillation_stop(total_steps, static_tail, period)
         elif static_tail:
-            raise ValueError("static_tail needs total_steps: say how long the run is")
+            raise ValueError("static_tail needs total_steps: give the length of the run")
         self.schedule = ClassWeightSchedule(
             num_classes, period, amplitude, stop, oscillation or Oscillation(), seed
         )
@@ -90,7 +90,7 @@ class DynamicalLoss(nn.Module, ABC):
         at the current step. Where other groups than the classes oscillate, `groups` (N,) says which
         each sample belongs to (see `Oscillation.assign`)."""
         if groups is None and not self.schedule.oscillation.is_by_class:
-            raise ValueError("say the group of each sample: they do not oscillate by class")
+            raise ValueError("give the group of each sample: the weights do not oscillate by class")
         return self._loss(outputs, targets, self.class_weights(outputs), groups)
 
     def class_weights(self, like: Tensor) -> Tensor:

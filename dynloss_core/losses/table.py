@@ -114,8 +114,8 @@ LOSSES: dict[str, Loss] = {
     ),
 }
 _FORMS = {
-    "gradient": "gradient with respect to the outputs in closed form",
-    "curvature": "curvature with respect to the outputs in closed form",
+    "gradient": "closed-form gradient with respect to the outputs",
+    "curvature": "closed-form curvature with respect to the outputs",
     "kernel": "form for compiled kernels",
 }
 

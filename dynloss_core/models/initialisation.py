@@ -84,7 +84,7 @@ def _refuse_without_rule(name: str, layer: nn.Module) -> None:
     if others:
         raise ConfigError(
             "model",
-            f"the layer {name!r} ({type(layer).__name__}) has no rule that initialises its "
+            f"the layer {name!r} ({type(layer).__name__}) has no rule to initialise its "
             f"{', '.join(sorted(others))}",
             "use linear, convolutional, embedding or normalisation layers, or hold parameters in a "
             "module of your own",

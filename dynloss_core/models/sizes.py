@@ -29,6 +29,6 @@ def require_images(model: str, input_shape: tuple[int, ...], side: int) -> None:
     if len(input_shape) != 3 or min(input_shape[1:]) < side:
         raise ConfigError(
             "model.name",
-            f"{model!r} on samples of shape {tuple(input_shape)}",
-            f"it needs images of {side} x {side} pixels or more",
+            f"{model!r} cannot take samples of shape {tuple(input_shape)}",
+            f"use images of at least {side} x {side} pixels",
         )

@@ -129,11 +129,11 @@ def _unusual(network: nn.Module) -> Iterator[str]:
     for layer in network.modules():
         called = type(layer).__name__
         if not _is_known(layer):
-            yield f"what {called} does with a batch is not known"
+            yield f"how {called} treats a batch is unknown"
         elif isinstance(layer, _DropoutNd) and layer.p > 0 and type(layer) is not Dropout:
-            yield f"what torch's {called} drops depends on how activations lie in memory"
+            yield f"what torch's {called} drops depends on the memory layout of activations"
         elif isinstance(layer, _BatchNorm) and not layer.track_running_stats:
-            yield f"{called} without running statistics normalises evaluations by their batch too"
+            yield f"{called} without running statistics normalises by the batch in evaluation too"
     everything = list(network.named_parameters(remove_duplicate=False))
     if len(everything) > len({id(tensor) for _, tensor in everything}):
         yield "some of its parameters are shared"
@@ -143,4 +143,4 @@ def _unusual(network: nn.Module) -> Iterator[str]:
     saved = network.state_dict()
     for name, _ in network.named_buffers():
         if name not in saved:
-            yield f"its state leaves out the buffer {name!r}"
+            yield f"its state_dict omits the buffer {name!r}"

@@ -77,7 +77,7 @@ class WideResNetConfig:
         require_size("depth", self.depth, 10, 6_004)
         require_size("widening", self.widening, 1, 10_000)
         if not 0 <= self.dropout < 1:
-            raise ConfigError("dropout", f"{self.dropout} is not a share", "use [0, 1)")
+            raise ConfigError("dropout", f"{self.dropout} is not a fraction", "use [0, 1)")
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> WideResNet:
         """The network, with parameters not yet drawn.

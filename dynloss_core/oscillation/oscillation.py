@@ -54,14 +54,14 @@ class Oscillation:
     def __post_init__(self) -> None:
         refuse_other_choices(self)
         if not 0 <= self.phase < 1:
-            raise ConfigError("phase", f"{self.phase} is not a share of a period", "use [0, 1)")
+            raise ConfigError("phase", f"{self.phase} is not a fraction of a period", "use [0, 1)")
         if self.number is not None and not GROUPS[self.groups].takes_number:
             takes = ", ".join(name for name, groups in GROUPS.items() if groups.takes_number)
             raise ConfigError("number", f"given for groups {self.groups!r}", f"use it with {takes}")
         if self.number is not None and self.number < 2:
             raise ConfigError("number", f"{self.number} is below 2", "use >= 2, or groups: all")
         if self.groups == "own" and self.number is None:
-            raise ConfigError("number", "missing for groups 'own'", "say how many groups there are")
+            raise ConfigError("number", "missing for groups 'own'", "give the number of groups")
 
     @property
     def is_by_class(self) -> bool:

@@ -103,7 +103,7 @@ def test_auto_takes_an_engine_that_can(kind: str) -> None:
         for engine in ENSEMBLE_ENGINES:
             assert engine.refusal(problem) is not None
         for name in ("convnet", "batched"):
-            with pytest.raises(ConfigError, match="of the network 'foreign', "):
+            with pytest.raises(ConfigError, match="in the network 'foreign', "):
                 choose_engine(problem, name)  # type: ignore[arg-type]
 
 
@@ -160,7 +160,7 @@ def test_a_layer_without_a_rule_is_refused_by_name_before_any_draw(
 ) -> None:
     network = nn.Sequential(nn.Linear(2, 2), layer)
     before = copy.deepcopy(network[0].weight)
-    with pytest.raises(ConfigError, match=rf"'1.*' \({name}\) has no rule that initialises its "):
+    with pytest.raises(ConfigError, match=rf"'1.*' \({name}\) has no rule to initialise its "):
         begun(network)
     assert torch.equal(network[0].weight, before)
 
@@ -176,16 +176,16 @@ def test_draws_from_elsewhere_than_torch_are_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(
         FOREIGN, "elsewhere", lambda c: nn.Sequential(nn.Flatten(), nn.Linear(64, c), Elsewhere())
     )
-    with pytest.raises(ConfigError, match=r"'foreign' builds another '2\.scale' each time"):
+    with pytest.raises(ConfigError, match=r"'foreign' builds a different '2\.scale' each time"):
         setup_of("elsewhere")
 
 
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (lambda: nn.BatchNorm1d(64, track_running_stats=False), "in other company"),
-        (Centring, "in other company"),
-        (AlwaysNoisy, "at every call"),
+        (lambda: nn.BatchNorm1d(64, track_running_stats=False), "in different batches"),
+        (Centring, "in different batches"),
+        (AlwaysNoisy, "from call to call"),
     ],
 )
 def test_a_network_that_does_not_evaluate_samples_alone_is_refused(
@@ -196,7 +196,7 @@ def test_a_network_that_does_not_evaluate_samples_alone_is_refused(
         FOREIGN, "odd", lambda c: nn.Sequential(nn.Flatten(), layer(), nn.Linear(64, c))
     )
     with pytest.raises(
-        ConfigError, match=f"'foreign' in evaluation gives a sample other outputs {reason}"
+        ConfigError, match=f"'foreign' in evaluation gives a sample different outputs {reason}"
     ):
         setup_of("odd")
 

@@ -219,18 +219,18 @@ def test_the_module_takes_groups() -> None:
     torch.testing.assert_close(
         criterion(logits, targets, groups), (weights[groups] * losses).mean()
     )
-    with pytest.raises(ValueError, match="say the group of each sample"):
+    with pytest.raises(ValueError, match="give the group of each sample"):
         criterion(logits, targets)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"groups": "clusters"}, "groups: 'clusters' is not a choice"),
+        ({"groups": "clusters"}, "groups: 'clusters' is not one of the choices"),
         ({"number": 3}, "number: given for groups 'classes'; use it with random, stratified"),
         ({"groups": "random", "number": 1}, "number: 1 is below 2; use >= 2, or groups: all"),
-        ({"groups": "own"}, "number: missing for groups 'own'; say how many groups there are"),
-        ({"phase": 1.0}, r"phase: 1.0 is not a share of a period; use \[0, 1\)"),
+        ({"groups": "own"}, "number: missing for groups 'own'; give the number of groups"),
+        ({"phase": 1.0}, r"phase: 1.0 is not a fraction of a period; use \[0, 1\)"),
     ],
 )
 def test_what_cannot_oscillate_is_refused(changes: dict[str, object], said: str) -> None:

@@ -125,7 +125,9 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def test_a_model(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"model.name: 'gated' is not a choice.*mlp, myrtle5"):
+    with pytest.raises(
+        ConfigError, match=r"model.name: 'gated' is not one of the choices.*mlp, myrtle5"
+    ):
         study_with(tiny, "model={name: gated}")
     monkeypatch.setitem(MODELS, "gated", GatedConfig)
     study = study_with(tiny, "model={name: gated, width: 4}")
@@ -134,7 +136,9 @@ def test_a_model(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_data_set(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"data.name: 'blobs' is not a choice.*spirals, digits"):
+    with pytest.raises(
+        ConfigError, match=r"data.name: 'blobs' is not one of the choices.*spirals, digits"
+    ):
         study_with(tiny, "data={name: blobs}")
     monkeypatch.setitem(DATA_SETS, "blobs", BlobsConfig)
     study = study_with(tiny, "data={name: blobs, points: 10}")
@@ -202,7 +206,9 @@ def test_an_oscillation(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("shape", SHAPES, ShapeName), ("order", ORDERS, OrderName), ("groups", GROUPS, GroupsName),
     ):  # fmt: skip
         assert set(get_args(names)) == set(table)
-        with pytest.raises(ConfigError, match=f"oscillation.{key}: 'mine' is not a choice"):
+        with pytest.raises(
+            ConfigError, match=f"oscillation.{key}: 'mine' is not one of the choices"
+        ):
             study_with(tiny, f"training.oscillation.{key}=mine")
     halves = SampleGroups(
         lambda *_: 2, lambda targets, *_: (np.arange(len(targets)) >= len(targets) // 2) * 1
@@ -233,7 +239,8 @@ def test_a_sampler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_tracker(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        ConfigError, match=r"tracker: 'memory' is not a choice; choose one of: mlflow, none"
+        ConfigError,
+        match=r"tracker: 'memory' is not one of the choices; choose one of: mlflow, none",
     ):
         study_with(tiny, "storage.tracker=memory")
     assert set(get_args(TrackerName)) == set(TRACKERS)

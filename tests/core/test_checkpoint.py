@@ -154,7 +154,7 @@ def test_the_log_says_what_is_passed_over(tmp_path: Path, caplog: pytest.LogCapt
     damaged, other = caplog.messages
     assert str(path) in damaged
     assert "damaged" in damaged
-    assert "not of the format 'dynloss checkpoint 2'" in other
+    assert "not in the format 'dynloss checkpoint 2'" in other
 
 
 def test_a_file_that_cannot_be_read_is_an_os_error(tmp_path: Path) -> None:

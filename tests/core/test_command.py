@@ -32,7 +32,7 @@ def test_a_module_in_the_way_is_named(name: str, tmp_path: Path) -> None:
     file.write_text("raise SystemExit('it was imported')")
     done = started(tmp_path, "-P", "-c", "from dynloss_core.command import main; main()")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"dynloss: {file} is imported in the place of ")
+    assert done.stderr.startswith(f"dynloss: {file} is imported instead of ")
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -181,7 +181,7 @@ def test_text_that_no_file_can_hold_is_refused_at_the_door(tiny: Path) -> None:
         file.write('description: "\\ud83d"\n')
     done = dynloss_here("run", tiny, "--dry-run")
     assert done.returncode == 2
-    assert "holds half a character" in done.stderr
+    assert "holds half of a surrogate pair" in done.stderr
 
 
 def test_a_terminal_without_a_character_gets_its_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def top_eigen(
     rows = start.detach().double().reshape(-1, start.shape[-1])
     members, dimension = rows.shape
     if not 1 <= k <= dimension:
-        raise LandscapeError(f"k = {k} eigenvalues of dimension {dimension}", "use 1 <= k <= P")
+        raise LandscapeError(f"k = {k} eigenvalues in dimension {dimension}", "use 1 <= k <= P")
     if max_iterations < k:
         raise LandscapeError(f"max_iterations = {max_iterations} for k = {k}", "allow at least k")
     lengths = rows.norm(dim=1)

@@ -99,7 +99,8 @@ def spectral_density(
     """
     if probes < 2 or steps < 1:
         raise LandscapeError(
-            f"{probes} probes of {steps} steps", "use at least 2 probes, for an error, of 1 step"
+            f"{probes} probes of {steps} steps",
+            "use at least 2 probes, for a standard error, and 1 step",
         )
     if kernel_width is not None and not kernel_width > 0:
         raise LandscapeError(f"a kernel of width {kernel_width}", "use a width above 0")
@@ -107,7 +108,7 @@ def spectral_density(
     parts = [_quadrature(operator, part, steps) for part in torch.split(signs, probes_at_once)]
     nodes, weights = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
     if not bool(torch.isfinite(nodes).all()):
-        raise LandscapeError("the operator gives values that are not finite", "measure earlier")
+        raise LandscapeError("the operator returns values that are not finite", "measure earlier")
     low, high = nodes.min().item(), nodes.max().item()
     if kernel_width is None:
         kernel_width = (high - low) / 100 or max(abs(high), 1.0) / 100

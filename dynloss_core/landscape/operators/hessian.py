@@ -85,7 +85,7 @@ class HessianOperator:
         if class_weights.shape != (classes,) and data.groups is None:
             raise LandscapeError(
                 f"class weights of shape {tuple(class_weights.shape)} for {classes} outputs",
-                f"give {classes} of them, those of the moment that is looked at",
+                f"give {classes} of them, as at the step to be measured",
             )
         self._class_weights = class_weights.to(self.device, self.dtype)
 

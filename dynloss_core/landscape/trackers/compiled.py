@@ -62,12 +62,13 @@ class CompiledTracker(CurvatureTracker):
     @classmethod
     def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
         if torch.device(device).type != "cpu":
-            return "it runs on the CPU"
+            return "it only runs on the CPU"
         sizes = problem.traits.one_hidden_layer
         if sizes is None or problem.data[0].inputs.ndim != 2:
-            return "it follows networks with one hidden layer, on flat inputs"
+            return "it only follows networks with one hidden layer, on flat inputs"
         if sizes[2] * (sizes[0] + 1) > _MOST_SUMS:
-            return f"it follows networks with C (D + 1) <= {_MOST_SUMS} for C classes and D inputs"
+            limit = f"C (D + 1) <= {_MOST_SUMS} for C classes and D inputs"
+            return f"it only follows networks with {limit}"
         if importlib.util.find_spec("numba") is None:
             return "it needs numba (pip install numba)"
         return refusal_of_form(problem.loss, "kernel")

@@ -44,7 +44,7 @@ class StackedTracker(RitzTracker):
         if not problem.stateless:
             called = type(problem.network).__name__
             reason = "keeps running statistics or other buffers, or shares or freezes parameters"
-            return f"{called} {reason}, or has layers that nobody knows"
+            return f"{called} {reason}, or has unknown layers"
         return None
 
     @torch.no_grad()

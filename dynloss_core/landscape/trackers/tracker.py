@@ -134,8 +134,8 @@ class TrackedProblem:
             )
         if len({len(each) for each in self.data}) != 1 or len(self.data[0]) < 2:
             raise LandscapeError(
-                "the members' data sets differ in size or hold less than two samples",
-                "make them alike",
+                "the members' data sets differ in size or hold fewer than two samples",
+                "give data sets of the same size",
             )
         refuse_unmeasurable(self.network, self.data[0].inputs[:2])
         for data in self.data:
@@ -266,7 +266,7 @@ class CurvatureTracker(ABC):
         if tuple(class_weights.shape) != expected_weights:
             raise LandscapeError(
                 f"class weights of shape {tuple(class_weights.shape)}, expected {expected_weights}",
-                "give every member those of the moment that is looked at",
+                "give every member its weights at the step to be measured",
             )
 
     def directions(self) -> Tensor:

@@ -82,7 +82,7 @@ class ConvnetEngine(Engine):
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
         unusual = problem.traits.unusual
-        return None if unusual is None else f"of the network {problem.model.name!r}, {unusual}"
+        return None if unusual is None else f"in the network {problem.model.name!r}, {unusual}"
 
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:
         problem = self.setup.problem

@@ -65,13 +65,13 @@ class FusedEngine(Engine):
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
         if problem.traits.one_hidden_layer is None:
-            return "it trains networks with one hidden layer"
+            return "it only trains networks with one hidden layer"
         if problem.batch_size is not None:
-            return "it trains on full batches"
+            return "it only trains on full batches"
         shape, classes = problem.data.input_shape, problem.data.num_classes
         if len(shape) != 1 or classes > _MOST_CLASSES or shape[0] + classes > _MOST_ROWS:
             return (
-                f"it trains on flat inputs and up to {_MOST_CLASSES} classes, "
+                f"it only trains on flat inputs and up to {_MOST_CLASSES} classes, "
                 f"together at most {_MOST_ROWS}"
             )
         reason = refusal_of_form(problem.loss, "kernel") or plain_refusal(problem)

@@ -91,7 +91,7 @@ class FusedCPUEngine(FusedEngine):
     @classmethod
     def _machine_refusal(cls, problem: Problem, device: str) -> str | None:
         if device != "cpu":
-            return "it runs on the CPU"
+            return "it only runs on the CPU"
         if importlib.util.find_spec("numba") is None:
             return "it needs numba (pip install numba)"
         return None

@@ -35,7 +35,7 @@ class FusedCUDAEngine(FusedEngine):
     @classmethod
     def _machine_refusal(cls, problem: Problem, device: str) -> str | None:
         if device != "cuda":
-            return "it runs on CUDA"
+            return "it only runs on CUDA"
         if importlib.util.find_spec("triton") is None:
             return "it needs triton (pip install triton)"
         return None

@@ -58,7 +58,7 @@ class BatchedEngine(Engine):
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
         if problem.traits.relu_mlp is None:
-            return f"it trains multilayer perceptrons, not {problem.model.name!r}"
+            return f"it only trains multilayer perceptrons, not {problem.model.name!r}"
         return refusal_of_form(problem.loss, "gradient") or plain_refusal(problem)
 
     @torch.no_grad()

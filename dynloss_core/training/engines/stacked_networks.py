@@ -59,13 +59,13 @@ class VmappedEngine(Engine):
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
         traits = problem.traits
         if traits.unusual is not None:
-            return f"of the network {problem.model.name!r}, {traits.unusual}"
+            return f"in the network {problem.model.name!r}, {traits.unusual}"
         if traits.couples_samples:
-            return "it stacks networks without batch statistics"
+            return "it cannot stack networks with batch statistics"
         if traits.draws:
-            return "it stacks networks without dropout"
+            return "it cannot stack networks with dropout"
         if traits.buffers:
-            return "it stacks networks without buffers"
+            return "it cannot stack networks with buffers"
         return plain_refusal(problem)
 
     @classmethod

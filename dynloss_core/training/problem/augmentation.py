@@ -64,8 +64,8 @@ class Augmentation:
             raise ConfigError("augmentation", f"{data.name} are not images", "leave it out")
         _, height, width = data.input_shape
         if self.crop >= min(height, width):
-            problem = f"{self.crop} pixels at images of {height} x {width}"
-            raise ConfigError("augmentation.crop", problem, "use less than their sides")
+            problem = f"{self.crop} pixels for images of {height} x {width}"
+            raise ConfigError("augmentation.crop", problem, "use fewer than their sides")
 
 
 @lru_cache(maxsize=64)  # 270 KB each for 45,000 images; members of one seed share them

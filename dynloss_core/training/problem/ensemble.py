@@ -240,8 +240,8 @@ def _refuse_other_draws(problem: Problem, splits: Splits, seed: int) -> None:
         if name not in again or not torch.equal(tensor, again[name]):
             raise ConfigError(
                 "model",
-                f"{problem.model.name!r} builds another {name!r} each time from one seed",
-                "draw it with torch, whose random state is that of the seed",
+                f"{problem.model.name!r} builds a different {name!r} each time from the same seed",
+                "draw it with torch, whose random state the seed determines",
             )
 
 
@@ -253,12 +253,12 @@ def _refuse_company(problem: Problem, splits: Splits, network: nn.Module) -> Non
     seen = copy.deepcopy(network).eval()
     with torch.no_grad():
         together, again, fewer = seen(few.inputs), seen(few.inputs), seen(few.inputs[:2])
-    for other, when in ((again, "at every call"), (fewer, "in other company")):
+    for other, when in ((again, "from call to call"), (fewer, "in different batches")):
         if not torch.allclose(together[: len(other)], other, rtol=1e-3, atol=1e-3, equal_nan=True):
             raise ConfigError(
                 "model",
-                f"{problem.model.name!r} in evaluation gives a sample other outputs {when}",
-                "let it treat each sample alone there, and draw nothing",
+                f"{problem.model.name!r} in evaluation gives a sample different outputs {when}",
+                "let it treat each sample on its own there, without random draws",
             )
 
 

@@ -44,7 +44,7 @@ class LearningRateSchedule:
     def __post_init__(self) -> None:
         refuse_other_choices(self)
         if not 0 <= self.warmup < 1:
-            raise ConfigError("warmup", f"{self.warmup} is not a share of the run", "use [0, 1)")
+            raise ConfigError("warmup", f"{self.warmup} is not a fraction of the run", "use [0, 1)")
         if not 0 <= self.final <= 1:
             raise ConfigError("final", f"{self.final} is not a factor", "use a number in [0, 1]")
 
@@ -124,7 +124,7 @@ class Problem(Training):
         self.augmentation.check(self.data)
         reason = None if self.oscillation.is_by_class else refusal_of_groups(self.loss)
         if reason is not None:
-            raise ConfigError("oscillation.groups", reason, "use another loss, or classes")
+            raise ConfigError("oscillation.groups", reason, "use another loss, or groups: classes")
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -163,5 +163,5 @@ def plain_refusal(problem: Problem) -> str | None:
     if problem.augmentation.active:
         return "it does not augment images"
     if problem.dtype == "bfloat16":
-        return "it computes in float32 or float64"
+        return "it only computes in float32 or float64"
     return None

@@ -101,7 +101,9 @@ def test_a_damaged_file_is_refused_by_its_name(cifar: Path) -> None:
     content = bytearray(path.read_bytes())
     content[5000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"data_batch_3 is damaged.*remove it, and get it again"):
+    with pytest.raises(
+        ConfigError, match=r"data_batch_3 is damaged.*remove it and download it again"
+    ):
         CIFAR10Config(validation=100).load(0)
 
 
@@ -208,7 +210,7 @@ def test_an_incomplete_folder_in_the_cache_is_named(archive: Path) -> None:
     half.mkdir(parents=True)
     (half / "data_batch_1").touch()
     use_data_folder(archive.parent)
-    with pytest.raises(ConfigError, match="cifar-10-batches-py is not complete; remove it"):
+    with pytest.raises(ConfigError, match="cifar-10-batches-py is incomplete; remove it"):
         CIFAR10Config(validation=100).load(0)
     assert names_in(half) == ["data_batch_1"], "whatever it is, it is not ours to remove"
 
@@ -257,9 +259,9 @@ def test_a_download_arrives_whole_in_the_chosen_folder_or_not_at_all(
     assert len(config.load(0).train) == TRAINING - 100
     config.download()  # it is there: nothing is fetched
     use_data_folder(tmp_path / "newer")
-    with pytest.raises(ConfigError, match="--download: cifar10 cannot be fetched"):
+    with pytest.raises(ConfigError, match="--download: cifar10 cannot be downloaded"):
         config.download()
     assert names_in(tmp_path / "newer") == []
     (tmp_path / "newer" / "cifar-10-batches-py").mkdir()
-    with pytest.raises(ConfigError, match="cifar-10-batches-py is not complete; remove it"):
+    with pytest.raises(ConfigError, match="cifar-10-batches-py is incomplete; remove it"):
         config.download()

@@ -317,7 +317,7 @@ def test_twelve_steps_are_enough() -> None:
 
 
 def test_what_cannot_be_meant_is_refused() -> None:
-    with pytest.raises(ValueError, match="one axis"):
+    with pytest.raises(ValueError, match="one-dimensional"):
         find_instabilities(np.ones((3, 4)))
     with pytest.raises(ValueError, match="a period of 8 steps"):
         find_instabilities(np.ones(100), period=8)

@@ -150,7 +150,7 @@ def test_dropout_is_the_same_however_activations_lie_in_memory() -> None:
         ({"depth": 18}, "18 is not 6 n \\+ 4; use 16 or 22"),
         ({"depth": 4}, "use 10 or 16"),
         ({"widening": 0}, "below 1"),
-        ({"dropout": 1.0}, "not a share"),
+        ({"dropout": 1.0}, "not a fraction"),
         ({"normalisation": "layer"}, "choose one of: batch, group, none"),
     ],
 )
@@ -161,5 +161,5 @@ def test_sizes_and_shares_out_of_range_are_refused(values: dict, message: str) -
 
 @pytest.mark.parametrize(("config", "side"), [(WideResNetConfig(), 4), (Myrtle5Config(), 8)])
 def test_wants_images(config: WideResNetConfig | Myrtle5Config, side: int) -> None:
-    with pytest.raises(ConfigError, match=f"{side} x {side} pixels or more"):
+    with pytest.raises(ConfigError, match=f"at least {side} x {side} pixels"):
         config.build((2,), 3)

@@ -107,5 +107,5 @@ def test_refuses_what_cannot_be_augmented() -> None:
         Problem(data=SMALL_SPIRALS, augmentation=Augmentation(flip=True))
     with pytest.raises(ConfigError, match="-1 is negative"):
         Augmentation(crop=-1)
-    with pytest.raises(ConfigError, match="8 pixels at images of 8 x 8"):
+    with pytest.raises(ConfigError, match="8 pixels for images of 8 x 8"):
         Problem(data=BytesConfig(), augmentation=Augmentation(crop=8))  # type: ignore[arg-type]

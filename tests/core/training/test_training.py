@@ -93,7 +93,9 @@ def test_the_fastest_engine_that_can_is_chosen() -> None:
     assert choose_engine(CASES[0].problem, "fused", device="cuda") is FusedCUDAEngine
     mini_batches = next(case.problem for case in CASES if case.problem.batch_size)
     assert choose_engine(mini_batches) is BatchedEngine
-    with pytest.raises(ConfigError, match="cannot train this problem: it trains on full batches"):
+    with pytest.raises(
+        ConfigError, match="cannot train this problem: it only trains on full batches"
+    ):
         choose_engine(mini_batches, "fused")
     assert choose_engine(CASES[0].problem, "autograd") is AutogradEngine
     convolutions = next(case.problem for case in CASES if case.name == "small convnet")

@@ -117,7 +117,7 @@ REFUSED = [
     (["ui"], "holds no MLflow store"),
     (["space", "validate", "nowhere.yaml"], "nowhere.yaml: no such file"),
     (["space", "show", "nospace"], "no space 'nospace'"),
-    (["train", "--data", "spiral"], "'spiral' is not a choice"),
+    (["train", "--data", "spiral"], "'spiral' is not one of the choices"),
     (["train", "--amplitude", "0.5"], "amplitude: 0.5 is below 1"),
     (["train", "--period", "1"], "period: 1 is below 2"),
     (["train", "--batch-size", "9999"], "batch_size: 9999 exceeds"),

@@ -38,7 +38,10 @@ def test_the_picture_shows_the_weights_and_says_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--groups", "clusters"], "groups: 'clusters' is not a choice; choose one of: classes"),
+        (
+            ["--groups", "clusters"],
+            "groups: 'clusters' is not one of the choices; choose one of: classes",
+        ),
         (["--out", "no/such/folder/a.png"], "--out: no/such/folder/a.png cannot be written"),
         (["--out", "weights.doc"], "--out: weights.doc cannot be written"),
     ],

@@ -131,7 +131,7 @@ def test_arms_are_part_of_the_identity_and_the_default_of_later_entries_is_not()
         ({"arms": {"a": {"training": {"los": "mse"}}}}, "arms.a.training.los: unknown key"),
         (
             {"arms": {"a": {"training": {"oscillation": {"groups": "sets"}}}}},
-            "arms.a.training.oscillation.groups: 'sets' is not a choice",
+            "arms.a.training.oscillation.groups: 'sets' is not one of the choices",
         ),
         ({"arms": {"a": {"drop": ["period"]}}}, "space.parameters.period: missing"),
         ({"arms": {"a": {"fix": {"perod": 5}}}}, "perod"),

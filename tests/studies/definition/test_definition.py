@@ -108,7 +108,7 @@ def test_augmentation_and_precision_reach_the_problem(tiny: Path) -> None:
 
 
 def test_refuses_images_that_are_too_small_and_curvature_of_nothing(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match=r"training.augmentation.crop: 8 pixels at images of 8"):
+    with pytest.raises(ConfigError, match=r"training.augmentation.crop: 8 pixels for images of 8"):
         load_study(tiny, [*IMAGES, "training.augmentation.crop=8"])
     for wrong, message in (
         ("{curvature_every: 20, curvature_samples: 1}", "record.curvature_samples: 1 is below 2"),
@@ -144,9 +144,9 @@ BAD = [
     ("static_tail: 20", "static_tail: 61", "budget.static_tail: 61 is not within the run"),
     ("evaluate_every: 20", "evaluate_every: 0", "budget.evaluate_every: 0 is below 1"),
     ("width: 6", "width: 0", "model.width: 0 is below 1"),
-    ("name: mlp", "name: cnn", "model.name: 'cnn' is not a choice"),
-    ("name: spirals,", "name: spiral,", "data.name: 'spiral' is not a choice"),
-    ("mode: optimize", "mode: optimise", "mode: 'optimise' is not a choice; did you mean 'optimize'"),
+    ("name: mlp", "name: cnn", "model.name: 'cnn' is not one of the choices"),
+    ("name: spirals,", "name: spiral,", "data.name: 'spiral' is not one of the choices"),
+    ("mode: optimize", "mode: optimise", "mode: 'optimise' is not one of the choices; did you mean 'optimize'"),
     ("mode: optimize", "mode: map", "grid: missing"),
     ("mode: optimize", "mode: confirm", "winners: missing"),
     ("mode: optimize", "mode: optimize\nsampler: grid", "sampler: 'grid' in mode optimize; use tpe"),
@@ -169,7 +169,7 @@ BAD = [
     ("resources: {cpu: 1}", "resources: {cpu: -1}", "resources.cpu: -1.0 is negative"),
     ("resources: {cpu: 1}", "arms: []", "arms: []"),
     ("resources: {cpu: 1}", "arms: [static, static]", "list dynamical, static, or both, once"),
-    ("resources: {cpu: 1}", "engine: fast", "engine: 'fast' is not a choice"),
+    ("resources: {cpu: 1}", "engine: fast", "engine: 'fast' is not one of the choices"),
     ("resources: {cpu: 1}", "training: {batch_size: -2}", "training.batch_size: -2 is below 1"),
     ("resources: {cpu: 1}", "training: {augmentation: {flip: true}}",
      "training.augmentation: spirals are not images"),
@@ -191,7 +191,7 @@ BAD = [
     ("space: spirals-mlp",
      "space: {extends: spirals-mlp, parameters: {model.width: {type: int, low: 2, high: 9, role: scientific}}}",
      "space.parameters.model.width.role: 'scientific'"),
-    ("name: spirals, points_per_class: 10", "name: digits, test: 0.001", "data.test: shares 0.2 and 0.001 leave a split too small"),
+    ("name: spirals, points_per_class: 10", "name: digits, test: 0.001", "data.test: fractions 0.2 and 0.001 leave too small a split"),
 ]  # fmt: skip
 
 

@@ -264,7 +264,7 @@ class Noisy(nn.Module):
             "BatchNorm1d 'layer' always normalises by its batch",
             "track_running_stats=True",
         ),
-        (Noisy(), "WithLayer gives different outputs at every call", "switch off what is random"),
+        (Noisy(), "WithLayer gives different outputs at every call", "switch off its randomness"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )

@@ -25,7 +25,9 @@ def test_the_fastest_that_can_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None
     assert choose_tracker(ensemble.problem, name="stacked").name == "stacked"
     wide = replace(ensemble.problem, network=MLP(9, [4], 3), data=[labelled(5, (9,), 3, seed=0)])
     assert choose_tracker(wide).name == "stacked"
-    with pytest.raises(LandscapeError, match=r"the compiled tracker: it follows networks with C"):
+    with pytest.raises(
+        LandscapeError, match=r"the compiled tracker: it only follows networks with C"
+    ):
         choose_tracker(wide, name="compiled")
     with pytest.raises(LandscapeError, match="no tracker 'fast'"):
         choose_tracker(wide, name="fast")  # type: ignore[arg-type]
