@@ -73,7 +73,7 @@ class Ladder:
 
     def sentence(self) -> str:
         """What the gain is owed to."""
-        where = f"At {self.label}" if self.label else "In all"
+        where = f"At {self.label}" if self.label else "Overall"
         top, bottom = self.rungs[-1].arm, self.rungs[0].arm
         metric = self.metric.replace("_", " ")
         text = f"{where}, {top} against {bottom} in {metric}: "
@@ -103,7 +103,7 @@ def cards(tables: Tables, draw: Draws[Sequence[Ladder]]) -> Iterator[Card]:
     headline = "What each step of the ladder adds"
     caption = (
         "Left: each arm at its own best point, mean over fresh seeds and 95% t interval. Right: "
-        "each arm less the one below it, paired by seed; the band is the margin of equivalence. "
+        "each arm minus the one below it, paired by seed; the band is the margin of equivalence. "
         "Filled: significant over all comparisons of the study (Holm, 5%)."
     )
     sentences = [ladder.sentence() for ladder in found]

@@ -46,9 +46,9 @@ def cards(
         return
     level = f"{verdicts[0].test.level * 100:.4g}%"
     caption = (
-        "Circles: the mean paired difference of each search's winners, with the 95% interval of "
-        f"its own fresh seeds, which is about these two winners alone. Diamond: their mean and "
-        f"{level} interval, which is about searching."
+        "Circles: the mean paired difference of each search's winners, with a 95% interval over "
+        "its own fresh seeds, which is about these two winners alone. Diamond: the mean over "
+        f"searches and its {level} interval, which is about searching as such."
     )
     headline = f"{tables.searches} searches, each with winners and fresh seeds of its own"
     table = _table(found)

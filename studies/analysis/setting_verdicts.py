@@ -71,7 +71,7 @@ class SettingVerdict:
         if self.compared > 1:
             text += f"; p = {self.p_adjusted:.2g} over {self.counted}"
         if self.look > 1:
-            text += f"; look {self.look} at fresh seeds, those of all rounds with these winners"
+            text += f"; look {self.look}, at the fresh seeds of all rounds with these winners"
         if self.test.luck is not None:
             text += f"; {self.test.luck.sentence()}"
         return f"{text}."

@@ -86,7 +86,7 @@ def _overview_words(verdicts: Sequence[SettingVerdict]) -> tuple[str, str]:
     counted = ", ".join(f"{counts[name]} {words}" for name, words in names if counts[name])
     caption = (
         "Each comparison of two arms on fresh seeds: the mean paired difference and its "
-        f"{verdicts[0].test.level * 100:.4g}% interval, which counts this comparison alone. "
+        f"{verdicts[0].test.level * 100:.4g}% interval, which is for this comparison alone. "
         "Filled: significant over all comparisons (Holm, 5%)."
     )
     return f"{len(verdicts)} comparisons on fresh seeds: {counted}", caption

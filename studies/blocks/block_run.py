@@ -115,7 +115,7 @@ class BlockRun:
             restored._take(state)
         except Exception as error:  # a state of another layout may fail in any way
             reason = f"{type(error).__name__}: {reason_of(error)}"
-            log.warning("the checkpoint of block %s is not whole: %s", self.block, reason)
+            log.warning("the checkpoint of block %s is incomplete: %s", self.block, reason)
             return False
         self.__dict__.update(restored.__dict__)
         return True

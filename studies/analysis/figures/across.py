@@ -56,7 +56,7 @@ def _small_print(rows: Sequence[AcrossRow]) -> str:
     if not all(row.fresh for row in rows):
         text += " Open: held-out search seeds, validation set."
     if any(row.warnings for row in rows):
-        text += " The warnings are in across.csv and in each study's report."
+        text += " Warnings are listed in across.csv and in each study's report."
     return text
 
 
@@ -92,7 +92,7 @@ def _against_size(
     axes.axhline(0, color="black", lw=0.9)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
-    axes.set(xlabel="parameters a training sample", ylabel="gain")
+    axes.set(xlabel="parameters per training sample", ylabel="gain")
     axes.yaxis.tick_right()
     axes.yaxis.set_label_position("right")
     handles = [

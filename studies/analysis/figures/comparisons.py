@@ -155,8 +155,8 @@ def small_print(verdicts: Sequence[SettingVerdict]) -> str:
         text += f" Band: the margin of equivalence, ±{margin:g}."
     tests = [verdict.test for verdict in verdicts]
     if any(test.may_be_undone for test in tests):
-        text += " * of networks that train: failures not yet seen could undo it."
+        text += " * Of networks that train: failures not yet seen could undo it."
     if any(test.arm.diverged or test.reference.diverged for test in tests):
         up = keys.higher_is_better(tests[0].metric)
-        text += f" A diverged network {'has accuracy 0' if up else 'is left out'}."
+        text += f" A diverged network {'counts as accuracy 0' if up else 'is left out'}."
     return text

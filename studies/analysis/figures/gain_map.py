@@ -148,7 +148,7 @@ def _cell_patch(result: GainMap, row: int, column: int, **style: object) -> Rect
 def _legend(result: GainMap) -> list[object]:
     handles: list[object] = []
     if any(gain.wins.any() for gain in result.gains):
-        label = "bound of the winning region"
+        label = "boundary of the winning region"
         handles.append(Line2D([], [], color=_BOUNDARY, lw=1.6, label=label))
     if any(np.nanmax(gain.gain, initial=0.0) > 0 for gain in result.gains):
         star = "best trial of the best cell" if result.binned else "largest gain"

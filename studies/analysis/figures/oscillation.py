@@ -19,11 +19,11 @@ __all__ = ["draw_oscillation"]
 _MOST_GROUPS = len(CLASS_COLOURS)  # with a colour each; of more, all are drawn alike
 _CALLED = {"classes": "class", "samples": "sample"}
 _WHAT = {
-    "classes": "each class has its turn",
-    "random": "random groups of samples have their turns",
-    "stratified": "groups with equal shares of every class have their turns",
+    "classes": "classes take turns",
+    "random": "random groups of samples take turns",
+    "stratified": "groups with an equal share of every class take turns",
     "all": "the whole loss, like a cyclical learning rate",
-    "samples": "every sample, at a phase of its own",
+    "samples": "every sample, with a phase of its own",
     "own": "the data set's own groups",
 }
 

@@ -51,11 +51,11 @@ def draw_regimes(result: Regimes) -> Figure:
         panels[2].set_ylim(low, high + 0.2 * (high - low))  # room for the legend
         panels[2].legend(loc="upper right")
         headline(figure, result.headline())
-        text = f"Mean and 95% t interval over {result.seeds} a size, gains paired by seed."
+        text = f"Mean and 95% t interval over {result.seeds} per size, gains paired by seed."
         if result.threshold is not None:
             text += (
-                " Dashed: interpolation threshold, from which on a static setting reaches the "
-                "attainable training accuracy for every seed."
+                " Dashed: interpolation threshold, from which on some static setting reaches the "
+                "attainable training accuracy on every seed."
             )
         note(figure, text)
     return figure
@@ -126,7 +126,7 @@ def _over_size(axes: Axes, result: Regimes, sizes: np.ndarray) -> None:
         top.xaxis.set_major_formatter(mpl.ticker.FixedFormatter(labels))
         top.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         top.tick_params(axis="x", labelsize=7, colors=GREY)
-        top.set_xlabel("parameters a sample", fontsize=8, color=GREY)
+        top.set_xlabel("parameters per sample", fontsize=8, color=GREY)
         top.spines["top"].set_visible(False)
     if result.threshold is not None:
         axes.axvline(result.threshold, color="black", lw=1.0, ls="--")

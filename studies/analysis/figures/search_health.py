@@ -222,8 +222,8 @@ def _isolation_note(health: SearchHealth) -> str:
         interval = f" and its {LEVEL:.0%} interval" if many > 1 else ""
         text += f"; mean over seeds (n = {n}){interval}"
     return (
-        f"{text}. The best of many trials looks better than it is; how many there were is shown "
-        "below. Infeasible: a network diverged."
+        f"{text}. The best of many trials looks better than it is; the number of trials is "
+        "shown below. Infeasible: a network diverged."
     )
 
 
@@ -255,7 +255,7 @@ def _budget_panel(axes: Axes, health: SearchHealth) -> None:
     axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
     axes.set_xlabel("trials")
     axes.set_ylabel(words(health.objective))
-    axes.set_title("Best so far" if health.adaptive else "Expected best of so many trials")
+    axes.set_title("Best so far" if health.adaptive else "Expected best of that many trials")
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.14))  # below: curves may be anywhere
 
 
@@ -300,7 +300,7 @@ def _importance_panel(axes: Axes, known: list[Importances], arms: Iterable[str])
     axes.set_ylim(len(names) - 0.5 + _LEGEND_ROOM, -0.5)  # the first on top
     axes.set_xlim(0, 1)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("fraction of the variance explained alone (± s.e.)")
+    axes.set_xlabel("fraction of variance explained alone (± s.e.)")
     axes.set_title(f"Importances ({known[0].method})")
     axes.legend(loc="lower right")
 
@@ -310,15 +310,15 @@ def _convergence_note(health: SearchHealth, known: list[Importances]) -> str:
     if health.adaptive:
         tolerances = ", ".join(f"{arm} {c.tolerance:.2g}" for arm, c in health.convergence.items())
         lines.append(
-            "Marked, and shaded from there on: within the tolerance of the best in the end "
+            "Marked, and shaded from there on: within the tolerance of the final best "
             f"({tolerances})."
         )
         if health.equal_budgets is False:
             lines[0] += " The arms had unequal budgets."
     else:
         lines.append(
-            "Mean over the orders in which the trials of the design could have come, given a "
-            "feasible one."
+            "Mean over all orders in which the trials of the design could have been run, given at "
+            "least one feasible trial."
         )
     lines += dict.fromkeys(each.warning for each in known if each.warning)
     return "\n".join(line[0].upper() + line[1:] for line in lines)

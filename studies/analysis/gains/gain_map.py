@@ -185,12 +185,12 @@ class GainMap:
         if self.static_trials > 1:
             which = "the other half of the seeds"
             if self.n < _FEWEST_TO_SPLIT:
-                which = "the same seeds, so that nothing is claimed over it"
+                which = "the same seeds, so no gain over it is claimed"
             found.append(f"The {self.pair.reference} trial at its own best was chosen on {which}.")
         if self.trials_a_cell > 1:
             found.append(
-                f"A cell holds up to {self.trials_a_cell} trials: its gain is cross-fitted, its p "
-                "value counts them all."
+                f"A cell holds up to {self.trials_a_cell} trials: its gain is cross-fitted, its "
+                "p value accounts for all of them."
             )
         if self.binned:
             found.append("Cells are bins of scattered trials.")
@@ -264,7 +264,7 @@ def cards(tables: Tables, draw: Draws[GainMap]) -> Iterator[Card]:
     """The maps of a search; that of an adaptive one is exploratory and says nothing."""
     for name, found in maps_of(tables).items():
         notes = [f"Paired over {found.n} seeds.", *found.notes()]
-        notes.append("That any cell is called significant by mistake has a chance of 5%.")
+        notes.append("The chance that any cell is called significant by mistake is at most 5%.")
         yield Card(
             found.title,
             [Drawing(name, found.headline(), found.caption(), partial(draw, found))],

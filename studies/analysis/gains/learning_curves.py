@@ -66,7 +66,7 @@ def cards(tables: Tables, draw: Draws[...]) -> Iterator[Card]:
     tail_start = _tail_start(confirm, tables.question.tail)
     caption = curves_caption(curves, tail_start)
     if tables.searches > 1:
-        caption += f" Of {tables.searches} searches the first is shown."
+        caption += f" The first of {tables.searches} searches is shown."
     drawing = Drawing(
         "learning_curves",
         curves_headline(curves),
@@ -133,9 +133,9 @@ def curves_headline(curves: Sequence[LearningCurve]) -> str:
 
 def curves_caption(curves: Sequence[LearningCurve], tail_start: int | None) -> str:
     """What to read off that figure."""
-    text = f"{curves_headline(curves)}; of a loss the mean is geometric."
+    text = f"{curves_headline(curves)}; the mean of a loss is geometric."
     if any(curve.fewest < curve.n for curve in curves):
         text += " Diverged networks are left out."
     if tail_start is not None and tail_start < max(curve.steps[-1] for curve in curves):
-        text += " Shaded: no oscillation is left."
+        text += " Shaded: the oscillation is over."
     return text

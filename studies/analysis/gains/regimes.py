@@ -68,7 +68,7 @@ class Regimes:
         above = [s for s in self.sizes if s not in below]
         name = self.name
         return [
-            f"{self._where()} Intervals are 95%, paired, {self.seeds} a {name}, each arm at its "
+            f"{self._where()} Intervals are 95%, paired, {self.seeds} per {name}, each arm at its "
             "own best setting; differences are claimed at a false discovery rate of "
             f"{FALSE_DISCOVERY_RATE:.0%} over the sizes.",
             _claim("Underparametrized networks train better", below, 0, name),
@@ -101,11 +101,11 @@ class Regimes:
         if self.threshold is not None:
             return (
                 f"The {arm} arm interpolates from {self.name} {self.threshold:g} on: some setting "
-                "of it reaches the attainable training accuracy for every seed."
+                "reaches the attainable training accuracy on every seed."
             )
         smaller = [f"{size.value:g}" for size in self.sizes if size.interpolates]
         if not smaller:
-            return f"No {arm} setting up to {self.name} {largest:g} interpolates for every seed."
+            return f"No {arm} setting up to {self.name} {largest:g} interpolates on every seed."
         return (
             f"The {arm} arm interpolates at {self.name} {', '.join(smaller)}, but not at "
             f"{largest:g}, the largest: there is no threshold."
@@ -120,7 +120,7 @@ class Regimes:
         train, general = (metric.replace("_", " ") for metric in self.metrics)
         text = (
             f"{train.capitalize()} and {general} of both arms, and the gain of "
-            f"{self.pair.losses[0]}, over the {self.name} of the network; {self.seeds} a "
+            f"{self.pair.losses[0]}, against the {self.name} of the network; {self.seeds} per "
             f"{self.name}."
         )
         if self.threshold is not None:
@@ -341,7 +341,7 @@ def _whole(rows: pd.DataFrame, name: str) -> int | None:
 
 def _claim(claim: str, sizes: list[Size], which: int, name: str) -> str:
     if not sizes:
-        return f"{claim}: not tested, no size lies on that side of the threshold."
+        return f"{claim}: not tested; no size lies on that side of the threshold."
     by_outcome: dict[Outcome, list[Size]] = {}
     for size in sizes:
         by_outcome.setdefault(size.gains[which].decision.outcome, []).append(size)

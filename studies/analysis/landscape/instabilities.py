@@ -79,10 +79,10 @@ def _instabilities(arm: str, runs: Sequence[RecordedRun]) -> str:
     """How many runs go unstable, how often, and when first."""
     unstable = [run.instabilities for run in runs if len(run.instabilities)]
     counts = [len(run.instabilities) for run in runs]
-    line = f"{len(unstable)} of {len(runs)} runs of {arm} go unstable"
+    line = f"{len(unstable)} of {len(runs)} runs of {arm} become unstable"
     if unstable:
         first = _spread([each["onset"].iloc[0] for each in unstable], 0)
-        line += f", {_spread(counts, 1)} times a run, first at step {first}"
+        line += f", {_spread(counts, 1)} times per run, first at step {first}"
     return f"{line}."
 
 
@@ -97,9 +97,9 @@ def _sharpness(arm: str, runs: Sequence[RecordedRun]) -> str:
         return ""
     low, middle, high = sharp.quantile([0.25, 0.5, 0.75])
     return (
-        f"Where an instability of {arm} begins, lambda_max times the learning rate has the median "
-        f"{middle:.2f}, its middle half lies within {low:.2f} and {high:.2f}, all within "
-        f"{sharp.min():.2f} and {sharp.max():.2f} (n = {len(sharp)} instabilities; on a quadratic "
+        f"At the onset of an instability of {arm}, lambda_max times the learning rate has a median "
+        f"of {middle:.2f}, its middle half between {low:.2f} and {high:.2f}, all between "
+        f"{sharp.min():.2f} and {sharp.max():.2f} (n = {len(sharp)} instabilities; on a quadratic, "
         f"this optimiser is stable below {runs[0].bound:.3g})."
     )
 
@@ -117,14 +117,14 @@ def _kernel(arm: str, runs: Sequence[RecordedRun]) -> str:
     placebo = [each.dropna(subset="placebo") for each in tables]
     placebo = [each for each in placebo if len(each)]
     if not placebo:
-        return f"{line}; no other period has a window without one to compare with."
+        return f"{line}; no other period has a window without an instability to compare with."
     windows = pd.concat(placebo)
     excess = [float((each["fall"] - each["placebo"]).mean()) for each in placebo]
     line += (
-        f"; for {len(windows)} of them there are windows of equal length at the same place of "
-        f"other periods without an instability: there it falls by "
+        f"; {len(windows)} of them can be compared with windows of equal length, at the same "
+        f"place in other periods, without an instability: there it falls by "
         f"{_spread(windows['placebo'].tolist(), 2)}, against "
-        f"{_spread(windows['fall'].tolist(), 2)} across those"
+        f"{_spread(windows['fall'].tolist(), 2)} across these instabilities"
     )
     if len(excess) > 1:
         half = float(stats.t.ppf(0.975, len(excess) - 1) * stats.sem(excess))

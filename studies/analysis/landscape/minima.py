@@ -142,8 +142,8 @@ class Minima:
     def caption(self) -> str:
         """What to read off the figure."""
         return (
-            "How sharp the networks end: largest eigenvalue and trace of the Hessian of the static "
-            "loss in both arms, and what that has to do with validation accuracy."
+            "Final sharpness: the largest eigenvalue and the trace of the Hessian of the static "
+            "loss in both arms, and how sharpness relates to validation accuracy."
         )
 
     def table(self) -> pd.DataFrame:
@@ -170,8 +170,8 @@ class Minima:
             line = f"{where} {'; '.join(parts)} ({_pairs(each.ratios)}"
             line += f", {each.left_out} left out)." if each.left_out else ")."
             if each.matched:
-                line += " At equal training loss the ratio is " + " and ".join(
-                    f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}] of the {_NAMES[r.metric]}"
+                line += " At equal training loss, the ratio is " + " and ".join(
+                    f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}] for the {_NAMES[r.metric]}"
                     for r in each.matched
                 )
                 line += f" ({_pairs(each.matched)})."

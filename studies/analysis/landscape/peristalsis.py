@@ -42,8 +42,8 @@ class Peristalsis:
         means = logs.groupby(level=0).mean()
         grow = int((logs > 0).all(axis=1).sum())
         return [
-            "From the middle of a period of the dynamical loss to its end lambda_max is multiplied "
-            f"by {_spread(np.exp(means['lambda_ratio']))} and F by "
+            "From the middle of a period of the dynamical loss to its end, lambda_max is "
+            f"multiplied by {_spread(np.exp(means['lambda_ratio']))} and F by "
             f"{_spread(np.exp(means['loss_ratio']))} (geometric means over the periods of a run, "
             f"mean ± sd over n = {len(means)} runs): the valley narrows and rises in {grow} of "
             f"{len(rows)} periods."

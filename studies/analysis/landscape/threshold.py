@@ -135,15 +135,15 @@ class Threshold:
         ks = [each.k / each.bound if ratio else each.k for each in self.settings]
         between = f"{min(ks):.2f}" if len(ks) == 1 else f"{min(ks):.2f} to {max(ks):.2f}"
         if ratio:
-            return f"Instabilities begin at {between} times the bound of stability"
+            return f"Instabilities begin at {between} times the stability bound"
         return f"Instabilities begin at λmax = k / learning rate, k = {between}"
 
     def caption(self) -> str:
         """What to read off the figure."""
         over = f" and {self.name}" if self.name else ""
-        static = "; and how sharp static runs end" if self.shows_static else ""
+        static = "; and the final sharpness of static runs" if self.shows_static else ""
         return (
-            "Where instabilities begin: the largest Hessian eigenvalue at their onset, over "
+            "Where instabilities begin: the largest Hessian eigenvalue at their onset, against "
             f"learning rate{over}{static}."
         )
 
@@ -167,10 +167,10 @@ class Threshold:
             f"{each.k:.2f} [{each.low:.2f}, {each.high:.2f}], where the bound is {each.bound:.3g} "
             f"({each.instabilities} instabilities, n = {each.runs} runs)"
         )
-        line += "" if each.equivalent else f"; that they agree within {WITHIN:.0%} is not shown"
+        line += "" if each.equivalent else f"; agreement within {WITHIN:.0%} is not shown"
         if each.exponent is not None:
             line += (
-                f"; the power of the learning rate is {each.exponent:.2f} "
+                f"; the exponent of the learning rate is {each.exponent:.2f} "
                 f"[{each.exponent_low:.2f}, {each.exponent_high:.2f}]"
             )
         return line[0].upper() + line[1:] + "."
@@ -208,8 +208,8 @@ class Threshold:
             )
         return (
             f"Of {len(levels)} static runs that {which}, {above} end with lambda_max times the "
-            f"learning rate at the bound or above; median {middle:.2f} of it, middle half "
-            f"{low:.2f} to {high:.2f}{tail}."
+            f"learning rate at or above the bound; its median is {middle:.2f} of the bound, its "
+            f"middle half {low:.2f} to {high:.2f}{tail}."
         )
 
 
@@ -220,7 +220,7 @@ def cards(tables: Tables, draw: Draws[Threshold]) -> Iterator[Card]:
     if found is not None:
         table = found.table()
         yield Card(
-            "The threshold of the instabilities",
+            "The instability threshold",
             [Drawing("threshold", found.headline(), found.caption(), partial(draw, found))],
             table=table,
             table_caption=f"One row per arm and {found.name}." if found.name else "",

@@ -145,12 +145,12 @@ def _caption(runs: Sequence[ValleyRun]) -> str:
     """What to read off that figure."""
     text = (
         "F on the line through the parameters along the sharpest direction of each moment, dark "
-        "where it is low, and the largest Hessian eigenvalue below: where the dark band opens the "
-        "valley widens, where it closes the valley narrows. Up and down may swap where the "
+        "where it is low; below, the largest Hessian eigenvalue. Where the dark band opens, the "
+        "valley widens; where it closes, the valley narrows. Up and down may swap where the "
         "direction turns"
     )
     if any(run.boundaries() for run in runs):
-        text += ", as it does when another class has its turn"
+        text += ", as it does when another class takes its turn"
     return f"{text}."
 
 

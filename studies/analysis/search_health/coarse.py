@@ -41,7 +41,7 @@ class Coarse:
         return (
             f"{self.arm}: from the best {self.parameter}, {self.value:.4g}, to the next one tried, "
             f"{self.next_value:.4g}, the objective changes by {self.change:.3g}, more than the "
-            f"margin of {self.margin:g}: its optimum may lie between; search finer there"
+            f"margin of {self.margin:g}: the optimum may lie in between; search more finely there"
         )
 
 

@@ -37,8 +37,8 @@ _TREES = 16
 _GROUPS = 5
 _SEED = 0
 _ADAPTIVE_WARNING = (
-    "adaptive sampling biases a map: trials gather where the sampler found them good, and the rest "
-    "of the space is known from a few (for an unbiased one, use mode: map)"
+    "adaptive sampling biases importances: trials gather where the sampler found them good, and "
+    "few cover the rest of the space (for unbiased ones, use mode: map)"
 )
 
 

@@ -188,7 +188,7 @@ class SearchHealth:
         for arm, curve in self.convergence.items():
             if curve.standing == "too few":
                 found.append(
-                    f"{arm}: too few trials ({curve.trials}) to say that the search converged: "
+                    f"{arm}: too few trials ({curve.trials}) to say whether the search converged: "
                     f"give it {_FEWEST_TO_CONVERGE} or more"
                 )
             elif curve.standing == "late":
@@ -201,7 +201,7 @@ class SearchHealth:
             listed = " and ".join(f"{budgets.get(arm, 0)} {arm}" for arm in self.arms)
             found.append(
                 f"unequal budgets: {listed} trials: the arm with more has the better chance of a "
-                f"good one; give {'both' if len(self.arms) == 2 else 'all'} as many"
+                f"good one; give {'both' if len(self.arms) == 2 else 'all'} the same number"
             )
         return found
 
@@ -230,8 +230,8 @@ class SearchHealth:
             text = f"The best objective so far against the number of trials ({arms})."
         else:
             text = (
-                "The best objective that so many trials of the design, drawn at random, would be "
-                f"expected to find ({arms})."
+                "The best objective to expect from that many trials of the design, drawn at random "
+                f"({arms})."
             )
         if any(each is not None for each in self.importances.values()):
             text += " Right: how much of its variance each parameter explains alone."
@@ -251,8 +251,8 @@ class SearchHealth:
     def isolation_caption(self) -> str:
         """What to read off that figure."""
         return (
-            f"The best objective found {self.places} of a parameter, whatever the others were; "
-            "below, how many trials there were."
+            f"The best objective found {self.places} of a parameter, whatever the values of the "
+            "others; below, the number of trials."
         )
 
     @property

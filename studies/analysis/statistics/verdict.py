@@ -160,7 +160,7 @@ class Verdict:
             found = self.failures
             notes.append(
                 f"{found.arm} {self.pair.arm} and {found.reference} {self.pair.reference} networks "
-                f"failed, below {found.below:.2f}: p = {found.p:.2g}"
+                f"failed (accuracy below {found.below:.2f}), p = {found.p:.2g}"
             )
         if self.matched is not None:
             beside = self.matched
@@ -190,7 +190,7 @@ class Verdict:
         found = self.failures
         assert found is not None
         arms = "; ".join(
-            f"{count} of {found.n} {arm} networks failed, up to {most:.1%} may"
+            f"{count} of {found.n} {arm} networks failed, and up to {most:.1%} may"
             for arm, count, most in (
                 (self.pair.arm, found.arm, found.arm_most),
                 (self.pair.reference, found.reference, found.reference_most),
@@ -198,9 +198,9 @@ class Verdict:
         )
         if not found.arm and not found.reference:
             most = f"{found.arm_most:.1%}"
-            arms = f"no network of {found.n} pairs failed, up to {most} of either arm may"
+            arms = f"no network of {found.n} pairs failed, but up to {most} of either arm may"
         return (
-            f"{arms}: with those not seen the mean difference lies between {found.low:+.3f} and "
+            f"{arms}: with unseen failures, the mean difference lies between {found.low:+.3f} and "
             f"{found.high:+.3f}; the claim is about networks that train"
         )
 

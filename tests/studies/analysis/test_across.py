@@ -52,7 +52,7 @@ def test_the_figure_has_a_row_per_setting_and_sizes_where_known() -> None:
     forest, size = draw_across(rows).axes
     assert [label.get_text() for label in forest.get_yticklabels()] == [r.label for r in rows]
     assert forest.get_xlabel() == "gain in validation accuracy"
-    assert size.get_xlabel() == "parameters a training sample"
+    assert size.get_xlabel() == "parameters per training sample"
     assert size.get_xscale() == "log"
     assert np.isfinite(forest.get_xlim()).all()
     assert len(draw_across(rows[-1:]).axes) == 1, "no size is known"

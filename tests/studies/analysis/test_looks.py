@@ -73,11 +73,11 @@ def test_a_verdict_says_which_look_it_is_and_counts_it() -> None:
     half = stats.t.ppf(1 - 0.025 / 6, len(difference) - 1) * stats.sem(difference)
     assert verdict.test.high - verdict.test.low == pytest.approx(2 * half)
     assert "99.17% interval" in verdict.sentence()
-    assert "look 3 at fresh seeds" in verdict.sentence()
+    assert "look 3, at the fresh seeds" in verdict.sentence()
     earlier = [each for each in analysis.findings() if each.startswith("Earlier round")]
     assert len(earlier) == 2
     assert "look" not in earlier[0]
-    assert "look 2 at fresh seeds" in earlier[1]
+    assert "look 2, at the fresh seeds" in earlier[1]
 
 
 def test_whoever_stops_at_the_first_gain_errs_in_one_study_of_twenty() -> None:

@@ -114,7 +114,7 @@ def test_two_arms_on_one_line_are_the_same_at_equal_loss() -> None:
     )
     assert end == pytest.approx(0.2**power, rel=1e-6)
     assert equal == pytest.approx(1.0, rel=1e-6)
-    assert "At equal training loss the ratio is 1.00" in card.sentences[0]
+    assert "At equal training loss, the ratio is 1.00" in card.sentences[0]
     draw = card.drawings[0].draw
     assert draw is not None
     assert "× 1.00" in "".join(text.get_text() for text in draw().axes[0].texts)

@@ -24,11 +24,11 @@ def test_known_instabilities_and_their_curvature() -> None:
     assert (table["ntk_after"] < table["ntk_before"]).all()
     assert table["hessian_at_onset"].to_numpy() == pytest.approx([2.0, 2.0], abs=0.01)
     first, sharp, kernel, calm, end = sentences(found)
-    assert first.startswith("2 of 2 runs of dynamical go unstable, 1.0 ± 0.0 times a run")
-    assert "n = 2 instabilities; on a quadratic this optimiser is stable below 2" in sharp
+    assert first.startswith("2 of 2 runs of dynamical become unstable, 1.0 ± 0.0 times per run")
+    assert "n = 2 instabilities; on a quadratic, this optimiser is stable below 2" in sharp
     assert "falls across 2 of 2" in kernel
     assert "against" in kernel
-    assert calm == "0 of 1 runs of static go unstable."
+    assert calm == "0 of 1 runs of static become unstable."
     assert "static 1.25, training accuracy 0.900 (n = 1)" in end
 
 
@@ -65,7 +65,7 @@ def test_a_kernel_that_falls_in_every_period_is_no_effect_of_an_instability() ->
 def test_runs_that_were_watched_and_stayed_calm_are_counted() -> None:
     calm = unstable_runs().runs[-1]
     assert calm.instabilities.empty
-    assert "0 of 1 runs of static go unstable." in sentences(Recordings((calm,)))
+    assert "0 of 1 runs of static become unstable." in sentences(Recordings((calm,)))
     assert sentences(Recordings((calm,), watched=False)) == []
 
 

@@ -50,9 +50,9 @@ def test_nothing_interpolates_where_perfection_is_asked_of_the_impossible() -> N
     result = found(sweep(), attainable=1.0)
     assert result.threshold is None
     where, under, over = result.sentences()
-    assert where.startswith("No static setting up to width 100 interpolates for every seed.")
+    assert where.startswith("No static setting up to width 100 interpolates on every seed.")
     assert "holds in part" in under
-    assert over.endswith("not tested, no size lies on that side of the threshold.")
+    assert over.endswith("not tested; no size lies on that side of the threshold.")
 
 
 def test_one_seed_that_misses_is_no_interpolation() -> None:

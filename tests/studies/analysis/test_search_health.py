@@ -138,7 +138,7 @@ def test_importances_are_fractions_of_the_variance_on_the_scale() -> None:
     assert again is not None
     assert again.fractions == found.fractions
     assert again.warning is not None
-    assert "adaptive sampling biases a map" in again.warning
+    assert "adaptive sampling biases importances" in again.warning
 
 
 def test_importances_of_a_choice_and_of_a_large_study() -> None:
@@ -196,7 +196,7 @@ def test_one_trial_of_one_seed() -> None:
     assert found.near_bounds == ()
     assert found.convergence[keys.STATIC].tolerance == 0.005
     assert found.warnings() == [
-        "static: too few trials (1) to say that the search converged: give it 15 or more"
+        "static: too few trials (1) to say whether the search converged: give it 15 or more"
     ]
     draw_isolation(found)
     draw_convergence(found)
@@ -233,7 +233,7 @@ def test_bounds_infeasible_trials_late_gains_and_unequal_budgets_warn() -> None:
         "dynamical: not converged: in the last third of its 40 trials the best still improved by "
         "more than 0.005: extend the search",
         "unequal budgets: 40 dynamical and 20 static trials: the arm with more has the better "
-        "chance of a good one; give both as many",
+        "chance of a good one; give both the same number",
     ]
     assert [
         each for each in found.warnings() if each.startswith("static: not") is False
@@ -333,8 +333,8 @@ def test_the_convergence_figure() -> None:
         "last third",
         "Importances (fANOVA)",
         "dynamical (n = 40 trials)",
-        "fraction of the variance explained alone (± s.e.)",
-        "daptive sampling biases a map",
+        "fraction of variance explained alone (± s.e.)",
+        "daptive sampling biases importances",
         "tolerance",
     ):
         assert expected in words
@@ -342,6 +342,6 @@ def test_the_convergence_figure() -> None:
     design = search_health(search, spaces, ACCURACY, adaptive=False)
     assert design is not None
     words = texts(draw_convergence(design))
-    for expected in ("Expected best of so many trials", "(40 trials)", "smaller budgets"):
+    for expected in ("Expected best of that many trials", "(40 trials)", "smaller budgets"):
         assert expected in words
     assert "biases" not in words

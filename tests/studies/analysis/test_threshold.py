@@ -149,12 +149,12 @@ def test_static_runs_that_fail_and_learn_are_told_apart() -> None:
     assert found.static["fails"].tolist() == [True, True, False, True]
     *_, fail, learn = found.sentences()
     assert fail.startswith("Of 2 static runs that fail")
-    assert "1 end with lambda_max times the learning rate at the bound or above" in fail
+    assert "1 end with lambda_max times the learning rate at or above the bound" in fail
     assert "1 more diverged" in fail
     assert learn.startswith("Of 1 static runs that learn")
     figure = draw_threshold(found)
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "Threshold over learning rate",
+        "Threshold against learning rate",
         "k at each width",
         "Static runs",
     ]
@@ -205,6 +205,6 @@ def test_each_optimiser_is_held_against_its_own_bound() -> None:
     assert found.p_same > 0.01
     *_, together = found.sentences()
     assert "k / bound is the same within 10% at any two values of momentum and arms" in together
-    assert "times the bound of stability" in found.headline()
+    assert "times the stability bound" in found.headline()
     figure = draw_threshold(found)
     assert [each.get_text() for each in figure.axes[1].get_xticklabels()] == ["0", "0.5", "0.9"]

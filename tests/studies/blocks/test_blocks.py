@@ -85,7 +85,7 @@ def test_a_state_that_is_not_whole_is_passed_over_and_changes_nothing(
     if lost == "rate":  # saved by another version, or on a machine with another engine
         owner.update(rate=None, engine="another")
     assert not second.load_state_dict(state)
-    assert "is not whole" in caplog.text
+    assert "is incomplete" in caplog.text
     assert second.state_dict()["curves"] == []
     list(second.progress())
     assert_same(second.result(), trained(study, BLOCK))

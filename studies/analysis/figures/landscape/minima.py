@@ -12,7 +12,7 @@ from studies.analysis.landscape.minima import Minima
 
 __all__ = ["draw_minima"]
 
-_MATCHED = " The second ratio: at equal training loss, the larger final one of a pair."
+_MATCHED = " Second ratio: at equal training loss, the larger final loss of the pair."
 
 _NAMES = {
     keys.FINAL_HESSIAN_LAMBDA_MAX: "Final $λ_{max}$",
@@ -31,10 +31,10 @@ def draw_minima(found: Minima) -> Figure:
         headline(figure, found.headline())
         note(
             figure,
-            "Hessian of the static loss on the training set after the last step; a dot a network, "
+            "Hessian of the static loss on the training set after the last step. Dots: networks; "
             f"bars: geometric means. Ratios: {found.pair.arm} over {found.pair.reference}, in "
             f"pairs, with 95% t intervals on the logarithm; {found.pairs}"
-            f"{' a size' if found.name else ''}.{_MATCHED if _is_matched(found) else ''}",
+            f"{' per size' if found.name else ''}.{_MATCHED if _is_matched(found) else ''}",
         )
     return figure
 

@@ -32,13 +32,13 @@ def draw_threshold(found: Threshold) -> Figure:
         _over_rates(panels[0], found)
         _over_settings(panels[1], found)
         text = (
-            "A dot a run: the median over its instabilities of λmax of the dynamical loss at their "
-            "onset; k: geometric mean over runs, 95% t interval.\n"
-            "Dashed: the bound of the optimiser on a quadratic."
+            "Each dot is a run: λmax of the dynamical loss at the onset of an instability, median "
+            "over its instabilities; k: geometric mean over runs, 95% t interval.\n"
+            "Dashed: the stability bound of the optimiser on a quadratic."
         )
         if found.shows_static:
             _static(panels[2], found)
-            text += " Right: the median over the last tenth of each static run."
+            text += " Right: median over the last tenth of each static run."
         headline(figure, found.headline())
         note(figure, text)
     return figure
@@ -67,10 +67,10 @@ def _over_rates(axes: Axes, found: Threshold) -> None:
         axes.set_yscale("log")
         plain_axis(axes.yaxis)
     axes.set_xlabel("learning rate")
-    onset = "where an instability begins"
-    over = "$λ_{max}$ × learning rate over the bound,\n" if several else "$λ_{max}$ "
+    onset = "at the onset of an instability"
+    over = "$λ_{max}$ × learning rate / bound,\n" if several else "$λ_{max}$ "
     axes.set_ylabel(over + onset)
-    axes.set_title("Threshold over learning rate")
+    axes.set_title("Threshold against learning rate")
     if found.parameter:
         axes.legend(title=found.name, fontsize=8, title_fontsize=8)
 
@@ -123,7 +123,7 @@ def _static(axes: Axes, found: Threshold) -> None:
     axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-    axes.set_xlabel("$λ_{max}$ × learning rate at the end, over the bound")
+    axes.set_xlabel("$λ_{max}$ × learning rate at the end / bound")
     axes.set_ylabel("training accuracy")
     axes.set_title("Static runs")
     axes.legend(loc="lower left", fontsize=8, labelcolor=GREY)

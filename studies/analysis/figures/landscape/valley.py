@@ -77,8 +77,8 @@ def draw_valleys(runs: Sequence[ValleyRun]) -> Figure:
         marked = "".join(f" {mark}." for mark in marks if mark)
         note(
             figure,
-            "Each column: F(θ + s v), v the eigenvector of the largest Hessian eigenvalue then."
-            f"{marked} Below, dashed: 2 / learning rate.",
+            "Each column: F(θ + s v), where v is the eigenvector of the largest Hessian eigenvalue "
+            f"then.{marked} Below, dashed: 2 / learning rate.",
         )
     return figure
 
