@@ -9,6 +9,6 @@ if __name__ == "__main__":
     except ImportError as error:
         spec = find_spec("dynloss_core")
         path = (spec.origin or list(spec.submodule_search_locations or ())) if spec else "missing"
-        sys.stderr.write(f"dynloss: {error}: the dynloss_core that is imported here is {path}\n")
+        sys.stderr.write(f"dynloss: {error}: the dynloss_core imported here is {path}\n")
         sys.exit(2)
     main()

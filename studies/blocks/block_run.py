@@ -107,7 +107,7 @@ class BlockRun:
         mismatches = [name for name, value in wanted.items() if state.get(name) != value]
         if mismatches:
             log.warning(
-                "the checkpoint of %s is of another %s", self.block, " and ".join(mismatches)
+                "the checkpoint of %s belongs to another %s", self.block, " and ".join(mismatches)
             )
             return False
         restored = copy.copy(self)

@@ -34,7 +34,7 @@ StudyArgument = Annotated[
     str,
     typer.Argument(
         metavar="STUDY",
-        help="A study of the library by name, or a .yaml file.",
+        help="A study from the library, by name, or a .yaml file.",
         callback=never_an_option,
     ),
 ]
@@ -42,12 +42,13 @@ RecordedStudy = Annotated[
     str,
     typer.Argument(
         metavar="STUDY",
-        help="A study that was run: its name, file or folder.",
+        help="A study that has been run: its name, file or folder.",
         callback=never_an_option,
     ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Output folder; each study has a folder in it.")
+    Path,
+    typer.Option("--out", metavar="DIR", help="Output folder; each study gets a folder in it."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -61,26 +62,26 @@ Address = Annotated[
 ]
 Profile = Annotated[
     str | None,
-    typer.Option("--profile", metavar="P", help="A variant that the file defines, e.g. reduced."),
+    typer.Option("--profile", metavar="P", help="A variant defined in the file, e.g. reduced."),
 ]
 CodeChanged = Annotated[
     bool,
-    typer.Option("--code-changed", help="Go on although the code or its versions have changed."),
+    typer.Option("--code-changed", help="Continue although the code or versions have changed."),
 ]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", help="Folder of image data, searched first."),
 ]
 Download = Annotated[
-    bool, typer.Option("--download", help="Fetch the data set first if it is missing.")
+    bool, typer.Option("--download", help="Download the data set first if it is missing.")
 ]
 Groups = Annotated[
     str,
     typer.Option(help="What oscillates together: classes, random, stratified, all, samples."),
 ]
-Order = Annotated[str, typer.Option(help="Of the turns: cyclic, permuted, random.")]
-Shape = Annotated[str, typer.Option(help="Of a turn: triangle, sine, square, sawtooth.")]
-Direction = Annotated[str, typer.Option(help="Of the active group's weight: up, down.")]
+Order = Annotated[str, typer.Option(help="Order of the turns: cyclic, permuted, random.")]
+Shape = Annotated[str, typer.Option(help="Shape of a turn: triangle, sine, square, sawtooth.")]
+Direction = Annotated[str, typer.Option(help="Which way the active group's weight goes: up, down.")]
 
 
 def with_data(folder: Path | None) -> list[str]:

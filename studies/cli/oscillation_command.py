@@ -26,14 +26,14 @@ def oscillation(
     order: Order = "cyclic",
     shape: Shape = "triangle",
     direction: Direction = "up",
-    classes: Annotated[int, typer.Option(min=1, help="C; also how many groups there are.")] = 3,
+    classes: Annotated[int, typer.Option(min=1, help="C; also the number of groups.")] = 3,
     samples: Annotated[int, typer.Option(min=1, help="N, for `--groups samples`.")] = 100,
     period: Annotated[int, typer.Option(min=2, help="T, in steps.")] = 100,
     amplitude: Annotated[float, typer.Option(min=1, help="A.")] = 10.0,
-    steps: Annotated[int | None, typer.Option(min=1, help="By default two rounds.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is random.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Default: two rounds.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random choices.")] = 0,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Picture: .png, .svg or .pdf.")
+        Path, typer.Option("--out", metavar="FILE", help="Picture to write: .png, .svg or .pdf.")
     ] = Path("oscillation.png"),
 ) -> None:
     """Draw the weights of a dynamical loss, step by step."""

@@ -24,7 +24,7 @@ def recorded_study(study: str, out: Path) -> StudyFolder:
             return StudyFolder(path)
     folder = StudyFolder(out / _name_in_file(study))
     if not folder.exists():
-        remedy = f"run it first ({again(['run', study], out, None)}), or say where with --out"
+        remedy = f"run it first ({again(['run', study], out, None)}), or say where it is with --out"
         raise ConfigError("", "holds no study", remedy, str(folder.path))
     return folder
 

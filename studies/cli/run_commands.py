@@ -49,20 +49,20 @@ def run(
         bool, typer.Option("--dry-run", help="Print what it would cost; start nothing.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a study already begun in its folder.")
+        bool, typer.Option("--resume", help="Continue a study that has begun in its folder.")
     ] = False,
     extend: Annotated[
         int | None,
-        typer.Option("--extend", metavar="N", min=1, help="Add N trials to each arm, and go on."),
+        typer.Option("--extend", metavar="N", min=1, help="Add N trials to each arm and continue."),
     ] = None,
     extend_searches: Annotated[
         int | None,
         typer.Option(
-            "--extend-searches", metavar="N", min=1, help="Search N times more, and go on."
+            "--extend-searches", metavar="N", min=1, help="Search N more times and continue."
         ),
     ] = None,
     reuse: Annotated[
-        bool, typer.Option(help="Take networks that a study in the output folder trained before.")
+        bool, typer.Option(help="Reuse networks already trained by studies in the output folder.")
     ] = True,
     code_changed: CodeChanged = False,
     address: Address = None,
@@ -103,7 +103,7 @@ def run(
 
     power = power_of(definition)
     if power is not None and power.is_hopeless:
-        say(f"this study can hardly succeed: {power.sentences()[-1]}")
+        say(f"this study is unlikely to succeed: {power.sentences()[-1]}")
 
     _conclude(
         definition,
@@ -142,7 +142,7 @@ def submit(
         typer.Option("--data-dir", metavar="DIR", help="Folder of image data on the cluster."),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--follow/--no-follow", help="Show what it says until it ends.")
+        bool, typer.Option("--follow/--no-follow", help="Show its output until it ends.")
     ] = True,
 ) -> None:
     """Send a study, and the code for it, to a Ray cluster, to run there without you."""
@@ -170,14 +170,14 @@ def confirm(
     study: RecordedStudy,
     seeds: Annotated[
         int | None,
-        typer.Option(min=2, help="Fresh seeds; by default what the power analysis asks for."),
+        typer.Option(min=2, help="Fresh seeds; by default as many as a power analysis asks for."),
     ] = None,
     until_decided: Annotated[
         bool,
         typer.Option("--until-decided", help="Look again until nothing is undecided."),
     ] = False,
     at_most: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Most looks in all, with --until-decided.")
+        int, typer.Option(metavar="N", min=1, help="At most N looks in all, with --until-decided.")
     ] = 5,
     code_changed: CodeChanged = False,
     address: Address = None,
@@ -223,18 +223,18 @@ def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) 
         raise
     except Exception as error:
         show_crash(error, out / study.name)
-        say(f"go on with:  {go_on}")
+        say(f"continue with:  {go_on}")
         raise typer.Exit(1) from None
     for block, reason in outcome.failures.items():
         console.print(f"block {block} failed: {reason}", style="red")
     if not outcome.finished:
         say("stopped; everything so far is kept")
-        say(f"go on with:  {go_on}")
+        say(f"continue with:  {go_on}")
         raise typer.Exit(INTERRUPTED)
     show_results(study, outcome.folder, outcome.results)
     if outcome.unreachable:
         say(f"\nMLflow is unreachable: {outcome.unreachable}")
-        say(f"all of it waits on disk; deliver it with:  {deliver}")
+        say(f"everything is kept on disk; deliver it with:   {deliver}")
     missing = outcome.results.without_winner(study)
     if missing:
         failed = [arm for arm in missing if any(f"-{arm}-" in block for block in outcome.failures)]

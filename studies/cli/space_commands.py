@@ -18,11 +18,11 @@ __all__ = ["space_app"]
 space_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Look at search spaces, check them, draw points from them.",
+    help="List, show and check search spaces, and draw points from them.",
 )
 
 SpaceArgument = Annotated[
-    str, typer.Argument(metavar="SPACE", help="A space of the library by name, or a .yaml file.")
+    str, typer.Argument(metavar="SPACE", help="A space from the library, by name, or a .yaml file.")
 ]
 
 
@@ -39,7 +39,7 @@ def space_list() -> None:
 
 @space_app.command("validate", epilog="Example: `dynloss space validate my_space.yaml`")
 def space_validate(spaces: Annotated[list[str], typer.Argument(metavar="SPACE...")]) -> None:
-    """Check spaces; the first bad one is explained in a line, with exit code 2."""
+    """Check spaces; stop at the first bad one with a line that says why, and exit code 2."""
     import search_spaces
 
     for name in spaces:

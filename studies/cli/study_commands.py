@@ -25,7 +25,7 @@ __all__ = ["analyse", "status", "stop", "sync", "ui"]
 
 @app.command(epilog="Example: `dynloss sync quickstart`")
 def sync(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
-    """Deliver to MLflow what waits on disk since its server was unreachable."""
+    """Deliver to MLflow what has waited on disk since its server was unreachable."""
     from studies.runner.run_study import sync_study
 
     delivered, uri = sync_study(recorded_study(study, out))
@@ -42,11 +42,11 @@ def status(
     study: RecordedStudy,
     out: Out = DEFAULT_OUT,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Refresh until no driver is at work.")
+        bool, typer.Option("--watch", help="Refresh until no driver is running.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how far a study is and what it has found so far; also while it runs."""
+    """Show how far a study is and what it has found so far, even while it runs."""
     from studies.storage.status import study_status
 
     folder = recorded_study(study, out)
@@ -70,7 +70,7 @@ def stop(
     folder = recorded_study(study, out)
     is_driven = folder.is_locked()
     if not is_driven:
-        console.print("no driver is at work on it")
+        console.print("no driver is running it")
     else:
         folder.ask_to_stop()
         while wait and folder.is_locked():
@@ -80,7 +80,7 @@ def stop(
     if not is_driven:
         return
     arguments = ["run", str(folder.definition), "--resume"]
-    console.print(f"go on with:  {again(arguments, folder.path.parent, None)}")
+    console.print(f"continue with:  {again(arguments, folder.path.parent, None)}")
 
 
 @app.command(
@@ -93,18 +93,20 @@ def stop(
 )
 def analyse(
     studies: Annotated[
-        list[str], typer.Argument(metavar="STUDY...", help="Studies that were run.")
+        list[str], typer.Argument(metavar="STUDY...", help="Studies that have been run.")
     ],
     out: Out = DEFAULT_OUT,
     into: Annotated[
         Path | None,
-        typer.Option("--into", metavar="DIR", help="Write there, and leave the studies' folders."),
+        typer.Option(
+            "--into", metavar="DIR", help="Write there; leave the studies' folders alone."
+        ),
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Write LaTeX tables, numbers and PDF figures too.")
     ] = False,
 ) -> None:
-    """Analyse a study again from its tables; several go into one table and one figure."""
+    """Analyse a study again from its tables; compare several in one table and one figure."""
     from studies.storage.study_folder import StudyFolder
 
     folders = [recorded_study(study, out) for study in studies]
@@ -131,7 +133,9 @@ def analyse(
 def ui(
     study: Annotated[
         str | None,
-        typer.Argument(metavar="[STUDY]", help="A study that was run; by default the folder's."),
+        typer.Argument(
+            metavar="[STUDY]", help="A study that has been run; by default, all in the folder."
+        ),
     ] = None,
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port on this machine's loopback.")

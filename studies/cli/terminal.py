@@ -54,7 +54,7 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
         "members": f"{cost.members} networks in {cost.blocks} blocks",
         "steps": f"{cost.steps:,} each, {cost.members * cost.steps:,} in all",
         "engine": engine,
-        "resources": f"a block asks for {resources}; the cluster has {available}: "
+        "resources": f"a block needs {resources}; the cluster has {available}: "
         f"{cost.parallel} at once",
         "time": time_in_all,
     }.items():
@@ -70,7 +70,7 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
     """Print what a study found, and where it is."""
     analysis = results.analysis
     if not analysis.trials:
-        console.print("nothing to analyse yet: no block of this study is finished")
+        console.print("nothing to analyse yet: no block of this study has finished")
         return
     for arm, (tried, diverged) in analysis.trials.items():
         if study.trials(arm) == 0:

@@ -18,7 +18,7 @@ __all__ = ["train"]
     epilog=(
         "Examples: `dynloss train` is the published spiral run, shortened · "
         "`dynloss train --amplitude 1` is its static baseline · "
-        "`dynloss train --groups stratified` lets groups oscillate that hold no class in them · "
+        "`dynloss train --groups stratified` oscillates groups that mix all classes equally · "
         "`dynloss train --trace steps.parquet` keeps every step · "
         "`dynloss train --data digits --width 10 --batch-size 64 --momentum 0.9 --lr 0.1 "
         "--period 40 --steps 1000 --static-tail 200`"
@@ -36,9 +36,9 @@ def train(
     steps: Annotated[int, typer.Option(help="Length of the run.")] = 35_000,
     static_tail: Annotated[
         int | None,
-        typer.Option(help="Steps without oscillation at its end; by default a seventh."),
+        typer.Option(help="Steps without oscillation at the end; by default a seventh."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of data, initialisation and batches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of data, initialisation and batches.")] = 0,
     loss: Annotated[str, typer.Option(help="cross_entropy, mse_sample_weighted, ...")] = (
         "cross_entropy"
     ),

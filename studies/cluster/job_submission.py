@@ -51,9 +51,7 @@ def submit(study: Study, address: str, out: str, data_dir: str | None = None) ->
     check_out(out)
     client, refusals = _client(address)
     if address.startswith("http://") and reaches_beyond(address.removeprefix("http://")):
-        say(
-            f"{address} is not encrypted: whoever listens in between sees the study and Ray's token"
-        )
+        say(f"{address} is not encrypted: eavesdroppers can read the study and Ray's token")
     command = ["python", "-m", "studies", "run", "study.yaml", "--address", "auto", "--resume"]
     command += [] if data_dir is None else ["--data-dir", data_dir]
     with shipped(study) as folder:
@@ -71,7 +69,7 @@ def submit(study: Study, address: str, out: str, data_dir: str | None = None) ->
             except refusals as error:
                 if _NO_AGENT in str(error) and time.monotonic() - began < _SECONDS_FOR_AN_AGENT:
                     if not waits:
-                        say("the cluster is not ready to take jobs yet; asking for three minutes")
+                        say("the cluster is not ready for jobs yet; trying for up to three minutes")
                     waits = True
                     time.sleep(1)
                     continue
@@ -99,8 +97,10 @@ def follow(address: str, job: str) -> bool:
         while not (status := client.get_job_status(job)).is_terminal():
             time.sleep(0.5)
     except lost as error:
-        problem = f"the connection to {address} is lost: {reason_of(error)[:200]}"
-        raise ConfigError("--address", problem, "the job goes on; watch it as said above") from None
+        problem = f"the connection to {address} was lost: {reason_of(error)[:200]}"
+        raise ConfigError(
+            "--address", problem, "the job continues; watch it as shown above"
+        ) from None
     return bool(status.name == "SUCCEEDED")
 
 
@@ -122,12 +122,12 @@ def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
         from ray.job_submission import JobSubmissionClient
     except ImportError as error:
         remedy = "pip install 'dynloss[cluster]'"
-        raise ConfigError("--address", f"jobs need {error.name}", remedy) from None
+        raise ConfigError("--address", f"submitting a job needs {error.name}", remedy) from None
     refusals = (RuntimeError, ValueError, OSError, RayError)
     try:
         return JobSubmissionClient(address), refusals
     except refusals as error:
-        problem = f"{address} is not a dashboard of Ray, or wants a token: {reason_of(error)[:200]}"
+        problem = f"{address} is not a Ray dashboard, or needs a token: {reason_of(error)[:200]}"
         raise ConfigError("--address", problem, "see `ray get-auth-token`") from None
 
 

@@ -51,7 +51,7 @@ def joined_cluster(
     if address is not None:
         address, source = meant_by(address)
         if is_client(address) and environment is None:
-            remedy = "give it to the command dynloss as --address, which has its driver run there"
+            remedy = "give it to the dynloss command as --address, which runs the driver there"
             raise ConfigError(source, f"{address}: Ray's client cannot run Tune", remedy)
         if address != "auto":
             has_cluster(address, source)
@@ -73,7 +73,7 @@ def joined_cluster(
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if address is None:
             raise _cannot_start(error) from None
-        remedy = "see `ray status`, and whether it asks for a token (`ray get-auth-token`)"
+        remedy = "check `ray status`, and whether it needs a token (`ray get-auth-token`)"
         reason = reason_of(error)
         if isinstance(error, ConnectionAbortedError):  # its message is the head's traceback
             reason = f"{reason} {str(error).strip().splitlines()[-1]}"
@@ -81,8 +81,8 @@ def joined_cluster(
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
     if address is not None and reaches_beyond(address):
         say(
-            f"the cluster at {address} listens beyond this machine: whoever reaches it can run "
-            "code there, unless it asks for a token"
+            f"the cluster at {address} listens beyond this machine: anyone who can reach it can "
+            "run code there, unless it asks for a token"
         )
     try:
         yield _capacity(ray.nodes())  # type: ignore[no-untyped-call]
@@ -134,7 +134,7 @@ def _cannot_start(error: Exception) -> ConfigError:
         if (folder := os.environ.get(variable)) and folder in reason:
             remedy = "set RAY_TMPDIR to a folder with a short path and free space, such as /tmp"
             if variable == "HOME":
-                remedy = "set it to a folder that can be written"
+                remedy = "set it to a writable folder"
             return ConfigError(variable, f"Ray cannot start here: {reason}", remedy)
     return ConfigError("", f"Ray cannot start here: {reason}", "see `ray status`")
 
@@ -181,7 +181,7 @@ def shortages(study: Study, capacity: Capacity) -> Iterator[ConfigError]:
         available = capacity.get(f"node:{name}", capacity.get(name, 0.0))
         if wanted > available:
             remedy = f"set resources.{key} to {available:g} or less, or join a larger cluster"
-            problem = f"a block asks for {wanted:g} {name}, the largest machine has {available:g}"
+            problem = f"a block needs {wanted:g} {name}, the largest machine has {available:g}"
             yield ConfigError(f"resources.{key}", problem, remedy)
 
 

@@ -72,8 +72,8 @@ def drive(study: Study | None, address: str, out: str, *arguments: str) -> int:
                         ray.get(driver.interrupt.remote())
                         pressed.clear()
                 except (ConnectionError, ray.exceptions.RayError) as error:
-                    problem = f"the connection to {address} is lost: {reason_of(error)[:200]}"
-                    raise ConfigError("--address", problem, "go on with --resume") from None
+                    problem = f"the connection to {address} was lost: {reason_of(error)[:200]}"
+                    raise ConfigError("--address", problem, "continue with --resume") from None
 
 
 class _Driver:

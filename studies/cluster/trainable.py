@@ -64,7 +64,7 @@ class BlockTrainable(tune.Trainable):
         if differences := Origin(code, origin.versions).differences(origin):
             where = Path(dynloss_core.__file__).parents[1]
             changed = "; ".join(differences[:3])
-            raise ImportError(f"{socket.gethostname()} has other code in {where}: {changed}")
+            raise ImportError(f"{socket.gethostname()} has different code in {where}: {changed}")
         self._saved = 0.0
         self._study = study
         self._folder = Path(folder)
@@ -129,7 +129,7 @@ class BlockTrainable(tune.Trainable):
         try:
             state = load_checkpoint(self._checkpoint)
         except OSError as error:
-            log.warning("block %s begins afresh: %s", block, error)
+            log.warning("block %s starts from the beginning: %s", block, error)
         else:
             if state is not None:
                 self._run.load_state_dict(state)

@@ -85,7 +85,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
     finally:
         shutil.rmtree(storage, ignore_errors=True)
     if reporter.no_worker:
-        remedy = "install there what the suite needs, in the same versions"
+        remedy = "install what the suite needs there, in the same versions"
         raise ConfigError("", reporter.no_worker, remedy)
 
 

@@ -149,7 +149,7 @@ def check_names(arms: Sequence[str] | Mapping[str, Arm]) -> None:
         raise ConfigError("arms", "empty", "name at least one arm")
     for name, arm in arms.items():
         if not _NAME.fullmatch(name):
-            remedy = "use up to 32 small letters, digits and '_', a letter first"
+            remedy = "use up to 32 lower-case letters, digits and '_', a letter first"
             raise ConfigError("arms", f"{show(name)} cannot name an arm", remedy)
         if name == keys.STATIC and not arm.baseline:
             raise ConfigError("arms.static", "not a baseline", "write static: {baseline: true}")
@@ -176,7 +176,7 @@ def check_compared(
             raise ConfigError(key, f"{names} names an arm twice", "name each once")
     for pair in compared_pairs(arms, reference_of(arms, reference), comparisons, ladder):
         if matched_name(pair) in arms:
-            problem = f"{show(matched_name(pair))} is what tables call {pair.reference} at the "
+            problem = f"{show(matched_name(pair))} is the tables' name for {pair.reference} at the "
             problem += f"settings of {pair.arm}"
             raise ConfigError("arms", problem, "use another name")
     if len(ladder) == 1:

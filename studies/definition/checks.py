@@ -41,7 +41,7 @@ def check_name(name: str) -> None:
         remedy = "use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
         raise ConfigError("name", f"{show(name)} cannot name a folder", remedy)
     if _RESERVED.fullmatch(name):
-        problem = f"{show(name)} is what the output folder calls something else"
+        problem = f"{show(name)} is a name that the output folder uses for something else"
         raise ConfigError("name", problem, f"use another, such as {name}-study")
 
 
@@ -61,7 +61,7 @@ def check_numbers(study: Study, most_seeds: int) -> None:
     if study.finalist_seeds is not None and study.finalists == 1:
         raise ConfigError("finalist_seeds", "given without finalists", "add finalists: 4, say")
     if study.fails_below is not None and not 0 < study.fails_below < 1:
-        problem = f"{study.fails_below} is no accuracy between 0 and 1"
+        problem = f"{study.fails_below} is not an accuracy between 0 and 1"
         raise ConfigError("fails_below", problem, "use 0.5, say")
     if study.equivalence_margin is not None and not study.equivalence_margin > 0:
         problem = f"{study.equivalence_margin} is not above 0"
@@ -77,7 +77,7 @@ def check_spaces(study: Study) -> None:
         if options.baseline and (not constant or keys.PERIOD in space.parameters):
             raise ConfigError(
                 "space.baseline",
-                f"makes no static arm of {arm!r}",
+                f"does not make {arm!r} a static arm",
                 "write baseline: {fix: {amplitude: 1.0}, drop: [period]}",
             )
         oscillating = [] if constant else [keys.PERIOD, keys.AMPLITUDE]
@@ -93,7 +93,7 @@ def check_spaces(study: Study) -> None:
             ):
                 raise ConfigError(
                     f"space.parameters.{name}.role",
-                    "'scientific': each arm would pick its own and the verdict compare the two",
+                    "'scientific': each arm would choose its own, and the verdict mix the two",
                     "use mode: map, or role: nuisance to tune it for each arm",
                 )
 
@@ -118,15 +118,17 @@ def check_mode(study: Study) -> None:
         raise ConfigError("sampler", f"{study.sampler!r} in mode {study.mode}", f"use {choices}")
     for key in ("searches", "refine", "finalists") if study.mode == "confirm" else ():
         if getattr(study, key) > _SMALLEST[key]:
-            raise ConfigError(key, "given in mode confirm", "it searches nothing: leave it out")
+            raise ConfigError(
+                key, "given in mode confirm", "nothing is searched there: leave it out"
+            )
     if study.refine % 2:
-        raise ConfigError("refine", f"{study.refine} is odd", "points are tried in twos: add one")
+        raise ConfigError("refine", f"{study.refine} is odd", "points are tried in pairs: add one")
     _check_trials(study)
     _check_grid(study)
     _check_winners(study)
     if study.early_stopping is not None and study.mode != "optimize":
         reason = {
-            "map": "a map must know every point at its end",
+            "map": "a map needs every point trained to its end",
             "confirm": "every fresh seed counts",
         }[study.mode]
         problem = f"given in mode {study.mode}: {reason}"
@@ -165,7 +167,7 @@ def _check_winners(study: Study) -> None:
             raise ConfigError(f"winners.{arm}", "not among the arms", "add it to arms")
         _check_inside(study.arm_space(arm), point, f"winners.{arm}")
     if study.winners is not None and set(study.winners) != set(study.arms):
-        raise ConfigError("winners", "not one point for each arm", "add the missing arm")
+        raise ConfigError("winners", "does not give a point for each arm", "add the missing arm")
 
 
 def _check_inside(space: Space, point: Mapping[str, Any], key: str) -> None:

@@ -104,7 +104,7 @@ def check_rungs(rule: EarlyStopping, problem: Problem) -> None:
     """
     if rule.after * problem.steps >= problem.steps - problem.static_tail:
         problem_text = f"{rule.after} of the run lies in its static tail"
-        raise ConfigError("early_stopping.after", problem_text, "lower it, or the tail")
+        raise ConfigError("early_stopping.after", problem_text, "lower it, or shorten the tail")
     steps = rung_steps(rule, problem)
     if steps[0] < 1:
         problem_text = f"{rule.after} of the run comes before the first evaluation"

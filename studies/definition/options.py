@@ -80,7 +80,7 @@ class Resources:
             raise ConfigError("cpu", "a block needs something to run on", "use cpu: 1")
         if self.gpu > 1 and self.gpu != int(self.gpu):
             raise ConfigError(
-                "gpu", f"{self.gpu} is not a fraction of one GPU", "use <= 1, or whole"
+                "gpu", f"{self.gpu} is not a fraction of one GPU", "use <= 1, or a whole number"
             )
 
 

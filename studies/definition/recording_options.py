@@ -92,12 +92,12 @@ class Record:
         if problem.batch_size is not None:
             raise ConfigError(
                 "record.instabilities",
-                f"with batches of {problem.batch_size}: their noise alone turns the loss",
+                f"with batches of {problem.batch_size}: their noise alone makes the loss alternate",
                 "use batch_size: null",
             )
         if period is not None and period < SHORTEST_PERIOD:
             raise ConfigError(
                 "record.instabilities",
-                f"with a period of {period} steps, in which the class weights alone turn the loss",
+                f"with a period of {period} steps: the class weights alone make the loss alternate",
                 f"use periods of {SHORTEST_PERIOD} steps or more",
             )

@@ -52,7 +52,7 @@ def sqlite_url(path: Path) -> str:
         for url in (f"sqlite:///{text}", f"sqlite+pysqlite:///{quote(text)}"):
             if make_url(url).database == text:
                 return url
-    problem = "has a name that is not an address of a database"
+    problem = "has a name that cannot be part of a database address"
     raise ConfigError("", problem, "choose another --out, of letters and digits", text)
 
 

@@ -334,7 +334,7 @@ class Study:
             problem = f"a study of mode {self.mode} with a {self.sampler} has no more trials"
             if self.mode == "confirm":
                 problem = "a study of mode confirm has no search"
-            remedy = "give a finer grid another name" if takes_grid else "search first"
+            remedy = "run a finer grid under another name" if takes_grid else "search first"
             raise ConfigError("--extend", problem, remedy)
         return replace(self, extensions=(*self.extensions, trials))
 

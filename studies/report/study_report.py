@@ -154,7 +154,7 @@ def _trials(stored: StoredStudy, members: pd.DataFrame) -> TrialTable | None:
     note = "Means over seeds. Metrics are static (unweighted), at the end of training"
     if keys.STOPPED_STEP in members:
         frame[keys.STOPPED_STEP] = grouped[keys.STOPPED_STEP].max()
-        note += "; of a trial that was stopped early, at its stopped step (else -1)"
+        note += "; for a trial that was stopped early, at its stopped step (else -1)"
     up = keys.higher_is_better(study.objective)
     frame = frame.reset_index().sort_values(
         [keys.PHASE, study.objective], ascending=[True, not up], kind="stable"
@@ -174,7 +174,7 @@ def _trials(stored: StoredStudy, members: pd.DataFrame) -> TrialTable | None:
 
 def _commands(study: Study) -> list[Command]:
     return [
-        Command("dynloss run study.yaml", "the same study again, from the file above"),
+        Command("dynloss run study.yaml", "run the same study again, from the file above"),
         Command(f"dynloss analyse {study.name}", "analyse and draw again, from its tables"),
         Command(f"dynloss confirm {study.name}", "rerun the winners on fresh seeds"),
         Command("dynloss ui", "browse the trials in MLflow"),

@@ -68,7 +68,7 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
     steps = round(sum(problem.steps for problem in problems) / len(problems))
     engines = [_engine(study, problem, _device(study)).name for problem in problems]
     lacks = [lack.problem for lack in shortages(study, capacity)]
-    missing = [f"{lack}: estimated as one block at a time on what is here" for lack in lacks]
+    missing = [f"{lack}: estimated as one block at a time on this machine" for lack in lacks]
     microseconds = None
     try:
         study.data.load(study.seed)

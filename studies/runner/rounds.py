@@ -35,8 +35,8 @@ def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
     for known in stored.rounds:
         if any(parts.recorded(block) is None for block in known.blocks()):
             if seeds not in (None, len(known.seeds)):
-                problem = f"{seeds}, but a round of {len(known.seeds)} is not finished"
-                raise ConfigError("--seeds", problem, "leave it out to go on with that")
+                problem = f"{seeds}, but a round of {len(known.seeds)} is unfinished"
+                raise ConfigError("--seeds", problem, "leave it out to finish that round")
             return []
     if not _is_searched(stored):
         path = str(stored.folder.path)

@@ -252,7 +252,7 @@ def _closing_its_run(stored: StoredStudy, delivery: Delivery) -> Iterator[None]:
             state = stored.folder.state()  # with what was written since
             _conclude(replace(stored, state=state), delivery, None, finished=False)
         if isinstance(error, OSError) and error.filename is not None:
-            remedy = "make it writable, and go on with --resume"
+            remedy = "make it writable and continue with --resume"
             raise not_written(error, stored.folder.path, remedy) from error
         raise
 

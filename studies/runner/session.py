@@ -218,7 +218,7 @@ class Session:
         if failure.kind is Kind.REFUSED or (failure.kind is Kind.RAISED and same):
             again = False
         if again:
-            self._say_once(f"block {block}: {failure.reason}; it is tried again", failure.reason)
+            self._say_once(f"block {block}: {failure.reason}; trying again", failure.reason)
             self._retries.append(block)
             if lost:
                 pause = min(_FIRST_PAUSE * 2 ** (attempts - 1), _LONGEST_PAUSE)

@@ -70,7 +70,7 @@ def train_one(
                 f"{float(evaluation.weighted_loss):>10.4g}"
             )
     if int(last.diverged_step) >= 0:
-        console.print(f"diverged, found at step {int(last.diverged_step)}", style="red")
+        console.print(f"diverged, detected at step {int(last.diverged_step)}", style="red")
     console.print(f"{duration(time.perf_counter() - started)}")
     if trace is not None:
         identity = pd.DataFrame([dict.fromkeys(IDENTITY, 0)])

@@ -125,7 +125,7 @@ def plan_confirmation(
     winners, without = _winners(study, search, settings)
     if not winners:
         raise ConfigError(
-            "", "no setting has a trial in every arm that did not diverge", "widen the search"
+            "", "at every setting, some arm has no trial that did not diverge", "widen the search"
         )
     reason = "as asked"
     if seeds is None:
@@ -136,7 +136,7 @@ def plan_confirmation(
         )
     first = study.first_fresh_seed + used
     if used + seeds > study.fresh_seeds_in_all:
-        raise ConfigError("--seeds", f"{seeds} more are not left", "use fewer")
+        raise ConfigError("--seeds", f"{seeds} more seeds are not left", "use fewer")
     fresh = tuple(range(first, first + seeds))
     return Confirmation(number, fresh, with_matched(study, winners), reason, search=of_search)
 

@@ -40,7 +40,7 @@ class Begun:
         """
         if not path.exists():
             return None
-        content = read_json(path, "restore it, or delete it to take study.yaml at its word")
+        content = read_json(path, "restore it, or delete it to rely on study.yaml alone")
         study = study_from_mapping(content["definition"], source=str(path))
         return cls(content["study_id"], study)
 

@@ -30,7 +30,7 @@ def origins_of(folder: StudyFolder) -> dict[str, dict[str, Any]]:
     versions of an `Origin`, with the commit and the date."""
     if not folder.origins.exists():
         return {}
-    remedy = "restore it, or delete it and go on with --code-changed"
+    remedy = "restore it, or delete it and continue with --code-changed"
     known: dict[str, dict[str, Any]] = read_json(folder.origins, remedy)
     return known
 
@@ -96,10 +96,10 @@ def refuse_other_code(stored: StoredStudy, *, trains: bool) -> None:
         last = list(known.values())[-1]
         changed = Origin(last["files"], last["versions"]).differences(now)
     else:
-        changed = ["its networks say nothing of the code that trained them"]
+        changed = ["its networks do not say which code trained them"]
     if len(changed) > _MOST_NAMED:
         changed = [*changed[:_MOST_NAMED], f"{len(changed) - _MOST_NAMED} more"]
-    remedy = "go back to that code, or go on with --code-changed, and the results will say so"
+    remedy = "go back to that code, or continue with --code-changed; the results will say so"
     problem = f"was trained with other code: {'; '.join(changed)}"
     raise ConfigError("", problem, remedy, str(folder.path))
 

@@ -74,9 +74,9 @@ class Parts:
             ConfigError: always.
         """
         path = self._part(block.id, "members")
-        problem = "holds other networks than the study asks for in its place"
+        problem = "does not hold the networks that the study expects there"
         optuna = self._folder / "optuna.db"
-        remedy = f"delete {optuna}, which is made again; if that is no help, {self._remedy(path)}"
+        remedy = f"delete {optuna}, which is rebuilt; if that does not help, {self._remedy(path)}"
         raise ConfigError("", problem, remedy, str(path))
 
     def table(self, block: Block, kind: str) -> pd.DataFrame:

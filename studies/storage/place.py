@@ -35,7 +35,7 @@ def located(stored: StoredStudy) -> StoredStudy:
     if known is not None and _is_copy(stored, known, place):
         stored = stored.with_identity()
         changes |= {"mlflow_run": None, "mlflow_experiment": None}
-        say(f"{folder.path} is a copy of {known['path']}: it is a study of its own from here on")
+        say(f"{folder.path} is a copy of {known['path']}: from now on it is a separate study")
     return stored.with_state(**changes)
 
 

@@ -90,7 +90,7 @@ class StudyStatus:
 
     def _lines(self) -> Iterator[str]:
         on = f" on {self.machine}" if self.machine else ""
-        driver = f"a driver is at work{on}" if self.is_driven else "no driver is at work"
+        driver = f"a driver is running{on}" if self.is_driven else "no driver is running"
         share = self.trained / self.networks
         yield f"{self.name} ({self.mode}): {share:.0%} of its networks trained, {driver}"
         for phase in self.phases:

@@ -161,7 +161,7 @@ class StoredStudy:
             phase = parts.block_of(part).rsplit("-", 2)[0]
             if phase not in known:
                 problem = f"lacks the round {phase}, which was trained"
-                remedy = f"restore it, or delete {part.parent / phase}-* to give the round up"
+                remedy = f"restore it, or delete {part.parent / phase}-* to discard the round"
                 raise ConfigError("", problem, remedy, str(self.folder.confirm))
 
 
@@ -194,7 +194,7 @@ def _definition(folder: StudyFolder, begun: Begun | None) -> Study:
     except ConfigError as error:
         if begun is None:
             raise
-        remedy = "delete it: it is written again when the study goes on"
+        remedy = "delete it: it is rewritten when the study continues"
         raise ConfigError(error.key, error.problem, remedy, error.source) from None
     if begun is None:
         return study
@@ -207,7 +207,7 @@ def _rounds(folder: StudyFolder, study: Study) -> tuple[Confirmation, ...]:
     """The rounds that were asked for, in order."""
     if not folder.confirm.exists():
         return ()
-    content = read_json(folder.confirm, "restore it: without it nobody knows what its rounds rerun")
+    content = read_json(folder.confirm, "restore it: nothing else records what its rounds rerun")
     entries = content["rounds"] if isinstance(content, dict) else content
     planned = [
         build(Confirmation, entry, source=f"{folder.confirm}[{index}]")

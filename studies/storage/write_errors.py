@@ -19,6 +19,6 @@ def not_written(error: OSError, folder: Path, remedy: str) -> ConfigError:
         remedy: what to do, unless the disk is full.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "free some space, and go on with --resume"
+        remedy = "free some space and continue with --resume"
     where = str(error.filename or folder)
     return ConfigError("", f"cannot be written: {error.strerror}", remedy, where)

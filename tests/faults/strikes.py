@@ -216,7 +216,7 @@ def disk(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
         code, said = study.ends()
         said = said[before:]
         assert "Traceback" not in said, said
-        assert code == 0 or "go on with:" in said, said
+        assert code == 0 or "continue with:" in said, said
         ballast.unlink()
 
     try:

@@ -63,7 +63,9 @@ def test_an_address_in_letters_and_digits_is_the_usual_one() -> None:
 
 
 def test_a_name_that_is_no_text_is_refused() -> None:
-    with pytest.raises(ConfigError, match="is not an address of a database; choose another --out"):
+    with pytest.raises(
+        ConfigError, match="cannot be part of a database address; choose another --out"
+    ):
         sqlite_url(Path(os.fsdecode(b"/tmp/\xff")))
 
 
@@ -167,7 +169,7 @@ def test_a_file_that_looks_like_an_option(
 
 @pytest.mark.parametrize("name", ["artifacts", "Across", "mlflow.db", "MLFLOW.db-wal", "mlflow"])
 def test_a_name_that_the_output_folder_needs_is_refused(name: str, tiny: Path) -> None:
-    with pytest.raises(ConfigError, match=f"name: '{name}' is what the output folder calls"):
+    with pytest.raises(ConfigError, match=f"name: '{name}' is a name that the output folder uses"):
         load_study(tiny, [f"name={name}"])
 
 

@@ -45,7 +45,9 @@ def tracking_uri(stored: StoredStudy) -> str:
     begun_with = stored.tracking_uri
     uri = stored.study.storage.tracking_uri or _of_environment() or begun_with
     if uri == begun_with and HIDDEN in uri:
-        raise ConfigError(_VARIABLE, f"not set; the study is tracked at {uri}", "set it, to go on")
+        raise ConfigError(
+            _VARIABLE, f"not set; the study is tracked at {uri}", "set it to continue"
+        )
     return uri
 
 

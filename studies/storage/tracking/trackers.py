@@ -59,7 +59,7 @@ def delivery_of(stored: StoredStudy, *, at_once: bool) -> Iterator[tuple[Deliver
     except ConfigError as error:
         if at_once:
             raise
-        say(f"{error}; meanwhile the study goes on, and what it records waits on disk")
+        say(f"{error}; meanwhile, the study continues and keeps its records on disk")
     if tracker is not None:
         stored = stored.with_state(**tracker.kept())
     delivery = Delivery(stored.folder, connect, tracker)

@@ -93,7 +93,7 @@ def test_a_loss_needs_no_second_reference(trained: tuple[Study, pd.DataFrame]) -
 
 def test_names_it_needs_are_refused_and_given_points_have_none() -> None:
     arms = {"static": {"baseline": True}, "a": {}, "static_at_a": {}}
-    with pytest.raises(ConfigError, match="what tables call static at the settings of a"):
+    with pytest.raises(ConfigError, match="the tables' name for static at the settings of a"):
         tiny_study(arms=arms)
     point = {"learning_rate": 1.0, "period": 500, "amplitude": 3.0}
     given = {"dynamical": point, "static": {"learning_rate": 1.0}}

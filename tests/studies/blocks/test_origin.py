@@ -137,7 +137,7 @@ def test_a_study_that_kept_no_origin_is_told_from_one_that_trained_nothing(tmp_p
     refuse_other_code(StoredStudy.read(folder), trains=False)  # its networks still say it
     for path in folder.parts.files("members"):
         pd.read_parquet(path).drop(columns=keys.ORIGIN).to_parquet(path)
-    with pytest.raises(ConfigError, match="say nothing of the code that trained them"):
+    with pytest.raises(ConfigError, match="do not say which code trained them"):
         refuse_other_code(StoredStudy.read(folder), trains=False)
 
 

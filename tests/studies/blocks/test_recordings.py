@@ -151,10 +151,10 @@ def test_the_final_curvature_is_that_of_the_static_loss(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"training": {"batch_size": 10}}, "their noise alone turns the loss"),
+        ({"training": {"batch_size": 10}}, "their noise alone makes the loss alternate"),
         (
             {"space": {"extends": "spirals-mlp", "parameters": {"period": {"low": 4}}}},
-            "the class weights alone turn the loss",
+            "the class weights alone make the loss alternate",
         ),
     ],
 )

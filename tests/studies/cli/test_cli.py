@@ -96,8 +96,8 @@ def test_a_dry_run_without_the_data_counts(
 REFUSED = [
     (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
     (["run", "nostudy"], "no study 'nostudy'; give a .yaml file, or one of: cifar10_myrtle5_64, "),
-    (["run", "TINY", "--set", "resources.gpu=512"], "resources.gpu: a block asks for 512 GPU"),
-    (["run", "TINY", "--set", "resources.cpu=4096"], "resources.cpu: a block asks for 4096 CPU"),
+    (["run", "TINY", "--set", "resources.gpu=512"], "resources.gpu: a block needs 512 GPU"),
+    (["run", "TINY", "--set", "resources.cpu=4096"], "resources.cpu: a block needs 4096 CPU"),
     (["run", "TINY", "--address", "ray://127.0.0.1:1"], "would be lost with the connection"),
     (["run", "TINY", "--address", "ray://127.0.0.1:1", "--out", "/s"], "no cluster at 127.0.0.1:1"),
     (["submit", "TINY", "--address", "http://127.0.0.1:1", "--out", "/s"], "no cluster at 127.0.0.1:1"),

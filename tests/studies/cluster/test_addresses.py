@@ -126,6 +126,6 @@ def test_a_head_that_starts_no_server_at_once_is_asked_again(
     with joined_cluster("ray://127.0.0.1:1", {}):
         assert len(asked) == 3
     asked.clear()
-    with pytest.raises(ConfigError, match=r"from server: RuntimeError: busy; see `ray status`"):
+    with pytest.raises(ConfigError, match=r"from server: RuntimeError: busy; check `ray status`"):
         joined_cluster("ray://127.0.0.1:2", {}).__enter__()
     assert len(asked) == 3

@@ -83,7 +83,7 @@ def test_workers_are_the_suites_own_and_fail_by_name(tmp_path: Path) -> None:
     }
     assert raised["tried"] == {"tried-dynamical": 2, "tried-static": 1}
     assert raised["trained"] == 0
-    tried = "block search-dynamical-00000: ValueError: no such activation; it is tried again"
+    tried = "block search-dynamical-00000: ValueError: no such activation; trying again"
     assert tried in raised["said"]
     unknown = ends["unknown"]
     assert (
@@ -197,7 +197,7 @@ def test_a_process_with_other_code_trains_nothing(tmp_path: Path) -> None:
     trainable = BlockTrainable.__new__(BlockTrainable)
     other = {**current_origin().files, "dynloss_core/losses/weighted.py": "0"}
     with pytest.raises(
-        ImportError, match=r"other code in .*: dynloss_core/losses/weighted.py differs"
+        ImportError, match=r"different code in .*: dynloss_core/losses/weighted.py differs"
     ):
         trainable.setup({BLOCK: BLOCK_OF_TWO}, tiny_study(), str(tmp_path), None, code=other)
 

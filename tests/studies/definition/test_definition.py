@@ -182,7 +182,7 @@ BAD = [
      "space: {extends: spirals-mlp, parameters: {model.width: {type: float, low: 2, high: 9}}}",
      "model.width: expected an integer, got"),
     ("space: spirals-mlp", "space: {extends: spirals-mlp, baseline: {fix: {amplitude: 20.0}}}",
-     "space.baseline: makes no static arm"),
+     "space.baseline: does not make 'static' a static arm"),
     ("space: spirals-mlp", "space: {extends: spirals-mlp, parameters: {amplitude: null}}",
      "space.parameters.amplitude: missing"),
     ("space: spirals-mlp",

@@ -176,7 +176,7 @@ def test_only_what_is_worse_is_stopped() -> None:
         (["early_stopping={after: 0.4}"], "early_stopping.rungs: 3 rungs, but fewer evaluations"),
         (["mode=map", "grid={period: 2, amplitude: 2, learning_rate: 2}", "trials_per_arm=null",
           "early_stopping={}"],
-         "early_stopping: given in mode map: a map must know every point at its end"),
+         "early_stopping: given in mode map: a map needs every point trained to its end"),
         (["mode=confirm", "trials_per_arm=null", "early_stopping={}",
           "winners={dynamical: {period: 300, amplitude: 5.0, learning_rate: 1.0}, "
           "static: {learning_rate: 2.0}}"],

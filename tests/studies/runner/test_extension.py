@@ -96,7 +96,7 @@ def test_an_arm_that_never_trains_is_said_and_wants_no_round(
     longer = extended(finished(study, tmp_path), 1)
     assert due_round(finished(longer.study, tmp_path)) is None
     assert (
-        "not confirmed: no setting has a trial in every arm that did not diverge"
+        "not confirmed: at every setting, some arm has no trial that did not"
         in capsys.readouterr().err
     )
 
@@ -153,7 +153,7 @@ def test_what_is_unfinished_a_grid_or_absent_cannot_be_extended(tiny: Path, tmp_
         extended(stored, 2)
     assert stored_definition(stored.folder) == study
     a_map = ["mode=map", "trials_per_arm=null", "grid={period: 2, amplitude: 2, learning_rate: 2}"]
-    with pytest.raises(ConfigError, match="a grid has no more trials; give a finer grid"):
+    with pytest.raises(ConfigError, match="a grid has no more trials; run a finer grid"):
         load_study(tiny, a_map).extended(2)
     with pytest.raises(ConfigError, match=r"extensions: \[0\] in mode optimize"):
         load_study(tiny, ["extensions=[0]"])

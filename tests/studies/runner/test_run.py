@@ -139,7 +139,7 @@ def test_status_analyse_and_the_figures_of_a_finished_study(
     file, out, _ = finished
     status = dynloss_here("status", file, "--out", out)
     assert status.returncode == 0
-    assert "100% of its networks trained, no driver is at work" in status.stdout
+    assert "100% of its networks trained, no driver is running" in status.stdout
     assert "6 of 6 trials" in status.stdout
     assert "3 of 3 fresh seeds" in status.stdout
     figure = out / "tiny" / "figures" / "verdict.png"
@@ -175,7 +175,7 @@ def test_a_killed_driver_loses_and_repeats_nothing(
     process.communicate()
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "tiny" / "parts").iterdir()}
     status = dynloss("status", file, "--out", tmp_path)
-    assert "no driver is at work" in status.stdout
+    assert "no driver is running" in status.stdout
     resumed = dynloss("run", file, "--out", tmp_path, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     for name, written in kept.items():

@@ -214,7 +214,7 @@ def test_an_error_is_said_at_once_and_once(tmp_path: Path) -> None:
     failure = Failure(Kind.RAISED, "ValueError: [bold] is not a shape")
     for block in (first, second):
         session.try_again(block, failure)
-    tried = f"block {first}: ValueError: [bold] is not a shape; it is tried again\n"
+    tried = f"block {first}: ValueError: [bold] is not a shape; trying again\n"
     assert said.getvalue() == tried
     session.failed(first, failure.reason)
     assert f"block {first} failed: ValueError: [bold] is not a shape" in said.getvalue()

@@ -39,7 +39,7 @@ def test_status_while_a_driver_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert found.networks_per_minute is not None
         assert found.networks_per_minute > 0
         for expected in (
-            "a driver is at work on ",
+            "a driver is running on ",
             f"node     node-7: {third.id}",
             "networks per minute",
             f"failed   {second.id}: OSError: the machine is gone",
@@ -58,7 +58,7 @@ def test_nobody_to_stop(tiny: Path, tmp_path: Path) -> None:
     study = load_study(tiny)
     folder = begun_folder(study, tmp_path)
     done = dynloss_here("stop", tiny, "--out", tmp_path)
-    assert (done.returncode, done.stdout) == (0, "no driver is at work on it\n")
+    assert (done.returncode, done.stdout) == (0, "no driver is running it\n")
     folder.ask_to_stop()
     with folder.locked():
         assert not folder.is_asked_to_stop(), "it was meant for an earlier driver"
@@ -85,7 +85,7 @@ def test_a_study_is_stopped_from_elsewhere(tiny: Path, tmp_path: Path) -> None:
         folder = StudyFolder(tmp_path / "tiny")
         wait_until(lambda: folder.progress.exists() and study_status(folder).trained > 0, process)
         shown = dynloss_here("status", "tiny", "--out", tmp_path).stdout
-        assert "a driver is at work" in shown
+        assert "a driver is running" in shown
         done = dynloss_here("stop", "tiny", "--out", tmp_path)
         assert "stopped" in done.stdout
         assert f"dynloss run {folder.definition} --resume --out {tmp_path}" in done.stdout

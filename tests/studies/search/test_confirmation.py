@@ -143,7 +143,7 @@ def test_a_setting_without_a_sound_trial_is_left_out_and_said(sweep: Study) -> N
         (MATCHED, 4),
     ]
     assert "left out" in round_.reason
-    with pytest.raises(ConfigError, match="no setting has a trial in every arm"):
+    with pytest.raises(ConfigError, match="at every setting, some arm has no trial"):
         plan_confirmation(sweep, search.assign(**{keys.DIVERGED: True}), 1, 0)
 
 

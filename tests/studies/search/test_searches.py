@@ -127,7 +127,7 @@ def test_the_status_lists_every_search(tmp_path: Path) -> None:
 def test_given_points_are_not_searched(key: str) -> None:
     point = {"learning_rate": 1.0, "period": 10, "amplitude": 3.0}
     given = {"dynamical": point, "static": {"learning_rate": 1.0}}
-    with pytest.raises(ConfigError, match="it searches nothing"):
+    with pytest.raises(ConfigError, match="nothing is searched there"):
         tiny_study(**CONFIRM, winners=given, **{key: 2})
 
 

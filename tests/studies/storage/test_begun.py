@@ -89,7 +89,7 @@ def test_a_lost_definition_is_that_of_the_beginning(tiny: Path, tmp_path: Path) 
     folder.definition.unlink()
     assert stored_definition(folder) == study
     folder.definition.write_text("budget: [")
-    with pytest.raises(ConfigError, match=r"not valid YAML.*; delete it: it is written again"):
+    with pytest.raises(ConfigError, match=r"not valid YAML.*; delete it: it is rewritten"):
         stored_definition(folder)
 
 

@@ -234,7 +234,7 @@ def test_points_that_optuna_remembers_otherwise_are_refused(
         database.execute("UPDATE trial_params SET param_value = param_value * 1.5")
     done = typed(["run", "--resume"], out)
     assert done.returncode == 2
-    assert "holds other networks than the study asks for in its place; delete " in done.stderr
+    assert "does not hold the networks that the study expects there; delete " in done.stderr
     (out / "tiny" / "optuna.db").unlink()
     assert typed(["run", "--resume"], out).returncode == 0
 
