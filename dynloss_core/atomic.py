@@ -1,5 +1,5 @@
-"""Files that a reader sees whole or not at all, whatever ends the writer: the one way in which the
-suite writes what it keeps."""
+"""Files that a reader sees whole or not at all, however the writer ends: the suite writes
+everything that it keeps in this way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from uuid import uuid4
 __all__ = ["PART", "atomic_file", "write_atomically"]
 
 PART = ".part"
-"""Ending of a file that is being written; one that is left belonged to a writer that was killed."""
+"""Ending of a file that is being written; one that is left over is from a writer that was
+killed."""
 
 
 @contextmanager

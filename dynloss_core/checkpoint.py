@@ -40,9 +40,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """The state saved at `path`, on the CPU; None if there is none.
 
-    Whatever is not as it was written is not a checkpoint: damaged, cut off, of another format, such
-    as those before format 2, which had no digest, or made by somebody else to hold more than plain
-    data. It is passed over, which the log says. Whoever asks begins afresh, with the same results.
+    A file that is not as it was written is ignored, and the log says so: one that is damaged, cut
+    off, in another format (format 1 had no digest), or made by somebody else to hold more than
+    plain data. The caller then starts from the beginning, with the same results.
 
     Raises:
         OSError: if the file is there and cannot be read.

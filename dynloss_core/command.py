@@ -1,8 +1,8 @@
-"""Where the command `dynloss` begins: it finds out first that nothing shadows the suite.
+"""Entry point of the command `dynloss`, which first makes sure that nothing shadows the suite.
 
 `studies` and `search_spaces` are names that a user's own folders may have, and PYTHONPATH puts
-those first. So what is asked first lies in the package that is named for the suite alone, and
-imports nothing of it.
+those first. So this check lies in the one package whose name is the suite's own, and imports
+nothing from the others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """The command, or one line that names the file that is in its way, and exit code 2."""
+    """Run the command, or name the file that shadows it in one line, with exit code 2."""
     for package in ("search_spaces", "studies"):
         if file := shadow(package):
             own = _ROOT / package
@@ -29,8 +29,8 @@ def main() -> None:
 
 
 def shadow(package: str) -> str:
-    """The file or folder that is imported in the place of a package of the suite; empty if it is
-    the package itself."""
+    """The file or folder that is imported instead of a package of the suite; empty if it is the
+    package itself."""
     spec = find_spec(package)
     if spec is None:
         return "nothing"

@@ -77,8 +77,8 @@ def join_key(prefix: str, key: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A text that no terminal takes for more than text: escape sequences and other characters that
-    are not printed become their codes; lines and tabs stay."""
+    """A text that a terminal only prints: escape sequences and other unprintable characters become
+    their codes; lines and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
@@ -97,7 +97,7 @@ def reason_of(error: Exception) -> str:
 
 
 def unknown_key(key: str, known: Sequence[str], prefix: str = "") -> ConfigError:
-    """The refusal of a key nobody knows, with the nearest known one as its remedy."""
+    """The refusal of an unknown key, with the nearest known one as its remedy."""
     close = difflib.get_close_matches(str(key), known, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(known))}"
     return ConfigError(join_key(prefix, str(key)), "unknown key", remedy)
@@ -183,8 +183,8 @@ def _choice(arguments: tuple[Any, ...], value: object, key: str) -> object:
 
 
 def refuse_other_choices(config: Any) -> None:
-    """Refuse what is not among the choices of a field, in a dataclass that was not made by `build`
-    but in Python, where nobody else looks.
+    """Refuse what is not among the choices of a field, in a dataclass that was made in Python
+    rather than by `build`, and is checked nowhere else.
 
     Raises:
         ConfigError: naming the field, its value and the choices.

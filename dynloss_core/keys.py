@@ -107,7 +107,7 @@ TRIAL = "trial"
 BLOCK = "block"
 
 OF_THE_MACHINE = (SECONDS, CPU_PERCENT, MEMORY, GPU_MEMORY, NODE)
-"""Columns that a repeated run does not repeat."""
+"""Columns that differ when a run is repeated."""
 
 MEMBER_IDENTITY = (PHASE, ARM, TRIAL, SEED)
 """Columns that name one network of a study."""

@@ -1,1 +1,1 @@
-"""Kernels and what they run on: SIMD lanes, threads, CUDA graphs. Nothing here knows a study."""
+"""Kernels and what they run on: SIMD lanes, threads, CUDA graphs. Nothing here knows of studies."""

@@ -1,4 +1,4 @@
-"""Machine code that outlives its process: compiled once on a machine, loaded by everyone after.
+"""Machine code that outlives its process: compiled once on a machine, and loaded from then on.
 
 Numba keeps the code of a function beside its source, but only finds it again if all that the
 function refers to has a lasting name. Our kernels are closures over pieces that are made anew in
@@ -41,7 +41,7 @@ class _KeyedCache(FunctionCache):
 
 
 def kept_code(kernel: Any, *made_for: object) -> Any:
-    """The kernel, which compiles only if no process before has compiled the same.
+    """The kernel, compiled only if no earlier process has compiled the same one.
 
     Args:
         kernel: what `numba.njit` made.

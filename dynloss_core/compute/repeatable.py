@@ -1,4 +1,5 @@
-"""Rules of arithmetic: what was computed once is computed again, whatever else the process does."""
+"""Rules of arithmetic: the same computation gives the same result, whatever else the process
+does."""
 
 from __future__ import annotations
 

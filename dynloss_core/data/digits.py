@@ -32,7 +32,7 @@ class DigitsConfig:
 
     Args:
         split_seed: which split.
-        validation_seed: which samples of those not kept for the test are kept for validation; None
+        validation_seed: which of the samples outside the test set are kept for validation; None
             leaves it to `split_seed`.
         validation: share of the samples for validation.
         test: share of the samples for the test.

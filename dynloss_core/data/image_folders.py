@@ -1,7 +1,7 @@
-"""Where image data sets lie on this machine: found, unpacked where needed, checked.
+"""Image data sets on this machine: where they lie, unpacked where needed, and checked.
 
-A folder is looked at as torchvision lays data out in it; a folder that holds the archives alone is
-never written to: they are unpacked into the user's cache. Nothing here imports torchvision.
+Folders are read in torchvision's layout. A folder that holds only the archives is never written to:
+they are unpacked into the user's cache. Nothing here imports torchvision.
 """
 
 from __future__ import annotations

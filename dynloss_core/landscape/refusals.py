@@ -1,4 +1,4 @@
-"""What the landscape of a network cannot be measured on, refused with its reason and remedy.
+"""Networks whose landscape cannot be measured, refused with the reason and a remedy.
 
 Curvature is a property of ONE function of the parameters, a mean over independent samples. A
 network that draws random numbers is another function at every call; one that normalises by batch

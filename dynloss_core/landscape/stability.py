@@ -18,10 +18,10 @@ __all__ = ["stability_bound"]
 
 def stability_bound(momentum: float = 0.0, *, nesterov: bool = False) -> float:
     """The largest eigenvalue of the Hessian times the learning rate at which gradient descent on a
-    quadratic stops to be stable.
+    quadratic stops being stable.
 
     Args:
-        momentum: beta, from 0 to below 1, as PyTorch's SGD has it.
+        momentum: beta, from 0 to below 1, as in PyTorch's SGD.
         nesterov: Nesterov's momentum instead of the classical one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Samples that stand for a data set in a measurement that all of it would make too expensive.
+"""A subset of samples for measurements that are too expensive on the whole data set.
 
 Symbols
     N      samples of the data set
@@ -21,7 +21,7 @@ _SEED = 0  # one subset a data set: what is compared is measured on the same sam
 
 
 def balanced_subset(data: Labelled, samples: int | None) -> Labelled:
-    """Some of the samples, each class as often as the others as far as it has so many.
+    """Some of the samples, with the classes as equally frequent as they can be.
 
     Drawn, because the first ones may be of one class, or the middle of a spiral; the draw depends
     on the number of samples of the data set alone. A larger subset holds the smaller ones. F on it

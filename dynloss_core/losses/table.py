@@ -220,7 +220,7 @@ def kernel_form(name: LossName) -> KernelForm:
 
 
 def refusal_of_form(name: LossName, *needed: Form) -> str | None:
-    """What an engine or a tracker says that needs these forms of a loss; None if there are all.
+    """Why an engine or a tracker that needs these forms of a loss cannot take it; None if it can.
 
     Raises:
         ValueError: for a loss that is not in the table.

@@ -1,4 +1,4 @@
-"""Dropout that all engines draw alike."""
+"""Dropout that draws the same masks in all engines."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ __all__ = ["require_images", "require_size"]
 
 
 def require_size(key: str, value: int, smallest: int, largest: int) -> None:
-    """Refuse a size that no network has, or that no machine holds: networks are built to see what
-    they are.
+    """Refuse a size that no network has, or that no machine can hold: networks are built in order
+    to inspect them.
 
     Raises:
         ConfigError: naming the key, the value and the bound.

@@ -1,8 +1,8 @@
-"""What an engine must know of a network, found from its layers and never asked by its name.
+"""What an engine must know about a network, found from its layers and never from its name.
 
 An engine that splits a batch, stacks networks or repeats a recorded step is right only for networks
-that allow it. What is not known is taken for the worst: such a network is trained by the reference
-engine, a batch as a whole, and never otherwise.
+that allow it. The worst is assumed of an unknown layer: its network is trained only by the
+reference engine, a whole batch at a time.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _keeps_statistics(layer: nn.Module) -> bool:
 
 
 def _unusual(network: nn.Module) -> Iterator[str]:
-    """Everything that engines other than the reference do not count on, each in words."""
+    """Everything that engines other than the reference do not allow for, in words."""
     for layer in network.modules():
         called = type(layer).__name__
         if not _is_known(layer):

@@ -1,4 +1,4 @@
-"""In which order groups have their turns.
+"""The order in which groups take turns.
 
 Symbols
     G      groups

@@ -30,14 +30,14 @@ class Oscillation:
         groups: whose weights oscillate together (see `groups.GROUPS`).
         number: how many groups, for `random` and `stratified`; by default as many as classes. For
             `own` it must be said.
-        order: in which order groups have their turns (see `orders.ORDERS`).
+        order: the order in which groups take turns (see `orders.ORDERS`).
         shape: how the weight of the active group rises and falls (see `shapes.SHAPES`).
         direction: `up` multiplies the active group's weight by up to A; `down` divides it.
         phase: where in its turn the first group begins, as a share of the period in [0, 1), rounded
             down to whole steps.
         normalised: whether the weights of all groups have a mean of 1 at every step, as published.
-            One group alone has a mean of 1 over its period instead, for else it would not
-            oscillate. Without, they are the raw weights.
+            A single group has a mean of 1 over its period instead, as it would not oscillate
+            otherwise. If false, they are the raw weights.
 
     Raises:
         ConfigError: for a value that is no choice or outside its range.
@@ -95,7 +95,7 @@ class Oscillation:
         return torch.from_numpy(assigned).to(targets.device)
 
     def _given(self, own: Tensor | None) -> Tensor:
-        """The data set's own groups, once they fit."""
+        """The data set's own groups, checked."""
         if own is None:
             problem = f"{self.groups!r}, but the data set gives no groups"
             raise ConfigError("oscillation.groups", problem, "set `groups` of its training samples")

@@ -27,7 +27,7 @@ class ClassWeightSchedule:
         amplitude: A >= 1; A = 1 gives weights of exactly 1, the static loss.
         stop: step from which on all weights are 1 (see `oscillation_stop`); None: never.
         oscillation: what oscillates, and how.
-        seed: of what is random about turns and phases.
+        seed: the seed of random turns and phases.
 
     Raises:
         ValueError: for a value outside these ranges.
@@ -51,7 +51,7 @@ class ClassWeightSchedule:
             raise ValueError(f"stop must be a step >= 0 or None, got {self.stop}")
 
     def __repr__(self) -> str:
-        """The published one in short, others with what they do differently."""
+        """The published schedule in short; others with what they do differently."""
         given = [field for field in fields(self) if field.name not in ("oscillation", "seed")]
         if self.oscillation != Oscillation():
             given = list(fields(self))

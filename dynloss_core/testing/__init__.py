@@ -7,7 +7,7 @@ A class of tests that names its entry inherits all that every entry of its kind 
     class TestFocal(LossContract):
         loss = LOSSES["focal"]
 
-Only here pytest is needed (`pip install dynloss[testing]`), and nothing else imports this.
+Only this package needs pytest (`pip install dynloss[testing]`), and nothing else imports it.
 """
 
 import pytest

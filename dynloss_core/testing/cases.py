@@ -1,4 +1,4 @@
-"""Small problems that between them ask everything of an engine, listed once."""
+"""Small problems that together test everything an engine must do, listed once."""
 
 from __future__ import annotations
 

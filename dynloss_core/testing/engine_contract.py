@@ -47,7 +47,8 @@ class EngineContract:
     def _resumed(
         self, case: Case, after: int, stops: Mapping[int, list[int]], file: Path
     ) -> tuple[list[Evaluation], Engine]:
-        """All evaluations of a run that was saved after some of them, and who went on."""
+        """All evaluations of a run that was saved after some of them, and the engine that went
+        on."""
         first, found = self.engine(setup_of(case)), []
         for evaluation in first.evaluations():
             found.append(evaluation)
@@ -61,7 +62,7 @@ class EngineContract:
         return [*found, *second.evaluations()], second
 
     def test_it_trains_a_case_with_several_members(self) -> None:
-        """Else nothing here would say anything of it."""
+        """Otherwise these tests would say nothing about it."""
         assert any(len(case.members) > 1 for case in self.trained())
 
     def test_agrees_with_the_reference(self, case: Case) -> None:

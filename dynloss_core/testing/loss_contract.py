@@ -46,7 +46,7 @@ def _stacked(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, 
 
 
 class LossContract:
-    """The tests of one loss, a row of `LOSSES`; forms that it has not are skipped.
+    """The tests of one loss, a row of `LOSSES`; forms that it does not have are skipped.
 
     Args:
         loss: which.

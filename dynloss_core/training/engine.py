@@ -119,7 +119,7 @@ class Engine(ABC):
 
     @property
     def frozen(self) -> Tensor:
-        """Members that train no more, (M,): they have diverged, or were stopped."""
+        """Members that no longer train, (M,): they have diverged or were stopped."""
         return (self.diverged_step >= 0) | (self.stopped_step >= 0)
 
     @property
@@ -128,10 +128,11 @@ class Engine(ABC):
         return self.step >= self.setup.problem.steps or bool(self.frozen.all())
 
     def stop(self, members: Sequence[int]) -> None:
-        """Stop members between two evaluations: they train no more, and nobody else notices.
+        """Stop members between two evaluations: they no longer train, and no other member is
+        affected.
 
         From here on their metrics and parameters are NaN, as those of diverged members are; what is
-        to be kept of them must be read before. One that is frozen already stays as it is.
+        to be kept must be read beforehand. A member that is already frozen stays as it is.
 
         Raises:
             ValueError: if it names no member of the ensemble.
@@ -147,7 +148,7 @@ class Engine(ABC):
             self._freeze(chosen)
 
     def run(self) -> History:
-        """Train to the end of the budget and return everything, from where the engine stands."""
+        """Train from the present step to the end of the budget and return everything."""
         evaluations = tuple(self.evaluations())
         traces = [each.trace for each in evaluations if each.trace is not None]
         series = [each.curvature for each in evaluations if each.curvature is not None]
@@ -200,7 +201,7 @@ class Engine(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state. An engine that refused one is of no more use.
+        """Go on from a saved state. An engine that has refused one can no longer be used.
 
         Raises:
             ValueError: if another engine, or an ensemble of another size or architecture, saved it.
@@ -235,8 +236,8 @@ class Engine(ABC):
 
     @abstractmethod
     def _freeze(self, members: Tensor) -> None:
-        """Hold the members (bool, (M,)) for good, so that they disturb nothing, and cost nothing
-        where they can be passed over. Their parameters may be lost."""
+        """Freeze the members (bool, (M,)) for good, so that they disturb nothing, and cost nothing
+        where they can be skipped. Their parameters may be lost."""
 
     @abstractmethod
     def _member_parameters(self, member: int) -> dict[str, Tensor]:
@@ -330,7 +331,7 @@ class Engine(ABC):
         return {name: tensor[None] for name, tensor in stacked.items()}
 
     def _active(self) -> list[int]:
-        """The members that train on."""
+        """The members that still train."""
         return [member for member, frozen in enumerate(self.frozen.tolist()) if not frozen]
 
     def _go(self, steps: int, moments: range, trace: TraceBuffer | None) -> Mapping[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Probes: curvature and valleys of some members, measured along their training, not touching it.
+"""Probes: curvature and valleys of some members, measured along their training without changing it.
 
 Symbols
     K      members probed
@@ -79,8 +79,8 @@ class Probes:
 
     Raises:
         ValueError: if `every` is below 1 or no member is named, if `samples` or `trace_probes` is
-            below 2, or if a valley is wanted of a
-            member or at a step where the curvature is not measured.
+            below 2, or if a valley is wanted for a member or at a step whose curvature is not
+            measured.
     """
 
     every: int

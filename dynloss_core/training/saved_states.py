@@ -11,8 +11,8 @@ __all__ = ["same_layout"]
 
 
 def same_layout(saved: Any, own: Any) -> bool:
-    """Whether tensors at the same place in two states have the same shape and dtype. Copied into
-    each other, others would be broadcast or rounded without a word. Of dictionaries what both hold
+    """Whether tensors at the same place in two states have the same shape and dtype. Tensors that
+    differ would be broadcast or rounded silently when copied. Of dictionaries, only what both hold
     counts: `torch.optim.SGD` has no momentum before its first step."""
     if isinstance(own, Tensor) or isinstance(saved, Tensor):
         both = isinstance(own, Tensor) and isinstance(saved, Tensor)

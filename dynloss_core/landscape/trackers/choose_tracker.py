@@ -1,4 +1,4 @@
-"""Which tracker follows an ensemble's curvature, and parameters in the form that it takes."""
+"""The choice of a tracker for an ensemble's curvature, and parameters in the form that it takes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def choose_tracker(
     """The fastest tracker that can follow `problem` on `device`, or the one that is named.
 
     Raises:
-        LandscapeError: if the one that is named cannot, or there is none of that name.
+        LandscapeError: if the named one cannot, or there is none of that name.
     """
     for tracker in _TRACKERS:
         if name in ("auto", tracker.name):

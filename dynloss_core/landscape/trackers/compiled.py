@@ -1,7 +1,7 @@
-"""The curvature of an ensemble by one compiled function a member, on the CPU.
+"""The curvature of an ensemble by one compiled function per member, on the CPU.
 
-Members are spread over the threads that torch was given; how they are does not matter for any of
-them. Symbols as in `tracker` and `curvature_kernel`.
+Members are spread over the threads that torch was given; how they are spread changes no result.
+Symbols as in `tracker` and `curvature_kernel`.
 """
 
 from __future__ import annotations

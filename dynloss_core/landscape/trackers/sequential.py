@@ -31,7 +31,8 @@ __all__ = ["SequentialTracker"]
 
 
 class SequentialTracker(RitzTracker):
-    """One operator a member, in the dtype of its parameters; the slowest, and refuses nothing."""
+    """One operator per member, in the dtype of its parameters; the slowest tracker, but it refuses
+    nothing."""
 
     name = "sequential"
 
@@ -93,7 +94,7 @@ _LOST = TopEigen(
     converged=torch.zeros(2, dtype=torch.bool),
     iterations=torch.tensor(0),
 )
-"""Of a member whose parameters are not finite."""
+"""The eigenvalue of a member whose parameters are not finite."""
 
 
 def _joined(members: list[TopEigen]) -> LargestEigenvalue:

@@ -104,7 +104,7 @@ class Tracking:
 
     @property
     def tolerances(self) -> tuple[float, float]:
-        """Of the largest eigenvalue and the next."""
+        """The tolerances of the largest eigenvalue and the next."""
         return self.tolerance, self.next_tolerance
 
 
@@ -143,13 +143,13 @@ class TrackedProblem:
 
     @cached_property
     def traits(self) -> Traits:
-        """What a tracker must know of the network."""
+        """What a tracker must know about the network."""
         return traits_of(self.network)
 
     @property
     def stateless(self) -> bool:
-        """Whether the network is its trained parameters and nothing else: no running statistics,
-        no parameters that are shared or not trained, no layers that nobody knows."""
+        """Whether the network is its trained parameters and nothing else: no running statistics, no
+        parameters that are shared or not trained, no unknown layers."""
         return self.traits.unusual is None and not self.traits.buffers
 
     @property

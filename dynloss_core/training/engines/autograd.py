@@ -1,6 +1,6 @@
 """The reference engine: torch's own autograd and optimiser, one member after another.
 
-It trains any model and serves as the truth that the ensemble engines are tested against.
+It trains any model and is the reference that the ensemble engines are tested against.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["AutogradEngine"]
 
 
 class AutogradEngine(Engine):
-    """One `torch.nn.Module` and one `torch.optim.SGD` a member."""
+    """One `torch.nn.Module` and one `torch.optim.SGD` per member."""
 
     name = "autograd"
 
@@ -113,7 +113,7 @@ class AutogradEngine(Engine):
         )
 
     def _freeze(self, members: Tensor) -> None:
-        """Nothing to do: `_advance` passes over frozen members."""
+        """Nothing to do: `_advance` skips frozen members."""
 
     def _member_parameters(self, member: int) -> dict[str, Tensor]:
         named = self._networks[member].state_dict()

@@ -5,9 +5,9 @@ Images and weights lie with their channels last, as the convolutions of oneDNN a
 
 On the CPU a batch goes through the network in parts, one or more a thread, and the gradients of the
 parts are added: the same batch up to rounding. A network with batch statistics or dropout sees its
-batch whole; one with layers that nobody knows is refused. On CUDA the step is compiled, if the run
-is long enough to earn that back, and recorded as a graph. On the CPU compiling does not pay: 22 s
-for a tenth of the time of a step of Myrtle5-16, 30 s for a twentieth of one of WRN-10-1.
+batch whole; one with unknown layers is refused. On CUDA the step is compiled, if the run is long
+enough to earn that back, and recorded as a graph. On the CPU compiling does not pay: 22 s for a
+tenth of the time of a step of Myrtle5-16, 30 s for a twentieth of one of WRN-10-1.
 
 Symbols
     M      members
@@ -245,7 +245,7 @@ class ConvnetEngine(Engine):
             torch._foreach_copy_(self._parked[self._held], self._working)
 
     def _freeze(self, members: Tensor) -> None:
-        """Nothing to do: `_advance` passes over frozen members."""
+        """Nothing to do: `_advance` skips frozen members."""
 
     def _member_parameters(self, member: int) -> dict[str, Tensor]:
         self._park()

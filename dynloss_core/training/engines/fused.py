@@ -36,7 +36,7 @@ _HIDDEN_VALUES = 2**26  # hidden activations held at once in an evaluation
 
 
 class FusedEngine(Engine):
-    """One fused loop a member; its own learning rate, momentum and weight decay."""
+    """One fused loop per member, with its own learning rate, momentum and weight decay."""
 
     name = "fused"
 
@@ -120,7 +120,7 @@ class FusedEngine(Engine):
         return torch.baddbmm(bias, hidden, weights[:, self._inputs + 1 :].mT)
 
     def _freeze(self, members: Tensor) -> None:
-        """Zero parameters: finite, and `_advance` passes over them."""
+        """Zero parameters: finite, and `_advance` skips them."""
         for tensor in (self._weights, self._bias, self._velocity, self._bias_velocity):
             tensor[members.to(self.device)] = 0
 
@@ -139,7 +139,7 @@ class FusedEngine(Engine):
         }
 
     def _parameters_state(self) -> Any:
-        """Without padding: a run that began on one device can go on on another."""
+        """Without padding: a run that began on one device can continue on another."""
         stored = (self._weights[..., : self._width], self._bias)
         moving = (self._velocity[..., : self._width], self._bias_velocity)
         return [tensor.cpu().clone() for tensor in (*stored, *moving)]

@@ -1,5 +1,5 @@
-"""The fused engine on the CPU: one compiled loop a member, members spread over the threads that
-torch was given.
+"""The fused engine on the CPU: one compiled loop per member, with members spread over the threads
+that torch was given.
 
 Symbols as in `fused`; n steps between two looks at the class weights, `lanes` values in a vector,
 k moments at which the parameters of K members are kept.

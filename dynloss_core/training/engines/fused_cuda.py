@@ -1,5 +1,5 @@
-"""The fused engine on CUDA: a Triton program a member, whose parameters stay on the chip for many
-steps; thousands of members a launch.
+"""The fused engine on CUDA: a Triton program per member, whose parameters stay on the chip for many
+steps; thousands of members per launch.
 
 Symbols as in `fused`; n steps a launch.
 """

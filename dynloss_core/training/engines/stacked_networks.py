@@ -1,7 +1,7 @@
 """An ensemble of any networks without batch statistics, through `torch.func`: small convnets.
 
-The members' parameters are stacked, and `torch.func.vmap` runs all of them as one network. Layers
-that couple the samples of a batch or draw random numbers have no place here.
+The members' parameters are stacked, and `torch.func.vmap` runs all of them as one network. Networks
+with layers that couple the samples of a batch or draw random numbers are refused.
 
 Symbols
     M      members

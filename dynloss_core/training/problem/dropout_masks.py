@@ -1,5 +1,5 @@
-"""Dropout's masks as a pure function of seed and step: a resumed run drops what it would have
-dropped, both arms of a pair drop the same, and so do all engines on one device."""
+"""Dropout masks as a pure function of seed and step: a resumed run drops what it would have dropped
+anyway, and both arms of a pair, and all engines on one device, drop the same."""
 
 from __future__ import annotations
 

@@ -233,8 +233,8 @@ def _built(problem: Problem, splits: Splits, seed: int) -> nn.Module:
 
 
 def _refuse_other_draws(problem: Problem, splits: Splits, seed: int) -> None:
-    """Refuse a network that draws what no rule initialises elsewhere than from torch's random
-    state: one seed would give two networks."""
+    """Refuse a network whose parameters without an initialisation rule are not drawn from torch's
+    random state: one seed would give two networks."""
     once, again = (_left_as_built(_built(problem, splits, seed)) for _ in range(2))
     for name, tensor in once.items():
         if name not in again or not torch.equal(tensor, again[name]):
@@ -246,8 +246,8 @@ def _refuse_other_draws(problem: Problem, splits: Splits, seed: int) -> None:
 
 
 def _refuse_company(problem: Problem, splits: Splits, network: nn.Module) -> None:
-    """Refuse a network that, as it is evaluated, gives a sample other outputs at another call or
-    with other samples: its metrics would depend on how many are seen at once."""
+    """Refuse a network that, in evaluation, gives a sample different outputs in another call or
+    among other samples: its metrics would depend on how many are seen at once."""
     few = Labelled(splits.train.inputs[:3], splits.train.targets[:3], splits.train.scale)
     few = few.to(problem.torch_dtype, "cpu")
     seen = copy.deepcopy(network).eval()

@@ -128,12 +128,12 @@ class Problem(Training):
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """Of parameters, updates and losses, as torch's own object."""
+        """The dtype of parameters, updates and losses, as torch's own object."""
         return _STORED[self.dtype]
 
     @property
     def traits(self) -> Traits:
-        """What an engine must know of the network, as it is built.
+        """What an engine must know about the network, found from a built one.
 
         Raises:
             ConfigError: if the model refuses the data.
@@ -158,8 +158,8 @@ def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) 
 
 
 def plain_refusal(problem: Problem) -> str | None:
-    """What an engine says that takes samples as they are and computes in one dtype; None if that
-    is all the problem asks."""
+    """Why an engine that takes samples as they are and computes in one dtype cannot train a
+    problem; None if it can."""
     if problem.augmentation.active:
         return "it does not augment images"
     if problem.dtype == "bfloat16":
