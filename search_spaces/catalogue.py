@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError, build
-from search_spaces.documents import read_document
+from search_spaces.documents import find_document, read_document
 from search_spaces.space import Space
 
 __all__ = ["LIBRARY", "from_mapping", "load", "names"]
@@ -29,7 +29,7 @@ def load(name_or_path: str | Path) -> Space:
     Raises:
         ConfigError: one line with the file, the key, the value and the remedy.
     """
-    path = _find(name_or_path)
+    path = find_document("space", name_or_path, LIBRARY)
     return from_mapping(read_document(path), source=str(path), folder=path.parent)
 
 
@@ -52,17 +52,6 @@ def from_mapping(
     return build(Space, merged, source=source, key=key)
 
 
-def _find(name_or_path: str | Path, folder: Path | None = None, key: str = "") -> Path:
-    text = str(name_or_path)
-    if text in names():
-        return LIBRARY / f"{text}.yaml"
-    path = (folder or Path()) / text
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        return path
-    known = ", ".join(names())
-    raise ConfigError(key, f"no space {text!r}", f"give a .yaml file, or one of: {known}")
-
-
 def _inherit(
     document: dict[str, Any], source: str, folder: Path, key: str, seen: tuple[Path, ...]
 ) -> dict[str, Any]:
@@ -74,7 +63,7 @@ def _inherit(
     if not isinstance(parent_name, str):
         raise ConfigError(location, f"{parent_name!r} is not a name", "name one space", source)
     try:
-        path = _find(parent_name, folder, location).resolve()
+        path = find_document("space", parent_name, LIBRARY, folder, location).resolve()
     except ConfigError as error:
         raise error.inside(source=source) from None
     if path in seen:

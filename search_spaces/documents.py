@@ -10,7 +10,7 @@ import yaml
 
 from dynloss_core.config import ConfigError, show
 
-__all__ = ["parse_document", "read_document"]
+__all__ = ["find_document", "parse_document", "read_document"]
 
 _LARGEST_FILE = 1_000_000  # bytes
 _MOST_VALUES = 100_000  # with every alias written out
@@ -94,3 +94,18 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError("", "expected `key: value` lines", "see the README for a file", source)
     return document
+
+
+def find_document(
+    kind: str, name_or_path: str | Path, library: Path, folder: Path | None = None, key: str = ""
+) -> Path:
+    """The file of a space or a study: the library's if it has one of that name, else the path."""
+    text = str(name_or_path)
+    shipped = sorted(path.stem for path in library.glob("*.yaml"))
+    if text in shipped:
+        return library / f"{text}.yaml"
+    path = (folder or Path()) / text
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        return path
+    remedy = f"give a .yaml file, or one of: {', '.join(shipped)}"
+    raise ConfigError(key, f"no {kind} {text!r}", remedy)

@@ -60,10 +60,6 @@ instability, if each is large or within WINDOW of one that is: weak alternation 
 thousands of steps. In 16 runs of the paper's setting the pauses last up to 222 steps, then none up
 to 457; the quarter keeps the instabilities of neighbouring periods apart."""
 
-EMERGENCE = 1e-4
-"""Amplitude over F that marks the onset by amplitude: above the kinks of a ReLU network's trace
-(1e-6 to 1e-5 of F), below what an instability must reach."""
-
 PEAK = 1e-3
 """Amplitude over F that an instability must reach once. Those of the reference runs reach 1e-2; the
 kink of the class weights at T/2 has 2e-4 at T = 5000."""
@@ -76,16 +72,11 @@ class Instability:
     Args:
         onset: the step from which F rises and falls in turn ten times running; the first turn
             where ten never follow each other, or where the trace begins inside.
-        emergence: the step from which the amplitude stays above 1e-4 of F until it is first large.
-            Before `onset` where a steep trend hides the alternation, after it where that grows
-            from less.
         end: one past the last step that alternates.
         begins_before: the trace begins inside it.
         continues: the trace ends, or diverges, inside it.
         period_number: k = onset // T.
-        before_period_end: steps from the onset to the next period.
         boundary_offset: steps from the nearest start of a period to the onset, negative before it.
-        amplitude: largest a, in units of F.
         relative_amplitude: largest a / F.
         cascade: regimes inside, in order and without gaps.
         hessian_before: last Hessian lambda_max at or before the onset.
@@ -96,32 +87,17 @@ class Instability:
     """
 
     onset: int
-    emergence: int
     end: int
     begins_before: bool
     continues: bool
     period_number: int | None
-    before_period_end: int | None
     boundary_offset: int | None
-    amplitude: float
     relative_amplitude: float
     cascade: tuple[Regime, ...]
     hessian_before: Sample | None = None
     hessian_at_onset: float | None = None
     ntk_before: Sample | None = None
     ntk_after: Sample | None = None
-
-    @property
-    def duration(self) -> int:
-        """Steps from the onset to the end."""
-        return self.end - self.onset
-
-    @property
-    def ntk_drop(self) -> float | None:
-        """NTK lambda_max before minus after; None unless both are known."""
-        if self.ntk_before is None or self.ntk_after is None:
-            return None
-        return self.ntk_before.value - self.ntk_after.value
 
 
 def find_instabilities(
@@ -163,21 +139,18 @@ def find_instabilities(
         end = int(turns[-1]) + 3
         stretch, onset = slice(start, end - 2), first_step + start
         before = CurvatureSamples([]) if begins_before else after
-        place: tuple[int | None, int | None, int | None] = (None, None, None)
+        place: tuple[int | None, int | None] = (None, None)
         if period is not None and (stop is None or onset < stop):
             number, tau = divmod(onset, period)
-            place = (number, period - tau, tau if 2 * tau < period else tau - period)
+            place = (number, tau if 2 * tau < period else tau - period)
         found.append(
             Instability(
                 onset=onset,
-                emergence=first_step + turning.emergence(start),
                 end=first_step + end,
                 begins_before=begins_before,
                 continues=bool(len(trace) - end <= LINK),
                 period_number=place[0],
-                before_period_end=place[1],
-                boundary_offset=place[2],
-                amplitude=float(turning.amplitude[stretch].max()),
+                boundary_offset=place[1],
                 relative_amplitude=float(turning.relative[stretch].max()),
                 cascade=cascade(trace, start, end, first_step),
                 hessian_before=before.last("hessian_lambda_max", onset),
@@ -195,12 +168,10 @@ class _Turning:
 
     Args:
         turns: (n-2,) d changes sign, with an amplitude above rounding.
-        amplitude: (n-2,) a.
         relative: (n-2,) a over the mean of F there.
     """
 
     turns: NDArray[np.bool_]
-    amplitude: Floats
     relative: Floats
 
     @classmethod
@@ -211,7 +182,7 @@ class _Turning:
         level = np.abs(quarters[:-2] + 2 * quarters[1:-1] + quarters[2:])
         rounding = ROUNDING * np.maximum(level, 1)
         turns = (np.sign(rises[1:]) * np.sign(rises[:-1]) < 0) & (amplitude > rounding)
-        return cls(turns, amplitude, amplitude / np.maximum(level, rounding))
+        return cls(turns, amplitude / np.maximum(level, rounding))
 
     def stretches(self, pause: int) -> list[Integers]:
         """The turns of each instability, pauses of up to `pause` steps included."""
@@ -222,13 +193,6 @@ class _Turning:
         close = _split(np.concatenate(dense), min(WINDOW, pause))
         large = [each for each in close if self.relative[each].max() >= PEAK]
         return _split(np.concatenate(large), pause) if large else []
-
-    def emergence(self, onset: int) -> int:
-        """See `Instability.emergence`."""
-        large = onset + int(np.argmax(self.relative[onset:] >= PEAK))
-        quiet = self.relative[: large + 1] < EMERGENCE
-        silence = np.flatnonzero(np.convolve(quiet, np.ones(LINK), "valid") == LINK)
-        return int(silence[-1]) + LINK if len(silence) else 0
 
 
 def _split(ascending: Integers, gap: int) -> list[Integers]:

@@ -89,7 +89,6 @@ def valley(
     towards: Tensor | None = None,
     offsets: tuple[float, ...] = OFFSETS,
     batch_size: int | None = None,
-    seed: int = 0,
 ) -> Valley:
     """The valley of one network at one moment.
 
@@ -103,7 +102,6 @@ def valley(
         towards: (P,) the direction before, which v is turned towards; None or 0 leaves it.
         offsets: S of them, 0 among them, ascending and symmetric.
         batch_size: samples seen at once; None for all. Changes nothing but the rounding.
-        seed: the seed of the search for the eigenvector.
 
     Returns:
         NaN in all that depends on parameters that are not finite.
@@ -115,7 +113,7 @@ def valley(
     _check(offsets)
     refuse_unmeasurable(network, data.inputs[:2])
     if top is None:
-        top = hessian_top(network, loss, data, class_weights, seed=seed, batch_size=batch_size)
+        top = hessian_top(network, loss, data, class_weights, batch_size=batch_size)
     parameters = trainable(network)
     some = next(iter(parameters.values()))
     found = top.vectors[0].detach().cpu().double()  # (P,)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from dynloss_core import keys
 from dynloss_core.config import build, config_hash, to_dict
 from dynloss_core.training import Evaluation, Trace
 
@@ -18,13 +19,7 @@ __all__ = [
     "assert_same_trace",
 ]
 
-METRICS = (
-    "weighted_loss",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-)
+METRICS = keys.EVALUATION_METRICS
 NUMBERS_OF_A_TRACE = ("weighted_loss", "loss", "accuracy", "class_weights")
 
 

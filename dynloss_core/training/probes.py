@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from dynloss_core.landscape.algorithms.trace import hutchinson_trace
 from dynloss_core.landscape.operators.hessian import HessianOperator
 from dynloss_core.landscape.trackers.choose_tracker import choose_tracker
 from dynloss_core.landscape.trackers.tracker import Curvature, Tracking
-from dynloss_core.landscape.valley import OFFSETS, Valley, valley
+from dynloss_core.landscape.valley import Valley, valley
 from dynloss_core.training.problem.ensemble import Setup
 from dynloss_core.training.problem.evaluations import CurvatureSeries, ValleySeries
 
@@ -44,7 +44,6 @@ class Valleys:
     Args:
         every: steps between two of them, >= 1.
         members: indices of the members in the ensemble.
-        offsets: on the line, see `landscape.valley`.
 
     Raises:
         ValueError: if `every` is below 1 or no member is named.
@@ -52,7 +51,6 @@ class Valleys:
 
     every: int
     members: tuple[int, ...]
-    offsets: tuple[float, ...] = OFFSETS
 
     def __post_init__(self) -> None:
         if self.every < 1:
@@ -68,7 +66,6 @@ class Probes:
     Args:
         every: steps between two measurements, >= 1; the first is before the first step.
         members: indices of the members in the ensemble.
-        tracking: how carefully the eigenvalues are followed.
         valleys: whose valleys to look at on the way; None for nobody's.
         samples: how many training samples F is a mean over, see
             `landscape.balanced_subset`; None for all. The tangent kernel is that of the first of
@@ -85,7 +82,6 @@ class Probes:
 
     every: int
     members: tuple[int, ...]
-    tracking: Tracking = field(default_factory=Tracking)
     valleys: Valleys | None = None
     samples: int | None = None
     trace_probes: int | None = None
@@ -131,7 +127,7 @@ class Prober:
         if not 0 <= self.members[0] <= self.members[-1] < len(setup.members):
             raise ValueError(f"probes must name members 0 to {len(setup.members) - 1}")
         problem = setup.tracked(self.members, probes.samples)
-        self._tracker = choose_tracker(problem, str(device))(problem, probes.tracking, device)
+        self._tracker = choose_tracker(problem, str(device))(problem, Tracking(), device)
         asked = probes.valleys
         self._rows = [
             row for row, m in enumerate(self.members) if asked is not None and m in asked.members
@@ -209,12 +205,9 @@ class Prober:
         weights: Tensor,
         series: CurvatureSeries,
     ) -> ValleySeries:
-        asked = self.probes.valleys
-        assert asked is not None
         directions = self._tracker.directions()  # (K, P)
         seen = []
         for place, row in enumerate(self._rows):
-            top = series
             self._network.load_state_dict({name: each[row] for name, each in parameters.items()})
             one = valley(
                 self._network,
@@ -222,14 +215,13 @@ class Prober:
                 self._samples_of(row),
                 weights[row],
                 top=TopEigen(
-                    values=top.hessian_lambda_max[-1, row : row + 1],
+                    values=series.hessian_lambda_max[-1, row : row + 1],
                     vectors=directions[row : row + 1],
-                    residuals=top.hessian_residual[-1, row : row + 1],
-                    converged=top.hessian_converged[-1, row : row + 1],
+                    residuals=series.hessian_residual[-1, row : row + 1],
+                    converged=series.hessian_converged[-1, row : row + 1],
                     iterations=torch.tensor(0),
                 ),
                 towards=self._before[place],
-                offsets=asked.offsets,
                 batch_size=self._tracker.samples_at_once,
             )
             self._before[place] = one.direction

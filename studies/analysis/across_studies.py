@@ -15,6 +15,7 @@ import pandas as pd
 from dynloss_core import keys
 from studies.analysis.question import Question
 from studies.analysis.setting_verdicts import SettingVerdict
+from studies.analysis.settings import by_setting, label_of
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import (
     OUTCOME_IN_WORDS,
@@ -151,9 +152,9 @@ def _rows(study: StudyTables) -> list[AcrossRow]:
         except ValueError:  # one seed per point
             return []
     found = []
-    for value, rows in members.groupby(scientific) if scientific else [((), members)]:
+    for setting, rows in by_setting(members, scientific):
         for pair in against_reference(study.question.pairs):
-            row = _row(study, metric, _setting(scientific, value), pair, rows)
+            row = _row(study, metric, label_of(setting), pair, rows)
             if row is not None:
                 found.append(row)
     return found
@@ -176,7 +177,8 @@ def _row(
     decision = decide(
         found, study.question.margin, higher_is_better=True, survivors_only=survivors_only
     )
-    verdict, gain = _verdict(study, setting, pair), (found.mean, found.low, found.high)
+    known = {(each.label, each.test.pair): each for each in study.analysis.verdicts}
+    verdict, gain = known.get((setting, pair)), (found.mean, found.low, found.high)
     if verdict is not None:
         test = verdict.test
         gain = (test.difference, test.low, test.high)
@@ -201,24 +203,12 @@ def _row(
     )
 
 
-def _verdict(study: StudyTables, setting: str, pair: Pair) -> SettingVerdict | None:
-    """The study's own, of a row; None without one."""
-    known = {(each.label, each.test.pair): each for each in study.analysis.verdicts}
-    return known.get((setting, pair))
-
-
 def _warnings(study: StudyTables, verdict: SettingVerdict | None) -> tuple[str, ...]:
     """What speaks against a row: against its verdict, or against the search that it is read on."""
     if study.analysis.verdicts:
         return () if verdict is None else verdict.warnings
     split = [ONE_SPLIT] if study.question.one_split else []
     return (*study.analysis.warnings(), *split)
-
-
-def _setting(names: Sequence[str], values: object) -> str:
-    listed = values if isinstance(values, tuple) else (values,)
-    parts = zip(names, listed, strict=False)
-    return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in parts)
 
 
 def _ratio(rows: pd.DataFrame) -> float | None:

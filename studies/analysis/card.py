@@ -34,14 +34,12 @@ class Animation:
         show: draws the frame of an index instead of the one before.
         frames: how many there are.
         still: the index of the frame that stands for all.
-        per_second: frames a second.
     """
 
     figure: Figure
     show: Callable[[int], None]
     frames: int
     still: int
-    per_second: int = 15
 
 
 @dataclass(frozen=True, eq=False)

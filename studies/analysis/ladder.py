@@ -127,7 +127,7 @@ def ladders_of(tables: Tables) -> tuple[Ladder, ...]:
     found = []
     for setting, rows in by_setting(tables.confirm, asked.scientific):
         here = {each.test.pair: each for each in verdicts if each.setting == setting}
-        steps = [here.get(Pair(above, below)) for below, above in _neighbours(asked.ladder)]
+        steps = [here.get(Pair(above, below)) for below, above in itertools.pairwise(asked.ladder)]
         if not here or None in steps:
             continue
         rungs = [
@@ -138,10 +138,6 @@ def ladders_of(tables: Tables) -> tuple[Ladder, ...]:
         whole = here.get(Pair(asked.ladder[-1], asked.ladder[0]))
         found.append(Ladder(label, metric, tuple(rungs), whole))
     return tuple(found)
-
-
-def _neighbours(ladder: Sequence[str]) -> list[tuple[str, str]]:
-    return list(itertools.pairwise(ladder))
 
 
 def _rung(rows: pd.DataFrame, metric: str, arm: str, step: SettingVerdict | None) -> Rung:
@@ -162,13 +158,14 @@ def _table(ladders: Sequence[Ladder]) -> pd.DataFrame:
                 "low": rung.low,
                 "high": rung.high,
                 "n": rung.n,
-                "step": None if rung.step is None else rung.step.test.difference,
-                "step_low": None if rung.step is None else rung.step.test.low,
-                "step_high": None if rung.step is None else rung.step.test.high,
-                "p_adjusted": None if rung.step is None else rung.step.p_adjusted,
-                "outcome": None if rung.step is None else rung.step.test.outcome,
+                "step": step and step.test.difference,
+                "step_low": step and step.test.low,
+                "step_high": step and step.test.high,
+                "p_adjusted": step and step.p_adjusted,
+                "outcome": step and step.test.outcome,
             }
             for ladder in ladders
             for rung in ladder.rungs
+            for step in [rung.step]
         ]
     )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
 import torch
 
 __all__ = ["provenance", "version_of"]
@@ -31,7 +32,7 @@ def provenance() -> dict[str, str]:
     tags = {f"version.{name}": version_of(name) for name in _PACKAGES}
     tags["version.python"] = platform.python_version()
     tags["hardware.cpu"] = f"{_cpu_model()}, {os.cpu_count()} cores"
-    tags["hardware.memory"] = _memory()
+    tags["hardware.memory"] = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     tags["hardware.gpu"] = ", ".join(gpus) or "none"
     tags["os"] = f"{platform.system()} {platform.machine()}"
@@ -57,14 +58,6 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
-
-
-def _memory() -> str:
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return "unknown"
-    return f"{total / 2**30:.0f} GiB"
 
 
 def _commit() -> str | None:

@@ -36,13 +36,18 @@ class Phase(NamedTuple):
         return name if self.search == 1 else f"{name}.{self.search}"
 
     @staticmethod
+    @cache
     def parse(name: str) -> Phase:
         """The phase of a name.
 
         Raises:
             ValueError: if it names none.
         """
-        return _parsed(name)
+        found = _NAME.fullmatch(name)
+        if found is None:
+            raise ValueError(f"{name!r} names no phase")
+        kind, number, search = found.groups()
+        return Phase(kind, int(number or 1), int(search or 1))
 
     @property
     def is_search(self) -> bool:
@@ -54,12 +59,3 @@ class Phase(NamedTuple):
         """Whether winners are rerun on fresh seeds, and so on the test set; all else chooses, on
         validation data alone."""
         return self.kind == keys.CONFIRM
-
-
-@cache
-def _parsed(name: str) -> Phase:
-    found = _NAME.fullmatch(name)
-    if found is None:
-        raise ValueError(f"{name!r} names no phase")
-    kind, number, search = found.groups()
-    return Phase(kind, int(number or 1), int(search or 1))

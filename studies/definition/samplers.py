@@ -67,28 +67,25 @@ def _drawn(method: Literal["random", "sobol"]) -> Callable[..., list[Point]]:
     return design
 
 
-def _tpe(seed: int) -> BaseSampler:
-    from optuna.exceptions import ExperimentalWarning
-    from optuna.samplers import TPESampler
+def _proposing(name: str, **options: bool) -> Callable[[int], BaseSampler]:
+    def make(seed: int) -> BaseSampler:
+        import optuna
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler: BaseSampler = getattr(optuna.samplers, name)(seed=seed, **options)
+            return sampler
 
-
-def _gp(seed: int) -> BaseSampler:
-    from optuna.exceptions import ExperimentalWarning
-    from optuna.samplers import GPSampler
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return GPSampler(seed=seed)
+    return make
 
 
 SAMPLERS: dict[Any, Sampler] = {
-    "tpe": Sampler(modes=("optimize", "confirm"), proposes=_tpe),
+    "tpe": Sampler(
+        modes=("optimize", "confirm"),
+        proposes=_proposing("TPESampler", multivariate=True, constant_liar=True),
+    ),
     "random": Sampler(modes=("optimize",), design=_drawn("random")),
-    "gp": Sampler(modes=("optimize",), proposes=_gp),
+    "gp": Sampler(modes=("optimize",), proposes=_proposing("GPSampler")),
     "grid": Sampler(modes=("map",), design=_grid, takes_grid=True),
     "sobol": Sampler(modes=("map",), design=_drawn("sobol")),
 }

@@ -8,8 +8,8 @@ from typing import Any
 
 from dynloss_core.config import ConfigError, build
 from search_spaces import from_mapping, load
-from search_spaces.documents import parse_document, read_document
-from studies.definition.dotted import assign
+from search_spaces.documents import find_document, parse_document, read_document
+from studies.definition.dotted import assign, merged
 from studies.definition.study import Study
 
 __all__ = ["LIBRARY", "find_study", "load_study", "study_from_mapping"]
@@ -56,27 +56,12 @@ def _in_profile(document: dict[str, Any], profile: str | None, source: str) -> d
         raise ConfigError(
             "--profile", f"{profile!r} is not in this file", f"it has: {known}", source
         )
-    name = f"{document.get('name')}_{profile}"
-    return {**_replaced(document, profiles[profile]), "name": name}
-
-
-def _replaced(document: Any, changes: Any) -> Any:
-    """Lay `changes` over `document`, mapping by mapping; what is not a mapping is replaced, and so
-    is a model or data set by one of another name."""
-    if not (isinstance(document, dict) and isinstance(changes, dict)):
-        return changes
-    merged = {
-        key: _replaced({} if _renamed(key, document[key], changes[key]) else document[key], change)
-        for key, change in changes.items()
-        if key in document
-    }
-    return {**document, **changes, **merged}
-
-
-def _renamed(key: str, before: Any, after: Any) -> bool:
-    if key not in ("data", "model") or not (isinstance(before, dict) and isinstance(after, dict)):
-        return False
-    return "name" in after and after["name"] != before.get("name")
+    changes = profiles[profile]
+    for key in ("data", "model"):  # one of another name is another one
+        before, after = document.get(key), changes.get(key)
+        if isinstance(before, dict) and isinstance(after, dict) and "name" in after:
+            document[key] = before if after["name"] == before.get("name") else {}
+    return {**merged(document, changes), "name": f"{document.get('name')}_{profile}"}
 
 
 def study_from_mapping(
@@ -98,13 +83,4 @@ def study_from_mapping(
 
 def find_study(name_or_path: str | Path) -> Path:
     """The file of a study: the library's if it has one of that name, else the path itself."""
-    text = str(name_or_path)
-    shipped = sorted(path.stem for path in LIBRARY.glob("*.yaml"))
-    if text in shipped:
-        return LIBRARY / f"{text}.yaml"
-    path = Path(text)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        return path
-    raise ConfigError(
-        "", f"no study {text!r}", f"give a .yaml file, or one of: {', '.join(shipped)}"
-    )
+    return find_document("study", name_or_path, LIBRARY)

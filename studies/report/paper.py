@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dynloss_core.atomic import write_atomically
-from studies.analysis.figures import save_figure
+from studies.analysis.figures.files import save_figure
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.study_analysis import Analysis

@@ -12,8 +12,8 @@ from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
 from studies.analysis.across_studies import AcrossRow, StudyTables, across, across_table
 from studies.analysis.analyses import analyse
-from studies.analysis.figures import save_figure
 from studies.analysis.figures.across import draw_across
+from studies.analysis.figures.files import save_figure
 from studies.report.study_results import question_of
 from studies.storage.stored_study import stored_definition
 from studies.storage.study_folder import StudyFolder

@@ -12,7 +12,7 @@ from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.study_analysis import Analysis
 from studies.definition.study import Study
 from studies.messages import brief
-from studies.report import (
+from studies.report.page.document import (
     Command,
     Estimate,
     Finding,

@@ -16,14 +16,14 @@ from dynloss_core.config import ConfigError
 from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
-from studies.analysis.figures import save_animation, save_figure
+from studies.analysis.figures.files import save_animation, save_figure
 from studies.analysis.question import Question
 from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
 from studies.blocks.recorder import KINDS
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
-from studies.report import render
+from studies.report.page.html import render
 from studies.report.study_report import report_of
 from studies.storage.origins import origins_in, origins_in_words
 from studies.storage.stored_study import StoredStudy

@@ -55,7 +55,7 @@ def searched_again(stored: StoredStudy, searches: int) -> StoredStudy:
 def _finished_plan(stored: StoredStudy, option: str) -> Plan:
     """The plan of a study that must be finished."""
     plan = plan_of(stored)
-    if plan.next_block() is not None or not plan.finished:
+    if not plan.is_complete():
         remedy = "finish it first, with --resume"
         raise ConfigError(option, "the study is not finished", remedy, str(stored.folder.path))
     return plan

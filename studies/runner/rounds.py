@@ -38,7 +38,7 @@ def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
                 problem = f"{seeds}, but a round of {len(known.seeds)} is unfinished"
                 raise ConfigError("--seeds", problem, "leave it out to finish that round")
             return []
-    if not _is_searched(stored):
+    if not plan_of(stored).is_complete():
         path = str(stored.folder.path)
         raise ConfigError("", "its search is not finished", "finish it first", path)
     members = parts.gather("members")
@@ -118,9 +118,3 @@ def _seeds_of(rounds: tuple[Confirmation, ...]) -> int:
 
 def _winners(confirmation: Confirmation) -> set[tuple[str, int]]:
     return {(winner.arm, winner.trial) for winner in confirmation.winners}
-
-
-def _is_searched(stored: StoredStudy) -> bool:
-    """Whether every block of every search is finished, its finals included."""
-    plan = plan_of(stored)
-    return plan.next_block() is None and plan.finished

@@ -262,7 +262,8 @@ class Session:
         members = self.folder.parts.recorded(block)
         if members is not None:
             if members.empty:
-                self.failures[block.id] = self.folder.parts.recorded_failure(block)
+                reasons = self.folder.parts.failures()
+                self.failures[block.id] = reasons.get(block.id, "unknown error")
             elif not is_table_of(block, members, self.study):
                 self.folder.parts.refuse(block)
             self.delivery.finish(block)

@@ -75,12 +75,12 @@ class ArmSearch:
         self._rounds = {trial: k for k, blocks in enumerate(rounds) for b in blocks for trial in b}
         self._settings = study.settings(arm)
         self._complete: list[tuple[int, Point, float]] = []  # trials, their points and objectives
-        self._asked = 0  # blocks handed out
+        self.asked = 0  # blocks handed out
         self._told = 0  # blocks told to Optuna
         self._results: dict[int, pd.DataFrame] = {}
         self._points: dict[int, Point] = {}
         self._asked_at: dict[int, datetime] = {}
-        self._best: Winner | None = None
+        self.best: Winner | None = None  # the best completed point so far, the earliest of equals
         self._best_score = -math.inf
         up = keys.higher_is_better(study.objective)
         direction: Literal["maximize", "minimize"] = "maximize" if up else "minimize"
@@ -108,25 +108,15 @@ class ArmSearch:
                 self.optuna.set_user_attr(key, value)
 
     @property
-    def blocks(self) -> int:
-        """Number of blocks in the whole search."""
-        return len(self._blocks)
-
-    @property
-    def asked(self) -> int:
-        """Number of blocks handed out so far."""
-        return self._asked
-
-    @property
     def finished(self) -> bool:
         """Whether every block has been told."""
-        return self._told == self.blocks
+        return self._told == len(self._blocks)
 
     def ask(self) -> Block | None:
         """The next block; None if all are handed out, or it depends on results to come."""
-        if self._asked == self.blocks:
+        if self.asked == len(self._blocks):
             return None
-        numbers, needed = self._blocks[self._asked], self._needed()
+        numbers, needed = self._blocks[self.asked], self._needed()
         if not all(index in self._results for index in range(self._told, needed)):
             return None
         self._tell_up_to(needed)
@@ -135,18 +125,18 @@ class ArmSearch:
         seeds = tuple(self.study.search_seeds())
         limits = self._thresholds(needed)
         phase = str(Phase(keys.SEARCH, search=self.number))
-        block = Block(phase, self.arm, self._asked, trials, seeds, limits)
-        self._asked += 1
+        block = Block(phase, self.arm, self.asked, trials, seeds, limits)
+        self.asked += 1
         return block
 
     def _needed(self) -> int:
         """How many blocks, from the first, the next one depends on."""
-        numbers = self._blocks[self._asked]
+        numbers = self._blocks[self.asked]
         if numbers.start in self._rounds:  # on all before its round
-            return self._asked - self._setting_index(numbers.start)
+            return self.asked - self._setting_index(numbers.start)
         if numbers.start in self._extensions:
-            return self._asked
-        return max(self._asked + 1 - self.study.parallel_blocks, 0) if self._waits else 0
+            return self.asked
+        return max(self.asked + 1 - self.study.parallel_blocks, 0) if self._waits else 0
 
     def _setting_index(self, number: int) -> int:
         """The index of a refining trial's setting."""
@@ -156,15 +146,11 @@ class ArmSearch:
     def receive(self, block: Block, members: pd.DataFrame) -> None:
         """Take a block's members table; empty if it could not be trained."""
         self._results[block.index] = members
-        if not self._waits or self._asked == self.blocks:
+        if not self._waits or self.asked == len(self._blocks):
             ready = self._told
             while ready in self._results:
                 ready += 1
             self._tell_up_to(ready)
-
-    def best(self) -> Winner | None:
-        """The best completed point so far, the earliest of equals; None before there is one."""
-        return self._best
 
     def finalists(self, count: int) -> list[tuple[Trial, ...]]:
         """The best trials at each setting that has any, best first, the earliest of equals."""
@@ -337,4 +323,4 @@ class ArmSearch:
         self._complete.append((number, point, sign * value))
         if sign * value > self._best_score:
             self._best_score = sign * value
-            self._best = Winner(self.arm, number, {**self.space.constants(), **point}, value)
+            self.best = Winner(self.arm, number, {**self.space.constants(), **point}, value)

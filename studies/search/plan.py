@@ -97,7 +97,7 @@ class _OneSearch:
                 for arm, point in self.study.winners.items()
             }
             return {arm: Winner(arm, 0, point, None) for arm, point in given.items()}
-        best = {name: arm.best() for name, arm in self.arms.items()}
+        best = {name: arm.best for name, arm in self.arms.items()}
         best |= self._finals_winners()
         return {name: winner for name, winner in best.items() if winner is not None}
 
@@ -185,6 +185,10 @@ class Plan:
     def receive(self, block: Block, members: pd.DataFrame) -> None:
         """Take a block's members table; empty if it could not be trained."""
         self.searches[Phase.parse(block.phase).search - 1].receive(block, members)
+
+    def is_complete(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.next_block() is None and self.finished
 
     def own_rounds(self) -> list[Confirmation]:
         """The rounds that the definition asks for, one of each search, once all are searched."""

@@ -7,6 +7,7 @@ compares the two.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,17 +75,13 @@ def differences(
         then: words that follow a value of the first, as in `600 there`.
         now: words that follow a value of the second.
     """
-    return list(_differences(to_dict(before), to_dict(after), "", then, now))
 
+    def inside(old: dict[str, Any], new: dict[str, Any], prefix: str) -> Iterator[str]:
+        for key in dict.fromkeys([*old, *new]):
+            one, other = old.get(key), new.get(key)
+            if isinstance(one, dict) and isinstance(other, dict):
+                yield from inside(one, other, f"{prefix}{key}.")
+            elif one != other:
+                yield f"{prefix}{key} is {show(one)} {then} and {show(other)} {now}"
 
-def _differences(
-    old: dict[str, Any], new: dict[str, Any], prefix: str, then: str, now: str
-) -> list[str]:
-    changed = []
-    for key in dict.fromkeys([*old, *new]):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            changed += _differences(before, after, f"{prefix}{key}.", then, now)
-        elif before != after:
-            changed.append(f"{prefix}{key} is {show(before)} {then} and {show(after)} {now}")
-    return changed
+    return list(inside(to_dict(before), to_dict(after), ""))

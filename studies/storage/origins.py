@@ -90,7 +90,7 @@ def refuse_other_code(stored: StoredStudy, *, trains: bool) -> None:
         entry["origin"] for entry in origins_in(folder.parts.gather("members"), folder)
     } == {now.digest}:
         return  # only the file with the details is lost
-    if not trains and _is_complete(stored):
+    if not trains and plan_of(stored).is_complete():
         return
     if known:
         last = list(known.values())[-1]
@@ -102,9 +102,3 @@ def refuse_other_code(stored: StoredStudy, *, trains: bool) -> None:
     remedy = "go back to that code, or continue with --code-changed; the results will say so"
     problem = f"was trained with other code: {'; '.join(changed)}"
     raise ConfigError("", problem, remedy, str(folder.path))
-
-
-def _is_complete(stored: StoredStudy) -> bool:
-    """Whether every block of a study is finished."""
-    plan = plan_of(stored)
-    return plan.next_block() is None and plan.finished

@@ -49,10 +49,6 @@ class Parts:
         write_atomically(self._failure(block), error + "\n")
         write_parquet(pd.DataFrame(), self._part(block.id, "members"), {"kinds": ""})
 
-    def recorded_failure(self, block: Block) -> str:
-        """Why a block could not be trained."""
-        return self.failures().get(block.id, "unknown error")
-
     def failures(self) -> dict[str, str]:
         """Blocks that could not be trained, and why."""
         reasons = {}

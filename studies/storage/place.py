@@ -24,7 +24,7 @@ def located(stored: StoredStudy) -> StoredStudy:
     """Record where a study lies, and give it an identity of its own if it is a copy. Its lock must
     be held."""
     folder = stored.folder
-    if not folder.is_identified:  # begun by a version that kept less, or the file is lost
+    if not folder.begun.exists():  # begun by a version that kept less, or the file is lost
         stored = stored.with_identity(stored.identity)
     place, known = _place(folder.path), stored.state.get("place")
     if known == place:

@@ -52,11 +52,6 @@ class StudyFolder(StudyPaths):
             return True
         return self.begun.exists() and bool(self._names() - _BEGUN)
 
-    @property
-    def is_identified(self) -> bool:
-        """Whether it records what the study was when it began."""
-        return self.begun.exists()
-
     def refuse_foreign(self) -> None:
         """Refuse a folder that is not empty and holds no study."""
         if self.path.exists() and self._names() - _BEGUN:

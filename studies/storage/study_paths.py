@@ -35,46 +35,24 @@ class StudyPaths:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-
-    @property
-    def definition(self) -> Path:
-        """The resolved study file."""
-        return self.path / "study.yaml"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the figures."""
-        return self.path / "figures"
-
-    @property
-    def tables(self) -> Path:
-        """Folder of the tables."""
-        return self.path / "tables"
-
-    @property
-    def summary(self) -> Path:
-        """The answer, as JSON."""
-        return self.path / "summary.json"
-
-    @property
-    def confirm(self) -> Path:
-        """Rounds of confirmation, as JSON."""
-        return self.path / "confirm.json"
+        self.definition = self.path / "study.yaml"
+        self.figures = self.path / "figures"
+        self.tables = self.path / "tables"
+        self.summary = self.path / "summary.json"
+        self.confirm = self.path / "confirm.json"
+        self.optuna = self.path / "optuna.db"
+        self.default_store = self.path.parent / "mlflow.db"
+        self.progress = self.path / "progress.json"
+        self.origins = self.path / "origins.json"
+        self.report = self.path / "report.html"
+        self.stop_request = self.path / "stop"
+        self.lock = self.path / ".lock"
+        self.begun = self.path / "begun.json"
 
     @property
     def optuna_url(self) -> str:
         """The URL of Optuna's storage, braces doubled: `RDBStorage` takes it for a template."""
         return sqlite_url(self.optuna).replace("{", "{{").replace("}", "}}")
-
-    @property
-    def optuna(self) -> Path:
-        """Optuna's storage."""
-        return self.path / "optuna.db"
-
-    @property
-    def default_store(self) -> Path:
-        """MLflow's store, shared by the studies of one output folder."""
-        return self.path.parent / "mlflow.db"
 
     @property
     def default_tracking_uri(self) -> str:
@@ -87,33 +65,3 @@ class StudyPaths:
         out = self.path.parent
         where = [] if out == Path("results").absolute() else ["--out", str(out)]
         return shlex.join(["dynloss", "run", str(self.definition), "--resume", *where])
-
-    @property
-    def progress(self) -> Path:
-        """How far a driver has got, as JSON."""
-        return self.path / "progress.json"
-
-    @property
-    def origins(self) -> Path:
-        """What its networks were trained with, as JSON (see `studies.blocks.code_origin`)."""
-        return self.path / "origins.json"
-
-    @property
-    def report(self) -> Path:
-        """The report, one HTML file."""
-        return self.path / "report.html"
-
-    @property
-    def stop_request(self) -> Path:
-        """A file that exists while the driver is asked to end."""
-        return self.path / "stop"
-
-    @property
-    def lock(self) -> Path:
-        """The file on which a running driver holds a lock."""
-        return self.path / ".lock"
-
-    @property
-    def begun(self) -> Path:
-        """The study's identity and definition when it began, as JSON."""
-        return self.path / "begun.json"

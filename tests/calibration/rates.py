@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core.atomic import write_atomically
-from studies.analysis.figures import save_figure
+from studies.analysis.figures.files import save_figure
 from studies.analysis.statistics.comparison import compare_cells
 from studies.analysis.statistics.failures import failures
 from studies.analysis.statistics.looks import share_of_look

@@ -160,9 +160,7 @@ def hessian_top(
     *,
     k: int = 1,
     seed: int = 0,
-    start: Tensor | None = None,
     tolerance: float = 1e-6,
-    max_iterations: int = 300,
     batch_size: int | None = None,
 ) -> TopEigen:
     """The `k` largest (algebraic) eigenvalues of the Hessian of F, see `top_eigen`.
@@ -174,9 +172,7 @@ def hessian_top(
         class_weights: (C,) Gamma at the moment that is looked at.
         k: how many.
         seed: the seed of the random start vector, which has a stream of its own.
-        start: (P,) to begin with instead, such as `warm_start(previous)`.
         tolerance: the tolerance of the residual, relative to the largest eigenvalue in magnitude.
-        max_iterations: Hessian-vector products to spend at most.
         batch_size: samples seen at once.
 
     Returns:
@@ -186,7 +182,5 @@ def hessian_top(
         LandscapeError: as `HessianOperator`.
     """
     operator = HessianOperator(network, loss, data, class_weights, batch_size=batch_size)
-    if start is None:
-        start = start_vectors(operator.dimension, [seed])[0]
-    start = start.to(operator.device)
-    return top_eigen(operator, start, k=k, tolerance=tolerance, max_iterations=max_iterations)
+    start = start_vectors(operator.dimension, [seed])[0].to(operator.device)
+    return top_eigen(operator, start, k=k, tolerance=tolerance)

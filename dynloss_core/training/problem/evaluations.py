@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -24,7 +25,23 @@ __all__ = ["CurvatureSeries", "Evaluation", "HeldOut", "History", "Trace", "Vall
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class _Along:
+    """What is recorded along a run: tensors whose first axis is time, but for those of all."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Consecutive ones of the same members and offsets as one."""
+        first = {each.name: getattr(parts[0], each.name) for each in fields(cls)}
+        longer = {
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name, value in first.items()
+            if value is not None and name not in ("members", "offsets")
+        }
+        return cls(**{**first, **longer})
+
+
+@dataclass(frozen=True, eq=False)
+class Trace(_Along):
     """Every step of some members.
 
     Row i is the state *after* `steps[i]` updates, as the update that follows sees it: with its
@@ -50,16 +67,9 @@ class Trace:
     class_weights: Tensor
     learning_rate: Tensor
 
-    @classmethod
-    def joined(cls, traces: Sequence[Trace]) -> Trace:
-        """Consecutive traces of the same members as one."""
-        names = [each.name for each in fields(cls) if each.name != "members"]
-        parts = {name: torch.cat([getattr(trace, name) for trace in traces]) for name in names}
-        return cls(members=traces[0].members, **parts)
-
 
 @dataclass(frozen=True, eq=False)
-class CurvatureSeries:
+class CurvatureSeries(_Along):
     """The curvature of some members along their training.
 
     Row i is the landscape of F after `steps[i]` updates, at the class weights of the update that
@@ -88,20 +98,9 @@ class CurvatureSeries:
     hessian_trace: Tensor | None = None
     hessian_trace_error: Tensor | None = None
 
-    @classmethod
-    def joined(cls, series: Sequence[CurvatureSeries]) -> CurvatureSeries:
-        """Consecutive series of the same members as one."""
-        names = [
-            each.name
-            for each in fields(cls)
-            if each.name != "members" and getattr(series[0], each.name) is not None
-        ]
-        parts = {name: torch.cat([getattr(each, name) for each in series]) for name in names}
-        return cls(members=series[0].members, **parts)
-
 
 @dataclass(frozen=True, eq=False)
-class ValleySeries:
+class ValleySeries(_Along):
     """F on a line through the parameters of some members, along their training.
 
     Row i is the landscape of F after `steps[i]` updates, at the class weights of the update that
@@ -132,13 +131,6 @@ class ValleySeries:
     hessian_lambda_max: Tensor
     hessian_residual: Tensor
     hessian_converged: Tensor
-
-    @classmethod
-    def joined(cls, series: Sequence[ValleySeries]) -> ValleySeries:
-        """Consecutive series of the same members and offsets as one."""
-        names = [each.name for each in fields(cls) if each.name not in ("members", "offsets")]
-        parts = {name: torch.cat([getattr(each, name) for each in series]) for name in names}
-        return cls(members=series[0].members, offsets=series[0].offsets, **parts)
 
 
 @dataclass(frozen=True, eq=False)

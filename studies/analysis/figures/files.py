@@ -33,7 +33,7 @@ def save_figure(
 def save_animation(animation: Animation, folder: Path, name: str) -> list[Path]:
     """Write an animation as GIF that loops, and the frame that stands for it as PNG."""
     moving, still = (folder / f"{name}.{ending}" for ending in ("gif", "png"))
-    writer, figure = PillowWriter(fps=animation.per_second), animation.figure
+    writer, figure = PillowWriter(fps=15), animation.figure
     with own_style(), tempfile.TemporaryDirectory(prefix="dynloss-frames-") as making:
         made = Path(making) / moving.name  # the writer wants a name
         with writer.saving(figure, str(made), dpi=100):

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from dynloss_core import keys
-from studies.analysis.figures.style import GREY, blank_figure, headline, plain_ticks, words
+from studies.analysis.figures.style import GREY, blank_figure, headline, plain_axis, words
 from studies.analysis.gains.gain_map import Gain, GainMap
 
 __all__ = ["draw_gain_map"]
@@ -27,22 +27,17 @@ _BOUNDARY = "#1A1A1A"
 _MISSING = "#BDBDBD"  # a grey that the colours of gains, white at 0, do not have
 
 
-def draw_gain_map(result: GainMap, *, interpolate: bool = False) -> Figure:
+def draw_gain_map(result: GainMap) -> Figure:
     """Gain over each baseline on one colour scale. Cells that are not significant are hatched,
     diverged ones black, those without a comparison grey; lines bound the region where the
-    dynamical loss wins.
-
-    Args:
-        result: the map.
-        interpolate: smooth the colours between cells; lines and hatching stay those of the cells.
-    """
+    dynamical loss wins."""
     panels = len(result.gains)
     with blank_figure(1.3 + 4.6 * panels, 4.9) as figure:
         axes = np.atleast_1d(figure.subplots(1, panels, sharey=True))
         largest = _colour_limit(np.concatenate([gain.gain.ravel() for gain in result.gains]))
         norm = TwoSlopeNorm(0.0, -largest, largest)
         for place, gain in zip(axes, result.gains, strict=True):
-            mesh = _draw_gain(place, result, gain, norm, interpolate=interpolate)
+            mesh = _draw_gain(place, result, gain, norm)
         axes[0].set_ylabel(_LABELS.get(result.y, words(result.y)))
         beyond = max(float(np.nanmax(np.abs(gain.gain), initial=0.0)) for gain in result.gains)
         bar = figure.colorbar(mesh, ax=axes, extend="min" if beyond > largest else "neither")
@@ -62,24 +57,18 @@ def draw_gain_map(result: GainMap, *, interpolate: bool = False) -> Figure:
     return figure
 
 
-def _draw_gain(
-    axes: Axes, result: GainMap, gain: Gain, norm: TwoSlopeNorm, *, interpolate: bool
-) -> QuadMesh:
+def _draw_gain(axes: Axes, result: GainMap, gain: Gain, norm: TwoSlopeNorm) -> QuadMesh:
     axes.grid(visible=False)
     axes.set_facecolor(_MISSING)
-    if interpolate:
-        places = result.x_values, result.y_values
-        mesh = axes.pcolormesh(*places, gain.gain.T, cmap="RdBu_r", norm=norm, shading="gouraud")
-    else:
-        mesh = axes.pcolormesh(
-            result.x_edges,
-            result.y_edges,
-            gain.gain.T,
-            cmap="RdBu_r",
-            norm=norm,
-            edgecolors="white",
-            linewidth=0.3,
-        )
+    mesh = axes.pcolormesh(
+        result.x_edges,
+        result.y_edges,
+        gain.gain.T,
+        cmap="RdBu_r",
+        norm=norm,
+        edgecolors="white",
+        linewidth=0.3,
+    )
     for row, column in np.argwhere(np.isfinite(gain.gain) & ~gain.significant):
         axes.add_patch(_cell_patch(result, row, column, hatch="////", edgecolor=GREY))
     for row, column in np.argwhere(result.diverged):
@@ -101,7 +90,8 @@ def _draw_gain(
     axes.set(xscale="log", yscale="log", xlabel=_LABELS.get(result.x, words(result.x)))
     axes.set_xlim(result.x_edges[0], result.x_edges[-1])
     axes.set_ylim(result.y_edges[0], result.y_edges[-1])
-    plain_ticks(axes)
+    for axis in (axes.xaxis, axes.yaxis):
+        plain_axis(axis)
     axes.set_title(_baseline_title(result.pair.reference, gain), fontsize=10)
     return mesh
 

@@ -21,6 +21,7 @@ from studies.analysis.figures.style import (
     blank_figure,
     headline,
     note,
+    plain_axis,
     thousands,
     words,
 )
@@ -109,9 +110,7 @@ def _objective_axis(axes: Axes, health: SearchHealth) -> None:
     feasible = any(each.count < each.trials for each in health.infeasible.values())
     if health.objective.endswith("loss") and feasible:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
-        axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+        plain_axis(axes.yaxis)
 
 
 def _best_trials(axes: Axes, found: Isolation, health: SearchHealth) -> None:
@@ -169,10 +168,7 @@ def _parameter_axis(top: Axes, bottom: Axes, found: list[Isolation]) -> None:
             axes.set_xscale("log")
             margin = (high / low) ** 0.04
             axes.set_xlim(low / margin, high * margin)
-            few = high / low < 300
-            axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5) if few else (1,)))
-            axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
-            axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+            plain_axis(axes.xaxis, (1, 2, 5) if high / low < 300 else (1,))
         elif first.scale == "linear":
             axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
         else:
@@ -301,7 +297,7 @@ def _importance_panel(axes: Axes, known: list[Importances], arms: Iterable[str])
     axes.set_xlim(0, 1)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("fraction of variance explained alone (± s.e.)")
-    axes.set_title(f"Importances ({known[0].method})")
+    axes.set_title("Importances (fANOVA)")
     axes.legend(loc="lower right")
 
 

@@ -7,7 +7,7 @@ colour-blind eyes (Okabe and Ito 2008, Color Universal Design); maps that diverg
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from typing import Any, NamedTuple
@@ -32,7 +32,6 @@ __all__ = [
     "note",
     "own_style",
     "plain_axis",
-    "plain_ticks",
     "thousands",
     "words",
 ]
@@ -114,15 +113,9 @@ def beside(axes: Axes, place: float, text: str, colour: str = GREY) -> None:
     axes.annotate(text, at, xycoords=coordinates, va="center", fontsize=8, color=colour)
 
 
-def plain_ticks(axes: Axes) -> None:
-    """Numbers as people write them on both logarithmic axes."""
-    for axis in (axes.xaxis, axes.yaxis):
-        plain_axis(axis)
-
-
-def plain_axis(axis: Axis) -> None:
+def plain_axis(axis: Axis, subs: Sequence[float] = (1, 2, 5)) -> None:
     """Numbers as people write them on a logarithmic axis."""
-    axis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=subs))
     axis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
     axis.set_minor_locator(mpl.ticker.NullLocator())
 

@@ -35,7 +35,6 @@ class LearningCurve:
         high: (K,) upper end.
         n: the most seeds of an evaluation.
         fewest: the fewest, where networks diverged on the way.
-        level: the level of the interval.
     """
 
     arm: str
@@ -46,7 +45,6 @@ class LearningCurve:
     high: np.ndarray
     n: int
     fewest: int
-    level: float
 
     @property
     def label(self) -> str:
@@ -86,9 +84,7 @@ def _tail_start(confirm: pd.DataFrame, tail: float) -> int | None:
     return max(stop_of(steps, tail, period) for period in periods)
 
 
-def learning_curves(
-    curves: pd.DataFrame, metric: str, *, level: float = 0.95
-) -> list[LearningCurve]:
+def learning_curves(curves: pd.DataFrame, metric: str) -> list[LearningCurve]:
     """Curves of each arm: mean over seeds with its t interval; diverged members are left out.
 
     Losses span decades: they are averaged in their logarithm, which gives the geometric mean.
@@ -96,7 +92,6 @@ def learning_curves(
     Args:
         curves: rows of the curves table with one trial an arm.
         metric: column to show.
-        level: the level of the interval.
     """
     found = []
     for arm, rows in curves.groupby(keys.ARM, sort=True):
@@ -105,7 +100,7 @@ def learning_curves(
         values = table.clip(lower=np.finfo(float).tiny).map(np.log) if in_logs else table
         n = values.count(axis=1).to_numpy()
         mean = values.mean(axis=1).to_numpy()
-        half = stats.t.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * values.sem(axis=1).to_numpy()
+        half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * values.sem(axis=1).to_numpy()
         back = np.exp if in_logs else np.asarray
         found.append(
             LearningCurve(
@@ -117,7 +112,6 @@ def learning_curves(
                 high=back(mean + half),
                 n=int(n.max()),
                 fewest=int(n.min()),
-                level=level,
             )
         )
     return found
@@ -127,7 +121,7 @@ def curves_headline(curves: Sequence[LearningCurve]) -> str:
     """What the figure of the winners' curves shows."""
     arms = sorted({curve.arm for curve in curves})
     whose = "Winners of both arms" if len(arms) > 1 else f"Winner of the {arms[0]} arm"
-    interval = f" and {curves[0].level:.0%} interval" if max(c.n for c in curves) > 1 else ""
+    interval = " and 95% interval" if max(c.n for c in curves) > 1 else ""
     return f"{whose} on fresh seeds: mean{interval}"
 
 

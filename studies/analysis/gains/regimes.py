@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import NamedTuple
 
 import pandas as pd
@@ -327,12 +328,8 @@ def _interpolation(static: pd.DataFrame, attainable: float) -> tuple[bool, float
 
 def _threshold(sizes: list[Size]) -> float | None:
     """The smallest size from which on the static arm interpolates at every size."""
-    threshold = None
-    for size in reversed(sizes):
-        if not size.interpolates:
-            break
-        threshold = size.value
-    return threshold
+    above = list(takewhile(lambda size: size.interpolates, reversed(sizes)))
+    return above[-1].value if above else None
 
 
 def _whole(rows: pd.DataFrame, name: str) -> int | None:

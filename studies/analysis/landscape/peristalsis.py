@@ -10,7 +10,6 @@ is narrow and has risen. Width is told by the largest Hessian eigenvalue, height
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,51 +19,39 @@ from studies.analysis.card import Card
 from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings_of
 from studies.analysis.study_tables import Tables
 
-__all__ = ["Peristalsis", "cards", "peristalsis"]
-
-
-@dataclass(frozen=True, eq=False)
-class Peristalsis:
-    """The middle of each period against its end.
-
-    Args:
-        periods: one row per run and whole period: `seed`, `period_number`, `lambda_ratio` (largest
-            Hessian eigenvalue at the end over that in the middle) and `loss_ratio` (F likewise).
-    """
-
-    periods: pd.DataFrame
-
-    def sentences(self) -> list[str]:
-        """How much the valley narrows and rises from the middle of a period to its end: geometric
-        mean over the periods of a run, mean and standard deviation over runs."""
-        rows = self.periods
-        logs = rows.set_index(keys.SEED)[["lambda_ratio", "loss_ratio"]].transform(np.log)
-        means = logs.groupby(level=0).mean()
-        grow = int((logs > 0).all(axis=1).sum())
-        return [
-            "From the middle of a period of the dynamical loss to its end, lambda_max is "
-            f"multiplied by {_spread(np.exp(means['lambda_ratio']))} and F by "
-            f"{_spread(np.exp(means['loss_ratio']))} (geometric means over the periods of a run, "
-            f"mean ± sd over n = {len(means)} runs): the valley narrows and rises in {grow} of "
-            f"{len(rows)} periods."
-        ]
+__all__ = ["cards", "peristalsis", "sentence"]
 
 
 def cards(tables: Tables) -> Iterator[Card]:
     """How the valley moves within the periods of the recorded runs."""
     recorded = tables.once(recordings_of)
-    found = None if recorded is None else peristalsis(recorded)
-    if found is not None:
-        yield Card("Peristalsis", sentences=found.sentences(), subject="landscape")
+    periods = None if recorded is None else peristalsis(recorded)
+    if periods is not None:
+        yield Card("Peristalsis", sentences=[sentence(periods)], subject="landscape")
 
 
-def peristalsis(recorded: Recordings) -> Peristalsis | None:
-    """The movement in the dynamical runs whose curvature was recorded; None if it was in none, or
-    not in the middles and at the ends of their periods."""
-    if not recorded.one_point:
-        return None
+def peristalsis(recorded: Recordings) -> pd.DataFrame | None:
+    """The middle of each period against its end, in the dynamical runs whose curvature was recorded
+    there: one row per run and whole period, `seed`, `period_number`, `lambda_ratio` (largest
+    Hessian eigenvalue at the end over that in the middle) and `loss_ratio` (F likewise). None
+    without any."""
     found = [row for run in recorded.oscillating for row in _periods(run)]
-    return Peristalsis(pd.DataFrame(found)) if found else None
+    return pd.DataFrame(found) if recorded.one_point and found else None
+
+
+def sentence(periods: pd.DataFrame) -> str:
+    """How much the valley narrows and rises from the middle of a period to its end: geometric mean
+    over the periods of a run, mean and standard deviation over runs."""
+    logs = periods.set_index(keys.SEED)[["lambda_ratio", "loss_ratio"]].transform(np.log)
+    means = logs.groupby(level=0).mean()
+    grow = int((logs > 0).all(axis=1).sum())
+    return (
+        "From the middle of a period of the dynamical loss to its end, lambda_max is multiplied "
+        f"by {_spread(np.exp(means['lambda_ratio']))} and F by "
+        f"{_spread(np.exp(means['loss_ratio']))} (geometric means over the periods of a run, "
+        f"mean ± sd over n = {len(means)} runs): the valley narrows and rises in {grow} of "
+        f"{len(periods)} periods."
+    )
 
 
 def _periods(run: RecordedRun) -> list[dict[str, float]]:

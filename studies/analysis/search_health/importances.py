@@ -29,8 +29,6 @@ from studies.analysis.search_health.arm_trials import ArmTrials, along, bounds_o
 
 __all__ = ["Importances", "importances"]
 
-METHOD = "fANOVA"
-
 _FEWEST = 20
 _MOST = 200  # the time grows almost as the square: Optuna's 64 trees take 2 minutes for 2,000
 _TREES = 16
@@ -48,22 +46,18 @@ class Importances:
 
     Args:
         arm: `dynamical` or `static`.
-        method: `fANOVA`.
         fractions: by parameter, of the variance, largest first; the rest is what they do together,
             and noise.
         sem: by parameter, standard error of that: a jackknife over 5 groups of trials, each left
             out in turn (Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 11).
         trials: how many feasible trials they rest on.
-        feasible: how many there are; if more, the rest was left out at random, with a fixed seed.
         warning: what to beware of, or None.
     """
 
     arm: str
-    method: str
     fractions: dict[str, float]
     sem: dict[str, float]
     trials: int
-    feasible: int
     warning: str | None
 
 
@@ -93,11 +87,9 @@ def importances(trials: ArmTrials, space: Space, *, adaptive: bool) -> Importanc
     order = sorted(whole, key=lambda name: -whole[name])
     return Importances(
         arm=trials.arm,
-        method=METHOD,
         fractions={name: whole[name] for name in order},
         sem=dict(zip(whole, sem.tolist(), strict=True)),
         trials=len(rows),
-        feasible=len(feasible),
         warning=_ADAPTIVE_WARNING if adaptive else None,
     )
 

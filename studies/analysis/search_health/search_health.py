@@ -85,8 +85,6 @@ class Convergence:
     Args:
         arm: `dynamical` or `static`.
         trials: K, infeasible and stopped ones included.
-        expected: whether `best` is the expectation over random orders of a design, rather than what
-            an adaptive search had found.
         budget: (M,) numbers of trials m: those of each improvement and K, or spread over 1 to K.
         best: (M,) best mean objective among m trials; empty if all are infeasible.
         tolerance: largest improvement that does not count, in the objective's unit.
@@ -97,7 +95,6 @@ class Convergence:
 
     arm: str
     trials: int
-    expected: bool
     budget: np.ndarray
     best: np.ndarray
     tolerance: float
@@ -114,13 +111,6 @@ class Convergence:
         if self.converged:
             return "converged"
         return "too few" if self.trials < _FEWEST_TO_CONVERGE else "late"
-
-    @property
-    def share_since(self) -> float | None:
-        """Share of the budget spent since the last improvement."""
-        if self.last_improvement is None:
-            return None
-        return 1 - self.last_improvement / self.trials
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +266,6 @@ def search_health(
     *,
     adaptive: bool,
     epochs: float | None = None,
-    tolerance: float | None = None,
 ) -> SearchHealth | None:
     """The health of a search; None if no trial of the given arms is there.
 
@@ -286,9 +275,6 @@ def search_health(
         objective: static validation metric that was optimised.
         adaptive: whether proposals depended on results (`tpe`).
         epochs: length of a run, needed where a space gives the period in epochs.
-        tolerance: largest improvement that does not count, in the objective's unit; by default
-            0.005 of an accuracy, 1% of the best loss, or the noise of a trial's mean if that is
-            more: the best of many noisy trials creeps upwards for ever.
 
     Raises:
         ValueError: if the table lacks a parameter of a space, or `epochs` is needed.
@@ -309,7 +295,7 @@ def search_health(
         isolations=tuple(chain(*(isolate(each, spaces[each.arm]) for each in arms))),
         near_bounds=tuple(chain(*(near_bounds(each, spaces[each.arm]) for each in arms))),
         infeasible={each.arm: _infeasible(each) for each in arms},
-        convergence={each.arm: _convergence(each, adaptive, up, tolerance) for each in arms},
+        convergence={each.arm: _convergence(each, adaptive, up) for each in arms},
         importances={
             each.arm: importances(each, spaces[each.arm], adaptive=adaptive) for each in arms
         },
@@ -323,14 +309,13 @@ def _infeasible(trials: ArmTrials) -> Infeasible:
     return Infeasible(trials.arm, count, total, float(low), float(high))
 
 
-def _convergence(
-    trials: ArmTrials, adaptive: bool, up: bool, tolerance: float | None
-) -> Convergence:
+def _convergence(trials: ArmTrials, adaptive: bool, up: bool) -> Convergence:
+    """What does not count: 0.005 of an accuracy, 1% of the best loss, or the noise of a trial's
+    mean if that is more: the best of many noisy trials creeps upwards for ever."""
     total, sign = len(trials.score), 1.0 if up else -1.0
     top = float(trials.score.max())
-    if tolerance is None:
-        small = _ACCURACY_TOLERANCE if up or math.isinf(top) else _LOSS_TOLERANCE * abs(top)
-        tolerance = float(np.fmax(small, trials.noise))
+    small = _ACCURACY_TOLERANCE if up or math.isinf(top) else _LOSS_TOLERANCE * abs(top)
+    tolerance = float(np.fmax(small, trials.noise))
     last = None
     if math.isinf(top):
         budget, best = np.empty(0, dtype=int), np.empty(0)
@@ -347,9 +332,7 @@ def _convergence(
     if adaptive:
         quiet = last is not None and 3 * last <= 2 * total
         converged = quiet and total >= _FEWEST_TO_CONVERGE
-    return Convergence(
-        trials.arm, total, not adaptive, budget, sign * best, tolerance, last, converged
-    )
+    return Convergence(trials.arm, total, budget, sign * best, tolerance, last, converged)
 
 
 def _expected_best(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

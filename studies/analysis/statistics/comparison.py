@@ -11,7 +11,6 @@ that n fair coins fall alike. So two equal differences prove nothing, and six ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -20,7 +19,6 @@ __all__ = ["CellComparison", "Comparison", "compare", "compare_cells"]
 
 _DECIMALS = 12
 _SAME = 1e-9  # relative: differences of equal accuracies differ by rounding, about 1e-14
-_FEWEST_FOR_BCA = 20  # its 95% covers 90% with 10 normal differences, 92% or more from 20 on
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,6 @@ class Comparison:
         low: lower end of the interval of the mean.
         high: upper end.
         level: the level of the interval.
-        interval: `t`: Student's. `bca`: bias-corrected and accelerated bootstrap (Efron 1987,
-            J. Am. Stat. Assoc. 82:171), for differences far from normal.
         effect_size: Cohen's d_z = mean / sd (Cohen 1988, Statistical Power Analysis, p. 48; Lakens
             2013, Front. Psychol. 4:863, eq. 6); None where all differences are equal.
         p_t: two-sided p value of the paired t test.
@@ -52,7 +48,6 @@ class Comparison:
     low: float
     high: float
     level: float
-    interval: Literal["t", "bca"]
     effect_size: float | None
     p_t: float
     p_wilcoxon: float
@@ -86,50 +81,30 @@ class CellComparison:
     p_adjusted: np.ndarray
 
 
-def compare(
-    differences: np.ndarray,
-    *,
-    level: float = 0.95,
-    interval: Literal["t", "bca"] = "t",
-    resamples: int = 9_999,
-    seed: int = 0,
-) -> Comparison:
+def compare(differences: np.ndarray, *, level: float = 0.95) -> Comparison:
     """The paired comparison of two arms.
 
     Args:
         differences: (n,) one a seed.
         level: the level of the interval.
-        interval: `t` or `bca`.
-        resamples: how many the bootstrap draws.
-        seed: the seed of the bootstrap; the same differences give the same interval.
 
     Raises:
-        ValueError: with fewer than two differences, fewer than 20 for `bca`, or a missing one.
+        ValueError: with fewer than two differences, or a missing one.
     """
     if differences.ndim != 1 or len(differences) < 2:
         raise ValueError(f"differences of shape {differences.shape}: at least two are needed")
     if not np.isfinite(differences).all():
         raise ValueError("a difference is missing or infinite: leave its seed out beforehand")
     alone = compare_cells(differences[np.newaxis], level=level)
-    low, high = float(alone.low[0]), float(alone.high[0])
     sd = float(alone.sem[0]) * len(differences) ** 0.5
-    if interval == "bca":
-        if len(differences) < _FEWEST_FOR_BCA:
-            raise ValueError(
-                f"{len(differences)} differences are too few for interval='bca': "
-                f"give {_FEWEST_FOR_BCA} or use interval='t'"
-            )
-        if sd > 0:
-            low, high = _bootstrap(differences, level, resamples, seed)
     return Comparison(
         n=len(differences),
         mean=float(alone.mean[0]),
         sd=sd,
         median=float(np.median(differences)),
-        low=low,
-        high=high,
+        low=float(alone.low[0]),
+        high=float(alone.high[0]),
         level=level,
-        interval=interval,
         effect_size=float(alone.mean[0]) / sd if sd > 0 else None,
         p_t=float(alone.p[0]),
         p_wilcoxon=_wilcoxon(differences),
@@ -167,20 +142,6 @@ def compare_cells(differences: np.ndarray, *, level: float = 0.95) -> CellCompar
     adjusted = np.full(len(p), np.nan)
     adjusted[tested] = stats.false_discovery_control(p[tested]) if tested.any() else np.nan
     return CellComparison(n, mean, sem, mean - half, mean + half, level, p, adjusted)
-
-
-def _bootstrap(
-    differences: np.ndarray, level: float, resamples: int, seed: int
-) -> tuple[float, float]:
-    found = stats.bootstrap(
-        (differences,),
-        np.mean,
-        confidence_level=level,
-        n_resamples=resamples,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
 
 
 def _wilcoxon(differences: np.ndarray) -> float:

@@ -84,7 +84,6 @@ def decide(
     margin: float | None = None,
     *,
     higher_is_better: bool,
-    power: float = 0.9,
     p: float | None = None,
     p_equivalence: float | None = None,
     alpha: float = 0.05,
@@ -99,7 +98,6 @@ def decide(
         comparison: the first arm minus the second.
         margin: the margin of equivalence; None claims no equivalence.
         higher_is_better: whether the metric is maximised.
-        power: that `seeds_needed` plans for.
         p: p value of the t test, adjusted; None: the comparison's own.
         p_equivalence: p value of the two one-sided tests, adjusted; None: their own.
         alpha: chance of a false claim of either kind.
@@ -125,9 +123,9 @@ def decide(
     if same:
         return Decision("equivalent", own, margin, None)
     alphas = [alpha * _share(comparison.p_t, p), alpha * _share(own, counted)]
-    enough = [seeds_for_power(sd, effect, power, alphas[0])]
+    enough = [seeds_for_power(sd, effect, alpha=alphas[0])]
     if margin is not None:
-        enough.append(seeds_for_equivalence(sd, effect, margin, power, alphas[1]))
+        enough.append(seeds_for_equivalence(sd, effect, margin, alpha=alphas[1]))
     needed = min((n for n in enough if n is not None), default=None)
     return Decision("undecided", own, margin, needed)
 

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from studies.definition.arms import Pair
 
@@ -96,6 +97,11 @@ def failures(
     alone = arm_failed & ~reference_failed, reference_failed & ~arm_failed
     few, many = (int(each.sum()) for each in alone)
     part = (1 - level) / 2 / 3
+    (least_few, most_few), (least_many, most_many) = (
+        proportion_confint(each, n, alpha=2 * part, method="beta") for each in (few, many)
+    )
+    failed = int(arm_failed.sum()), int(reference_failed.sum())
+    limits = [proportion_confint(f, n, alpha=2 * (1 - level), method="beta")[1] for f in failed]
     low, high = _mean_interval(difference[trained], part)
     gaps = [
         float(np.abs(difference[each]).mean())
@@ -112,15 +118,15 @@ def failures(
     return Failures(
         below=below,
         n=n,
-        arm=int(arm_failed.sum()),
-        reference=int(reference_failed.sum()),
-        arm_most=_most(int(arm_failed.sum()), n, 1 - level),
-        reference_most=_most(int(reference_failed.sum()), n, 1 - level),
+        arm=failed[0],
+        reference=failed[1],
+        arm_most=float(limits[0]),
+        reference_most=float(limits[1]),
         p=float(stats.binomtest(few, few + many).pvalue) if few + many else 1.0,
         trained=int(trained.sum()),
         trained_difference=float(difference[trained].mean()) if trained.sum() > 1 else None,
-        low=max(-1.0, mean(low, _most(few, n, part), _least(many, n, part))),
-        high=min(1.0, mean(high, _least(few, n, part), _most(many, n, part))),
+        low=max(-1.0, float(mean(low, most_few, least_many))),
+        high=min(1.0, float(mean(high, least_few, most_many))),
     )
 
 
@@ -131,13 +137,3 @@ def _mean_interval(differences: np.ndarray, part: float) -> tuple[float, float]:
     mean = float(differences.mean())
     half = float(stats.t.isf(part, len(differences) - 1) * stats.sem(differences))
     return mean - half, mean + half
-
-
-def _most(count: int, n: int, error: float) -> float:
-    """Clopper and Pearson's upper limit of a share, at this one-sided error."""
-    return 1.0 if count == n else float(stats.beta.isf(error, count + 1, n - count))
-
-
-def _least(count: int, n: int, error: float) -> float:
-    """The lower limit."""
-    return 0.0 if count == 0 else float(stats.beta.ppf(error, count, n - count + 1))

@@ -36,7 +36,6 @@ class Pooled:
         middle: the interquartile mean of the gains.
         middle_low: lower end.
         middle_high: upper end.
-        level: the level of the intervals.
     """
 
     comparisons: int
@@ -46,7 +45,6 @@ class Pooled:
     middle: float
     middle_low: float
     middle_high: float
-    level: float
 
     def sentence(self) -> str:
         """Both numbers with their intervals."""
@@ -54,33 +52,28 @@ class Pooled:
             f"Over {self.comparisons} comparisons the probability of improvement is "
             f"{self.improves:.2f} [{self.improves_low:.2f}, {self.improves_high:.2f}], and the "
             f"interquartile mean of the gains {self.middle:+.4f} [{self.middle_low:+.4f}, "
-            f"{self.middle_high:+.4f}] (stratified bootstrap over pairs, {self.level:.0%})."
+            f"{self.middle_high:+.4f}] (stratified bootstrap over pairs, 95%)."
         )
 
 
-def pooled(
-    gains: Sequence[np.ndarray], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Pooled:
+def pooled(gains: Sequence[np.ndarray], *, resamples: int = 2000) -> Pooled:
     """Several comparisons together.
 
     Args:
         gains: of the pairs of each comparison, oriented so that positive is a gain.
-        level: the level of the intervals.
         resamples: how many the bootstrap draws.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: without comparisons, or one without pairs.
     """
     if not gains or any(len(each) == 0 for each in gains):
         raise ValueError("every comparison needs pairs, and there must be one")
-    draws = np.random.default_rng(seed)
+    draws = np.random.default_rng(0)
     drawn = [each[draws.integers(len(each), size=(resamples, len(each)))] for each in gains]
     improves = np.mean([_share(each) for each in drawn], axis=0)
     middle = _middle(drawn)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    improves_low, improves_high = np.quantile(improves, tails)
-    middle_low, middle_high = np.quantile(middle, tails)
+    improves_low, improves_high = np.quantile(improves, [0.025, 0.975])
+    middle_low, middle_high = np.quantile(middle, [0.025, 0.975])
     own = [each[np.newaxis] for each in gains]
     return Pooled(
         comparisons=len(gains),
@@ -90,7 +83,6 @@ def pooled(
         middle=float(_middle(own)[0]),
         middle_low=float(middle_low),
         middle_high=float(middle_high),
-        level=level,
     )
 
 

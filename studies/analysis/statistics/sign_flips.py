@@ -24,13 +24,12 @@ _DRAWN = 4095
 _CHUNK = 256
 
 
-def flipped_p(differences: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def flipped_p(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One-sided p values of K comparisons, each counting them all: that the mean is above 0, and
     that it is below.
 
     Args:
         differences: (K, n) one row per comparison, one column per seed, all of them known.
-        seed: of the flips that are drawn.
 
     Raises:
         ValueError: without comparisons, with fewer than two seeds, or a missing difference.
@@ -40,7 +39,7 @@ def flipped_p(differences: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np
     if not np.isfinite(differences).all():
         raise ValueError("a difference is missing or infinite: leave its comparison out beforehand")
     n = differences.shape[1]
-    signs = _flips(n, seed)  # (B, n), the first of them all ones
+    signs = _flips(n)  # (B, n), the first of them all ones
     squares = (differences**2).sum(axis=1, keepdims=True)  # (K, 1), the same in every flip
     own = _t(differences, squares, signs[:1])[:, 0]
     most, least = np.empty(len(signs)), np.empty(len(signs))
@@ -55,12 +54,12 @@ def flipped_p(differences: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np
     return as_large / len(signs), as_small / len(signs)
 
 
-def _flips(n: int, seed: int) -> np.ndarray:
+def _flips(n: int) -> np.ndarray:
     """(B, n) of +1 and -1: all of them, or the unflipped one and others that are drawn."""
     if n <= _MOST_SEEDS:
         bits = (np.arange(2**n)[:, np.newaxis] >> np.arange(n)) & 1
         return 1.0 - 2.0 * bits
-    drawn = np.random.default_rng(seed).integers(0, 2, (_DRAWN, n))
+    drawn = np.random.default_rng(0).integers(0, 2, (_DRAWN, n))
     return np.concatenate([np.ones((1, n)), 1.0 - 2.0 * drawn])
 
 

@@ -31,6 +31,8 @@ from studies.definition.arms import Pair
 
 __all__ = ["ArmSummary", "Verdict", "against_both", "judge"]
 
+_ALPHA = 1 - 0.95  # at the first look
+
 
 @dataclass(frozen=True)
 class ArmSummary:
@@ -237,7 +239,6 @@ def judge(
     pair: Pair = Pair(),  # noqa: B008  (frozen)
     *,
     margin: float | None = None,
-    level: float = 0.95,
     p: float | None = None,
     p_equivalence: float | None = None,
     fails_below: float | None = None,
@@ -255,7 +256,6 @@ def judge(
         pair: the arms to compare.
         margin: largest difference that would not matter, set before the data were seen; None claims
             no equivalence.
-        level: the level of the interval at the first look.
         p: p value of the t test that decides, where several comparisons are counted together.
         p_equivalence: that of the two one-sided tests.
         fails_below: accuracy below which a network failed; None: see `failures`.
@@ -279,14 +279,13 @@ def judge(
         raise ValueError(f"a verdict needs at least two pairs, there are {len(pairs)}")
     differences = (pairs[pair.arm] - pairs[pair.reference]).to_numpy(dtype=float)
     higher_is_better = keys.higher_is_better(metric)
-    found = compare(differences, level=1 - (1 - level) * share_of_look(look))
+    found = compare(differences, level=1 - _ALPHA * share_of_look(look))
     decision = decide(
         found,
         margin,
         higher_is_better=higher_is_better,
         p=against_both(found, matched, higher_is_better=higher_is_better) if p is None else p,
         p_equivalence=p_equivalence,
-        alpha=1 - level,
         survivors_only=not higher_is_better and bool(of_pair[keys.DIVERGED].any()),
     )
     if matched is not None and decision.outcome == "undecided" and found.p_t < matched.p_t:
@@ -309,7 +308,7 @@ def judge(
         seeds_needed=decision.seeds_needed,
         arm=_summary(of_pair, pairs, pair.arm),
         reference=_summary(of_pair, pairs, pair.reference),
-        failures=failures(by_seed, pair, below=fails_below, chance=chance, level=level)
+        failures=failures(by_seed, pair, below=fails_below, chance=chance)
         if higher_is_better
         else None,
         matched=matched,

@@ -63,26 +63,11 @@ class Delivery:
         self._running: dict[str, Block] = {}
         self._finished: dict[str, Block] = {}  # not delivered yet, in order
         self._pause, self._next_attempt = _FIRST_PAUSE, 0.0
-        self._trials = 0
-        self._problem = ""
+        self.delivered = 0  # trials whose runs were closed
+        self.problem = ""  # why the last attempt did not reach the tracker
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="delivery", daemon=True)
         self._thread.start()
-
-    @property
-    def delivered(self) -> int:
-        """Number of trials whose runs were closed so far."""
-        return self._trials
-
-    @property
-    def waiting(self) -> int:
-        """Number of trials finished but not delivered, as far as this session knows."""
-        return sum(len(block.trials) for block in list(self._finished.values()))
-
-    @property
-    def problem(self) -> str:
-        """Why the last attempt did not reach the tracker; empty if it did."""
-        return self._problem
 
     def start(self, block: Block) -> None:
         """Give the trials of a block that has started their runs."""
@@ -117,7 +102,7 @@ class Delivery:
     def _work(self) -> None:
         while True:
             try:
-                event = self._events.get(timeout=self._pause if self._problem else None)
+                event = self._events.get(timeout=self._pause if self.problem else None)
             except queue.Empty:
                 self._deliver()
                 continue
@@ -134,7 +119,7 @@ class Delivery:
         self._deliver(lambda tracker: tracker.start(block))
 
     def _on_means(self, block_and_means: tuple[Block, pd.DataFrame]) -> None:
-        if not self._problem:  # otherwise they come with the block's tables
+        if not self.problem:  # otherwise they come with the block's tables
             self._deliver(lambda tracker: tracker.log_means(*block_and_means))
 
     def _on_finish(self, block: Block) -> None:
@@ -167,11 +152,11 @@ class Delivery:
                 work(tracker)
         except (Unreachable, ConfigError) as error:
             self._tracker = None
-            self._problem = hide_password(reason_of(error))[:1000]
+            self.problem = hide_password(reason_of(error))[:1000]
             self._next_attempt = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         else:
-            self._problem, self._pause = "", _FIRST_PAUSE
+            self.problem, self._pause = "", _FIRST_PAUSE
 
     def _connected(self) -> Tracker:
         if self._tracker is None:
@@ -189,5 +174,5 @@ class Delivery:
             tracker.start(block)
             if not members.empty:
                 tracker.log_means(block, mean_curves(self._folder.parts.table(block, "curves")))
-            self._trials += tracker.finish(block, members)
+            self.delivered += tracker.finish(block, members)
         del self._finished[block.id]

@@ -31,7 +31,7 @@ from studies.storage.tracking.mlflow_store import (  # sets the environment of w
     probe,
 )
 from studies.storage.tracking.parent_run import find_parent
-from studies.storage.tracking.trial_content import TAG, TrialContent, parameters_of
+from studies.storage.tracking.trial_content import TAG, TrialContent
 
 # isort: split
 from mlflow import MlflowClient
@@ -93,7 +93,7 @@ class MLflowTracker:
         try:
             probe(uri)
             self._client = MlflowClient(tracking_uri=uri)
-            self._experiment, self._parent = find_parent(
+            self.experiment, self.parent = find_parent(
                 self._client, study, study_id, run, artifacts
             )
             self._runs: dict[TrialKey, str] = {}
@@ -116,28 +116,18 @@ class MLflowTracker:
         self._pending: dict[str, list[pd.DataFrame]] = {}  # by block
         self._flushed: dict[str, float] = {}
 
-    @property
-    def parent(self) -> str:
-        """Identifier of the study's run."""
-        return self._parent
-
-    @property
-    def experiment(self) -> str:
-        """Identifier of the experiment."""
-        return self._experiment
-
     def kept(self) -> dict[str, Any]:
         """The study's run, its experiment and the store."""
         return {
-            "mlflow_run": self._parent,
-            "mlflow_experiment": self._experiment,
+            "mlflow_run": self.parent,
+            "mlflow_experiment": self.experiment,
             "tracking_uri": hide_password(self.uri),
         }
 
     @_asks
     def discard(self) -> None:
         """Delete the run of a study that came to nothing."""
-        self._client.delete_run(self._parent)
+        self._client.delete_run(self.parent)
 
     def runs(self) -> pd.DataFrame:
         """The run of each trial: phase, arm, trial and `mlflow_run`."""
@@ -238,17 +228,17 @@ class MLflowTracker:
     ) -> None:
         """Close the parent run, with the study's result and its files (path, folder)."""
         now = int(time.time() * 1000)
-        held = self._client.get_run(self._parent).data.metrics
+        held = self._client.get_run(self.parent).data.metrics
         entries = [
             Metric(name, value, now, 0)
             for name, value in metrics.items()
             if math.isfinite(value) and held.get(name) != value
         ]
-        self._log(self._parent, metrics=entries, tags=tags)
+        self._log(self.parent, metrics=entries, tags=tags)
         for path, folder in artifacts:
-            self._client.log_artifact(self._parent, str(path), folder or None)
+            self._client.log_artifact(self.parent, str(path), folder or None)
         status = RunStatus.FINISHED if finished else RunStatus.KILLED
-        self._client.set_terminated(self._parent, RunStatus.to_string(status))
+        self._client.set_terminated(self.parent, RunStatus.to_string(status))
 
     def _find_children(self) -> None:
         """Find the runs created earlier, which of them are finished, and what the others hold. A
@@ -275,8 +265,8 @@ class MLflowTracker:
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment],
-                f"tags.`{_PARENT}` = '{self._parent}'",
+                [self.experiment],
+                f"tags.`{_PARENT}` = '{self.parent}'",
                 run_view_type=ViewType.ALL,
                 max_results=_RUNS_PER_PAGE,
                 order_by=["attributes.start_time"],
@@ -290,7 +280,7 @@ class MLflowTracker:
     def _create_run(self, key: TrialKey, block: Block) -> str:
         phase, arm, number = key
         tags = {
-            _PARENT: self._parent,
+            _PARENT: self.parent,
             f"{TAG}{keys.STUDY}": self._study.name,
             f"{TAG}{keys.PHASE}": phase,
             f"{TAG}{keys.ARM}": arm,
@@ -298,7 +288,7 @@ class MLflowTracker:
             f"{TAG}{keys.BLOCK}": block.id,
         }
         name = f"{phase}/{arm}/{number}"
-        return str(self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id)
+        return str(self._client.create_run(self.experiment, tags=tags, run_name=name).info.run_id)
 
     def _close(self, key: TrialKey, members: pd.DataFrame, curve: list[Metric]) -> None:
         """Send the rest of a trial's curve and its final metrics, and end its run."""
@@ -340,4 +330,5 @@ class MLflowTracker:
 
 
 def _as_params(block: Block, point: Point) -> list[Param]:
-    return [Param(name, str(value)) for name, value in parameters_of(block, point).items()]
+    values = {**point, "seeds": len(block.seeds)}
+    return [Param(name, str(value)) for name, value in values.items()]

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
 from dynloss_core import keys
-from search_spaces import Point
-from studies.blocks.block import Block
 from studies.definition.early_stopping import is_stopped
 
-__all__ = ["TAG", "TrialContent", "parameters_of"]
+__all__ = ["TAG", "TrialContent"]
 
 TAG = "dynloss."
 """Prefix of the suite's own tags."""
 
 _FINAL = (*keys.EVALUATION_METRICS, *keys.TEST_METRICS, *keys.FINAL_CURVATURE_METRICS)
-
-
-def parameters_of(block: Block, point: Point) -> dict[str, Any]:
-    """The parameters of a trial's run."""
-    return {**point, "seeds": len(block.seeds)}
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,12 @@ def health(
     diverged: Sequence[int] = (),
     offsets: np.ndarray = OFFSETS,
     metric: str = ACCURACY,
-    tolerance: float | None = None,
 ) -> SearchHealth:
     """Of a static arm that tries the middle of its range."""
     points = rates(*np.geomspace(0.1, 10, len(values)))
     search = table(points, values, keys.STATIC, metric, diverged, offsets)
     spaces = {keys.STATIC: space(learning_rate=RATE)}
-    found = search_health(search, spaces, metric, adaptive=adaptive, tolerance=tolerance)
+    found = search_health(search, spaces, metric, adaptive=adaptive)
     assert found is not None
     return found
 

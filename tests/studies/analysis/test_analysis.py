@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.figures import draw_learning_curves, draw_verdict
+from studies.analysis.figures.learning_curves import draw_learning_curves
+from studies.analysis.figures.verdict import draw_verdict
 from studies.analysis.gains.learning_curves import learning_curves
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.statistics.pairing import paired_by_seed

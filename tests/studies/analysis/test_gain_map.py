@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.figures import draw_gain_map
+from studies.analysis.figures.gain_map import draw_gain_map
 from studies.analysis.gains.gain_map import GainMap, gain_map
 from tests.studies.analysis.gain_tables import METRIC, PERIODS, rows_of, search
 
@@ -130,15 +130,6 @@ def test_the_figure_says_what_the_map_found() -> None:
     assert "not significant (5% over all cells)" in labels
     assert "diverged" in labels
     assert "n = 8 and 16 seeds" in figure.get_suptitle()
-
-
-def test_interpolation_is_asked_for() -> None:
-    found = the_map(search())
-    plain, smooth = draw_gain_map(found), draw_gain_map(found, interpolate=True)
-    shapes = [figure.axes[0].collections[0].get_array().shape for figure in (plain, smooth)]
-    assert shapes == [(2, 5), (2, 5)]
-    kinds = [getattr(figure.axes[0].collections[0], "_shading", None) for figure in (plain, smooth)]
-    assert kinds == ["flat", "gouraud"]
 
 
 def test_the_table_has_a_row_a_cell_and_baseline() -> None:

@@ -14,7 +14,7 @@ from dynloss_core import keys
 from search_spaces import FloatParameter, IntParameter, Space
 from studies.analysis.across_studies import StudyTables, across
 from studies.analysis.analyses import analyse
-from studies.analysis.figures import draw_comparisons, draw_ladder
+from studies.analysis.figures.comparisons import draw_comparisons, draw_ladder
 from studies.analysis.ladder import ladders_of
 from studies.analysis.question import Question
 from studies.analysis.setting_verdicts import verdicts_of

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dynloss_core import keys
-from studies.analysis.figures import draw_minima
+from studies.analysis.figures.landscape.minima import draw_minima
 from studies.analysis.landscape.minima import cards, minima
 from studies.analysis.question import Question
 from studies.analysis.study_tables import Tables

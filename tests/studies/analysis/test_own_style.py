@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-from studies.analysis.figures import save_figure
+from studies.analysis.figures.files import save_figure
 from studies.analysis.figures.style import own_style
 from tests.studies.analysis.figures import figure
 
@@ -20,7 +20,7 @@ DRAW = """\
 import os, sys
 from pathlib import Path
 asked, here = os.environ.get("MPLBACKEND"), os.getcwd()
-from studies.analysis.figures import save_figure
+from studies.analysis.figures.files import save_figure
 from tests.studies.analysis.figures import figure
 import matplotlib as mpl
 assert "matplotlib.pyplot" not in sys.modules

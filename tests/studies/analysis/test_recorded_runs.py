@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from dynloss_core import keys
-from studies.analysis.figures import draw_trajectory
+from studies.analysis.figures.landscape.trajectory import draw_trajectory
 from studies.analysis.landscape.instabilities import kernel_falls, sentences
 from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings
 from tests.studies.analysis.unstable_runs import unstable_runs

@@ -9,7 +9,7 @@ import pytest
 
 from dynloss_core import keys
 from dynloss_core.landscape import stability_bound
-from studies.analysis.figures import draw_threshold
+from studies.analysis.figures.landscape.threshold import draw_threshold
 from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings
 from studies.analysis.landscape.threshold import Threshold, threshold
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.analysis.figures import animate_valleys, draw_valleys, save_animation
-from studies.analysis.figures.landscape.valley import shown_moments
-from studies.analysis.landscape.peristalsis import peristalsis
+from studies.analysis.figures.files import save_animation
+from studies.analysis.figures.landscape.valley import animate_valleys, draw_valleys, shown_moments
+from studies.analysis.landscape.peristalsis import peristalsis, sentence
 from studies.analysis.landscape.valleys import ValleyRun, valley_runs
 from studies.definition.recording_options import Record
 from tests.studies.analysis.unstable_runs import unstable_runs
@@ -119,12 +119,11 @@ def test_the_movement_is_measured_from_middle_to_end() -> None:
     )
     found = peristalsis(moving)
     assert found is not None
-    assert found.periods[keys.SEED].tolist() == [0, 1]
+    assert found[keys.SEED].tolist() == [0, 1]
     ratio = (0.5 + 1.5 * 1000 / 600) / (0.5 + 1.5 * 500 / 600)
-    assert found.periods["lambda_ratio"][0] == pytest.approx(ratio)
-    (sentence,) = found.sentences()
-    assert "n = 2 runs" in sentence
-    assert "0 of 2 periods" in sentence, "F falls"
+    assert found["lambda_ratio"][0] == pytest.approx(ratio)
+    assert "n = 2 runs" in sentence(found)
+    assert "0 of 2 periods" in sentence(found), "F falls"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
-from studies.report import Command, Estimate, Finding, Picture, Report, Section, TrialTable
+from studies.report.page.document import (
+    Command,
+    Estimate,
+    Finding,
+    Picture,
+    Report,
+    Section,
+    TrialTable,
+)
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="

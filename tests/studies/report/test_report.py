@@ -14,7 +14,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import studies.report.page
-from studies.report import Estimate, Finding, Picture, Report, Section, TrialTable, render
+from studies.report.page.document import Estimate, Finding, Picture, Report, Section, TrialTable
+from studies.report.page.html import render
 from tests.studies.report.example import HOSTILE, PNG, SVG, report, trials
 
 VOID = {"meta", "img", "input", "br", "line", "rect", "circle"}

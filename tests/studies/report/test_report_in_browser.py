@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.report import render
+from studies.report.page.html import render
 from tests.studies.report.browser import Chromium, Tab, chromium, console_of, needs_chromium
 from tests.studies.report.example import HOSTILE, report, trials
 

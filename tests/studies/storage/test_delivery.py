@@ -147,7 +147,6 @@ def deliver(recorded: Recorded, folder: Path, faults: Faults) -> Path:
         later.finish(block)
     assert later.ask(conclude)
     assert not later.problem
-    assert not later.waiting
     later.close()
     return store
 
