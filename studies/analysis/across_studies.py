@@ -1,6 +1,6 @@
 """Several studies side by side: one row per study and setting, with its gain and how sure it is.
 
-A row stands on the best evidence its study has: a verdict on fresh seeds; else the half of the
+Each row uses the best evidence that its study has: a verdict on fresh seeds; else the half of the
 search's seeds that took no part in choosing each arm's setting.
 """
 
@@ -204,7 +204,8 @@ def _row(
 
 
 def _warnings(study: StudyTables, verdict: SettingVerdict | None) -> tuple[str, ...]:
-    """What speaks against a row: against its verdict, or against the search that it is read on."""
+    """What speaks against a row: against its verdict, or against the search that it is read
+    from."""
     if study.analysis.verdicts:
         return () if verdict is None else verdict.warnings
     split = [ONE_SPLIT] if study.question.one_split else []

@@ -71,7 +71,7 @@ def analyse(
     Args:
         members: the members table.
         curves: the curves table; may be empty.
-        question: what the tables alone do not tell.
+        question: what the tables do not say.
         recorded: what was recorded beside them, by kind (see `studies.blocks.recorder.KINDS`).
     """
     if members.empty:

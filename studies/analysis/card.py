@@ -1,4 +1,4 @@
-"""An analysis as cards: report, figures, CSV tables and findings are made of them alone.
+"""An analysis as cards: report, figures, CSV tables and findings are made from them alone.
 
 An analysis is a function of a study's `Tables` (see `analyses.ANALYSES`); where it does not apply
 it gives no card. A card is data: nothing is drawn before one of its functions is called.
@@ -63,7 +63,7 @@ class Drawing:
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """One result. One without figures and without a table is not shown as a section.
+    """One result. A card without figures and without a table is not shown as a section.
 
     Args:
         title: its heading.
@@ -88,8 +88,8 @@ class Card:
     warnings: Sequence[str] = ()
 
     def of_pair(self, arm: str, reference: str) -> Card:
-        """The same card where several pairs of arms have one like it: its heading, its files and
-        its sentences name the pair."""
+        """The same card for a study in which several pairs of arms have one: its heading, its files
+        and its sentences name the pair."""
         suffix, words = f"_{arm}_{reference}", f"{arm} against {reference}"
         return replace(
             self,

@@ -1,10 +1,10 @@
-"""The ladder: what a gain is owed to, one step at a time.
+"""The ladder: what a gain is due to, one step at a time.
 
 Each rung of a study's `ladder` takes one thing more into account than the rung below, for instance:
 the static loss, the static loss with a schedule, a loss that rises and falls as a whole, random
-groups of samples that take turns, groups with every class in them, classes. Every rung stands at
-its own best point, so a step is what that one thing adds. Steps are paired comparisons on fresh
-seeds; neighbours are equivalent only within the margin that was set beforehand.
+groups of samples that take turns, groups with every class in them, classes. Every rung is at its
+own best point, so a step is what that one thing adds. Steps are paired comparisons on fresh seeds;
+neighbours are equivalent only within the margin that was set beforehand.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Ladder:
         return [rung.step for rung in self.rungs if rung.step is not None]
 
     def sentence(self) -> str:
-        """What the gain is owed to."""
+        """What the gain is due to."""
         where = f"At {self.label}" if self.label else "Overall"
         top, bottom = self.rungs[-1].arm, self.rungs[0].arm
         metric = self.metric.replace("_", " ")

@@ -1,4 +1,4 @@
-"""What a study asks: what its analysis must know beside the tables."""
+"""What a study asks: what its analysis must know besides the tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stop_of(steps: float, tail: float, period: float) -> int:
 
 @dataclass(frozen=True)
 class Question:
-    """What the tables alone do not tell.
+    """What the tables do not say.
 
     Args:
         objective: static validation metric that chose.
@@ -65,5 +65,5 @@ class Question:
 
     @property
     def pair(self) -> Pair:
-        """The first pair; of the tables of one pair (see `Tables.of_pairs`) the only one."""
+        """The first pair; for the tables of one pair (see `Tables.of_pairs`), the only one."""
         return self.pairs[0] if self.pairs else Pair()

@@ -17,7 +17,8 @@ __all__ = ["cards"]
 def cards(
     tables: Tables, isolation: Draws[SearchHealth], convergence: Draws[SearchHealth]
 ) -> Iterator[Card]:
-    """Whether the search can be trusted; bounds are asked of each setting where there are several.
+    """Whether the search can be trusted; where there are several settings, bounds are checked for
+    each.
 
     Args:
         tables: of the study.

@@ -1,6 +1,6 @@
 """The verdicts of a study: one for each scientific setting, with what speaks against it.
 
-A warning that touches a verdict is a part of it: whoever shows the one shows the other.
+A warning about a verdict is a part of it: wherever one is shown, so is the other.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def verdicts_of(
 
 
 class _Judged(NamedTuple):
-    """A comparison before its p values are seen beside the others."""
+    """A comparison before its p values are adjusted for the others."""
 
     tables: Tables
     setting: dict[str, object]

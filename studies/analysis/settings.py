@@ -1,4 +1,4 @@
-"""Scientific settings: what they are called, the rows of each, and the points that stand there."""
+"""Scientific settings: their names, the rows of each, and the points of the arms there."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Analysis:
         phase: the phase of that confirmation; None if there was none.
         winners: point of each arm that was confirmed, at the first setting.
         regimes: by the parameter that sets the size, and the pair of arms if there are several.
-        ladders: what gains are owed to, one per scientific setting; none in a study without one.
+        ladders: what gains are due to, one per scientific setting; none in a study without one.
         cards: all that is shown and written, in the order to show.
     """
 
@@ -56,12 +56,13 @@ class Analysis:
         ]
 
     def warnings(self) -> list[str]:
-        """What to beware of, each once: what others rest on is shown after them, and told first."""
+        """What to beware of, each once. What other results rest on is shown after them, but listed
+        first."""
         told = (warning for card in reversed(self.cards) for warning in card.warnings)
         return list(dict.fromkeys(told))
 
     def other_warnings(self) -> list[str]:
-        """Those that stand beside no verdict."""
+        """The warnings that belong to no verdict."""
         beside = {warning for each in self.verdicts for warning in each.warnings}
         return [warning for warning in self.warnings() if warning not in beside]
 
@@ -86,7 +87,7 @@ def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
 
 
 def _regimes(tables: Tables) -> dict[str, Regimes]:
-    """Those of every arm against the reference."""
+    """The cards of every arm against the reference."""
     several = len(tables.question.pairs) > 1
     return {
         f"{name}, {each.question.pair}" if several else name: found

@@ -29,7 +29,7 @@ class Tables:
     Args:
         members: the members table, of at least one network.
         curves: the curves table; may be empty.
-        question: what the tables alone do not tell.
+        question: what the tables do not say.
         recorded: what was recorded beside them, by kind (see `studies.blocks.recorder.KINDS`).
         beside: rows of the members table of the third arms (see `Study.matched_arms`).
     """
@@ -49,7 +49,7 @@ class Tables:
         question: Question,
         recorded: Mapping[str, pd.DataFrame],
     ) -> Tables:
-        """Those of a study, its third arms set apart."""
+        """The tables of a study, with its third arms set apart."""
         arms = list(question.spaces)
         beside = members[~members[keys.ARM].isin(arms)]
         own = {kind: _rows_of(arms, table) for kind, table in recorded.items()}
@@ -73,7 +73,7 @@ class Tables:
 
     @property
     def against_reference(self) -> list[Tables]:
-        """Those of the pairs that share the first one's reference."""
+        """The tables of the pairs that share the first one's reference."""
         shared = against_reference(self.question.pairs) or [self.question.pair]
         return [each for each in self.of_pairs if each.question.pair in shared]
 
@@ -107,8 +107,8 @@ class Tables:
 
     @cached_property
     def tried(self) -> pd.DataFrame:
-        """Rows of the first search, on which all rests that is not about fresh seeds. Of trials
-        that were stopped early only its health is told: everything else is about the end of
+        """Rows of the first search, the basis of everything that is not about fresh seeds. Trials
+        that were stopped early count only towards its health: everything else is about the end of
         training."""
         return self.members[self.members[keys.PHASE] == keys.SEARCH]
 
@@ -119,7 +119,7 @@ class Tables:
 
     @cached_property
     def search(self) -> pd.DataFrame:
-        """Those of the search among them."""
+        """The rows of the search among them."""
         return self.trained[self.trained[keys.PHASE] == keys.SEARCH]
 
     @cached_property
@@ -189,7 +189,7 @@ class Tables:
         return _of_phases(self.members, lambda phase: phase.is_search)
 
     def look(self, phase: str) -> int:
-        """The number of a round, from 1: how often was looked at fresh seeds by then."""
+        """The number of a round, from 1: how many looks at fresh seeds there were by then."""
         return list(self.rounds).index(phase) + 1
 
     @property

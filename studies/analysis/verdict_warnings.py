@@ -46,8 +46,8 @@ def health_of(tables: Tables) -> list[SearchHealth]:
 
 
 def of_searches(warnings: Sequence[Sequence[str]]) -> list[str]:
-    """What speaks against each of several searches, once: of warnings that differ in their numbers
-    the first stands for all."""
+    """What speaks against each of several searches, once: where warnings differ only in their
+    numbers, the first represents all."""
     if len(warnings) < 2:
         return [warning for each in warnings for warning in each]
     found: dict[str, list[tuple[int, str]]] = {}
@@ -93,7 +93,7 @@ def _own(
     *,
     searched: bool,
 ) -> Iterator[str]:
-    """What is about this verdict alone."""
+    """The warnings about this verdict alone."""
     if searched:
         searches = tables.tried_by_search
         yield from of_searches([_beside_the_best(s, tables.question, setting) for s in searches])

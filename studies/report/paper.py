@@ -1,9 +1,9 @@
 r"""A study for a paper: its verdicts as a LaTeX table, its numbers as commands, its figures as PDF.
 
 `verdicts.tex` is a `tabular` of the package booktabs. `numbers.tex` defines a command for each
-number, named after study, setting, arms and quantity, in letters alone as LaTeX wants it:
-`\digitsDifference`, `\spiralsControlsWidthTwoZeroRandomLow`. A text that uses them cannot say what
-the tables do not.
+number, named after study, setting, arms and quantity, in letters alone, as LaTeX requires:
+`\digitsDifference`, `\spiralsControlsWidthTwoZeroRandomLow`. A text that uses them cannot differ
+from the tables.
 """
 
 from __future__ import annotations

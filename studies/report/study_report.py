@@ -72,7 +72,7 @@ def report_of(
 
 
 def _findings(analysis: Analysis) -> Iterable[Finding]:
-    """A ladder first, which sums up many verdicts; then each of them, then all else."""
+    """A ladder first, which summarises many verdicts; then each verdict, then everything else."""
     ladders = [ladder.sentence() for ladder in analysis.ladders]
     yield from (Finding(sentence) for sentence in ladders)
     for each in analysis.verdicts:

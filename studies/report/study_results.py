@@ -52,7 +52,7 @@ class Results:
     origins: str = ""
 
     def without_winner(self, study: Study) -> list[str]:
-        """Arms that have no trial that could represent them, where one was to be confirmed."""
+        """Arms without a trial that could represent them, where one was to be confirmed."""
         return [a for a in study.arms if study.confirms() and a not in self.analysis.winners]
 
     def metrics(self) -> dict[str, float]:
@@ -229,7 +229,7 @@ def _reused(members: pd.DataFrame) -> dict[str, int]:
 
 
 def _strict(value: Any) -> Any:
-    """NaN and infinities as null: strict JSON has no word for them."""
+    """NaN and infinities as null: strict JSON cannot express them."""
     if isinstance(value, dict):
         return {key: _strict(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -100,5 +100,5 @@ def refuse_other_code(stored: StoredStudy, *, trains: bool) -> None:
     if len(changed) > _MOST_NAMED:
         changed = [*changed[:_MOST_NAMED], f"{len(changed) - _MOST_NAMED} more"]
     remedy = "go back to that code, or continue with --code-changed; the results will say so"
-    problem = f"was trained with other code: {'; '.join(changed)}"
+    problem = f"was trained with different code: {'; '.join(changed)}"
     raise ConfigError("", problem, remedy, str(folder.path))

@@ -82,7 +82,7 @@ class StoredStudy:
                 raise ConfigError("", problem, remedy, str(folder.path))
             if not resume:
                 problem = "holds this study already"
-                raise ConfigError("", problem, "add --resume to go on", str(folder.path))
+                raise ConfigError("", problem, "add --resume to continue", str(folder.path))
             return stored
         folder.refuse_foreign()
         try:

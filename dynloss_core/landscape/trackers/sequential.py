@@ -94,7 +94,7 @@ _LOST = TopEigen(
     converged=torch.zeros(2, dtype=torch.bool),
     iterations=torch.tensor(0),
 )
-"""The eigenvalue of a member whose parameters are not finite."""
+"""The result for a member whose parameters are not finite."""
 
 
 def _joined(members: list[TopEigen]) -> LargestEigenvalue:

@@ -107,7 +107,7 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
 
 
 def forest(axes: Axes, verdicts: Sequence[SettingVerdict]) -> None:
-    """The axes of one row per comparison, from above, with the margin and their labels."""
+    """Prepare axes with one row per comparison, from the top, with the margin and the labels."""
     labels = [label_of(verdict) for verdict in verdicts]
     _margin_band(axes, verdicts[0])
     axes.axvline(0, color="black", lw=0.9)

@@ -1,4 +1,4 @@
-"""The gain map, a panel a baseline."""
+"""The gain map, one panel per baseline."""
 
 from __future__ import annotations
 

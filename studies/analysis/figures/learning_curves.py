@@ -17,11 +17,11 @@ __all__ = ["draw_learning_curves"]
 def draw_learning_curves(
     panels: Sequence[Sequence[LearningCurve]], *, tail_start: int | None = None
 ) -> Figure:
-    """Learning curves of the arms, a panel a metric.
+    """Learning curves of the arms, one panel per metric.
 
     Args:
         panels: curves of each panel.
-        tail_start: earliest step from which no oscillation is left; shaded.
+        tail_start: earliest step at which all oscillation is over; shaded from there on.
     """
     with blank_figure(4.3 * len(panels), 3.7) as figure:
         for axes, curves in zip(

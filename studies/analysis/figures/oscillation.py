@@ -45,7 +45,7 @@ def draw_oscillation(
         period: T, in steps.
         amplitude: A.
         steps: how many to show.
-        seed: of what is random.
+        seed: the seed of random choices.
     """
     schedule = ClassWeightSchedule(groups, period, amplitude, oscillation=oscillation, seed=seed)
     weights = schedule(torch.arange(steps + 1), dtype=torch.float64).numpy()  # (n, G)

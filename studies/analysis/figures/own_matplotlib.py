@@ -1,7 +1,7 @@
 """Imports matplotlib without the user's `MPLBACKEND` and `matplotlibrc`; nothing else.
 
-An unknown backend, or a file that is not UTF-8, ends matplotlib's import in an error; a bad line of
-the file is told on the terminal. This module comes before every other import of matplotlib in the
+An unknown backend, or a file that is not UTF-8, makes matplotlib's import fail; a bad line of the
+file is reported on the terminal. This module comes before every other import of matplotlib in the
 suite, and leaves environment and current folder as they were.
 """
 

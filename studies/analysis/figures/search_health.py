@@ -179,7 +179,7 @@ def _parameter_axis(top: Axes, bottom: Axes, found: list[Isolation]) -> None:
 
 
 def _places(found: Isolation, arms: Sequence[str]) -> np.ndarray:
-    """(V,) where the values stand on the axis; choices of several arms side by side."""
+    """(V,) where the values lie on the axis; choices of several arms side by side."""
     if found.scale is None:
         beside = 0.12 * (arms.index(found.arm) - (len(arms) - 1) / 2)
         return np.arange(len(found.values)) + beside

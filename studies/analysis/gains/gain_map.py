@@ -1,14 +1,14 @@
 """The gain map: where, over two parameters, does the dynamical loss beat the static one?
 
 Two baselines, both shown. `own best`: the static trial with the best mean objective, at whatever
-learning rate. Of several it is chosen on every second seed, and the map is made of the others: on
-the seeds that chose it, it would look better than it is, and of trials that are nearly tied the
-luckiest would win. Fewer than 12 seeds are not split, and claim nothing. `same learning rate`: the
-static trial at each dynamical trial's own rate.
+learning rate. Where there are several, it is chosen on every second seed, and the map is made from
+the other seeds: on the seeds that chose it, it would look better than it is, and of nearly tied
+trials the luckiest would win. Fewer than 12 seeds are not split, and nothing is claimed. `same
+learning rate`: the static trial at each dynamical trial's own rate.
 
 A cell may hold several trials, which differ in the parameters the map does not show. It gains if
 one of them does, and loses if all do. All trials of the map are tested together, by flipping the
-signs of seeds (see `sign_flips`): that any cell is called significant by mistake has a chance of at
+signs of seeds (see `sign_flips`): the chance that any cell is called significant by mistake is at
 most 5%. The gain shown is free of the winner's curse: for each seed, the trial is chosen on the
 others (see `pairing`).
 
@@ -134,7 +134,7 @@ class GainMap:
 
     @property
     def trials_a_cell(self) -> int:
-        """The most trials that a cell holds."""
+        """The largest number of trials in a cell."""
         return int(self.trials.max())
 
     @property
@@ -144,7 +144,7 @@ class GainMap:
 
     @property
     def gain_name(self) -> str:
-        """What the numbers are: `gain in validation accuracy`; of a loss, which way it goes."""
+        """What the numbers are: `gain in validation accuracy`; for a loss, which way it goes."""
         better = "gain in" if keys.higher_is_better(self.metric) else "fall of"
         return f"{better} {_words(self.metric)}"
 
@@ -180,7 +180,7 @@ class GainMap:
         return text
 
     def notes(self) -> list[str]:
-        """How the map was made, a sentence each."""
+        """Notes on how the map was made, one sentence each."""
         found = []
         if self.static_trials > 1:
             which = "the other half of the seeds"
@@ -199,7 +199,7 @@ class GainMap:
         return found
 
     def sentences(self) -> list[str]:
-        """How much of the map wins and loses, one sentence a baseline."""
+        """How much of the map wins and loses, one sentence per baseline."""
         found = []
         arm, against = self.pair.losses[0], f"against the {self.pair.reference} arm"
         for gain in self.gains:
@@ -218,7 +218,7 @@ class GainMap:
         return found
 
     def _place(self, gain: Gain, cell: tuple[int, int]) -> str:
-        """A cell in words: its values; of a bin its bounds, and the trial that is best in it."""
+        """A cell in words: its values; for a bin, its bounds and the best trial in it."""
         row, column = cell
         x, y = _words(self.x), _words(self.y)
         best = f"{x} {gain.best_x[cell]:,.4g} and {y} {gain.best_y[cell]:,.4g}"
@@ -261,7 +261,7 @@ def _words(name: str) -> str:
 
 
 def cards(tables: Tables, draw: Draws[GainMap]) -> Iterator[Card]:
-    """The maps of a search; that of an adaptive one is exploratory and says nothing."""
+    """The maps of a search; that of an adaptive search is exploratory and gives no findings."""
     for name, found in maps_of(tables).items():
         notes = [f"Paired over {found.n} seeds.", *found.notes()]
         notes.append("The chance that any cell is called significant by mistake is at most 5%.")
@@ -341,7 +341,8 @@ def _is_mapped(search: pd.DataFrame, along: pd.DataFrame) -> bool:
 
 
 def _gains(tried: ArmMatrix, against: ArmMatrix, cells: Cells, metric: str) -> Iterator[Gain]:
-    """Over each baseline that most trials can be compared with: the others are maps of holes."""
+    """The map over each baseline that most trials can be compared with: others would be mostly
+    empty."""
     sign = 1.0 if keys.higher_is_better(metric) else -1.0
     n = against.values.shape[1]
     splits = np.count_nonzero(against.sound) > 1 and n >= _FEWEST_TO_SPLIT

@@ -54,7 +54,7 @@ class LearningCurve:
 
 
 def cards(tables: Tables, draw: Draws[...]) -> Iterator[Card]:
-    """The curves of the winners, a panel a metric; only with one setting."""
+    """The curves of the winners, one panel per metric; only for a single setting."""
     confirm, scientific = tables.confirm, tables.question.scientific
     if tables.curves.empty or not winners_of(tables) or len(by_setting(confirm, scientific)) != 1:
         return

@@ -1,12 +1,12 @@
 """Regimes: what an arm, such as the dynamical loss, gains from under- to overparametrized networks.
 
-At each size both arms stand at their own best setting, chosen on the validation objective, and are
-compared seed by seed on other seeds than chose: the fresh seeds of a confirmation if there was one,
-else the half of the search's seeds that took no part in the choice (see `pairing`).
+At each size, each arm is at its own best setting, chosen on the validation objective. The arms are
+compared seed by seed, on seeds that did not choose: the fresh seeds of a confirmation if there was
+one, else the half of the search's seeds that took no part in the choice (see `pairing`).
 
 A static arm interpolates at a size if some setting of it reaches, for every seed, the best training
 accuracy that the data allow (equal inputs of different classes cannot all be right). The smallest
-size from which on it does at every size is the interpolation threshold.
+size from which on it does so at every size is the interpolation threshold.
 
 The paper's two claims: underparametrized networks *train* better with the dynamical loss, and
 overparametrized ones *generalise* better (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793).
@@ -78,7 +78,7 @@ class Regimes:
 
     @property
     def name(self) -> str:
-        """Of the parameter, without its owner."""
+        """The name of the parameter, without its owner."""
         return self.parameter.rpartition(".")[2]
 
     @property
@@ -269,7 +269,7 @@ def _chosen(
 def _paired(
     chosen: pd.DataFrame, parameter: str, metrics: tuple[str, str], pair: Pair
 ) -> list[_PairedSize]:
-    """The sizes that both arms have at least two seeds of in common, ascending."""
+    """The sizes at which both arms have at least two seeds in common, ascending."""
     found = []
     for value, rows in chosen.groupby(parameter):
         pairs = {metric: paired_by_seed(rows, metric) for metric in metrics}

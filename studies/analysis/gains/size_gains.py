@@ -1,5 +1,5 @@
-"""Both arms at one size of the network, in training accuracy and in what generalisation is judged
-by (see `regimes`)."""
+"""Both arms at one size of the network, in training accuracy and in the metric of generalisation
+(see `regimes`)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MetricGain:
 
     @property
     def wins(self) -> bool:
-        """Whether the arm is better, over all sizes' worth of chances to err."""
+        """Whether the arm is better, counting the chances to err at all sizes."""
         return self.decision.outcome in ("better", "better_within_margin")
 
     @property
@@ -87,7 +87,7 @@ class Size:
 
     @property
     def ratio(self) -> float | None:
-        """Parameters a training sample."""
+        """Parameters per training sample."""
         if self.parameters is None or self.samples is None:
             return None
         return self.parameters / self.samples

@@ -1,1 +1,1 @@
-"""What recorded runs show: instabilities, minima, valleys, the threshold of training."""
+"""What recorded runs show: instabilities and their threshold, minima, valleys."""

@@ -6,7 +6,7 @@ where the class weights return to 1; they double their period; the tangent kerne
 eigenvalue falls across each; and the valley in the end is wider than the static loss's. They are
 found while a network trains (see `studies.blocks.recorder`): what comes here are tables.
 
-The tangent kernel falls by itself in every period. So each instability is held against placebos:
+The tangent kernel falls by itself in every period. So each instability is compared with placebos:
 windows of the same length at the same place of other periods of the run, without an instability.
 """
 
@@ -76,7 +76,7 @@ def sentences(recorded: Recordings) -> list[str]:
 
 
 def _instabilities(arm: str, runs: Sequence[RecordedRun]) -> str:
-    """How many runs go unstable, how often, and when first."""
+    """How many runs become unstable, how often, and when first."""
     unstable = [run.instabilities for run in runs if len(run.instabilities)]
     counts = [len(run.instabilities) for run in runs]
     line = f"{len(unstable)} of {len(runs)} runs of {arm} become unstable"
@@ -137,8 +137,8 @@ def _kernel(arm: str, runs: Sequence[RecordedRun]) -> str:
 
 
 def kernel_falls(run: RecordedRun) -> pd.DataFrame:
-    """By what share the tangent kernel's lambda_max falls across each instability: `fall`; and in
-    windows of the same length at the same place of other periods that oscillate and touch no
+    """The fraction by which the tangent kernel's lambda_max falls across each instability: `fall`;
+    and in windows of the same length at the same place of other periods that oscillate and touch no
     instability: `placebo`, their mean, NaN without one."""
     columns = ["onset", "end", "ntk_before", "ntk_after"]
     known = run.instabilities.reindex(columns=columns).dropna()

@@ -1,4 +1,4 @@
-"""How sharp the minima are that training ends in, and whether that goes with validation accuracy.
+"""The sharpness of the minima in which training ends, and whether it goes with validation accuracy.
 
 The claim to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): in the end the valley is wider
 with the dynamical loss. Both arms are measured on the *static* loss, on the training set, after the
@@ -118,12 +118,13 @@ class Minima:
 
     @property
     def name(self) -> str:
-        """Of the parameter that sets the size, without its owner; empty if there is one size."""
+        """The name of the parameter that sets the size, without its owner; empty if there is one
+        size."""
         return "" if self.parameter is None else self.parameter.rpartition(".")[2]
 
     @property
     def pairs(self) -> str:
-        """How many pairs a ratio rests on: `n = 31 to 32 pairs`."""
+        """How many pairs a ratio is based on: `n = 31 to 32 pairs`."""
         return _pairs([ratio for each in self.sizes for ratio in each.ratios])
 
     def headline(self) -> str:

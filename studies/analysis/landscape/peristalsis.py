@@ -4,7 +4,7 @@ rise and narrow again?
 The claim to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): the oscillation moves the
 landscape like a peristaltic wave. In the middle of a period, where the active class weighs most,
 the network lies in a wide valley, low in F; at its end, where all weights return to 1, the valley
-is narrow and has risen. Width is told by the largest Hessian eigenvalue, height by F.
+is narrow and has risen. The largest Hessian eigenvalue measures its width, F its height.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class RecordedRun:
 
     @property
     def bound(self) -> float:
-        """Of lambda_max times the learning rate, up to which its optimiser is stable."""
+        """The value of lambda_max times the learning rate up to which its optimiser is stable."""
         momentum = self.point.get(keys.MOMENTUM)
         return stability_bound(float(momentum or 0.0), nesterov=self.nesterov)
 

@@ -3,18 +3,18 @@
 The claim to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): an instability begins when the
 largest Hessian eigenvalue of the dynamical loss crosses a threshold that falls as 1 / learning rate
 (2 / learning rate on a quadratic) and does not depend on the width; the same threshold explains why
-the static loss cannot learn where it fails. Without momentum k = 2 is what linear stability demands
-and can hardly fail; with it the bound is another one (see `landscape.stability_bound`).
+the static loss cannot learn where it fails. Without momentum, linear stability requires k = 2,
+which can hardly fail; with momentum, the bound is different (see `landscape.stability_bound`).
 
 Symbols
     k      lambda_max where an instability begins times the learning rate then; of a run, the median
            over its instabilities; of a setting, the geometric mean over runs
-    bound  k that linear stability demands of the optimiser
+    bound  k that linear stability requires for the optimiser
 
-One number a run: instabilities of one run are not independent. Those count that begin while the
-class weights oscillate, after the first steps, and whose lambda_max is known. That no difference is
-seen shows nothing: settings have one threshold where the ratio of any two is shown to lie within
-10% (see `statistics.blocks`).
+One number per run: instabilities of one run are not independent. Only those count that begin while
+the class weights oscillate, after the first steps, and whose lambda_max is known. Seeing no
+difference shows nothing: settings have the same threshold where the ratio of any two is shown to
+lie within 10% (see `statistics.blocks`).
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ class Threshold:
 
     @property
     def name(self) -> str:
-        """Of the parameter, without its owner; empty if there is one setting."""
+        """The name of the parameter, without its owner; empty if there is one setting."""
         return "" if self.parameter is None else self.parameter.rpartition(".")[2]
 
     @property
     def arms(self) -> list[str]:
-        """Those with a threshold."""
+        """The arms with a threshold."""
         return list(dict.fromkeys(each.arm for each in self.settings))
 
     @property
@@ -214,7 +214,7 @@ class Threshold:
 
 
 def cards(tables: Tables, draw: Draws[Threshold]) -> Iterator[Card]:
-    """The threshold over learning rates and sizes, or momenta where these are what differs."""
+    """The threshold over learning rates and sizes, or over momenta where those differ instead."""
     recorded, attainable = tables.once(recordings_of), tables.question.attainable
     found = None if recorded is None else threshold(recorded, tables.size, attainable)
     if found is not None:

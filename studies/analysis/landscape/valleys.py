@@ -77,7 +77,7 @@ def cards(
     animate: Callable[[Sequence[ValleyRun]], Animation],
 ) -> Iterator[Card]:
     """The first run whose valleys are known, and the first of another arm that has its seed and
-    moments. They are of one point an arm, so that a seed names one run of each."""
+    moments. Each arm has one point, so that a seed names one run of each."""
     recorded = tables.once(recordings_of)
     if recorded is None or not recorded.one_point:
         return

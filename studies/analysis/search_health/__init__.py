@@ -1,1 +1,1 @@
-"""Whether a search may be believed: convergence, bounds, importances."""
+"""Whether a search can be trusted: convergence, bounds, importances."""

@@ -1,9 +1,9 @@
-"""The trials of one arm, one row each, out of the members table: what search health is read from.
+"""The trials of one arm, one row each, from the members table: the basis of search health.
 
 Symbols: K trials of an arm in the order of their numbers, n seeds each.
 
 A trial is infeasible if one of its networks diverged, or its objective is not finite; it never
-wins. Neither does one that was stopped early: its objective is that of another step, so it has no
+wins. Nor does one that was stopped early: its objective belongs to an earlier step, so it has no
 mean here, but it counts in the budget.
 """
 
@@ -37,8 +37,8 @@ class ArmTrials:
         mean: (K,) objective, mean over seeds; NaN where infeasible or stopped.
         sem: (K,) standard error of the mean over seeds; NaN there too, or if n < 2.
         n: (K,) seeds.
-        noise: about the standard error of the mean of a good trial, without what its seeds do alike
-            in every trial; NaN if there is no telling.
+        noise: roughly the standard error of the mean of a good trial, without what its seeds do
+            alike in every trial; NaN if unknown.
         score: (K,) the mean, oriented so that more is better; -inf where infeasible or stopped.
         stopped: (K,) whether it was stopped early.
         settings: (K,) by parameter that varies, in the unit of the space; of a choice without an

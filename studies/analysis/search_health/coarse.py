@@ -1,4 +1,4 @@
-"""Whether an arm's best stands between values that were too far apart to find its optimum."""
+"""Whether an arm's best lies between values that are too far apart to find its optimum."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Coarse:
         parameter: the only one that it varies.
         value: of the best trial.
         next_value: the neighbour that the objective changes most to.
-        change: by how much it is worse there, in the objective's unit.
+        change: how much worse it is there, in the objective's unit.
         margin: the margin of equivalence.
     """
 

@@ -2,8 +2,8 @@
 
 Symbols: K feasible trials, d parameters that vary; u in [0, 1] a value's place along its scale.
 
-By functional ANOVA (Hutter, Hoos and Leyton-Brown 2014, ICML, PMLR 32:754), as Optuna has it: a
-random forest learns the objective, and its variance over the space is split into the part of each
+By functional ANOVA (Hutter, Hoos and Leyton-Brown 2014, ICML, PMLR 32:754), as in Optuna: a random
+forest learns the objective, and its variance over the space is split into the part of each
 parameter, averaged over the others, and a rest: what parameters do together, and noise that the
 trees learned.
 
@@ -135,7 +135,8 @@ def _optuna_study(trials: ArmTrials, space: Space, rows: np.ndarray) -> optuna.S
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's line for each new study, and its word that `normalize` is experimental."""
+    """Silence Optuna's line for each new study, and its warning that `normalize` is
+    experimental."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

@@ -3,11 +3,11 @@
 Symbols: V values of a parameter that a design lists, or bins of scattered ones; u in [0, 1] the
 place of a value between the bounds along the parameter's scale.
 
-After the isolation plots of Godbole, Dahl, Gilmer, Shallue and Nado (2023), Deep Learning
-Tuning Playbook, "Understanding the impact of a particular hyperparameter", which also asks whether
-the best point lies near the boundary of the space. The best of many trials looks better than it is,
-the more so the more trials a bin holds: the intervals are those of single trials and do not know
-that these were chosen. Parameters of the problem (`model.width`) are optimised away like the
+After the isolation plots of Godbole, Dahl, Gilmer, Shallue and Nado (2023), Deep Learning Tuning
+Playbook, "Understanding the impact of a particular hyperparameter", which also asks whether the
+best point lies near the boundary of the space. The best of many trials looks better than it is, the
+more so the more trials a bin holds: the intervals are those of single trials and do not account for
+their having been chosen. Parameters of the problem (`model.width`) are optimised away like the
 others: for a question about one width, pass the rows and the narrowed space of that width.
 """
 
@@ -118,11 +118,11 @@ def isolate(trials: ArmTrials, space: Space) -> list[Isolation]:
 def near_bounds(trials: ArmTrials, space: Space) -> list[NearBound]:
     """The parameters whose best value is near a bound that can be moved.
 
-    Near is within 5% of the length of the scale, or at the end of a list of numbers. The best of
-    fewer than three values tried is at an end anyway; nothing is said of it, nor where an equally
-    good trial lies inside, nor of a bound that the parameter's meaning sets (amplitude 1 is the
-    static loss), nor of a scientific parameter of the problem (`model.width`): that is a
-    condition of the study, not a setting to tune.
+    Near means within 5% of the length of the scale, or at the end of a list of numbers. The best of
+    fewer than three values tried is at an end anyway, and is not reported. Nor is a best value with
+    an equally good trial inside, a bound set by the parameter's meaning (amplitude 1 is the static
+    loss), or a scientific parameter of the problem (`model.width`): that is a condition of the
+    study, not a setting to tune.
     """
     found = []
     best = trials.best()

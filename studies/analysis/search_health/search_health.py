@@ -2,22 +2,22 @@
 
 Symbols: K trials of an arm, in the order of their numbers; m <= K of them, a smaller budget.
 
-What is asked is what Godbole, Dahl, Gilmer, Shallue and Nado (2023, Deep Learning Tuning Playbook)
-ask before they believe a comparison: does the best lie inside its ranges (see `isolation`), how
-much of the space is infeasible, has the search levelled off, did both arms get the same budget, and
-which parameters matter.
+The questions are those that Godbole, Dahl, Gilmer, Shallue and Nado (2023, Deep Learning Tuning
+Playbook) ask before they trust a comparison: does the best lie inside its ranges (see `isolation`),
+how much of the space is infeasible, has the search levelled off, did both arms get the same budget,
+and which parameters matter.
 
 Objective against budget. An adaptive search has an order: its best so far is shown. The trials of
 a design do not, so what is shown is the expected best of m trials drawn from it at random, without
 replacement (Dodge, Gururangan, Card, Schwartz and Smith 2019, Show Your Work, EMNLP, with the
 finite-sample weights C(i - 1, m - 1) / C(K, m) on the i-th worst), given that one is feasible.
 
-Infeasible trials are many where the interval of their fraction lies above 10%.
+There are many infeasible trials where the interval of their fraction lies above 10%.
 
 Converged means: nothing in the last third of the trials improved on the best before it by more than
 a tolerance, and there were at least 15 trials, so that this third comes after the 10 random ones
-that TPE starts with. It is a necessary sign, no proof: trials drawn at random pass two times in
-three.
+that TPE starts with. It is a necessary condition, not a proof: trials drawn at random pass two
+times in three.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Infeasible:
 
     @property
     def fraction(self) -> float:
-        """Of the trials."""
+        """The infeasible fraction of the trials."""
         return self.count / self.trials
 
 
@@ -103,7 +103,8 @@ class Convergence:
 
     @property
     def standing(self) -> Literal["design", "infeasible", "too few", "late", "converged"]:
-        """What can be said: nothing of a design, of no feasible trial, or of too few trials."""
+        """What can be said: nothing about a design, without a feasible trial, or with too few
+        trials."""
         if self.best.size == 0:
             return "infeasible"
         if self.converged is None:
@@ -163,7 +164,7 @@ class SearchHealth:
         return [*(each.sentence() for each in self.near_bounds), *self.search_warnings()]
 
     def search_warnings(self) -> list[str]:
-        """The same without the bounds: what holds of the search as a whole."""
+        """The same without the bounds: what concerns the search as a whole."""
         found = []
         for arm, each in self.infeasible.items():
             share = f"{each.count} of {each.trials} trials"
@@ -247,7 +248,7 @@ class SearchHealth:
 
     @property
     def places(self) -> str:
-        """Where the best trials of the isolations stand: `at each value`, or in bins."""
+        """Where the best trials of the isolations lie: `at each value`, or in bins."""
         binned = [each.binned for each in self.isolations]
         if binned and all(binned):
             return "in each bin"

@@ -1,4 +1,4 @@
-"""Paired comparisons: how large a difference is, how sure it is, alone or over a map of cells.
+"""Paired comparisons: how large and how certain a difference is, alone or over a map of cells.
 
 Symbols: d (n,) differences of n pairs, one a seed; mean and sd over them (n - 1 in the
 denominator); sem = sd / sqrt(n); t = mean / sem with n - 1 degrees of freedom; K cells of a map.

@@ -1,6 +1,6 @@
 """Better, worse, equivalent or undecided, and how many seeds it takes to know.
 
-A difference can be sure and still too small to matter: then the arm is better (or worse), but by
+A difference can be certain and still too small to matter: then the arm is better (or worse), but by
 less than the margin, which is an outcome of its own.
 
 Symbols: n pairs; effect, the mean difference; sd of the differences; margin m > 0, the largest
@@ -131,7 +131,7 @@ def decide(
 
 
 def _share(own: float | None, counted: float | None) -> float:
-    """Of alpha that is left to one of many comparisons: what its p value was multiplied by."""
+    """The share of alpha left to one of many comparisons: what its p value was multiplied by."""
     return own / counted if own and counted else 1.0
 
 

@@ -1,8 +1,8 @@
 r"""Networks that fail: how often in each arm, and what those not yet seen may do to a mean.
 
-A network fails that diverges, or whose accuracy ends below a limit. By default that is half-way
-from chance to the median of the better arm: networks that learn scatter around a median, those
-that do not stay near chance, and in between there are few.
+A network fails if it diverges, or if its final accuracy is below a limit. By default that is
+half-way from chance to the median of the better arm: networks that learn scatter around a median,
+those that do not stay near chance, and in between there are few.
 
 Symbols
     n         pairs

@@ -1,14 +1,14 @@
-r"""Rounds of fresh seeds, each of which is a look: whoever looks often enough sees what he likes.
+r"""Rounds of fresh seeds, each of which is a look: look often enough, and you see what you like.
 
-The first look may err as often as one that is the only one. All later ones together may err as
-often again: the k-th, k > 1, gets the share
+The first look may err as often as a single look would. All later ones together may err as often
+again: the k-th, k > 1, gets the share
 
 .. math:: \frac{1}{k (k - 1)}, \qquad \sum_{k \ge 2} \frac{1}{k (k - 1)} = 1,
 
-of alpha, which holds whatever looks have in common and however many there will be (Bonferroni; that
-the shares are fixed beforehand is alpha spending, Lan and DeMets 1983, Biometrika 70:659). So a
-false `better` comes in at most 5% of studies, 2.5% in the first look, where five looks at 2.5% each
-would give 12%. That nothing is taken from the first look is a choice: most studies have only that
+of alpha, which holds whatever the looks have in common, and however many there will be (Bonferroni;
+that the shares are fixed beforehand is alpha spending, Lan and DeMets 1983, Biometrika 70:659). So
+a false `better` comes in at most 5% of studies, 2.5% in the first look, where five looks at 2.5%
+each would give 12%. Taking nothing from the first look is a choice: most studies have only that
 one.
 """
 

@@ -1,4 +1,5 @@
-r"""The luck of the search: searched again, an arm has another winner, and a comparison another end.
+r"""The luck of the search: search again, and an arm has another winner, a comparison another
+outcome.
 
 Symbols: R searches; n fresh seeds of each; d_r, the mean paired difference between the winners of
 search r; s, the standard deviation of the differences of pairs within a search.
@@ -51,7 +52,7 @@ class Luck:
         return f"{self.most}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
 
     def sentence(self) -> str:
-        """How much of the spread is whose."""
+        """How the spread divides between searches and seeds."""
         text = f"between searches the difference has a standard deviation of {self.of_search:.2g}"
         if self.of_seeds is not None:
             of_mean = self.of_seeds / math.sqrt(self.fewest)

@@ -2,7 +2,7 @@
 
 Symbols: K settings (trials) of a group, n seeds; the objective as a matrix (K, n).
 
-Two ways to be misled are kept out here. A diverged network classifies nothing: its accuracy counts
+Two ways to be misled are avoided here. A diverged network classifies nothing: its accuracy counts
 as 0, and it has no loss. And the best of many settings looks better than it is on the seeds that
 chose it (the winner's curse; Cawley and Talbot 2010, J. Mach. Learn. Res. 11:2079), the more so the
 more settings an arm has: a setting is read on seeds that took no part in choosing it.
@@ -44,8 +44,8 @@ def at_own_best(
 ) -> pd.DataFrame:
     """Each group's networks at its best setting, chosen on other seeds than they are read on.
 
-    A setting cannot be chosen if it diverged on one of the seeds that choose, or if one of the
-    group's seeds is missing from it. Among equals the first is chosen.
+    A setting cannot be chosen if it diverged on one of the seeds that choose, or if it lacks one of
+    the group's seeds. Among equals the first is chosen.
 
     Args:
         members: rows of the members table, of one phase.
@@ -101,7 +101,7 @@ def at_own_best(
 def _held_out(
     rows: np.ndarray, score: np.ndarray, diverged: np.ndarray, choosing: Literal["others", "half"]
 ) -> np.ndarray:
-    """The rows that a group's seeds are read at; all matrices are (K, n)."""
+    """The rows at which a group's seeds are read; all matrices are (K, n)."""
     n = rows.shape[1]
     if choosing == "others":
         read = np.arange(n)  # (m,) seeds

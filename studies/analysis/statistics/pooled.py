@@ -9,7 +9,7 @@ interquartile mean
 
 Both with an interval by the stratified bootstrap, pairs drawn anew within each comparison (Agarwal
 et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS, sections
-4.1 to 4.3). They sum up what was compared, and say nothing of what was not.
+4.1 to 4.3). They summarise what was compared, and say nothing about what was not.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Power:
     Args:
         n: pairs: fresh seeds of one search, or searches.
         unit: which: `fresh seeds` or `searches`.
-        gain: the smallest mean difference that `better` is claimed of with 90% power.
+        gain: the smallest mean difference for which `better` is claimed with 90% power.
         margin: the margin of equivalence; None without one.
         equivalence: the chance to show equivalence of arms that do not differ; None likewise.
         needed: pairs that would show it with 90% power; None: no number up to a million.
@@ -57,7 +57,7 @@ class Power:
 
 
 def power_of(study: Study) -> Power | None:
-    """What a study can show; None if it says nothing of its spread, or confirms nothing.
+    """What a study can show; None if it does not give its spread, or confirms nothing.
 
     Each comparison has its share of the error (Bonferroni), as the worst that Holm leaves it.
     """

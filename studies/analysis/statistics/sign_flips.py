@@ -1,4 +1,4 @@
-"""Many comparisons at once, by flipping signs: whatever the distribution, and all counted.
+"""Many comparisons at once, by flipping signs: for any distribution, and counting them all.
 
 Symbols: K comparisons, on the same n seeds each; d (K, n) their differences.
 
@@ -7,7 +7,7 @@ distribution, and pairs of different seeds are independent. So the signs of whol
 all K comparisons together, which keeps what they share (a baseline, dead networks of one seed), and
 each t is held against the largest of the K t values in every flip (Westfall and Young 1993,
 Resampling-Based Multiple Testing, section 2.4; Romano and Wolf 2005, J. Am. Stat. Assoc. 100:94).
-Any false claim at all has then a chance of at most alpha.
+The chance of any false claim at all is then at most alpha.
 
 Up to 12 seeds all flips are made, so that no p value is below 2^-n: five seeds show nothing at 5%.
 Above, some thousands are drawn.

@@ -2,8 +2,8 @@
 
 Both arms of a seed share data, initialisation and batch order, so the difference is taken within
 each seed and its interval is that of a paired t test. Wilcoxon's signed-rank test, which assumes no
-normal distribution, is the check beside it. That neither beats the other is a claim of its own,
-against a margin set beforehand (see `equivalence`).
+normal distribution, is the check beside it. That neither beats the other is a separate claim,
+tested against a margin set beforehand (see `equivalence`).
 
 Of one search that is a verdict on its two winners. Where the search was done several times, each
 time with fresh seeds of its own, it is a verdict on searching: the pairs are searches then, each
@@ -70,7 +70,7 @@ class Verdict:
         p_wilcoxon: two-sided p value of the signed-rank test.
         p_equivalence: p value of the two one-sided tests; None without a margin.
         margin: largest difference that would not matter, in the metric's unit.
-        seeds_needed: about how many seeds would settle what is undecided; None: no telling.
+        seeds_needed: about how many seeds would settle what is undecided; None: unknown.
         arm: the first arm alone.
         reference: the second alone.
         failures: networks that failed, and what those not yet seen may change; None for a loss.
@@ -107,7 +107,7 @@ class Verdict:
 
     @property
     def sample(self) -> str:
-        """What the verdict rests on: `20 fresh seeds of these two winners`."""
+        """What the verdict is based on: `20 fresh seeds of these two winners`."""
         if self.luck is None:
             return f"{self.n} fresh seeds of these two winners"
         return f"{self.n} searches of {self.luck.seeds} fresh seeds each"
@@ -126,7 +126,7 @@ class Verdict:
 
     @property
     def may_be_undone(self) -> bool:
-        """Whether failures that were not seen could take the claim away."""
+        """Whether unseen failures could undo the claim."""
         found = self.failures
         if found is None or self.outcome == "undecided":
             return False
@@ -188,7 +188,7 @@ class Verdict:
         )
 
     def unseen_failures(self) -> str:
-        """What failures that were not seen may do to the mean difference of accuracies."""
+        """How unseen failures may change the mean difference of accuracies."""
         found = self.failures
         assert found is not None
         arms = "; ".join(

@@ -76,8 +76,8 @@ class Picture:
         image: a PNG or SVG file.
         alt: what it shows, for those who cannot see it.
         caption: what to read off it.
-        moving: a GIF file of the same size, of which the image is a still. It is shown instead when
-            the reader asks for it, and no sooner: nothing moves by itself.
+        moving: a GIF file of the same size, of which the image is a still. It is shown instead only
+            when the reader asks for it: nothing moves by itself.
 
     Raises:
         ValueError: if the image is neither PNG nor SVG, or what moves is not a GIF.
@@ -200,7 +200,7 @@ class Report:
         question: its description.
         facts: label and value of what to know first (mode, trials, networks, date).
         findings: the verdicts.
-        warnings: what a reader must know that touches no single verdict.
+        warnings: what a reader must know that concerns no single verdict.
         sections: the rest of the story.
         trials: all trials; None: no table.
         study_file: the exact study file.

@@ -2,7 +2,7 @@
 
 The file is complete in itself: style, script, figures and the table of all trials are inside, and
 its Content-Security-Policy forbids the browser to load anything, or to run any script but ours.
-Without JavaScript everything is there too, but for the trials beyond the first page.
+Without JavaScript, everything is still there except the trials beyond the first page.
 
 Every text is escaped; in running text, `backquotes` set code.
 """

@@ -116,7 +116,7 @@ def test_a_study_goes_on_with_the_same_code_only(
         {**now.files, "dynloss_core/losses/weighted.py": "0" * 12}, {**now.versions, "torch": "9.9"}
     )
     monkeypatch.setattr("studies.storage.origins.current_origin", lambda: other)
-    problem = re.escape(f"{folder.path}: was trained with other code: torch ")
+    problem = re.escape(f"{folder.path}: was trained with different code: torch ")
     with pytest.raises(
         ConfigError, match=f"{problem}.* 9.9 now; dynloss_core/losses/weighted.py differs"
     ):

@@ -118,7 +118,7 @@ def test_a_finished_study_is_not_overwritten_and_resumes_to_itself(
     before = table(out)
     again = dynloss_here("run", file, "--out", out)
     assert again.returncode == 2
-    assert "holds this study already; add --resume to go on" in again.stderr
+    assert "holds this study already; add --resume to continue" in again.stderr
     other = dynloss_here("run", file, "--out", out, "--set", "seed=3", "--resume")
     assert other.returncode == 2
     assert "holds another study of this name: seed is 0 there and 3 in yours" in other.stderr

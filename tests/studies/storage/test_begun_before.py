@@ -33,7 +33,7 @@ def test_a_study_begun_before_the_folders_goes_on(without_ray: None, tmp_path: P
     assert dynloss_here("status", "tiny", "--out", before).returncode == 0
     stopped = dynloss_here("run", file, "--resume", "--out", before)
     assert stopped.returncode == 2
-    assert "was trained with other code" in stopped.stderr
+    assert "was trained with different code" in stopped.stderr
     resumed = dynloss_here("run", file, "--resume", "--code-changed", "--out", before)
     assert resumed.returncode == 0, resumed.stderr
     assert dynloss_here("run", file, "--out", after).returncode == 0

@@ -1,4 +1,4 @@
-"""How sharp the minima are that both arms end in, over size, and against validation accuracy."""
+"""The sharpness of the minima in which both arms end, against size and validation accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES = {
 
 
 def draw_minima(found: Minima) -> Figure:
-    """Final lambda_max and trace of every run of both arms over size, with geometric means; and
+    """Final lambda_max and trace of every run of both arms against size, with geometric means; and
     validation accuracy against lambda_max."""
     with blank_figure(14.4, 4.6) as figure:
         panels = figure.subplots(1, 3)

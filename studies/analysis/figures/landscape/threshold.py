@@ -1,4 +1,5 @@
-"""Where instabilities begin, over learning rates and sizes; and how sharp static runs end."""
+"""Where instabilities begin, against learning rate and size; and the final sharpness of static
+runs."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ _FATES = ((True, "#0072B2", "o", "fails"), (False, "#009E73", "^", "learns"))
 
 
 def draw_threshold(found: Threshold) -> Figure:
-    """lambda_max at the onsets over the learning rate; k at each setting; and the level at which
-    static runs end against what they learned."""
+    """lambda_max at the onsets against the learning rate; k at each setting; and the level at which
+    static runs end, against what they learned."""
     ratios = [1.1, 0.9, 1.1] if found.shows_static else [1.1, 0.9]
     with blank_figure(13.2 if found.shows_static else 9.0, 4.4) as figure:
         panels = figure.subplots(1, len(ratios), width_ratios=ratios)

@@ -38,8 +38,8 @@ _SIDE = "offset s"
 
 
 def draw_valleys(runs: Sequence[ValleyRun]) -> Figure:
-    """F on the line through the parameters, colours over steps and offsets, an arm a row on one
-    scale; below it the largest Hessian eigenvalue of each.
+    """F on the line through the parameters, as colours over steps and offsets, one row per arm, all
+    on one scale; below, the largest Hessian eigenvalue of each arm.
 
     Args:
         runs: one of each arm, trained from one seed.
@@ -84,7 +84,7 @@ def draw_valleys(runs: Sequence[ValleyRun]) -> Figure:
 
 
 def animate_valleys(runs: Sequence[ValleyRun]) -> Animation:
-    """F on the line at one moment after another through a few periods, an arm a panel, with the
+    """F on the line at one moment after another through a few periods, one panel per arm, with the
     parabola of its curvature, the class weights of the moment and the largest eigenvalue.
 
     Args:
@@ -142,8 +142,8 @@ def animate_valleys(runs: Sequence[ValleyRun]) -> Animation:
 
 
 def shown_moments(run: ValleyRun) -> list[int]:
-    """Indices of the moments to animate: the periods around the last instability, or the last
-    ones; thinned out if they are too many. Of a run without periods, all."""
+    """Indices of the moments to animate: the periods around the last instability, or the last ones;
+    thinned out if there are too many. For a run without periods, all moments."""
     ends = run.boundaries()
     if not ends or run.period is None:
         chosen = np.arange(len(run.steps))
