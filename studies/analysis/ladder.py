@@ -97,7 +97,7 @@ def _step(step: SettingVerdict) -> str:
 
 def cards(tables: Tables, draw: Draws[Sequence[Ladder]]) -> Iterator[Card]:
     """The ladder at each setting; nothing in a study without one."""
-    found = tables.once(ladders_of)
+    found = tables.cached(ladders_of)
     if not found:
         return
     headline = "What each step of the ladder adds"
@@ -123,9 +123,9 @@ def ladders_of(tables: Tables) -> tuple[Ladder, ...]:
     if not asked.ladder:
         return ()
     metric = keys.on_test_set(asked.objective)
-    verdicts, _ = tables.once(verdicts_of)
+    verdicts, _ = tables.cached(verdicts_of)
     found = []
-    for setting, rows in by_setting(tables.confirm, asked.scientific):
+    for setting, rows in by_setting(tables.compared, asked.scientific):
         here = {each.test.pair: each for each in verdicts if each.setting == setting}
         steps = [here.get(Pair(above, below)) for below, above in itertools.pairwise(asked.ladder)]
         if not here or None in steps:

@@ -25,11 +25,11 @@ def cards(
         isolation: draws the best trial at each value of each parameter.
         convergence: draws the objective against the budget.
     """
-    warnings, drawings = several_origins(tables.trained), []
-    searches, title = tables.once(health_of), "The health of the search"
+    warnings, drawings = several_origins(tables.unstopped), []
+    searches, title = tables.cached(health_of), "The health of the search"
     if searches:
         health = searches[0]
-        latest, _ = tables.once(verdicts_of)
+        latest, _ = tables.cached(verdicts_of)
         several = any(verdict.setting for verdict in latest)
         warnings += of_searches(
             [each.search_warnings() if several else each.warnings() for each in searches]

@@ -40,7 +40,7 @@ def cards(
     """Every search beside the verdict on all of them; nothing of a study with one search."""
     if tables.searches == 1:
         return
-    verdicts, _ = tables.once(verdicts_of)
+    verdicts, _ = tables.cached(verdicts_of)
     found = [(verdict, list(_gains(tables, verdict))) for verdict in verdicts]
     if not found:
         return
@@ -70,7 +70,7 @@ def cards(
 def _gains(tables: Tables, verdict: SettingVerdict) -> Iterator[SearchGain]:
     """Those of one comparison, search by search."""
     pair, metric = verdict.test.pair, verdict.test.metric
-    for setting, rows in by_setting(tables.confirmed, tables.question.scientific):
+    for setting, rows in by_setting(tables.fresh_networks, tables.question.scientific):
         if setting != verdict.setting:
             continue
         of_pair = rows[rows[keys.ARM].isin(pair)]

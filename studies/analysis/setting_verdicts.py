@@ -1,4 +1,4 @@
-"""The verdicts of a study: one for each scientific setting, with what speaks against it.
+"""The verdicts of a study: one for each scientific setting, with its caveats.
 
 A warning about a verdict is a part of it: wherever one is shown, so is the other.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class SettingVerdict:
     """The winners of two arms on fresh seeds, at one scientific setting.
@@ -43,7 +46,7 @@ class SettingVerdict:
         p_adjusted: p value of the claim's t test, adjusted for the number of claims: over settings
             (Benjamini-Hochberg), or over settings and pairs of arms (Holm). The outcome counts them
             all.
-        compared: how many claims that counts.
+        compared: number of claims that it is adjusted for.
         pairs: how many pairs of arms the study compares.
         look: number of the round, from 1, which counts in the outcome and in the interval.
         warnings: what speaks against it, a sentence each.
@@ -116,8 +119,8 @@ class SettingVerdict:
 
 def winners_of(tables: Tables) -> dict[str, dict[str, object]]:
     """The point of each arm that was confirmed, at the first setting."""
-    (_, first), *_ = by_setting(tables.confirm, tables.question.scientific) or [
-        ({}, tables.confirm)
+    (_, first), *_ = by_setting(tables.compared, tables.question.scientific) or [
+        ({}, tables.compared)
     ]
     arms = [arm for arm in tables.question.spaces if (first[keys.ARM] == arm).any()]
     return {arm: point_of(tables.question, first, arm) for arm in arms}
@@ -127,13 +130,25 @@ def verdicts_of(
     tables: Tables,
 ) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
     """The verdicts of the latest round, pair by pair, and the test metric by seed behind each."""
-    if tables.phase is None:
+    if tables.latest_round is None:
         return (), ()
-    return verdicts_in(tables, tables.phase, tables.once(health_of))
+    return verdicts_in(tables, tables.latest_round, tables.cached(health_of))
 
 
-class _Judged(NamedTuple):
-    """A comparison before its p values are adjusted for the others."""
+class _Comparison(NamedTuple):
+    """A comparison before its p values are adjusted for the others.
+
+    Args:
+        tables: those of its pair of arms.
+        setting: the scientific setting.
+        rows: what is compared, one row for each arm and seed, or search.
+        networks: the networks behind the rows where a row stands for a search.
+        by_seed: the test metric, one row for each seed or search, one column for each arm.
+        metric: the test metric.
+        differences: of the arm and its reference.
+        against_matched: of the arm and the reference at the arm's settings.
+        matched_gain: of the reference at the arm's settings and at its own.
+    """
 
     tables: Tables
     setting: dict[str, object]
@@ -142,26 +157,33 @@ class _Judged(NamedTuple):
     by_seed: pd.DataFrame
     metric: str
     differences: Comparison
-    matched: Comparison | None
-    missed: Comparison | None
+    against_matched: Comparison | None
+    matched_gain: Comparison | None
 
 
 def verdicts_in(
     tables: Tables, phase: str, health: Sequence[SearchHealth]
 ) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
-    """Those of any round; its winners came from searches of this health."""
-    judged = [found for each in tables.of_pairs for found in _judged(each, phase)]
-    if not judged:
+    """The verdicts of a given round; `health` describes the searches that chose its winners."""
+    found = [each for of_pair in tables.of_pairs for each in _comparisons(of_pair, phase)]
+    if not found:
         return (), ()
     look = tables.look(phase)
-    number, margin = len(tables.question.pairs), tables.question.margin
-    method: Method = "benjamini-hochberg" if number < 2 else "holm"
-    differences = [each.differences for each in judged]
-    up = keys.higher_is_better(judged[0].metric)
-    both = [against_both(each.differences, each.matched, higher_is_better=up) for each in judged]
-    differ, same = p_values(differences, margin, method=method, look=look, differ=both)
+    pairs, margin = len(tables.question.pairs), tables.question.margin
+    method: Method = "benjamini-hochberg" if pairs < 2 else "holm"
+    up = keys.higher_is_better(found[0].metric)
+    p_difference, p_equivalence = p_values(
+        [each.differences for each in found],
+        margin,
+        method=method,
+        look=look,
+        differ=[
+            against_both(each.differences, each.against_matched, higher_is_better=up)
+            for each in found
+        ],
+    )
     verdicts = []
-    for each, p, p_equivalence in zip(judged, differ, same, strict=True):
+    for each, p, p_same in zip(found, p_difference, p_equivalence, strict=True):
         question = each.tables.question
         test = judge(
             each.rows,
@@ -169,19 +191,15 @@ def verdicts_in(
             question.pair,
             margin=margin,
             p=p,
-            p_equivalence=p_equivalence,
+            p_equivalence=p_same,
             fails_below=question.fails_below,
             chance=question.chance,
             look=look,
             networks=each.networks,
-            matched=each.matched,
+            matched=each.against_matched,
         )
         validation = judge(
-            each.rows,
-            question.objective,
-            question.pair,
-            margin=question.margin,
-            networks=each.networks,
+            each.rows, question.objective, question.pair, margin=margin, networks=each.networks
         )
         verdict = SettingVerdict(
             setting=each.setting,
@@ -189,53 +207,67 @@ def verdicts_in(
             validation=validation,
             points={arm: point_of(question, each.rows, arm) for arm in question.spaces},
             p_adjusted=p,
-            compared=len(judged),
-            pairs=number,
+            compared=len(found),
+            pairs=pairs,
             look=look,
         )
-        own = [of_search.of(question.spaces) for of_search in health]
-        warnings = warnings_of(test, each.setting, each.tables, own, each.missed)
+        health_of_pair = [of_search.of(question.spaces) for of_search in health]
+        warnings = warnings_of(test, each.setting, each.tables, health_of_pair, each.matched_gain)
         verdicts.append(replace(verdict, warnings=tuple(warnings)))
-    return tuple(verdicts), tuple(each.by_seed for each in judged)
+    return tuple(verdicts), tuple(each.by_seed for each in found)
 
 
-def _judged(tables: Tables, phase: str) -> Iterator[_Judged]:
+def _comparisons(tables: Tables, phase: str) -> Iterator[_Comparison]:
     """The comparison of one pair at each setting of a round that has both of its arms."""
     question = tables.question
     if phase not in tables.rounds:
         return
-    confirm, metric = tables.compared(phase), keys.on_test_set(question.objective)
-    matched = _matched(tables, phase, metric)
-    several = tables.searches > 1
-    networks = by_setting(tables.up_to(phase), question.scientific) if several else []
-    for setting, rows in by_setting(confirm, question.scientific):
-        found = _compared(rows, metric, question.pair)
-        if found is not None:
-            by_seed, differences = found
-            behind = next((of_setting for at, of_setting in networks if at == setting), None)
-            beside = next((each for at, each in matched if at == setting), None)
-            matched_by_seed, against = (None, None) if beside is None else beside
-            missed = None
-            if matched_by_seed is not None:
-                name, reference = matched_name(question.pair), question.pair.reference
-                both = by_seed[[reference]].join(matched_by_seed[[name]], how="inner")
-                missed = compare((both[name] - both[reference]).to_numpy(dtype=float))
-            yield _Judged(
-                tables, setting, rows, behind, by_seed, metric, differences, against, missed
-            )
+    metric = keys.on_test_set(question.objective)
+    networks_at: list[tuple[dict[str, object], pd.DataFrame]] = []
+    if tables.searches > 1:
+        networks_at = by_setting(tables.fresh_networks_in(phase), question.scientific)
+    matched_at = _matched(tables, phase, metric)
+    for setting, rows in by_setting(tables.compared_in(phase), question.scientific):
+        compared = _compared(rows, metric, question.pair)
+        if compared is None:
+            continue
+        by_seed, differences = compared
+        against_matched = matched_gain = None
+        matched = _at(setting, matched_at)
+        if matched is not None:
+            matched_by_seed, against_matched = matched
+            name, reference = matched_name(question.pair), question.pair.reference
+            joined = by_seed[[reference]].join(matched_by_seed[[name]], how="inner")
+            matched_gain = compare((joined[name] - joined[reference]).to_numpy(dtype=float))
+        yield _Comparison(
+            tables=tables,
+            setting=setting,
+            rows=rows,
+            networks=_at(setting, networks_at),
+            by_seed=by_seed,
+            metric=metric,
+            differences=differences,
+            against_matched=against_matched,
+            matched_gain=matched_gain,
+        )
 
 
 def _matched(
     tables: Tables, phase: str, metric: str
 ) -> list[tuple[dict[str, object], tuple[pd.DataFrame, Comparison]]]:
-    """The pair's arm beside the reference at its winner's settings, at each setting of a round that
-    has both: the metric by seed, and the differences."""
-    beside = tables.matched
-    if beside is None or phase not in beside.rounds:
+    """The pair's arm against the reference at its winner's settings, at each setting of a round
+    that has both: the metric by seed, and the differences."""
+    matched = tables.matched
+    if matched is None or phase not in matched.rounds:
         return []
-    rows = by_setting(beside.compared(phase), beside.question.scientific)
-    found = [(at, _compared(each, metric, beside.question.pair)) for at, each in rows]
+    rows = by_setting(matched.compared_in(phase), matched.question.scientific)
+    found = [(at, _compared(each, metric, matched.question.pair)) for at, each in rows]
     return [(at, each) for at, each in found if each is not None]
+
+
+def _at(setting: dict[str, object], settings: Sequence[tuple[dict[str, object], T]]) -> T | None:
+    """What belongs to a setting; None if nothing does."""
+    return next((each for at, each in settings if at == setting), None)
 
 
 def _compared(

@@ -73,15 +73,15 @@ def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
     rows = {arm: tried[tried[keys.ARM] == arm] for arm in arms}
     by = [keys.PHASE, keys.TRIAL]
     diverged = {arm: rows[arm].groupby(by)[keys.DIVERGED].any() for arm in arms}
-    latest, _ = tables.once(verdicts_of)
+    latest, _ = tables.cached(verdicts_of)
     return Analysis(
         trials={arm: (len(found), int(found.sum())) for arm, found in diverged.items()},
         stopped={arm: len(r[is_stopped(r)].drop_duplicates(by)) for arm, r in rows.items()},
         verdicts=latest,
-        phase=tables.phase,
+        phase=tables.latest_round,
         winners=winners_of(tables),
         regimes=_regimes(tables),
-        ladders=tables.once(ladders_of),
+        ladders=tables.cached(ladders_of),
         cards=tuple(cards),
     )
 
@@ -92,5 +92,5 @@ def _regimes(tables: Tables) -> dict[str, Regimes]:
     return {
         f"{name}, {each.question.pair}" if several else name: found
         for each in tables.against_reference
-        for name, found in each.once(regimes_of).items()
+        for name, found in each.cached(regimes_of).items()
     }

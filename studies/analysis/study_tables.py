@@ -31,14 +31,14 @@ class Tables:
         curves: the curves table; may be empty.
         question: what the tables do not say.
         recorded: what was recorded beside them, by kind (see `studies.blocks.recorder.KINDS`).
-        beside: rows of the members table of the third arms (see `Study.matched_arms`).
+        matched_members: rows of the members table of the third arms (see `Study.matched_arms`).
     """
 
     members: pd.DataFrame
     curves: pd.DataFrame
     question: Question
     recorded: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    beside: pd.DataFrame = field(default_factory=pd.DataFrame)
+    matched_members: pd.DataFrame = field(default_factory=pd.DataFrame)
     _known: dict[Callable[[Tables], Any], Any] = field(default_factory=dict, init=False)
 
     @classmethod
@@ -55,7 +55,7 @@ class Tables:
         own = {kind: _rows_of(arms, table) for kind, table in recorded.items()}
         return cls(_rows_of(arms, members), _rows_of(arms, curves), question, own, beside)
 
-    def once(self, result_of: Callable[[Tables], T]) -> T:
+    def cached(self, result_of: Callable[[Tables], T]) -> T:
         """A result that several analyses rest on, computed for the first of them."""
         if result_of not in self._known:
             self._known[result_of] = result_of(self)
@@ -84,16 +84,16 @@ class Tables:
             _rows_of(pair, self.curves),
             replace(self.question, pairs=(pair,), spaces=spaces),
             {kind: _rows_of(pair, table) for kind, table in self.recorded.items()},
-            _rows_of([matched_name(pair)], self.beside),
+            _rows_of([matched_name(pair)], self.matched_members),
         )
 
     @cached_property
     def matched(self) -> Tables | None:
-        """Of the tables of one pair: its arm on fresh seeds beside the reference at the same
+        """For the tables of a single pair: its arm on fresh seeds against the reference at the same
         settings; None where that was not trained."""
         pair, spaces = self.question.pair, self.question.spaces
         name = matched_name(pair)
-        beside = _rows_of([name], self.beside)
+        beside = _rows_of([name], self.matched_members)
         if beside.empty or pair.arm not in spaces or pair.reference not in spaces:
             return None
         is_fresh = _of_phases(self.members, lambda phase: phase.is_fresh)
@@ -106,27 +106,27 @@ class Tables:
         return Tables(pd.concat([fresh, beside]), pd.DataFrame(), question)
 
     @cached_property
-    def tried(self) -> pd.DataFrame:
+    def search_with_stopped(self) -> pd.DataFrame:
         """Rows of the first search, the basis of everything that is not about fresh seeds. Trials
         that were stopped early count only towards its health: everything else is about the end of
         training."""
         return self.members[self.members[keys.PHASE] == keys.SEARCH]
 
     @cached_property
-    def trained(self) -> pd.DataFrame:
+    def unstopped(self) -> pd.DataFrame:
         """Rows of the networks that were not stopped early."""
         return self.members[~is_stopped(self.members)]
 
     @cached_property
     def search(self) -> pd.DataFrame:
-        """The rows of the search among them."""
-        return self.trained[self.trained[keys.PHASE] == keys.SEARCH]
+        """Those of the first search."""
+        return self.unstopped[self.unstopped[keys.PHASE] == keys.SEARCH]
 
     @cached_property
     def rounds(self) -> dict[str, pd.DataFrame]:
         """Rounds of confirmation in their order, of all searches together, by the phase of the
-        first; one that has no pair yet only if there is no other."""
-        members = self.trained
+        first. Rounds without a pair are kept only if no round has one."""
+        members = self.unstopped
         phases = [Phase.parse(str(name)) for name in members[keys.PHASE].unique()]
         numbers = sorted({phase.round for phase in phases if phase.is_fresh})
         rounds = {}
@@ -138,44 +138,46 @@ class Tables:
         return paired or rounds
 
     @property
-    def phase(self) -> str | None:
-        """The latest of those rounds; None if there is none."""
+    def latest_round(self) -> str | None:
+        """The phase of the latest round; None if there is none."""
         return next(reversed(self.rounds), None)
 
     @property
-    def confirm(self) -> pd.DataFrame:
-        """Rows of the latest round, and of those before it that reran the same winners: what is
-        compared seed by seed. With several searches each is one row of an arm and setting, its
-        number in place of a seed: a sample of searches, compared one by one (see `luck`)."""
-        return self.trained.iloc[:0] if self.phase is None else self.compared(self.phase)
+    def compared(self) -> pd.DataFrame:
+        """The rows that the latest verdicts compare (see `compared_in`); none without a round."""
+        latest = self.latest_round
+        return self.unstopped.iloc[:0] if latest is None else self.compared_in(latest)
 
     @property
-    def confirmed(self) -> pd.DataFrame:
-        """The networks of those rounds, one row each."""
-        return self.trained.iloc[:0] if self.phase is None else self.up_to(self.phase)
+    def fresh_networks(self) -> pd.DataFrame:
+        """The networks that the latest verdicts rest on (see `fresh_networks_in`)."""
+        latest = self.latest_round
+        return self.unstopped.iloc[:0] if latest is None else self.fresh_networks_in(latest)
 
     @cached_property
     def searches(self) -> int:
         """How many searches there are."""
         return max(Phase.parse(str(name)).search for name in self.members[keys.PHASE].unique())
 
-    def up_to(self, phase: str) -> pd.DataFrame:
-        """The networks of a round, and of those before it that reran the same winners: other fresh
-        seeds of the same comparison."""
+    def fresh_networks_in(self, phase: str) -> pd.DataFrame:
+        """The networks of a round, and of earlier rounds that reran the same winners: other fresh
+        seeds of the same comparison. One row each."""
         phases = list(self.rounds)
         rounds = [self.rounds[each] for each in phases[: phases.index(phase) + 1]]
         winners = [_winners_in(each) for each in rounds]
         same = [rows for rows, own in zip(rounds, winners, strict=True) if own == winners[-1]]
         return pd.concat(same) if len(same) > 1 else same[0]
 
-    def compared(self, phase: str) -> pd.DataFrame:
-        """As `confirm`, of a round and those before it."""
-        rows = self.up_to(phase)
+    def compared_in(self, phase: str) -> pd.DataFrame:
+        """What a round compares: its networks, seed by seed. With several searches, a row for each
+        search, arm and setting, with the search's number in place of a seed: a sample of searches,
+        compared one by one (see `luck`)."""
+        rows = self.fresh_networks_in(phase)
         return rows if self.searches == 1 else _by_search(rows, self.question)
 
     @cached_property
-    def tried_by_search(self) -> list[pd.DataFrame]:
-        """Rows of each search that has begun, as those of an only one."""
+    def searches_apart(self) -> list[pd.DataFrame]:
+        """Rows of each search that has begun, labelled as if it were the only one."""
         searches = search_number(self.members)[self.is_searched]
         rows = self.members[self.is_searched]
         return [
@@ -189,13 +191,13 @@ class Tables:
         return _of_phases(self.members, lambda phase: phase.is_search)
 
     def look(self, phase: str) -> int:
-        """The number of a round, from 1: how many looks at fresh seeds there were by then."""
+        """The number of a round, from 1: how many rounds had been looked at by then."""
         return list(self.rounds).index(phase) + 1
 
     @property
     def sizes(self) -> list[str]:
         """Scientific parameters that set a size of the network."""
-        return [name for name in self.question.scientific if is_numeric_dtype(self.trained[name])]
+        return [name for name in self.question.scientific if is_numeric_dtype(self.unstopped[name])]
 
     @property
     def size(self) -> str | None:

@@ -23,10 +23,10 @@ def cards(
 ) -> Iterator[Card]:
     """The winners on fresh seeds, in the latest round and in those before it: one figure per
     verdict, or one of all verdicts where several pairs are compared."""
-    latest, by_seed = tables.once(verdicts_of)
+    latest, by_seed = tables.cached(verdicts_of)
     sentences = [verdict.sentence() for verdict in latest]
     for phase in tables.rounds:
-        if phase != tables.phase:  # from an earlier state of the search: without its health
+        if phase != tables.latest_round:  # from an earlier state of the search: without its health
             earlier, _ = verdicts_in(tables, phase, [])
             sentences += [f"Earlier round ({phase}). {verdict.sentence()}" for verdict in earlier]
     if not sentences:

@@ -1,4 +1,4 @@
-"""What speaks against a verdict: in the searches behind it, in its networks, and in its data."""
+"""Caveats on a verdict: from the searches behind it, its networks and its data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def health_of(tables: Tables) -> list[SearchHealth]:
         search_health(
             tried, asked.spaces, asked.objective, adaptive=asked.adaptive, epochs=asked.epochs
         )
-        for tried in tables.tried_by_search
+        for tried in tables.searches_apart
     )
     return [health for health in each if health is not None]
 
@@ -81,7 +81,7 @@ def warnings_of(
     if tables.question.one_split:
         shared.append(ONE_SPLIT if tables.searches == 1 else ONE_TEST_SET)
     own = _own(test, setting, tables, missed, searched=bool(health))
-    origins = several_origins(tables.confirmed, *tables.tried_by_search)
+    origins = several_origins(tables.fresh_networks, *tables.searches_apart)
     return [*origins, *(f"{where}{warning}" for warning in own), *shared]
 
 
@@ -95,7 +95,7 @@ def _own(
 ) -> Iterator[str]:
     """The warnings about this verdict alone."""
     if searched:
-        searches = tables.tried_by_search
+        searches = tables.searches_apart
         yield from of_searches([_beside_the_best(s, tables.question, setting) for s in searches])
     up = keys.higher_is_better(test.metric)
     if missed is not None and missed.p_t < _SIGNIFICANT and (missed.mean > 0) == up:

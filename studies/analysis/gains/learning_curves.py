@@ -55,7 +55,7 @@ class LearningCurve:
 
 def cards(tables: Tables, draw: Draws[...]) -> Iterator[Card]:
     """The curves of the winners, one panel per metric; only for a single setting."""
-    confirm, scientific = tables.confirm, tables.question.scientific
+    confirm, scientific = tables.compared, tables.question.scientific
     if tables.curves.empty or not winners_of(tables) or len(by_setting(confirm, scientific)) != 1:
         return
     rows = tables.curves[tables.curves[keys.PHASE].isin(confirm[keys.PHASE].unique())]

@@ -153,7 +153,7 @@ class Regimes:
 
 def cards(tables: Tables, draw: Draws[Regimes]) -> Iterator[Card]:
     """Both arms over each parameter that sets a size."""
-    for found in tables.once(regimes_of).values():
+    for found in tables.cached(regimes_of).values():
         name, sentences, table = f"regimes_{found.name}", found.sentences(), found.table()
         yield Card(
             "From under- to overparametrized",
@@ -172,13 +172,13 @@ def regimes_of(tables: Tables) -> dict[str, Regimes]:
     found = {
         name: regimes(
             tables.search,
-            tables.confirm,
+            tables.compared,
             name,
             asked.objective,
             asked.pair,
             attainable=asked.attainable,
             margin=asked.margin,
-            look=1 if tables.phase is None else tables.look(tables.phase),
+            look=1 if tables.latest_round is None else tables.look(tables.latest_round),
             searches=tables.searches > 1,
         )
         for name in tables.sizes

@@ -29,7 +29,7 @@ __all__ = ["cards", "kernel_falls", "sentences", "trajectory_cards"]
 
 def cards(tables: Tables) -> Iterator[Card]:
     """Every instability of every recorded run, and what they show of the paper's claims."""
-    recorded = tables.once(recordings_of)
+    recorded = tables.cached(recordings_of)
     if recorded is not None:
         yield Card(
             "Recorded runs",
@@ -41,7 +41,7 @@ def cards(tables: Tables) -> Iterator[Card]:
 
 def trajectory_cards(tables: Tables, draw: Draws[RecordedRun]) -> Iterator[Card]:
     """The first traced run of each arm."""
-    recorded = tables.once(recordings_of)
+    recorded = tables.cached(recordings_of)
     traced = [] if recorded is None else [run for run in recorded.runs if not run.trace.empty]
     first = {run.arm: run for run in reversed(traced)}
     drawings = [

@@ -194,7 +194,7 @@ def _pairs(ratios: Sequence[Ratio]) -> str:
 
 def cards(tables: Tables, draw: Draws[Minima]) -> Iterator[Card]:
     """How sharp the networks of the latest round ended, or of the search where there was none."""
-    members = tables.search if tables.confirmed.empty else tables.confirmed
+    members = tables.search if tables.fresh_networks.empty else tables.fresh_networks
     along = curvature_at_rest(members, tables)
     found = minima(members, tables.size, tables.question.pair, along)
     if found is not None:

@@ -24,7 +24,7 @@ __all__ = ["cards", "peristalsis", "sentence"]
 
 def cards(tables: Tables) -> Iterator[Card]:
     """How the valley moves within the periods of the recorded runs."""
-    recorded = tables.once(recordings_of)
+    recorded = tables.cached(recordings_of)
     periods = None if recorded is None else peristalsis(recorded)
     if periods is not None:
         yield Card("Peristalsis", sentences=[sentence(periods)], subject="landscape")

@@ -140,7 +140,7 @@ class Recordings:
 
 def recordings_of(tables: Tables) -> Recordings | None:
     """The recorded runs of a study's latest round, or of its search where there was none."""
-    members = tables.search if tables.confirmed.empty else tables.confirmed
+    members = tables.search if tables.fresh_networks.empty else tables.fresh_networks
     question = tables.question
     return recordings(
         members,

@@ -215,7 +215,7 @@ class Threshold:
 
 def cards(tables: Tables, draw: Draws[Threshold]) -> Iterator[Card]:
     """The threshold over learning rates and sizes, or over momenta where those differ instead."""
-    recorded, attainable = tables.once(recordings_of), tables.question.attainable
+    recorded, attainable = tables.cached(recordings_of), tables.question.attainable
     found = None if recorded is None else threshold(recorded, tables.size, attainable)
     if found is not None:
         table = found.table()

@@ -78,11 +78,11 @@ def cards(
 ) -> Iterator[Card]:
     """The first run whose valleys are known, and the first of another arm that has its seed and
     moments. Each arm has one point, so that a seed names one run of each."""
-    recorded = tables.once(recordings_of)
+    recorded = tables.cached(recordings_of)
     if recorded is None or not recorded.one_point:
         return
     valleys = tables.recorded.get("valleys", pd.DataFrame())
-    runs = valley_runs(tables.trained, valleys, recorded)
+    runs = valley_runs(tables.unstopped, valleys, recorded)
     others = [run for run in runs if run.arm != runs[0].arm and run.seed == runs[0].seed]
     same = [run for run in others if list(run.steps) == list(runs[0].steps)]
     if shown := [*runs[:1], *same[:1]]:

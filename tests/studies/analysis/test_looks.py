@@ -51,11 +51,19 @@ def test_rounds_with_the_same_winners_count_together() -> None:
     members, curves = looked_again(3)
     tables = Tables(members, curves, question(adaptive=False))
     alone = len(tables.rounds["confirm"])
-    assert [len(tables.up_to(phase)) for phase in tables.rounds] == [alone, 2 * alone, 3 * alone]
+    assert [len(tables.fresh_networks_in(phase)) for phase in tables.rounds] == [
+        alone,
+        2 * alone,
+        3 * alone,
+    ]
     assert tables.look("confirm-3") == 3
     other, curves = looked_again(3, other_winner=2)
     tables = Tables(other, curves, question(adaptive=False))
-    assert [len(tables.up_to(phase)) for phase in tables.rounds] == [alone, alone, 2 * alone]
+    assert [len(tables.fresh_networks_in(phase)) for phase in tables.rounds] == [
+        alone,
+        alone,
+        2 * alone,
+    ]
     assert tables.look("confirm-3") == 3, "it was looked at three times all the same"
 
 
