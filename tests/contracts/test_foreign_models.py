@@ -251,7 +251,7 @@ def test_a_loss_without_a_form_is_refused_by_the_engines_that_need_it(
     bare = replace(LOSSES["cross_entropy"], gradient=None, curvature=None, kernel=None)
     expected = list(AutogradEngine(Setup.build(problem, TWO_MEMBERS)).evaluations())
     monkeypatch.setitem(LOSSES, "cross_entropy", bare)
-    assert "'cross_entropy' has no gradient" in str(BatchedEngine.refusal(problem))
+    assert "'cross_entropy' has no closed-form gradient" in str(BatchedEngine.refusal(problem))
     engine = choose_engine(problem)
     assert engine not in (BatchedEngine, FusedCPUEngine)
     assert_equal(
