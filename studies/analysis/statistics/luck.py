@@ -57,7 +57,7 @@ class Luck:
         if self.of_seeds is not None:
             of_mean = self.of_seeds / math.sqrt(self.fewest)
             text += (
-                f", beside the {of_mean:.2g} that averaging over {self.seeds} seeds leaves "
+                f" beside the {of_mean:.2g} that {self.seeds} seeds leave "
                 f"(between pairs of one search {self.of_seeds:.2g})"
             )
         return text

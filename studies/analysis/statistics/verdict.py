@@ -162,7 +162,7 @@ class Verdict:
             found = self.failures
             notes.append(
                 f"{found.arm} {self.pair.arm} and {found.reference} {self.pair.reference} networks "
-                f"failed (accuracy below {found.below:.2f}), p = {found.p:.2g}"
+                f"failed, below {found.below:.2f}: p = {found.p:.2g}"
             )
         if self.matched is not None:
             beside = self.matched

@@ -119,7 +119,7 @@ def test_a_claim_that_unseen_failures_could_undo_says_so(
 def test_failures_that_were_seen_are_said() -> None:
     members = confirmation(*with_deaths(40, 6, 1))
     verdict = judge(members, keys.TEST_ACCURACY, PAIR, chance=1 / 3)
-    assert "6 new and 1 old networks failed (accuracy below 0.6" in verdict.sentence()
+    assert "6 new and 1 old networks failed, below 0.6" in verdict.sentence()
     assert (
         judge(
             members.assign(**{keys.TEST_LOSS: 1 - members[keys.TEST_ACCURACY]}),
