@@ -262,7 +262,7 @@ def _convert_scalar(hint: Any, value: object, key: str) -> object:
         return value
     problem = f"expected {_describe(hint)}, got {show(value)}"
     if hint in (int, float) and isinstance(value, str) and _NUMBER_AS_TEXT.match(value):
-        raise ConfigError(key, f"{value!r} is text, not a number", number_remedy(value))
+        raise ConfigError(key, f"{value!r} is text, not a number", f"write {value} without quotes")
     raise ConfigError(key, problem, f"write {_describe(hint)}")
 
 
@@ -278,16 +278,6 @@ def _plain_only(value: object, key: str) -> object:
         if isinstance(value, kind):
             return _convert_scalar(kind, value, key)
     raise ConfigError(key, f"{show(value)} is neither a number nor text", "put quotes around it")
-
-
-def number_remedy(text: str) -> str:
-    """How to write a number that YAML 1.1 reads as text, such as `1e-4`."""
-    mantissa, mark, exponent = text.lower().partition("e")
-    if not mark:
-        return f"write {text} without quotes"
-    mantissa = mantissa if "." in mantissa else mantissa + ".0"
-    sign = exponent if exponent[0] in "+-" else "+" + exponent
-    return f"YAML needs a dot and a signed exponent: write {mantissa}e{sign} without quotes"
 
 
 def _describe(hint: Any) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError, build
-from search_spaces.documents import find_document, read_document
+from search_spaces.documents import find_document, locating, read_document
 from search_spaces.space import Space
 
 __all__ = ["LIBRARY", "from_mapping", "load", "names"]
@@ -30,7 +30,9 @@ def load(name_or_path: str | Path) -> Space:
         ConfigError: one line with the file, the key, the value and the remedy.
     """
     path = find_document("space", name_or_path, LIBRARY)
-    return from_mapping(read_document(path), source=str(path), folder=path.parent)
+    document = read_document(path)
+    with locating(path):
+        return from_mapping(document, source=str(path), folder=path.parent)
 
 
 def from_mapping(

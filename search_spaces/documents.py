@@ -1,8 +1,14 @@
-"""YAML documents read strictly: `safe_load` only, no duplicate keys, no silent surprises."""
+"""YAML documents read strictly: plain values only, no duplicate keys, no silent surprises.
+
+What is a number, true or nothing is read by the core schema of YAML 1.2 (section 10.3): `1e-4` is a
+number and `no` a word. PyYAML follows YAML 1.1, which has it the other way round.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import re
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +16,35 @@ import yaml
 
 from dynloss_core.config import ConfigError, show
 
-__all__ = ["find_document", "parse_document", "read_document"]
+__all__ = ["dump_document", "find_document", "locating", "parse_document", "read_document"]
 
 _LARGEST_FILE = 1_000_000  # bytes
 _MOST_VALUES = 100_000  # with every alias written out
 _DEEPEST = 50
 
 
+_PLAIN = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    "merge": (r"<<", ["<"]),
+}
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, except that duplicate keys are refused: there, the last one wins."""
+    """PyYAML's safe loader, by YAML 1.2, except that duplicate keys are refused: there, the last
+    one wins."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  its own, and none of its parent's
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node)).replace("_", "")
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -29,6 +55,23 @@ class _StrictLoader(yaml.SafeLoader):
                 raise ConfigError(str(key), f"duplicate key on line {line}", "keep one of the two")
             seen.add(key if isinstance(key, Hashable) else repr(key))
         return super().construct_mapping(node, deep=deep)
+
+
+class _StrictDumper(yaml.SafeDumper):
+    """Its counterpart, which quotes what either version of YAML would not read as text."""
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+for _class in (_StrictLoader, _StrictDumper):
+    for _tag, (_pattern, _first) in _PLAIN.items():
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
+        )
+
+
+def dump_document(document: Any) -> str:
+    """A document as YAML text that `parse_document` reads back."""
+    return str(yaml.dump(document, Dumper=_StrictDumper, sort_keys=False))
 
 
 def parse_document(text: str, source: str = "") -> Any:
@@ -94,6 +137,55 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError("", "expected `key: value` lines", "see the README for a file", source)
     return document
+
+
+@contextmanager
+def locating(path: Path, profile: str | None = None) -> Iterator[None]:
+    """Add the line to a refusal of what is in a file.
+
+    Args:
+        path: the file, as the refusal names it.
+        profile: the profile whose entries stand for others of the file.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        if error.source != str(path) or not error.key:
+            raise
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        parts = re.findall(r"\[\d+\]|[^.\[\]]+", error.key)
+        homes = [[], ["space", "parameters"]]  # a value of a searched parameter may be the culprit
+        if profile is not None:
+            homes = [["profiles", profile, *home] for home in homes] + homes
+        whole = (_place(root, [*home, *parts], len(home) + len(parts)) for home in homes)
+        line = next(filter(None, whole), None) or _place(root, parts, 1)
+        if line is None:
+            raise
+        source = f"{path}:{line}"
+        raise ConfigError(error.key, error.problem, error.remedy, source) from None
+
+
+def _place(node: yaml.Node | None, parts: list[str], at_least: int) -> int | None:
+    """The line, from 1, of a key or of as much of it as is there; None if that is less."""
+    line, taken = None, 0
+    while taken < len(parts):
+        rest, found = parts[taken:], None
+        if isinstance(node, yaml.MappingNode):
+            names = {str(key.value): (key, value) for key, value in node.value}
+            ends = range(len(rest), 0, -1)  # `model.width` is one key of a space
+            found = next((end for end in ends if ".".join(rest[:end]) in names), None)
+            if found is not None:
+                key, node = names[".".join(rest[:found])]
+                line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and rest[0].strip("[]").isdigit():
+            index = int(rest[0].strip("[]"))
+            if index < len(node.value):
+                node, found = node.value[index], 1
+                line = node.start_mark.line + 1
+        if found is None:
+            break
+        taken += found
+    return line if taken >= at_least else None
 
 
 def find_document(

@@ -18,9 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from dynloss_core.config import ConfigError, reason_of, to_dict
+from search_spaces.documents import dump_document
 from studies.cluster.addresses import answers, reaches_beyond
 from studies.cluster.ray_cluster import set_environment
 from studies.definition.redaction import hide_password
@@ -150,8 +149,7 @@ def shipped(study: Study | None) -> Iterator[Path]:
         for package in PACKAGES:
             shutil.copytree(source / package, Path(name) / package, ignore=_LEFT_BEHIND)
         if study is not None:
-            text = yaml.safe_dump(to_dict(study), sort_keys=False)
-            (Path(name) / "study.yaml").write_text(text)
+            (Path(name) / "study.yaml").write_text(dump_document(to_dict(study)))
         yield Path(name)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dynloss_core.config import ConfigError, build
 from search_spaces import from_mapping, load
-from search_spaces.documents import find_document, parse_document, read_document
+from search_spaces.documents import find_document, locating, parse_document, read_document
 from studies.definition.dotted import assign, merged
 from studies.definition.study import Study
 
@@ -34,6 +34,7 @@ def load_study(
     """
     path = find_study(name_or_path)
     document = _in_profile(read_document(path), profile, str(path))
+    replaced = []
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key.strip():
@@ -41,7 +42,15 @@ def load_study(
         if key.strip().startswith("space.") and isinstance(document.get("space"), str):
             document["space"] = {"extends": document["space"]}
         assign(document, key.strip(), parse_document(value, f"--set {key}"))
-    return study_from_mapping(document, source=str(path), folder=path.parent)
+        replaced.append(key.strip())
+    try:
+        with locating(path, profile):
+            return study_from_mapping(document, source=str(path), folder=path.parent)
+    except ConfigError as error:
+        for key in replaced:
+            if f"{error.key}.".startswith((f"{key}.", f"{key}[")):
+                raise ConfigError(error.key, error.problem, error.remedy, "--set") from None
+        raise
 
 
 def _in_profile(document: dict[str, Any], profile: str | None, source: str) -> dict[str, Any]:

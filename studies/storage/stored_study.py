@@ -9,12 +9,10 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from dynloss_core import keys
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError, build, to_dict
-from search_spaces.documents import read_document
+from search_spaces.documents import dump_document, read_document
 from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.definition.study_files import study_from_mapping
@@ -122,8 +120,7 @@ class StoredStudy:
         """The study with another definition: extended, or changed without effect on results."""
         if study.hash != self.study.hash:
             Begun(self.identity, study).write(self.folder.begun)
-        text = yaml.safe_dump(to_dict(study), sort_keys=False)
-        write_atomically(self.folder.definition, text)
+        write_atomically(self.folder.definition, dump_document(to_dict(study)))
         return replace(self, study=study)
 
     def updated_from(self, study: Study) -> StoredStudy:

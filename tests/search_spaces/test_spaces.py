@@ -141,7 +141,7 @@ BAD = {
         "  amplitude:", "  period: {type: const, value: 3}\n  amplitude:", "period: duplicate key",
     ),
     "wrong type": ("low: 10,", "low: ten,", "parameters.period.low: expected an integer, got 'ten'"),
-    "number as text": ("low: 0.01", "low: 1e-4", "learning_rate.low: '1e-4' is text, not a number"),
+    "number as text": ("low: 0.01", "low: '1e-4'", "learning_rate.low: '1e-4' is text, not a number"),
     "quoted number": ("low: 0.01", "low: '0.01'", "'0.01' is text, not a number; write 0.01"),
     "amplitude below 1": ("low: 2.0", "low: 0.5", "amplitude.low: 0.5 is below 1; use >= 1"),
     "period below 2": ("low: 10", "low: 1", "parameters.period.low: 1 is below 2; use >= 2"),

@@ -75,8 +75,8 @@ def test_a_dry_run_for_another_machine_says_what_is_missing(tiny: Path, tmp_path
     assert "33 networks in 9 blocks" in done.stdout
     assert "time       about" in done.stdout
     cpu, gpu = [line for line in done.stdout.splitlines() if line.startswith("missing")]
-    assert "asks for 4096 CPU, the largest machine has" in cpu
-    assert "asks for 512 GPU, the largest machine has" in gpu
+    assert "needs 4096 CPU, the largest machine has" in cpu
+    assert "needs 512 GPU, the largest machine has" in gpu
 
 
 def test_a_dry_run_without_the_data_counts(
@@ -104,7 +104,7 @@ REFUSED = [
     (["submit", "TINY", "--address", "127.0.0.1:1", "--out", "/s"], "127.0.0.1:1 is not a dashboard"),
     (["submit", "TINY", "--address", "http://127.0.0.1:1", "--out", "s"], "would be lost with the connection"),
     (["run", "TINY", "--address", "127.0.0.1:1"], "--address: no cluster at 127.0.0.1:1"),
-    (["run", "TINY", "--set", "budget.total=1e-4"], "'1e-4' is text, not a number"),
+    (["run", "TINY", "--set", "budget.total=1e-4"], "budget.total: expected an integer, got 0.0001"),
     (["run", "TINY", "--set", "space.parameters.amplitude.low=0.2"], "0.2 is below 1"),
     (["run", "TINY", "--set", "storage.tracking_uri=sqlite:////proc/nowhere.db"],
      "storage.tracking_uri: sqlite:////proc/nowhere.db cannot be used"),
