@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 
 from dynloss_core.config import ConfigError
-from studies.cli import (  # in the order of `--help`
+from studies.cli import (
+    catalogue_commands,
     oscillation_command,
     run_commands,
     study_commands,
@@ -20,7 +21,7 @@ from studies.messages import replace_what_cannot_be_shown, say
 
 __all__ = ["main"]
 
-COMMANDS = (run_commands, study_commands, train_command, oscillation_command)
+COMMANDS = (run_commands, study_commands, catalogue_commands, train_command, oscillation_command)
 """The modules whose import adds the commands."""
 
 

@@ -190,6 +190,7 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
             "findings": analysis.findings(),
             "warnings": analysis.warnings(),
             "trials": _trials(study, analysis),
+            "networks": {"trained": len(members), "in_all": stored.networks},
             "reused": _reused(members),
             "confirmation": analysis.phase,
             "verdicts": verdicts,

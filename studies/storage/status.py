@@ -120,12 +120,11 @@ def study_status(folder: StudyFolder) -> StudyStatus:
     study = stored.study
     is_driven = folder.is_locked()
     progress = _progress(folder) if is_driven else {}
-    rounds = sum(block.members for confirmation in stored.rounds for block in confirmation.blocks())
     return StudyStatus(
         name=study.name,
         mode=study.mode,
         objective=study.objective,
-        networks=study.members() + rounds,
+        networks=stored.networks,
         trained=max(progress.get("trained", 0.0), float(len(members))),
         is_driven=is_driven,
         machine=progress.get("machine", ""),

@@ -102,6 +102,12 @@ class StoredStudy:
             return self.folder.default_tracking_uri  # written before folders could be moved
         return uri
 
+    @property
+    def networks(self) -> int:
+        """How many networks it trains in all, those of the rounds that were asked for included."""
+        rounds = [block.members for each in self.rounds for block in each.blocks()]
+        return self.study.members() + sum(rounds)
+
     def with_identity(self, identity: str | None = None) -> StoredStudy:
         """The study with an identity, by default a new one, and with its definition sealed."""
         identity = identity or uuid.uuid4().hex

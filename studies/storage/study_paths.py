@@ -56,7 +56,7 @@ class StudyPaths:
 
     @property
     def default_tracking_uri(self) -> str:
-        """The URL of that store."""
+        """The URL of the MLflow store beside the folder."""
         return sqlite_url(self.default_store)
 
     @property

@@ -29,6 +29,8 @@ from tests.studies.tiny import tiny_study
         ("submit",),
         ("sync",),
         ("ui",),
+        ("list",),
+        ("show",),
         ("train",),
         ("space",),
         ("space", "sample"),

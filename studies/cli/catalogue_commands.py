@@ -1,0 +1,120 @@
+"""Commands that look before anything runs: `list` and `show`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from studies.cli.app import app
+from studies.cli.options import Out, Overrides, Profile, StudyArgument
+from studies.cli.terminal import DEFAULT_OUT
+from studies.messages import console
+
+if TYPE_CHECKING:
+    from studies.storage.study_paths import StudyPaths
+
+__all__ = ["list_studies", "show"]
+
+
+@app.command("list", epilog="Examples: `dynloss list` · `dynloss list --out /shared/results`")
+def list_studies(
+    out: Out = DEFAULT_OUT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the studies of the library, and those that were run here with what they found."""
+    library, recorded = _library(), _recorded(out)
+    if as_json:
+        typer.echo(json.dumps({"library": library, "recorded": recorded}, indent=2))
+        return
+    _print("Library", library, ["name", "mode", "question"])
+    if recorded:
+        console.print()
+        _print(str(out), recorded, ["name", "state", "verdict"])
+    else:
+        console.print(f"\nnothing was run in {out} yet: start with  dynloss run quickstart")
+
+
+@app.command(
+    epilog=(
+        "Examples: `dynloss show quickstart` · "
+        "`dynloss show quickstart > mine.yaml` begins a study of your own"
+    )
+)
+def show(study: StudyArgument, overrides: Overrides = None, profile: Profile = None) -> None:
+    """Show a study with its space and its profile resolved, as a file that can be run."""
+    from dynloss_core.config import to_dict
+    from search_spaces.documents import dump_document
+    from studies.definition.study_files import load_study
+
+    loaded = load_study(study, overrides or (), profile)
+    trials = ", ".join(f"{loaded.trials(arm)} {arm}" for arm in loaded.arms)
+    each = "trials" if loaded.searches == 1 else f"trials in each of {loaded.searches} searches"
+    typer.echo(f"# {loaded.members():,} networks; {each}: {trials}; hash {loaded.hash}")
+    typer.echo(dump_document(to_dict(loaded)), nl=False)
+
+
+def _library() -> list[dict[str, str]]:
+    """Name, mode and question of each study that ships with the suite."""
+    from search_spaces.documents import read_document
+
+    library = Path(__file__).parents[1] / "library"
+    documents = [read_document(path) for path in sorted(library.glob("*.yaml"))]
+    return [
+        {
+            "name": str(document["name"]),
+            "mode": str(document.get("mode", "optimize")),
+            "question": _question(str(document.get("description", ""))),
+        }
+        for document in documents
+    ]
+
+
+def _question(description: str) -> str:
+    """A description up to its first question mark; its first sentence if it asks nothing."""
+    question, mark, _ = description.partition("?")
+    return question + mark if mark else description.partition(". ")[0]
+
+
+def _recorded(out: Path) -> list[dict[str, str]]:
+    """Name, state and verdict of each study in an output folder, the latest first."""
+    from studies.storage.study_paths import StudyPaths
+
+    found = [StudyPaths(path.parent) for path in out.glob("*/study.yaml")]
+    found.sort(key=lambda study: study.definition.stat().st_mtime, reverse=True)
+    return [{"name": study.path.name, **_state_of(study)} for study in found]
+
+
+def _state_of(study: StudyPaths) -> dict[str, str]:
+    """State and verdict, from the summary alone: a study that runs is not disturbed."""
+    from studies.storage.lock import is_taken
+
+    try:
+        summary = json.loads(study.summary.read_text(encoding="utf-8"))
+        networks, verdicts = summary.get("networks", {}), summary["verdicts"]
+        state = "analysed"  # by a version that did not count
+        outcomes = Counter(str(each["test"]["outcome"]).replace("_", " ") for each in verdicts)
+    except FileNotFoundError:
+        networks, outcomes, state = {}, Counter(), "begun"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {"state": "unknown", "verdict": f"{study.summary.name} cannot be read"}
+    if networks:
+        trained, in_all = networks["trained"], networks["in_all"]
+        state = f"{trained:,} of {in_all:,} networks"
+        if trained >= in_all:
+            state = f"finished, {trained:,} networks"
+    only = len(outcomes) == 1 and outcomes.total() == 1
+    words = [each if only else f"{count} {each}" for each, count in outcomes.most_common()]
+    return {"state": "running" if is_taken(study.lock) else state, "verdict": ", ".join(words)}
+
+
+def _print(title: str, rows: list[dict[str, str]], columns: list[str]) -> None:
+    table = Table(*columns[:-1], box=None, title=title, title_justify="left", title_style="bold")
+    table.add_column(columns[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
+    console.print(table)
