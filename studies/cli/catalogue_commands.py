@@ -1,15 +1,16 @@
-"""Commands that look before anything runs: `list` and `show`."""
+"""Commands that look before anything runs: `list`, `show` and `schema`."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.table import Table
 
+from dynloss_core.config import ConfigError
 from studies.cli.app import app
 from studies.cli.options import Out, Overrides, Profile, StudyArgument
 from studies.cli.terminal import DEFAULT_OUT
@@ -18,7 +19,7 @@ from studies.messages import console
 if TYPE_CHECKING:
     from studies.storage.study_paths import StudyPaths
 
-__all__ = ["list_studies", "show"]
+__all__ = ["list_studies", "schema", "show"]
 
 
 @app.command("list", epilog="Examples: `dynloss list` · `dynloss list --out /shared/results`")
@@ -49,13 +50,32 @@ def show(study: StudyArgument, overrides: Overrides = None, profile: Profile = N
     """Show a study with its space and its profile resolved, as a file that can be run."""
     from dynloss_core.config import to_dict
     from search_spaces.documents import dump_document
-    from studies.definition.study_files import load_study
+    from studies.definition.study_files import LIBRARY, load_study
 
     loaded = load_study(study, overrides or (), profile)
     trials = ", ".join(f"{loaded.trials(arm)} {arm}" for arm in loaded.arms)
     each = "trials" if loaded.searches == 1 else f"trials in each of {loaded.searches} searches"
     typer.echo(f"# {loaded.members():,} networks; {each}: {trials}; hash {loaded.hash}")
+    typer.echo(f"# yaml-language-server: $schema={LIBRARY / 'study.schema.json'}")
     typer.echo(dump_document(to_dict(loaded)), nl=False)
+
+
+@app.command(
+    epilog=(
+        "Examples: `dynloss schema > study.schema.json` · `dynloss schema space`. An editor that "
+        "speaks YAML checks a file that begins with "
+        "`# yaml-language-server: $schema=study.schema.json`."
+    )
+)
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="[study|space]", help="Which files.")] = "study",
+) -> None:
+    """Print the JSON Schema of study or space files, with which an editor completes and checks."""
+    from studies.definition.schemas import FileKind, schema_text
+
+    if kind not in get_args(FileKind):
+        raise ConfigError("", f"no schema of {kind!r}", "give study or space")
+    typer.echo(schema_text(cast(FileKind, kind)), nl=False)
 
 
 def _library() -> list[dict[str, str]]:

@@ -31,6 +31,7 @@ from tests.studies.tiny import tiny_study
         ("ui",),
         ("list",),
         ("show",),
+        ("schema",),
         ("train",),
         ("space",),
         ("space", "sample"),

@@ -1,0 +1,119 @@
+"""What `config.build` accepts, as a JSON Schema: editors complete and check files by it.
+
+A schema knows the form of a file: its keys, their types and their choices. Whether values fit
+together is the loader's to say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Union
+
+from dynloss_core.config import OneOf, to_dict
+
+__all__ = ["JSONSchema", "descriptions_of", "schema_of"]
+
+JSONSchema = dict[str, Any]
+
+_SCALARS = {float: "number", int: "integer", bool: "boolean", str: "string"}
+_ARGUMENT = re.compile(r"^    ((?:\w+)(?:, \w+)*): (.*(?:\n        .*)*)", re.MULTILINE)
+
+
+def schema_of(cls: Any) -> JSONSchema:
+    """The JSON Schema (draft 2020-12) of a dataclass, with the dataclasses inside it in `$defs`."""
+    definitions: dict[str, JSONSchema] = {}
+    schema = _of_class(cls, definitions)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def descriptions_of(cls: type) -> dict[str, str]:
+    """What the docstring of a dataclass says of its fields, each on one line."""
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        _, _, arguments = inspect.cleandoc(each.__doc__ or "").partition("Args:\n")
+        for names, text in _ARGUMENT.findall(arguments):
+            found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return found
+
+
+def _of_class(cls: Any, definitions: dict[str, JSONSchema], tag: str | None = None) -> JSONSchema:
+    hints, described = typing.get_type_hints(cls, include_extras=True), descriptions_of(cls)
+    properties, required = {}, [] if tag is None else [tag]
+    for field in dataclasses.fields(cls):
+        if not field.init:
+            continue
+        schema = _of_hint(hints[field.name], definitions)
+        if field.name in described:
+            schema = {"description": described[field.name], **schema}
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if default is dataclasses.MISSING:
+            required.append(field.name)
+        elif default == default:  # NaN stands for what must be given
+            schema["default"] = to_dict(default)
+        properties[field.name] = schema
+    summary = inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
+    return {
+        "description": summary,
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _of_hint(hint: Any, definitions: dict[str, JSONSchema]) -> JSONSchema:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        (choices,) = (each for each in arguments if isinstance(each, OneOf))
+        return _tagged(list(choices.table.values()), definitions)
+    if origin in (Union, types.UnionType):
+        return _of_union(arguments, definitions)
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin in (tuple, list):
+        return {"type": "array", "items": _of_hint(arguments[0], definitions)}
+    if origin in (dict, Mapping):
+        item = _of_hint(arguments[1], definitions) if arguments else {}
+        return {"type": "object", "additionalProperties": item}
+    if dataclasses.is_dataclass(hint):
+        return _reference(hint, definitions)
+    return {"type": _SCALARS[hint]} if hint in _SCALARS else {}
+
+
+def _of_union(arguments: Sequence[Any], definitions: dict[str, JSONSchema]) -> JSONSchema:
+    members = [each for each in arguments if each is not type(None)]
+    classes = [each for each in members if dataclasses.is_dataclass(each)]
+    others = [_of_hint(each, definitions) for each in members if each not in classes]
+    if len(classes) > 1:
+        others.append(_tagged(classes, definitions))
+    else:
+        others += [_reference(each, definitions) for each in classes]
+    if len(members) < len(arguments):
+        others.append({"type": "null"})
+    return others[0] if len(others) == 1 else {"anyOf": others}
+
+
+def _tagged(classes: Sequence[Any], definitions: dict[str, JSONSchema]) -> JSONSchema:
+    """Dataclasses told apart by their first field, or the name alone."""
+    names = [dataclasses.fields(each)[0].default for each in classes]
+    tag = dataclasses.fields(classes[0])[0].name
+    return {"anyOf": [{"enum": names}, *(_reference(each, definitions, tag) for each in classes)]}
+
+
+def _reference(cls: Any, definitions: dict[str, JSONSchema], tag: str | None = None) -> JSONSchema:
+    name = cls.__name__
+    if name not in definitions:
+        definitions[name] = {}
+        definitions[name] = _of_class(cls, definitions, tag)
+    return {"$ref": f"#/$defs/{name}"}
