@@ -27,7 +27,7 @@ CONTRACTS = "dynloss_core.testing"  # inherited by tests, and the only part that
 
 LEVELS = {
     "dynloss_core": [
-        "config", "seeding", "keys", "atomic", "checkpoint", "oscillation",
+        "config", "json_schema", "seeding", "keys", "atomic", "checkpoint", "oscillation",
         "losses", "data", "models", "compute", "landscape", "training", "testing", "command",
     ],
     "dynloss_core.landscape": [
