@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 
 __all__ = [
     "ADDED_LATER",
+    "PLUGIN_DIGEST",
     "ConfigError",
     "OneOf",
     "build",
@@ -40,6 +41,9 @@ T = TypeVar("T")
 ADDED_LATER = {"added_later": True}
 """Metadata of a field that came after studies had been run. At its default it is left out of
 hashes, so that those studies keep theirs, and go on."""
+
+PLUGIN_DIGEST = "plugin_digest"
+"""Attribute of a class that a plug-in defines (see `plugins`): its digest, which hashes cover."""
 
 _TOO_LARGE = 2**63  # for a count, a seed or a size
 _NUMBER_AS_TEXT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
@@ -155,7 +159,7 @@ def _convert(hint: Any, value: object, key: str) -> object:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         classes = list(next(each for each in arguments if isinstance(each, OneOf)).table.values())
-        given = isinstance(value, tuple(classes))
+        given = isinstance(value, tuple(classes)) or hasattr(value, PLUGIN_DIGEST)
         return value if given else _build_tagged(classes, value, key)
     if origin in (Union, types.UnionType):
         return _convert_union(arguments, value, key)
@@ -307,11 +311,13 @@ def to_hashed(config: Any) -> dict[str, Any]:
 
 def _plain(value: object, *, hashed: bool = False) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
+        plain = {
             field.name: _plain(getattr(value, field.name), hashed=hashed)
             for field in dataclasses.fields(value)
             if field.init and not (hashed and _is_as_before(value, field))
         }
+        digest = getattr(value, PLUGIN_DIGEST, None)
+        return {**plain, PLUGIN_DIGEST: digest} if hashed and digest is not None else plain
     if isinstance(value, Mapping):
         return {str(key): _plain(item, hashed=hashed) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -334,8 +340,21 @@ def config_hash(config: Any) -> str:
     The configuration is first rebuilt from its plain form, so that `noise=0` and `noise=0.0` have
     the same hash.
     """
-    normal = config
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        normal = to_hashed(build(type(config), to_dict(config)))
-    text = json.dumps(_plain(normal, hashed=True), sort_keys=True, separators=(",", ":"))
+    normal = _plain(_rebuilt(config), hashed=True)
+    text = json.dumps(normal, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _rebuilt(config: Any) -> Any:
+    """A configuration built from its plain form, each part of it by its own class: of a plug-in
+    there may be several texts in one process."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        return config
+    parts = {
+        each.name: getattr(config, each.name) for each in dataclasses.fields(config) if each.init
+    }
+    plain = {
+        name: _rebuilt(part) if dataclasses.is_dataclass(part) else _plain(part)
+        for name, part in parts.items()
+    }
+    return build(type(config), plain)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dynloss_core.config import ConfigError
 from studies.cli.app import app
-from studies.cli.options import Out, Overrides, Profile, StudyArgument
+from studies.cli.options import Out, Overrides, Plugins, Profile, StudyArgument
 from studies.cli.terminal import DEFAULT_OUT
 from studies.messages import console
 
@@ -46,16 +46,23 @@ def list_studies(
         "`dynloss show quickstart > mine.yaml` begins a study of your own"
     )
 )
-def show(study: StudyArgument, overrides: Overrides = None, profile: Profile = None) -> None:
+def show(
+    study: StudyArgument,
+    overrides: Overrides = None,
+    profile: Profile = None,
+    plugins: Plugins = None,
+) -> None:
     """Show a study with its space and its profile resolved, as a file that can be run."""
     from dynloss_core.config import to_dict
     from search_spaces.documents import dump_document
     from studies.definition.study_files import LIBRARY, load_study
 
-    loaded = load_study(study, overrides or (), profile)
+    loaded = load_study(study, overrides or (), profile, plugins or ())
     trials = ", ".join(f"{loaded.trials(arm)} {arm}" for arm in loaded.arms)
     each = "trials" if loaded.searches == 1 else f"trials in each of {loaded.searches} searches"
     typer.echo(f"# {loaded.members():,} networks; {each}: {trials}; hash {loaded.hash}")
+    for plugin in loaded.plugins:
+        typer.echo(f"# needs {plugin.file} in a folder plugins/ beside this file")
     typer.echo(f"# yaml-language-server: $schema={LIBRARY / 'study.schema.json'}")
     typer.echo(dump_document(to_dict(loaded)), nl=False)
 

@@ -17,11 +17,13 @@ __all__ = [
     "Order",
     "Out",
     "Overrides",
+    "Plugins",
     "Profile",
     "RecordedStudy",
     "Shape",
     "StudyArgument",
     "with_data",
+    "with_plugins",
 ]
 
 
@@ -54,6 +56,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace an entry of the file; repeatable."),
 ]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", metavar="FILE", help="A Python file of your networks or data; repeatable."
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(
@@ -82,6 +90,11 @@ Groups = Annotated[
 Order = Annotated[str, typer.Option(help="Order of the turns: cyclic, permuted, random.")]
 Shape = Annotated[str, typer.Option(help="Shape of a turn: triangle, sine, square, sawtooth.")]
 Direction = Annotated[str, typer.Option(help="Which way the active group's weight goes: up, down.")]
+
+
+def with_plugins(plugins: list[Path] | None) -> list[str]:
+    """The options that name plug-ins, to be typed again."""
+    return [word for each in plugins or [] for word in ("--plugin", str(each))]
 
 
 def with_data(folder: Path | None) -> list[str]:

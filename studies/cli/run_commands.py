@@ -18,10 +18,12 @@ from studies.cli.options import (
     Download,
     Out,
     Overrides,
+    Plugins,
     Profile,
     RecordedStudy,
     StudyArgument,
     with_data,
+    with_plugins,
 )
 from studies.cli.recorded import name_of_study, recorded_study
 from studies.cli.terminal import DEFAULT_OUT, again, show_crash, show_estimate, show_results
@@ -39,6 +41,7 @@ __all__ = ["confirm", "run", "submit"]
         "Examples: `dynloss run quickstart` · `dynloss run my.yaml --dry-run` · "
         "`dynloss run quickstart --set budget.total=2000 --set budget.static_tail=500 --out tmp` · "
         "`dynloss run quickstart --extend-searches 4` · "
+        "`dynloss run quickstart --plugin nets.py --set model.name=my_net` · "
         "`dynloss run my.yaml --address auto` · "
         "`dynloss run my.yaml --address ray://HOST:10001 --out /shared/results`"
     )
@@ -69,6 +72,7 @@ def run(
     out: Out = DEFAULT_OUT,
     profile: Profile = None,
     set_: Overrides = None,
+    plugin: Plugins = None,
     data_dir: DataDir = None,
     download: Download = False,
 ) -> None:
@@ -77,12 +81,13 @@ def run(
     from studies.definition.data_sets import provide
     from studies.definition.study_files import load_study
 
-    definition = load_study(study, set_ or [], profile)
+    definition = load_study(study, set_ or [], profile, plugin or [])
     arguments = ["run", study, "--resume"]
     if profile is not None:
         arguments += ["--profile", profile]
     for override in set_ or []:
         arguments += ["--set", override]
+    arguments += with_plugins(plugin)
     arguments += with_data(data_dir) + ([] if reuse else ["--no-reuse"])
     arguments += ["--code-changed"] if code_changed else []
     go_on = again(arguments, out, address)
@@ -137,6 +142,7 @@ def submit(
     ],
     profile: Profile = None,
     set_: Overrides = None,
+    plugin: Plugins = None,
     data_dir: Annotated[
         str | None,
         typer.Option("--data-dir", metavar="DIR", help="Folder of image data on the cluster."),
@@ -150,7 +156,7 @@ def submit(
     from studies.cluster.job_submission import submit as send
     from studies.definition.study_files import load_study
 
-    job = send(load_study(study, set_ or [], profile), address, out, data_dir)
+    job = send(load_study(study, set_ or [], profile, plugin or []), address, out, data_dir)
     where = shlex.join(["--address", address, job])
     console.print(f"submitted as {job}; its results will be in {out}")
     console.print(f"watch it:  ray job logs --follow {where}")

@@ -40,6 +40,8 @@ def schema_of_files(kind: FileKind) -> JSONSchema:
             "anyOf": [{"type": "string"}, {"$ref": "#/$defs/Space"}],
         }
         schema["properties"]["profiles"] = _PROFILES
+        plugins = schema["properties"]["plugins"]
+        plugins["items"] = {"anyOf": [{"type": "string"}, plugins["items"]]}
     return schema
 
 

@@ -16,6 +16,7 @@ from dynloss_core import keys
 from dynloss_core.config import ADDED_LATER, ConfigError, OneOf, build, config_hash, to_dict
 from dynloss_core.data import DATA_SETS, DataConfig
 from dynloss_core.models import MODELS, ModelConfig
+from dynloss_core.plugins import Plugin, loaded, source_of
 from dynloss_core.training import EngineName, Member, Problem, Training, steps_per_epoch
 from search_spaces import FloatParameter, IntParameter, Point, Space
 from studies.definition.arms import (
@@ -109,6 +110,8 @@ class Study:
             compared over whole periods (`optimize` only); None trains every trial to its end.
         storage: where the study is recorded.
         seed: the seed of the whole study.
+        plugins: files that define networks or data sets of one's own (see `dynloss_core.plugins`);
+            in a study's file, their paths.
     """
 
     name: str
@@ -148,6 +151,12 @@ class Study:
     early_stopping: EarlyStopping | None = None
     storage: Storage = field(default_factory=Storage)
     seed: int = 0
+    plugins: tuple[Plugin, ...] = field(default=(), metadata=ADDED_LATER)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its plug-ins travel with it, and are loaded before anything that they define."""
+        sources = tuple((plugin.file, source_of(plugin)) for plugin in self.plugins)
+        return _unpickled, (_Loaded(sources), self.__dict__)
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA_VERSION:
@@ -425,7 +434,8 @@ class Study:
         Raises:
             ConfigError: if a dotted parameter names nothing, or has a value its owner refuses.
         """
-        parts = {"data": to_dict(self.data), "model": to_dict(self.model)}
+        own: dict[str, Any] = {"data": self.data, "model": self.model}
+        parts = {name: to_dict(each) for name, each in own.items()}
         changed = self.options(arm).training
         parts["training"] = merged(to_dict(self.training), changed)
         for name, value in (point or {}).items():
@@ -436,10 +446,15 @@ class Study:
                 assign(parts[owner], leaf, value)
         training = parts.pop("training")
         try:
-            problem = build(Problem, {**parts, **training})
+            same = {  # by its own class: a plug-in's name may mean another text by now
+                name: build(type(own[name]), each, key=name)
+                for name, each in parts.items()
+                if each["name"] == own[name].name
+            }
+            problem = build(Problem, {**parts, **same, **training})
         except ConfigError as error:
-            own = error.key.partition(".")[0] in parts
-            place = "" if own else f"arms.{arm}.training" if changed else "training"
+            is_part = error.key.partition(".")[0] in parts
+            place = "" if is_part else f"arms.{arm}.training" if changed else "training"
             raise error.inside(place) from None
         epoch = steps_per_epoch(problem) if self.budget.unit == "epochs" else 1
         return replace(
@@ -456,3 +471,19 @@ class Study:
         if period is not None and self.space.parameters[keys.PERIOD].unit == "epochs":
             values[keys.PERIOD] = round(period * steps_per_epoch(problem))
         return build(Member, {**values, "seed": seed})
+
+
+class _Loaded:
+    """Stands before the rest of a pickled study: reading it loads the study's plug-ins."""
+
+    def __init__(self, sources: tuple[tuple[str, str], ...]) -> None:
+        self.sources = sources
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return loaded, (self.sources,)
+
+
+def _unpickled(_: None, state: dict[str, Any]) -> Study:
+    study = object.__new__(Study)
+    study.__dict__.update(state)
+    return study

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynloss_core.config import ConfigError, build
+from dynloss_core.atomic import write_atomically
+from dynloss_core.config import ConfigError, build, show
+from dynloss_core.plugins import Plugin, load_plugin, read_plugin, source_of
 from search_spaces import from_mapping, load
 from search_spaces.documents import find_document, locating, parse_document, read_document
 from studies.definition.dotted import assign, merged
 from studies.definition.study import Study
 
-__all__ = ["LIBRARY", "find_study", "load_study", "study_from_mapping"]
+__all__ = ["LIBRARY", "find_study", "load_study", "study_from_mapping", "write_plugins"]
 
 LIBRARY = Path(__file__).parents[1] / "library"
 
 
 def load_study(
-    name_or_path: str | Path, overrides: Iterable[str] = (), profile: str | None = None
+    name_or_path: str | Path,
+    overrides: Iterable[str] = (),
+    profile: str | None = None,
+    plugins: Sequence[Path] = (),
 ) -> Study:
     """Load a study from the library by name, or from a YAML file by path.
 
@@ -28,12 +34,16 @@ def load_study(
             values are YAML.
         profile: one of the file's `profiles`: entries that replace its own, mapping by mapping. The
             study is then called `<name>_<profile>`.
+        plugins: further files of one's own networks and data sets, before those that it names.
 
     Raises:
         ConfigError: one line with the file, the key, the value and the remedy.
     """
     path = find_study(name_or_path)
     document = _in_profile(read_document(path), profile, str(path))
+    if plugins:
+        named = document.get("plugins") or []
+        document["plugins"] = [*(str(each.absolute()) for each in plugins), *named]
     replaced = []
     for override in overrides:
         key, separator, value = override.partition("=")
@@ -76,7 +86,16 @@ def _in_profile(document: dict[str, Any], profile: str | None, source: str) -> d
 def study_from_mapping(
     document: dict[str, Any], *, source: str = "", folder: Path | None = None
 ) -> Study:
-    """Build a study from a plain mapping; raises ConfigError as `load_study` does."""
+    """Build a study from a plain mapping; raises ConfigError as `load_study` does.
+
+    Args:
+        document: the mapping, as in a study's file.
+        source: the name that messages give it.
+        folder: the folder that paths in it start from.
+    """
+    if "plugins" in document:
+        read = _plugins(document["plugins"], folder or Path(), source)
+        document = {**document, "plugins": read}
     space = document.get("space")
     if isinstance(space, str):
         relative = (folder or Path()) / space
@@ -88,6 +107,64 @@ def study_from_mapping(
         built = from_mapping(space, source=source, folder=folder, key="space")
         document = {**document, "space": built}
     return build(Study, document, source=source)
+
+
+PLUGIN_FOLDER = "plugins"
+"""Where a study's folder keeps the plug-ins that it was begun with."""
+
+
+def _plugins(given: Any, folder: Path, source: str) -> list[Plugin]:
+    """The plug-ins of a document, loaded: paths from its folder on, or, in a study that was begun,
+    the files that it keeps."""
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise ConfigError("plugins", f"{show(given)} is no list", "write [./my.py]", source)
+    read: list[Plugin] = []
+    for index, entry in enumerate(given):
+        key = f"plugins[{index}]"
+        try:
+            plugin = _plugin(entry, folder, key)
+        except ConfigError as error:
+            raise error.inside(source=source) from None
+        twin = next((each for each in read if each.file == plugin.file), None)
+        if twin is not None:
+            problem = f"a second file of the name {plugin.file!r}"
+            raise ConfigError(key, problem, "give each another name", source)
+        read.append(plugin)
+    return read
+
+
+def _plugin(entry: Any, folder: Path, key: str) -> Plugin:
+    if isinstance(entry, Plugin):
+        return entry
+    if isinstance(entry, str):
+        return read_plugin(folder / entry)
+    plugin = build(Plugin, entry, key=key)
+    try:
+        return load_plugin(plugin.file, source_of(plugin))
+    except KeyError:
+        path = folder / PLUGIN_FOLDER / plugin.file
+        if path.name != plugin.file:
+            raise ConfigError(key, f"{plugin.file!r} is no file name", "give one") from None
+        _refuse_of_others(path, key)
+        if read_plugin(path) != plugin:
+            remedy = "put back the file that the study was begun with"
+            raise ConfigError(key, f"{path} was edited", remedy) from None
+    return plugin
+
+
+def _refuse_of_others(path: Path, key: str) -> None:
+    """Refuse to run what somebody else left in a study's folder, because that was only read."""
+    if hasattr(os, "getuid") and path.exists() and path.stat().st_uid != os.getuid():
+        problem = f"{path} belongs to another user, and reading the study would run it"
+        raise ConfigError(key, problem, "look at it, then copy the study's folder")
+
+
+def write_plugins(study: Study, folder: Path) -> None:
+    """Copy the plug-ins of a study into a folder, so that it is complete."""
+    for plugin in study.plugins:
+        path = folder / PLUGIN_FOLDER / plugin.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, source_of(plugin))
 
 
 def find_study(name_or_path: str | Path) -> Path:

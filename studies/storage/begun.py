@@ -42,7 +42,8 @@ class Begun:
         if not path.exists():
             return None
         content = read_json(path, "restore it, or delete it to rely on study.yaml alone")
-        study = study_from_mapping(content["definition"], source=str(path))
+        definition = content["definition"]
+        study = study_from_mapping(definition, source=str(path), folder=path.parent)
         return cls(content["study_id"], study)
 
     def write(self, path: Path) -> None:

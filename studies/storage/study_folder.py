@@ -24,7 +24,7 @@ from studies.storage.study_paths import StudyPaths
 
 __all__ = ["StudyFolder"]
 
-_BEGUN = {"begun.json", "state.json", ".lock"}  # what a start that was killed may leave
+_BEGUN = {"begun.json", "state.json", ".lock", "plugins"}  # what a start that was killed may leave
 _WRITTEN = ("", "parts", "tables", "figures", CHECKPOINTS)
 _RUNS = "delete it: the next `dynloss sync` writes it again"
 

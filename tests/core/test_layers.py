@@ -28,7 +28,7 @@ CONTRACTS = "dynloss_core.testing"  # inherited by tests, and the only part that
 LEVELS = {
     "dynloss_core": [
         "config", "json_schema", "seeding", "keys", "atomic", "checkpoint", "oscillation",
-        "losses", "data", "models", "compute", "landscape", "training", "testing", "command",
+        "losses", "data", "models", "plugins", "compute", "landscape", "training", "testing", "command",
     ],
     "dynloss_core.landscape": [
         "refusals", "stability", "algorithms", "operators", "subset", "trackers", "valley",

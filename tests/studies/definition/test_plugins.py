@@ -1,0 +1,275 @@
+"""Networks and data sets of one's own, from a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError, config_hash
+from dynloss_core.data import DATA_SETS
+from dynloss_core.models import MODELS
+from dynloss_core.plugins import read_plugin
+from search_spaces.documents import dump_document
+from studies.definition.study import Study
+from studies.definition.study_files import load_study
+from studies.report.study_results import write_results
+from studies.storage.begun import Begun
+from studies.storage.reuse import KnownNetworks
+from studies.storage.stored_study import StoredStudy
+from tests.studies.commands import dynloss, dynloss_here
+from tests.studies.sessions import begun, finish, session_of
+from tests.studies.tiny import tiny_document
+
+NETS = '''\
+"""A network with batch normalisation and 1-D convolutions, and signals to tell apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from dynloss_core.data import Labelled, Splits
+
+
+@dataclass(frozen=True)
+class SignalNet:
+    name: Literal["signal_net"] = "signal_net"
+    channels: int = 4
+
+    def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Unflatten(1, (1, -1)),
+            nn.Conv1d(1, self.channels, 5),
+            nn.BatchNorm1d(self.channels),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(self.channels * (input_shape[0] - 4), num_classes),
+        )
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Noisy sines of three frequencies."""
+
+    name: Literal["signals"] = "signals"
+    samples: int = 30
+    num_classes: int = 3
+
+    @property
+    def training_samples(self) -> int:
+        return self.samples
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (16,)
+
+    def load(self, seed: int) -> Splits:
+        draws = torch.Generator().manual_seed(seed)
+        parts = []
+        for _ in range(3):
+            y = torch.arange(self.samples) % 3
+            t = torch.linspace(0, 6.28, 16)
+            x = torch.sin((y[:, None] + 1) * t) + 0.3 * torch.randn(self.samples, 16, generator=draws)
+            parts.append(Labelled(x, y))
+        return Splits(*parts, num_classes=3)
+'''
+
+
+@pytest.fixture(autouse=True)
+def _tables_as_before() -> Iterator[None]:
+    tables = [(MODELS, dict(MODELS)), (DATA_SETS, dict(DATA_SETS))]
+    yield
+    for table, before in tables:
+        table.clear()
+        table.update(before)  # type: ignore[arg-type]
+
+
+def written(folder: Path, text: str = NETS, **changes: object) -> Path:
+    """A study beside its plug-in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "nets.py").write_text(text)
+    document = tiny_document(
+        plugins=["./nets.py"], data={"name": "signals"}, model={"name": "signal_net"}, **changes
+    )
+    (folder / "mine.yaml").write_text(dump_document(document))
+    return folder / "mine.yaml"
+
+
+def test_a_study_of_one_s_own_network_and_data_ends_with_a_verdict(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path / "project"))
+    out = tmp_path / "out"
+    finish(session_of(study, out))
+    folder = begun_again(study, out).folder
+    write_results(StoredStudy.read(folder))
+    summary = json.loads(folder.summary.read_text())
+    assert summary["verdicts"][0]["test"]["outcome"]
+    assert (folder.path / "plugins" / "nets.py").read_text() == NETS
+
+
+def begun_again(study: Study, out: Path) -> StoredStudy:
+    from studies.storage.study_folder import StudyFolder
+
+    return StoredStudy.begin(StudyFolder.of(study, out), study, resume=True)
+
+
+def test_the_study_s_folder_is_complete(tmp_path: Path) -> None:
+    """Another process reads it after the file it came from is gone."""
+    path = written(tmp_path / "project")
+    stored = begun(load_study(path), tmp_path / "out")
+    for each in path.parent.iterdir():
+        each.unlink()
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from studies.storage.stored_study import StoredStudy\n"
+        "from studies.storage.study_folder import StudyFolder\n"
+        "study = StoredStudy.read(StudyFolder(Path(sys.argv[1]))).study\n"
+        "print(study.hash, type(study.model).__name__)"
+    )
+    command = [sys.executable, "-c", code, str(stored.folder.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [stored.study.hash, "SignalNet"]
+
+
+def test_a_pickled_study_brings_its_plugins(tmp_path: Path) -> None:
+    """As a worker gets it, on a machine that has none of the files."""
+    study = load_study(written(tmp_path))
+    (tmp_path / "study.pickle").write_bytes(pickle.dumps(study))
+    (tmp_path / "nets.py").unlink()
+    code = (
+        "import pickle, sys; study = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "print(study.hash, study.problem('static').model.build((16,), 3)[2])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "study.pickle")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{study.hash} BatchNorm1d(4")
+
+
+def test_another_text_is_another_network(tmp_path: Path) -> None:
+    """The same keys and values: but neither its study nor its networks are the same."""
+    first = load_study(written(tmp_path / "a"))
+    before = config_hash(first.problem(keys.STATIC)), first.hash
+    second = load_study(written(tmp_path / "b", NETS.replace("nn.ReLU()", "nn.Tanh()")))
+    assert config_hash(second.problem(keys.STATIC)) != before[0]
+    assert second.hash != before[1]
+    stored = begun(load_study(written(tmp_path / "a")), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"plugins is \[\{'file': 'nets.py'"):
+        begun_again(second, tmp_path / "out")
+    assert Begun.read(stored.folder.begun) is not None
+
+
+def test_networks_of_another_text_are_not_reused(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path / "a"))
+    finish(session_of(study, tmp_path / "out"))
+    same = load_study(written(tmp_path / "b", name="again"))
+    block = session_of(same, tmp_path / "out", reuse=True).plan.next_block()
+    assert block is not None
+    assert KnownNetworks(begun_again(same, tmp_path / "out")).known_trials(block)
+    other = load_study(written(tmp_path / "c", NETS.replace("ReLU", "Tanh"), name="other"))
+    assert not KnownNetworks(begun_again(other, tmp_path / "out")).known_trials(block)
+
+
+def test_an_older_text_is_read_again_beside_a_newer_one(tmp_path: Path) -> None:
+    stored = begun(load_study(written(tmp_path / "a")), tmp_path / "out")
+    load_study(written(tmp_path / "b", NETS.replace("ReLU", "Tanh")))
+    again = StoredStudy.read(stored.folder).study
+    assert again.hash == stored.study.hash
+    assert type(again.model) is type(stored.study.model)
+
+
+@pytest.mark.slow
+def test_on_ray_it_is_trained_alike(tmp_path: Path) -> None:
+    """Workers get the plug-in with the study, and interrupted or not the tables are the same."""
+    path = written(tmp_path / "project")
+    done = dynloss("run", path, "--out", tmp_path / "ray")
+    assert done.returncode == 0, done.stderr
+    study = load_study(path)
+    finish(session_of(study, tmp_path / "here"))
+    tables = []
+    for out in ("ray", "here"):
+        stored = begun_again(study, tmp_path / out)
+        members = stored.folder.parts.gather("members")
+        by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
+        tables.append(members.sort_values(by)[[*by, keys.CONFIG_HASH, keys.TEST_LOSS]])
+    pd.testing.assert_frame_equal(*(table.reset_index(drop=True) for table in tables))
+
+
+def test_an_edited_copy_is_refused(tmp_path: Path) -> None:
+    stored = begun(load_study(written(tmp_path / "project")), tmp_path / "out")
+    copy = stored.folder.path / "plugins" / "nets.py"
+    copy.write_text(NETS.replace("ReLU", "Sigmoid"))
+    done = dynloss("status", stored.folder.path)
+    assert done.returncode == 2
+    assert "nets.py was edited; put back the file that the study was begun with" in done.stderr
+    copy.unlink()
+    assert "no such plug-in" in dynloss("status", stored.folder.path).stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root to give away")
+def test_a_plugin_of_another_user_is_not_run(tmp_path: Path) -> None:
+    stored = begun(load_study(written(tmp_path / "project")), tmp_path / "out")
+    os.chown(stored.folder.path / "plugins" / "nets.py", 1234, 1234)
+    done = dynloss("status", stored.folder.path)
+    assert done.returncode == 2
+    assert "belongs to another user, and reading the study would run it" in done.stderr
+
+
+def test_an_option_adds_one(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    done = dynloss_here(
+        "show", "quickstart", "--plugin", tmp_path / "nets.py", "--set", "model={name: signal_net}",
+        "--set", "data={name: signals}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "file: nets.py" in done.stdout
+
+
+SAME = "    name: Literal['mlp'] = 'mlp'\n"
+BAD = {
+    "no such file": (None, "nets.py: no such plug-in"),
+    "no Python": ("def (:\n", r"nets.py:1: is not Python: invalid syntax"),
+    "an error in it": ("x = 1\ny = 1 / 0\n", "nets.py:2: does not run: ZeroDivisionError: division by"),
+    "an import that is missing": ("import no_such_module\n", "nets.py:1: does not run: ModuleNotFoundError"),
+    "nothing": ("x = 1\n", "nets.py: defines no network and no data set; define a frozen dataclass"),
+    "a built-in name": (NETS.replace('"signal_net"', '"mlp"'), "the name 'mlp' is built in; choose another"),
+    "no name": (NETS.replace('    name: Literal["signal_net"] = "signal_net"\n', ""), "SignalNet does not begin with its name"),
+    "not frozen": (NETS.replace("frozen=True", ""), "SignalNet is not frozen; write @dataclass"),
+    "half a data set": (NETS.replace("num_classes: int = 3", "classes: int = 3"), "Signals has no 'num_classes'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), BAD.values(), ids=BAD)
+def test_a_bad_plugin_is_refused_in_one_line(tmp_path: Path, text: str | None, said: str) -> None:
+    path = written(tmp_path, text or "")
+    if text is None:
+        (tmp_path / "nets.py").unlink()
+    with pytest.raises(ConfigError) as error:
+        load_study(path)
+    assert said in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "nets.py"))
+    assert "\n" not in str(error.value)
+
+
+def test_two_files_of_one_name_and_two_classes_of_one_name(tmp_path: Path) -> None:
+    written(tmp_path)
+    read_plugin(tmp_path / "nets.py")
+    (tmp_path / "others.py").write_text(NETS)
+    with pytest.raises(ConfigError, match=r"'signal_net' is also one of nets\.py"):
+        read_plugin(tmp_path / "others.py")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "nets.py").write_text(NETS)
+    document = tiny_document(plugins=["nets.py", "sub/nets.py"])
+    (tmp_path / "mine.yaml").write_text(dump_document(document))
+    with pytest.raises(ConfigError, match=r"plugins\[1\]: a second file of the name 'nets\.py'"):
+        load_study(tmp_path / "mine.yaml")
