@@ -8,10 +8,16 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+import yaml
 
 import search_spaces
+from dynloss_core import keys
+from dynloss_core.models import MODELS
+from studies.blocks.block import Block, Trial
+from studies.blocks.block_run import BlockRun
 from studies.definition.study_files import load_study
 from tests.studies.commands import dynloss_here
+from tests.studies.tiny import tiny_document
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -38,7 +44,7 @@ def test_the_study_loads_and_is_the_quickstart_but_for_its_name(tmp_path: Path) 
 
 
 def test_the_loss_and_the_space_in_three_lines() -> None:
-    loss_example, groups_example, space_example = blocks("python")
+    loss_example, groups_example, space_example, _ = blocks("python")
     model = torch.nn.Linear(4, 10)
     names = {
         "logits": model(torch.randn(8, 4)),
@@ -54,6 +60,25 @@ def test_the_loss_and_the_space_in_three_lines() -> None:
     exec("\n".join(lines), names)
     assert len(names["points"]) == 8 * 8 * 3  # type: ignore[arg-type]
     assert names["space"].to_ray()  # type: ignore[attr-defined]
+
+
+def test_the_plugin_trains(tmp_path: Path) -> None:
+    """Written to a file as it stands, named as the README says, and trained by an engine."""
+    (tmp_path / "nets.py").write_text(blocks("python")[-1])
+    (text,) = [block for block in blocks("yaml") if "plugins:" in block]
+    named = yaml.safe_load(text)
+    document = tiny_document(**named, data={"name": "digits"})
+    (tmp_path / "my-study.yaml").write_text(yaml.safe_dump(document))
+    study = load_study(tmp_path / "my-study.yaml")
+    try:
+        assert study.problem("static", {"model.width": 5}).model.width == 5  # type: ignore[attr-defined]
+        points = (Trial(0, {"learning_rate": 0.1}),)
+        block = Block(keys.SEARCH, keys.STATIC, 0, points, (0, 1))
+        run = BlockRun(study, block)
+        list(run.progress())
+        assert run.result().members[keys.TRAIN_ACCURACY].gt(0.1).all()
+    finally:
+        MODELS.pop("small_net")
 
 
 @pytest.mark.parametrize("word", ["confirm", "status", "analyse", "ui", "train", "oscillation"])

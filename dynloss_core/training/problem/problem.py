@@ -9,8 +9,16 @@ from functools import lru_cache
 from typing import Annotated, Literal, assert_never
 
 import torch
+from torch import Tensor, nn
 
-from dynloss_core.config import ADDED_LATER, ConfigError, OneOf, refuse_other_choices
+from dynloss_core.config import (
+    ADDED_LATER,
+    PLUGIN_DIGEST,
+    ConfigError,
+    OneOf,
+    reason_of,
+    refuse_other_choices,
+)
 from dynloss_core.data import DATA_SETS, DataConfig, SpiralsConfig
 from dynloss_core.losses import LossName, refusal_of_groups
 from dynloss_core.models import MODELS, MLPConfig, ModelConfig, Traits, traits_of
@@ -152,9 +160,30 @@ def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) 
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):  # its shapes alone, whatever they would take
-                return traits_of(model.build(input_shape, num_classes))
+                network = model.build(input_shape, num_classes)
+                found = traits_of(network)
+                inputs = torch.zeros(2, *input_shape)
         except (NotImplementedError, RuntimeError):  # it computes with what it holds
-            return traits_of(model.build(input_shape, num_classes))
+            network = model.build(input_shape, num_classes)
+            found = traits_of(network)
+            inputs = torch.zeros(2, *input_shape)
+        if hasattr(model, PLUGIN_DIGEST):
+            _refuse_other_outputs(model.name, network, inputs, num_classes)
+    return found
+
+
+def _refuse_other_outputs(name: str, network: nn.Module, inputs: Tensor, classes: int) -> None:
+    """Refuse a network that does not give logits (N, C), before anything starts."""
+    shape = tuple(inputs.shape[1:])
+    try:
+        outputs = network.eval()(inputs)
+    except Exception as error:
+        problem = f"{name!r} fails on inputs (N, {', '.join(map(str, shape))}): {reason_of(error)}"
+        raise ConfigError("model", problem, "correct the network, or choose other data") from None
+    given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    if given != (len(inputs), classes):
+        problem = f"{name!r} gives {given} of {len(inputs)} samples of {classes} classes"
+        raise ConfigError("model", problem, "let it give one tensor of logits (N, C)")
 
 
 def plain_refusal(problem: Problem) -> str | None:

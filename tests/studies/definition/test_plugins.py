@@ -261,6 +261,23 @@ def test_a_bad_plugin_is_refused_in_one_line(tmp_path: Path, text: str | None, s
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (("input_shape[0] - 4", "input_shape[0] - 3"), "'signal_net' fails on inputs (N, 16): "),
+        (("- 4), num_classes)", "- 4), 7)"), "'signal_net' gives (2, 7) of 2 samples of 3 classes"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_before_it_starts(
+    tmp_path: Path, changes: tuple[str, str], said: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_study(written(tmp_path, NETS.replace(*changes)))
+    assert "mine.yaml:" in str(error.value)
+    assert f": model: {said}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_two_files_of_one_name_and_two_classes_of_one_name(tmp_path: Path) -> None:
     written(tmp_path)
     read_plugin(tmp_path / "nets.py")
