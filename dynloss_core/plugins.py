@@ -27,7 +27,7 @@ from dynloss_core.config import PLUGIN_DIGEST, ConfigError, reason_of
 from dynloss_core.data import DATA_SETS
 from dynloss_core.models import MODELS
 
-__all__ = ["Plugin", "load_plugin", "loaded", "read_plugin", "source_of"]
+__all__ = ["Plugin", "classes_of", "load_plugin", "loaded", "read_plugin", "source_of"]
 
 _LARGEST_FILE = 1_000_000  # bytes
 _DIGITS = 12
@@ -104,6 +104,11 @@ def source_of(plugin: Plugin) -> str:
         KeyError: if it was not.
     """
     return _sources[plugin]
+
+
+def classes_of(plugin: Plugin) -> dict[str, type]:
+    """The configurations that a plug-in defines, by name."""
+    return {name: cls for _, name, cls in _rows(_module_of(plugin), plugin.file)}
 
 
 def loaded(plugins: Iterable[tuple[str, str]]) -> None:

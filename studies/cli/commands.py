@@ -11,6 +11,7 @@ import sys
 from dynloss_core.config import ConfigError
 from studies.cli import (
     catalogue_commands,
+    check_command,
     oscillation_command,
     run_commands,
     study_commands,
@@ -21,7 +22,14 @@ from studies.messages import replace_what_cannot_be_shown, say
 
 __all__ = ["main"]
 
-COMMANDS = (run_commands, study_commands, catalogue_commands, train_command, oscillation_command)
+COMMANDS = (
+    run_commands,
+    study_commands,
+    catalogue_commands,
+    train_command,
+    check_command,
+    oscillation_command,
+)
 """The modules whose import adds the commands."""
 
 

@@ -32,6 +32,7 @@ from tests.studies.tiny import tiny_study
         ("list",),
         ("show",),
         ("schema",),
+        ("check",),
         ("train",),
         ("space",),
         ("space", "sample"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -276,6 +277,25 @@ def test_a_network_that_does_not_fit_is_refused_before_it_starts(
     assert "mine.yaml:" in str(error.value)
     assert f": model: {said}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_plugin_is_checked(tmp_path: Path) -> None:
+    """Its contracts, a line each, and which engines take it."""
+    (tmp_path / "nets.py").write_text(NETS)
+    done = dynloss("check", tmp_path / "nets.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "network signal_net, on signals" in done.stdout
+    assert re.search(
+        r"engine fused .* no: it only trains networks with one hidden layer", done.stdout
+    )
+    assert re.search(r"engine autograd.* yes\n", done.stdout)
+    assert re.search(r"what is loaded is what was declared +yes", done.stdout)
+    (tmp_path / "nets.py").write_text(
+        NETS.replace("manual_seed(seed)", "manual_seed(id(object()))")
+    )
+    done = dynloss("check", tmp_path / "nets.py")
+    assert done.returncode == 1
+    assert re.search(r"one seed is one draw +FAILED: ", done.stdout)
 
 
 def test_two_files_of_one_name_and_two_classes_of_one_name(tmp_path: Path) -> None:
