@@ -24,6 +24,7 @@ FOREIGN = {  # what each package does without
 }
 
 CONTRACTS = "dynloss_core.testing"  # inherited by tests, and the only part that needs pytest
+CHECKS = "studies.cli.check_command"  # runs them on a user's plug-in
 
 LEVELS = {
     "dynloss_core": [
@@ -90,13 +91,14 @@ def imported(name: str, *, for_types: bool = True) -> Iterator[str]:
 @pytest.mark.parametrize("name", modules())
 def test_a_module_does_without_what_its_package_does_without(name: str) -> None:
     packages = {each.partition(".")[0] for each in imported(name)}
-    for_tests = {"pytest", "hypothesis"} - ({"pytest"} if name.startswith(CONTRACTS) else set())
+    runs_tests = name.startswith(CONTRACTS) or name == CHECKS
+    for_tests = {"pytest", "hypothesis"} - ({"pytest"} if runs_tests else set())
     assert not packages & (FOREIGN[name.partition(".")[0]] | for_tests)
 
 
-def test_the_contracts_are_imported_by_tests_alone() -> None:
+def test_the_contracts_are_imported_by_tests_and_by_the_command_that_runs_them() -> None:
     for name in modules():
-        if not name.startswith(CONTRACTS):
+        if not name.startswith(CONTRACTS) and name != CHECKS:
             assert not any(each.startswith(CONTRACTS) for each in imported(name)), name
 
 
