@@ -137,7 +137,7 @@ def test_killed_while_it_is_extended(
     stored = finished(study, tmp_path)
     before = study_status(stored.folder)
     with monkeypatch.context() as patch:
-        patch.setattr(StoredStudy, "redefined", lambda *_: 1 / 0)
+        patch.setattr(StoredStudy, "with_definition", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             extended(stored, 1)
     assert study_status(stored.folder) == before, "as if nobody had asked"
