@@ -95,7 +95,7 @@ def show(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """The first line of what an error says, or its kind where it says nothing."""
     return (str(error).strip() or repr(error)).splitlines()[0]
 
@@ -149,9 +149,17 @@ def _build(cls: Any, mapping: object, key: str) -> object:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(path, "missing", f"add `{name}: {_describe(hints[name])}`")
     try:
-        return cls(**values)
+        built = cls(**values)
+        if hasattr(cls, PLUGIN_DIGEST):
+            hash(built)
     except ConfigError as error:
         raise error.inside(key) from None
+    except Exception as error:
+        if not hasattr(cls, PLUGIN_DIGEST):
+            raise
+        problem = f"class {cls.__name__} refuses these values: {reason_of(error)}"
+        raise ConfigError(key, problem, "give it plain values; lists as tuples") from None
+    return typing.cast(object, built)
 
 
 def _convert(hint: Any, value: object, key: str) -> object:

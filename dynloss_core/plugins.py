@@ -18,6 +18,7 @@ import re
 import sys
 import traceback
 import types
+import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,20 +50,30 @@ class Plugin:
     digest: str
 
 
-def read_plugin(path: Path) -> Plugin:
+def read_plugin(path: Path, expected: Plugin | None = None) -> Plugin:
     """Read a plug-in's file, and add its classes to the tables.
 
+    Args:
+        path: the file.
+        expected: what it must be; another text is not run.
+
     Raises:
-        ConfigError: if it cannot be read, does not run, or defines nothing that fits.
+        ConfigError: if it cannot be read, is another, does not run, or defines nothing that fits.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read(_LARGEST_FILE)
     except FileNotFoundError:
         raise ConfigError("", "no such plug-in", "check the path", str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         problem = f"cannot be read: {reason_of(error)}"
         raise ConfigError("", problem, "give a Python file", str(path)) from None
+    if len(text) == _LARGEST_FILE:
+        raise ConfigError("", "is too large", "give a file of less than a megabyte", str(path))
+    plugin = _plugin_of(path.name, text)
+    if expected is not None and plugin != expected:
+        remedy = "put back the file that the study was begun with"
+        raise ConfigError("", "was edited", remedy, str(path))
     return load_plugin(path.name, text, str(path))
 
 
@@ -78,7 +89,7 @@ def load_plugin(file: str, text: str, source: str = "") -> Plugin:
         ConfigError: if it does not run, or defines nothing that fits.
     """
     source = source or file
-    plugin = Plugin(file, hashlib.sha256(text.encode()).hexdigest()[:_DIGITS])
+    plugin = _plugin_of(file, text)
     if plugin in _sources:
         found = _module_of(plugin)
     else:
@@ -88,13 +99,24 @@ def load_plugin(file: str, text: str, source: str = "") -> Plugin:
         problem = "defines no network and no data set"
         remedy = "define a frozen dataclass with `name: Literal[...]` and `build` or `load`"
         raise ConfigError("", problem, remedy, source)
-    for table, name, _ in rows:
+    for index, (table, name, cls) in enumerate(rows):
         _refuse_taken(table, name, file, source)
+        if any(table is t and name == n for t, n, _ in rows[:index]):
+            problem = f"defines {name!r} twice, the second time by class {cls.__name__}"
+            raise ConfigError("", problem, "choose another name", source)
+    earlier = {each.digest for each in _sources if each.file == file}
+    for known in (MODELS, DATA_SETS):
+        for name in [n for n, c in known.items() if getattr(c, PLUGIN_DIGEST, None) in earlier]:
+            del known[name]
     for table, name, cls in rows:
         setattr(cls, PLUGIN_DIGEST, plugin.digest)
         table[name] = cls
     _sources[plugin] = text
     return plugin
+
+
+def _plugin_of(file: str, text: str) -> Plugin:
+    return Plugin(file, hashlib.sha256(text.encode()).hexdigest()[:_DIGITS])
 
 
 def source_of(plugin: Plugin) -> str:
@@ -129,17 +151,17 @@ def _module_name(plugin: Plugin) -> str:
 
 def _run(plugin: Plugin, text: str, source: str) -> types.ModuleType:
     module = types.ModuleType(_module_name(plugin))
-    module.__file__ = source
     lines = text.splitlines(keepends=True)
     linecache.cache[source] = (len(text), None, lines, source)  # for tracebacks on any machine
     sys.modules[module.__name__] = module
     try:
-        exec(compile(text, source, "exec"), module.__dict__)  # noqa: S102  that is what it is for
+        code = compile(text, source, "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102  that is what it is for
     except SyntaxError as error:
         del sys.modules[module.__name__]
         where = f"{source}:{error.lineno}"
         raise ConfigError("", f"is not Python: {error.msg}", "correct it there", where) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
         frames = traceback.extract_tb(error.__traceback__)
         lines_of_it = [frame.lineno for frame in frames if frame.filename == source]
@@ -154,7 +176,7 @@ def _rows(module: types.ModuleType, source: str) -> Iterator[tuple[dict[str, Any
     for value in list(vars(module).values()):
         if not isinstance(value, type) or value.__module__ != module.__name__:
             continue
-        if not dataclasses.is_dataclass(value):
+        if "__dataclass_params__" not in vars(value):
             continue
         is_model, is_data = hasattr(value, "build"), hasattr(value, "load")
         if not is_model and not is_data:
@@ -162,6 +184,11 @@ def _rows(module: types.ModuleType, source: str) -> Iterator[tuple[dict[str, Any
         if is_model and not hasattr(value, "initialisation"):
             value.initialisation = "lecun_normal"  # type: ignore[attr-defined]
         name = _name_of(value, source)
+        try:
+            typing.get_type_hints(value)
+        except Exception as error:
+            problem = f"a type of class {value.__name__} is not known: {reason_of(error)}"
+            raise ConfigError("", problem, "import it outside TYPE_CHECKING", source) from None
         known = {field.name for field in dataclasses.fields(value)}
         for needed in _MODEL if is_model else _DATA_SET:
             if needed not in known and not hasattr(value, needed):

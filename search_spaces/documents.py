@@ -90,7 +90,7 @@ def parse_document(text: str, source: str = "") -> Any:
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = f"not valid YAML: {error.problem or error.context}"
         raise ConfigError(where, problem, "fix the syntax there", source) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError) as error:
         problem = f"not valid YAML: {str(error)[:200]}"
         raise ConfigError("", problem, "write plain YAML text", source) from None
     return document

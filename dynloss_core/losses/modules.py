@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, get_args
 
@@ -99,6 +100,8 @@ class DynamicalLoss(nn.Module, ABC):
         dtype = torch.promote_types(like.dtype, torch.float32)
         if not self.training or like.is_meta:
             return torch.ones(self.schedule.num_classes, dtype=dtype, device=like.device)
+        if like.device.type == "mps":  # which has no float64
+            return self.schedule(self.current_step, dtype=dtype, device=like.device)
         if self.step_count.device != like.device:
             self.to(like.device)
         weights: Tensor = self._weights(self.step_count)
@@ -245,8 +248,9 @@ def _compare_state(
         saved, here = state_dict.get(prefix + name), float(getattr(module.schedule, name))
         if saved is None:
             continue
-        # averages of states round, and half precision more so
-        tolerance = max(1e-5, 2 * torch.finfo(saved.dtype).eps)
-        if abs(float(saved) - here) > tolerance * here:
+        # averages of states round, and half precision more so, or has no such number
+        rounding = torch.finfo(saved.dtype).eps if saved.is_floating_point() else 0.0
+        tolerance = max(1e-5, 2 * rounding)
+        if math.isfinite(float(saved)) and abs(float(saved) - here) > tolerance * here:
             missing.append(f"{prefix}{name} = {here:g} (the state has {float(saved):g})")
         state_dict[prefix + name] = own[prefix + name]

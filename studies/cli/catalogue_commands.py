@@ -120,20 +120,21 @@ def _state_of(study: StudyPaths) -> dict[str, str]:
     """State and verdict, from the summary alone: a study that runs is not disturbed."""
     from studies.storage.lock import is_taken
 
+    outcomes: Counter[str] = Counter()
+    state = "begun"
     try:
         summary = json.loads(study.summary.read_text(encoding="utf-8"))
-        networks, verdicts = summary.get("networks", {}), summary["verdicts"]
+        outcomes.update(str(v["test"]["outcome"]).replace("_", " ") for v in summary["verdicts"])
         state = "analysed"  # by a version that did not count
-        outcomes = Counter(str(each["test"]["outcome"]).replace("_", " ") for each in verdicts)
+        if networks := summary.get("networks"):
+            trained, in_all = int(networks["trained"]), int(networks["in_all"])
+            state = f"{trained:,} of {in_all:,} networks"
+            if trained >= in_all:
+                state = f"finished, {trained:,} networks"
     except FileNotFoundError:
-        networks, outcomes, state = {}, Counter(), "begun"
+        pass
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"state": "unknown", "verdict": f"{study.summary.name} cannot be read"}
-    if networks:
-        trained, in_all = networks["trained"], networks["in_all"]
-        state = f"{trained:,} of {in_all:,} networks"
-        if trained >= in_all:
-            state = f"finished, {trained:,} networks"
     only = len(outcomes) == 1 and outcomes.total() == 1
     words = [each if only else f"{count} {each}" for each, count in outcomes.most_common()]
     return {"state": "running" if is_taken(study.lock) else state, "verdict": ", ".join(words)}

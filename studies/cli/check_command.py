@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynloss_core.config import ConfigError, reason_of
+from dynloss_core.config import ConfigError, build, reason_of
 from studies.cli.app import app
 from studies.messages import console
 
@@ -44,13 +45,15 @@ def check(
 
     Every network and data set is tried with its default values. Exit code 1 if a test fails.
     """
+    if importlib.util.find_spec("pytest") is None:
+        raise ConfigError("", "the contracts need pytest", "pip install 'dynloss[testing]'")
     from dynloss_core.data import DATA_SETS
     from dynloss_core.models import MODELS
     from dynloss_core.plugins import classes_of, read_plugin
 
     classes = classes_of(read_plugin(plugin))
-    sets = {name: cls() for name, cls in classes.items() if DATA_SETS.get(name) is cls}
-    networks = {name: cls() for name, cls in classes.items() if MODELS.get(name) is cls}
+    sets = {n: build(cls, {}) for n, cls in classes.items() if DATA_SETS.get(n) is cls}
+    networks = {n: build(cls, {}) for n, cls in classes.items() if MODELS.get(n) is cls}
     chosen = data or next(iter(sets), "digits")
     if chosen not in DATA_SETS:
         known = ", ".join(DATA_SETS)

@@ -13,7 +13,15 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from dynloss_core import keys
-from dynloss_core.config import ADDED_LATER, ConfigError, OneOf, build, config_hash, to_dict
+from dynloss_core.config import (
+    ADDED_LATER,
+    PLUGIN_DIGEST,
+    ConfigError,
+    OneOf,
+    build,
+    config_hash,
+    to_dict,
+)
 from dynloss_core.data import DATA_SETS, DataConfig
 from dynloss_core.models import MODELS, ModelConfig
 from dynloss_core.plugins import Plugin, loaded, source_of
@@ -164,6 +172,10 @@ class Study:
                 "schema", f"version {self.schema} is unknown", f"write schema: {SCHEMA_VERSION}"
             )
         check_name(self.name)
+        for key in ("data", "model"):
+            digest = getattr(getattr(self, key), PLUGIN_DIGEST, None)
+            if digest is not None and digest not in {each.digest for each in self.plugins}:
+                raise ConfigError(key, "is of a plug-in that is not named", "add it to `plugins`")
         check_numbers(self, most_seeds=_FIRST_FINALIST_SEED)
         check_names(self.arms)
         check_compared(self.arms, self.reference, self.comparisons, self.ladder)
@@ -462,6 +474,7 @@ class Study:
             steps=self.budget.total * epoch,
             static_tail=self.budget.static_tail * epoch,
             evaluate_every=self.budget.evaluate_every * epoch,
+            plugins=tuple(plugin.digest for plugin in self.plugins),
         )
 
     def member(self, point: Mapping[str, Any], seed: int, problem: Problem) -> Member:

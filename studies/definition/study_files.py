@@ -42,7 +42,7 @@ def load_study(
     path = find_study(name_or_path)
     document = _in_profile(read_document(path), profile, str(path))
     if plugins:
-        named = document.get("plugins") or []
+        named = _listed(document.get("plugins") or [], str(path))
         document["plugins"] = [*(str(each.absolute()) for each in plugins), *named]
     replaced = []
     for override in overrides:
@@ -84,7 +84,11 @@ def _in_profile(document: dict[str, Any], profile: str | None, source: str) -> d
 
 
 def study_from_mapping(
-    document: dict[str, Any], *, source: str = "", folder: Path | None = None
+    document: dict[str, Any],
+    *,
+    source: str = "",
+    folder: Path | None = None,
+    recorded: bool = False,
 ) -> Study:
     """Build a study from a plain mapping; raises ConfigError as `load_study` does.
 
@@ -92,9 +96,11 @@ def study_from_mapping(
         document: the mapping, as in a study's file.
         source: the name that messages give it.
         folder: the folder that paths in it start from.
+        recorded: whether it is of a study that was begun: it names no file but those beside it,
+            whose text is known.
     """
     if "plugins" in document:
-        read = _plugins(document["plugins"], folder or Path(), source)
+        read = _plugins(document["plugins"], folder or Path(), source, recorded=recorded)
         document = {**document, "plugins": read}
     space = document.get("space")
     if isinstance(space, str):
@@ -113,15 +119,22 @@ PLUGIN_FOLDER = "plugins"
 """Where a study's folder keeps the plug-ins that it was begun with."""
 
 
-def _plugins(given: Any, folder: Path, source: str) -> list[Plugin]:
-    """The plug-ins of a document, loaded: paths from its folder on, or, in a study that was begun,
-    the files that it keeps."""
+def _listed(given: Any, source: str) -> Sequence[Any]:
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise ConfigError("plugins", f"{show(given)} is no list", "write [./my.py]", source)
+    return given
+
+
+def _plugins(given: Any, folder: Path, source: str, *, recorded: bool) -> list[Plugin]:
+    """The plug-ins of a document, loaded: paths from its folder on, or, in a study that was begun,
+    the files that it keeps."""
     read: list[Plugin] = []
-    for index, entry in enumerate(given):
+    for index, entry in enumerate(_listed(given, source)):
         key = f"plugins[{index}]"
         try:
+            if recorded and isinstance(entry, str):
+                remedy = "put back the study's own definition"
+                raise ConfigError(key, f"{show(entry)} is a path in a study that was begun", remedy)
             plugin = _plugin(entry, folder, key)
         except ConfigError as error:
             raise error.inside(source=source) from None
@@ -146,10 +159,7 @@ def _plugin(entry: Any, folder: Path, key: str) -> Plugin:
         if path.name != plugin.file:
             raise ConfigError(key, f"{plugin.file!r} is no file name", "give one") from None
         _refuse_of_others(path, key)
-        if read_plugin(path) != plugin:
-            remedy = "put back the file that the study was begun with"
-            raise ConfigError(key, f"{path} was edited", remedy) from None
-    return plugin
+        return read_plugin(path, plugin)
 
 
 def _refuse_of_others(path: Path, key: str) -> None:

@@ -43,7 +43,7 @@ class Begun:
             return None
         content = read_json(path, "restore it, or delete it to rely on study.yaml alone")
         definition = content["definition"]
-        study = study_from_mapping(definition, source=str(path), folder=path.parent)
+        study = study_from_mapping(definition, source=str(path), folder=path.parent, recorded=True)
         return cls(content["study_id"], study)
 
     def write(self, path: Path) -> None:

@@ -195,7 +195,9 @@ def _definition(folder: StudyFolder, begun: Begun | None) -> Study:
         return begun.study
     try:
         document = read_document(folder.definition)
-        study = study_from_mapping(document, source=str(folder.definition), folder=folder.path)
+        study = study_from_mapping(
+            document, source=str(folder.definition), folder=folder.path, recorded=True
+        )
     except ConfigError as error:
         if begun is None:
             raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Literal, assert_never
@@ -107,6 +108,7 @@ class Problem(Training):
         steps: length of the run in optimiser steps.
         static_tail: steps at the end that train on the static loss (see `oscillation_stop`).
         evaluate_every: steps between two evaluations.
+        plugins: digests of the plug-ins that its classes may rest on.
     """
 
     data: Annotated[DataConfig, OneOf(DATA_SETS)] = field(default_factory=SpiralsConfig)
@@ -114,6 +116,7 @@ class Problem(Training):
     steps: int = 35_000
     static_tail: int = 5_000
     evaluate_every: int = 500
+    plugins: tuple[str, ...] = field(default=(), metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         refuse_other_choices(self)
@@ -157,7 +160,7 @@ class Problem(Training):
 
 @lru_cache(maxsize=256)
 def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) -> Traits:
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _of_plugin(model):
         try:
             with torch.device("meta"):  # its shapes alone, whatever they would take
                 network = model.build(input_shape, num_classes)
@@ -170,6 +173,20 @@ def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) 
         if hasattr(model, PLUGIN_DIGEST):
             _refuse_other_outputs(model.name, network, inputs, num_classes)
     return found
+
+
+@contextmanager
+def _of_plugin(model: ModelConfig) -> Iterator[None]:
+    """Whatever a user's network raises when it is built is a refusal."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        if not hasattr(model, PLUGIN_DIGEST):
+            raise
+        problem = f"{model.name!r} is not built: {type(error).__name__}: {reason_of(error)}"
+        raise ConfigError("model", problem, "correct the network, or choose other data") from None
 
 
 def _refuse_other_outputs(name: str, network: nn.Module, inputs: Tensor, classes: int) -> None:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from dynloss_core.config import ConfigError, config_hash
 from dynloss_core.data import DATA_SETS
 from dynloss_core.models import MODELS
 from dynloss_core.plugins import read_plugin
-from search_spaces.documents import dump_document
+from search_spaces.documents import dump_document, read_document
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
@@ -212,7 +213,7 @@ def test_an_edited_copy_is_refused(tmp_path: Path) -> None:
     copy.write_text(NETS.replace("ReLU", "Sigmoid"))
     done = dynloss("status", stored.folder.path)
     assert done.returncode == 2
-    assert "nets.py was edited; put back the file that the study was begun with" in done.stderr
+    assert "nets.py: was edited; put back the file that the study was begun with" in done.stderr
     copy.unlink()
     assert "no such plug-in" in dynloss("status", stored.folder.path).stderr
 
@@ -246,6 +247,14 @@ BAD = {
     "a built-in name": (NETS.replace('"signal_net"', '"mlp"'), "the name 'mlp' is built in; choose another"),
     "no name": (NETS.replace('    name: Literal["signal_net"] = "signal_net"\n', ""), "SignalNet does not begin with its name"),
     "not frozen": (NETS.replace("frozen=True", ""), "SignalNet is not frozen; write @dataclass"),
+    "one name twice": (
+        NETS + NETS.partition("@dataclass")[1] + NETS.partition("@dataclass")[2].replace("SignalNet", "Other"),
+        "nets.py: defines 'signal_net' twice, the second time by class Other; choose another name",
+    ),
+    "an exit": ("import sys; sys.exit(0)\n", "nets.py:1: does not run: SystemExit: 0"),
+    "a type that is nowhere": (NETS.replace("channels: int", "channels: Nowhere"), "a type of class SignalNet is not known"),
+    "a file beside itself": ("print(__file__)\n", "name '__file__' is not defined"),
+    "too large": ("#" * 1_000_001, "nets.py: is too large"),
     "half a data set": (NETS.replace("num_classes: int = 3", "classes: int = 3"), "Signals has no 'num_classes'"),
 }  # fmt: skip
 
@@ -266,6 +275,10 @@ def test_a_bad_plugin_is_refused_in_one_line(tmp_path: Path, text: str | None, s
     ("changes", "said"),
     [
         (("input_shape[0] - 4", "input_shape[0] - 3"), "'signal_net' fails on inputs (N, 16): "),
+        (
+            ("def build(self, input_shape", "def build(self, more, input_shape"),
+            "'signal_net' is not built: TypeError: ",
+        ),
         (("- 4), num_classes)", "- 4), 7)"), "'signal_net' gives (2, 7) of 2 samples of 3 classes"),
     ],
 )
@@ -296,6 +309,56 @@ def test_a_plugin_is_checked(tmp_path: Path) -> None:
     done = dynloss("check", tmp_path / "nets.py")
     assert done.returncode == 1
     assert re.search(r"one seed is one draw +FAILED: ", done.stdout)
+
+
+MARK = "from pathlib import Path; Path({!r}).touch()\n"
+
+
+def test_what_is_not_what_was_begun_is_not_run(tmp_path: Path) -> None:
+    """Neither an edited copy, nor a path that somebody wrote into the study's file."""
+    ran = tmp_path / "ran"
+    stored = begun(load_study(written(tmp_path / "project")), tmp_path / "out")
+    (stored.folder.path / "plugins" / "nets.py").write_text(NETS + MARK.format(str(ran)))
+    assert "was edited" in dynloss("status", stored.folder.path).stderr
+    (tmp_path / "evil.py").write_text(NETS + MARK.format(str(ran)))
+    (stored.folder.path / "plugins" / "nets.py").write_text(NETS)
+    document = read_document(stored.folder.definition)
+    document["plugins"] = [str(tmp_path / "evil.py")]
+    stored.folder.definition.write_text(dump_document(document))
+    assert "is a path in a study that was begun" in dynloss("status", stored.folder.path).stderr
+    assert not ran.exists()
+
+
+def test_a_network_that_rests_on_another_file_is_another_with_it(tmp_path: Path) -> None:
+    base = NETS.replace("signal_net", "base_net").replace("signals", "other_signals")
+    own = (
+        "from dynloss_core.models import MODELS\nfrom dataclasses import dataclass\n"
+        "from typing import Literal\nBase = MODELS['base_net']\n"
+        "@dataclass(frozen=True)\nclass Own:\n    name: Literal['own'] = 'own'\n"
+        "    def build(self, shape, classes):\n        return Base().build(shape, classes)\n"
+    )
+    hashes = []
+    for text in (base, base.replace("ReLU", "Tanh")):
+        (tmp_path / "base.py").write_text(text)
+        (tmp_path / "own.py").write_text(own)
+        document = tiny_document(
+            plugins=["base.py", "own.py"], data={"name": "other_signals"}, model={"name": "own"}
+        )
+        (tmp_path / "mine.yaml").write_text(dump_document(document))
+        hashes.append(config_hash(load_study(tmp_path / "mine.yaml").problem(keys.STATIC)))
+    assert hashes[0] != hashes[1]
+
+
+def test_names_of_an_earlier_text_are_gone(tmp_path: Path) -> None:
+    load_study(written(tmp_path / "a"))
+    with pytest.raises(ConfigError, match=r"model\.name: 'signal_net' is not one of the choices"):
+        load_study(written(tmp_path / "b", NETS.replace("signal_net", "renamed")))
+
+
+def test_a_study_names_the_plugins_of_its_parts(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path))
+    with pytest.raises(ConfigError, match="data: is of a plug-in that is not named"):
+        replace(study, plugins=())
 
 
 def test_two_files_of_one_name_and_two_classes_of_one_name(tmp_path: Path) -> None:
