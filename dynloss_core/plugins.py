@@ -28,7 +28,7 @@ from dynloss_core.config import PLUGIN_DIGEST, ConfigError, reason_of
 from dynloss_core.data import DATA_SETS
 from dynloss_core.models import MODELS
 
-__all__ = ["Plugin", "classes_of", "load_plugin", "loaded", "read_plugin", "source_of"]
+__all__ = ["Luggage", "Plugin", "classes_of", "load_plugin", "read_plugin", "source_of"]
 
 _LARGEST_FILE = 1_000_000  # bytes
 _DIGITS = 12
@@ -133,9 +133,22 @@ def classes_of(plugin: Plugin) -> dict[str, type]:
     return {name: cls for _, name, cls in _rows(_module_of(plugin), plugin.file)}
 
 
-def loaded(plugins: Iterable[tuple[str, str]]) -> None:
-    """Load plug-ins from the names of their files and their texts, as a worker does."""
-    for file, text in plugins:
+class Luggage:
+    """Pickled before what rests on plug-ins, it brings their texts, and reading it loads them.
+
+    Args:
+        plugins: plug-ins that were loaded in this process.
+    """
+
+    def __init__(self, plugins: Iterable[Plugin]) -> None:
+        self._texts = tuple((plugin.file, source_of(plugin)) for plugin in plugins)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpack, (self._texts,)
+
+
+def _unpack(texts: Iterable[tuple[str, str]]) -> None:
+    for file, text in texts:
         load_plugin(file, text)
 
 

@@ -22,9 +22,9 @@ from dynloss_core.config import ConfigError, reason_of, to_dict
 from search_spaces.documents import dump_document
 from studies.cluster.addresses import answers, reaches_beyond
 from studies.cluster.ray_cluster import set_environment
+from studies.definition.plugin_files import write_plugins
 from studies.definition.redaction import hide_password
 from studies.definition.study import Study
-from studies.definition.study_files import write_plugins
 from studies.messages import say
 
 __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
@@ -151,7 +151,7 @@ def shipped(study: Study | None) -> Iterator[Path]:
             shutil.copytree(source / package, Path(name) / package, ignore=_LEFT_BEHIND)
         if study is not None:
             (Path(name) / "study.yaml").write_text(dump_document(to_dict(study)))
-            write_plugins(study, Path(name))
+            write_plugins(study.plugins, Path(name))
         yield Path(name)
 
 

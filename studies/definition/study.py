@@ -24,7 +24,7 @@ from dynloss_core.config import (
 )
 from dynloss_core.data import DATA_SETS, DataConfig
 from dynloss_core.models import MODELS, ModelConfig
-from dynloss_core.plugins import Plugin, loaded, source_of
+from dynloss_core.plugins import Luggage, Plugin
 from dynloss_core.training import EngineName, Member, Problem, Training, steps_per_epoch
 from search_spaces import FloatParameter, IntParameter, Point, Space
 from studies.definition.arms import (
@@ -163,8 +163,7 @@ class Study:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Its plug-ins travel with it, and are loaded before anything that they define."""
-        sources = tuple((plugin.file, source_of(plugin)) for plugin in self.plugins)
-        return _unpickled, (_Loaded(sources), self.__dict__)
+        return _empty, (Luggage(self.plugins),), self.__dict__
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA_VERSION:
@@ -486,17 +485,6 @@ class Study:
         return build(Member, {**values, "seed": seed})
 
 
-class _Loaded:
-    """Stands before the rest of a pickled study: reading it loads the study's plug-ins."""
-
-    def __init__(self, sources: tuple[tuple[str, str], ...]) -> None:
-        self.sources = sources
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return loaded, (self.sources,)
-
-
-def _unpickled(_: None, state: dict[str, Any]) -> Study:
-    study = object.__new__(Study)
-    study.__dict__.update(state)
-    return study
+def _empty(_: None) -> Study:
+    """A study whose entries follow, once its plug-ins are loaded."""
+    return object.__new__(Study)

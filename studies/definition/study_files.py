@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynloss_core.atomic import write_atomically
-from dynloss_core.config import ConfigError, build, show
-from dynloss_core.plugins import Plugin, load_plugin, read_plugin, source_of
+from dynloss_core.config import ConfigError, build
 from search_spaces import from_mapping, load
 from search_spaces.documents import find_document, locating, parse_document, read_document
 from studies.definition.dotted import assign, merged
+from studies.definition.plugin_files import listed, plugins_in
 from studies.definition.study import Study
 
-__all__ = ["LIBRARY", "find_study", "load_study", "study_from_mapping", "write_plugins"]
+__all__ = ["LIBRARY", "find_study", "load_study", "study_from_mapping"]
 
 LIBRARY = Path(__file__).parents[1] / "library"
 
@@ -42,7 +40,7 @@ def load_study(
     path = find_study(name_or_path)
     document = _in_profile(read_document(path), profile, str(path))
     if plugins:
-        named = _listed(document.get("plugins") or [], str(path))
+        named = listed(document.get("plugins") or [], str(path))
         document["plugins"] = [*(str(each.absolute()) for each in plugins), *named]
     replaced = []
     for override in overrides:
@@ -100,7 +98,7 @@ def study_from_mapping(
             whose text is known.
     """
     if "plugins" in document:
-        read = _plugins(document["plugins"], folder or Path(), source, recorded=recorded)
+        read = plugins_in(document["plugins"], folder or Path(), source, recorded=recorded)
         document = {**document, "plugins": read}
     space = document.get("space")
     if isinstance(space, str):
@@ -113,68 +111,6 @@ def study_from_mapping(
         built = from_mapping(space, source=source, folder=folder, key="space")
         document = {**document, "space": built}
     return build(Study, document, source=source)
-
-
-PLUGIN_FOLDER = "plugins"
-"""Where a study's folder keeps the plug-ins that it was begun with."""
-
-
-def _listed(given: Any, source: str) -> Sequence[Any]:
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise ConfigError("plugins", f"{show(given)} is no list", "write [./my.py]", source)
-    return given
-
-
-def _plugins(given: Any, folder: Path, source: str, *, recorded: bool) -> list[Plugin]:
-    """The plug-ins of a document, loaded: paths from its folder on, or, in a study that was begun,
-    the files that it keeps."""
-    read: list[Plugin] = []
-    for index, entry in enumerate(_listed(given, source)):
-        key = f"plugins[{index}]"
-        try:
-            if recorded and isinstance(entry, str):
-                remedy = "put back the study's own definition"
-                raise ConfigError(key, f"{show(entry)} is a path in a study that was begun", remedy)
-            plugin = _plugin(entry, folder, key)
-        except ConfigError as error:
-            raise error.inside(source=source) from None
-        twin = next((each for each in read if each.file == plugin.file), None)
-        if twin is not None:
-            problem = f"a second file of the name {plugin.file!r}"
-            raise ConfigError(key, problem, "give each another name", source)
-        read.append(plugin)
-    return read
-
-
-def _plugin(entry: Any, folder: Path, key: str) -> Plugin:
-    if isinstance(entry, Plugin):
-        return entry
-    if isinstance(entry, str):
-        return read_plugin(folder / entry)
-    plugin = build(Plugin, entry, key=key)
-    try:
-        return load_plugin(plugin.file, source_of(plugin))
-    except KeyError:
-        path = folder / PLUGIN_FOLDER / plugin.file
-        if path.name != plugin.file:
-            raise ConfigError(key, f"{plugin.file!r} is no file name", "give one") from None
-        _refuse_of_others(path, key)
-        return read_plugin(path, plugin)
-
-
-def _refuse_of_others(path: Path, key: str) -> None:
-    """Refuse to run what somebody else left in a study's folder, because that was only read."""
-    if hasattr(os, "getuid") and path.exists() and path.stat().st_uid != os.getuid():
-        problem = f"{path} belongs to another user, and reading the study would run it"
-        raise ConfigError(key, problem, "look at it, then copy the study's folder")
-
-
-def write_plugins(study: Study, folder: Path) -> None:
-    """Copy the plug-ins of a study into a folder, so that it is complete."""
-    for plugin in study.plugins:
-        path = folder / PLUGIN_FOLDER / plugin.file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, source_of(plugin))
 
 
 def find_study(name_or_path: str | Path) -> Path:

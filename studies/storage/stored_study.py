@@ -14,8 +14,9 @@ from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import dump_document, read_document
 from studies.definition.phases import Phase
+from studies.definition.plugin_files import write_plugins
 from studies.definition.study import Study
-from studies.definition.study_files import study_from_mapping, write_plugins
+from studies.definition.study_files import study_from_mapping
 from studies.messages import say
 from studies.search.confirmation import Confirmation
 from studies.storage.begun import Begun, check_unchanged, differences
@@ -111,7 +112,7 @@ class StoredStudy:
     def with_identity(self, identity: str | None = None) -> StoredStudy:
         """The study with an identity, by default a new one, and with its definition sealed."""
         identity = identity or uuid.uuid4().hex
-        write_plugins(self.study, self.folder.path)
+        write_plugins(self.study.plugins, self.folder.path)
         Begun(identity, self.study).write(self.folder.begun)
         return replace(self, identity=identity).with_state(study_id=identity)
 
@@ -127,7 +128,7 @@ class StoredStudy:
         """The study with another definition: extended, or changed without effect on results."""
         if study.hash != self.study.hash:
             Begun(self.identity, study).write(self.folder.begun)
-        write_plugins(study, self.folder.path)
+        write_plugins(study.plugins, self.folder.path)
         write_atomically(self.folder.definition, dump_document(to_dict(study)))
         return replace(self, study=study)
 
