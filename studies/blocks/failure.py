@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-__all__ = ["Failure", "Kind"]
+from dynloss_core.config import ConfigError
+
+__all__ = ["Failure", "Kind", "failure_to_train", "in_a_line"]
+
+_LONGEST = 300
 
 
 class Kind(Enum):
@@ -34,3 +38,15 @@ class Failure:
 
     kind: Kind
     reason: str
+
+
+def failure_to_train(error: Exception) -> Failure:
+    """The failure that an error stands for which a block raised."""
+    kind = Kind.REFUSED if isinstance(error, ConfigError) else Kind.RAISED
+    return Failure(kind, in_a_line(error))
+
+
+def in_a_line(error: BaseException) -> str:
+    """`ValueError: what it says`, on one line."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}"[:_LONGEST].removesuffix(": ")

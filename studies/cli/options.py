@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "Address",
+    "BackendOption",
     "CodeChanged",
     "DataDir",
     "Direction",
@@ -66,6 +67,14 @@ Address = Annotated[
     str | None,
     typer.Option(
         "--address", metavar="A", help="Ray cluster: auto, HOST:PORT, or ray://HOST:PORT."
+    ),
+]
+BackendOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="B",
+        help="What trains: ray, processes (of this machine) or inline (one block after another).",
     ),
 ]
 Profile = Annotated[

@@ -13,6 +13,7 @@ from dynloss_core.config import ConfigError
 from studies.cli.app import INTERRUPTED, app
 from studies.cli.options import (
     Address,
+    BackendOption,
     CodeChanged,
     DataDir,
     Download,
@@ -41,6 +42,7 @@ __all__ = ["confirm", "run", "submit"]
         "Examples: `dynloss run quickstart` · `dynloss run my.yaml --dry-run` · "
         "`dynloss run quickstart --set budget.total=2000 --set budget.static_tail=500 --out tmp` · "
         "`dynloss run quickstart --extend-searches 4` · "
+        "`dynloss run quickstart --backend inline` · "
         "`dynloss run quickstart --plugin nets.py --set model.name=my_net` · "
         "`dynloss run my.yaml --address auto` · "
         "`dynloss run my.yaml --address ray://HOST:10001 --out /shared/results`"
@@ -69,6 +71,7 @@ def run(
     ] = True,
     code_changed: CodeChanged = False,
     address: Address = None,
+    backend: BackendOption = None,
     out: Out = DEFAULT_OUT,
     profile: Profile = None,
     set_: Overrides = None,
@@ -77,21 +80,22 @@ def run(
     download: Download = False,
 ) -> None:
     """Run a study to its verdict: search, confirmation, tables, figures."""
+    set_ = [*(set_ or []), *([] if backend is None else [f"backend={backend}"])]
     from studies.cluster.addresses import is_client
     from studies.definition.data_sets import provide
     from studies.definition.study_files import load_study
 
-    definition = load_study(study, set_ or [], profile, plugin or [])
+    definition = load_study(study, set_, profile, plugin or [])
     arguments = ["run", study, "--resume"]
     if profile is not None:
         arguments += ["--profile", profile]
-    for override in set_ or []:
+    for override in set_:
         arguments += ["--set", override]
     arguments += with_plugins(plugin)
     arguments += with_data(data_dir) + ([] if reuse else ["--no-reuse"])
     arguments += ["--code-changed"] if code_changed else []
     go_on = again(arguments, out, address)
-    if is_client(address):
+    if is_client(address) and definition.backend == "ray":
         flags = {"--dry-run": dry_run, "--resume": resume, "--no-reuse": not reuse}
         flags |= {"--download": download, "--code-changed": code_changed}
         options = [flag for flag, given in flags.items() if given]
@@ -187,17 +191,20 @@ def confirm(
     ] = 5,
     code_changed: CodeChanged = False,
     address: Address = None,
+    backend: BackendOption = None,
     out: Out = DEFAULT_OUT,
     data_dir: DataDir = None,
     download: Download = False,
 ) -> None:
     """Rerun each arm's winner on fresh seeds and write the verdict, or finish a round."""
     from studies.cluster.addresses import is_client
+    from studies.cluster.backends import named
     from studies.definition.data_sets import provide
     from studies.runner.run_study import confirm_study, confirm_until_decided
     from studies.storage.stored_study import stored_definition
 
-    if is_client(address):
+    trains = None if backend is None else named(backend)
+    if is_client(address) and trains in (None, "ray"):
         options = [] if seeds is None else ["--seeds", str(seeds)]
         options += ["--until-decided", "--at-most", str(at_most)] if until_decided else []
         options += ["--download"] if download else []
@@ -209,12 +216,20 @@ def confirm(
     definition = stored_definition(folder)
     provide(definition.data, data_dir, download=download)
     arguments = ["confirm", study, *with_data(data_dir)]
+    arguments += [] if backend is None else ["--backend", backend]
 
     def work() -> Outcome:
         if not until_decided:
-            return confirm_study(folder, seeds=seeds, address=address, code_changed=code_changed)
+            return confirm_study(
+                folder, seeds=seeds, address=address, backend=trains, code_changed=code_changed
+            )
         return confirm_until_decided(
-            folder, at_most=at_most, seeds=seeds, address=address, code_changed=code_changed
+            folder,
+            at_most=at_most,
+            seeds=seeds,
+            address=address,
+            backend=trains,
+            code_changed=code_changed,
         )
 
     _conclude(definition, folder.path.parent, work, again(arguments, out, address))
@@ -262,15 +277,12 @@ def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments:
 
 
 def _estimate(study: Study, address: str | None, data: Path | None, *, download: bool) -> None:
-    from studies.cluster.ray_cluster import joined_cluster, local_resources
+    from studies.cluster.backends import backend_of
     from studies.definition.data_sets import provide
     from studies.runner.dry_run import cost_of
 
     if download or data is None or data.is_dir():  # otherwise it may be another machine's folder
         provide(study.data, data, download=download)
-    if address is None:
-        capacity = local_resources()
-    else:
-        with joined_cluster(address) as capacity:
-            pass
+    with backend_of(study).joined(address) as capacity:
+        pass
     show_estimate(study, cost_of(study, capacity), capacity)

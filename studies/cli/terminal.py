@@ -16,7 +16,7 @@ from rich.table import Table
 from studies.messages import brief, console, duration, say
 
 if TYPE_CHECKING:
-    from studies.cluster.ray_cluster import Capacity
+    from studies.cluster.capacity import Capacity
     from studies.definition.study import Study
     from studies.report.side_by_side import SideBySide
     from studies.report.study_results import Results

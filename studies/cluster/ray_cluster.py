@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +12,14 @@ from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
 from studies.cluster.addresses import has_cluster, is_client, meant_by, reaches_beyond
-from studies.definition.study import Study
+from studies.cluster.capacity import Capacity, available_cpus
 from studies.messages import say
 
-__all__ = ["check_resources", "joined_cluster", "local_resources", "set_environment", "shortages"]
-
-Capacity = dict[str, float]
+__all__ = ["is_joined", "joined_cluster", "set_environment"]
 
 _SUITE = Path(__file__).parents[2]  # the folder that holds its packages
 _FOLDERS_OF_RAY = ("RAY_TMPDIR", "TMPDIR", "HOME")
 _STARTS_OF_A_SERVER = 3
-
-
-def local_resources() -> Capacity:
-    """The CPUs and GPUs of this machine, found without starting Ray."""
-    import torch
-
-    return {"CPU": float(_available_cpus()), "GPU": float(torch.cuda.device_count())}
 
 
 @contextmanager
@@ -62,7 +54,7 @@ def joined_cluster(
         if address is None:
             ray.init(
                 address="local",
-                num_cpus=_available_cpus(),
+                num_cpus=available_cpus(),
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=False,
@@ -88,6 +80,12 @@ def joined_cluster(
         yield _capacity(ray.nodes())  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
+
+
+def is_joined() -> bool:
+    """Whether this process has joined a cluster, without importing Ray to find out."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def _join(address: str, environment: dict[str, Any] | None) -> None:
@@ -162,39 +160,3 @@ def _capacity(nodes: list[dict[str, Any]]) -> Capacity:
         capacity[name] = sum(amounts)
         capacity[f"node:{name}"] = max(amounts, default=0.0)
     return capacity
-
-
-def check_resources(study: Study, capacity: Capacity) -> None:
-    """Refuse a study whose blocks could never be placed.
-
-    Raises:
-        ConfigError: naming the resource, what a block asks for and what the machines have.
-    """
-    for shortage in shortages(study, capacity):
-        raise shortage
-
-
-def shortages(study: Study, capacity: Capacity) -> Iterator[ConfigError]:
-    """A refusal for each resource of which a block asks more than the largest machine has."""
-    for key, name in (("cpu", "CPU"), ("gpu", "GPU")):
-        wanted = getattr(study.resources, key)
-        available = capacity.get(f"node:{name}", capacity.get(name, 0.0))
-        if wanted > available:
-            remedy = f"set resources.{key} to {available:g} or less, or join a larger cluster"
-            problem = f"a block needs {wanted:g} {name}, the largest machine has {available:g}"
-            yield ConfigError(f"resources.{key}", problem, remedy)
-
-
-def parallel_blocks(study: Study, capacity: Capacity) -> int:
-    """Number of blocks that the cluster can train at once."""
-    fits = [
-        capacity.get(name, 0.0) / wanted
-        for name, wanted in (("CPU", study.resources.cpu), ("GPU", study.resources.gpu))
-        if wanted > 0
-    ]
-    return max(1, int(min(fits)))
-
-
-def _available_cpus() -> int:
-    """Number of CPUs that this process may use, which a container or `taskset` may limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

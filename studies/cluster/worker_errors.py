@@ -10,10 +10,9 @@ from typing import Any
 from ray import cloudpickle
 from ray.exceptions import RayActorError, RayTaskError
 
-from dynloss_core.config import ConfigError
-from studies.blocks.failure import Failure, Kind
+from studies.blocks.failure import Failure, Kind, failure_to_train, in_a_line
 
-__all__ = ["failure_of", "in_a_line", "read_error"]
+__all__ = ["failure_of", "read_error"]
 
 _LONGEST = 300
 _OF_IMPORTS = (AttributeError, ImportError, SyntaxError)
@@ -44,8 +43,7 @@ def failure_of(error: Exception | str | None) -> Failure:
         cause = error.cause
         if isinstance(cause, ImportError):
             return Failure(Kind.NO_WORKER, in_a_line(cause))
-        kind = Kind.REFUSED if isinstance(cause, ConfigError) else Kind.RAISED
-        return Failure(kind, in_a_line(cause))
+        return failure_to_train(cause)
     if isinstance(error, RayActorError) and error.actor_init_failed:
         raised = _end_of_traceback(str(error))
         importing = raised.partition(":")[0] in _NAMES_OF_IMPORTS
@@ -60,9 +58,3 @@ def _end_of_traceback(text: str) -> str:
     indented = [index for index, line in enumerate(lines[:-1]) if line.startswith(" ")]
     start = indented[-1] + 1 if indented else len(lines) - 1
     return " ".join(" ".join(lines[start:]).split())
-
-
-def in_a_line(error: BaseException) -> str:
-    """`ValueError: what it says`, on one line."""
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}"[:_LONGEST].removesuffix(": ")

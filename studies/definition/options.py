@@ -10,8 +10,17 @@ from dynloss_core.config import ADDED_LATER, ConfigError, refuse_other_choices
 from studies.definition.redaction import hide_password
 from studies.definition.sqlite import sqlite_path, sqlite_url
 
-__all__ = ["Budget", "Resources", "Spread", "Storage", "TrackerName", "absolute_store"]
+__all__ = [
+    "BackendName",
+    "Budget",
+    "Resources",
+    "Spread",
+    "Storage",
+    "TrackerName",
+    "absolute_store",
+]
 
+BackendName = Literal["ray", "inline", "processes"]
 TrackerName = Literal["mlflow", "none"]
 
 

@@ -47,7 +47,7 @@ from studies.definition.checks import (
 )
 from studies.definition.dotted import assign, merged
 from studies.definition.early_stopping import EarlyStopping
-from studies.definition.options import Budget, Resources, Spread, Storage
+from studies.definition.options import BackendName, Budget, Resources, Spread, Storage
 from studies.definition.recording_options import Record
 from studies.definition.samplers import SAMPLERS, SamplerName, samplers_of
 
@@ -111,6 +111,8 @@ class Study:
             so it is part of the definition.
         record: what to record of some runs beside the evaluations; None records nothing more.
         resources: the resources of one block.
+        backend: `ray` trains blocks on a Ray cluster, `processes` in processes of this machine, and
+            `inline` one after another in the process that was started; the tables are the same.
         engine: `auto` takes the fastest that can train the problem.
         scheduler: `fifo` hands blocks out in order. With an oscillating loss, a scheduler that
             compares trials at the same step compares different phases of their periods.
@@ -154,6 +156,7 @@ class Study:
     parallel_blocks: int = 2
     record: Record | None = None
     resources: Resources = field(default_factory=Resources)
+    backend: BackendName = field(default="ray", metadata=ADDED_LATER)
     engine: EngineName = "auto"
     scheduler: Literal["fifo"] = "fifo"
     early_stopping: EarlyStopping | None = None
@@ -205,6 +208,7 @@ class Study:
             space=self.space.essence,
             storage=Storage(),
             resources=Resources(),
+            backend="ray",
         )
 
     @cached_property

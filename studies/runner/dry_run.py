@@ -17,7 +17,8 @@ from dynloss_core.training import Engine, Problem, Setup, choose_engine
 from search_spaces import Point
 from studies.analysis.statistics.power import Power, power_of
 from studies.blocks.block_run import use_threads
-from studies.cluster.ray_cluster import Capacity, local_resources, parallel_blocks, shortages
+from studies.cluster.backends import backend_of
+from studies.cluster.capacity import Capacity, local_resources, shortages
 from studies.definition.study import Study
 
 __all__ = ["Cost", "cost_of"]
@@ -25,7 +26,6 @@ __all__ = ["Cost", "cost_of"]
 _CALIBRATION_SECONDS = 1.5
 _MOST_PROBLEMS = 8  # to calibrate, if a study's points change the problem itself
 _SECONDS_PER_BLOCK = 1.0  # scheduling, tables and tracking of a block, measured on two cores
-_SECONDS_TO_START = 12.0  # Ray, MLflow's store and the first worker
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
         microseconds = sum(times) / len(times)
     searching = study.searches * sum(len(study.search_blocks(arm)) for arm in study.arms)
     confirming = study.searches * len(study.confirmed_arms) if study.confirms() else 0
-    room = parallel_blocks(study, capacity)
+    room = backend_of(study).parallel_blocks(study, capacity)
     parallel = min(room, searching or confirming)
     waits = study.early_stopping is not None or any(study.design(a) is None for a in study.arms)
     if waits and searching:  # for results
@@ -89,7 +89,7 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
     seconds = None
     if microseconds is not None:
         seconds_per_member = steps * microseconds / 1e6
-        seconds = _SECONDS_TO_START
+        seconds = backend_of(study).seconds_to_start
         for members, blocks, at_once in (
             (searched, searching, parallel),
             (study.members() - searched, confirming, min(room, confirming)),

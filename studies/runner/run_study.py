@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dynloss_core.config import ConfigError
 from studies.blocks.provenance import provenance
-from studies.cluster.ray_cluster import check_resources, joined_cluster, local_resources
+from studies.cluster.backends import backend_of
+from studies.cluster.capacity import check_resources
+from studies.definition.options import BackendName
 from studies.definition.redaction import hide_password
 from studies.definition.sqlite import tuned_sqlite
 from studies.definition.study import Study
@@ -97,7 +99,7 @@ def run_study(
                 stored = extended(stored, more)
             if more_searches is not None:
                 stored = searched_again(stored, more_searches)
-            return _go_on(stored, address, reuse=reuse)
+            return _go_on(stored, reuse=reuse)
 
 
 def confirm_study(
@@ -105,6 +107,7 @@ def confirm_study(
     *,
     seeds: int | None = None,
     address: str | None = None,
+    backend: BackendName | None = None,
     code_changed: bool = False,
 ) -> Outcome:
     """Rerun the winners of a finished search on fresh seeds, and write the results.
@@ -115,14 +118,17 @@ def confirm_study(
         folder: the folder of the study.
         seeds: number of seeds; None leaves it to the power analysis.
         address: the address of a Ray cluster; None starts one on this machine.
+        backend: what trains; by default that of the study.
         code_changed: as in `run_study`.
 
     Raises:
         ConfigError: if the search is not finished or has no winner, or the data are missing.
     """
     study = stored_definition(folder)
-    with _able_to_train(study, address), folder.locked():
+    backend = backend or study.backend
+    with _able_to_train(replace(study, backend=backend), address), folder.locked():
         stored = located(StoredStudy.read(folder))
+        stored = replace(stored, study=replace(stored.study, backend=backend))
         stored.refuse_lost_rounds()
         if folder.path.name != study.name:
             problem = f"holds the study {study.name!r} under another name"
@@ -132,7 +138,7 @@ def confirm_study(
             refuse_other_code(stored, trains=bool(planned))
         for each in planned:
             stored = stored.with_round(each)
-        return _go_on(stored, address)
+        return _go_on(stored)
 
 
 def confirm_until_decided(
@@ -141,6 +147,7 @@ def confirm_until_decided(
     at_most: int,
     seeds: int | None = None,
     address: str | None = None,
+    backend: BackendName | None = None,
     code_changed: bool = False,
 ) -> Outcome:
     """Confirm again and again, until no verdict is undecided. Each look counts (see
@@ -152,13 +159,16 @@ def confirm_until_decided(
         at_most: most looks in all, those of earlier commands included.
         seeds: as in `confirm_study`, of each round.
         address: as in `confirm_study`.
+        backend: as in `confirm_study`.
         code_changed: as in `run_study`.
 
     Raises:
         ConfigError: as `confirm_study` does.
     """
     while True:
-        outcome = confirm_study(folder, seeds=seeds, address=address, code_changed=code_changed)
+        outcome = confirm_study(
+            folder, seeds=seeds, address=address, backend=backend, code_changed=code_changed
+        )
         verdicts = outcome.results.analysis.verdicts
         undecided = sum(each.test.outcome == "undecided" for each in verdicts)
         look = max((each.look for each in verdicts), default=at_most)
@@ -201,23 +211,19 @@ def _able_to_train(study: Study, address: str | None) -> Iterator[None]:
     """Refuse a study whose data are missing or whose blocks are too large for the machines, before
     anything is written: every block would fail."""
     study.data.load(study.seed)
-    with ExitStack() as stack:
-        if address is None:
-            check_resources(study, local_resources())
-        else:
-            check_resources(study, stack.enter_context(joined_cluster(address)))
-        stack.enter_context(tuned_sqlite())
+    with backend_of(study).joined(address) as capacity, tuned_sqlite():
+        check_resources(study, capacity)
         yield
 
 
-def _go_on(stored: StoredStudy, address: str | None, *, reuse: bool = True) -> Outcome:
+def _go_on(stored: StoredStudy, *, reuse: bool = True) -> Outcome:
     """Train what is left and write the results; a study that could not even start is discarded."""
     folder, delivery = stored.folder, None
     with ExitStack() as stack:
         try:
             opening = delivery_of(stored, at_once=stored.is_new)
             delivery, stored = stack.enter_context(opening)
-            return _run(stored, delivery, address, reuse=reuse)
+            return _run(stored, delivery, reuse=reuse)
         except ConfigError:
             if stored.is_new and not folder.has_training():
                 if delivery is not None:
@@ -226,10 +232,10 @@ def _go_on(stored: StoredStudy, address: str | None, *, reuse: bool = True) -> O
             raise
 
 
-def _run(stored: StoredStudy, delivery: Delivery, address: str | None, *, reuse: bool) -> Outcome:
+def _run(stored: StoredStudy, delivery: Delivery, *, reuse: bool) -> Outcome:
     """Train what is left, then write the results."""
     with _closing_its_run(stored, delivery):
-        stored, finished, failures = _train(stored, delivery, address, reuse=reuse)
+        stored, finished, failures = _train(stored, delivery, reuse=reuse)
         _keep_runs(stored, delivery)
         results = write_results(stored)
     _conclude(stored, delivery, results, finished=finished)
@@ -258,15 +264,16 @@ def _closing_its_run(stored: StoredStudy, delivery: Delivery) -> Iterator[None]:
 
 
 def _train(
-    stored: StoredStudy, delivery: Delivery, address: str | None, *, reuse: bool
+    stored: StoredStudy, delivery: Delivery, *, reuse: bool
 ) -> tuple[StoredStudy, bool, dict[str, str]]:
     """Train what is left, and return the study as it is then, whether all blocks have ended, and
     the ones that failed, with the reasons."""
-    folder, failures = stored.folder, {}
+    folder, failures, backend = stored.folder, {}, backend_of(stored.study)
 
     def note() -> bool:
+        again = folder.is_asked_to_stop()
         folder.ask_to_stop()  # should the exception be dropped, Tune's callback still sees it
-        return True
+        return again or backend.catches_interrupts
 
     # Tune catches Ctrl-C, except while Ray starts
     with noted_interrupts(note), suppress(KeyboardInterrupt), optuna_of(folder):
@@ -277,10 +284,7 @@ def _train(
                 failures = session.failures
                 if not session.has_nothing_to_train():
                     stored = stored.with_state(provenance=provenance())
-                    with joined_cluster(None) if address is None else nullcontext():
-                        from studies.cluster.tune_driver import train
-
-                        train(session)
+                    backend.train(session)
             if not session.finished:
                 break
             due = due_round(stored)

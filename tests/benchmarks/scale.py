@@ -160,7 +160,7 @@ class SleepingTrainable(BlockTrainable):
     def _begin(self, block: Block) -> None:
         if self._copies is None:
             self._copies = Copies(self._study)
-        self._block, self._unfinished = block, False
+        self._block = block
 
     def step(self) -> dict[str, Any]:
         """One report a block: the last."""
@@ -169,6 +169,9 @@ class SleepingTrainable(BlockTrainable):
         result = self._copies.of(self._block)
         means = mean_curves(result.curves)
         return {FRACTION: 1.0, MEANS: means, RESULT: result, "done": True}
+
+    def cleanup(self) -> None:
+        """Nothing is unfinished."""
 
 
 class NoDelivery:

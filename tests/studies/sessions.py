@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from studies.blocks.block import Block
 from studies.blocks.block_run import BlockRun
+from studies.cluster.backends import BACKENDS
 from studies.definition.study import Study
 from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
@@ -101,7 +102,6 @@ def run_without_ray(
     draws: bool = False,
 ) -> None:
     """Let `run_study` train in this process, and draw no figures unless they are asked for."""
-    patch.setattr("studies.runner.run_study.joined_cluster", lambda _: nullcontext())
-    patch.setattr("studies.cluster.tune_driver.train", trains)
+    patch.setitem(BACKENDS, "ray", replace(BACKENDS["ray"], train=trains))
     if not draws:
         patch.setattr("studies.report.study_results.draw_figures", lambda *_: [])

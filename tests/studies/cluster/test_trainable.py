@@ -39,8 +39,8 @@ def tables(result: BlockResult) -> list[pd.DataFrame]:
 
 @pytest.fixture(autouse=True)
 def every_report_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.cluster.trainable._SECONDS_BETWEEN_REPORTS", 0.0)
-    monkeypatch.setattr("studies.cluster.trainable._SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("studies.blocks.block_training._SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr("studies.blocks.block_training._SECONDS_BETWEEN_CHECKPOINTS", 0.0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from rich.console import Console
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from studies.blocks.block import Block, BlockProgress
 from studies.cluster.ray_cluster import joined_cluster
 from studies.runner.progress import StudyProgress
 from studies.runner.session import Session
@@ -41,14 +39,15 @@ def kinds() -> dict[str, Any]:
     class Raises(BlockTrainable):
         """The same error each time in one arm; in the other, what would be refused again."""
 
-        def _trained(self, block: Block) -> Iterator[BlockProgress]:
-            with (self._folder / f"tried-{block.arm}").open("a") as tries:
+        def step(self) -> dict[str, Any]:
+            arm = self._training.block.arm
+            with (self._folder / f"tried-{arm}").open("a") as tries:
                 tries.write(".")
-            if block.arm == keys.STATIC:
+            if arm == keys.STATIC:
                 raise ConfigError("model", "is refused")
-            if block.arm == keys.DYNAMICAL:
+            if arm == keys.DYNAMICAL:
                 raise ValueError("no such\nactivation")
-            yield from super()._trained(block)
+            return super().step()
 
     class Dies(BlockTrainable):
         """Its first process is killed while it starts, the second while it trains."""

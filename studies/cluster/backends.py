@@ -1,0 +1,118 @@
+"""The table of backends: what trains the blocks of a study, by the name that its file gives it.
+
+The tables are the same whichever does, bit for bit on machines of one kind. To add one, write its
+driver, a function that takes a `BlockSource`, and add a row here and its name to `BackendName`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from dynloss_core.config import ConfigError
+from studies.blocks.block import BlockSource
+from studies.cluster.capacity import Capacity, local_resources, parallel_blocks
+from studies.cluster.ray_cluster import is_joined, joined_cluster
+from studies.definition.options import BackendName
+from studies.definition.study import Study
+
+__all__ = ["BACKENDS", "Backend", "backend_of", "named"]
+
+
+@contextmanager
+def _this_machine(address: str | None) -> Iterator[Capacity]:
+    """This machine, and no other."""
+    if address is not None:
+        problem = f"{address}: only the backend ray joins a cluster"
+        raise ConfigError("--address", problem, "leave it out, or choose backend: ray")
+    yield local_resources()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to train the blocks of a study.
+
+    Args:
+        train: trains the blocks of a source, where its machines were joined.
+        joined: joins the cluster at an address, or takes this machine without one, and tells what
+            blocks have room in.
+        one_by_one: whether blocks are trained one after another.
+        catches_interrupts: whether it turns the exception of Ctrl-C into an orderly end; others end
+            when the source is asked to stop, and are not interrupted in the middle of a step.
+        seconds_to_start: until the first block trains, measured on two cores.
+        needs: the package that it imports; empty if it needs none of its own.
+    """
+
+    train: Callable[[BlockSource], None]
+    joined: Callable[[str | None], AbstractContextManager[Capacity]] = _this_machine
+    one_by_one: bool = False
+    catches_interrupts: bool = False
+    seconds_to_start: float = 4.0
+    needs: str = ""
+
+    def parallel_blocks(self, study: Study, capacity: Capacity) -> int:
+        """Number of blocks that it trains at once."""
+        return 1 if self.one_by_one else parallel_blocks(study, capacity)
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Capacity]:
+    """The cluster at an address. Without one, Ray is not started before there is a block."""
+    if address is None:
+        yield local_resources()
+    else:
+        with joined_cluster(address) as capacity:
+            yield capacity
+
+
+def _on_ray(source: BlockSource) -> None:
+    with nullcontext() if is_joined() else joined_cluster(None):
+        from studies.cluster.tune_driver import train
+
+        train(source)
+
+
+def _inline(source: BlockSource) -> None:
+    from studies.cluster.inline_driver import train
+
+    train(source)
+
+
+def _in_processes(source: BlockSource) -> None:
+    from studies.cluster.process_driver import train
+
+    train(source)
+
+
+BACKENDS: dict[BackendName, Backend] = {
+    "ray": Backend(_on_ray, _cluster, catches_interrupts=True, seconds_to_start=12, needs="ray"),
+    "inline": Backend(_inline, one_by_one=True),
+    "processes": Backend(_in_processes, seconds_to_start=8),
+}
+
+
+def named(name: str) -> BackendName:
+    """The name of a backend, checked.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    for known in BACKENDS:
+        if known == name:
+            return known
+    raise ConfigError("--backend", f"{name!r} is not a backend", f"use {', '.join(BACKENDS)}")
+
+
+def backend_of(study: Study) -> Backend:
+    """The backend of a study.
+
+    Raises:
+        ConfigError: if the package that it needs is not installed.
+    """
+    backend = BACKENDS[study.backend]
+    if backend.needs and find_spec(backend.needs) is None:
+        remedy = "pip install 'dynloss[cluster]', or --backend inline or processes"
+        raise ConfigError("backend", f"{study.backend} needs {backend.needs}", remedy)
+    return backend
