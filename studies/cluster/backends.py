@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from dynloss_core.config import ConfigError
 from studies.blocks.block import BlockSource
 from studies.cluster.capacity import Capacity, local_resources, parallel_blocks
 from studies.cluster.ray_cluster import is_joined, joined_cluster
+from studies.definition.optional_packages import require
 from studies.definition.options import BackendName
 from studies.definition.study import Study
 
@@ -109,10 +109,9 @@ def backend_of(study: Study) -> Backend:
     """The backend of a study.
 
     Raises:
-        ConfigError: if the package that it needs is not installed.
+        MissingPackageError: if the package that it needs is not installed.
     """
     backend = BACKENDS[study.backend]
-    if backend.needs and find_spec(backend.needs) is None:
-        remedy = "pip install 'dynloss[cluster]', or --backend inline or processes"
-        raise ConfigError("backend", f"{study.backend} needs {backend.needs}", remedy)
+    if backend.needs:
+        require(backend.needs, "backend", study.backend, "use --backend inline or processes")
     return backend

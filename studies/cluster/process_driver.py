@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -85,7 +87,8 @@ class _Worker:
         gpu = device.partition(" on ")[2]
         given = (theirs, source.study, source.path, chosen_folder(), gpu)
         self._process = _SPAWN.Process(target=_work, args=given, name=device, daemon=True)
-        self._process.start()
+        with _without_interrupts():
+            self._process.start()
         theirs.close()
 
     def begin(self, block: Block) -> None:
@@ -126,11 +129,26 @@ class _Worker:
         self.connection.close()
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C, which a terminal sends to every process, from those that start meanwhile: it is
+    the driver's, which asks them to end."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # it would be started with the first, and unblock Ctrl-C
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(
     connection: Connection, study: Study, folder: Path, data_folder: str | None, gpu: str
 ) -> None:
     """What a process does: train one block after another, until it is sent None instead of one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's, which asks to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     use_data_folder(data_folder)

@@ -1,31 +1,23 @@
-"""The search of one arm: Optuna proposes points by ask/tell, and they are handed out in blocks.
+"""The search of one arm: its points, designed or proposed by Optuna, are handed out in blocks.
 
-Nothing here knows Ray. Proposals are repeatable: each trial has its own sampler seed, and a block
-is asked for only once the results of all blocks of its arm but the last `parallel_blocks` are in,
-told in order. What is proposed, and what a trial must reach not to be stopped early, then depends
-on the study file alone, never on which block happened to finish first, and a resumed search
-continues exactly as an uninterrupted one would.
-
-Proposals are made in memory, so that no sampler rereads the storage for every one of them. A trial
-enters the storage when its block is told, complete and in its final state. So no trial is left
-RUNNING there, and one that was in flight when a driver was killed is proposed again, the same.
+Nothing here knows Ray, and only proposals need Optuna. Proposals are repeatable: each trial has its
+own sampler seed, and a block is asked for only once the results of all blocks of its arm but the
+last `parallel_blocks` are in, told in order. What is proposed, and what a trial must reach not to
+be stopped early, then depends on the study file alone, never on which block happened to finish
+first, and a resumed search continues exactly as an uninterrupted one would.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
-import optuna
 import pandas as pd
-from optuna.trial import FrozenTrial, TrialState
 
 from dynloss_core import keys
-from dynloss_core.config import ConfigError
 from search_spaces import Point
 from studies.blocks.block import Block, Trial
 from studies.definition.early_stopping import (
@@ -39,28 +31,32 @@ from studies.definition.phases import Phase
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
 from studies.search.confirmation import Winner
+from studies.search.ended_trial import EndedTrial, State
 from studies.search.refinement import refined
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+    from studies.search.optuna_search import KeptTrials, Proposals
 
 __all__ = ["ArmSearch"]
 
 _ARM_CODE = {keys.DYNAMICAL: 0, keys.STATIC: 1}  # part of every proposal: never renumber
 _NAMED = 2  # code of every other arm, beside a number made from its name
-_PROPOSALS = "proposals"
 
 
 class ArmSearch:
-    """The search of one arm: an Optuna study, asked and told block by block, in order.
+    """The search of one arm, asked and told block by block, in order.
 
     Args:
         study: the definition.
         arm: the name of the arm.
-        storage: Optuna's storage; the arm's study there is called `<name>/<arm>`, and that of a
-            second search `<name>/<arm>.2`.
+        storage: Optuna's storage, which keeps the trials (see `KeptTrials`); None keeps none.
         number: the number of the search, from 1.
     """
 
     def __init__(
-        self, study: Study, arm: str, storage: optuna.storages.BaseStorage, number: int = 1
+        self, study: Study, arm: str, storage: BaseStorage | None, number: int = 1
     ) -> None:
         self.study, self.arm, self.number = study.search(number), arm, number
         study = self.study
@@ -82,30 +78,16 @@ class ArmSearch:
         self._asked_at: dict[int, datetime] = {}
         self.best: Winner | None = None  # the best completed point so far, the earliest of equals
         self._best_score = -math.inf
-        up = keys.higher_is_better(study.objective)
-        direction: Literal["maximize", "minimize"] = "maximize" if up else "minimize"
-        self._memory = optuna.storages.InMemoryStorage()
-        self._proposals = optuna.create_study(
-            storage=self._memory, study_name=_PROPOSALS, direction=direction
-        )
-        self.optuna = optuna.create_study(
-            study_name=f"{study.name}/{arm}" + (f".{number}" if number > 1 else ""),
-            storage=storage,
-            direction=direction,
-            load_if_exists=True,
-        )
-        self._stored = self.optuna.get_trials(deepcopy=False)
-        if not all(trial.state.is_finished() for trial in self._stored):
-            problem = f"Optuna's storage holds trials of {study.name} that never ended"
-            raise ConfigError("", problem, "it was begun by an older version: choose another --out")
-        if not self._stored:
-            for key, value in {
-                "dynloss_study": study.hash,
-                "space_hash": self.space.hash,
-                "optuna_version": optuna.__version__,
-                "sampler": study.sampler,
-            }.items():
-                self.optuna.set_user_attr(key, value)
+        self.kept: KeptTrials | None = None
+        self._proposals: Proposals | None = None
+        if storage is not None:
+            from studies.search.optuna_search import KeptTrials
+
+            self.kept = KeptTrials(study, arm, number, storage)
+        if self._design is None:
+            from studies.search.optuna_search import Proposals
+
+            self._proposals = Proposals(self.space, SAMPLERS[study.sampler], study.objective)
 
     @property
     def finished(self) -> bool:
@@ -197,42 +179,21 @@ class ArmSearch:
             tried = [({**middle, **dict(zip(self.study.scientific, setting, strict=True))}, 0.0)]
         names = self.study.refined(self.arm)
         point = refined(self.space, names, tried, searched, k)[(number - first) % 2]
-        if self._design is None:
-            self._proposals.add_trial(self._running(point))
+        if self._proposals is not None:
+            self._proposals.take(point)
         return point
 
     def _setting_of(self, point: Point) -> tuple[Any, ...]:
         return tuple(point[name] for name in self.study.scientific)
 
-    def _running(self, point: Point) -> FrozenTrial:
-        """A point that was not proposed, as a trial in training."""
-        fixed = optuna.trial.FixedTrial(point)
-        self.space.suggest(fixed)  # type: ignore[arg-type]  # names the distributions
-        return optuna.trial.create_trial(
-            state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
-        )
-
     def _propose(self, number: int) -> Point:
-        """The point of a trial, as an earlier session stored it, else newly proposed."""
-        if number < len(self._stored):
-            known = self._stored[number]
-            self._proposals.add_trial(
-                optuna.trial.create_trial(
-                    state=TrialState.RUNNING, params=known.params, distributions=known.distributions
-                )
-            )
-            return self.space.suggest(optuna.trial.FixedTrial(known.params, number))  # type: ignore[arg-type]
-        sampler = SAMPLERS[self.study.sampler].proposes
-        assert sampler is not None, "there is a design"
-        if number < len(self.space.points):  # a start point
-            start = self.space.points[number]
-            searched = {n: v for n, v in start.items() if n in self.space.searched()}
-            self._proposals.enqueue_trial(searched)
-        self._proposals.sampler = sampler(self._seed_of(number))
-        trial = self._proposals.ask()
-        if trial.number != number:
-            raise RuntimeError(f"Optuna gave trial {trial.number} for {number}")
-        return self.space.suggest(trial)
+        """The point of a trial, as an earlier session kept it, else newly proposed."""
+        assert self._proposals is not None, "there is a design"
+        known = self.kept.point(number) if self.kept is not None else None
+        if known is not None:
+            return self._proposals.take(known)
+        start = self.space.points[number] if number < len(self.space.points) else None
+        return self._proposals.propose(number, self._seed_of(number), start)
 
     def _seed_of(self, number: int) -> int:
         code = (
@@ -246,30 +207,43 @@ class ArmSearch:
             self._tell(self._told)
 
     def _tell(self, index: int) -> None:
-        """Tell Optuna every trial of a block: COMPLETE with the mean over seeds, PRUNED if it was
-        stopped early, or FAIL."""
+        """Tell how every trial of a block ended: `complete` with the mean over seeds, `stopped`
+        early, or `failed`."""
         members = self._results[index]
         by_trial = {} if members.empty else dict(iter(members.groupby(keys.TRIAL)))
         for number in self._blocks[index]:
-            if members.empty:
-                error = {"error": "the block could not be trained"}
-                self._tell_trial(number, TrialState.FAIL, error)
-                continue
-            rows = by_trial[number]
-            values = [float(value) for value in rows[self.study.objective]]
-            at_rungs = self._rung_means(number, rows)
-            if bool(rows[keys.DIVERGED].any()):
-                attributes = {"values": values, keys.DIVERGED: True}
-                self._tell_trial(number, TrialState.FAIL, attributes, at_rungs=at_rungs)
-            elif bool(is_stopped(rows).any()):
-                attributes = {keys.STOPPED_STEP: int(rows[keys.STOPPED_STEP].max())}
-                self._tell_trial(number, TrialState.PRUNED, attributes, at_rungs=at_rungs)
-            else:
-                mean = float(np.mean(values))
-                self._tell_trial(number, TrialState.COMPLETE, {"values": values}, mean, at_rungs)
+            ended = self._ended(number, by_trial.get(number))
+            if self._proposals is not None:
+                self._proposals.end(ended)
+            if ended.value is not None:
+                self._compare(number, ended.point, ended.value)
+            if self.kept is not None:
+                self.kept.add(ended)
         if self.study.early_stopping is None:  # otherwise thresholds need them
             del self._results[index]
         self._told += 1
+
+    def _ended(self, number: int, rows: pd.DataFrame | None) -> EndedTrial:
+        """How a trial ended, from its rows of the members table; None if its block failed."""
+        at_rungs = {} if rows is None else self._rung_means(number, rows)
+        point, asked_at = self._points.pop(number), self._asked_at.pop(number)
+        state: State = "complete"
+        value: float | None = None
+        attributes: dict[str, Any]
+        if rows is None:
+            state, attributes = "failed", {"error": "the block could not be trained"}
+        elif bool(rows[keys.DIVERGED].any()):
+            state, attributes = "failed", {"values": self._values(rows), keys.DIVERGED: True}
+        elif bool(is_stopped(rows).any()):
+            state, attributes = "stopped", {keys.STOPPED_STEP: int(rows[keys.STOPPED_STEP].max())}
+        else:
+            attributes = {"values": self._values(rows)}
+            value = float(np.mean(attributes["values"]))
+        return EndedTrial(number, point, state, value, attributes, at_rungs, asked_at)
+
+    def _values(self, rows: pd.DataFrame) -> list[float]:
+        """The objective of each seed."""
+        return [float(value) for value in rows[self.study.objective]]
 
     def _rung_means(self, number: int, rows: pd.DataFrame) -> dict[int, float]:
         """The values of a trial at the rungs where it was compared, by step."""
@@ -280,42 +254,6 @@ class ArmSearch:
         rungs = rung_steps(rule, self.study.problem(self.arm, self._points[number]))
         values = [float(means[name].iloc[0]) for name in rung_columns(rule)]
         return {step: v for step, v in zip(rungs, values, strict=True) if np.isfinite(v)}
-
-    def _tell_trial(
-        self,
-        number: int,
-        state: TrialState,
-        attributes: dict[str, Any],
-        value: float | None = None,
-        at_rungs: Mapping[int, float] | None = None,
-    ) -> None:
-        """Tell Optuna how a trial ended, with its value if it is complete, and its values at the
-        rungs, by step."""
-        if state == TrialState.PRUNED and at_rungs:
-            value = list(at_rungs.values())[-1]  # Optuna's convention for pruned trials
-        if self._design is None:
-            study = self._memory.get_study_id_from_name(_PROPOSALS)
-            identifier = self._memory.get_trial_id_from_study_id_trial_number(study, number)
-            for step, rung_value in (at_rungs or {}).items():
-                self._memory.set_trial_intermediate_value(identifier, step, rung_value)
-            self._proposals.tell(number, value if state == TrialState.COMPLETE else None, state)
-        point, asked_at = self._points.pop(number), self._asked_at.pop(number)
-        if state == TrialState.COMPLETE and value is not None:
-            self._compare(number, point, value)
-        if number < len(self._stored):  # an earlier session told it
-            return
-        searched = optuna.trial.FixedTrial(point, number)
-        self.space.suggest(searched)  # type: ignore[arg-type]  # names the distributions
-        ended = optuna.trial.create_trial(
-            state=state,
-            value=value,
-            params=searched.params,
-            distributions=searched.distributions,
-            user_attrs=attributes,
-            intermediate_values=dict(at_rungs or {}),
-        )
-        ended.datetime_start = asked_at
-        self.optuna.add_trial(ended)
 
     def _compare(self, number: int, point: Point, value: float) -> None:
         """Keep the best point; of equals, the earliest."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import optuna
 import pandas as pd
 
 from dynloss_core import keys
@@ -14,6 +14,9 @@ from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.search.arm_search import ArmSearch
 from studies.search.confirmation import Confirmation, Winner, best_of, with_matched
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
 __all__ = ["Plan", "Recorded"]
 
@@ -26,7 +29,7 @@ class _OneSearch:
     Args:
         study: the definition, of all searches.
         number: its number, from 1.
-        storage: Optuna's storage.
+        storage: Optuna's storage; None keeps no trials there.
         rounds: its rounds of confirmation beside the study's own; all of them, for an extended
             study.
     """
@@ -35,7 +38,7 @@ class _OneSearch:
         self,
         study: Study,
         number: int,
-        storage: optuna.storages.BaseStorage,
+        storage: BaseStorage | None,
         rounds: Sequence[Confirmation],
     ) -> None:
         self.study, self.number = study.search(number), number
@@ -145,7 +148,7 @@ class Plan:
 
     Args:
         study: the definition.
-        storage: Optuna's storage.
+        storage: Optuna's storage; None keeps no trials there.
         recorded: the members table of a block that an earlier session finished, or None.
         rounds: rounds of confirmation beside the study's own; all rounds, for an extended study.
     """
@@ -153,12 +156,11 @@ class Plan:
     def __init__(
         self,
         study: Study,
-        storage: optuna.storages.BaseStorage,
+        storage: BaseStorage | None,
         recorded: Recorded,
         rounds: Sequence[Confirmation] = (),
     ) -> None:
         self.study = study
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.searches = tuple(
             _OneSearch(study, n, storage, [known for known in rounds if known.search == n])
             for n in range(1, study.searches + 1)

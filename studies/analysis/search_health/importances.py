@@ -19,13 +19,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from search_spaces import ChoiceParameter, Space
 from studies.analysis.search_health.arm_trials import ArmTrials, along, bounds_of, scale_of
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
 
 __all__ = ["Importances", "importances"]
 
@@ -96,6 +99,8 @@ def importances(trials: ArmTrials, space: Space, *, adaptive: bool) -> Importanc
 
 def _fractions(trials: ArmTrials, space: Space, rows: np.ndarray) -> dict[str, float]:
     """Fractions of the variance by parameter, in the order of the space."""
+    import optuna
+
     with _quiet():
         study = _optuna_study(trials, space, rows)
         found = optuna.importance.get_param_importances(
@@ -108,6 +113,9 @@ def _fractions(trials: ArmTrials, space: Space, rows: np.ndarray) -> dict[str, f
 
 def _optuna_study(trials: ArmTrials, space: Space, rows: np.ndarray) -> optuna.Study:
     """The trials at `rows`, each parameter as u, a choice without an order as its index."""
+    import optuna
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
     study = optuna.create_study(direction="maximize")
     columns: dict[str, list[float]] = {}
     distributions: dict[str, BaseDistribution] = {}
@@ -137,6 +145,8 @@ def _optuna_study(trials: ArmTrials, space: Space, rows: np.ndarray) -> optuna.S
 def _quiet() -> Iterator[None]:
     """Silence Optuna's line for each new study, and its warning that `normalize` is
     experimental."""
+    import optuna
+
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

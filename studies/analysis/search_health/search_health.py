@@ -43,6 +43,7 @@ from studies.analysis.search_health.isolation import (
     isolate,
     near_bounds,
 )
+from studies.definition.optional_packages import is_installed
 
 __all__ = ["Convergence", "Infeasible", "SearchHealth", "search_health"]
 
@@ -126,8 +127,8 @@ class SearchHealth:
         near_bounds: parameters whose best value is near a bound.
         infeasible: by arm.
         convergence: by arm.
-        importances: by arm; None with fewer than 20 feasible trials or two varying parameters, or
-            if all trials are equally good.
+        importances: by arm, empty without Optuna; None with fewer than 20 feasible trials or two
+            varying parameters, or if all trials are equally good.
         equal_budgets: whether both arms had as many trials; None with one arm, and of a design,
             where a richer space takes more.
     """
@@ -298,7 +299,9 @@ def search_health(
         infeasible={each.arm: _infeasible(each) for each in arms},
         convergence={each.arm: _convergence(each, adaptive, up) for each in arms},
         importances={
-            each.arm: importances(each, spaces[each.arm], adaptive=adaptive) for each in arms
+            each.arm: importances(each, spaces[each.arm], adaptive=adaptive)
+            for each in arms
+            if is_installed("optuna")
         },
         equal_budgets=equal if adaptive and len(spaces) > 1 else None,
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dynloss_core.config import ConfigError
+from studies.definition.optional_packages import MissingPackageError, is_installed, require
 from studies.messages import say
 from studies.storage.place import move_artifacts
 from studies.storage.stored_study import StoredStudy
@@ -21,6 +22,8 @@ __all__ = ["TRACKERS", "delivery_of"]
 
 
 def _to_mlflow(stored: StoredStudy) -> Callable[[], Tracker]:
+    if not is_installed("mlflow"):
+        return _without_mlflow
     from studies.storage.tracking.mlflow_store import tracking_uri
     from studies.storage.tracking.mlflow_tracker import MLflowTracker
 
@@ -36,6 +39,11 @@ def _to_mlflow(stored: StoredStudy) -> Callable[[], Tracker]:
     return connect
 
 
+def _without_mlflow() -> Tracker:
+    require("mlflow", "storage.tracker", "mlflow", "set storage.tracker: none")
+    raise AssertionError("it was installed meanwhile")
+
+
 TRACKERS: dict[str, Callable[[StoredStudy], Callable[[], Tracker]]] = {
     "mlflow": _to_mlflow,
     "none": lambda _: NoTracker,
@@ -46,8 +54,8 @@ TRACKERS: dict[str, Callable[[StoredStudy], Callable[[], Tracker]]] = {
 @contextmanager
 def delivery_of(stored: StoredStudy, *, at_once: bool) -> Iterator[tuple[Delivery, StoredStudy]]:
     """The delivery of a study to its tracker, and the study with what its folder keeps of that. A
-    study that has begun continues while the tracker is unreachable; a new one must reach it, so
-    that a wrong address is noticed at once.
+    study that has begun continues while the tracker is unreachable, or not installed; a new one
+    must reach it, so that a wrong address is noticed at once.
 
     Raises:
         ConfigError: if the tracker must be reached at once and cannot.
@@ -57,7 +65,7 @@ def delivery_of(stored: StoredStudy, *, at_once: bool) -> Iterator[tuple[Deliver
     try:
         tracker = connect()
     except ConfigError as error:
-        if at_once:
+        if at_once and not isinstance(error, MissingPackageError):
             raise
         say(f"{error}; meanwhile, the study continues and keeps its records on disk")
     if tracker is not None:

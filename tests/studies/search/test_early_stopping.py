@@ -66,7 +66,7 @@ def test_what_is_stopped_does_not_depend_on_who_finishes_first(
         found = [
             [
                 (t.state, t.value, t.intermediate_values)
-                for t in plan.searches[0].arms[arm].optuna.trials
+                for t in plan.searches[0].arms[arm].kept.study.trials
             ]
             for plan in plans
         ]
@@ -80,7 +80,7 @@ def test_stopped_trials_are_pruned_count_and_never_win(tiny: Path, sampler: str)
     drive(plan, train=answers_with_stops)
     rungs = rung_steps(study.early_stopping or EarlyStopping(), study.problem("dynamical"))
     for arm in study.arms:
-        trials = plan.searches[0].arms[arm].optuna.get_trials()
+        trials = plan.searches[0].arms[arm].kept.study.get_trials()
         assert len(trials) == 17, "the budget of both arms"
         pruned = [each for each in trials if each.state == TrialState.PRUNED]
         complete = [each for each in trials if each.state == TrialState.COMPLETE]

@@ -32,7 +32,7 @@ def test_hands_out_every_trial_once_and_then_the_winners() -> None:
         confirm = blocks[f"confirm-{arm}-00000"]
         assert confirm.trials[0].point == winner.point
         assert confirm.seeds == tuple(study.fresh_seeds())
-        trials = plan.searches[0].arms[arm].optuna.get_trials()
+        trials = plan.searches[0].arms[arm].kept.study.get_trials()
         assert {trial.state for trial in trials} == {TrialState.COMPLETE}
         assert winner.objective == max(trial.value for trial in trials if trial.value is not None)
 
@@ -82,7 +82,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
         if finished < stop_after - 1 or chance.random() < 0.5:
             first.receive(block, tables[block.id])  # else killed between the table and Optuna
     left = [
-        trial for arm in study.arms for trial in first.searches[0].arms[arm].optuna.get_trials()
+        trial for arm in study.arms for trial in first.searches[0].arms[arm].kept.study.get_trials()
     ]
     assert all(trial.state.is_finished() for trial in left), "what is in flight is not there"
     second = Plan(study, optuna.storages.RDBStorage(url), record)
@@ -91,7 +91,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
     assert set(again) | set(tables) == set(expected)
     assert all(block == expected[name] for name, block in again.items())
     for arm in study.arms:
-        trials = second.searches[0].arms[arm].optuna.get_trials()
+        trials = second.searches[0].arms[arm].kept.study.get_trials()
         assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 12
 
 
@@ -106,7 +106,7 @@ def test_a_storage_with_trials_that_never_ended_is_refused() -> None:
 def test_a_trial_lasts_from_its_proposal_to_its_end() -> None:
     plan = fresh(tiny_study())
     drive(plan)
-    for trial in plan.searches[0].arms["dynamical"].optuna.get_trials():
+    for trial in plan.searches[0].arms["dynamical"].kept.study.get_trials():
         assert trial.duration is not None
         assert trial.duration.total_seconds() > 0
 
@@ -119,7 +119,7 @@ def test_diverged_and_lost_trials_fail_with_their_parameters() -> None:
         else:
             plan.receive(block, answers(block, diverged={0}))
     assert plan.finished
-    trials = plan.searches[0].arms["dynamical"].optuna.get_trials()
+    trials = plan.searches[0].arms["dynamical"].kept.study.get_trials()
     assert [trial.state.name for trial in trials] == [
         "FAIL", "COMPLETE", "FAIL", "FAIL", "COMPLETE", "COMPLETE",
     ]  # fmt: skip
@@ -169,5 +169,5 @@ def test_losses_are_minimised(tiny: Path) -> None:
     while (block := plan.next_block()) is not None:
         rows = answers(block).rename(columns={keys.VALIDATION_ACCURACY: keys.VALIDATION_LOSS})
         plan.receive(block, rows)
-    trials = plan.searches[0].arms["static"].optuna.get_trials()
+    trials = plan.searches[0].arms["static"].kept.study.get_trials()
     assert plan.winners()["static"].objective == min(t.value for t in trials if t.value is not None)
