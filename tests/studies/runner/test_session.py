@@ -51,6 +51,7 @@ def test_a_failed_block_is_recorded_and_not_tried_again(tmp_path: Path) -> None:
     assert lost is not None
     assert first.finished
     assert first.failures == {lost.id: "OSError: the machine is gone"}
+    first.delivery.close()
     second = session_of(study, tmp_path)
     assert second.has_nothing_to_train(), "nothing is left to train"
     assert second.failures == first.failures
