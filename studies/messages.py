@@ -8,7 +8,10 @@ code instead.
 from __future__ import annotations
 
 import io
+import shlex
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +19,19 @@ from rich.text import Text
 
 from dynloss_core.config import printable
 
-__all__ = ["PlainConsole", "brief", "console", "duration", "replace_what_cannot_be_shown", "say"]
+__all__ = [
+    "DEFAULT_OUT",
+    "PlainConsole",
+    "again",
+    "brief",
+    "console",
+    "duration",
+    "replace_what_cannot_be_shown",
+    "say",
+]
+
+DEFAULT_OUT = Path("results")
+"""The output folder where none is named."""
 
 
 _WIDE = 300  # characters
@@ -72,3 +87,17 @@ def duration(seconds: float) -> str:
 def brief(value: object) -> str:
     """A value with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def again(arguments: Sequence[str], out: Path, address: str | None = None) -> str:
+    """A `dynloss` command to type again, quoted for the shell.
+
+    Args:
+        arguments: the arguments of `dynloss`.
+        out: output folder, named if it is not the default.
+        address: the address of a Ray cluster, if there is one.
+    """
+    command = ["dynloss", *arguments]
+    command += [] if out.absolute() == DEFAULT_OUT.absolute() else ["--out", str(out)]
+    command += [] if address is None else ["--address", address]
+    return shlex.join(command)

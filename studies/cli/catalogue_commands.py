@@ -13,8 +13,7 @@ from rich.table import Table
 from dynloss_core.config import ConfigError
 from studies.cli.app import app
 from studies.cli.options import Out, Overrides, Plugins, Profile, StudyArgument
-from studies.cli.terminal import DEFAULT_OUT
-from studies.messages import console
+from studies.messages import DEFAULT_OUT, console
 
 if TYPE_CHECKING:
     from studies.storage.study_paths import StudyPaths

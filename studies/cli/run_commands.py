@@ -26,9 +26,8 @@ from studies.cli.options import (
     with_data,
     with_plugins,
 )
-from studies.cli.recorded import name_of_study, recorded_study
-from studies.cli.terminal import DEFAULT_OUT, again, show_crash, show_estimate, show_results
-from studies.messages import console, say
+from studies.cli.terminal import show_crash, show_estimate, show_results
+from studies.messages import DEFAULT_OUT, again, console, say
 
 if TYPE_CHECKING:
     from studies.definition.study import Study
@@ -201,6 +200,7 @@ def confirm(
     from studies.cluster.backends import named
     from studies.definition.data_sets import provide
     from studies.runner.run_study import confirm_study, confirm_until_decided
+    from studies.storage.recorded import name_of_study, recorded_study
     from studies.storage.stored_study import stored_definition
 
     trains = None if backend is None else named(backend)
@@ -237,7 +237,7 @@ def confirm(
 
 def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) -> None:
     """Do the work, print its outcome, and exit with the code for it."""
-    deliver = again(["sync", study.name], out, None)
+    deliver = again(["sync", study.name], out)
     try:
         outcome = work()
     except ConfigError:

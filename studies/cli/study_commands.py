@@ -10,15 +10,12 @@ import typer
 
 from studies.cli.app import app
 from studies.cli.options import Out, RecordedStudy
-from studies.cli.recorded import recorded_study
 from studies.cli.terminal import (
-    DEFAULT_OUT,
-    again,
     show_changing,
     show_comparison,
     show_results,
 )
-from studies.messages import console
+from studies.messages import DEFAULT_OUT, again, console
 
 __all__ = ["analyse", "status", "stop", "sync", "ui"]
 
@@ -27,6 +24,7 @@ __all__ = ["analyse", "status", "stop", "sync", "ui"]
 def sync(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
     """Deliver to MLflow what has waited on disk since its server was unreachable."""
     from studies.runner.run_study import sync_study
+    from studies.storage.recorded import recorded_study
 
     delivered, uri = sync_study(recorded_study(study, out))
     console.print(f"delivered {delivered} trials to {uri}; nothing is left")
@@ -47,6 +45,7 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how far a study is and what it has found so far, even while it runs."""
+    from studies.storage.recorded import recorded_study
     from studies.storage.status import study_status
 
     folder = recorded_study(study, out)
@@ -65,6 +64,7 @@ def stop(
     wait: Annotated[bool, typer.Option(help="Wait until the study has ended.")] = True,
 ) -> None:
     """End a running study as Ctrl-C would, from another terminal or machine."""
+    from studies.storage.recorded import recorded_study
     from studies.storage.stored_study import stored_definition
 
     folder = recorded_study(study, out)
@@ -80,7 +80,7 @@ def stop(
     if not is_driven:
         return
     arguments = ["run", str(folder.definition), "--resume"]
-    console.print(f"continue with:  {again(arguments, folder.path.parent, None)}")
+    console.print(f"continue with:  {again(arguments, folder.path.parent)}")
 
 
 @app.command(
@@ -107,6 +107,7 @@ def analyse(
     ] = False,
 ) -> None:
     """Analyse a study again from its tables; compare several in one table and one figure."""
+    from studies.storage.recorded import recorded_study
     from studies.storage.study_folder import StudyFolder
 
     folders = [recorded_study(study, out) for study in studies]
@@ -143,6 +144,7 @@ def ui(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Open MLflow's user interface on the store of a study, on loopback only."""
+    from studies.storage.recorded import recorded_study
     from studies.storage.tracking.mlflow_ui import serve
 
     folder = None if study is None else recorded_study(study, out)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.live import Live
 from rich.table import Table
 
-from studies.messages import brief, console, duration, say
+from studies.messages import again, brief, console, duration, say
 
 if TYPE_CHECKING:
     from studies.cluster.capacity import Capacity
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from studies.storage.study_folder import StudyFolder
 
 __all__ = [
-    "DEFAULT_OUT",
-    "again",
     "in_a_line",
     "show_changing",
     "show_comparison",
@@ -35,7 +32,6 @@ __all__ = [
     "show_results",
 ]
 
-DEFAULT_OUT = Path("results")
 _SECONDS_BETWEEN_UPDATES = 2.0
 
 
@@ -106,7 +102,8 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
     console.print(f"\nfigures    {folder.figures}")
     console.print(f"tables     {folder.tables}")
     console.print(f"report     {folder.report}")
-    console.print(f"browse     {again(['ui'], folder.path.parent, None)}")
+    if study.storage.tracker == "mlflow":
+        console.print(f"browse     {again(['ui'], folder.path.parent)}")
 
 
 def show_changing(status: Callable[[], StudyStatus]) -> None:
@@ -155,20 +152,6 @@ def show_crash(error: Exception, folder: Path) -> None:
         log.write_text(text, encoding="utf-8", errors="backslashreplace")
     line = (str(error).strip() or repr(error)).splitlines()[-1][:300]
     say(f"dynloss: {type(error).__name__}: {line} (see {log})")
-
-
-def again(arguments: Sequence[str], out: Path, address: str | None) -> str:
-    """A `dynloss` command to type again, quoted for the shell.
-
-    Args:
-        arguments: the arguments of `dynloss`.
-        out: output folder, named if it is not the default.
-        address: the address of a Ray cluster, if there is one.
-    """
-    command = ["dynloss", *arguments]
-    command += [] if out.absolute() == DEFAULT_OUT.absolute() else ["--out", str(out)]
-    command += [] if address is None else ["--address", address]
-    return shlex.join(command)
 
 
 def in_a_line(point: Mapping[str, object]) -> str:

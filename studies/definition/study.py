@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -27,6 +27,7 @@ from dynloss_core.models import MODELS, ModelConfig
 from dynloss_core.plugins import Luggage, Plugin
 from dynloss_core.training import EngineName, Member, Problem, Training, steps_per_epoch
 from search_spaces import FloatParameter, IntParameter, Point, Space
+from search_spaces import load as load_space
 from studies.definition.arms import (
     Arm,
     Pair,
@@ -186,6 +187,33 @@ class Study:
             object.__setattr__(self, "sampler", samplers_of(self.mode)[0])
         check_mode(self)
         check_problems(self)
+
+    def with_(self, **changes: Any) -> Study:
+        """The same study with entries replaced.
+
+        A mapping is laid over the entry, as a profile is; keys may be dotted, as with `--set`. A
+        network or a data set of another name takes the place of the whole entry.
+
+        Args:
+            changes: values by key, plain or built: `budget={"total": 2000}`, `model=Net(width=4)`,
+                `space="spirals-mlp"`, `**{"budget.total": 2000}`.
+
+        Raises:
+            ConfigError: as for a file.
+        """
+        document = to_dict(self)
+        for key, given in changes.items():
+            value = to_dict(given) if is_dataclass(given) and not isinstance(given, type) else given
+            if key == "space" and isinstance(value, str):
+                value = to_dict(load_space(value))
+            old = document.get(key)
+            if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
+                assign(document, key, value)
+            elif key in ("data", "model") and value.get("name", old["name"]) != old["name"]:
+                document[key] = value
+            else:
+                document[key] = merged(old, value)
+        return build(Study, document, source="with_")
 
     @property
     def device(self) -> str:

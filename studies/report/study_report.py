@@ -21,6 +21,7 @@ from studies.report.page.document import (
     Section,
     TrialTable,
 )
+from studies.report.trial_table import trial_table
 from studies.storage.origins import origins_in_words
 from studies.storage.stored_study import StoredStudy
 
@@ -138,32 +139,15 @@ def _trials(stored: StoredStudy, members: pd.DataFrame) -> TrialTable | None:
     if members.empty:
         return None
     study, state = stored.study, stored.state
-    identity = [keys.PHASE, keys.ARM, keys.TRIAL]
-    points = [*keys.MEMBER_PARAMETERS, *(name for name in members.columns if "." in name)]
-    points = [name for name in points if name in members.columns]
-    shown = (study.objective, keys.TRAIN_ACCURACY, keys.on_test_set(study.objective))
-    measured = {name for name in shown if name in members and members[name].notna().any()}
-    metrics = [name for name in shown if name in {study.objective, *measured}]
-    grouped = members.groupby(identity, sort=False)
-    frame = grouped[points].first()
-    for metric in metrics:
-        frame[metric] = grouped[metric].mean()
-    frame[f"{study.objective}_sd"] = grouped[study.objective].std(ddof=1)
-    frame["seeds"] = grouped[keys.SEED].nunique()
-    frame["diverged_members"] = grouped[keys.DIVERGED].sum().astype(int)
+    frame = trial_table(study, members)
     note = "Means over seeds. Metrics are static (unweighted), at the end of training"
     if keys.STOPPED_STEP in members:
-        frame[keys.STOPPED_STEP] = grouped[keys.STOPPED_STEP].max()
         note += "; for a trial that was stopped early, at its stopped step (else -1)"
-    up = keys.higher_is_better(study.objective)
-    frame = frame.reset_index().sort_values(
-        [keys.PHASE, study.objective], ascending=[True, not up], kind="stable"
-    )
     runs = stored.folder.runs()
     if not runs.empty:
-        frame = frame.merge(runs, on=identity, how="left")
+        frame = frame.merge(runs, on=[keys.PHASE, keys.ARM, keys.TRIAL], how="left")
     return TrialTable(
-        frame=frame.reset_index(drop=True),
+        frame=frame,
         labels={f"{study.objective}_sd": f"{study.objective.replace('_', ' ')} sd"},
         run_column="mlflow_run" if not runs.empty else None,
         tracking_uri=str(state.get("tracking_uri", "")) or None,

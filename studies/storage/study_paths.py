@@ -18,10 +18,10 @@ report.html     the answer, to be read
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from studies.definition.sqlite import sqlite_url
+from studies.messages import again
 
 __all__ = ["StudyPaths"]
 
@@ -62,6 +62,4 @@ class StudyPaths:
     @property
     def resume_command(self) -> str:
         """The command that resumes the study, from the current folder."""
-        out = self.path.parent
-        where = [] if out == Path("results").absolute() else ["--out", str(out)]
-        return shlex.join(["dynloss", "run", str(self.definition), "--resume", *where])
+        return again(["run", str(self.definition), "--resume"], self.path.parent)

@@ -41,10 +41,10 @@ LEVELS = {
     "search_spaces": ["parameters", "space", "documents", "catalogue"],
     "studies": [
         "messages", "interrupts", "definition", "blocks", "analysis", "search", "storage", "cluster", "report",
-        "runner", "cli", "__main__",
+        "runner", "api", "cli", "__main__",
     ],
     "studies.storage": [
-        "write_errors", "lock", "sealed_files", "parts", "study_paths", "study_folder", "begun",
+        "write_errors", "lock", "sealed_files", "parts", "study_paths", "study_folder", "recorded", "begun",
         "stored_study", "place", "stored_plan", "origins", "reuse", "status", "tracking",
     ],
     "studies.runner": [

@@ -19,11 +19,10 @@ from mlflow import MlflowClient
 from rich.table import Table
 
 from dynloss_core.config import ConfigError, printable
-from studies.cli.terminal import again
 from studies.definition.sqlite import sqlite_path, sqlite_url
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-from studies.messages import PlainConsole, replace_what_cannot_be_shown, say
+from studies.messages import PlainConsole, again, replace_what_cannot_be_shown, say
 from studies.runner.progress import StudyProgress
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.commands import dynloss, dynloss_here

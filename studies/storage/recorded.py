@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dynloss_core.config import ConfigError
-from studies.cli.terminal import again
-
-if TYPE_CHECKING:
-    from studies.storage.study_folder import StudyFolder
+from search_spaces.documents import read_document
+from studies.definition.study_files import find_study
+from studies.messages import again
+from studies.storage.study_folder import StudyFolder
 
 __all__ = ["name_of_study", "recorded_study"]
 
 
 def recorded_study(study: str, out: Path) -> StudyFolder:
-    """The folder of a study that was run, given its name, its file or the folder itself."""
-    from studies.storage.study_folder import StudyFolder
+    """The folder of a study that was run, given its name, its file or the folder itself.
 
+    Raises:
+        ConfigError: if there is none.
+    """
     for path in (Path(study), out / study):
         if StudyFolder(path).exists():
             return StudyFolder(path)
     folder = StudyFolder(out / _name_in_file(study))
     if not folder.exists():
-        remedy = f"run it first ({again(['run', study], out, None)}), or say where it is with --out"
+        remedy = f"run it first ({again(['run', study], out)}), or say where it is with --out"
         raise ConfigError("", "holds no study", remedy, str(folder.path))
     return folder
 
@@ -40,7 +41,4 @@ def name_of_study(study: str) -> str:
 
 def _name_in_file(study: str) -> str:
     """The name in a study's file, which may be one of the library's."""
-    from search_spaces.documents import read_document
-    from studies.definition.study_files import find_study
-
     return str(read_document(find_study(study)).get("name", study))

@@ -1,0 +1,42 @@
+"""The table of a study's trials."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from dynloss_core import keys
+from studies.definition.study import Study
+
+__all__ = ["trial_table"]
+
+
+def trial_table(study: Study, members: pd.DataFrame) -> pd.DataFrame:
+    """One row per trial: its point, means over its seeds, how many there are and how many diverged.
+
+    In each phase the best come first.
+
+    Args:
+        study: the definition.
+        members: one row per network.
+    """
+    identity = [keys.PHASE, keys.ARM, keys.TRIAL]
+    points = [*keys.MEMBER_PARAMETERS, *(name for name in members.columns if "." in name)]
+    points = [name for name in points if name in members.columns]
+    shown = (study.objective, keys.TRAIN_ACCURACY, keys.on_test_set(study.objective))
+    measured = {name for name in shown if name in members and members[name].notna().any()}
+    metrics = [name for name in shown if name in {study.objective, *measured}]
+    grouped = members.groupby(identity, sort=False)
+    frame = grouped[points].first()
+    for metric in metrics:
+        frame[metric] = grouped[metric].mean()
+    frame[f"{study.objective}_sd"] = grouped[study.objective].std(ddof=1)
+    frame["seeds"] = grouped[keys.SEED].nunique()
+    frame["diverged_members"] = grouped[keys.DIVERGED].sum().astype(int)
+    if keys.STOPPED_STEP in members:
+        frame[keys.STOPPED_STEP] = grouped[keys.STOPPED_STEP].max()
+    up = keys.higher_is_better(study.objective)
+    return (
+        frame.reset_index()
+        .sort_values([keys.PHASE, study.objective], ascending=[True, not up], kind="stable")
+        .reset_index(drop=True)
+    )
