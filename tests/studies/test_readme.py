@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -11,6 +12,7 @@ import torch
 import yaml
 
 import search_spaces
+import studies
 from dynloss_core import keys
 from dynloss_core.models import MODELS
 from studies.blocks.block import Block, Trial
@@ -44,7 +46,7 @@ def test_the_study_loads_and_is_the_quickstart_but_for_its_name(tmp_path: Path) 
 
 
 def test_the_loss_and_the_space_in_three_lines() -> None:
-    loss_example, groups_example, space_example, _ = blocks("python")
+    loss_example, groups_example, space_example, *_ = blocks("python")
     model = torch.nn.Linear(4, 10)
     names = {
         "logits": model(torch.randn(8, 4)),
@@ -62,9 +64,26 @@ def test_the_loss_and_the_space_in_three_lines() -> None:
     assert names["space"].to_ray()  # type: ignore[attr-defined]
 
 
+def test_a_study_runs_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands there, but for a budget that tests can spend."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+    small = {
+        "budget": {"total": 40, "static_tail": 10, "evaluate_every": 20},
+        "trials_per_arm": 4,
+        "storage": {"tracker": "none"},
+    }
+    whole = studies.load
+    monkeypatch.setattr(studies, "load", lambda name: whole(name).with_(**small), raising=False)
+    names: dict[str, Any] = {}
+    exec(blocks("python")[-1], names)
+    assert names["result"].finished
+    assert names["result"].folder == tmp_path / "results" / "narrow"
+
+
 def test_the_plugin_trains(tmp_path: Path) -> None:
     """Written to a file as it stands, named as the README says, and trained by an engine."""
-    (tmp_path / "nets.py").write_text(blocks("python")[-1])
+    (tmp_path / "nets.py").write_text(blocks("python")[-2])
     (text,) = [block for block in blocks("yaml") if "plugins:" in block]
     named = yaml.safe_load(text)
     document = tiny_document(**named, data={"name": "digits"})
