@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 
 __all__ = [
     "ADDED_LATER",
+    "NOT_HASHED",
     "PLUGIN_DIGEST",
     "ConfigError",
     "OneOf",
@@ -41,6 +42,9 @@ T = TypeVar("T")
 ADDED_LATER = {"added_later": True}
 """Metadata of a field that came after studies had been run. At its default it is left out of
 hashes, so that those studies keep theirs, and go on."""
+
+NOT_HASHED = {"not_hashed": True}
+"""Metadata of a field that changes no result, such as where a file lies."""
 
 PLUGIN_DIGEST = "plugin_digest"
 """Attribute of a class that a plug-in defines (see `plugins`): its digest, which hashes cover."""
@@ -322,7 +326,7 @@ def _plain(value: object, *, hashed: bool = False) -> object:
         plain = {
             field.name: _plain(getattr(value, field.name), hashed=hashed)
             for field in dataclasses.fields(value)
-            if field.init and not (hashed and _is_as_before(value, field))
+            if field.init and not (hashed and _changes_nothing(value, field))
         }
         digest = getattr(value, PLUGIN_DIGEST, None)
         return {**plain, PLUGIN_DIGEST: digest} if hashed and digest is not None else plain
@@ -333,8 +337,11 @@ def _plain(value: object, *, hashed: bool = False) -> object:
     return value
 
 
-def _is_as_before(config: object, field: dataclasses.Field[Any]) -> bool:
-    """Whether a field that was added later has the value that leaves everything as it was."""
+def _changes_nothing(config: object, field: dataclasses.Field[Any]) -> bool:
+    """Whether a field changes no result: it never does, or it was added later and has the value
+    that leaves everything as it was."""
+    if field.metadata.get("not_hashed"):
+        return True
     if not field.metadata.get("added_later"):
         return False
     made = field.default_factory

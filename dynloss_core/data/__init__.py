@@ -6,6 +6,7 @@ from dynloss_core.data.images import CIFAR10Config, FashionMNISTConfig, ImageCon
 from dynloss_core.data.spirals import SpiralsConfig
 from dynloss_core.data.splits import Labelled, PixelScale, Splits, attainable_accuracy
 from dynloss_core.data.table import DATA_SETS, DataConfig
+from dynloss_core.data.tabular import TableConfig
 
 __all__ = [
     "DATA_SETS",
@@ -18,6 +19,7 @@ __all__ = [
     "PixelScale",
     "SpiralsConfig",
     "Splits",
+    "TableConfig",
     "attainable_accuracy",
     "chosen_folder",
     "use_data_folder",

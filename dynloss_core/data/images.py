@@ -12,14 +12,12 @@ Symbols
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,8 +30,7 @@ from dynloss_core.data.image_folders import (
     find,
     put_in_place,
 )
-from dynloss_core.data.splits import Labelled, PixelScale, Splits, check_seeds
-from dynloss_core.seeding import Stream, generator
+from dynloss_core.data.splits import Labelled, PixelScale, Splits, check_seeds, disjoint
 
 __all__ = ["CIFAR10Config", "FashionMNISTConfig", "ImageConfig"]
 
@@ -216,34 +213,15 @@ def _load(config: ImageConfig) -> Splits:
     pixels, labels = config._read(root, train=True)
     sizes = [config.validation, config.training_samples]
     seed = config.split_seed if config.validation_seed is None else config.validation_seed
-    validation, train = _disjoint(labels, sizes, seed, part=0)
+    validation, train = disjoint(labels, sizes, seed, part=0)
     learned = pixels[train]
     scale = _scale(learned)
     chosen = Labelled(pixels[validation], labels[validation], scale)
     trained = Labelled(learned, labels[train], scale)
     del pixels  # before the test set is read
     pixels, labels = config._read(root, train=False)
-    (test,) = _disjoint(labels, [config.test_samples or len(labels)], config.split_seed, part=1)
+    (test,) = disjoint(labels, [config.test_samples or len(labels)], config.split_seed, part=1)
     return Splits(trained, chosen, Labelled(pixels[test], labels[test], scale), _NUM_CLASSES)
-
-
-def _disjoint(labels: Tensor, sizes: Sequence[int], seed: int, part: int) -> list[Tensor]:
-    """Indices of disjoint sets of `sizes`, each with the classes in the shares that `labels` have.
-
-    Where the shares are not whole numbers, the largest remainders get the samples that are left.
-    """
-    order = torch.from_numpy(generator(seed, Stream.DATA, part).permutation(len(labels)))
-    pools = [order[labels[order] == label] for label in range(_NUM_CLASSES)]
-    chosen = []
-    for size in sizes:
-        there = np.array([len(pool) for pool in pools])
-        count, remainder = np.divmod(size * there, there.sum())
-        largest = np.argsort(-remainder, kind="stable")
-        count[largest[: size - count.sum()]] += 1
-        taken = [pool[:n] for pool, n in zip(pools, count.tolist(), strict=True)]
-        pools = [pool[n:] for pool, n in zip(pools, count.tolist(), strict=True)]
-        chosen.append(torch.cat(taken).sort().values)
-    return chosen
 
 
 def _scale(pixels: Tensor) -> PixelScale:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dynloss_core.config import ConfigError
+from dynloss_core.seeding import Stream, generator
 
 __all__ = [
     "Labelled",
@@ -15,6 +18,7 @@ __all__ = [
     "Splits",
     "attainable_accuracy",
     "check_seeds",
+    "disjoint",
     "refuse_other_classes",
 ]
 
@@ -143,6 +147,25 @@ def refuse_other_classes(data: Labelled, num_classes: int, called: str) -> None:
         raise ValueError(
             f"{called} holds target {int(others[0])}, not a class index from 0 to {num_classes - 1}"
         )
+
+
+def disjoint(labels: Tensor, sizes: Sequence[int], seed: int, part: int) -> list[Tensor]:
+    """Indices of disjoint sets of `sizes`, each with the classes in the shares that `labels` have.
+
+    Where the shares are not whole numbers, the largest remainders get the samples that are left.
+    """
+    order = torch.from_numpy(generator(seed, Stream.DATA, part).permutation(len(labels)))
+    pools = [order[labels[order] == label] for label in torch.unique(labels)]
+    chosen = []
+    for size in sizes:
+        there = np.array([len(pool) for pool in pools])
+        count, remainder = np.divmod(size * there, there.sum())
+        largest = np.argsort(-remainder, kind="stable")
+        count[largest[: size - count.sum()]] += 1
+        taken = [pool[:n] for pool, n in zip(pools, count.tolist(), strict=True)]
+        pools = [pool[n:] for pool, n in zip(pools, count.tolist(), strict=True)]
+        chosen.append(torch.cat(taken).sort().values)
+    return chosen
 
 
 def attainable_accuracy(data: Labelled) -> float:

@@ -11,6 +11,7 @@ from dynloss_core.data.digits import DigitsConfig
 from dynloss_core.data.images import CIFAR10Config, FashionMNISTConfig
 from dynloss_core.data.spirals import SpiralsConfig
 from dynloss_core.data.splits import Splits
+from dynloss_core.data.tabular import TableConfig
 
 __all__ = ["DATA_SETS", "DataConfig"]
 
@@ -47,4 +48,5 @@ DATA_SETS: dict[str, type[DataConfig]] = {
     "digits": DigitsConfig,
     "fashion_mnist": FashionMNISTConfig,
     "cifar10": CIFAR10Config,
+    "table": TableConfig,
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError, build
+from dynloss_core.data import DATA_SETS
 from search_spaces import from_mapping, load
 from search_spaces.documents import find_document, locating, parse_document, read_document
 from studies.definition.dotted import assign, merged
@@ -100,6 +101,9 @@ def study_from_mapping(
     if "plugins" in document:
         read = plugins_in(document["plugins"], folder or Path(), source, recorded=recorded)
         document = {**document, "plugins": read}
+    if "data" in document:
+        data = _with_absolute_paths(document["data"], folder or Path())
+        document = {**document, "data": data}
     space = document.get("space")
     if isinstance(space, str):
         relative = (folder or Path()) / space
@@ -111,6 +115,15 @@ def study_from_mapping(
         built = from_mapping(space, source=source, folder=folder, key="space")
         document = {**document, "space": built}
     return build(Study, document, source=source)
+
+
+def _with_absolute_paths(data: Any, folder: Path) -> Any:
+    """The section of a data set, with the paths of its files made absolute."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
+        return data
+    keys = getattr(DATA_SETS.get(data["name"]), "paths", ())
+    given = {key: data[key] for key in keys if isinstance(data.get(key), str) and data[key]}
+    return {**data, **{key: str((folder / path).absolute()) for key, path in given.items()}}
 
 
 def find_study(name_or_path: str | Path) -> Path:

@@ -27,6 +27,7 @@ from dynloss_core.data import (
     images,
     use_data_folder,
 )
+from dynloss_core.data.splits import disjoint
 from dynloss_core.models import Myrtle5Config
 from dynloss_core.training import Problem, choose_engine
 from tests.core.data.image_files import BATCHES, DEBIAN, IN_A_BATCH, TRAINING, needs_fashion_mnist
@@ -106,7 +107,7 @@ def test_the_split_is_fixed_whatever_the_members_seed(cifar: Path) -> None:
 
 def test_unequal_classes_keep_their_shares() -> None:
     labels = torch.repeat_interleave(torch.arange(10), torch.arange(1, 11) * 10)  # 550
-    first, second = images._disjoint(labels, [110, 55], seed=3, part=0)
+    first, second = disjoint(labels, [110, 55], seed=3, part=0)
     assert not set(first.tolist()) & set(second.tolist())
     assert torch.bincount(labels[first]).tolist() == list(range(2, 21, 2))
     assert torch.bincount(labels[second]).tolist() == list(range(1, 11))

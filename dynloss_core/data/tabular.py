@@ -1,0 +1,321 @@
+"""A file of one's own as a data set: a table (Parquet, CSV, TSV) or arrays (NumPy's .npz).
+
+A configuration keeps what the file holds, its checksum among it: a study notices a file that
+changed, and needs it only to train. Where the file lies changes no result, and no hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynloss_core.config import NOT_HASHED, ConfigError, reason_of
+from dynloss_core.data.image_folders import chosen_folder
+from dynloss_core.data.splits import Labelled, Splits, check_seeds, disjoint
+
+__all__ = ["Contents", "TableConfig"]
+
+_PARTS = ("train", "validation", "test")
+_FEWEST = 5  # samples in a part
+_READABLE = ".parquet, .csv, .tsv (or .csv.gz, .tsv.gz) or .npz"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the file of a data set holds.
+
+    Args:
+        sha256: its checksum.
+        classes: the values of the target, in the order of the class indices.
+        input_shape: shape of one sample.
+        samples: number of samples in training, validation and test set, where the file splits
+            them; otherwise their number in all.
+    """
+
+    sha256: str
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    samples: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """A table with a column of classes, or arrays of inputs and classes.
+
+    Args:
+        path: the file: .parquet, .csv or .tsv (gzipped too), with a row per sample and a header, or
+            .npz with an array per column; relative to the study's file. A machine that does not
+            have it there looks for its name in the folder of `--data-dir`.
+        target: the column, or array, of classes: numbers or text, sorted into class indices.
+        features: the columns to learn from, all of numbers; by default all that are left. Of an
+            .npz one array of shape (N, ...), by default the one that is left.
+        scaling: `standardised` gives each column mean 0 and standard deviation 1 on the training
+            set (of arrays with more axes, all entries together); `none` leaves them.
+        split: column that says `train`, `validation` or `test` of each sample; None draws the
+            parts, with the classes in equal shares.
+        test: share of the samples for the test.
+        validation: share of the samples for validation.
+        split_seed: which split.
+        validation_seed: which of the samples outside the test set are kept for validation; None
+            leaves it to `split_seed`, or to the column.
+        contents: what the file held when the study was made; by default what it holds now.
+    """
+
+    name: Literal["table"] = "table"
+    path: str = field(default="", metadata=NOT_HASHED)
+    target: str = "target"
+    features: tuple[str, ...] = ()
+    scaling: Literal["standardised", "none"] = "standardised"
+    split: str | None = None
+    test: float = 0.2
+    validation: float = 0.2
+    split_seed: int = 0
+    validation_seed: int | None = None
+    contents: Contents | None = None
+
+    paths: ClassVar[tuple[str, ...]] = ("path",)
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ConfigError("path", "is missing", f"name a file: {_READABLE}")
+        for key in ("validation", "test"):
+            share = getattr(self, key)
+            if not 0 < share < 1:
+                raise ConfigError(key, f"{share} is not a fraction", "use a number between 0 and 1")
+        check_seeds(self.split_seed, self.validation_seed)
+        if self.contents is None:
+            columns = _columns(self)
+            object.__setattr__(self, "contents", _contents(self, columns))
+        train, *others = self._sizes
+        if min(train, *others) < _FEWEST:
+            problem = f"{train} training, {others[0]} validation and {others[1]} test samples"
+            raise ConfigError("test", problem, f"each part needs {_FEWEST}")
+
+    @property
+    def _held(self) -> Contents:
+        assert self.contents is not None, "filled in when it was made"
+        return self.contents
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        """Samples in training, validation and test set."""
+        if self.split is not None:
+            train, validation, test = self._held.samples
+            return train, validation, test
+        (samples,) = self._held.samples
+        test, validation = round(self.test * samples), round(self.validation * samples)
+        return samples - test - validation, validation, test
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self._held.classes)
+
+    @property
+    def training_samples(self) -> int:
+        """Samples to train on."""
+        return self._sizes[0]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self._held.input_shape
+
+    def load(self, seed: int) -> Splits:
+        """The split of this configuration; `seed` plays no part.
+
+        Raises:
+            ConfigError: if the file is nowhere, cannot be read, or is another than it was.
+        """
+        return _load(self)
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """What was read of a file: inputs (N, ...), the target's values and the parts (N,)."""
+
+    sha256: str
+    inputs: np.ndarray
+    target: np.ndarray
+    parts: np.ndarray | None
+
+
+@lru_cache(maxsize=2)
+def _load(config: TableConfig) -> Splits:
+    columns = _columns(config)
+    if _contents(config, columns) != config.contents:
+        problem = f"{config.path} has changed since the study was made"
+        remedy = "put the file back, or choose another name for the study"
+        raise ConfigError("data.path", problem, remedy)
+    inputs = torch.from_numpy(columns.inputs.copy())  # pandas may lend what must not be written
+    targets = torch.from_numpy(np.unique(columns.target, return_inverse=True)[1])
+    train, validation, test = _split(config, targets, columns.parts)
+    if config.scaling == "standardised":
+        inputs = _standardised(inputs.double(), inputs[train].double())
+    learned, chosen, reported = (
+        Labelled(inputs[each], targets[each]) for each in (train, validation, test)
+    )
+    return Splits(learned, chosen, reported, config.num_classes)
+
+
+def _split(
+    config: TableConfig, targets: Tensor, parts: np.ndarray | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of training, validation and test set."""
+    train_size, validation_size, test_size = config._sizes
+    seed = config.split_seed if config.validation_seed is None else config.validation_seed
+    if parts is None:
+        (test,) = disjoint(targets, [test_size], config.split_seed, part=1)
+        is_left = torch.ones(len(targets), dtype=torch.bool)
+        is_left[test] = False
+        left = is_left.nonzero().squeeze(1)
+    else:
+        train, validation, test = (torch.from_numpy(np.flatnonzero(parts == p)) for p in _PARTS)
+        if config.validation_seed is None:
+            return train, validation, test
+        left = torch.cat([train, validation]).sort().values
+    sizes = [validation_size, train_size]
+    validation, train = (left[each] for each in disjoint(targets[left], sizes, seed, part=0))
+    return train, validation, test
+
+
+def _standardised(inputs: Tensor, learned: Tensor) -> Tensor:
+    """Inputs with the training set's mean 0 and standard deviation 1; a constant becomes 0."""
+    axes = (0,) if inputs.dim() == 2 else tuple(range(inputs.dim()))
+    mean = learned.mean(axes, keepdim=True)
+    deviation = learned.std(axes, keepdim=True, correction=0)
+    return (inputs - mean) / torch.where(deviation > 0, deviation, 1.0)
+
+
+def _contents(config: TableConfig, columns: _Columns) -> Contents:
+    """What the columns of a file hold.
+
+    Raises:
+        ConfigError: if they are not classes and numbers.
+    """
+    classes = np.unique(columns.target)
+    if classes.dtype.kind == "f" and not (classes == np.round(classes)).all():
+        problem = f"{config.target!r} holds {classes[classes != np.round(classes)][0]}, not a class"
+        raise ConfigError("target", problem, "name a column of classes: whole numbers or text")
+    if len(classes) < 2:
+        problem = f"{config.target!r} has one value, {classes[0]}"
+        raise ConfigError("target", problem, "name a column of two classes or more")
+    samples: tuple[int, ...] = (len(columns.target),)
+    if columns.parts is not None:
+        unknown = set(np.unique(columns.parts)) - set(_PARTS)
+        if unknown:
+            problem = f"{config.split!r} holds {str(min(unknown))!r}"
+            raise ConfigError("split", problem, f"write {', '.join(_PARTS)} there")
+        samples = tuple(int((columns.parts == part).sum()) for part in _PARTS)
+    shape = tuple(columns.inputs.shape[1:])
+    return Contents(columns.sha256, tuple(map(str, classes)), shape, samples)
+
+
+def _columns(config: TableConfig) -> _Columns:
+    """Read the file of a configuration.
+
+    Raises:
+        ConfigError: if it is nowhere, cannot be read, or lacks something.
+    """
+    path = _found(config.path)
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    read = _read_arrays if path.suffix == ".npz" else _read_table
+    try:
+        inputs, target, parts = read(config, path)
+    except ConfigError:
+        raise
+    except Exception as error:  # readers raise what they like
+        problem = f"{config.path} cannot be read: {reason_of(error)}"
+        raise ConfigError("path", problem, f"give a file that is {_READABLE}") from None
+    return _Columns(digest, inputs, target, parts)
+
+
+def _found(given: str) -> Path:
+    """The file, where it is named or in the chosen folder of data."""
+    chosen = chosen_folder()
+    places = [Path(given), *([Path(chosen) / Path(given).name] if chosen else [])]
+    for path in places:
+        if path.is_file():
+            return path
+    looked = " nor ".join(map(str, places))
+    remedy = "correct the path, or name the folder that holds it with --data-dir"
+    raise ConfigError("path", f"there is no file {looked}", remedy)
+
+
+def _read_arrays(
+    config: TableConfig, path: Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The arrays of an .npz file."""
+    with np.load(path, allow_pickle=False) as arrays:
+        held = {name: arrays[name] for name in arrays.files}
+    own = {config.target, config.split}
+    names = list(config.features) or [name for name in held if name not in own]
+    for key, name in (("target", config.target), ("split", config.split)):
+        if name is not None and name not in held:
+            raise _missing(key, name, list(held))
+    if len(names) != 1 or names[0] not in held:
+        problem = f"{len(names)} arrays to learn from: {', '.join(names) or 'none'}"
+        raise ConfigError("features", problem, "name the one array that holds the inputs")
+    inputs = held[names[0]]
+    if inputs.dtype.kind not in "biuf" or not np.isfinite(inputs).all():
+        raise ConfigError("features", f"{names[0]!r} is not all finite numbers", "correct it")
+    target, parts = held[config.target], held[config.split] if config.split is not None else None
+    if len({len(each) for each in (inputs, target, parts) if each is not None}) > 1:
+        raise ConfigError("path", "its arrays are not of one length", "give one entry per sample")
+    if config.scaling == "none" and inputs.dtype.kind == "b":
+        inputs = inputs.astype(np.int64)
+    return np.ascontiguousarray(inputs), target, None if parts is None else parts.astype(str)
+
+
+def _read_table(
+    config: TableConfig, path: Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The columns of a table."""
+    import pandas as pd
+
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        table = pd.read_parquet(path)
+    elif name.endswith((".csv", ".tsv")):
+        table = pd.read_csv(path, sep="\t" if name.endswith(".tsv") else ",")
+    else:
+        raise ConfigError("path", f"{config.path} is of no kind that is read", f"give {_READABLE}")
+    own = [each for each in (config.target, config.split) if each is not None]
+    names = list(config.features) or [each for each in table.columns if each not in own]
+    for key, wanted in (("target", own[:1]), ("split", own[1:]), ("features", names)):
+        for each in wanted:
+            if each not in table:
+                raise _missing(key, each, [str(column) for column in table.columns])
+            if table[each].isna().any():
+                row = int(np.flatnonzero(table[each].isna())[0])
+                problem = f"{each!r} lacks a value in row {row}"
+                raise ConfigError(key, problem, "fill it, or drop the row")
+    for each in names:
+        if not pd.api.types.is_numeric_dtype(table[each]):
+            problem = f"{each!r} is not a column of numbers"
+            raise ConfigError("features", problem, "encode it, or leave it out of `features`")
+    inputs = table[names].to_numpy(dtype=np.float64)
+    if not np.isfinite(inputs).all():
+        raise ConfigError("features", "they are not all finite", "correct them")
+    parts = table[config.split].to_numpy().astype(str) if config.split is not None else None
+    return inputs, _values(table[config.target]), parts
+
+
+def _values(column: Any) -> np.ndarray:
+    """A target's values, as numbers or text."""
+    values: np.ndarray = column.to_numpy()
+    return values if values.dtype.kind in "biuf" else values.astype(str)
+
+
+def _missing(key: str, name: str, known: Sequence[str]) -> ConfigError:
+    shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+    return ConfigError(key, f"there is no {name!r} in the file", f"it has: {shown}")
