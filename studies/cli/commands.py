@@ -12,6 +12,7 @@ from dynloss_core.config import ConfigError
 from studies.cli import (
     catalogue_commands,
     check_command,
+    init_command,
     oscillation_command,
     run_commands,
     study_commands,
@@ -27,6 +28,7 @@ COMMANDS = (
     study_commands,
     catalogue_commands,
     train_command,
+    init_command,
     check_command,
     oscillation_command,
 )

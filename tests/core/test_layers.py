@@ -41,7 +41,7 @@ LEVELS = {
     "search_spaces": ["parameters", "space", "documents", "catalogue"],
     "studies": [
         "messages", "interrupts", "definition", "blocks", "analysis", "search", "storage", "cluster", "report",
-        "runner", "api", "cli", "__main__",
+        "runner", "api", "cli", "__main__", "library",
     ],
     "studies.storage": [
         "write_errors", "lock", "sealed_files", "parts", "study_paths", "study_folder", "recorded", "begun",
