@@ -62,6 +62,7 @@ def _in_file(space: JSONSchema, definitions: dict[str, JSONSchema]) -> JSONSchem
     properties = {"extends": _EXTENDS, **space["properties"]}
     properties["parameters"] = {
         **properties["parameters"],
+        "type": ["object", "null"],  # nothing below the key changes nothing
         "additionalProperties": {"anyOf": [changed, {"type": "null"}]},
     }
     written = {key: value for key, value in space.items() if not key.startswith("$")}
