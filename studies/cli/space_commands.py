@@ -1,4 +1,4 @@
-"""The commands `dynloss space ...`, which need nothing but `search_spaces`."""
+"""The commands `dynloss space ...`, of which only `narrow` needs more than `search_spaces`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from dynloss_core.config import ConfigError
+from studies.cli.options import Out
 from studies.cli.terminal import in_a_line
-from studies.messages import brief, console
+from studies.messages import DEFAULT_OUT, brief, console
 
 if TYPE_CHECKING:
     from search_spaces import Parameter
@@ -18,7 +20,7 @@ __all__ = ["space_app"]
 space_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="List, show and check search spaces, and draw points from them.",
+    help="List, show, check, compare and narrow search spaces, and draw points from them.",
 )
 
 SpaceArgument = Annotated[
@@ -86,6 +88,104 @@ def space_sample(
     method = "sobol" if sobol else "random"
     for point in search_spaces.load(space).sample(count, seed, method=method):  # type: ignore[arg-type]
         typer.echo(json.dumps(point))
+
+
+@space_app.command(
+    "grid", epilog="Example: `dynloss space grid spirals-mlp period=8 amplitude=8 learning_rate=3`"
+)
+def space_grid(
+    space: SpaceArgument,
+    counts: Annotated[list[str], typer.Argument(metavar="PARAMETER=N...", help="Values of each.")],
+) -> None:
+    """Lay a grid over a space, as JSON lines."""
+    import json
+
+    import search_spaces
+
+    wanted = {}
+    for count in counts:
+        name, _, number = count.partition("=")
+        if not number.isdigit():
+            raise ConfigError("", f"{count!r} is not PARAMETER=N", "write period=8, say")
+        wanted[name] = int(number)
+    for point in search_spaces.load(space).grid(wanted):
+        typer.echo(json.dumps(point))
+
+
+@space_app.command("diff", epilog="Example: `dynloss space diff spirals-mlp my_space.yaml`")
+def space_diff(
+    one: SpaceArgument,
+    other: Annotated[str, typer.Argument(metavar="SPACE", help="Another one.")],
+) -> None:
+    """Show what differs between two spaces, for both arms; exit code 1 if anything does."""
+    import search_spaces
+
+    before, after = search_spaces.load(one), search_spaces.load(other)
+    table = Table("parameter", before.name, after.name, box=None)
+    for arm, spaces in (("", (before, after)), ("static: ", (before.static(), after.static()))):
+        first, second = (each.parameters for each in spaces)
+        for name in dict.fromkeys([*first, *second]):
+            shown = [_described(each.get(name)) for each in (first, second)]
+            if shown[0] != shown[1]:
+                table.add_row(arm + name, *shown)
+    if not table.row_count:
+        console.print("the same parameters")
+        return
+    console.print(table)
+    raise typer.Exit(1)
+
+
+@space_app.command(
+    "narrow",
+    epilog=(
+        "Examples: `dynloss space narrow spirals-mlp --from quickstart > narrow.yaml` · "
+        "`dynloss space narrow spirals-mlp --from a --from b --top 5%`"
+    ),
+)
+def space_narrow(
+    space: SpaceArgument,
+    studies: Annotated[
+        list[str],
+        typer.Option("--from", metavar="STUDY", help="A study that has been run; repeatable."),
+    ],
+    top: Annotated[
+        str, typer.Option("--top", metavar="P%", help="Share of each arm's trials to keep.")
+    ] = "10%",
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Narrow a space to where past studies were best, each arm to its own range; print a file."""
+    import search_spaces
+    from dynloss_core.config import to_dict
+    from search_spaces.documents import dump_document
+    from studies.report.trial_table import searched_trials
+    from studies.search.narrowing import narrowed
+    from studies.storage.recorded import recorded_study
+    from studies.storage.stored_study import StoredStudy
+
+    number = top.removesuffix("%")
+    if not number.replace(".", "", 1).isdigit() or not 0 < float(number) <= 100:
+        raise ConfigError("--top", f"{top!r} is not a percentage", "write 10%, say")
+    found = [StoredStudy.read(recorded_study(study, out)) for study in studies]
+    objectives = {stored.study.objective for stored in found}
+    if len(objectives) > 1:
+        problem = f"these studies have different objectives: {', '.join(sorted(objectives))}"
+        raise ConfigError("--from", problem, "narrow from studies of one objective")
+    trials = {
+        stored.study.name: searched_trials(stored.study, stored.folder.parts.gather("members"))
+        for stored in found
+    }
+    loaded = search_spaces.load(space)
+    made = narrowed(loaded, trials, found[0].study.objective, float(number) / 100)
+    typer.echo(dump_document(to_dict(made)), nl=False)
+
+
+def _described(parameter: Parameter | None) -> str:
+    """A parameter in a cell: its range and scale, its values, or that there is none."""
+    if parameter is None:
+        return "none"
+    scale = getattr(parameter, "scale", None)
+    limits = f"= {brief(parameter.value)}" if parameter.type == "const" else _limits(parameter)
+    return ", ".join(filter(None, (limits, scale, parameter.unit)))
 
 
 def _limits(parameter: Parameter) -> str:

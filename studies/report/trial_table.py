@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from dynloss_core import keys
+from studies.definition.phases import Phase
 from studies.definition.study import Study
 
-__all__ = ["trial_table"]
+__all__ = ["searched_trials", "trial_table"]
 
 
 def trial_table(study: Study, members: pd.DataFrame) -> pd.DataFrame:
@@ -40,3 +41,12 @@ def trial_table(study: Study, members: pd.DataFrame) -> pd.DataFrame:
         .sort_values([keys.PHASE, study.objective], ascending=[True, not up], kind="stable")
         .reset_index(drop=True)
     )
+
+
+def searched_trials(study: Study, members: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `trial_table` that belong to a search and none of whose networks diverged."""
+    if members.empty:
+        return pd.DataFrame(columns=[keys.ARM, study.objective])
+    rows = trial_table(study, members)
+    is_search = rows[keys.PHASE].map(lambda phase: Phase.parse(str(phase)).is_search)
+    return rows[is_search & (rows["diverged_members"] == 0)]
