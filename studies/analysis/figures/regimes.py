@@ -51,7 +51,8 @@ def draw_regimes(result: Regimes) -> Figure:
         panels[2].set_ylim(low, high + 0.2 * (high - low))  # room for the legend
         panels[2].legend(loc="upper right")
         headline(figure, result.headline())
-        text = f"Mean and 95% t interval over {result.seeds} per size, gains paired by seed."
+        pair = "search" if result.searches else "seed"
+        text = f"Mean and 95% t interval over {result.seeds} per size, gains paired by {pair}."
         if result.threshold is not None:
             text += (
                 " Dashed: interpolation threshold, from which on some static setting reaches the "
