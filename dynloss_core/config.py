@@ -26,6 +26,7 @@ __all__ = [
     "NOT_HASHED",
     "PLUGIN_DIGEST",
     "ConfigError",
+    "NameIn",
     "OneOf",
     "build",
     "config_hash",
@@ -123,6 +124,17 @@ class OneOf:
     table: Mapping[str, type]
 
 
+@dataclass(frozen=True, eq=False)
+class NameIn:
+    """Beside an annotation of text: the value is the name of a row of a table, which may grow.
+
+    Args:
+        table: the rows by name.
+    """
+
+    table: Mapping[str, Any]
+
+
 def build(cls: type[T], mapping: object, *, key: str = "", source: str = "") -> T:
     """Build the dataclass `cls` from a plain mapping, refusing whatever does not fit.
 
@@ -170,7 +182,10 @@ def _convert(hint: Any, value: object, key: str) -> object:
     """`value` as the annotation `hint` wants it, or a ConfigError."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        classes = list(next(each for each in arguments if isinstance(each, OneOf)).table.values())
+        choices = _table_of(arguments)
+        if isinstance(choices, NameIn):
+            return _choice(tuple(choices.table), value, key)
+        classes = list(choices.table.values())
         given = isinstance(value, tuple(classes)) or hasattr(value, PLUGIN_DIGEST)
         return value if given else _build_tagged(classes, value, key)
     if origin in (Union, types.UnionType):
@@ -206,14 +221,26 @@ def refuse_other_choices(config: Any) -> None:
         ConfigError: naming the field, its value and the choices.
     """
     for name, choices in _choices(config.__class__).items():
-        _choice(choices, getattr(config, name), name)
+        known = tuple(choices.table) if isinstance(choices, NameIn) else choices
+        _choice(known, getattr(config, name), name)
 
 
 @cache
-def _choices(cls: type) -> dict[str, tuple[Any, ...]]:
-    hints = typing.get_type_hints(cls)
-    literal = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
-    return {n: typing.get_args(h) for n, h in literal.items() if typing.get_origin(h) is Literal}
+def _choices(cls: type) -> dict[str, tuple[Any, ...] | NameIn]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    found: dict[str, tuple[Any, ...] | NameIn] = {}
+    for name in (field.name for field in dataclasses.fields(cls)):
+        origin, arguments = typing.get_origin(hints[name]), typing.get_args(hints[name])
+        if origin is Literal:
+            found[name] = arguments
+        elif origin is Annotated and isinstance(choices := _table_of(arguments), NameIn):
+            found[name] = choices
+    return found
+
+
+def _table_of(arguments: Sequence[Any]) -> OneOf | NameIn:
+    """The table that stands beside an annotation."""
+    return next(each for each in arguments if isinstance(each, (OneOf, NameIn)))
 
 
 def _convert_mapping(arguments: tuple[Any, ...], value: object, key: str) -> object:
@@ -306,8 +333,9 @@ def _describe(hint: Any) -> str:
     if origin in (tuple, list):
         return "[...]"
     if origin is Annotated:
-        (choices,) = (each for each in typing.get_args(hint) if isinstance(each, OneOf))
-        return f"{{name: {' | '.join(choices.table)}}}"
+        choices = _table_of(typing.get_args(hint))
+        names_in = " | ".join(choices.table)
+        return names_in if isinstance(choices, NameIn) else f"{{name: {names_in}}}"
     return names.get(hint, "{...}")
 
 

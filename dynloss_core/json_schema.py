@@ -14,7 +14,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Union
 
-from dynloss_core.config import OneOf, to_dict
+from dynloss_core.config import NameIn, OneOf, to_dict
 
 __all__ = ["JSONSchema", "descriptions_of", "schema_of"]
 
@@ -75,7 +75,9 @@ def _of_class(cls: Any, definitions: dict[str, JSONSchema], tag: str | None = No
 def _of_hint(hint: Any, definitions: dict[str, JSONSchema]) -> JSONSchema:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        (choices,) = (each for each in arguments if isinstance(each, OneOf))
+        (choices,) = (each for each in arguments if isinstance(each, (OneOf, NameIn)))
+        if isinstance(choices, NameIn):
+            return {"enum": list(choices.table)}
         return _tagged(list(choices.table.values()), definitions)
     if origin in (Union, types.UnionType):
         return _of_union(arguments, definitions)

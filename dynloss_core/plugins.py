@@ -1,9 +1,10 @@
-"""Networks and data sets of one's own, from a Python file.
+"""Networks, data sets, losses and shapes of an oscillation of one's own, from a Python file.
 
 A plug-in is a file that defines configurations as the built-in ones are: frozen dataclasses whose
 first field is `name: Literal["..."] = "..."`, with `build(input_shape, num_classes)` for a network
-(see `models.ModelConfig`), or `load(seed)` for a data set (see `data.DataConfig`). Reading a
-plug-in runs it, and its classes join `MODELS` and `DATA_SETS` under their names.
+(see `models.ModelConfig`), or `load(seed)` for a data set (see `data.DataConfig`). Losses are a
+mapping `LOSSES` of `losses.Loss` by name, and shapes a mapping `SHAPES` of functions (see
+`oscillation.shapes`). Reading a plug-in runs it, and what it defines joins the suite's own tables.
 
 A configuration's hash covers the text of the file that defines its class: networks of an edited
 file are other networks.
@@ -19,22 +20,34 @@ import sys
 import traceback
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dynloss_core.config import PLUGIN_DIGEST, ConfigError, reason_of
 from dynloss_core.data import DATA_SETS
+from dynloss_core.losses import LOSSES, Loss
 from dynloss_core.models import MODELS
+from dynloss_core.oscillation import SHAPES
 
-__all__ = ["Luggage", "Plugin", "classes_of", "load_plugin", "read_plugin", "source_of"]
+__all__ = ["Kind", "Luggage", "Plugin", "load_plugin", "parts_of", "read_plugin", "source_of"]
 
 _LARGEST_FILE = 1_000_000  # bytes
 _DIGITS = 12
 _MODEL = ("build",)
 _DATA_SET = ("load", "num_classes", "training_samples", "input_shape")
+Kind = Literal["network", "data set", "loss", "shape"]
+"""What a plug-in may define."""
+
+_TABLES: dict[Kind, dict[str, Any]] = {
+    "network": MODELS,
+    "data set": DATA_SETS,
+    "loss": LOSSES,
+    "shape": SHAPES,
+}
 _sources: dict[Plugin, str] = {}
+_owners: dict[tuple[Kind, str], Plugin] = {}  # of rows that are not built in
 
 
 @dataclass(frozen=True)
@@ -96,21 +109,23 @@ def load_plugin(file: str, text: str, source: str = "") -> Plugin:
         found = _run(plugin, text, source)
     rows = list(_rows(found, source))
     if not rows:
-        problem = "defines no network and no data set"
+        problem = "defines no network, data set, loss or shape"
         remedy = "define a frozen dataclass with `name: Literal[...]` and `build` or `load`"
-        raise ConfigError("", problem, remedy, source)
-    for index, (table, name, cls) in enumerate(rows):
-        _refuse_taken(table, name, file, source)
-        if any(table is t and name == n for t, n, _ in rows[:index]):
-            problem = f"defines {name!r} twice, the second time by class {cls.__name__}"
+        raise ConfigError("", problem, f"{remedy}, or LOSSES or SHAPES by name", source)
+    for index, (kind, name, value) in enumerate(rows):
+        _refuse_taken(kind, name, file, source)
+        if any((kind, name) == known[:2] for known in rows[:index]):
+            problem = f"defines {name!r} twice, the second time by class {value.__name__}"
             raise ConfigError("", problem, "choose another name", source)
-    earlier = {each.digest for each in _sources if each.file == file}
-    for known in (MODELS, DATA_SETS):
-        for name in [n for n, c in known.items() if getattr(c, PLUGIN_DIGEST, None) in earlier]:
-            del known[name]
-    for table, name, cls in rows:
-        setattr(cls, PLUGIN_DIGEST, plugin.digest)
-        table[name] = cls
+    for (kind, name), owner in list(_owners.items()):
+        if owner.file == file:
+            _TABLES[kind].pop(name, None)
+            del _owners[kind, name]
+    for kind, name, value in rows:
+        if isinstance(value, type):
+            setattr(value, PLUGIN_DIGEST, plugin.digest)
+        _TABLES[kind][name] = value
+        _owners[kind, name] = plugin
     _sources[plugin] = text
     return plugin
 
@@ -128,9 +143,9 @@ def source_of(plugin: Plugin) -> str:
     return _sources[plugin]
 
 
-def classes_of(plugin: Plugin) -> dict[str, type]:
-    """The configurations that a plug-in defines, by name."""
-    return {name: cls for _, name, cls in _rows(_module_of(plugin), plugin.file)}
+def parts_of(plugin: Plugin) -> list[tuple[Kind, str, Any]]:
+    """What a plug-in defines: of which kind, under which name."""
+    return list(_rows(_module_of(plugin), plugin.file))
 
 
 class Luggage:
@@ -184,32 +199,54 @@ def _run(plugin: Plugin, text: str, source: str) -> types.ModuleType:
     return module
 
 
-def _rows(module: types.ModuleType, source: str) -> Iterator[tuple[dict[str, Any], str, type]]:
-    """What belongs into which table, under which name."""
+def _rows(module: types.ModuleType, source: str) -> Iterator[tuple[Kind, str, Any]]:
+    """What a module defines, of which kind, under which name."""
     for value in list(vars(module).values()):
         if not isinstance(value, type) or value.__module__ != module.__name__:
             continue
         if "__dataclass_params__" not in vars(value):
             continue
-        is_model, is_data = hasattr(value, "build"), hasattr(value, "load")
-        if not is_model and not is_data:
-            continue
-        if is_model and not hasattr(value, "initialisation"):
-            value.initialisation = "lecun_normal"  # type: ignore[attr-defined]
-        name = _name_of(value, source)
-        try:
-            typing.get_type_hints(value)
-        except Exception as error:
-            problem = f"a type of class {value.__name__} is not known: {reason_of(error)}"
-            raise ConfigError("", problem, "import it outside TYPE_CHECKING", source) from None
-        known = {field.name for field in dataclasses.fields(value)}
-        for needed in _MODEL if is_model else _DATA_SET:
-            if needed not in known and not hasattr(value, needed):
-                problem = f"class {value.__name__} has no {needed!r}"
-                remedy = f"a data set has each of: {', '.join(_DATA_SET)}"
-                raise ConfigError("", problem, remedy, source)
-        table: dict[str, Any] = MODELS if is_model else DATA_SETS
-        yield table, name, value
+        if hasattr(value, "build") or hasattr(value, "load"):
+            yield _configuration(value, source)
+    yield from _mapped(module, source, "LOSSES", "loss", lambda value: isinstance(value, Loss))
+    yield from _mapped(module, source, "SHAPES", "shape", callable)
+
+
+def _mapped(
+    module: types.ModuleType, source: str, variable: str, kind: Kind, fits: Callable[[Any], bool]
+) -> Iterator[tuple[Kind, str, Any]]:
+    """The rows of a kind that a module defines as a mapping."""
+    defined = vars(module).get(variable, {})
+    if defined is _TABLES[kind]:
+        return  # imported, to look at
+    if not isinstance(defined, Mapping):
+        problem = f"{variable} is not a mapping"
+        raise ConfigError("", problem, f'write {variable} = {{"name": ...}}', source)
+    for name, value in defined.items():
+        if not isinstance(name, str) or not fits(value):
+            what = "a losses.Loss" if kind == "loss" else "a function of tau and the period"
+            raise ConfigError("", f"{variable}[{name!r}] is not {what}", "see the README", source)
+        yield kind, name, value
+
+
+def _configuration(cls: Any, source: str) -> tuple[Kind, str, type]:
+    """The row of a network or a data set, checked."""
+    is_model = hasattr(cls, "build")
+    if is_model and not hasattr(cls, "initialisation"):
+        cls.initialisation = "lecun_normal"
+    name = _name_of(cls, source)
+    try:
+        typing.get_type_hints(cls)
+    except Exception as error:
+        problem = f"a type of class {cls.__name__} is not known: {reason_of(error)}"
+        raise ConfigError("", problem, "import it outside TYPE_CHECKING", source) from None
+    known = {field.name for field in dataclasses.fields(cls)}
+    for needed in _MODEL if is_model else _DATA_SET:
+        if needed not in known and not hasattr(cls, needed):
+            problem = f"class {cls.__name__} has no {needed!r}"
+            remedy = f"a data set has each of: {', '.join(_DATA_SET)}"
+            raise ConfigError("", problem, remedy, source)
+    return "network" if is_model else "data set", name, cls
 
 
 def _name_of(cls: Any, source: str) -> str:
@@ -226,13 +263,11 @@ def _name_of(cls: Any, source: str) -> str:
     return name
 
 
-def _refuse_taken(table: dict[str, Any], name: str, file: str, source: str) -> None:
+def _refuse_taken(kind: Kind, name: str, file: str, source: str) -> None:
     """Refuse a name that is built in, or of another file."""
-    known = table.get(name)
-    if known is None:
+    if name not in _TABLES[kind]:
         return
-    digest = getattr(known, PLUGIN_DIGEST, None)
-    owner = next((each.file for each in _sources if each.digest == digest), None)
-    if owner != file:
-        whose = "is built in" if owner is None else f"is also one of {owner}"
+    owner = _owners.get((kind, name))
+    if owner is None or owner.file != file:
+        whose = "is built in" if owner is None else f"is also one of {owner.file}"
         raise ConfigError("", f"the name {name!r} {whose}", "choose another name", source)

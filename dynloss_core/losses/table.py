@@ -1,8 +1,8 @@
 """The table of the dynamical losses: what there is of each, by name.
 
-A loss is added by a row here, and its name to `LossName`. Its value and what the classes contribute
-are enough for the engines that differentiate by autograd; engines and trackers that need another
-form refuse a loss without it, by name (see `refusal_of_form`).
+A loss is added by a row here, or by a plug-in (see `plugins`). Its value and what the classes
+contribute are enough for the engines that differentiate by autograd; engines and trackers that need
+another form refuse a loss without it, by name (see `refusal_of_form`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from torch import Tensor
 
+from dynloss_core.config import NameIn
 from dynloss_core.losses import closed_forms as forms
 from dynloss_core.losses.weighted import (
     weighted_cross_entropy,
@@ -36,13 +37,6 @@ __all__ = [
     "weighted_loss",
 ]
 
-LossName = Literal[
-    "cross_entropy",
-    "cross_entropy_smoothed",
-    "focal",
-    "mse_sample_weighted",
-    "mse_output_weighted",
-]
 Form = Literal["gradient", "curvature", "kernel"]
 
 
@@ -113,6 +107,9 @@ LOSSES: dict[str, Loss] = {
         by_output=True,
     ),
 }
+LossName = Annotated[str, NameIn(LOSSES)]
+"""The name of a loss in the table."""
+
 _FORMS = {
     "gradient": "closed-form gradient with respect to the outputs",
     "curvature": "closed-form curvature with respect to the outputs",

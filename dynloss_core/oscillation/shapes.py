@@ -12,14 +12,15 @@ spend the same weight.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from dynloss_core.config import NameIn
+
 __all__ = ["SHAPES", "Shape", "ShapeName"]
 
-ShapeName = Literal["triangle", "sine", "square", "sawtooth"]
 Shape = Callable[[Tensor, Tensor | int], Tensor]
 """Integer tau and T, broadcast against each other -> s in float64."""
 
@@ -50,4 +51,7 @@ SHAPES: dict[str, Shape] = {
     "square": square,
     "sawtooth": sawtooth,
 }
-"""By the name that a study's file gives them; a shape is added by a row and its name."""
+"""By the name that a study's file gives them; a shape is added by a row, or by a plug-in."""
+
+ShapeName = Annotated[str, NameIn(SHAPES)]
+"""The name of a shape in the table."""

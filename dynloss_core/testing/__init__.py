@@ -1,4 +1,4 @@
-"""Contracts of what can be added: an engine, a loss, a network, a data set.
+"""Contracts of what can be added: an engine, a loss, a network, a data set, a shape.
 
 A class of tests that names its entry inherits all that every entry of its kind promises:
 
@@ -14,7 +14,7 @@ import pytest
 
 pytest.register_assert_rewrite(
     f"{__name__}.agreement",
-    *(f"{__name__}.{kind}_contract" for kind in ("data_set", "engine", "loss", "model")),
+    *(f"{__name__}.{kind}_contract" for kind in ("data_set", "engine", "loss", "model", "shape")),
 )
 
 from dynloss_core.testing.cases import CASES, Case  # noqa: E402
@@ -22,5 +22,14 @@ from dynloss_core.testing.data_set_contract import DataSetContract  # noqa: E402
 from dynloss_core.testing.engine_contract import EngineContract  # noqa: E402
 from dynloss_core.testing.loss_contract import LossContract  # noqa: E402
 from dynloss_core.testing.model_contract import ModelContract  # noqa: E402
+from dynloss_core.testing.shape_contract import ShapeContract  # noqa: E402
 
-__all__ = ["CASES", "Case", "DataSetContract", "EngineContract", "LossContract", "ModelContract"]
+__all__ = [
+    "CASES",
+    "Case",
+    "DataSetContract",
+    "EngineContract",
+    "LossContract",
+    "ModelContract",
+    "ShapeContract",
+]

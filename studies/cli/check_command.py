@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 _FAILED = 1
+_LABELS = "a study checks its labels before it trains"
 _NEED_NOT_HOLD = {  # torch sums batch statistics of (N, C) thread by thread
     "the number of threads changes nothing": "its rounding does: keep resources.cpu as it is",
+    "a label that is no class is one clear error": _LABELS,
+    "labels of any integer type give the same": _LABELS,
+    "what is no class index is refused by its type": _LABELS,
 }
 
 
@@ -43,17 +47,17 @@ def check(
 ) -> None:
     """Run the contract tests on a plug-in; say which engines take it, and why others do not.
 
-    Every network and data set is tried with its default values. Exit code 1 if a test fails.
+    Every network and data set is tried with its default values, every loss and shape as it is. Exit
+    code 1 if a test fails.
     """
     if importlib.util.find_spec("pytest") is None:
         raise ConfigError("", "the contracts need pytest", "pip install 'dynloss[testing]'")
     from dynloss_core.data import DATA_SETS
-    from dynloss_core.models import MODELS
-    from dynloss_core.plugins import classes_of, read_plugin
+    from dynloss_core.plugins import parts_of, read_plugin
 
-    classes = classes_of(read_plugin(plugin))
-    sets = {n: build(cls, {}) for n, cls in classes.items() if DATA_SETS.get(n) is cls}
-    networks = {n: build(cls, {}) for n, cls in classes.items() if MODELS.get(n) is cls}
+    parts = parts_of(read_plugin(plugin))
+    sets = {name: build(cls, {}) for kind, name, cls in parts if kind == "data set"}
+    networks = {name: build(cls, {}) for kind, name, cls in parts if kind == "network"}
     chosen = data or next(iter(sets), "digits")
     if chosen not in DATA_SETS:
         known = ", ".join(DATA_SETS)
@@ -66,6 +70,14 @@ def check(
         console.print(f"network {name}, on {chosen}", style="bold")
         failures += _show(_engines(model, DATA_SETS[chosen]()))
         failures += _show(_kept_by_model(model, DATA_SETS[chosen]()))
+    for kind, name, value in parts:
+        if kind == "loss":
+            console.print(f"loss {name}", style="bold")
+            failures += _show(_forms(name))
+            failures += _show(_kept_by_loss(value))
+        elif kind == "shape":
+            console.print(f"shape {name}", style="bold")
+            failures += _show(_kept_by_shape(name))
     if failures:
         raise typer.Exit(_FAILED)
 
@@ -111,35 +123,83 @@ def _kept_by_data(data: DataConfig) -> Iterator[Line]:
     yield from _kept(type("Checked", (DataSetContract,), {"data": data})())
 
 
-def _kept(contract: Any) -> Iterator[Line]:
-    """Each test of a contract."""
-    import pytest
-    import torch
+def _forms(name: str) -> Iterator[Line]:
+    """Which forms a loss has, beyond its value: what takes it follows from them."""
+    from dynloss_core.losses import refusal_of_form
 
-    from dynloss_core.landscape import LandscapeError
+    for form, what in (
+        ("gradient", "engine batched, which needs its gradient"),
+        ("kernel", "engine fused, which needs a form for kernels"),
+        ("curvature", "the quick tracker, which needs its curvature"),
+    ):
+        refusal = refusal_of_form(name, form)  # type: ignore[arg-type]  # one of the literals
+        yield what, refusal is None or None, refusal or ""
+
+
+def _kept_by_loss(loss: Any) -> Iterator[Line]:
+    from dynloss_core.testing import LossContract
+
+    yield from _kept(type("Checked", (LossContract,), {"loss": loss})())
+
+
+def _kept_by_shape(shape: str) -> Iterator[Line]:
+    from dynloss_core.testing import ShapeContract
+
+    yield from _kept(type("Checked", (ShapeContract,), {"shape": shape})())
+
+
+def _kept(contract: Any) -> Iterator[Line]:
+    """Each test of a contract, with all of its parameters."""
+    import torch
 
     for name, test in inspect.getmembers(contract, inspect.ismethod):
         if not name.startswith("test_"):
             continue
         what = name.removeprefix("test_").replace("_", " ")
         threads = torch.get_num_threads()
-        with tempfile.TemporaryDirectory(prefix="dynloss-check-") as folder:
-            given = (
-                {"tmp_path": Path(folder)}
-                if "tmp_path" in inspect.signature(test).parameters
-                else {}
-            )
-            try:
-                test(**given)
-            except LandscapeError as error:  # its curvature need not be measurable
-                yield what, None, reason_of(error)
-            except pytest.skip.Exception as error:
-                yield what, None, str(error)
-            except Exception as error:
-                why = f"{type(error).__name__}: {reason_of(error)}"
-                allowed = _NEED_NOT_HOLD.get(what)
-                yield what, False if allowed is None else None, allowed or why
-            else:
-                yield what, True, ""
-            finally:
-                torch.set_num_threads(threads)
+        try:
+            results = [_tried(test, given) for given in _parameters(test)]
+        finally:
+            torch.set_num_threads(threads)
+        good, why = next((each for each in results if not each[0]), (True, ""))
+        if good is False and what in _NEED_NOT_HOLD:
+            good, why = None, _NEED_NOT_HOLD[what]
+        yield what, good, why
+
+
+def _parameters(test: Any) -> Iterator[dict[str, Any]]:
+    """The arguments of each run of a test, as its marks give them."""
+    given: list[dict[str, Any]] = [{}]
+    for mark in getattr(test, "pytestmark", ()):
+        if mark.name == "parametrize":
+            names = [name.strip() for name in str(mark.args[0]).split(",")]
+            if not isinstance(mark.args[0], str):
+                names = list(mark.args[0])
+            rows = [value if len(names) > 1 else (value,) for value in mark.args[1]]
+            chosen = [dict(zip(names, row, strict=True)) for row in rows]
+            given = [{**one, **other} for one in given for other in chosen]
+    yield from given
+
+
+def _tried(test: Any, given: dict[str, Any]) -> tuple[bool | None, str]:
+    """Whether a test holds, None if it need not; and why not."""
+    import pytest
+
+    from dynloss_core.landscape import LandscapeError
+
+    wanted = inspect.signature(test).parameters
+    with (
+        tempfile.TemporaryDirectory(prefix="dynloss-check-") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        fixtures = {"tmp_path": Path(folder), "monkeypatch": patch}
+        given = {**given, **{k: v for k, v in fixtures.items() if k in wanted}}
+        try:
+            test(**given)
+        except LandscapeError as error:  # its curvature need not be measurable
+            return None, reason_of(error)
+        except pytest.skip.Exception as error:
+            return None, str(error)
+        except Exception as error:
+            return False, f"{type(error).__name__}: {reason_of(error)}"
+    return True, ""

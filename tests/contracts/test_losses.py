@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-import typing
 from functools import partial
 
 import pytest
@@ -19,7 +18,6 @@ from dynloss_core import DynamicalCrossEntropy, DynamicalMSE, weighted_cross_ent
 from dynloss_core.losses import LOSSES as TABLE
 from dynloss_core.losses import (
     DynamicalLoss,
-    LossName,
     class_losses,
     kernel_form,
     output_curvature,
@@ -31,7 +29,7 @@ from dynloss_core.testing import LossContract
 from dynloss_core.testing.loss_contract import batch
 from tests.contracts.inherited import inherited
 
-LOSSES = list(typing.get_args(LossName))
+LOSSES = list(TABLE)
 MODULES = {
     "cross_entropy": DynamicalCrossEntropy,
     "mse_sample_weighted": DynamicalMSE,
@@ -94,8 +92,7 @@ def test_divides_by_the_number_of_samples_not_by_their_weights() -> None:
     torch.testing.assert_close(F.cross_entropy(logits, targets, weight=weights), static)
 
 
-def test_every_name_has_a_row_of_the_table_and_the_dynamical_losses_all_forms() -> None:
-    assert set(typing.get_args(LossName)) == set(TABLE)
+def test_the_dynamical_losses_have_all_forms() -> None:
     for name in MODULES:
         assert None not in (TABLE[name].gradient, TABLE[name].curvature, TABLE[name].kernel)
     assert len({TABLE[name].kernel for name in MODULES}) == len(MODULES)

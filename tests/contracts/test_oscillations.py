@@ -28,6 +28,7 @@ from dynloss_core.losses import LossName
 from dynloss_core.models import MLPConfig
 from dynloss_core.oscillation import GROUPS, ORDERS, SHAPES, GroupsName, Oscillation
 from dynloss_core.seeding import Stream, generator
+from dynloss_core.testing import ShapeContract
 from dynloss_core.training import (
     AutogradEngine,
     BatchedEngine,
@@ -41,6 +42,7 @@ from dynloss_core.training import (
     choose_engine,
 )
 from tests.contracts.engines import ENGINES
+from tests.contracts.inherited import inherited
 
 STEPS, TAIL, PERIOD, AMPLITUDE = 40, 7, 6, 5.0
 PROBLEM = Problem(
@@ -350,3 +352,6 @@ def test_an_engine_measures_the_curvature_of_what_it_trains_on() -> None:
     torch.testing.assert_close(
         fused.hessian_lambda_max, reference.hessian_lambda_max, rtol=1e-6, atol=1e-9
     )
+
+
+globals().update(inherited(ShapeContract, "shape", {shape: shape for shape in SHAPES}))
