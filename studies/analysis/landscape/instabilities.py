@@ -53,9 +53,9 @@ def trajectory_cards(tables: Tables, draw: Draws[RecordedRun]) -> Iterator[Card]
 
 
 def sentences(recorded: Recordings) -> list[str]:
-    """What the runs show of the paper's claims, with the spread over seeds; nothing if they
-    were made at several points (see `threshold`)."""
-    if not recorded.one_point:
+    """What the runs show of the paper's claims, with the spread over seeds, and over the winners of
+    several searches; nothing if they were made at several points of a map (see `threshold`)."""
+    if not recorded.one_point and not recorded.winners:
         return []
     found = []
     for arm, runs in recorded.by_arm().items():

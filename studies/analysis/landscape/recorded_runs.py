@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -98,10 +98,12 @@ class Recordings:
     Args:
         runs: in the order of arms and seeds.
         watched: whether instabilities were looked for in them.
+        winners: whether they are the winners of searches, on fresh seeds.
     """
 
     runs: tuple[RecordedRun, ...]
     watched: bool = True
+    winners: bool = False
 
     def by_arm(self) -> dict[str, list[RecordedRun]]:
         """The runs of each arm: those that oscillate first."""
@@ -140,15 +142,16 @@ class Recordings:
 
 def recordings_of(tables: Tables) -> Recordings | None:
     """The recorded runs of a study's latest round, or of its search where there was none."""
-    members = tables.search if tables.fresh_networks.empty else tables.fresh_networks
+    winners = not tables.fresh_networks.empty
     question = tables.question
-    return recordings(
-        members,
+    found = recordings(
+        tables.fresh_networks if winners else tables.search,
         tables.recorded,
         tail=question.tail,
         nesterov=question.nesterov,
         watched=question.watched,
     )
+    return None if found is None else replace(found, winners=winners)
 
 
 def recordings(

@@ -69,6 +69,16 @@ def test_runs_that_were_watched_and_stayed_calm_are_counted() -> None:
     assert sentences(Recordings((calm,), watched=False)) == []
 
 
+def test_winners_of_several_searches_are_counted_together_and_points_of_a_map_are_not() -> None:
+    runs = unstable_runs().runs
+    first, second = (run for run in runs if run.arm == "dynamical")
+    other = replace(second, point={**second.point, "learning_rate": 0.7})
+    found = replace(unstable_runs(), runs=(first, other))
+    assert sentences(found) == []
+    told = sentences(replace(found, winners=True))
+    assert told[0].startswith("2 of 2 runs of dynamical become unstable, 1.0 ± 0.0 times per run")
+
+
 def test_the_figure_has_the_papers_six_rows() -> None:
     figure = draw_trajectory(unstable_runs().runs[0])
     labels = [axes.get_ylabel() for axes in figure.axes]
