@@ -25,7 +25,16 @@ def main() -> None:
             remedy = "rename it, work from another folder, or take its folder out of PYTHONPATH"
             sys.stderr.write(f"dynloss: {file} is imported instead of {own}; {remedy}\n")
             sys.exit(2)
-    import_module("studies.cli.commands").main()
+    try:
+        commands = import_module("studies.cli.commands")
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in ("dynloss_core", "search_spaces", "studies"):
+            raise
+        remedy = "pip install 'dynloss[studies]', or dynloss[all] for Ray and MLflow too"
+        sys.stderr.write(f"dynloss: the command needs {name}, which is not installed; {remedy}\n")
+        sys.exit(2)
+    commands.main()
 
 
 def shadow(package: str) -> str:
