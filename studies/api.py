@@ -3,7 +3,7 @@
 >>> import studies
 >>> study = studies.load("quickstart").with_(searches=1, trials_per_arm=6)
 >>> study.members()
-216
+164
 """
 
 from __future__ import annotations

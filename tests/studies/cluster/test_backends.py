@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
+from dynloss_core.models import MODELS
 from studies.cluster.backends import BACKENDS
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
@@ -63,8 +65,10 @@ class Faulty:
 
 
 @pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+    yield
+    MODELS.pop("faulty", None)  # of a plug-in
 
 
 def members_of(folder: StudyFolder) -> pd.DataFrame:
