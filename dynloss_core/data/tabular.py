@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -265,15 +265,19 @@ def _read_arrays(
     if len(names) != 1 or names[0] not in held:
         problem = f"{len(names)} arrays to learn from: {', '.join(names) or 'none'}"
         raise ConfigError("features", problem, "name the one array that holds the inputs")
-    inputs = held[names[0]]
+    inputs, target = held[names[0]], _values(held[config.target])
+    parts = None if config.split is None else _values(held[config.split]).astype(str)
+    for key, name, array in (("target", config.target, target), ("split", config.split, parts)):
+        if array is not None and array.ndim != 1:
+            problem = f"{name!r} has the shape {array.shape}, not one value per sample"
+            raise ConfigError(key, problem, "give an array of one axis, class indices or text")
     if inputs.dtype.kind not in "biuf" or not np.isfinite(inputs).all():
         raise ConfigError("features", f"{names[0]!r} is not all finite numbers", "correct it")
-    target, parts = held[config.target], held[config.split] if config.split is not None else None
-    if len({len(each) for each in (inputs, target, parts) if each is not None}) > 1:
+    lengths = {np.shape(each)[:1] for each in (inputs, target, parts) if each is not None}
+    if lengths != {target.shape}:
         raise ConfigError("path", "its arrays are not of one length", "give one entry per sample")
-    if config.scaling == "none" and inputs.dtype.kind == "b":
-        inputs = inputs.astype(np.int64)
-    return np.ascontiguousarray(inputs), target, None if parts is None else parts.astype(str)
+    wide = inputs.astype(np.float64 if inputs.dtype.kind == "f" else np.int64)  # of any byte order
+    return wide.reshape(len(wide), -1) if wide.ndim == 1 else wide, target, parts
 
 
 def _read_table(
@@ -307,13 +311,14 @@ def _read_table(
     if not np.isfinite(inputs).all():
         raise ConfigError("features", "they are not all finite", "correct them")
     parts = table[config.split].to_numpy().astype(str) if config.split is not None else None
-    return inputs, _values(table[config.target]), parts
+    return inputs, _values(table[config.target].to_numpy()), parts
 
 
-def _values(column: Any) -> np.ndarray:
-    """A target's values, as numbers or text."""
-    values: np.ndarray = column.to_numpy()
-    return values if values.dtype.kind in "biuf" else values.astype(str)
+def _values(values: np.ndarray) -> np.ndarray:
+    """The values of a target, as numbers or text."""
+    if values.dtype.kind in "biuf":
+        return values
+    return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
 
 
 def _missing(key: str, name: str, known: Sequence[str]) -> ConfigError:

@@ -138,6 +138,23 @@ def test_arrays_keep_their_shape_and_whole_numbers(tmp_path: Path) -> None:
     assert float(scaled.std(correction=0)) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("kind", [">f4", "<f2", ">i2", "<u2", "u8", "?"])
+@pytest.mark.parametrize("shape", [(SAMPLES,), (SAMPLES, 2)])
+def test_arrays_may_be_of_any_numbers_and_classes_bytes(
+    kind: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    inputs = (np.arange(np.prod(shape)).reshape(shape) % 7).astype(kind)
+    names = np.array([b"no", "ja é".encode()])[np.arange(SAMPLES) % 2]
+    np.savez(tmp_path / "a.npz", inputs=inputs, kind=names)
+    made = config(tmp_path / "a.npz", scaling="none")
+    assert made.contents is not None
+    assert made.contents.classes == ("ja é", "no")
+    assert made.input_shape == (shape[1:] or (1,))
+    splits = made.load(0)
+    found = torch.cat([splits.train.inputs, splits.validation.inputs, splits.test.inputs])
+    assert int(found.sum()) == int(inputs.astype(int).sum())
+
+
 def test_numbers_as_classes_are_in_the_order_of_numbers(tmp_path: Path) -> None:
     frame = table().assign(kind=[2, 10, 9] * 40)
     path = tmp_path / "a.csv"
@@ -245,6 +262,8 @@ def test_what_cannot_be_read_is_refused(
         ({"x": np.ones((9, 2))}, "target: there is no 'kind' in the file; it has: x"),
         ({"x": np.ones(9), "z": np.ones(9), "kind": np.ones(9)}, "2 arrays to learn from: x, z"),
         ({"x": np.ones(8), "kind": np.arange(9)}, "its arrays are not of one length"),
+        ({"x": np.ones((9, 2)), "kind": np.eye(9)}, "'kind' has the shape (9, 9), not one value"),
+        ({"x": np.array(3.0), "kind": np.arange(9)}, "its arrays are not of one length"),
         ({"x": np.full(9, np.nan), "kind": np.arange(9)}, "'x' is not all finite numbers"),
         ({"x": np.array([{}] * 9), "kind": np.arange(9)}, "cannot be read"),
     ],
