@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError
+from dynloss_core.data import use_data_folder
 from studies.definition.data_sets import provide
 from studies.definition.options import BackendName
+from studies.definition.plugin_files import listed
 from studies.definition.study import Study
 from studies.definition.study_files import load_study, study_from_mapping
 from studies.messages import DEFAULT_OUT
@@ -52,8 +54,10 @@ def load(
         ConfigError: naming the file, the key and the remedy.
     """
     if isinstance(study, Mapping):
+        if profile is not None:
+            raise ConfigError("profile", "given with a mapping", "give a file that has profiles")
         files = [str(Path(plugin).absolute()) for plugin in plugins]
-        own = [*files, *study.get("plugins", [])]
+        own = [*files, *listed(study.get("plugins") or [], "")]
         return study_from_mapping({**study, **({"plugins": own} if own else {})})
     return load_study(Path(study), (), profile, [Path(plugin) for plugin in plugins])
 
@@ -88,6 +92,7 @@ def run(
     Raises:
         ConfigError: before anything has started, if the study cannot be run.
     """
+    use_data_folder(None if data_dir is None else Path(data_dir))
     definition = study if isinstance(study, Study) else load(study)
     if backend is not None:
         definition = definition.with_(backend=backend)
@@ -115,6 +120,7 @@ def confirm(
     backend: BackendName | None = None,
     address: str | None = None,
     code_changed: bool = False,
+    data_dir: str | PathLike[str] | None = None,
 ) -> StudyResult:
     """Rerun the winners of a finished search on fresh seeds.
 
@@ -127,10 +133,12 @@ def confirm(
         backend: what trains; by default what the study says.
         address: the address of a Ray cluster.
         code_changed: as for `run`.
+        data_dir: as for `run`.
 
     Raises:
         ConfigError: if the search is not finished or has no winner.
     """
+    use_data_folder(None if data_dir is None else Path(data_dir))
     look = partial(
         confirm_until_decided if until_decided else confirm_study,
         _folder(study, out),

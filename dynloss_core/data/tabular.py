@@ -86,6 +86,11 @@ class TableConfig:
     def __post_init__(self) -> None:
         if not self.path:
             raise ConfigError("path", "is missing", f"name a file: {_READABLE}")
+        object.__setattr__(self, "path", str(Path(self.path).absolute()))
+        own = {self.target, self.split}
+        if taken := [name for name in self.features if name in own]:
+            problem = f"{taken[0]!r} is not to be learned from: it is the target, or the split"
+            raise ConfigError("features", problem, "leave it out")
         for key in ("validation", "test"):
             share = getattr(self, key)
             if not 0 < share < 1:

@@ -200,6 +200,6 @@ def _tried(test: Any, given: dict[str, Any]) -> tuple[bool | None, str]:
             return None, reason_of(error)
         except pytest.skip.Exception as error:
             return None, str(error)
-        except Exception as error:
+        except (Exception, pytest.fail.Exception) as error:
             return False, f"{type(error).__name__}: {reason_of(error)}"
     return True, ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from dynloss_core.config import ConfigError
 from dynloss_core.data import chosen_folder, use_data_folder
 from studies.blocks.block import Block, BlockSource
 from studies.blocks.block_run import use_threads
@@ -56,8 +58,20 @@ def train(source: BlockSource) -> None:
     finally:
         for worker in workers.values():
             worker.ask_to_end()
+        _take_the_last(source, list(workers.values()))
         for worker in workers.values():
             worker.end()
+
+
+def _take_the_last(source: BlockSource, workers: list[_Worker]) -> None:
+    """Take what processes that are to end still report: one that cannot send its tables, because
+    nobody reads them, does not end."""
+    deadline = time.monotonic() + _SECONDS_TO_SAVE
+    left = {worker.connection: worker for worker in workers}
+    while left and time.monotonic() < deadline:
+        for ready in wait(list(left), _SECONDS_TO_WAIT):
+            if not left[ready].take_the_last(source):  # type: ignore[index]  # as above
+                del left[ready]  # type: ignore[arg-type]
 
 
 def _devices(study: Study) -> list[str]:
@@ -83,6 +97,7 @@ class _Worker:
         self.device = device
         self.block: Block | None = None  # in training
         self.is_gone = False
+        self._is_ready = False
         self.connection, theirs = _SPAWN.Pipe()
         gpu = device.partition(" on ")[2]
         given = (theirs, source.study, source.path, chosen_folder(), gpu)
@@ -102,11 +117,17 @@ class _Worker:
         assert self.block is not None
         block = self.block
         try:
-            report: Report | Failure = self.connection.recv()
+            report: Report | Failure | None = self.connection.recv()
         except (EOFError, OSError):
             self._process.join()
+            if not self._is_ready:
+                remedy = 'begin a script that runs a study with `if __name__ == "__main__":`'
+                raise ConfigError("backend", "a process could not start", remedy) from None
             reason = f"its process is gone (exit code {self._process.exitcode})"
             report, self.is_gone = Failure(Kind.LOST, reason), True
+        if report is None:
+            self._is_ready = True
+            return
         if isinstance(report, Failure):
             self.block = None
             if not source.try_again(block, report):
@@ -115,6 +136,17 @@ class _Worker:
         if report.result is not None:
             self.block = None
         source.reported(block, report.fraction, report.means, report.result)
+
+    def take_the_last(self, source: BlockSource) -> bool:
+        """Tell the source what the process still reports, and whether it may report more."""
+        try:
+            report: Report | Failure | None = self.connection.recv()
+        except (EOFError, OSError):
+            return False
+        if isinstance(report, Report) and self.block is not None:
+            source.reported(self.block, report.fraction, report.means, report.result)
+            self.block = None if report.result is not None else self.block
+        return True
 
     def ask_to_end(self) -> None:
         """Have it save its block, if it has one, and end."""
@@ -154,6 +186,7 @@ def _work(
     use_data_folder(data_folder)
     use_threads(study.resources.cpu)
     try:
+        connection.send(None)  # it has started
         while (block := connection.recv()) is not None:
             _train(connection, BlockTraining(study, block, folder))
     except (EOFError, OSError):

@@ -203,16 +203,21 @@ class Study:
         """
         document = to_dict(self)
         for key, given in changes.items():
-            value = to_dict(given) if is_dataclass(given) and not isinstance(given, type) else given
-            if key == "space" and isinstance(value, str):
-                value = to_dict(load_space(value))
+            if key == "space" and isinstance(given, str):
+                given = load_space(given)
             old = document.get(key)
-            if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
-                assign(document, key, value)
-            elif key in ("data", "model") and value.get("name", old["name"]) != old["name"]:
-                document[key] = value
+            if is_dataclass(given) and not isinstance(given, type):
+                assign(document, key, to_dict(given))
+            elif not (isinstance(old, Mapping) and isinstance(given, Mapping)):
+                assign(document, key, given)
+            elif key in ("data", "model") and given.get("name", old["name"]) != old["name"]:
+                document[key] = given
             else:
-                document[key] = merged(old, value)
+                document[key] = merged(old, given)
+        data, before = document["data"], to_dict(self.data)
+        held = data.get("contents") if isinstance(data, dict) and data != before else None
+        if held is not None and held == before.get("contents"):
+            document["data"] = {**data, "contents": None}  # of the table as it was read before
         return build(Study, document, source="with_")
 
     @property

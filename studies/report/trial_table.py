@@ -21,6 +21,8 @@ def trial_table(study: Study, members: pd.DataFrame) -> pd.DataFrame:
         members: one row per network.
     """
     identity = [keys.PHASE, keys.ARM, keys.TRIAL]
+    if members.empty:
+        return pd.DataFrame(columns=[*identity, study.objective, "seeds", "diverged_members"])
     points = [*keys.MEMBER_PARAMETERS, *(name for name in members.columns if "." in name)]
     points = [name for name in points if name in members.columns]
     shown = (study.objective, keys.TRAIN_ACCURACY, keys.on_test_set(study.objective))
@@ -45,8 +47,8 @@ def trial_table(study: Study, members: pd.DataFrame) -> pd.DataFrame:
 
 def searched_trials(study: Study, members: pd.DataFrame) -> pd.DataFrame:
     """The rows of `trial_table` that belong to a search and none of whose networks diverged."""
-    if members.empty:
-        return pd.DataFrame(columns=[keys.ARM, study.objective])
     rows = trial_table(study, members)
+    if rows.empty:
+        return rows
     is_search = rows[keys.PHASE].map(lambda phase: Phase.parse(str(phase)).is_search)
     return rows[is_search & (rows["diverged_members"] == 0)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dynloss_core.config import ConfigError
+from dynloss_core.plugins import load_plugin, source_of
 from studies.blocks.provenance import provenance
 from studies.cluster.backends import backend_of
 from studies.cluster.capacity import check_resources
@@ -210,6 +211,8 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
 def _able_to_train(study: Study, address: str | None) -> Iterator[None]:
     """Refuse a study whose data are missing or whose blocks are too large for the machines, before
     anything is written: every block would fail."""
+    for plugin in study.plugins:  # another text of a file may have been read since
+        load_plugin(plugin.file, source_of(plugin))
     study.data.load(study.seed)
     with backend_of(study).joined(address) as capacity, tuned_sqlite():
         check_resources(study, capacity)

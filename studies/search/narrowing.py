@@ -31,7 +31,8 @@ def narrowed(
 ) -> Space:
     """A space narrowed to where the best trials lie.
 
-    Parameters without a range, and those that trials do not have, stay as they are.
+    Parameters without a range, those that trials do not have, and a period in epochs, which trials
+    have in steps, stay as they are.
 
     Args:
         space: the space.
@@ -86,7 +87,10 @@ def _limited(parameter: Parameter, values: Sequence[Any] | pd.Series | None) -> 
     """A parameter with the range of some values, as far as it lies in its own."""
     if values is None or not isinstance(parameter, (FloatParameter, IntParameter)):
         return parameter
-    low, high = max(parameter.low, min(values)), min(parameter.high, max(values))
+    known = pd.Series(values).dropna()  # a study may lack the parameter
+    if known.empty or parameter.unit == "epochs":
+        return parameter
+    low, high = max(parameter.low, known.min()), min(parameter.high, known.max())
     if not low < high:
         return parameter
     if isinstance(parameter, IntParameter):

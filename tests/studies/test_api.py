@@ -121,6 +121,35 @@ def test_entries_are_replaced() -> None:
     assert study.hash == tiny_study().hash, "the study itself is as it was"
 
 
+def test_a_space_takes_the_place_of_another() -> None:
+    wider = tiny_study(
+        space={
+            "extends": "spirals-mlp",
+            "name": "wider",
+            "parameters": {"momentum": {"type": "const", "value": 0.5}},
+        }
+    )
+    assert wider.with_(space="spirals-mlp") == tiny_study().with_(space="spirals-mlp")
+    assert wider.with_(space=load_space("spirals-mlp")) == tiny_study()
+
+
+def test_a_table_is_read_again_where_its_columns_change(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"{k},{k % 2},{k % 3}" for k in range(60)]
+    path.write_text("\n".join(["x,two,three", *rows]))
+    study = tiny_study(data={"name": "table", "path": str(path), "target": "two"})
+    three = study.with_(data={"target": "three"})
+    assert (study.data.num_classes, three.data.num_classes) == (2, 3)
+    assert three.with_(data={"features": ["x"]}).data.input_shape == (1,)
+    assert three.data.load(0).num_classes == 3
+    assert study.with_(seed=1).data == study.data
+
+
+def test_a_profile_of_a_mapping_is_refused() -> None:
+    with pytest.raises(ConfigError, match="profile: given with a mapping"):
+        studies.load(tiny_document(), profile="reduced")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

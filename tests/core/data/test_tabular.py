@@ -215,7 +215,7 @@ def test_another_machine_finds_it_in_the_chosen_folder(
     ("changes", "message"),
     [
         ({"path": ""}, "path: is missing; name a file"),
-        ({"path": "nowhere.csv"}, "path: there is no file nowhere.csv"),
+        ({"path": "nowhere.csv"}, "path: there is no file"),
         ({"target": "sort"}, "target: there is no 'sort' in the file; it has: x, row, constant"),
         ({"target": "constant", "features": ["x"]}, "target: 'constant' has one value, 7.0"),
         ({"features": ["x", "y"]}, "features: there is no 'y' in the file"),

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -157,8 +158,11 @@ def test_a_block_whose_process_dies_is_trained_by_another(
 
 
 @pytest.mark.parametrize("backend", LOCAL)
-def test_stops_when_asked_and_goes_on_from_there(backend: str, tmp_path: Path) -> None:
-    long = {"total": 300_000, "static_tail": 0, "evaluate_every": 1_000}
+def test_stops_when_asked_and_goes_on_from_there(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.blocks.block_training._SECONDS_BETWEEN_REPORTS", 0.0)
+    long = {"total": 600_000, "static_tail": 0, "evaluate_every": 1_000}
     one = {**MAP, "grid": {"period": 1, "amplitude": 1, "learning_rate": 1}}
     study = tiny_study(**one, **UNTRACKED, budget=long, backend=backend)
     folder = StudyFolder.of(study, tmp_path)
@@ -193,6 +197,45 @@ def test_ctrl_c_ends_it_in_order(backend: str, tmp_path: Path) -> None:
     assert driver.returncode == 130, said
     assert "stopped; everything so far is kept" in said
     assert "Traceback" not in said
+
+
+def test_what_processes_still_report_is_taken(tmp_path: Path) -> None:
+    """Tables larger than a pipe holds, which nobody would read once the driver is to stop."""
+    many = {"total": 4_000, "static_tail": 0, "evaluate_every": 10}
+    study = tiny_study(**GRID, **UNTRACKED, seeds_per_point=20, budget=many, backend="processes")
+    folder = StudyFolder.of(study, tmp_path)
+
+    def ask_to_stop() -> None:
+        wait_until(lambda: trains(folder))
+        folder.ask_to_stop()
+
+    asking = threading.Thread(target=ask_to_stop)
+    asking.start()
+    began = time.monotonic()
+    stopped = run_study(study, tmp_path)
+    asking.join()
+    assert time.monotonic() - began < 45, "no process had to be ended by force"
+    assert run_study(study, tmp_path, resume=True).finished
+    assert not stopped.failures
+
+
+def test_a_script_that_runs_itself_in_its_processes_is_refused(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    document = tiny_document(**GRID, **UNTRACKED, backend="processes")
+    out = tmp_path / "out"
+    script.write_text(f"import studies\nstudies.run(studies.load({document!r}), {str(out)!r})\n")
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert done.returncode != 0
+    assert 'begin a script that runs a study with `if __name__ == "__main__":`' in done.stderr
+    assert not list(out.glob("*/parts/*")), "no block was given up"
 
 
 @pytest.mark.parametrize("backend", LOCAL)

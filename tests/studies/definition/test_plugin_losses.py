@@ -115,6 +115,24 @@ def test_an_edited_file_is_another_study(tmp_path: Path) -> None:
     assert after.hash != before
 
 
+def test_a_study_trains_with_the_text_that_it_was_loaded_with(tmp_path: Path) -> None:
+    before = study_of(tmp_path, loss="entropy")
+    study_of(tmp_path, OWN.replace("(own * F", "(3 * own * F"), loss="entropy")
+    found = losses_of(before, tmp_path / "own")
+    expected = losses_of(study_of(tmp_path), tmp_path / "built in")
+    pd.testing.assert_series_equal(found, expected, rtol=1e-6)
+
+
+def test_a_loss_that_breaks_a_contract_is_told_in_a_line(tmp_path: Path) -> None:
+    tolerant = OWN.replace(
+        "    own = weights", "    targets = targets % outputs.shape[1]\n    own = weights"
+    )
+    (tmp_path / "own.py").write_text(tolerant)
+    done = dynloss_here("check", tmp_path / "own.py")
+    assert "a label that is no class is one clear error" in done.stdout
+    assert "shape peak" in done.stdout, "and what follows it is still tried"
+
+
 def test_an_engine_that_needs_a_form_refuses_it(tmp_path: Path) -> None:
     problem = study_of(tmp_path, loss="entropy").problem("static")
     with pytest.raises(ConfigError, match="the loss 'entropy' has no form for compiled kernels"):

@@ -68,6 +68,18 @@ def test_a_metric_of_which_less_is_better_is_ranked_so() -> None:
     assert by_loss == narrowed(SPACE, {"a": table}, ACCURACY, 0.2)
 
 
+def test_a_study_may_lack_a_parameter() -> None:
+    whole, lacking = trials(seed=1), trials(seed=2).drop(columns=keys.LEARNING_RATE)
+    spaces = [
+        narrowed(SPACE, dict(order), ACCURACY, 0.2)
+        for order in ([("a", whole), ("b", lacking)], [("b", lacking), ("a", whole)])
+    ]
+    alone = narrowed(SPACE, {"a": whole}, ACCURACY, 0.2)
+    for space in spaces:
+        rate = space.parameters[keys.LEARNING_RATE]
+        assert rate == alone.parameters[keys.LEARNING_RATE]
+
+
 def test_too_few_trials_are_refused() -> None:
     with pytest.raises(ConfigError, match="the best 10% are 1 trials of dynamical; keep more"):
         narrowed(SPACE, {"a": trials(5)}, ACCURACY, 0.1)
