@@ -6,6 +6,7 @@ changed, and needs it only to train. Where the file lies changes no result, and 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -306,7 +307,7 @@ def _read_table(
                 raise _missing(key, each, [str(column) for column in table.columns])
             if table[each].isna().any():
                 row = int(np.flatnonzero(table[each].isna())[0])
-                problem = f"{each!r} lacks a value in row {row}"
+                problem = f"{each!r} lacks a value in row {row}, counted from 0"
                 raise ConfigError(key, problem, "fill it, or drop the row")
     for each in names:
         if not pd.api.types.is_numeric_dtype(table[each]):
@@ -327,5 +328,7 @@ def _values(values: np.ndarray) -> np.ndarray:
 
 
 def _missing(key: str, name: str, known: Sequence[str]) -> ConfigError:
-    shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
-    return ConfigError(key, f"there is no {name!r} in the file", f"it has: {shown}")
+    few = list(known) if len(known) <= 8 else [*known[:4], "...", *known[-3:]]
+    close = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(few)}"
+    return ConfigError(key, f"there is no {name!r} in the file", remedy)

@@ -78,8 +78,9 @@ def _best(
         found.append(rows.head(max(1, math.ceil(top * len(rows)))))
     best = pd.concat(found)
     if len(best) < _FEWEST:
-        problem = f"the best {top:.0%} are {len(best)} trials of {arm}"
-        raise ConfigError("--top", problem, "keep more, or give further studies with --from")
+        problem = f"the best {top:.0%} are {len(best)} trials of {arm} that did not diverge"
+        remedy = f"a range needs {_FEWEST}: keep more, or give further studies with --from"
+        raise ConfigError("--top", problem, remedy)
     return best
 
 

@@ -14,7 +14,9 @@ import yaml
 import search_spaces
 import studies
 from dynloss_core import keys
+from dynloss_core.losses import LOSSES
 from dynloss_core.models import MODELS
+from dynloss_core.oscillation import SHAPES
 from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
 from studies.definition.study_files import load_study
@@ -62,6 +64,19 @@ def test_the_loss_and_the_space_in_three_lines() -> None:
     exec("\n".join(lines), names)
     assert len(names["points"]) == 8 * 8 * 3  # type: ignore[arg-type]
     assert names["space"].to_ray()  # type: ignore[attr-defined]
+
+
+def test_the_loss_and_the_shape_of_a_plugin_keep_their_contracts(tmp_path: Path) -> None:
+    (text,) = blocks("py")
+    (tmp_path / "own.py").write_text(text)
+    try:
+        done = dynloss_here("check", tmp_path / "own.py")
+    finally:
+        LOSSES.pop("entropy", None)
+        SHAPES.pop("peak", None)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "loss entropy" in done.stdout
+    assert "shape peak" in done.stdout
 
 
 def test_a_study_runs_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,7 +241,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str, par
         ("a.csv", b"", "cannot be read"),
         ("a.csv.gz", b"x", "cannot be read"),
         ("a.xlsx", b"x", "is of no kind that is read; give .parquet"),
-        ("a.csv", b"x,kind\n1,a\n,b\n", "features: 'x' lacks a value in row 1"),
+        ("a.csv", b"x,kind\n1,a\n,b\n", "features: 'x' lacks a value in row 1, counted from 0"),
         ("a.csv", b"x,kind\n1,a\n2,\n", "target: 'kind' lacks a value in row 1"),
         ("a.csv", b"x,kind\n1,a\ninf,b\n", "they are not all finite"),
         ("a.csv", b"x,kind\n1,a\n2,b\n", "each part needs 5"),

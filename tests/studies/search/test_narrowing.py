@@ -81,7 +81,10 @@ def test_a_study_may_lack_a_parameter() -> None:
 
 
 def test_too_few_trials_are_refused() -> None:
-    with pytest.raises(ConfigError, match="the best 10% are 1 trials of dynamical; keep more"):
+    with pytest.raises(
+        ConfigError,
+        match="the best 10% are 1 trials of dynamical that did not diverge; a range needs 3",
+    ):
         narrowed(SPACE, {"a": trials(5)}, ACCURACY, 0.1)
 
 
