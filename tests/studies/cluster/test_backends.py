@@ -26,7 +26,7 @@ from dynloss_core.models import MODELS
 from studies.cluster.backends import BACKENDS
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-from studies.runner.run_study import confirm_study, run_study, sync_study
+from studies.runner.run_study import Outcome, confirm_study, run_study, sync_study
 from studies.storage.status import study_status
 from studies.storage.stored_study import stored_definition
 from studies.storage.study_folder import StudyFolder
@@ -83,6 +83,22 @@ def members_of(folder: StudyFolder) -> pd.DataFrame:
 def trains(folder: StudyFolder) -> bool:
     """Whether a block has been trained for a while."""
     return folder.exists() and study_status(folder).trained > 0
+
+
+def stopped_once_it_trains(study: Study, out: Path) -> Outcome:
+    """The outcome of a study that somebody asks to stop as soon as a block has been trained for a
+    while."""
+    folder = StudyFolder.of(study, out)
+
+    def ask_to_stop() -> None:
+        wait_until(lambda: trains(folder))
+        folder.ask_to_stop()
+
+    asking = threading.Thread(target=ask_to_stop)
+    asking.start()
+    outcome = run_study(study, out)
+    asking.join()
+    return outcome
 
 
 def faulty(folder: Path, *widths: int) -> Study:
@@ -166,15 +182,7 @@ def test_stops_when_asked_and_goes_on_from_there(
     one = {**MAP, "grid": {"period": 1, "amplitude": 1, "learning_rate": 1}}
     study = tiny_study(**one, **UNTRACKED, budget=long, backend=backend)
     folder = StudyFolder.of(study, tmp_path)
-
-    def ask_to_stop() -> None:
-        wait_until(lambda: trains(folder))
-        folder.ask_to_stop()
-
-    asking = threading.Thread(target=ask_to_stop)
-    asking.start()
-    stopped = run_study(study, tmp_path)
-    asking.join()
+    stopped = stopped_once_it_trains(study, tmp_path)
     assert not stopped.finished
     assert list(folder.path.glob("checkpoints/*.pt")), "what was in training is saved"
     resumed = run_study(study, tmp_path, resume=True, reuse=False)
@@ -203,17 +211,8 @@ def test_what_processes_still_report_is_taken(tmp_path: Path) -> None:
     """Tables larger than a pipe holds, which nobody would read once the driver is to stop."""
     many = {"total": 4_000, "static_tail": 0, "evaluate_every": 10}
     study = tiny_study(**GRID, **UNTRACKED, seeds_per_point=20, budget=many, backend="processes")
-    folder = StudyFolder.of(study, tmp_path)
-
-    def ask_to_stop() -> None:
-        wait_until(lambda: trains(folder))
-        folder.ask_to_stop()
-
-    asking = threading.Thread(target=ask_to_stop)
-    asking.start()
     began = time.monotonic()
-    stopped = run_study(study, tmp_path)
-    asking.join()
+    stopped = stopped_once_it_trains(study, tmp_path)
     assert time.monotonic() - began < 45, "no process had to be ended by force"
     assert run_study(study, tmp_path, resume=True).finished
     assert not stopped.failures
