@@ -66,6 +66,7 @@ class Delivery:
         self.delivered = 0  # trials whose runs were closed
         self.problem = ""  # why the last attempt did not reach the tracker
         self._error: Exception | None = None
+        self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._work, name="delivery", daemon=True)
         self._thread.start()
 
@@ -95,9 +96,11 @@ class Delivery:
         return result
 
     def close(self) -> None:
-        """End the thread; what is not delivered stays on disk."""
+        """End the thread; what is not delivered stays on disk. A request under way that does not
+        end in time is the last one: the study may have another session by then."""
         self._events.put(None)
         self._thread.join(_SECONDS_TO_END)
+        self._given_up.set()
 
     def _work(self) -> None:
         while True:
@@ -106,7 +109,7 @@ class Delivery:
             except queue.Empty:
                 self._deliver()
                 continue
-            if event is None:
+            if event is None or self._given_up.is_set():
                 return
             try:
                 getattr(self, f"_on_{event[0]}")(event[1])
@@ -147,6 +150,8 @@ class Delivery:
         try:
             tracker = self._connected()
             for block in list(self._finished.values()):
+                if self._given_up.is_set():
+                    return
                 self._deliver_block(tracker, block)
             if work is not None:
                 work(tracker)

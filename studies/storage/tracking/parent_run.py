@@ -7,6 +7,7 @@ nothing is written to them, and nothing created in their place, until they are r
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from mlflow.exceptions import MlflowException
 __all__ = ["find_parent"]
 
 _STUDY_ID = f"{TAG}study_id"
+_ONE_AT_A_TIME = threading.Lock()
 _NOWHERE = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -34,6 +36,9 @@ def find_parent(
     client: MlflowClient, study: Study, study_id: str, known: str | None, artifacts: Path
 ) -> tuple[str, str]:
     """Find the experiment and the run of a study, or create them.
+
+    The study's lock keeps other processes away. In this process, a session that has ended may have
+    a request under way: whoever comes second waits, and finds the run.
 
     Args:
         client: the client of the store.
@@ -46,6 +51,13 @@ def find_parent(
         ConfigError: if one of them is in the trash; it names the command that restores it.
         MlflowException: if the store cannot be reached, and whatever else it raises.
     """
+    with _ONE_AT_A_TIME:
+        return _found_or_created(client, study, study_id, known, artifacts)
+
+
+def _found_or_created(
+    client: MlflowClient, study: Study, study_id: str, known: str | None, artifacts: Path
+) -> tuple[str, str]:
     run = _earlier_run(client, study_id, known)
     if run is not None:
         experiment, run_id = str(run.info.experiment_id), str(run.info.run_id)

@@ -6,6 +6,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,16 +17,19 @@ import pytest
 from mlflow import MlflowClient
 
 from dynloss_core import keys
+from studies.blocks.block import Block
 from studies.definition.sqlite import _on_connect, is_shared
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.runner.run_study import run_study, sync_study
 from studies.storage.stored_study import StoredStudy
+from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from studies.storage.tracking.no_tracker import NoTracker
 from studies.storage.tracking.parent_run import find_parent
 from tests.services import SECONDS, wait_until
 from tests.studies.commands import dynloss_here
-from tests.studies.sessions import run_without_ray, session_of, tracker_of, train_next
+from tests.studies.sessions import begun, run_without_ray, session_of, tracker_of, train_next
 from tests.studies.tiny import tiny_study
 
 CONNECT = """\
@@ -143,3 +149,56 @@ def test_of_two_attempts_to_make_the_studys_run_one_is_kept(tmp_path: Path) -> N
     first = find_parent(slow, study, "one", None, tmp_path)
     assert find_parent(Overtaken(store), study, "one", None, tmp_path) == first
     assert [run.info.run_id for run in slow.search_runs([first[0]])] == [first[1]]
+
+
+def test_a_session_that_ended_and_the_next_one_make_one_run(tmp_path: Path) -> None:
+    """The first may still wait for a slow store: each search of it is answered late."""
+    study, store = tiny_study(), f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+    class Slow(MlflowClient):
+        """Whose runs are stamped at once and stored late."""
+
+        def create_run(self, *args: Any, **kwargs: Any) -> Any:
+            stamp = int(1000 * time.time())
+            time.sleep(0.5)
+            return super().create_run(*args, start_time=stamp, **kwargs)
+
+    MlflowClient(store).search_experiments()  # the store is there
+    with ThreadPoolExecutor() as pool:
+        clients = [Slow(store), MlflowClient(store), Slow(store), MlflowClient(store)]
+        found = list(
+            pool.map(lambda client: find_parent(client, study, "one", None, tmp_path), clients)
+        )
+    assert len(set(found)) == 1
+    (experiment, run), *_ = found
+    assert [each.info.run_id for each in clients[1].search_runs([experiment])] == [run]
+
+
+def test_a_delivery_that_was_given_up_delivers_nothing_more(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its store answers too late: the next session may be at work by then."""
+    monkeypatch.setattr("studies.storage.tracking.delivery._SECONDS_TO_END", 0.2)
+    stored = begun(load_study(tiny), tmp_path)
+    answers, connected = threading.Event(), threading.Event()
+    asked: list[str] = []
+
+    class Late(NoTracker):
+        def __init__(self) -> None:
+            connected.set()
+            answers.wait(SECONDS)
+
+        def start(self, block: Block) -> None:
+            asked.append(block.id)
+
+    delivery = Delivery(stored.folder, Late)
+    block = session_of(stored.study, tmp_path).next_block()
+    assert block is not None
+    for _ in range(3):
+        delivery.start(block)
+    assert connected.wait(SECONDS)
+    delivery.close()
+    answers.set()
+    delivery._thread.join(SECONDS)
+    assert not delivery._thread.is_alive()
+    assert len(asked) <= 2, "what was under way (the block, once connected, and once asked)"
