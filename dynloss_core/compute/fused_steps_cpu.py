@@ -18,6 +18,9 @@ C output weights. A step has two passes, and in both the sums live in registers:
     backward  vectors of hidden units; a loop over samples recomputes the unit, adds up its
               gradients, and updates it on the spot
 
+Sharpness-aware steps take both passes twice: the first gradient says where the loss is largest, and
+what is there is subtracted here (see `training.optimisers.sharpness_aware`).
+
 Recomputing the hidden layer costs D multiplications a unit and saves writing and reading it. Padded
 units have zero parameters and stay zero; padded samples have no class, hence no gradient.
 """
@@ -29,6 +32,7 @@ from functools import cache
 from typing import Any
 
 import numba
+import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -45,7 +49,13 @@ Kernel = Callable[..., None]
 
 @cache
 def steps_kernel(
-    inputs: int, classes: int, form: KernelForm, *, traced: bool, grouped: bool = False
+    inputs: int,
+    classes: int,
+    form: KernelForm,
+    *,
+    traced: bool,
+    grouped: bool = False,
+    sharp: bool = False,
 ) -> Kernel:
     """The compiled loop over steps, for float32 and float64 alike.
 
@@ -55,9 +65,10 @@ def steps_kernel(
     padding, `momentum`, `weight_decay`, and whether the momentum is Nesterov's; what a traced
     kernel fills in: `class_losses` (n, C), `correct` (n,) and, if grouped, `weighted` (n,) before
     each update; `moments` (k,), ascending numbers of steps in 1..n after which to copy the
-    parameters to `kept_weights` (k, D + 1 + C, W) and `kept_bias` (k, C); last `groups` (N,) of the
+    parameters to `kept_weights` (k, D + 1 + C, W) and `kept_bias` (k, C); `groups` (N,) of the
     samples, and scratch `of_samples` (N,), zero where there is padding: a grouped kernel takes the
-    weights (n, G) of the groups for those of the classes.
+    weights (n, G) of the groups for those of the classes. Last `radius` of a sharp kernel, and its
+    scratch: `there` and `slope`, like `weights`, and `bias_there`, like `bias`.
     """
     forward = _forward(inputs, classes, form, traced, grouped)
     backward = _backward(inputs, classes)
@@ -87,8 +98,13 @@ def steps_kernel(
         kept_bias: Any,
         groups: Any,
         of_samples: Any,
+        radius: Any,
+        there: Any,
+        slope: Any,
+        bias_there: Any,
     ) -> None:
         kept = 0
+        zero = radius * 0
         for step in range(len(rates)):
             gamma = class_weights[step]
             if grouped:
@@ -103,10 +119,36 @@ def steps_kernel(
                 if grouped:
                     weighted[step] = sums[2 * classes + 1].sum() * parts / count
             look_ahead = momentum if nesterov else rates[step] * 0
-            backward(
-                weights, velocity, samples, delta, count,
-                rates[step], momentum, weight_decay, look_ahead, nesterov,
-            )  # fmt: skip
+            if sharp:
+                backward(weights, slope, samples, delta, count, zero, zero, zero, zero, False)
+                square = zero
+                for row in range(weights.shape[0]):
+                    for column in range(weights.shape[1]):
+                        square += slope[row, column] * slope[row, column]
+                for c in range(classes):
+                    bias_there[c] = sums[c].sum()
+                    square += bias_there[c] * bias_there[c]
+                scale = radius / np.sqrt(square) if square > 0 else zero
+                for row in range(weights.shape[0]):
+                    for column in range(weights.shape[1]):
+                        there[row, column] = weights[row, column] + scale * slope[row, column]
+                for c in range(classes):
+                    bias_there[c] = bias[c] + scale * bias_there[c]
+                forward(there, bias_there, samples, one_hot, delta, sums, gamma, count)
+                backward(there, slope, samples, delta, count, zero, zero, zero, zero, False)
+                for row in range(weights.shape[0]):
+                    for column in range(weights.shape[1]):
+                        move = slope[row, column] + weight_decay * weights[row, column]
+                        speed = momentum * velocity[row, column] + move
+                        velocity[row, column] = speed
+                        if nesterov:
+                            speed = move + momentum * speed
+                        weights[row, column] -= rates[step] * speed
+            else:
+                backward(
+                    weights, velocity, samples, delta, count,
+                    rates[step], momentum, weight_decay, look_ahead, nesterov,
+                )  # fmt: skip
             for c in range(classes):
                 gradient = weight_decay * bias[c]
                 for lane in range(sums.shape[1]):
@@ -124,7 +166,7 @@ def steps_kernel(
                     kept_bias[kept, c] = bias[c]
                 kept += 1
 
-    return kept_code(steps, inputs, classes, form, traced, grouped)
+    return kept_code(steps, inputs, classes, form, traced, grouped, sharp)
 
 
 def _forward(inputs: int, classes: int, form: KernelForm, traced: bool, grouped: bool) -> Any:

@@ -131,6 +131,12 @@ CASES = [
     Case("linear", _problem(model=MLPConfig(width=1, depth=0)), MIXED),
     Case("three hidden layers", _problem(model=MLPConfig(width=6, depth=3)), MIXED),
     Case("two classes", _problem(data=SpiralsConfig(points_per_class=5, num_classes=2)), MIXED),
+    Case("sharpness-aware", _problem(sam_radius=0.05), MIXED),
+    Case(
+        "sharpness-aware, three hidden layers and mini-batches with momentum",
+        _problem(model=MLPConfig(width=6, depth=3), batch_size=4, sam_radius=0.02),
+        WITH_MOMENTUM,
+    ),
     Case("sample-weighted MSE", _problem(loss="mse_sample_weighted"), MIXED),
     Case("output-weighted MSE", _problem(loss="mse_output_weighted"), MIXED),
     Case("mini-batch with momentum", _problem(batch_size=4), WITH_MOMENTUM),
@@ -152,6 +158,17 @@ CASES = [
         "small convnet",
         _problem(data=DigitsConfig(), batch_size=16, steps=25, model=Myrtle5Config(channels=3)),
         WITH_MOMENTUM,
+    ),
+    Case(
+        "sharpness-aware convnet",
+        _problem(
+            data=DigitsConfig(),
+            batch_size=16,
+            steps=15,
+            model=Myrtle5Config(channels=2),
+            sam_radius=0.05,
+        ),
+        WITH_MOMENTUM[1:],
     ),
     *(
         Case(

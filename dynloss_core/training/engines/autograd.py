@@ -6,6 +6,8 @@ It trains any model and is the reference that the ensemble engines are tested ag
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from dynloss_core.losses import weighted_loss
 from dynloss_core.training.engine import Engine, SplitName
+from dynloss_core.training.optimisers.sharpness_aware import steepest_ascent
 from dynloss_core.training.problem.augmentation import augment
 from dynloss_core.training.problem.dropout_masks import dropout_noise
 from dynloss_core.training.problem.problem import Problem
@@ -75,12 +78,20 @@ class AutogradEngine(Engine):
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad()
         network = self._networks[member].train()
-        with dropout_noise(self._draws, self.setup.members[member].seed, step, self.device):
-            outputs = self._forward(network, inputs)
-        loss = weighted_loss(problem.loss, outputs, targets, class_weights, groups)
-        loss.backward()  # type: ignore[no-untyped-call]
+
+        def backward() -> tuple[Tensor, Tensor]:
+            with dropout_noise(self._draws, self.setup.members[member].seed, step, self.device):
+                outputs = self._forward(network, inputs)
+            loss = weighted_loss(problem.loss, outputs, targets, class_weights, groups)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return outputs.detach(), loss.detach()
+
+        outputs, loss = backward()
+        if problem.sam_radius:
+            with _at_the_worst(network, problem.sam_radius):
+                backward()
         optimiser.step()
-        return outputs.detach(), targets, loss.detach()
+        return outputs, targets, loss
 
     def _batch(self, member: int, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Inputs (B, ...) as the network sees them, targets (B,), and groups if those count."""
@@ -137,6 +148,26 @@ class AutogradEngine(Engine):
             for name, buffer in _left_out(network).items():
                 buffer.copy_(saved["left out"][name])
             optimiser.load_state_dict(saved["optimiser"])
+
+
+@contextmanager
+def _at_the_worst(network: nn.Module, radius: float) -> Iterator[None]:
+    """Inside it, the network stands where its loss is largest within a radius, with its gradients
+    zeroed; afterwards where it stood, with the new gradients. What it keeps beside its parameters,
+    such as the statistics of its batches, is that of the place where it stood."""
+    moved = [each for each in network.parameters() if each.grad is not None]
+    stood = [each.detach().clone() for each in moved]
+    kept = [buffer.clone() for buffer in network.buffers()]
+    with torch.no_grad():
+        ascent = steepest_ascent([each.grad for each in moved if each.grad is not None], radius)
+        torch._foreach_add_(moved, ascent)
+    for each in moved:
+        each.grad = None
+    yield
+    with torch.no_grad():
+        for places, numbers in ((moved, stood), (network.buffers(), kept)):
+            for place, number in zip(places, numbers, strict=True):
+                place.copy_(number)
 
 
 def _left_out(network: nn.Module) -> dict[str, Tensor]:

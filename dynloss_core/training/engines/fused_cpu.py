@@ -83,6 +83,7 @@ class FusedCPUEngine(FusedEngine):
             fused_steps_cpu.steps_kernel,
             *(self._inputs, setup.num_classes, kernel_form(setup.problem.loss)),
             grouped=groups is not None,
+            sharp=setup.problem.sam_radius > 0,
         )
         self._kernel = kernel(traced=False)
         if self.traced:
@@ -186,7 +187,16 @@ class FusedCPUEngine(FusedEngine):
             *kept,
             self._groups[m],
             np.zeros(one_hot.shape[1] if self._groups.size else 0, dtype),
+            dtype(self.setup.problem.sam_radius),
+            *self._scratch(m),
         )
+
+    def _scratch(self, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What sharpness-aware steps of a member write to; empty without them."""
+        weights, bias = self._weights[m].numpy(), self._bias[m].numpy()
+        if not self.setup.problem.sam_radius:
+            weights, bias = weights[:0], bias[:0]
+        return np.zeros_like(weights), np.zeros_like(weights), np.zeros_like(bias)
 
 
 @contextmanager

@@ -36,6 +36,8 @@ class FusedCUDAEngine(FusedEngine):
     def _machine_refusal(cls, problem: Problem, device: str) -> str | None:
         if device != "cuda":
             return "it only runs on CUDA"
+        if problem.sam_radius:
+            return "on CUDA it does not minimise sharpness-aware"
         if importlib.util.find_spec("triton") is None:
             return "it needs triton (pip install triton)"
         return None

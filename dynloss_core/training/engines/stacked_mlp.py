@@ -28,6 +28,7 @@ from dynloss_core.losses import (
     weighted_loss,
 )
 from dynloss_core.training.engine import Engine, SplitName
+from dynloss_core.training.optimisers.sharpness_aware import steepest_ascent
 from dynloss_core.training.optimisers.stacked_sgd import StackedSGD
 from dynloss_core.training.problem.ensemble import Setup
 from dynloss_core.training.problem.problem import Problem, plain_refusal
@@ -72,8 +73,11 @@ class BatchedEngine(Engine):
                 activations, outputs = self._forward(inputs)
                 if trace is not None:
                     self._record(trace, step - self.step, outputs, one_hot, class_weights, groups)
-                delta = output_gradient(problem.loss, outputs, one_hot, class_weights, groups)
+                seen = one_hot, class_weights, groups
+                delta = output_gradient(problem.loss, outputs, *seen)
                 gradients = self._gradients(activations, delta)
+                if problem.sam_radius:
+                    gradients = self._gradients_at_the_worst(inputs, gradients, *seen)
                 factor = problem.learning_rate_schedule.factor(step, problem.steps)
                 self._sgd.step(self._weights, gradients, factor, self._caps)
 
@@ -106,6 +110,24 @@ class BatchedEngine(Engine):
             delta = torch.ops.aten.threshold_backward(back, activation[:, :-1], 0)
             gradients.append(torch.bmm(delta, below.mT))
         return gradients[::-1]
+
+    def _gradients_at_the_worst(
+        self,
+        inputs: Tensor,
+        gradients: list[Tensor],
+        one_hot: Tensor,
+        class_weights: Tensor,
+        groups: Tensor | None,
+    ) -> list[Tensor]:
+        """Gradients where F is largest within the radius (see `steepest_ascent`)."""
+        problem, stood = self.setup.problem, self._weights
+        ascent = steepest_ascent(gradients, problem.sam_radius, stacked=True)
+        self._weights = list(torch._foreach_add(stood, ascent))
+        activations, outputs = self._forward(inputs)
+        delta = output_gradient(problem.loss, outputs, one_hot, class_weights, groups)
+        found = self._gradients(activations, delta)
+        self._weights = stood
+        return found
 
     def _forward(self, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
         """The input of every layer, each with its row of ones, and the outputs (M, C, N)."""

@@ -22,6 +22,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dynloss_core.losses import class_losses, one_hot_rows, weighted_loss
 from dynloss_core.training.engine import Engine, SplitName
+from dynloss_core.training.optimisers.sharpness_aware import steepest_ascent
 from dynloss_core.training.optimisers.stacked_sgd import StackedSGD
 from dynloss_core.training.problem.problem import Problem, plain_refusal
 from dynloss_core.training.problem.split_samples import PIXELS_TOGETHER, samples_of
@@ -92,9 +93,15 @@ class VmappedEngine(Engine):
         for offset, class_weights in enumerate(weights):
             step = self.step + offset
             inputs, targets, *groups = self._batch(step)
-            gradients, (loss, outputs) = self._gradients(
-                self._stacked, inputs, targets, class_weights, *groups
-            )
+            seen = inputs, targets, class_weights, *groups
+            gradients, (loss, outputs) = self._gradients(self._stacked, *seen)
+            if problem.sam_radius:
+                ascent = steepest_ascent(
+                    list(gradients.values()), problem.sam_radius, stacked=True
+                )
+                there = torch._foreach_add([self._stacked[name] for name in gradients], ascent)
+                worst = dict(zip(gradients, there, strict=True))
+                gradients, _ = self._gradients(worst, *seen)
             if trace is not None:
                 self._record(trace, offset, outputs, targets, loss)
             factor = problem.learning_rate_schedule.factor(step, problem.steps)

@@ -82,6 +82,9 @@ class Training:
         batch_size: samples a step; None for full-batch gradient descent. Each epoch visits a fresh
             permutation of the training set; a last incomplete batch is left out.
         nesterov: Nesterov's momentum instead of the classical one.
+        sam_radius: rho of sharpness-aware minimisation, in units of the parameters: every gradient
+            is taken where F is largest, to first order, within that distance (Foret et al. 2021,
+            arXiv:2010.01412); 0 for the plain gradient. A step costs two.
         learning_rate_schedule: factor on every member's learning rate.
         augmentation: what happens to training images at each visit; evaluations see them as they
             are.
@@ -93,6 +96,7 @@ class Training:
     oscillation: Oscillation = field(default_factory=Oscillation, metadata=ADDED_LATER)
     batch_size: int | None = None
     nesterov: bool = False
+    sam_radius: float = field(default=0.0, metadata=ADDED_LATER)
     learning_rate_schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
     augmentation: Augmentation = field(default_factory=Augmentation)
     dtype: DType = "float32"
@@ -132,6 +136,8 @@ class Problem(Training):
             raise ConfigError(
                 "batch_size", f"{self.batch_size} is below 1", "use >= 1, or null for full batch"
             )
+        if not 0 <= self.sam_radius < math.inf:
+            raise ConfigError("sam_radius", f"{self.sam_radius} is not a distance", "use >= 0")
         self.augmentation.check(self.data)
         reason = None if self.oscillation.is_by_class else refusal_of_groups(self.loss)
         if reason is not None:
