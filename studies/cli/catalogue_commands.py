@@ -57,7 +57,7 @@ def show(
     from studies.definition.study_files import LIBRARY, load_study
 
     loaded = load_study(study, overrides or (), profile, plugins or ())
-    trials = ", ".join(f"{loaded.trials(arm)} {arm}" for arm in loaded.arms)
+    trials = ", ".join(f"{loaded.trials_of(arm).count} {arm}" for arm in loaded.arms)
     each = "trials" if loaded.searches == 1 else f"trials in each of {loaded.searches} searches"
     typer.echo(f"# {loaded.members():,} networks; {each}: {trials}; hash {loaded.hash}")
     for plugin in loaded.plugins:

@@ -69,7 +69,7 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
         console.print("nothing to analyse yet: no block of this study has finished")
         return
     for arm, (tried, diverged) in analysis.trials.items():
-        if study.trials(arm) == 0:
+        if study.trials_of(arm).count == 0:
             continue  # its point was given
         lost = f", a network diverged in {diverged} of them" if diverged else ""
         stopped = analysis.stopped.get(arm, 0)

@@ -1,12 +1,10 @@
 """The definition of a study, checked in full before anything starts.
 
-The file is long because a study has many entries, each with its meaning, and because what follows
-from them alone (trials, blocks, seeds, problems) is asked of the study by everything else.
+The file is long because a study has many entries, each with its meaning.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
@@ -26,8 +24,9 @@ from dynloss_core.data import DATA_SETS, DataConfig
 from dynloss_core.models import MODELS, ModelConfig
 from dynloss_core.plugins import Luggage, Plugin
 from dynloss_core.training import EngineName, Member, Problem, Training, steps_per_epoch
-from search_spaces import FloatParameter, IntParameter, Point, Space
+from search_spaces import Space
 from search_spaces import load as load_space
+from studies.definition.arm_trials import ArmTrials
 from studies.definition.arms import (
     Arm,
     Pair,
@@ -51,16 +50,13 @@ from studies.definition.early_stopping import EarlyStopping
 from studies.definition.options import BackendName, Budget, Resources, Spread, Storage
 from studies.definition.recording_options import Record
 from studies.definition.samplers import SAMPLERS, SamplerName, samplers_of
+from studies.definition.study_seeds import MOST_SEEDS, StudySeeds
 
 __all__ = ["Mode", "Study"]
 
 SCHEMA_VERSION = 1
 
 Mode = Literal["map", "optimize", "confirm"]
-
-_SEEDS_PER_STUDY = 100_000
-_FIRST_FINALIST_SEED = 25_000
-_FIRST_FRESH_SEED = 50_000
 
 
 @dataclass(frozen=True)
@@ -179,7 +175,7 @@ class Study:
             digest = getattr(getattr(self, key), PLUGIN_DIGEST, None)
             if digest is not None and digest not in {each.digest for each in self.plugins}:
                 raise ConfigError(key, "is of a plug-in that is not named", "add it to `plugins`")
-        check_numbers(self, most_seeds=_FIRST_FINALIST_SEED)
+        check_numbers(self, most_seeds=MOST_SEEDS)
         check_names(self.arms)
         check_compared(self.arms, self.reference, self.comparisons, self.ladder)
         check_spaces(self)
@@ -286,28 +282,21 @@ class Study:
         """The space that an arm is searched over."""
         return self.options(arm).space(self.space, arm)
 
-    def design(self, arm: str) -> list[Point] | None:
-        """All points of an arm, if they are fixed beforehand; None if they are proposed."""
-        design = SAMPLERS[self.sampler].design
-        if design is None:
-            return None
-        if arm not in self._designs:
-            points = design(self.arm_space(arm), self.grid or {}, self.proposed, self.seed)
-            self._designs[arm] = points
-        return self._designs[arm]
+    def trials_of(self, arm: str) -> ArmTrials:
+        """The trials of an arm's search."""
+        if arm not in self._trials:
+            self._trials[arm] = ArmTrials(self, arm)
+        return self._trials[arm]
 
     @cached_property
-    def _designs(self) -> dict[str, list[Point]]:
-        """Those that were laid out, by arm."""
+    def _trials(self) -> dict[str, ArmTrials]:
+        """Those that were asked for, by arm."""
         return {}
 
-    def trials(self, arm: str) -> int:
-        """Number of points in an arm's search."""
-        if self.mode == "confirm":
-            return 0
-        design = self.design(arm)
-        tried = len(design) if design is not None else self.proposed
-        return tried + self._refining(arm)
+    @property
+    def seeds(self) -> StudySeeds:
+        """Its seeds."""
+        return StudySeeds(self)
 
     @property
     def scientific(self) -> tuple[str, ...]:
@@ -319,66 +308,10 @@ class Study:
             if "." in name and parameters[name].role == "scientific"
         )
 
-    def settings(self, arm: str) -> list[tuple[Any, ...]]:
-        """The scientific settings that an arm is searched at, ascending: values of `scientific`."""
-        design = self.design(arm) if self.scientific else None
-        if design is None:
-            return [()]
-        found = {tuple(point[name] for name in self.scientific) for point in design}
-        return sorted(found, key=lambda values: [(str(type(v)), v) for v in values])
-
-    def refinements(self, arm: str) -> list[list[range]]:
-        """The trials of each round of an arm's refinement: two at each setting."""
-        trials, settings = self.refining(arm), len(self.settings(arm))
-        return [
-            [range(start, start + 2) for start in range(begin, begin + 2 * settings, 2)]
-            for begin in range(trials.start, trials.stop, 2 * settings)
-        ]
-
-    def refining(self, arm: str) -> range:
-        """The trials that refine an arm."""
-        first = self._searched(arm)
-        return range(first, first + self._refining(arm))
-
-    def refined(self, arm: str) -> list[str]:
-        """The parameters of an arm that can be refined: those with a range, which the study does
-        not ask about."""
-        return [
-            name
-            for name, parameter in self.arm_space(arm).parameters.items()
-            if isinstance(parameter, (FloatParameter, IntParameter))
-            and name not in self.scientific
-            and len(parameter.grid(2)) > 1
-        ]
-
-    def _refining(self, arm: str) -> int:
-        """Number of points that refine an arm, in all."""
-        return self.refine * len(self.settings(arm)) if self.refined(arm) else 0
-
-    def _searched(self, arm: str) -> int:
-        """Number of points of an arm's search itself, without refinement and extensions."""
-        return self.trials(arm) - self._refining(arm) - sum(self.extensions)
-
     @property
     def proposed(self) -> int:
         """Number of points that each arm may try without a grid, extensions included."""
         return (self.trials_per_arm or 0) + sum(self.extensions)
-
-    def search_blocks(self, arm: str) -> list[range]:
-        """The trials of each block of an arm's search; refinement and every extension begin a new
-        one."""
-        rounds = self.refinements(arm)
-        first, last = self._searched(arm), self.trials(arm)
-        ends = [last - sum(self.extensions[k:]) for k in range(len(self.extensions) + 1)]
-        parts = [(0, first), *itertools.pairwise(ends)]
-        searched, *extended = [
-            [
-                range(start, min(start + self.block_size, end))
-                for start in range(begin, end, self.block_size)
-            ]
-            for begin, end in parts
-        ]
-        return [*searched, *itertools.chain(*rounds), *itertools.chain(*extended)]
 
     def extended(self, trials: int) -> Study:
         """The same study with more trials in each arm.
@@ -426,33 +359,10 @@ class Study:
         """Those that were asked for, by number."""
         return {}
 
-    def search_seeds(self) -> list[int]:
-        """Seeds of the search; both arms and all points share them."""
-        return [self.seed * _SEEDS_PER_STUDY + index for index in range(self.seeds_per_point)]
-
-    def finals_seeds(self) -> list[int]:
-        """Seeds of the finals, which no search has seen, and which confirm nothing."""
-        first = self.seed * _SEEDS_PER_STUDY + _FIRST_FINALIST_SEED
-        return [first + index for index in range(self.finalist_seeds or self.confirm_seeds)]
-
     @property
     def finals(self) -> int:
         """The number of the finals that name the winners: a search that is extended has others."""
         return 1 + len(self.extensions)
-
-    @property
-    def first_fresh_seed(self) -> int:
-        """The first seed that no search of this study has seen."""
-        return self.seed * _SEEDS_PER_STUDY + _FIRST_FRESH_SEED
-
-    @property
-    def fresh_seeds_in_all(self) -> int:
-        """Number of fresh seeds that a study may use."""
-        return _SEEDS_PER_STUDY - _FIRST_FRESH_SEED
-
-    def fresh_seeds(self) -> list[int]:
-        """The fresh seeds of the confirmation that the definition asks for."""
-        return [self.first_fresh_seed + index for index in range(self.confirm_seeds)]
 
     def confirms(self) -> bool:
         """Whether the winners are rerun on fresh seeds."""
@@ -465,8 +375,8 @@ class Study:
 
     def members(self) -> int:
         """Networks trained in all, not counting rounds of confirmation kept in the folder."""
-        members = sum(self.trials(arm) for arm in self.arms) * self.seeds_per_point
-        members += self.finals * self._finalists() * len(self.finals_seeds())
+        members = sum(self.trials_of(arm).count for arm in self.arms) * self.seeds_per_point
+        members += self.finals * self._finalists() * len(self.seeds.finals)
         members += len(self.confirmed_arms) * self.confirm_seeds if self.has_own_round() else 0
         return self.searches * members
 
@@ -474,7 +384,7 @@ class Study:
         """Number of points in one of its finals."""
         if self.finalists == 1:
             return 0
-        return sum(len(self.settings(arm)) for arm in self.arms) * self.finalists
+        return sum(len(self.trials_of(arm).settings) for arm in self.arms) * self.finalists
 
     def problem(self, arm: str, point: Mapping[str, Any] | None = None) -> Problem:
         """The problem of an arm, with a point's dotted parameters set.

@@ -109,7 +109,7 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
         fails_below=study.fails_below,
         nesterov=tuple(arm for arm in spaces if study.problem(arm).nesterov),
         watched=study.record is not None and study.record.instabilities,
-        refining={arm: study.refining(arm) for arm in spaces},
+        refining={arm: study.trials_of(arm).refining for arm in spaces},
         one_split=_one_split(study),
     )
 

@@ -77,14 +77,16 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
     else:
         times = [_calibrate(study, arm, point) for arm, point in samples]
         microseconds = sum(times) / len(times)
-    searching = study.searches * sum(len(study.search_blocks(arm)) for arm in study.arms)
+    searching = study.searches * sum(len(study.trials_of(arm).blocks) for arm in study.arms)
     confirming = study.searches * len(study.confirmed_arms) if study.confirms() else 0
     room = backend_of(study).parallel_blocks(study, capacity)
     parallel = min(room, searching or confirming)
-    waits = study.early_stopping is not None or any(study.design(a) is None for a in study.arms)
+    waits = study.early_stopping is not None or any(
+        study.trials_of(a).design is None for a in study.arms
+    )
     if waits and searching:  # for results
         parallel = min(parallel, study.searches * len(study.arms) * study.parallel_blocks)
-    trials = {arm: study.searches * study.trials(arm) for arm in study.arms}
+    trials = {arm: study.searches * study.trials_of(arm).count for arm in study.arms}
     searched = sum(trials.values()) * study.seeds_per_point
     seconds = None
     if microseconds is not None:
@@ -138,7 +140,7 @@ def _representatives(study: Study, arm: str) -> list[Point]:
 def _calibrate(study: Study, arm: str, point: Point) -> float:
     """Microseconds per step of one member of an arm at a point."""
     full = study.problem(arm, point)
-    seeds = study.search_seeds() if study.mode != "confirm" else study.fresh_seeds()
+    seeds = study.seeds.search if study.mode != "confirm" else study.seeds.fresh
     copies = study.block_size if study.mode != "confirm" else 1
     members = [study.member(point, seed, full) for seed in seeds] * copies
     use_threads(min(study.resources.cpu, local_resources()["CPU"]))

@@ -81,7 +81,7 @@ def _due_round(stored: StoredStudy, of_search: int, search: pd.DataFrame) -> Con
     if search.empty:  # every block failed
         return None
     study, rounds = stored.study.search(of_search), _rounds_of(stored, of_search)
-    proposed = study.trials(next(iter(study.arms)))
+    proposed = study.trials_of(next(iter(study.arms))).count
     if proposed == max((confirmation.trials or 0 for confirmation in rounds), default=0):
         return None
     number = max((confirmation.round for confirmation in rounds), default=0) + 1

@@ -61,15 +61,16 @@ class ArmSearch:
         self.study, self.arm, self.number = study.search(number), arm, number
         study = self.study
         self.space = study.arm_space(arm)
-        self._design = study.design(arm)
+        trials = study.trials_of(arm)
+        self._design = trials.design
         self._waits = self._design is None or study.early_stopping is not None
-        self._blocks = study.search_blocks(arm)
-        last = study.trials(arm)
+        self._blocks = trials.blocks
+        last = trials.count
         parts = [last - sum(study.extensions[k:]) for k in range(len(study.extensions))]
         self._extensions = set(parts)  # first trials of extensions
-        rounds = study.refinements(arm)
+        rounds = trials.refinements
         self._rounds = {trial: k for k, blocks in enumerate(rounds) for b in blocks for trial in b}
-        self._settings = study.settings(arm)
+        self._settings = trials.settings
         self._complete: list[tuple[int, Point, float]] = []  # trials, their points and objectives
         self.asked = 0  # blocks handed out
         self._told = 0  # blocks told to Optuna
@@ -104,7 +105,7 @@ class ArmSearch:
         self._tell_up_to(needed)
         trials = tuple(Trial(number, self._point(number)) for number in numbers)
         self._points.update((trial.number, trial.point) for trial in trials)
-        seeds = tuple(self.study.search_seeds())
+        seeds = tuple(self.study.seeds.search)
         limits = self._thresholds(needed)
         phase = str(Phase(keys.SEARCH, search=self.number))
         block = Block(phase, self.arm, self.asked, trials, seeds, limits)
@@ -177,7 +178,7 @@ class ArmSearch:
         if not tried:  # all diverged: the middle is as good as any
             middle = {name: p.at(0.5) for name, p in self.space.parameters.items()}
             tried = [({**middle, **dict(zip(self.study.scientific, setting, strict=True))}, 0.0)]
-        names = self.study.refined(self.arm)
+        names = self.study.trials_of(self.arm).refined
         point = refined(self.space, names, tried, searched, k)[(number - first) % 2]
         if self._proposals is not None:
             self._proposals.take(point)

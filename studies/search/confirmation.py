@@ -134,8 +134,8 @@ def plan_confirmation(
         reason += (
             f"; left out because some arm has no trial that did not diverge: {', '.join(without)}"
         )
-    first = study.first_fresh_seed + used
-    if used + seeds > study.fresh_seeds_in_all:
+    first = study.seeds.first_fresh + used
+    if used + seeds > study.seeds.fresh_in_all:
         raise ConfigError("--seeds", f"{seeds} more seeds are not left", "use fewer")
     fresh = tuple(range(first, first + seeds))
     return Confirmation(number, fresh, with_matched(study, winners), reason, search=of_search)

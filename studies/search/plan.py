@@ -107,7 +107,7 @@ class _OneSearch:
     def _finals_blocks(self) -> list[Block]:
         """One block per arm and setting."""
         phase = str(Phase(keys.FINALS, self.study.finals, self.number))
-        seeds = tuple(self.study.finals_seeds())
+        seeds = tuple(self.study.seeds.finals)
         return [
             Block(phase, name, index, trials, seeds)
             for name, arm in self.arms.items()
@@ -139,7 +139,7 @@ class _OneSearch:
     def own_round(self) -> Confirmation:
         """The round that the definition asks for."""
         winners = with_matched(self.study, list(self.winners().values()))
-        return Confirmation(1, tuple(self.study.fresh_seeds()), winners, search=self.number)
+        return Confirmation(1, tuple(self.study.seeds.fresh), winners, search=self.number)
 
 
 class Plan:

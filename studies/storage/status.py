@@ -155,9 +155,12 @@ def _phases(stored: StoredStudy, members: pd.DataFrame) -> Iterator[PhaseStatus]
                 yield _search(study, arm, phase, _rows(members, arm, phase))
         if study.finalists > 1:
             phase = str(Phase(keys.FINALS, study.finals, number))
-            wanted = study.finalists * len(study.finals_seeds())
+            wanted = study.finalists * len(study.seeds.finals)
             for arm in study.arms:
-                done, most = len(_rows(members, arm, phase)), wanted * len(study.settings(arm))
+                done, most = (
+                    len(_rows(members, arm, phase)),
+                    wanted * len(study.trials_of(arm).settings),
+                )
                 yield PhaseStatus(phase, arm, done, most, "networks")
         if study.has_own_round():
             phase = str(Phase(keys.CONFIRM, search=number))
@@ -178,7 +181,7 @@ def _rows(members: pd.DataFrame, arm: str, phase: str) -> pd.DataFrame:
 
 
 def _search(study: Study, arm: str, phase: str, rows: pd.DataFrame) -> PhaseStatus:
-    wanted = study.trials(arm)
+    wanted = study.trials_of(arm).count
     if rows.empty:
         return PhaseStatus(phase, arm, 0, wanted, "trials")
     by_trial = rows.groupby(keys.TRIAL)

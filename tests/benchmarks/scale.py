@@ -262,7 +262,7 @@ def measured(stage: str, sampler: str, points: int, block: int, out: Path) -> Me
         trained = STAGES[stage](stored)
         seconds, busy = time.perf_counter() - started, time.process_time() - busy
     fresh = mlflow_rows(out) - rows
-    trials = sum(study.trials(arm) for arm in study.arms)
+    trials = sum(study.trials_of(arm).count for arm in study.arms)
     return Measurement(
         stage=stage,
         sampler=sampler,

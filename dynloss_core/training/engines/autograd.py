@@ -160,7 +160,8 @@ def _at_the_worst(network: nn.Module, radius: float) -> Iterator[None]:
     kept = [buffer.clone() for buffer in network.buffers()]
     with torch.no_grad():
         ascent = steepest_ascent([each.grad for each in moved if each.grad is not None], radius)
-        torch._foreach_add_(moved, ascent)
+        for each, change in zip(moved, ascent, strict=True):
+            each.add_(change)
     for each in moved:
         each.grad = None
     yield

@@ -61,7 +61,7 @@ def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_p
     tables = session.folder.tables
     traces = pd.read_parquet(tables / "traces.parquet")
     curvature = pd.read_parquet(tables / "curvature.parquet")
-    first_two = study.fresh_seeds()[:2]
+    first_two = study.seeds.fresh[:2]
     for frame, steps in ((traces, range(400)), (curvature, range(0, 401, 20))):
         for (_, seed), rows in frame.groupby([keys.ARM, keys.SEED]):
             assert seed in first_two
@@ -107,17 +107,17 @@ def test_curvature_reaches_the_curves_and_mlflow(study: Study, tmp_path: Path) -
     session = session_of(study, tmp_path)
     finish(session)
     curves = session.folder.parts.gather("curves")
-    own = curves[curves[keys.SEED] == study.fresh_seeds()[0]]
+    own = curves[curves[keys.SEED] == study.seeds.fresh[0]]
     measured = session.folder.parts.gather("curvature")
     for arm in study.arms:
         at_100 = own[(own[keys.ARM] == arm) & (own[keys.STEP] == 100)]
         exact = measured[
             (measured[keys.ARM] == arm)
-            & (measured[keys.SEED] == study.fresh_seeds()[0])
+            & (measured[keys.SEED] == study.seeds.fresh[0])
             & (measured[keys.STEP] == 100)
         ]
         assert at_100[keys.HESSIAN_LAMBDA_MAX].item() == exact[keys.HESSIAN_LAMBDA_MAX].item()
-    last = curves[curves[keys.SEED] == study.fresh_seeds()[2]]
+    last = curves[curves[keys.SEED] == study.seeds.fresh[2]]
     assert last[keys.HESSIAN_LAMBDA_MAX].isna().all()  # not probed
     client = MlflowClient(tracker_of(session).uri)
     run = tracker_of(session).runs()["mlflow_run"].iloc[0]

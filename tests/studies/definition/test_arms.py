@@ -58,10 +58,13 @@ def test_a_space_of_its_own() -> None:
 
 def test_all_arms_have_the_same_budget_and_seeds() -> None:
     study = tiny_study(arms=ARMS)
-    assert {study.trials(arm) for arm in study.arms} == {6}
+    assert {study.trials_of(arm).count for arm in study.arms} == {6}
     assert study.members() == 4 * 6 * 2 + 7 * 3, "and the static loss at the settings of the others"
     sobol = tiny_study(arms=ARMS, **{**MAP, "trials_per_arm": 8, "sampler": "sobol"})
-    rates = [[point["learning_rate"] for point in sobol.design(arm) or []] for arm in sobol.arms]
+    rates = [
+        [point["learning_rate"] for point in sobol.trials_of(arm).design or []]
+        for arm in sobol.arms
+    ]
     assert np.array_equal(rates[0], rates[1]), "one design where the space is one"
 
 

@@ -63,10 +63,10 @@ def test_hash_ignores_what_cannot_change_a_result(tiny: Path) -> None:
 def test_both_arms_share_seeds_and_fresh_ones_are_fresh(tiny: Path) -> None:
     study, other = load_study(tiny), load_study(tiny, ["seed=1"])
     seeds = [
-        *study.search_seeds(),
-        *study.fresh_seeds(),
-        *other.search_seeds(),
-        *other.fresh_seeds(),
+        *study.seeds.search,
+        *study.seeds.fresh,
+        *other.seeds.search,
+        *other.seeds.fresh,
     ]
     assert len(set(seeds)) == len(seeds)
 
@@ -124,13 +124,13 @@ def test_refuses_images_that_are_too_small_and_curvature_of_nothing(tiny: Path) 
 def test_a_map_is_a_grid_or_a_sobol_design_in_each_arm(tiny: Path) -> None:
     grid = "grid={period: 3, amplitude: 2, learning_rate: 2}"
     study = load_study(tiny, ["mode=map", "trials_per_arm=null", grid])
-    assert study.trials("dynamical") == 12
-    assert study.trials("static") == 2, "the static arm has no period and no amplitude"
-    dynamical = {point["learning_rate"] for point in study.design("dynamical") or []}
-    assert dynamical == {point["learning_rate"] for point in study.design("static") or []}
+    assert study.trials_of("dynamical").count == 12
+    assert study.trials_of("static").count == 2, "the static arm has no period and no amplitude"
+    dynamical = {point["learning_rate"] for point in study.trials_of("dynamical").design or []}
+    assert dynamical == {point["learning_rate"] for point in study.trials_of("static").design or []}
     assert not study.confirms()
     sobol = load_study(tiny, ["mode=map", "sampler=sobol"])
-    assert [len(sobol.design(arm) or []) for arm in sobol.arms] == [6, 6]
+    assert [len(sobol.trials_of(arm).design or []) for arm in sobol.arms] == [6, 6]
 
 
 BAD = [

@@ -50,7 +50,7 @@ def test_an_adaptive_sampler_of_another_name_proposes_and_waits_for_results(
     """Nothing but its row says so."""
     monkeypatch.setitem(SAMPLERS, "random", PROPOSING)
     study = load_study(tiny, ["sampler=random", "parallel_blocks=1"])
-    assert study.design("dynamical") is None
+    assert study.trials_of("dynamical").design is None
     search = ArmSearch(study, "dynamical", optuna.storages.InMemoryStorage())
     first = search.ask()
     assert first is not None

@@ -50,7 +50,7 @@ def test_the_search_is_that_of_the_longer_study(sampler: str, tiny: Path, tmp_pa
     changes = [f"sampler={sampler}", "trials_per_arm=5", "block_size=2", "seeds_per_point=1"]
     stored = finished(load_study(tiny, changes), tmp_path / "extended")
     longer = extended(stored, 3).study
-    assert [list(block) for block in longer.search_blocks("static")] == [
+    assert [list(block) for block in longer.trials_of("static").blocks] == [
         [0, 1],
         [2, 3],
         [4],
@@ -83,7 +83,10 @@ def test_new_winners_are_confirmed_on_seeds_nobody_saw(tiny: Path, tmp_path: Pat
     assert session.has_nothing_to_train(), "nothing is left"
     names = statuses(tmp_path, tracker_of(session).parent)
     assert set(names.values()) == {"FINISHED"}
-    assert sum(name.startswith("search/") for name in names) == 2 * stored.study.trials("static")
+    assert (
+        sum(name.startswith("search/") for name in names)
+        == 2 * stored.study.trials_of("static").count
+    )
 
 
 def test_an_arm_that_never_trains_is_said_and_wants_no_round(
@@ -143,7 +146,7 @@ def test_killed_while_it_is_extended(
     assert study_status(stored.folder) == before, "as if nobody had asked"
     longer = extended(stored, 1)
     assert [known.round for known in StoredStudy.read(longer.folder).rounds] == [1]
-    assert longer.study.trials("static") == 3
+    assert longer.study.trials_of("static").count == 3
 
 
 def test_what_is_unfinished_a_grid_or_absent_cannot_be_extended(tiny: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def check_records(out: Path, file: Path) -> None:
         stored = optuna.load_study(
             study_name=f"tiny/{arm}", storage=f"sqlite:///{out / 'tiny' / 'optuna.db'}"
         )
-        assert [trial.number for trial in stored.trials] == list(range(study.trials(arm)))
+        assert [trial.number for trial in stored.trials] == list(range(study.trials_of(arm).count))
         for trial in stored.trials:
             rows = members[
                 (members[keys.ARM] == arm)
@@ -53,7 +53,9 @@ def check_records(out: Path, file: Path) -> None:
     children = [run for run in runs if run is not parent]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     names = sorted(run.info.run_name for run in children)
-    expected = [f"search/{arm}/{n}" for arm in study.arms for n in range(study.trials(arm))]
+    expected = [
+        f"search/{arm}/{n}" for arm in study.arms for n in range(study.trials_of(arm).count)
+    ]
     confirmed = members[members[keys.PHASE] == keys.CONFIRM].drop_duplicates(keys.ARM)
     expected += [f"confirm/{r.arm}/{r.trial}" for r in confirmed.itertuples()]
     assert names == sorted(expected)

@@ -61,7 +61,10 @@ def test_a_failed_block_is_recorded_and_not_tried_again(tmp_path: Path) -> None:
     assert sorted(set(states.values())) == ["FAILED", "FINISHED"]
     results = write_results(second.stored)
     assert len(results.analysis.verdicts) == 1
-    assert results.analysis.trials[lost.arm] == (study.trials(lost.arm) - len(lost.trials), 0)
+    assert results.analysis.trials[lost.arm] == (
+        study.trials_of(lost.arm).count - len(lost.trials),
+        0,
+    )
 
 
 def test_an_arm_without_a_winner_has_no_verdict(tmp_path: Path) -> None:

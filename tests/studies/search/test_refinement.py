@@ -81,10 +81,10 @@ def sobol(**changes: object) -> Study:
 def test_every_arm_has_as_many_further_points() -> None:
     plain, finer = sobol(), sobol(refine=4)
     for arm in plain.arms:
-        assert finer.trials(arm) == plain.trials(arm) + 4
-        assert [len(block) for block in finer.search_blocks(arm)] == [2, 2, 2, 2, 2, 2]
+        assert finer.trials_of(arm).count == plain.trials_of(arm).count + 4
+        assert [len(block) for block in finer.trials_of(arm).blocks] == [2, 2, 2, 2, 2, 2]
     longer = finer.extended(3)
-    assert [list(block) for block in longer.search_blocks("static")][-4:] == [
+    assert [list(block) for block in longer.trials_of("static").blocks][-4:] == [
         [8, 9], [10, 11], [12, 13], [14],
     ]  # fmt: skip
 

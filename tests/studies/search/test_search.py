@@ -27,11 +27,11 @@ def test_hands_out_every_trial_once_and_then_the_winners() -> None:
     for arm in study.arms:
         search = [b for b in blocks.values() if b.arm == arm and b.phase == keys.SEARCH]
         assert [t.number for b in search for t in b.trials] == list(range(6))
-        assert all(b.seeds == tuple(study.search_seeds()) for b in search)
+        assert all(b.seeds == tuple(study.seeds.search) for b in search)
         winner = plan.winners()[arm]
         confirm = blocks[f"confirm-{arm}-00000"]
         assert confirm.trials[0].point == winner.point
-        assert confirm.seeds == tuple(study.fresh_seeds())
+        assert confirm.seeds == tuple(study.seeds.fresh)
         trials = plan.searches[0].arms[arm].kept.study.get_trials()
         assert {trial.state for trial in trials} == {TrialState.COMPLETE}
         assert winner.objective == max(trial.value for trial in trials if trial.value is not None)
@@ -144,7 +144,7 @@ def test_a_map_hands_out_its_whole_design_at_once(tiny: Path) -> None:
     while (block := plan.next_block()) is not None:
         blocks.append(block)
     points = [t.point for b in blocks for t in b.trials if b.arm == "dynamical"]
-    assert points == study.design("dynamical")
+    assert points == study.trials_of("dynamical").design
     for block in reversed(blocks):
         plan.receive(block, answers(block))
     assert plan.next_block() is None

@@ -1,0 +1,58 @@
+"""The seeds of a study: its search, its finals and its rounds of confirmation share none, and
+neither do two studies whose seeds differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from studies.definition.study import Study
+
+__all__ = ["MOST_SEEDS", "StudySeeds"]
+
+_IN_ALL = 100_000  # of a study
+_FIRST_OF_FINALS = 25_000
+_FIRST_FRESH = 50_000
+
+MOST_SEEDS = _FIRST_OF_FINALS
+"""That a search, a final or a round of confirmation can have."""
+
+
+@dataclass(frozen=True)
+class StudySeeds:
+    """The seeds that follow from the definition of a study.
+
+    Args:
+        study: the study.
+    """
+
+    study: Study
+
+    @property
+    def search(self) -> list[int]:
+        """Seeds of the search; all arms and all points share them."""
+        return self._from(0, self.study.seeds_per_point)
+
+    @property
+    def finals(self) -> list[int]:
+        """Seeds of the finals, which no search has seen, and which confirm nothing."""
+        return self._from(_FIRST_OF_FINALS, self.study.finalist_seeds or self.study.confirm_seeds)
+
+    @property
+    def fresh(self) -> list[int]:
+        """The fresh seeds of the confirmation that the definition asks for."""
+        return self._from(_FIRST_FRESH, self.study.confirm_seeds)
+
+    @property
+    def first_fresh(self) -> int:
+        """The first seed that no search of this study has seen."""
+        return self.study.seed * _IN_ALL + _FIRST_FRESH
+
+    @property
+    def fresh_in_all(self) -> int:
+        """Number of fresh seeds that a study may use."""
+        return _IN_ALL - _FIRST_FRESH
+
+    def _from(self, first: int, count: int) -> list[int]:
+        return [self.study.seed * _IN_ALL + first + index for index in range(count)]
