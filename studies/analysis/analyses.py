@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -19,6 +20,7 @@ from studies.analysis.figures.learning_curves import draw_learning_curves
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
 from studies.analysis.figures.searches import draw_searches
+from studies.analysis.figures.style import arms_of_study
 from studies.analysis.figures.verdict import draw_verdict
 from studies.analysis.gains import gain_map, learning_curves, regimes
 from studies.analysis.landscape import instabilities, minima, peristalsis, threshold, valleys
@@ -77,4 +79,12 @@ def analyse(
     if members.empty:
         return Analysis()
     tables = Tables.of(members, curves, question, recorded or {})
-    return analysis_of(tables, [card for cards in ANALYSES.values() for card in cards(tables)])
+    styled = partial(arms_of_study, list(question.spaces))
+    return analysis_of(
+        tables,
+        [
+            replace(card, drawings=[drawing.wrapped(styled) for drawing in card.drawings])
+            for cards in ANALYSES.values()
+            for card in cards(tables)
+        ],
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec, get_args
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, get_args
 
 import pandas as pd
 
@@ -59,6 +59,11 @@ class Drawing:
     caption: str
     draw: Callable[[], Figure] | None = None
     animate: Callable[[], Animation] | None = None
+
+    def wrapped(self, wrap: Callable[[Callable[[], Any]], Callable[[], Any]]) -> Drawing:
+        """The same, with its function replaced."""
+        draw, animate = self.draw, self.animate
+        return replace(self, draw=draw and wrap(draw), animate=animate and wrap(animate))
 
 
 @dataclass(frozen=True, eq=False)

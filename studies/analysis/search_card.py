@@ -7,18 +7,24 @@ from functools import partial
 
 from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.search_health.search_health import SearchHealth
+from studies.analysis.search_health.several import convergence_caption, convergence_headline
 from studies.analysis.setting_verdicts import verdicts_of
 from studies.analysis.study_tables import Tables
-from studies.analysis.verdict_warnings import health_of, of_searches, several_origins
+from studies.analysis.verdict_warnings import (
+    health_of,
+    of_searches,
+    several_origins,
+    together_of,
+)
 
 __all__ = ["cards"]
 
 
 def cards(
-    tables: Tables, isolation: Draws[SearchHealth], convergence: Draws[SearchHealth]
+    tables: Tables, isolation: Draws[SearchHealth], convergence: Draws[...]
 ) -> Iterator[Card]:
     """Whether the search can be trusted; where there are several settings, bounds are checked for
-    each.
+    each. Several searches are shown together, and warned of each by itself.
 
     Args:
         tables: of the study.
@@ -28,14 +34,14 @@ def cards(
     warnings, drawings = several_origins(tables.unstopped), []
     searches, title = tables.cached(health_of), "The health of the search"
     if searches:
-        health = searches[0]
+        health = searches[0] if len(searches) == 1 else together_of(tables)
         latest, _ = tables.cached(verdicts_of)
         several = any(verdict.setting for verdict in latest)
         warnings += of_searches(
             [each.search_warnings() if several else each.warnings() for each in searches]
         )
         if len(searches) > 1:
-            title += f", the first of {len(searches)}"
+            title = f"The health of {len(searches)} searches"
         each_shown = {"isolation": health}
         if len(health.arms) > 2:
             beside = {arm: {arm} for arm in health.arms}
@@ -55,9 +61,9 @@ def cards(
             ),
             Drawing(
                 "convergence",
-                health.convergence_headline(),
-                health.convergence_caption(),
-                partial(convergence, health),
+                convergence_headline(searches),
+                convergence_caption(searches),
+                partial(convergence, health, searches),
             ),
         ]
     yield Card(title, drawings, warnings=warnings)

@@ -13,6 +13,7 @@ from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.coarse import too_coarse
 from studies.analysis.search_health.isolation import near_bounds
 from studies.analysis.search_health.search_health import SearchHealth, search_health
+from studies.analysis.search_health.several import trials_together
 from studies.analysis.settings import label_of
 from studies.analysis.statistics.comparison import Comparison
 from studies.analysis.statistics.verdict import Verdict
@@ -24,6 +25,7 @@ __all__ = [
     "health_of",
     "of_searches",
     "several_origins",
+    "together_of",
     "warnings_of",
 ]
 
@@ -35,14 +37,22 @@ _SIGNIFICANT = 0.05
 
 def health_of(tables: Tables) -> list[SearchHealth]:
     """The health of each search."""
-    asked = tables.question
-    each = (
-        search_health(
-            tried, asked.spaces, asked.objective, adaptive=asked.adaptive, epochs=asked.epochs
-        )
-        for tried in tables.searches_apart
-    )
+    each = (_health_in(tables, tried) for tried in tables.searches_apart)
     return [health for health in each if health is not None]
+
+
+def together_of(tables: Tables) -> SearchHealth:
+    """The health of a study's searches as if all trials were of one."""
+    health = _health_in(tables, trials_together(tables.searches_apart))
+    assert health is not None
+    return health
+
+
+def _health_in(tables: Tables, tried: pd.DataFrame) -> SearchHealth | None:
+    asked = tables.question
+    return search_health(
+        tried, asked.spaces, asked.objective, adaptive=asked.adaptive, epochs=asked.epochs
+    )
 
 
 def of_searches(warnings: Sequence[Sequence[str]]) -> list[str]:

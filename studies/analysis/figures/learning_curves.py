@@ -13,6 +13,8 @@ from studies.analysis.gains.learning_curves import LearningCurve, curves_headlin
 
 __all__ = ["draw_learning_curves"]
 
+_INSIDE = 3  # arms whose legend has room beside their curves
+
 
 def draw_learning_curves(
     panels: Sequence[Sequence[LearningCurve]], *, tail_start: int | None = None
@@ -23,7 +25,9 @@ def draw_learning_curves(
         panels: curves of each panel.
         tail_start: earliest step at which all oscillation is over; shaded from there on.
     """
-    with blank_figure(4.3 * len(panels), 3.7) as figure:
+    arms = dict.fromkeys(curve.arm for curves in panels for curve in curves)
+    beside = len(arms) > _INSIDE
+    with blank_figure(4.3 * len(panels), 4.4 if beside else 3.7) as figure:
         for axes, curves in zip(
             np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True
         ):
@@ -31,7 +35,10 @@ def draw_learning_curves(
             for curve in curves:
                 colour = styles[curve.arm].colour
                 axes.plot(curve.steps, curve.mean, color=colour, label=curve.label)
-                axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.2, lw=0)
+                band = 0.08 if beside else 0.2
+                axes.fill_between(
+                    curve.steps, curve.low, curve.high, color=colour, alpha=band, lw=0
+                )
             end = max(curve.steps[-1] for curve in curves)
             if tail_start is not None and tail_start < end:
                 axes.axvspan(tail_start, end, color="black", alpha=0.06, lw=0, label="static tail")
@@ -39,10 +46,17 @@ def draw_learning_curves(
             if curves[0].metric.endswith("loss"):
                 axes.set_yscale("log")
                 metric += " (unweighted, geometric mean)"
+            else:  # an interval of few seeds leaves [0, 1]
+                low, high = axes.get_ylim()
+                axes.set_ylim(max(low, 0.0), min(high, 1.02))
             axes.set(xlabel="step", ylabel=metric)
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
             axes.set_title(words(curves[0].metric).capitalize())
-        axes.legend(loc="best")
+        if beside:
+            handles, labels = axes.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower left", ncols=5)
+        else:
+            axes.legend(loc="best")
         headline(figure, curves_headline([curve for curves in panels for curve in curves]))
     return figure

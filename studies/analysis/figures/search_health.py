@@ -28,6 +28,7 @@ from studies.analysis.figures.style import (
 from studies.analysis.search_health.importances import Importances
 from studies.analysis.search_health.isolation import LEVEL, Isolation
 from studies.analysis.search_health.search_health import Convergence, SearchHealth
+from studies.analysis.search_health.several import convergence_headline
 
 __all__ = ["draw_convergence", "draw_isolation"]
 
@@ -78,17 +79,23 @@ def draw_isolation(health: SearchHealth) -> Figure:
     return figure
 
 
-def draw_convergence(health: SearchHealth) -> Figure:
-    """The best objective against the number of trials, and importances if there are any."""
+def draw_convergence(health: SearchHealth, searches: Sequence[SearchHealth] = ()) -> Figure:
+    """The best objective against the number of trials, and importances if there are any.
+
+    Args:
+        health: of all trials together.
+        searches: of each search; empty if there is one.
+    """
+    each = searches or [health]
     known = [found for found in health.importances.values() if found is not None]
     more = 0.3 * max(len(health.convergence) - 2, 0)  # inches, for the legend below
     with blank_figure(10.8 if known else 6.6, 4.4 + more) as figure:
         panels = figure.subplots(1, 2, width_ratios=[1.3, 1]) if known else [figure.subplots()]
-        _budget_panel(panels[0], health)
+        _budget_panel(panels[0], each)
         if known:
             _importance_panel(panels[1], known, health.infeasible)
-        headline(figure, health.convergence_headline())
-        note(figure, _convergence_note(health, known))
+        headline(figure, convergence_headline(each))
+        note(figure, _convergence_note(each, known))
     return figure
 
 
@@ -223,11 +230,16 @@ def _isolation_note(health: SearchHealth) -> str:
     )
 
 
-def _budget_panel(axes: Axes, health: SearchHealth) -> None:
+def _budget_panel(axes: Axes, searches: Sequence[SearchHealth]) -> None:
     axes.margins(y=0.1)
-    curves = list(health.convergence.values())
-    for curve in curves:
-        _curve(axes, curve, _style(health, curve.arm), keys.higher_is_better(health.objective))
+    health = searches[0]
+    curves = [curve for each in searches for curve in each.convergence.values()]
+    for arm in dict.fromkeys(curve.arm for curve in curves):
+        own, style = [curve for curve in curves if curve.arm == arm], _style(health, arm)
+        if len(searches) == 1:
+            _curve(axes, own[0], style, keys.higher_is_better(health.objective))
+        else:
+            _curves(axes, own, style)
     budgets = [curve.trials for curve in curves]
     if health.adaptive:
         axes.set_xlim(0, 1.04 * max(budgets))
@@ -275,6 +287,25 @@ def _curve(axes: Axes, curve: Convergence, style: ArmStyle, up: bool) -> None:
     axes.plot(last, value, marker=marker, color=colour, mec="black", ms=8)
 
 
+def _curves(axes: Axes, curves: Sequence[Convergence], style: ArmStyle) -> None:
+    """One arm in several searches, thin lines that end in its marker."""
+    sound = [curve for curve in curves if curve.best.size]
+    for curve in sound:
+        drawn: dict[str, Any] = {"color": style.colour, "linewidth": 1.1, "alpha": 0.8}
+        step = "default" if curve.last_improvement is None else "steps-post"
+        axes.plot(curve.budget, curve.best, **drawn, drawstyle=step)
+        axes.plot(curve.budget[-1], curve.best[-1], marker=style.marker, color=style.colour, ms=5)
+    ends = [float(curve.best[-1]) for curve in sound]
+    label = f"{curves[0].arm}: all trials infeasible"
+    if ends:
+        low, high = (f"{end:#.3g}" for end in (min(ends), max(ends)))
+        label = f"{curves[0].arm}: {low} to {high}"
+    if any(curve.converged is not None for curve in sound):
+        converged = sum(curve.standing == "converged" for curve in curves)
+        label += f", converged in {converged} of {len(curves)}"
+    axes.plot([], [], color=style.colour, marker=style.marker, ms=5, label=label)
+
+
 def _importance_panel(axes: Axes, known: list[Importances], arms: Iterable[str]) -> None:
     names = list(dict.fromkeys(name for each in known for name in each.fractions))
     height, styles = 0.8 / len(known), arm_styles(arms)
@@ -301,9 +332,13 @@ def _importance_panel(axes: Axes, known: list[Importances], arms: Iterable[str])
     axes.legend(loc="lower right")
 
 
-def _convergence_note(health: SearchHealth, known: list[Importances]) -> str:
-    lines = []
-    if health.adaptive:
+def _convergence_note(searches: Sequence[SearchHealth], known: list[Importances]) -> str:
+    lines, health = [], searches[0]
+    if len(searches) > 1:
+        lines.append(f"A line for each of {len(searches)} searches.")
+        if any(each.equal_budgets is False for each in searches):
+            lines[0] += " The arms had unequal budgets."
+    elif health.adaptive:
         tolerances = ", ".join(f"{arm} {c.tolerance:.2g}" for arm, c in health.convergence.items())
         lines.append(
             "Marked, and shaded from there on: within the tolerance of the final best "

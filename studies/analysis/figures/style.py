@@ -1,16 +1,19 @@
 """What all figures share: style, colours, sizes, words.
 
 Figures are drawn from results alone, without pyplot's global state. Colours are safe for
-colour-blind eyes (Okabe and Ito 2008, Color Universal Design); maps that diverge are centred on 0.
+colour-blind eyes (Okabe and Ito 2008, Color Universal Design; further ones of Tol 2021, Colour
+Schemes); maps that diverge are centred on 0.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -26,6 +29,7 @@ __all__ = [
     "CLASS_COLOURS",
     "GREY",
     "arm_styles",
+    "arms_of_study",
     "beside",
     "blank_figure",
     "headline",
@@ -36,9 +40,15 @@ __all__ = [
     "words",
 ]
 
+T = TypeVar("T")
+
 ARM_COLOURS = {keys.DYNAMICAL: "#D55E00", keys.STATIC: "#0072B2"}
-_OTHER_ARMS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-_OTHER_MARKERS = "^Dvp*X"
+_OTHER_ARMS = (
+    *("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#882255", "#999933", "#332288", "#AA4499"),
+)
+_OTHER_MARKERS = "^Dvp*XP<>"
+_ARMS: ContextVar[tuple[str, ...]] = ContextVar("arms of the study", default=())
 CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#6B6B6B"
 
@@ -66,13 +76,32 @@ class ArmStyle(NamedTuple):
 
 
 def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
-    """How each arm is drawn beside the others: the two published ones always alike."""
+    """How each arm is drawn beside the others: the two published ones always alike, and any arm
+    alike in all figures of its study (see `arms_of_study`)."""
+    shown = list(arms)
     others = zip(cycle(_OTHER_ARMS), cycle(_OTHER_MARKERS), strict=False)
     known = {keys.DYNAMICAL: "o", keys.STATIC: "s"}
-    return {
+    styles = {
         arm: ArmStyle(ARM_COLOURS[arm], known[arm]) if arm in known else ArmStyle(*next(others))
-        for arm in arms
+        for arm in dict.fromkeys((*_ARMS.get(), *shown))
     }
+    return {arm: styles[arm] for arm in shown}
+
+
+def arms_of_study(arms: Iterable[str], draw: Callable[[], T]) -> Callable[[], T]:
+    """A function that draws as `draw` does, each arm in the style that it has among all arms of its
+    study, also where only some of them are shown."""
+    every = tuple(arms)
+
+    @wraps(draw)
+    def drawing() -> T:
+        token = _ARMS.set(every)
+        try:
+            return draw()
+        finally:
+            _ARMS.reset(token)
+
+    return drawing
 
 
 @contextmanager

@@ -1,10 +1,12 @@
-"""Learning curves: a metric over the steps, with its spread over seeds."""
+"""Learning curves: a metric over the steps, with its spread over seeds, or over searches where
+there are several, as in their verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.question import stop_of
 from studies.analysis.setting_verdicts import winners_of
 from studies.analysis.settings import by_setting
+from studies.analysis.statistics.pairing import search_number
 from studies.analysis.study_tables import Tables
 
 __all__ = ["LearningCurve", "cards", "curves_caption", "curves_headline", "learning_curves"]
@@ -30,11 +33,12 @@ class LearningCurve:
         arm: which arm.
         metric: what is shown.
         steps: (K,).
-        mean: (K,) over seeds, geometric for a loss.
+        mean: (K,) over seeds or searches, geometric for a loss.
         low: (K,) lower end of the interval of the mean.
         high: (K,) upper end.
-        n: the most seeds of an evaluation.
+        n: the most seeds, or searches, of an evaluation.
         fewest: the fewest, where networks diverged on the way.
+        of: what was counted.
     """
 
     arm: str
@@ -45,12 +49,14 @@ class LearningCurve:
     high: np.ndarray
     n: int
     fewest: int
+    of: Literal["seeds", "searches"] = "seeds"
 
     @property
     def label(self) -> str:
-        """Arm and seeds."""
+        """Arm and sample."""
         fewer = f", at times {self.fewest}" if self.fewest < self.n else ""
-        return f"{self.arm} (n = {self.n}{fewer})"
+        what = " searches" if self.of == "searches" else ""
+        return f"{self.arm} (n = {self.n}{what}{fewer})"
 
 
 def cards(tables: Tables, draw: Draws[...]) -> Iterator[Card]:
@@ -58,13 +64,12 @@ def cards(tables: Tables, draw: Draws[...]) -> Iterator[Card]:
     confirm, scientific = tables.compared, tables.question.scientific
     if tables.curves.empty or not winners_of(tables) or len(by_setting(confirm, scientific)) != 1:
         return
-    rows = tables.curves[tables.curves[keys.PHASE].isin(confirm[keys.PHASE].unique())]
-    panels = [learning_curves(rows, metric) for metric in _SHOWN]
+    fresh, several = tables.fresh_networks, tables.searches > 1
+    rows = tables.curves[tables.curves[keys.PHASE].isin(fresh[keys.PHASE].unique())]
+    panels = [learning_curves(rows, metric, searches=several) for metric in _SHOWN]
     curves = [curve for panel in panels for curve in panel]
-    tail_start = _tail_start(confirm, tables.question.tail)
+    tail_start = _tail_start(fresh, tables.question.tail)
     caption = curves_caption(curves, tail_start)
-    if tables.searches > 1:
-        caption += f" The first of {tables.searches} searches is shown."
     drawing = Drawing(
         "learning_curves",
         curves_headline(curves),
@@ -84,20 +89,27 @@ def _tail_start(confirm: pd.DataFrame, tail: float) -> int | None:
     return max(stop_of(steps, tail, period) for period in periods)
 
 
-def learning_curves(curves: pd.DataFrame, metric: str) -> list[LearningCurve]:
+def learning_curves(
+    curves: pd.DataFrame, metric: str, *, searches: bool = False
+) -> list[LearningCurve]:
     """Curves of each arm: mean over seeds with its t interval; diverged members are left out.
 
     Losses span decades: they are averaged in their logarithm, which gives the geometric mean.
 
     Args:
-        curves: rows of the curves table with one trial an arm.
+        curves: rows of the curves table with one trial an arm, and in each search.
         metric: column to show.
+        searches: whether the seeds of each search are averaged first, so that the interval is
+            about searches.
     """
     found = []
     for arm, rows in curves.groupby(keys.ARM, sort=True):
         table = rows.pivot(index=keys.STEP, columns=keys.SEED, values=metric)
         in_logs = metric.endswith("loss")
         values = table.clip(lower=np.finfo(float).tiny).map(np.log) if in_logs else table
+        if searches:
+            of_seed = rows.drop_duplicates(keys.SEED).set_index(keys.SEED)
+            values = values.T.groupby(search_number(of_seed).reindex(values.columns)).mean().T
         n = values.count(axis=1).to_numpy()
         mean = values.mean(axis=1).to_numpy()
         half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * values.sem(axis=1).to_numpy()
@@ -112,6 +124,7 @@ def learning_curves(curves: pd.DataFrame, metric: str) -> list[LearningCurve]:
                 high=back(mean + half),
                 n=int(n.max()),
                 fewest=int(n.min()),
+                of="searches" if searches else "seeds",
             )
         )
     return found
@@ -120,7 +133,9 @@ def learning_curves(curves: pd.DataFrame, metric: str) -> list[LearningCurve]:
 def curves_headline(curves: Sequence[LearningCurve]) -> str:
     """What the figure of the winners' curves shows."""
     arms = sorted({curve.arm for curve in curves})
-    whose = "Winners of both arms" if len(arms) > 1 else f"Winner of the {arms[0]} arm"
+    whose = "Winners of both arms" if len(arms) == 2 else f"Winners of {len(arms)} arms"
+    if len(arms) == 1:
+        whose = f"Winner of the {arms[0]} arm"
     interval = " and 95% interval" if max(c.n for c in curves) > 1 else ""
     return f"{whose} on fresh seeds: mean{interval}"
 
@@ -128,6 +143,8 @@ def curves_headline(curves: Sequence[LearningCurve]) -> str:
 def curves_caption(curves: Sequence[LearningCurve], tail_start: int | None) -> str:
     """What to read off that figure."""
     text = f"{curves_headline(curves)}; the mean of a loss is geometric."
+    if any(curve.of == "searches" for curve in curves):
+        text += " The seeds of each search are averaged; the interval is over searches."
     if any(curve.fewest < curve.n for curve in curves):
         text += " Diverged networks are left out."
     if tail_start is not None and tail_start < max(curve.steps[-1] for curve in curves):

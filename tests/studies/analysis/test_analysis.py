@@ -12,11 +12,13 @@ from scipy import stats
 
 from dynloss_core import keys
 from studies.analysis.figures.learning_curves import draw_learning_curves
+from studies.analysis.figures.style import arm_styles, arms_of_study
 from studies.analysis.figures.verdict import draw_verdict
-from studies.analysis.gains.learning_curves import learning_curves
+from studies.analysis.gains.learning_curves import curves_caption, learning_curves
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.statistics.verdict import judge
+from studies.definition.phases import Phase
 from tests.studies.analysis.figures import texts
 
 ACCURACY = keys.TEST_ACCURACY
@@ -149,6 +151,33 @@ def test_learning_curves_are_means_over_seeds_with_their_interval() -> None:
     geometric, _ = learning_curves(curves(keys.TRAIN_LOSS), keys.TRAIN_LOSS)
     assert geometric.mean[0] == pytest.approx((0.1 * 0.2 * 0.3 * 0.4) ** 0.25)
     assert (geometric.low > 0).all()
+
+
+def test_the_curves_of_several_searches_are_a_sample_of_searches() -> None:
+    """Seeds within a search are no sample of searches: theirs are averaged first."""
+    found = []
+    for search, (shift, seeds) in enumerate([(0.0, (0, 1)), (0.4, (7, 8)), (0.2, (3, 4, 5))], 1):
+        rows = curves(keys.TRAIN_ACCURACY)
+        rows = rows[rows[keys.SEED] < len(seeds)]
+        rows = rows.assign(**{keys.SEED: rows[keys.SEED].map(dict(enumerate(seeds)))})
+        rows[keys.TRAIN_ACCURACY] = shift + rows[keys.STEP] / 100
+        rows[keys.PHASE] = str(Phase(keys.CONFIRM, 1, search))
+        found.append(rows)
+    _, static = learning_curves(pd.concat(found), keys.TRAIN_ACCURACY, searches=True)
+    assert static.label == "static (n = 3 searches)"
+    np.testing.assert_allclose(static.mean, [0.2, 0.3, 0.4])
+    half = stats.t.ppf(0.975, 2) * stats.sem([0.0, 0.4, 0.2])
+    np.testing.assert_allclose(static.high - static.mean, half)
+    assert "interval is over searches" in curves_caption([static], None)
+
+
+def test_an_arm_looks_the_same_in_every_figure_of_its_study() -> None:
+    study = ["static", *(f"arm{k}" for k in range(9))]
+    together = arms_of_study(study, lambda: arm_styles(study))()
+    assert len(set(together.values())) == 10, "ten arms can be told apart"
+    alone = arms_of_study(study, lambda: arm_styles(["arm7", "static"]))()
+    assert alone == {arm: together[arm] for arm in ("arm7", "static")}
+    assert arm_styles(["arm7"]) == {"arm7": together["arm0"]}, "elsewhere it is the first"
 
 
 def test_figures_say_what_they_show(tmp_path: object) -> None:

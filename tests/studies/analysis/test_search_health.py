@@ -15,6 +15,7 @@ from studies.analysis.figures.search_health import draw_convergence, draw_isolat
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.importances import importances
 from studies.analysis.search_health.search_health import search_health
+from studies.analysis.search_health.several import convergence_headline, trials_together
 from tests.studies.analysis.figures import texts
 from tests.studies.analysis.search_tables import (
     ACCURACY,
@@ -337,3 +338,23 @@ def test_the_convergence_figure() -> None:
     for expected in ("Expected best of that many trials", "(40 trials)", "smaller budgets"):
         assert expected in words
     assert "biases" not in words
+
+
+def test_several_searches_are_drawn_together_and_counted_one_by_one() -> None:
+    good = [0.5] * 20
+    late = [0.1] * 19 + [0.5]
+    parts = [table(rates(*np.geomspace(0.1, 10, 20)), values) for values in (good, late, good)]
+    spaces = {keys.DYNAMICAL: space(learning_rate=RATE)}
+    searches = [search_health(part, spaces, ACCURACY, adaptive=True) for part in parts]
+    together = search_health(trials_together(parts), spaces, ACCURACY, adaptive=True)
+    assert together is not None
+    found = [each for each in searches if each is not None]
+    assert len(found) == 3
+    assert together.infeasible[keys.DYNAMICAL].trials == 60
+    assert int(together.isolations[0].trials.sum()) == 60
+    assert convergence_headline(found) == "dynamical converged in 2 of 3 searches"
+    assert convergence_headline(found[:1]) == found[0].convergence_headline()
+    assert convergence_headline([found[0], found[2]]).startswith("Converged in each of 2 searches")
+    words = texts(draw_convergence(together, found))
+    assert "dynamical: 0.500 to 0.500, converged in 2 of 3" in words
+    assert "A line for each of 3 searches" in words

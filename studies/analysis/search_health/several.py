@@ -1,0 +1,60 @@
+"""The health of several searches of one study, each with proposals and seeds of its own.
+
+Their trials are shown together where their order does not matter; how far each got with its budget
+is shown search by search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from dynloss_core import keys
+from studies.analysis.search_health.search_health import SearchHealth
+
+__all__ = ["convergence_caption", "convergence_headline", "trials_together"]
+
+
+def trials_together(searches: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all searches as those of one, each trial with a number of its own.
+
+    Args:
+        searches: rows of the members table, search by search.
+    """
+    found, first = [], 0
+    for rows in searches:
+        found.append(rows.assign(**{keys.TRIAL: rows[keys.TRIAL] + first}))
+        first += int(rows[keys.TRIAL].max()) + 1
+    return pd.concat(found, ignore_index=True)
+
+
+def convergence_headline(searches: Sequence[SearchHealth]) -> str:
+    """What the figure of the objective against the budget shows."""
+    if len(searches) == 1 or not searches[0].adaptive:
+        return searches[0].convergence_headline()
+    every = {arm for each in searches for arm in each.convergence}
+    counts = {
+        arm: sum(
+            arm in each.convergence and each.convergence[arm].standing == "converged"
+            for each in searches
+        )
+        for arm in searches[0].arms
+        if arm in every
+    }
+    fewest, total = min(counts.values()), len(searches)
+    if fewest == total:
+        return f"Converged in each of {total} searches: no gain in the last third of the trials"
+    arms = [arm for arm, count in counts.items() if count == fewest]
+    others = "" if len(arms) == len(counts) else ", the others more often"
+    if len(counts) > 1 and len(arms) == len(counts):
+        return f"Every arm converged in {fewest} of {total} searches"
+    return f"{', '.join(arms[:3])} converged in {fewest} of {total} searches{others}"
+
+
+def convergence_caption(searches: Sequence[SearchHealth]) -> str:
+    """What to read off that figure."""
+    text = searches[0].convergence_caption()
+    if len(searches) == 1:
+        return text
+    return text + f" A line for each of {len(searches)} searches; importances are of all trials."
