@@ -31,7 +31,18 @@ from dynloss_core.losses import LOSSES, Loss
 from dynloss_core.models import MODELS
 from dynloss_core.oscillation import SHAPES
 
-__all__ = ["Kind", "Luggage", "Plugin", "load_plugin", "parts_of", "read_plugin", "source_of"]
+__all__ = [
+    "Kind",
+    "Luggage",
+    "Plugin",
+    "defines",
+    "is_built_in",
+    "load_plugin",
+    "parts_of",
+    "plugin_of",
+    "read_plugin",
+    "source_of",
+]
 
 _LARGEST_FILE = 1_000_000  # bytes
 _DIGITS = 12
@@ -146,6 +157,39 @@ def source_of(plugin: Plugin) -> str:
 def parts_of(plugin: Plugin) -> list[tuple[Kind, str, Any]]:
     """What a plug-in defines: of which kind, under which name."""
     return list(_rows(_module_of(plugin), plugin.file))
+
+
+def is_built_in(kind: Kind, name: str) -> bool:
+    """Whether a name is one of the suite's own."""
+    return name in _TABLES[kind] and (kind, name) not in _owners
+
+
+def defines(plugin: Plugin, kind: Kind, name: str) -> bool:
+    """Whether a plug-in that was loaded in this process defines something under a name."""
+    return any(row[:2] == (kind, name) for row in parts_of(plugin))
+
+
+def plugin_of(config: object) -> Plugin | None:
+    """The plug-in that defines the class of a configuration, loaded; None if it is built in.
+
+    Args:
+        config: of a network or a data set, made in Python: its class may be one of a plug-in, or of
+            any module that was imported from a file.
+
+    Raises:
+        ConfigError: if its class was not imported from a file, or the file is no plug-in.
+    """
+    cls = type(config)
+    if hasattr(cls, PLUGIN_DIGEST):
+        return next(each for each in _sources if _module_name(each) == cls.__module__)
+    if any(cls is own for kind in ("network", "data set") for own in _TABLES[kind].values()):
+        return None
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if cls.__module__ == "__main__" or file is None:
+        problem = f"class {cls.__name__} is in no file that was imported, so no worker can have it"
+        remedy = "put it into a file, such as nets.py, and write `from nets import ...`"
+        raise ConfigError("", problem, remedy)
+    return read_plugin(Path(file))
 
 
 class Luggage:

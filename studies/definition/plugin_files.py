@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 from dynloss_core.atomic import write_atomically
-from dynloss_core.config import ConfigError, build, show
-from dynloss_core.plugins import Plugin, load_plugin, read_plugin, source_of
+from dynloss_core.config import ConfigError, build, show, to_dict
+from dynloss_core.plugins import Plugin, load_plugin, plugin_of, read_plugin, source_of
+from studies.definition.installed_plugins import installed_plugins
 
-__all__ = ["listed", "plugins_in", "write_plugins"]
+__all__ = ["listed", "plugins_in", "with_plugins", "write_plugins"]
 
 PLUGIN_FOLDER = "plugins"
 """Where a study's folder keeps the plug-ins that it was begun with."""
@@ -43,6 +45,61 @@ def plugins_in(given: Any, folder: Path, source: str, *, recorded: bool) -> list
             raise ConfigError(key, problem, "give each another name", source)
         read.append(plugin)
     return read
+
+
+def with_plugins(
+    document: Mapping[str, Any], folder: Path, source: str, *, recorded: bool = False
+) -> dict[str, Any]:
+    """A study's document with all its plug-ins loaded: those that it names, those of objects that
+    were made in Python, and those of installed packages that it needs.
+
+    Args:
+        document: the study, as in its file.
+        folder: the folder that paths in it start from.
+        source: the name that messages give it.
+        recorded: whether it is of a study that was begun, which names all its plug-ins.
+
+    Raises:
+        ConfigError: if one cannot be read, or does not define what it should.
+    """
+    plain = _with_plain_parts(document)
+    read = plugins_in(plain.get("plugins", []), folder, source, recorded=recorded)
+    try:
+        read += [] if recorded else installed_plugins(plain, read)
+    except ConfigError as error:
+        raise error.inside(source=source) from None
+    return {**plain, "plugins": read} if read or "plugins" in plain else plain
+
+
+def _with_plain_parts(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document whose network and data set are plain mappings, where they were objects of Python;
+    the plug-ins that define their classes are among its own.
+
+    Raises:
+        ConfigError: if a class is in no file that could be one.
+    """
+    plain = dict(document)
+    for key in ("data", "model"):
+        given = plain.get(key)
+        if not is_dataclass(given) or isinstance(given, type):
+            continue
+        try:
+            plugin = plugin_of(given)
+        except ConfigError as error:
+            raise error.inside(key) from None
+        plain[key] = to_dict(given)
+        if plugin is not None:
+            known = listed(plain.get("plugins") or [], "")
+            plain["plugins"] = [*(each for each in known if not _is_of(each, plugin)), plugin]
+    return plain
+
+
+def _is_of(entry: Any, plugin: Plugin) -> bool:
+    """Whether an entry of `plugins` is of the file of a plug-in."""
+    if isinstance(entry, Mapping):
+        return bool(entry.get("file") == plugin.file)
+    name = entry.file if isinstance(entry, Plugin) else Path(str(entry)).name
+    return bool(name == plugin.file)
 
 
 def _plugin(entry: Any, folder: Path, key: str) -> Plugin:

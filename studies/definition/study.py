@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dynloss_core import keys
@@ -48,6 +49,7 @@ from studies.definition.checks import (
 from studies.definition.dotted import assign, merged
 from studies.definition.early_stopping import EarlyStopping
 from studies.definition.options import BackendName, Budget, Resources, Spread, Storage
+from studies.definition.plugin_files import with_plugins
 from studies.definition.recording_options import Record
 from studies.definition.samplers import SAMPLERS, SamplerName, samplers_of
 from studies.definition.study_seeds import MOST_SEEDS, StudySeeds
@@ -191,7 +193,8 @@ class Study:
         network or a data set of another name takes the place of the whole entry.
 
         Args:
-            changes: values by key, plain or built: `budget={"total": 2000}`, `model=Net(width=4)`,
+            changes: values by key, plain or built: `budget={"total": 2000}`, `model=Net(width=4)`
+                of a class of one's own that was imported from a file, `plugins=["nets.py"]`,
                 `space="spirals-mlp"`, `**{"budget.total": 2000}`.
 
         Raises:
@@ -202,7 +205,9 @@ class Study:
             if key == "space" and isinstance(given, str):
                 given = load_space(given)
             old = document.get(key)
-            if is_dataclass(given) and not isinstance(given, type):
+            if key in ("data", "model") and is_dataclass(given):
+                document[key] = given  # with the plug-in that defines it
+            elif is_dataclass(given) and not isinstance(given, type):
                 assign(document, key, to_dict(given))
             elif not (isinstance(old, Mapping) and isinstance(given, Mapping)):
                 assign(document, key, given)
@@ -210,6 +215,7 @@ class Study:
                 document[key] = given
             else:
                 document[key] = merged(old, given)
+        document = with_plugins(document, Path(), "with_")
         data, before = document["data"], to_dict(self.data)
         held = data.get("contents") if isinstance(data, dict) and data != before else None
         if held is not None and held == before.get("contents"):

@@ -11,7 +11,7 @@ from dynloss_core.data import DATA_SETS
 from search_spaces import from_mapping, load
 from search_spaces.documents import find_document, locating, parse_document, read_document
 from studies.definition.dotted import assign, merged
-from studies.definition.plugin_files import listed, plugins_in
+from studies.definition.plugin_files import listed, with_plugins
 from studies.definition.study import Study
 
 __all__ = ["LIBRARY", "find_study", "load_study", "study_from_mapping"]
@@ -98,9 +98,7 @@ def study_from_mapping(
         recorded: whether it is of a study that was begun: it names no file but those beside it,
             whose text is known.
     """
-    if "plugins" in document:
-        read = plugins_in(document["plugins"], folder or Path(), source, recorded=recorded)
-        document = {**document, "plugins": read}
+    document = with_plugins(document, folder or Path(), source, recorded=recorded)
     if "data" in document:
         data = _with_absolute_paths(document["data"], folder or Path())
         document = {**document, "data": data}

@@ -96,9 +96,7 @@ class VmappedEngine(Engine):
             seen = inputs, targets, class_weights, *groups
             gradients, (loss, outputs) = self._gradients(self._stacked, *seen)
             if problem.sam_radius:
-                ascent = steepest_ascent(
-                    list(gradients.values()), problem.sam_radius, stacked=True
-                )
+                ascent = steepest_ascent(list(gradients.values()), problem.sam_radius, stacked=True)
                 there = torch._foreach_add([self._stacked[name] for name in gradients], ascent)
                 worst = dict(zip(gradients, there, strict=True))
                 gradients, _ = self._gradients(worst, *seen)

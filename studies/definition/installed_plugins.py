@@ -1,0 +1,114 @@
+"""Plug-ins that installed packages offer, by entry points.
+
+A package says in its `pyproject.toml` which names it defines, and in which module:
+
+    [project.entry-points."dynloss.models"]
+    small_net = "my_package.nets:SmallNet"
+
+A study that names `small_net` takes the file of that module as one of its plug-ins: it is copied
+into the study's folder, counts in its identity and travels to the workers, as a file that the study
+names itself. So the module must be able to stand alone, or the workers must have the package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from dynloss_core.config import ConfigError, reason_of
+from dynloss_core.plugins import Kind, Plugin, defines, is_built_in, read_plugin
+
+__all__ = ["GROUPS", "installed_plugins"]
+
+GROUPS: dict[Kind, str] = {
+    "network": "dynloss.models",
+    "data set": "dynloss.data",
+    "loss": "dynloss.losses",
+    "shape": "dynloss.shapes",
+}
+"""The group of entry points for each kind."""
+
+_KINDS: dict[str, Kind] = {"loss": "loss", "shape": "shape"}  # by the key that names one
+
+
+def installed_plugins(document: Mapping[str, Any], known: Sequence[Plugin]) -> list[Plugin]:
+    """The plug-ins of installed packages that a study needs, loaded.
+
+    Args:
+        document: the study, as in its file.
+        known: the plug-ins that it names itself.
+
+    Raises:
+        ConfigError: if one cannot be read, does not define what its package says, or has the name
+            of another.
+    """
+    found: dict[str, Plugin] = {}
+    for key, kind, name in _named(document):
+        mine = (*known, *found.values())
+        if is_built_in(kind, name) or any(defines(plugin, kind, name) for plugin in mine):
+            continue
+        offers = entry_points(group=GROUPS[kind], name=name)
+        if not offers:
+            continue
+        try:
+            plugin = _read(list(offers), kind, name)
+        except ConfigError as error:
+            raise error.inside(key) from None
+        if any(each.file == plugin.file for each in known):
+            problem = f"{name!r} is of an installed file {plugin.file!r}, as a plug-in is called"
+            raise ConfigError(key, problem, "give the plug-in another name")
+        found[plugin.file] = plugin
+    return list(found.values())
+
+
+def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, Kind, str]]:
+    """What a study names that a package may define: its key, its kind, its name."""
+    sections: dict[str, Kind] = {"data": "data set", "model": "network"}
+    for key, kind in sections.items():
+        section = document.get(key)
+        name = section.get("name") if isinstance(section, Mapping) else None
+        if isinstance(name, str):
+            yield f"{key}.name", kind, name
+    for key in ("training", "arms", "space"):
+        yield from _named_in(document.get(key), key, None)
+
+
+def _named_in(value: Any, key: str, kind: Kind | None) -> Iterator[tuple[str, Kind, str]]:
+    """Losses and shapes, also among the choices of a parameter such as `training.loss`."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            below = _KINDS.get(str(name).rpartition(".")[2], kind)
+            yield from _named_in(each, f"{key}.{name}", below)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _named_in(each, key, kind)
+    elif isinstance(value, str) and kind is not None:
+        yield key, kind, value
+
+
+def _read(offers: Sequence[EntryPoint], kind: Kind, name: str) -> Plugin:
+    packages = sorted({_package(each) for each in offers})
+    if len(packages) > 1:
+        problem = f"{name!r} is offered by several packages: {', '.join(packages)}"
+        raise ConfigError("", problem, "uninstall all but one")
+    (package,), offer = packages, offers[0]
+    try:
+        spec = importlib.util.find_spec(offer.module)
+    except Exception as error:  # its parents are imported, and may raise anything
+        problem = f"{offer.module}, in which {package} defines {name!r}, is not imported: "
+        raise ConfigError("", problem + reason_of(error), "install it again") from None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        problem = f"{offer.module}, in which {package} defines {name!r}, has no Python file"
+        raise ConfigError("", problem, "install it again, or name a file in `plugins`")
+    plugin = read_plugin(Path(spec.origin))
+    if not defines(plugin, kind, name):
+        problem = f"{package} offers {name!r}, but {offer.module} defines no such {kind}"
+        raise ConfigError("", problem, f"correct its entry points ({GROUPS[kind]})")
+    return plugin
+
+
+def _package(offer: EntryPoint) -> str:
+    return offer.dist.name if offer.dist is not None else offer.module.partition(".")[0]
