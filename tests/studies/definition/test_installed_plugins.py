@@ -20,7 +20,7 @@ from search_spaces.documents import dump_document
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.storage.stored_study import StoredStudy
-from tests.studies.definition.test_plugins import NETS
+from tests.studies.definition.signal_nets import NETS
 from tests.studies.sessions import begun
 from tests.studies.tiny import tiny_document, tiny_study
 
