@@ -36,11 +36,13 @@ __all__ = [
     "Luggage",
     "Plugin",
     "defines",
+    "failure_in",
     "is_built_in",
     "load_plugin",
     "parts_of",
     "plugin_of",
     "read_plugin",
+    "run_file",
     "source_of",
 ]
 
@@ -84,6 +86,26 @@ def read_plugin(path: Path, expected: Plugin | None = None) -> Plugin:
     Raises:
         ConfigError: if it cannot be read, is another, does not run, or defines nothing that fits.
     """
+    text = _text_in(path)
+    plugin = _plugin_of(path.name, text)
+    if expected is not None and plugin != expected:
+        remedy = "put back the file that the study was begun with"
+        raise ConfigError("", "was edited", remedy, str(path))
+    return load_plugin(path.name, text, str(path))
+
+
+def run_file(path: Path) -> types.ModuleType:
+    """Run a Python file that defines something else than a plug-in does; nothing joins a table.
+
+    Raises:
+        ConfigError: if it cannot be read, or does not run: with the line that raised.
+    """
+    text = _text_in(path)
+    plugin = _plugin_of(path.name, text)
+    return sys.modules.get(_module_name(plugin)) or _run(plugin, text, str(path))
+
+
+def _text_in(path: Path) -> str:
     try:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(_LARGEST_FILE)
@@ -94,11 +116,15 @@ def read_plugin(path: Path, expected: Plugin | None = None) -> Plugin:
         raise ConfigError("", problem, "give a Python file", str(path)) from None
     if len(text) == _LARGEST_FILE:
         raise ConfigError("", "is too large", "give a file of less than a megabyte", str(path))
-    plugin = _plugin_of(path.name, text)
-    if expected is not None and plugin != expected:
-        remedy = "put back the file that the study was begun with"
-        raise ConfigError("", "was edited", remedy, str(path))
-    return load_plugin(path.name, text, str(path))
+    return text
+
+
+def failure_in(error: BaseException, source: str) -> tuple[str, str]:
+    """What an exception from a file of one's own says, and its `file:line` in that file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == source]
+    where = f"{source}:{lines[-1]}" if lines else source
+    return f"{type(error).__name__}: {reason_of(error)}", where
 
 
 def load_plugin(file: str, text: str, source: str = "") -> Plugin:
@@ -235,11 +261,8 @@ def _run(plugin: Plugin, text: str, source: str) -> types.ModuleType:
         raise ConfigError("", f"is not Python: {error.msg}", "correct it there", where) from None
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
-        frames = traceback.extract_tb(error.__traceback__)
-        lines_of_it = [frame.lineno for frame in frames if frame.filename == source]
-        where = f"{source}:{lines_of_it[-1]}" if lines_of_it else source
-        problem = f"does not run: {type(error).__name__}: {reason_of(error)}"
-        raise ConfigError("", problem, "correct it there", where) from None
+        problem, where = failure_in(error, source)
+        raise ConfigError("", f"does not run: {problem}", "correct it there", where) from None
     return module
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import use_data_folder
+from studies.analysis.own_analyses import Cards
 from studies.definition.data_sets import provide
 from studies.definition.options import BackendName
 from studies.definition.plugin_files import listed
@@ -150,18 +151,26 @@ def confirm(
     return _result(look(at_most=at_most) if until_decided else look())
 
 
-def analyse(study: Recorded, out: str | PathLike[str] = DEFAULT_OUT) -> StudyResult:
+def analyse(
+    study: Recorded,
+    out: str | PathLike[str] = DEFAULT_OUT,
+    *,
+    analyses: Mapping[str, Cards] | None = None,
+) -> StudyResult:
     """Analyse a study from its tables, finished or not, and train nothing.
 
     Args:
         study: a study that was run.
         out: the output folder.
+        analyses: functions of your own by name, from the study's tables to cards, which its report
+            then has too (see `studies.analysis.own_analyses`).
 
     Raises:
         ConfigError: if there is no such study, or a table is damaged.
     """
     stored = StoredStudy.read(_folder(study, out))
-    return StudyResult(stored, write_results(stored), stored.folder.parts.failures())
+    results = write_results(stored, own=analyses)
+    return StudyResult(stored, results, stored.folder.parts.failures())
 
 
 def status(study: Recorded, out: str | PathLike[str] = DEFAULT_OUT) -> StudyStatus:

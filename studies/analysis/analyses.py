@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -24,13 +24,12 @@ from studies.analysis.figures.style import arms_of_study
 from studies.analysis.figures.verdict import draw_verdict
 from studies.analysis.gains import gain_map, learning_curves, regimes
 from studies.analysis.landscape import instabilities, minima, peristalsis, threshold, valleys
+from studies.analysis.own_analyses import Cards
 from studies.analysis.question import Question
 from studies.analysis.study_analysis import Analysis, analysis_of
 from studies.analysis.study_tables import Tables
 
 __all__ = ["ANALYSES", "analyse"]
-
-Cards = Callable[[Tables], Iterable[Card]]
 
 
 def of_each_pair(cards: Cards) -> Cards:
@@ -67,6 +66,7 @@ def analyse(
     curves: pd.DataFrame,
     question: Question,
     recorded: Mapping[str, pd.DataFrame] | None = None,
+    own: Mapping[str, Cards] | None = None,
 ) -> Analysis:
     """Analyse a study, finished or not, with what is there.
 
@@ -75,6 +75,7 @@ def analyse(
         curves: the curves table; may be empty.
         question: what the tables do not say.
         recorded: what was recorded beside them, by kind (see `studies.blocks.recorder.KINDS`).
+        own: further analyses by name, shown after the suite's own (see `own_analyses`).
     """
     if members.empty:
         return Analysis()
@@ -84,7 +85,7 @@ def analyse(
         tables,
         [
             replace(card, drawings=[drawing.wrapped(styled) for drawing in card.drawings])
-            for cards in ANALYSES.values()
+            for cards in (*ANALYSES.values(), *(own or {}).values())
             for card in cards(tables)
         ],
     )

@@ -88,7 +88,8 @@ def stop(
         "Examples: `dynloss analyse quickstart` · "
         "`dynloss analyse quickstart digits spirals_width_sweep` puts them side by side · "
         "`dynloss analyse /theirs/quickstart --into mine` leaves their folder as it is · "
-        "`dynloss analyse quickstart --paper` adds LaTeX tables and PDF figures"
+        "`dynloss analyse quickstart --paper` adds LaTeX tables and PDF figures · "
+        "`dynloss analyse quickstart --analysis deaths.py` adds an analysis of your own"
     )
 )
 def analyse(
@@ -105,8 +106,18 @@ def analyse(
     paper: Annotated[
         bool, typer.Option("--paper", help="Write LaTeX tables, numbers and PDF figures too.")
     ] = False,
+    analysis: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--analysis",
+            metavar="FILE",
+            help="A Python file with analyses of your own; may be given several times.",
+        ),
+    ] = None,
 ) -> None:
     """Analyse a study again from its tables; compare several in one table and one figure."""
+    from dynloss_core.config import ConfigError
+    from studies.analysis.own_analyses import read_analyses
     from studies.storage.recorded import recorded_study
     from studies.storage.study_folder import StudyFolder
 
@@ -116,7 +127,8 @@ def analyse(
         from studies.storage.stored_study import StoredStudy
 
         stored = StoredStudy.read(folders[0])
-        results = write_results(stored, into)
+        own = [each for file in analysis or [] for each in read_analyses(file).items()]
+        results = write_results(stored, into, dict(own))
         place = stored.folder if into is None else StudyFolder(into)
         show_results(stored.study, place, results)
         if paper:
@@ -125,6 +137,8 @@ def analyse(
             write_paper(stored.study.name, results.analysis, place.path / "paper")
             console.print(f"paper      {place.path / 'paper'}")
         return
+    if analysis:
+        raise ConfigError("--analysis", "given with several studies", "analyse one at a time")
     from studies.report.side_by_side import compare_studies
 
     show_comparison(compare_studies(folders, out / "across" if into is None else into))

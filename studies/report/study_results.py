@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
 from studies.analysis.figures.files import save_animation, save_figure
+from studies.analysis.own_analyses import Cards
 from studies.analysis.question import Question
 from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
@@ -114,7 +116,9 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
     )
 
 
-def write_results(stored: StoredStudy, into: Path | None = None) -> Results:
+def write_results(
+    stored: StoredStudy, into: Path | None = None, own: Mapping[str, Cards] | None = None
+) -> Results:
     """Gather the tables of a study, analyse them, draw the figures and write it all.
 
     Works on an unfinished study too, with what is there.
@@ -122,6 +126,7 @@ def write_results(stored: StoredStudy, into: Path | None = None) -> Results:
     Args:
         stored: the study.
         into: where to write; None writes to the folder of the study.
+        own: further analyses by name (see `studies.analysis.own_analyses`).
 
     Raises:
         ConfigError: if a table is damaged, or the results cannot be written.
@@ -130,7 +135,7 @@ def write_results(stored: StoredStudy, into: Path | None = None) -> Results:
     gathered = stored.folder.parts.gather_all()
     try:
         place.write_tables(gathered)
-        return _write_results(stored, gathered, place)
+        return _write_results(stored, gathered, place, own)
     except OSError as error:
         raise not_written(
             error, place.path, "write elsewhere, with `dynloss analyse --into`"
@@ -138,13 +143,16 @@ def write_results(stored: StoredStudy, into: Path | None = None) -> Results:
 
 
 def _write_results(
-    stored: StoredStudy, gathered: dict[str, pd.DataFrame], place: StudyFolder
+    stored: StoredStudy,
+    gathered: dict[str, pd.DataFrame],
+    place: StudyFolder,
+    own: Mapping[str, Cards] | None,
 ) -> Results:
     study, folder = stored.study, stored.folder
     members, curves = gathered["members"], gathered["curves"]
     recorded = {kind: gathered[kind] for kind in KINDS}
     reused = _reused(members)
-    analysis = analyse(members, curves, question_of(study, members), recorded)
+    analysis = analyse(members, curves, question_of(study, members), recorded, own)
     tables = {name: table for card in analysis.cards for name, table in card.files.items()}
     for name, table in tables.items():
         write_atomically(place.tables / name, table.to_csv(index=False))

@@ -21,13 +21,20 @@ from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
 from studies.definition.study_files import load_study
 from tests.studies.commands import dynloss_here
-from tests.studies.tiny import tiny_document
+from tests.studies.sessions import finish, session_of
+from tests.studies.tiny import tiny_document, tiny_study
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def file_in_readme(name: str) -> str:
+    """A Python file that the README shows: its first line is a comment with its name."""
+    (text,) = [block for block in blocks("python") if block.startswith(f"# {name}\n")]
+    return text
 
 
 def test_the_space_loads(tmp_path: Path) -> None:
@@ -98,7 +105,7 @@ def test_a_study_runs_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_plugin_trains(tmp_path: Path) -> None:
     """Written to a file as it stands, named as the README says, and trained by an engine."""
-    (tmp_path / "nets.py").write_text(blocks("python")[-2])
+    (tmp_path / "nets.py").write_text(file_in_readme("nets.py"))
     (text,) = [block for block in blocks("yaml") if "plugins:" in block]
     named = yaml.safe_load(text)
     document = tiny_document(**named, data={"name": "digits"})
@@ -113,6 +120,17 @@ def test_the_plugin_trains(tmp_path: Path) -> None:
         assert run.result().members[keys.TRAIN_ACCURACY].gt(0.1).all()
     finally:
         MODELS.pop("small_net")
+
+
+def test_the_analysis_joins_the_report(tmp_path: Path) -> None:
+    (tmp_path / "deaths.py").write_text(file_in_readme("deaths.py"))
+    session = session_of(tiny_study(), tmp_path)
+    finish(session)
+    session.delivery.close()
+    done = dynloss_here("analyse", "tiny", "--out", tmp_path, "--analysis", tmp_path / "deaths.py")
+    assert done.returncode == 0, done.stderr
+    assert "Networks at chance" in (tmp_path / "tiny" / "report.html").read_text()
+    assert (tmp_path / "tiny" / "tables" / "deaths.csv").exists()
 
 
 @pytest.mark.parametrize("word", ["confirm", "status", "analyse", "ui", "train", "oscillation"])
