@@ -1,7 +1,6 @@
 """A file of one's own as a data set: a table (Parquet, CSV, TSV) or arrays (NumPy's .npz).
 
-A configuration keeps what the file holds, its checksum among it: a study notices a file that
-changed, and needs it only to train. Where the file lies changes no result, and no hash.
+What it shares with other files of one's own, its checksum say, is in `own_files`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -18,43 +17,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynloss_core.config import NOT_HASHED, ConfigError, reason_of
-from dynloss_core.data.image_folders import chosen_folder
-from dynloss_core.data.splits import Labelled, Splits, check_seeds, disjoint
+from dynloss_core.config import ConfigError, reason_of
+from dynloss_core.data.own_files import PARTS, Contents, OwnFiles
+from dynloss_core.data.splits import Labelled, Splits
 
-__all__ = ["Contents", "TableConfig"]
+__all__ = ["TableConfig"]
 
-_PARTS = ("train", "validation", "test")
-_FEWEST = 5  # samples in a part
 _READABLE = ".parquet, .csv, .tsv (or .csv.gz, .tsv.gz) or .npz"
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What the file of a data set holds.
-
-    Args:
-        sha256: its checksum.
-        classes: the values of the target, in the order of the class indices.
-        input_shape: shape of one sample.
-        samples: number of samples in training, validation and test set, where the file splits
-            them; otherwise their number in all.
-    """
-
-    sha256: str
-    classes: tuple[str, ...]
-    input_shape: tuple[int, ...]
-    samples: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class TableConfig:
+class TableConfig(OwnFiles):
     """A table with a column of classes, or arrays of inputs and classes.
 
     Args:
         path: the file: .parquet, .csv or .tsv (gzipped too), with a row per sample and a header, or
             .npz with an array per column; relative to the study's file. A machine that does not
             have it there looks for its name in the folder of `--data-dir`.
+        validation_seed: which of the samples outside the test set are kept for validation; None
+            leaves it to `split_seed`, or to the column.
+        contents: what the file held when the study was made; by default what it holds now.
         target: the column, or array, of classes: numbers or text, sorted into class indices.
         features: the columns to learn from, all of numbers; by default all that are left. Of an
             .npz one array of shape (N, ...), by default the one that is left.
@@ -62,78 +44,26 @@ class TableConfig:
             set (of arrays with more axes, all entries together); `none` leaves them.
         split: column that says `train`, `validation` or `test` of each sample; None draws the
             parts, with the classes in equal shares.
-        test: share of the samples for the test.
-        validation: share of the samples for validation.
-        split_seed: which split.
-        validation_seed: which of the samples outside the test set are kept for validation; None
-            leaves it to `split_seed`, or to the column.
-        contents: what the file held when the study was made; by default what it holds now.
     """
 
     name: Literal["table"] = "table"
-    path: str = field(default="", metadata=NOT_HASHED)
     target: str = "target"
     features: tuple[str, ...] = ()
     scaling: Literal["standardised", "none"] = "standardised"
     split: str | None = None
-    test: float = 0.2
-    validation: float = 0.2
-    split_seed: int = 0
-    validation_seed: int | None = None
-    contents: Contents | None = None
 
-    paths: ClassVar[tuple[str, ...]] = ("path",)
+    KIND: ClassVar[Literal["file", "folder"]] = "file"
+    FORM: ClassVar[str] = _READABLE
 
     def __post_init__(self) -> None:
-        if not self.path:
-            raise ConfigError("path", "is missing", f"name a file: {_READABLE}")
-        object.__setattr__(self, "path", str(Path(self.path).absolute()))
         own = {self.target, self.split}
         if taken := [name for name in self.features if name in own]:
             problem = f"{taken[0]!r} is not to be learned from: it is the target, or the split"
             raise ConfigError("features", problem, "leave it out")
-        for key in ("validation", "test"):
-            share = getattr(self, key)
-            if not 0 < share < 1:
-                raise ConfigError(key, f"{share} is not a fraction", "use a number between 0 and 1")
-        check_seeds(self.split_seed, self.validation_seed)
-        if self.contents is None:
-            columns = _columns(self)
-            object.__setattr__(self, "contents", _contents(self, columns))
-        train, *others = self._sizes
-        if min(train, *others) < _FEWEST:
-            problem = f"{train} training, {others[0]} validation and {others[1]} test samples"
-            raise ConfigError("test", problem, f"each part needs {_FEWEST}")
+        super().__post_init__()
 
-    @property
-    def _held(self) -> Contents:
-        assert self.contents is not None, "filled in when it was made"
-        return self.contents
-
-    @property
-    def _sizes(self) -> tuple[int, int, int]:
-        """Samples in training, validation and test set."""
-        if self.split is not None:
-            train, validation, test = self._held.samples
-            return train, validation, test
-        (samples,) = self._held.samples
-        test, validation = round(self.test * samples), round(self.validation * samples)
-        return samples - test - validation, validation, test
-
-    @property
-    def num_classes(self) -> int:
-        """C."""
-        return len(self._held.classes)
-
-    @property
-    def training_samples(self) -> int:
-        """Samples to train on."""
-        return self._sizes[0]
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample."""
-        return self._held.input_shape
+    def _read_contents(self) -> Contents:
+        return _contents(self, _columns(self))
 
     def load(self, seed: int) -> Splits:
         """The split of this configuration; `seed` plays no part.
@@ -157,40 +87,19 @@ class _Columns:
 @lru_cache(maxsize=2)
 def _load(config: TableConfig) -> Splits:
     columns = _columns(config)
-    if _contents(config, columns) != config.contents:
-        problem = f"{config.path} has changed since the study was made"
-        remedy = "put the file back, or choose another name for the study"
-        raise ConfigError("data.path", problem, remedy)
+    config.refuse_change(_contents(config, columns))
     inputs = torch.from_numpy(columns.inputs.copy())  # pandas may lend what must not be written
     targets = torch.from_numpy(np.unique(columns.target, return_inverse=True)[1])
-    train, validation, test = _split(config, targets, columns.parts)
+    given = None
+    if columns.parts is not None:
+        given = torch.tensor([PARTS.index(part) for part in columns.parts])
+    train, validation, test = config.parts_of(targets, given)
     if config.scaling == "standardised":
         inputs = _standardised(inputs.double(), inputs[train].double())
     learned, chosen, reported = (
         Labelled(inputs[each], targets[each]) for each in (train, validation, test)
     )
     return Splits(learned, chosen, reported, config.num_classes)
-
-
-def _split(
-    config: TableConfig, targets: Tensor, parts: np.ndarray | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of training, validation and test set."""
-    train_size, validation_size, test_size = config._sizes
-    seed = config.split_seed if config.validation_seed is None else config.validation_seed
-    if parts is None:
-        (test,) = disjoint(targets, [test_size], config.split_seed, part=1)
-        is_left = torch.ones(len(targets), dtype=torch.bool)
-        is_left[test] = False
-        left = is_left.nonzero().squeeze(1)
-    else:
-        train, validation, test = (torch.from_numpy(np.flatnonzero(parts == p)) for p in _PARTS)
-        if config.validation_seed is None:
-            return train, validation, test
-        left = torch.cat([train, validation]).sort().values
-    sizes = [validation_size, train_size]
-    validation, train = (left[each] for each in disjoint(targets[left], sizes, seed, part=0))
-    return train, validation, test
 
 
 def _standardised(inputs: Tensor, learned: Tensor) -> Tensor:
@@ -216,11 +125,11 @@ def _contents(config: TableConfig, columns: _Columns) -> Contents:
         raise ConfigError("target", problem, "name a column of two classes or more")
     samples: tuple[int, ...] = (len(columns.target),)
     if columns.parts is not None:
-        unknown = set(np.unique(columns.parts)) - set(_PARTS)
+        unknown = set(np.unique(columns.parts)) - set(PARTS)
         if unknown:
             problem = f"{config.split!r} holds {str(min(unknown))!r}"
-            raise ConfigError("split", problem, f"write {', '.join(_PARTS)} there")
-        samples = tuple(int((columns.parts == part).sum()) for part in _PARTS)
+            raise ConfigError("split", problem, f"write {', '.join(PARTS)} there")
+        samples = tuple(int((columns.parts == part).sum()) for part in PARTS)
     shape = tuple(columns.inputs.shape[1:])
     return Contents(columns.sha256, tuple(map(str, classes)), shape, samples)
 
@@ -231,7 +140,7 @@ def _columns(config: TableConfig) -> _Columns:
     Raises:
         ConfigError: if it is nowhere, cannot be read, or lacks something.
     """
-    path = _found(config.path)
+    path = config.found()
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     read = _read_arrays if path.suffix == ".npz" else _read_table
@@ -243,18 +152,6 @@ def _columns(config: TableConfig) -> _Columns:
         problem = f"{config.path} cannot be read: {reason_of(error)}"
         raise ConfigError("path", problem, f"give a file that is {_READABLE}") from None
     return _Columns(digest, inputs, target, parts)
-
-
-def _found(given: str) -> Path:
-    """The file, where it is named or in the chosen folder of data."""
-    chosen = chosen_folder()
-    places = [Path(given), *([Path(chosen) / Path(given).name] if chosen else [])]
-    for path in places:
-        if path.is_file():
-            return path
-    looked = " nor ".join(map(str, places))
-    remedy = "correct the path, or name the folder that holds it with --data-dir"
-    raise ConfigError("path", f"there is no file {looked}", remedy)
 
 
 def _read_arrays(
