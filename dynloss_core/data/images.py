@@ -30,13 +30,13 @@ from dynloss_core.data.image_folders import (
     find,
     put_in_place,
 )
-from dynloss_core.data.splits import Labelled, PixelScale, Splits, check_seeds, disjoint
+from dynloss_core.data.pixels import scale_of
+from dynloss_core.data.splits import Labelled, Splits, check_seeds, disjoint
 
 __all__ = ["CIFAR10Config", "FashionMNISTConfig", "ImageConfig"]
 
 _NUM_CLASSES = 10
 _FEWEST = 5 * _NUM_CLASSES  # samples of a part
-_LEVELS = 256  # of a byte
 
 
 @dataclass(frozen=True)
@@ -215,29 +215,13 @@ def _load(config: ImageConfig) -> Splits:
     seed = config.split_seed if config.validation_seed is None else config.validation_seed
     validation, train = disjoint(labels, sizes, seed, part=0)
     learned = pixels[train]
-    scale = _scale(learned)
+    scale = scale_of(learned)
     chosen = Labelled(pixels[validation], labels[validation], scale)
     trained = Labelled(learned, labels[train], scale)
     del pixels  # before the test set is read
     pixels, labels = config._read(root, train=False)
     (test,) = disjoint(labels, [config.test_samples or len(labels)], config.split_seed, part=1)
     return Splits(trained, chosen, Labelled(pixels[test], labels[test], scale), _NUM_CLASSES)
-
-
-def _scale(pixels: Tensor) -> PixelScale:
-    """Mean and standard deviation of each channel, from how often each level occurs.
-
-    No copy in another type is made; the sums are integers, exact in float64.
-    """
-    level = torch.arange(_LEVELS, dtype=torch.float64)
-    means, deviations = [], []
-    for channel in pixels.unbind(1):
-        count = torch.bincount(channel.flatten(), minlength=_LEVELS).double()
-        mean = (count @ level / count.sum()).item()
-        variance = (count @ (level - mean).square() / count.sum()).item()
-        means.append(mean / (_LEVELS - 1))
-        deviations.append(variance**0.5 / (_LEVELS - 1))
-    return PixelScale(tuple(means), tuple(deviations))
 
 
 def _torchvision() -> Any:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from dynloss_core.data.digits import DigitsConfig
 from dynloss_core.data.images import CIFAR10Config, FashionMNISTConfig
+from dynloss_core.data.own_images import FolderConfig
 from dynloss_core.data.spirals import SpiralsConfig
 from dynloss_core.data.splits import Splits
 from dynloss_core.data.tabular import TableConfig
@@ -49,4 +50,5 @@ DATA_SETS: dict[str, type[DataConfig]] = {
     "fashion_mnist": FashionMNISTConfig,
     "cifar10": CIFAR10Config,
     "table": TableConfig,
+    "folder": FolderConfig,
 }
