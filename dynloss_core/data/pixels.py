@@ -30,7 +30,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 """How the names of image files end."""
 
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "PPM", "TIFF")  # MPO: a phone's .jpg
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")  # no other decoder is run
 _LEVELS = 256  # of a byte
 _MODES = {1: "L", 3: "RGB"}  # Pillow's names, by K
 
@@ -118,4 +118,5 @@ def _pillow() -> Any:
     except ImportError as error:
         problem = f"images need Pillow, which cannot be imported: {reason_of(error)}"
         raise ConfigError("name", problem, "pip install pillow") from None
+    PIL.Image.init()  # all kinds are known, not the commonest alone
     return PIL

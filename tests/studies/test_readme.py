@@ -14,6 +14,7 @@ import yaml
 import search_spaces
 import studies
 from dynloss_core import keys
+from dynloss_core.data import DATA_SETS
 from dynloss_core.losses import LOSSES
 from dynloss_core.models import MODELS
 from dynloss_core.oscillation import SHAPES
@@ -74,7 +75,7 @@ def test_the_loss_and_the_space_in_three_lines() -> None:
 
 
 def test_the_loss_and_the_shape_of_a_plugin_keep_their_contracts(tmp_path: Path) -> None:
-    (text,) = blocks("py")
+    (text,) = [block for block in blocks("py") if "LOSSES" in block]
     (tmp_path / "own.py").write_text(text)
     try:
         done = dynloss_here("check", tmp_path / "own.py")
@@ -84,6 +85,17 @@ def test_the_loss_and_the_shape_of_a_plugin_keep_their_contracts(tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "loss entropy" in done.stdout
     assert "shape peak" in done.stdout
+
+
+def test_the_data_set_of_a_plugin_keeps_its_contract(tmp_path: Path) -> None:
+    (text,) = [block for block in blocks("py") if "splits_of" in block]
+    (tmp_path / "fakes.py").write_text(text)
+    try:
+        done = dynloss_here("check", tmp_path / "fakes.py")
+    finally:
+        DATA_SETS.pop("fakes", None)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "data set fakes" in done.stdout
 
 
 def test_a_study_runs_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

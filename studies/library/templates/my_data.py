@@ -1,6 +1,7 @@
 """A data set of your own: two rings to tell apart. Name it in a study: `data: {name: my_data}`.
 
-A Parquet, CSV or .npz file needs no code: `data: {name: table, path: ..., target: ...}`.
+A Parquet, CSV or .npz file needs no code: `data: {name: table, path: ..., target: ...}`. Nor does a
+folder of images: `data: {name: folder, path: ...}`. For a data set of torchvision see `splits_of`.
 """
 
 from __future__ import annotations
