@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "Address",
+    "ArmOption",
     "BackendOption",
     "CodeChanged",
     "DataDir",
@@ -21,6 +22,8 @@ __all__ = [
     "Plugins",
     "Profile",
     "RecordedStudy",
+    "SearchOption",
+    "Settings",
     "Shape",
     "StudyArgument",
     "with_data",
@@ -91,6 +94,23 @@ DataDir = Annotated[
 ]
 Download = Annotated[
     bool, typer.Option("--download", help="Download the data set first if it is missing.")
+]
+ArmOption = Annotated[
+    str | None,
+    typer.Option(
+        "--arm", metavar="ARM", help="An arm of the study; by default the first not the reference."
+    ),
+]
+SearchOption = Annotated[
+    int, typer.Option("--search", metavar="N", help="The search that chose the winner, from 1.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--setting",
+        metavar="KEY=VALUE",
+        help="model.width=50, where a study has a winner at each of several; repeatable.",
+    ),
 ]
 Groups = Annotated[
     str,

@@ -1,68 +1,118 @@
-"""One network, trained and watched: `dynloss train`."""
+"""One network, trained and watched: `dynloss train`, by itself or as a study's winner."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+import torch
 from rich.console import Console
 
-from dynloss_core.config import ConfigError, build, to_dict
-from dynloss_core.training import Evaluation, Member, Problem, Setup, Trace, choose_engine
+from dynloss_core import keys
+from dynloss_core.config import ConfigError, to_dict
+from dynloss_core.training import (
+    Engine,
+    EngineName,
+    Evaluation,
+    Member,
+    Problem,
+    Setup,
+    Trace,
+    choose_engine,
+)
 from studies.blocks.tables import IDENTITY, trace_rows
-from studies.definition.data_sets import provide
 from studies.messages import duration
+from studies.storage.recorded_winner import METRICS, RecordedWinner
 from studies.storage.sealed_files import write_parquet
 
-__all__ = ["train_one"]
+__all__ = ["retrain", "train_one"]
 
 _LINES = 20
 
 
+def retrain(
+    winner: RecordedWinner,
+    problem: Problem,
+    member: Member,
+    console: Console,
+    trace: Path | None = None,
+) -> dict[str, float]:
+    """Train a study's winner again as a single run, and print what it ends with beside what the
+    study recorded.
+
+    Args:
+        winner: the winner; its study says which engine trains, and on what.
+        problem: its problem, or one that was changed.
+        member: its member, or one that was changed.
+        console: where to print.
+        trace: Parquet file to write, with one row per step.
+
+    Returns:
+        Losses and accuracies in [0, 1] at the end, by metric.
+
+    Raises:
+        ConfigError: for a value that is refused.
+    """
+    study = winner.study
+    device = study.device if torch.cuda.is_available() else "cpu"
+    last, engine = train_one(
+        problem, member, console, trace, engine_name=study.engine, device=device
+    )
+    held_out = engine.held_out()
+    measured = {
+        name: float(getattr(held_out if name in keys.TEST_METRICS else last, name))
+        for name in METRICS
+    }
+    recorded = winner.recorded(problem, member)
+    console.print(f"{'at the end':<20}  {'this run':>10}  {'recorded':>10}", style="bold")
+    for name, value in measured.items():
+        known = f"{recorded[name]:.6g}" if name in recorded else "-"
+        console.print(f"{name.replace('_', ' '):<20}  {value:>10.6g}  {known:>10}")
+    return measured
+
+
 def train_one(
-    problem: Mapping[str, object],
-    member: Mapping[str, object],
+    problem: Problem,
+    member: Member,
     console: Console,
     trace: Path | None = None,
     *,
-    data_dir: Path | None = None,
-    download: bool = False,
-) -> Evaluation:
-    """Train one member, print about twenty lines of progress, and return its last evaluation.
+    engine_name: EngineName = "auto",
+    device: str = "cpu",
+) -> tuple[Evaluation, Engine]:
+    """Train one member, print about twenty lines of progress, and return its last evaluation and
+    the engine that trained it. The data set is looked for where `provide` said.
 
     Args:
-        problem: fields of a `Problem`.
-        member: fields of a `Member`.
+        problem: what is trained, how, and for how long.
+        member: the network.
         console: where to print.
         trace: Parquet file to write, with one row per step.
-        data_dir: folder of image data to search first.
-        download: whether to download the data set if it is missing.
+        engine_name: the engine; `auto` takes the fastest that can.
+        device: where to train.
 
     Raises:
         ConfigError: for a value that is refused.
     """
     if trace is not None:
         _check_writable(trace)
-    built = build(Problem, problem, source="dynloss train")
-    engine_class = choose_engine(built)
-    one = build(Member, member, source="dynloss train")
-    provide(built.data, data_dir, download=download)
-    engine = engine_class(Setup.build(built, [one]), traced=[] if trace is None else [0])
+    engine_class = choose_engine(problem, engine_name, device)
+    traced = [] if trace is None else [0]
+    engine = engine_class(Setup.build(problem, [member]), device, traced=traced)
     console.print(
-        f"{built.data.name}, {_described(built)}, {built.steps:,} steps, engine {engine.name}"
+        f"{problem.data.name}, {_described(problem)}, {problem.steps:,} steps, engine {engine.name}"
     )
     header = f"{'step':>8}  {'train loss':>10}  {'train acc':>9}  {'val acc':>8}  {'F':>10}"
     console.print(header, style="bold")
-    started, every = time.perf_counter(), max(1, built.steps // built.evaluate_every // _LINES)
+    started, every = time.perf_counter(), max(1, problem.steps // problem.evaluate_every // _LINES)
     traces: list[Trace] = []
     for index, evaluation in enumerate(engine.evaluations()):
         last = evaluation
         if evaluation.trace is not None:
             traces.append(evaluation.trace)
-        if index % every == 0 or evaluation.step == built.steps:
+        if index % every == 0 or evaluation.step == problem.steps:
             console.print(
                 f"{evaluation.step:>8}  {float(evaluation.train_loss):>10.4g}  "
                 f"{float(evaluation.train_accuracy):>9.3f}  "
@@ -77,7 +127,7 @@ def train_one(
         rows = trace_rows(identity, Trace.joined(traces)).drop(columns=IDENTITY)
         write_parquet(rows, trace)
         console.print(f"{len(rows):,} steps in {trace}: {', '.join(rows.columns)}")
-    return last
+    return last, engine
 
 
 def _check_writable(path: Path) -> None:

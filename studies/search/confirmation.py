@@ -36,6 +36,7 @@ __all__ = [
     "Winner",
     "best_of",
     "plan_confirmation",
+    "point_of_row",
     "with_matched",
 ]
 
@@ -187,10 +188,10 @@ def best_of(study: Study, arm: str, rows: pd.DataFrame) -> Winner | None:
     order = means.round(_TIE_DECIMALS) * (-1 if keys.higher_is_better(study.objective) else 1)
     best = int(order.sort_values(kind="stable").index.to_numpy()[0])
     row = candidates[candidates[keys.TRIAL] == best].iloc[0]
-    return Winner(arm, best, _point(study, arm, row), float(means[best]))
+    return Winner(arm, best, point_of_row(study, arm, row), float(means[best]))
 
 
-def _point(study: Study, arm: str, row: pd.Series) -> Point:
+def point_of_row(study: Study, arm: str, row: pd.Series) -> Point:
     """A row's parameters as a point of the arm's space, with the period in the space's unit."""
     point: dict[str, Any] = dict(study.arm_space(arm).constants())
     for name, parameter in study.arm_space(arm).parameters.items():

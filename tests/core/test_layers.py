@@ -45,7 +45,7 @@ LEVELS = {
     ],
     "studies.storage": [
         "write_errors", "lock", "sealed_files", "parts", "study_paths", "study_folder", "recorded", "begun",
-        "stored_study", "place", "stored_plan", "origins", "reuse", "status", "tracking",
+        "stored_study", "recorded_winner", "place", "stored_plan", "origins", "reuse", "status", "tracking",
     ],
     "studies.runner": [
         "progress", "rounds", "extension", "session", "run_study", "dry_run", "single_run",
