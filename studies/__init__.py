@@ -16,9 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from studies.api import analyse, confirm, load, run, status, stop
+    from studies.api import analyse, confirm, export, load, run, status, stop
 
-__all__ = ["analyse", "confirm", "load", "run", "status", "stop"]
+__all__ = ["analyse", "confirm", "export", "load", "run", "status", "stop"]
 
 
 def __getattr__(name: str) -> Any:

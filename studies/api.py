@@ -24,15 +24,17 @@ from studies.definition.plugin_files import listed
 from studies.definition.study import Study
 from studies.definition.study_files import load_study, study_from_mapping
 from studies.messages import DEFAULT_OUT
+from studies.plain_script.write_export import export_winner
 from studies.report.study_result import StudyResult
 from studies.report.study_results import write_results
 from studies.runner.run_study import Outcome, confirm_study, confirm_until_decided, run_study
 from studies.storage.recorded import recorded_study
+from studies.storage.recorded_winner import recorded_winner
 from studies.storage.status import StudyStatus, study_status
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 
-__all__ = ["analyse", "confirm", "load", "run", "status", "stop"]
+__all__ = ["analyse", "confirm", "export", "load", "run", "status", "stop"]
 
 Recorded = Study | StudyResult | str | PathLike[str]
 """A study that was run: its definition, its result, its name, its file or its folder."""
@@ -171,6 +173,38 @@ def analyse(
     stored = StoredStudy.read(_folder(study, out))
     results = write_results(stored, own=analyses)
     return StudyResult(stored, results, stored.folder.parts.failures())
+
+
+def export(
+    study: Recorded,
+    out: str | PathLike[str] = DEFAULT_OUT,
+    *,
+    arm: str | None = None,
+    search: int = 1,
+    seed: int | None = None,
+    settings: Sequence[str] = (),
+    into: str | PathLike[str] = ".",
+) -> Path:
+    """Write a study's winner as a script that needs torch alone, and a file of tensors beside it.
+
+    Args:
+        study: a study that was run.
+        out: the output folder.
+        arm: one of its arms; by default the first that is not the reference.
+        search: the number of the search that chose the winner, from 1.
+        seed: the seed; by default the first fresh one of the winner.
+        settings: `model.width=50`, where the study has a winner at each of several.
+        into: the folder to write to.
+
+    Returns:
+        The path of the script.
+
+    Raises:
+        ConfigError: if there is no such winner, or no plain script can train it.
+    """
+    stored = StoredStudy.read(_folder(study, out))
+    winner = recorded_winner(stored, arm=arm, search=search, seed=seed, settings=settings)
+    return export_winner(winner, Path(into))
 
 
 def status(study: Recorded, out: str | PathLike[str] = DEFAULT_OUT) -> StudyStatus:

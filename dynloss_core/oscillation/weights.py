@@ -35,7 +35,7 @@ from dynloss_core.oscillation.oscillation import Oscillation
 from dynloss_core.oscillation.shapes import SHAPES
 from dynloss_core.seeding import Stream, generator
 
-__all__ = ["GroupWeights", "OneGroupWeights"]
+__all__ = ["GroupWeights", "OneGroupWeights", "shift_of"]
 
 _MOST_TURNS_DRAWN = 2**14  # of a run whose length is not known
 
@@ -64,7 +64,7 @@ class GroupWeights:
         self._oscillation, self._seeds = oscillation, tuple(seeds)
         self._period, self._amplitude, self._stop = period, amplitude.double(), stop
         self._shift = torch.stack([
-            _shift(oscillation, groups, int(T), seed)
+            shift_of(oscillation, groups, int(T), seed)
             for T, seed in zip(period, self._seeds, strict=True)
         ])  # fmt: skip
         self._turns = torch.empty(len(self._seeds), 0, dtype=torch.int64)
@@ -165,7 +165,7 @@ class OneGroupWeights(nn.Module):
         return self.turns[torch.remainder(turn, self._drawn)]
 
     def _first_shift(self) -> Tensor:
-        return _shift(self._oscillation, self.groups, self.period, self._seed)
+        return shift_of(self._oscillation, self.groups, self.period, self._seed)
 
     def _first_turns(self) -> Tensor:
         if self._oscillation.order == "cyclic":
@@ -209,7 +209,7 @@ def _raw(oscillation: Oscillation, elevation: Tensor, amplitude: Tensor | float)
     return raised if oscillation.direction == "up" else 1 / raised
 
 
-def _shift(oscillation: Oscillation, groups: int, period: int, seed: int) -> Tensor:
+def shift_of(oscillation: Oscillation, groups: int, period: int, seed: int) -> Tensor:
     """Steps by which a member's oscillation begins later in its turn: (), or (G,) where all groups
     oscillate."""
     phases = torch.tensor(oscillation.phase, dtype=torch.float64, device="cpu")

@@ -12,6 +12,7 @@ from dynloss_core.config import ConfigError
 from studies.cli import (
     catalogue_commands,
     check_command,
+    export_command,
     init_command,
     oscillation_command,
     run_commands,
@@ -28,6 +29,7 @@ COMMANDS = (
     study_commands,
     catalogue_commands,
     train_command,
+    export_command,
     init_command,
     check_command,
     oscillation_command,

@@ -40,7 +40,7 @@ LEVELS = {
     ],
     "search_spaces": ["parameters", "space", "documents", "catalogue"],
     "studies": [
-        "messages", "interrupts", "definition", "blocks", "analysis", "search", "storage", "cluster", "report",
+        "messages", "interrupts", "definition", "blocks", "analysis", "search", "storage", "cluster", "report", "plain_script",
         "runner", "api", "cli", "__main__", "library",
     ],
     "studies.storage": [

@@ -10,7 +10,7 @@ import torch
 
 from dynloss_core.seeding import Stream, generator
 
-__all__ = ["dropout_noise"]
+__all__ = ["dropout_noise", "dropout_seed"]
 
 _SEEDS = 2**63  # of torch's generators
 
@@ -24,5 +24,10 @@ def dropout_noise(draws: bool, seed: int, step: int, device: torch.device) -> It
         return
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(int(generator(seed, Stream.DROPOUT, step).integers(_SEEDS)))
+        torch.manual_seed(dropout_seed(seed, step))
         yield
+
+
+def dropout_seed(seed: int, step: int) -> int:
+    """The seed of torch's random state in one step of one seed."""
+    return int(generator(seed, Stream.DROPOUT, step).integers(_SEEDS))
