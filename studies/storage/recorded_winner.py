@@ -46,9 +46,9 @@ class RecordedWinner:
         study: the definition, of the whole study.
         arm: the name of the arm.
         search: number of the search that chose the point, from 1.
-        point: its parameters, a period in the unit of the space.
+        point: its parameters, a period in steps.
         problem: what it was trained on and how.
-        member: the point on that seed, the period in steps.
+        member: the point on that seed.
         members: the members table of the study.
     """
 
@@ -122,6 +122,8 @@ def recorded_winner(
     trained = of_search.problem(arm, point)
     first = int(rows[keys.SEED].min())
     member = of_search.member(point, first if seed is None else seed, trained)
+    if keys.PERIOD in point:  # which may be searched in epochs
+        point = {**point, keys.PERIOD: member.period}
     return RecordedWinner(study, arm, search, point, trained, member, members)
 
 

@@ -145,7 +145,9 @@ def test_the_analysis_joins_the_report(tmp_path: Path) -> None:
     assert (tmp_path / "tiny" / "tables" / "deaths.csv").exists()
 
 
-@pytest.mark.parametrize("word", ["confirm", "status", "analyse", "ui", "train", "oscillation"])
+@pytest.mark.parametrize(
+    "word", ["confirm", "status", "analyse", "ui", "train", "export", "oscillation"]
+)
 def test_the_commands_exist(word: str) -> None:
     assert f"dynloss {word}" in README
     assert dynloss_here(word, "--help").returncode == 0
