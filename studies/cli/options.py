@@ -98,7 +98,7 @@ Download = Annotated[
 ArmOption = Annotated[
     str | None,
     typer.Option(
-        "--arm", metavar="ARM", help="An arm of the study; by default the first not the reference."
+        "--arm", metavar="ARM", help="By default the first arm that is not the reference."
     ),
 ]
 SearchOption = Annotated[
