@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -70,6 +71,11 @@ def retrain(
     for name, value in measured.items():
         known = f"{recorded[name]:.6g}" if name in recorded else "-"
         console.print(f"{name.replace('_', ' '):<20}  {value:>10.6g}  {known:>10}")
+    if any(not math.isclose(measured[name], recorded[name], rel_tol=1e-4) for name in recorded):
+        console.print(
+            "they differ: sums round in another order where networks train together, or by another "
+            "engine or version, and long runs magnify that"
+        )
     return measured
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import studies
 from dynloss_core import keys
-from studies.storage.recorded_winner import METRICS
+from studies.storage.recorded_winner import METRICS, RecordedWinner
 from tests.studies.commands import dynloss_here
 from tests.studies.tiny import MAP, tiny_study
 
@@ -81,6 +81,20 @@ def test_the_arm_is_the_first_that_is_not_the_reference(out: Path) -> None:
     for study in ("tiny", out / "tiny", out / "tiny" / "study.yaml"):
         done = dynloss_here("train", "--from", study, "--out", out)
         assert done.stdout.startswith("winner of tiny, arm sine, search 1, seed 50000: ")
+
+
+def test_a_difference_from_the_record_is_explained(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another number of networks in an ensemble, say; here the record is another."""
+    whole = RecordedWinner.recorded
+
+    def other(*arguments: Any) -> dict[str, float]:
+        return {name: value + 0.01 for name, value in whole(*arguments).items()}
+
+    monkeypatch.setattr(RecordedWinner, "recorded", other)
+    done = dynloss_here("train", "--from", "tiny", "--out", out)
+    assert "they differ: sums round in another order where networks train together" in done.stdout
 
 
 def test_another_seed_of_the_confirmation_is_recorded_too(out: Path) -> None:
