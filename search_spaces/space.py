@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -242,6 +242,13 @@ class Space:
         return replace(
             self, name=f"{self.name}-{name}", parameters=parameters, points=tuple(unique.values())
         )
+
+    def starting_from(self, points: Iterable[Mapping[str, Any]]) -> Space:
+        """The space with further points to start from, before its own. Parameters that it does not
+        have are left out of a point, and points outside it are dropped."""
+        own = [{n: v for n, v in point.items() if n in self.parameters} for point in points]
+        inside = [point for point in own if point and _is_inside(point, self.parameters)]
+        return replace(self, points=(*inside, *self.points))
 
     def searched(self) -> list[str]:
         """Names of the parameters that are not constants."""

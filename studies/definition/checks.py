@@ -126,6 +126,9 @@ def check_mode(study: Study) -> None:
     _check_trials(study)
     _check_grid(study)
     _check_winners(study)
+    if study.start_points and study.mode != "optimize":
+        problem = f"given in mode {study.mode}: no search begins there"
+        raise ConfigError("start_points", problem, "leave it out, or use mode: optimize")
     if study.early_stopping is not None and study.mode != "optimize":
         reason = {
             "map": "a map needs every point trained to its end",

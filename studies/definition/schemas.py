@@ -18,6 +18,12 @@ _EXTENDS = {
     "parameter keeps what is not said anew; null removes it.",
     "type": "string",
 }
+_POINTS_FROM = {
+    "description": "Folders of finished studies, from this file on: each arm's search starts from "
+    "what the arm of its name won with there.",
+    "type": "array",
+    "items": {"type": "string"},
+}
 _PROFILES = {
     "description": "Variants of the file by name: entries that replace its own, mapping by mapping "
     "(`--profile NAME`).",
@@ -40,6 +46,7 @@ def schema_of_files(kind: FileKind) -> JSONSchema:
             "anyOf": [{"type": "string"}, {"$ref": "#/$defs/Space"}],
         }
         schema["properties"]["profiles"] = _PROFILES
+        schema["properties"]["points_from"] = _POINTS_FROM
         plugins = schema["properties"]["plugins"]
         plugins["items"] = {"anyOf": [{"type": "string"}, plugins["items"]]}
     return schema

@@ -119,6 +119,8 @@ class Study:
             compared over whole periods (`optimize` only); None trains every trial to its end.
         storage: where the study is recorded.
         seed: the seed of the whole study.
+        start_points: points to start each arm's search from, before those of its space; in a
+            study's file, `points_from: [FOLDER, ...]` takes the winners of finished studies.
         plugins: files that define networks or data sets of one's own (see `dynloss_core.plugins`);
             in a study's file, their paths.
     """
@@ -161,6 +163,9 @@ class Study:
     early_stopping: EarlyStopping | None = None
     storage: Storage = field(default_factory=Storage)
     seed: int = 0
+    start_points: dict[str, tuple[dict[str, Any], ...]] = field(
+        default_factory=dict, metadata=ADDED_LATER
+    )
     plugins: tuple[Plugin, ...] = field(default=(), metadata=ADDED_LATER)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -286,7 +291,9 @@ class Study:
 
     def arm_space(self, arm: str) -> Space:
         """The space that an arm is searched over."""
-        return self.options(arm).space(self.space, arm)
+        space = self.options(arm).space(self.space, arm)
+        given = self.start_points.get(arm)
+        return space.starting_from(given) if given else space
 
     def trials_of(self, arm: str) -> ArmTrials:
         """The trials of an arm's search."""

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dynloss_core import keys
 from dynloss_core.config import ConfigError, build
 from dynloss_core.data import DATA_SETS
 from search_spaces import from_mapping, load
 from search_spaces.documents import find_document, locating, parse_document, read_document
 from studies.definition.dotted import assign, merged
+from studies.definition.past_points import points_of, refuse_seen
 from studies.definition.plugin_files import listed, with_plugins
 from studies.definition.study import Study
 
@@ -99,6 +101,9 @@ def study_from_mapping(
             whose text is known.
     """
     document = with_plugins(document, folder or Path(), source, recorded=recorded)
+    seen: list[int] = []
+    if "points_from" in document and not recorded:
+        document, seen = _with_points(document, folder or Path(), source)
     if "data" in document:
         data = _with_absolute_paths(document["data"], folder or Path())
         document = {**document, "data": data}
@@ -112,7 +117,29 @@ def study_from_mapping(
     elif isinstance(space, Mapping):
         built = from_mapping(space, source=source, folder=folder, key="space")
         document = {**document, "space": built}
-    return build(Study, document, source=source)
+    study = build(Study, document, source=source)
+    try:
+        refuse_seen(study, seen)
+    except ConfigError as error:
+        raise error.inside(source=source) from None
+    return study
+
+
+def _with_points(
+    document: dict[str, Any], folder: Path, source: str
+) -> tuple[dict[str, Any], list[int]]:
+    """A document whose `points_from` became points, and the seeds that those studies have seen."""
+    given = document["points_from"]
+    if document.get("start_points"):
+        remedy = "leave one of them out"
+        raise ConfigError("points_from", "given beside start_points", remedy, source)
+    named = document.get("arms") or (keys.DYNAMICAL, keys.STATIC)
+    try:
+        points, seen = points_of(given, folder, [str(arm) for arm in named])
+    except ConfigError as error:
+        raise error.inside(source=source) from None
+    rest = {key: value for key, value in document.items() if key != "points_from"}
+    return {**rest, "start_points": points}, seen
 
 
 def _with_absolute_paths(data: Any, folder: Path) -> Any:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from studies.definition.study import Study
 
-__all__ = ["MOST_SEEDS", "StudySeeds"]
+__all__ = ["IN_ALL", "MOST_SEEDS", "StudySeeds"]
 
-_IN_ALL = 100_000  # of a study
+IN_ALL = 100_000
+"""Seeds that belong to a study of one search, from `seed` times as many on."""
+
 _FIRST_OF_FINALS = 25_000
 _FIRST_FRESH = 50_000
 
@@ -47,12 +49,18 @@ class StudySeeds:
     @property
     def first_fresh(self) -> int:
         """The first seed that no search of this study has seen."""
-        return self.study.seed * _IN_ALL + _FIRST_FRESH
+        return self.study.seed * IN_ALL + _FIRST_FRESH
 
     @property
     def fresh_in_all(self) -> int:
         """Number of fresh seeds that a study may use."""
-        return _IN_ALL - _FIRST_FRESH
+        return IN_ALL - _FIRST_FRESH
+
+    @property
+    def of_searches(self) -> list[int]:
+        """All of these, of every search."""
+        searches = [self.study.search(k).seeds for k in range(1, self.study.searches + 1)]
+        return [seed for each in searches for seed in (*each.search, *each.finals, *each.fresh)]
 
     def _from(self, first: int, count: int) -> list[int]:
-        return [self.study.seed * _IN_ALL + first + index for index in range(count)]
+        return [self.study.seed * IN_ALL + first + index for index in range(count)]

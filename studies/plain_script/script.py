@@ -228,17 +228,19 @@ def _main(facts: _Facts, construction: str) -> str:
     loop = "\n".join(f"        {line}" for line in _loop(facts))
     names, stored = _samples(facts)
     whole = f"    {', '.join(names)} = " + ", ".join(f'DATA["{name}"]' for name in stored)
+    is_small = facts.winner.problem.traits.relu_mlp is not None
+    threads = "    torch.set_num_threads(1)  # more only wait for each other\n" if is_small else ""
     before = f"{whole}\n" if facts.winner.problem.batch_size is None else ""
     return f'''def main() -> None:
     """Train, and print what the study recorded beside what comes out."""
-    model = {construction}
+{threads}    model = {construction}
     model = model.to(DEVICE, torch.{dtype})
     model.load_state_dict(DATA["network"])
     optimiser = {_optimiser(facts)}
 {before}    for step in range(STEPS):
 {loop}
         if step % {every} == 0:
-            print(f"step {{step:>8}}  F {{loss.item():.6g}}")
+            print(f"step {{step:>8}}  F {{loss.item():.6g}}", flush=True)
     for split in ("train", "validation", "test"):
         loss, accuracy = evaluated(model, split)
         print(f"{{split:<10}}  loss {{loss:.10g}}  accuracy {{accuracy:.6f}}", end="")

@@ -1,0 +1,111 @@
+"""Points that finished studies found, to start the search of another from: `points_from`.
+
+Each arm starts from what the arm of its name won with in every search of those studies. A period
+is kept in steps there; so a study whose space gives it in epochs does not start from others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dynloss_core import keys
+from dynloss_core.config import ConfigError, reason_of, show
+from search_spaces.documents import read_document
+from studies.definition.phases import Phase
+from studies.definition.study_seeds import IN_ALL
+
+if TYPE_CHECKING:
+    from studies.definition.study import Study
+
+__all__ = ["points_of", "refuse_seen"]
+
+_MEMBERS = Path("tables", "members.parquet")
+
+
+def points_of(
+    given: Any, folder: Path, arms: Sequence[str]
+) -> tuple[dict[str, list[dict[str, Any]]], list[int]]:
+    """The winners of finished studies, by arm, and all seeds that those have seen.
+
+    Args:
+        given: folders of studies, as `points_from` lists them.
+        folder: the folder that they start from.
+        arms: the arms that want points.
+
+    Raises:
+        ConfigError: if one holds no finished study.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise ConfigError(
+            "points_from", f"{show(given)} is no list", "write [./results/quickstart]"
+        )
+    found: dict[str, list[dict[str, Any]]] = {}
+    seen: set[int] = set()
+    for index, entry in enumerate(given):
+        key = f"points_from[{index}]"
+        path = folder / str(entry)
+        try:
+            members = pd.read_parquet(path / _MEMBERS)
+            space = read_document(path / "study.yaml")["space"]
+        except (OSError, ValueError, KeyError, ConfigError) as error:
+            problem = f"{show(str(entry))} holds no study that has ended: {reason_of(error)}"
+            remedy = (
+                "give the folder of one, from this file on; `dynloss analyse` writes its tables"
+            )
+            raise ConfigError(key, problem[:300], remedy) from None
+        seen |= set(members[keys.SEED].astype(int))
+        for arm, points in _winners(members, list(space["parameters"])).items():
+            if arm not in arms:
+                continue
+            kept = found.setdefault(arm, [])
+            kept += [point for point in points if point not in kept]
+        if not found:
+            problem = f"{show(str(entry))} has no winner of {' or '.join(arms)}"
+            raise ConfigError(key, problem, "confirm them first, or leave it out")
+    return found, sorted(seen)
+
+
+def _winners(members: pd.DataFrame, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """What was confirmed last in each search, by arm: values of the parameters searched there."""
+    phases = members[keys.PHASE].map(lambda name: Phase.parse(str(name)))
+    fresh = members[[phase.is_fresh for phase in phases]]
+    found: dict[str, list[dict[str, Any]]] = {}
+    columns = [name for name in names if name in fresh]
+    latest: dict[tuple[int, str], pd.DataFrame] = {}
+    for name, rows in fresh.groupby(keys.PHASE):
+        phase = Phase.parse(str(name))
+        for arm, own in rows.groupby(keys.ARM):
+            place = phase.search, str(arm)
+            before = latest.get(place)
+            if before is None or Phase.parse(str(before[keys.PHASE].iloc[0])).round < phase.round:
+                latest[place] = own
+    for (_, arm), rows in sorted(latest.items(), key=lambda item: item[0]):
+        for _, first in rows.drop_duplicates(columns).iterrows():
+            found.setdefault(arm, []).append(
+                {name: _plain(first[name]) for name in columns if not _is_missing(first[name])}
+            )
+    return found
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def _plain(value: Any) -> Any:
+    """A value of a table as YAML has it."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def refuse_seen(study: Study, seen: Sequence[int]) -> None:
+    """Refuse seeds that the studies have seen whose winners this one starts from: nothing on them
+    would be a test any more."""
+    if set(seen) & set(study.seeds.of_searches):
+        free = max(seen) // IN_ALL + 1
+        problem = "its seeds were seen by a study that it starts from (points_from)"
+        raise ConfigError("seed", problem, f"write seed: {free}")
