@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# one process more than cores, for tests also wait
+# one process more than cores, for tests also wait; one thread in each, for threads that share a core
+# with others wait for each other
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 SIDE_BY_SIDE = --dist worksteal --numprocesses $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))')
 # tests that may run side by side when they are slow; those that start clusters may not
 WITHOUT_RAY := tests/core tests/contracts tests/golden tests/gpu $(addprefix tests/studies/,analysis search storage runner/test_without_results.py)
@@ -27,10 +29,10 @@ quickstart: $(STAMP) ## a real study on this machine: verdict, figures, where to
 	@$(BIN)/dynloss run quickstart --resume
 
 test: $(STAMP) ## the test suite, on every core
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	$(ONE_THREAD) $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(STAMP) ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow $(WITHOUT_RAY) $(SIDE_BY_SIDE)
+	$(ONE_THREAD) $(BIN)/python -m pytest -m slow $(WITHOUT_RAY) $(SIDE_BY_SIDE)
 	$(BIN)/python -m pytest -m slow $(WITHOUT_RAY:%=--ignore=%)
 
 test-faults: $(STAMP) ## kill, fill up and interrupt studies, and count what is lost (40 minutes)

@@ -2,11 +2,18 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+
+from dynloss_core.data import DATA_SETS
+from dynloss_core.losses import LOSSES
+from dynloss_core.models import MODELS
+from dynloss_core.oscillation import SHAPES
 
 settings.register_profile("dynloss", deadline=None, max_examples=30)
 settings.load_profile("dynloss")
@@ -19,6 +26,18 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 # a shell lets what it starts in the background ignore Ctrl-C, and so would all that tests start
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _tables_as_before() -> Iterator[None]:
+    """What a test reads from a plug-in leaves the suite's tables with it."""
+    tables: list[dict[str, Any]] = [MODELS, DATA_SETS, LOSSES, SHAPES]  # type: ignore[list-item]
+    before = [dict(table) for table in tables]
+    yield
+    for table, rows in zip(tables, before, strict=True):
+        if table != rows:
+            table.clear()
+            table.update(rows)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

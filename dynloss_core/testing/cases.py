@@ -131,12 +131,6 @@ CASES = [
     Case("linear", _problem(model=MLPConfig(width=1, depth=0)), MIXED),
     Case("three hidden layers", _problem(model=MLPConfig(width=6, depth=3)), MIXED),
     Case("two classes", _problem(data=SpiralsConfig(points_per_class=5, num_classes=2)), MIXED),
-    Case("sharpness-aware", _problem(sam_radius=0.05), MIXED),
-    Case(
-        "sharpness-aware, three hidden layers and mini-batches with momentum",
-        _problem(model=MLPConfig(width=6, depth=3), batch_size=4, sam_radius=0.02),
-        WITH_MOMENTUM,
-    ),
     Case("sample-weighted MSE", _problem(loss="mse_sample_weighted"), MIXED),
     Case("output-weighted MSE", _problem(loss="mse_output_weighted"), MIXED),
     Case("mini-batch with momentum", _problem(batch_size=4), WITH_MOMENTUM),
@@ -147,6 +141,12 @@ CASES = [
             nesterov=True,
             learning_rate_schedule=LearningRateSchedule(warmup=0.2, decay="cosine", final=0.1),
         ),
+        WITH_MOMENTUM,
+    ),
+    Case("sharpness-aware", _problem(sam_radius=0.05), MIXED),
+    Case(
+        "sharpness-aware, three hidden layers and mini-batches with momentum",
+        _problem(model=MLPConfig(width=6, depth=3), batch_size=4, sam_radius=0.02),
         WITH_MOMENTUM,
     ),
     Case(

@@ -14,10 +14,6 @@ import yaml
 import search_spaces
 import studies
 from dynloss_core import keys
-from dynloss_core.data import DATA_SETS
-from dynloss_core.losses import LOSSES
-from dynloss_core.models import MODELS
-from dynloss_core.oscillation import SHAPES
 from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
 from studies.definition.study_files import load_study
@@ -77,11 +73,7 @@ def test_the_loss_and_the_space_in_three_lines() -> None:
 def test_the_loss_and_the_shape_of_a_plugin_keep_their_contracts(tmp_path: Path) -> None:
     (text,) = [block for block in blocks("py") if "LOSSES" in block]
     (tmp_path / "own.py").write_text(text)
-    try:
-        done = dynloss_here("check", tmp_path / "own.py")
-    finally:
-        LOSSES.pop("entropy", None)
-        SHAPES.pop("peak", None)
+    done = dynloss_here("check", tmp_path / "own.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "loss entropy" in done.stdout
     assert "shape peak" in done.stdout
@@ -90,10 +82,7 @@ def test_the_loss_and_the_shape_of_a_plugin_keep_their_contracts(tmp_path: Path)
 def test_the_data_set_of_a_plugin_keeps_its_contract(tmp_path: Path) -> None:
     (text,) = [block for block in blocks("py") if "splits_of" in block]
     (tmp_path / "fakes.py").write_text(text)
-    try:
-        done = dynloss_here("check", tmp_path / "fakes.py")
-    finally:
-        DATA_SETS.pop("fakes", None)
+    done = dynloss_here("check", tmp_path / "fakes.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "data set fakes" in done.stdout
 
@@ -123,15 +112,12 @@ def test_the_plugin_trains(tmp_path: Path) -> None:
     document = tiny_document(**named, data={"name": "digits"})
     (tmp_path / "my-study.yaml").write_text(yaml.safe_dump(document))
     study = load_study(tmp_path / "my-study.yaml")
-    try:
-        assert study.problem("static", {"model.width": 5}).model.width == 5  # type: ignore[attr-defined]
-        points = (Trial(0, {"learning_rate": 0.1}),)
-        block = Block(keys.SEARCH, keys.STATIC, 0, points, (0, 1))
-        run = BlockRun(study, block)
-        list(run.progress())
-        assert run.result().members[keys.TRAIN_ACCURACY].gt(0.1).all()
-    finally:
-        MODELS.pop("small_net")
+    assert study.problem("static", {"model.width": 5}).model.width == 5  # type: ignore[attr-defined]
+    points = (Trial(0, {"learning_rate": 0.1}),)
+    block = Block(keys.SEARCH, keys.STATIC, 0, points, (0, 1))
+    run = BlockRun(study, block)
+    list(run.progress())
+    assert run.result().members[keys.TRAIN_ACCURACY].gt(0.1).all()
 
 
 def test_the_analysis_joins_the_report(tmp_path: Path) -> None:

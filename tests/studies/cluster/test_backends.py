@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ import pytest
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from dynloss_core.models import MODELS
 from studies.cluster.backends import BACKENDS
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
@@ -66,10 +64,8 @@ class Faulty:
 
 
 @pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
-    yield
-    MODELS.pop("faulty", None)  # of a plug-in
 
 
 def members_of(folder: StudyFolder) -> pd.DataFrame:

@@ -12,10 +12,6 @@ import pytest
 
 import studies
 from dynloss_core.config import ConfigError
-from dynloss_core.data import DATA_SETS
-from dynloss_core.losses import LOSSES
-from dynloss_core.models import MODELS
-from dynloss_core.oscillation import SHAPES
 from search_spaces.documents import dump_document
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
@@ -38,13 +34,9 @@ flat_top = {package}.nets:SHAPES
 
 
 @pytest.fixture(autouse=True)
-def _tables_as_before() -> Iterator[None]:
-    tables = [(each, dict(each)) for each in (MODELS, DATA_SETS, LOSSES, SHAPES)]  # type: ignore[arg-type]
+def _imports_as_before() -> Iterator[None]:
     paths, modules = list(sys.path), set(sys.modules)
     yield
-    for table, before in tables:
-        table.clear()
-        table.update(before)
     sys.path[:] = paths
     for name in set(sys.modules) - modules:
         if name.partition(".")[0] in ("signal_kit", "other_kit", "own_nets"):

@@ -8,7 +8,6 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +16,6 @@ import pytest
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, config_hash
-from dynloss_core.data import DATA_SETS
-from dynloss_core.models import MODELS
 from dynloss_core.plugins import read_plugin
 from search_spaces.documents import dump_document, read_document
 from studies.definition.study import Study
@@ -31,15 +28,6 @@ from tests.studies.commands import dynloss, dynloss_here
 from tests.studies.definition.signal_nets import NETS
 from tests.studies.sessions import begun, finish, session_of
 from tests.studies.tiny import tiny_document
-
-
-@pytest.fixture(autouse=True)
-def _tables_as_before() -> Iterator[None]:
-    tables = [(MODELS, dict(MODELS)), (DATA_SETS, dict(DATA_SETS))]
-    yield
-    for table, before in tables:
-        table.clear()
-        table.update(before)  # type: ignore[arg-type]
 
 
 def written(folder: Path, text: str = NETS, **changes: object) -> Path:
