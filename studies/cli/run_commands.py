@@ -79,12 +79,13 @@ def run(
     download: Download = False,
 ) -> None:
     """Run a study to its verdict: search, confirmation, tables, figures."""
-    set_ = [*(set_ or []), *([] if backend is None else [f"backend={backend}"])]
     from dynloss_core.data import use_data_folder
     from studies.cluster.addresses import is_client
+    from studies.cluster.backends import named
     from studies.definition.data_sets import provide
     from studies.definition.study_files import load_study
 
+    set_ = [*(set_ or []), *([] if backend is None else [f"backend={named(backend)}"])]
     if data_dir is not None and data_dir.is_dir():  # else it may be another machine's
         use_data_folder(data_dir)
     definition = load_study(study, set_, profile, plugin or [])

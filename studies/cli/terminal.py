@@ -40,6 +40,7 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
     trials = " + ".join(f"{count} {arm}" for arm, count in cost.trials.items())
     resources = f"{study.resources.cpu:g} CPU, {study.resources.gpu:g} GPU"
     available = f"{capacity.get('CPU', 0):g} CPU, {capacity.get('GPU', 0):g} GPU"
+    where = "the cluster" if study.backend == "ray" else "this machine"
     engine, time_in_all = cost.engine, "not known"
     if cost.microseconds is not None and cost.seconds is not None:
         engine += f", {cost.microseconds:.1f} µs per member-step (measured here)"
@@ -50,7 +51,7 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
         "members": f"{cost.members} networks in {cost.blocks} blocks",
         "steps": f"{cost.steps:,} each, {cost.members * cost.steps:,} in all",
         "engine": engine,
-        "resources": f"a block needs {resources}; the cluster has {available}: "
+        "resources": f"a block needs {resources}; {where} has {available}: "
         f"{cost.parallel} at once",
         "time": time_in_all,
     }.items():

@@ -81,7 +81,8 @@ class StoredStudy:
                 raise ConfigError("", problem, remedy, str(folder.path))
             if not resume:
                 problem = "holds this study already"
-                raise ConfigError("", problem, "add --resume to continue", str(folder.path))
+                remedy = "add --resume to continue, or to a finished one --extend N trials"
+                raise ConfigError("", problem, remedy, str(folder.path))
             return stored
         folder.refuse_foreign()
         try:

@@ -240,10 +240,11 @@ def test_no_cluster_is_joined(backend: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
-    done = dynloss_here("confirm", "tiny", "--backend", "slurm", "--out", tmp_path)
+@pytest.mark.parametrize("words", [("confirm", "tiny"), ("run", "quickstart")])
+def test_an_unknown_backend_is_refused(words: tuple[str, str], tmp_path: Path) -> None:
+    done = dynloss_here(*words, "--backend", "slurm", "--out", tmp_path)
     assert done.returncode == 2
-    assert "'slurm' is not a backend; use ray, inline, processes" in done.stderr
+    assert "--backend: 'slurm' is not a backend; use ray, inline, processes" in done.stderr
 
 
 WITHOUT = """\
