@@ -92,8 +92,9 @@ def check(file: Path, out: Path, undisturbed: pd.DataFrame, store: str) -> Tally
         occurrences(run.info.run_name for run in of_trials if is_whole(run, client, study)),
         occurrences("the study" for run in runs if run not in of_trials),
     ]
-    trials = sum(study.trials_of(arm).count for arm in study.arms)
-    wanted = [trials * study.seeds_per_point, *map(study.trials, study.arms), trials, 1]
+    of_arms = [study.trials_of(arm).count for arm in study.arms]
+    trials = sum(of_arms)
+    wanted = [trials * study.seeds_per_point, *of_arms, trials, 1]
     both = found.merge(undisturbed, how="outer", indicator=True)
     return Tally(
         trials=trials,
