@@ -85,15 +85,17 @@ def run(
     from studies.definition.data_sets import provide
     from studies.definition.study_files import load_study
 
-    set_ = [*(set_ or []), *([] if backend is None else [f"backend={named(backend)}"])]
+    given = set_ or []
+    chosen = [] if backend is None else [f"backend={named(backend)}"]
     if data_dir is not None and data_dir.is_dir():  # else it may be another machine's
         use_data_folder(data_dir)
-    definition = load_study(study, set_, profile, plugin or [])
+    definition = load_study(study, [*given, *chosen], profile, plugin or [])
     arguments = ["run", study, "--resume"]
     if profile is not None:
         arguments += ["--profile", profile]
-    for override in set_:
+    for override in given:
         arguments += ["--set", override]
+    arguments += [] if backend is None else ["--backend", backend]
     arguments += with_plugins(plugin)
     arguments += with_data(data_dir) + ([] if reuse else ["--no-reuse"])
     arguments += ["--code-changed"] if code_changed else []
@@ -246,6 +248,10 @@ def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) 
         outcome = work()
     except ConfigError:
         raise
+    except KeyboardInterrupt:  # of what follows the training; that ends in order by itself
+        say("stopped while the results were written; everything trained is kept")
+        say(f"continue with:  {go_on}")
+        raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
         show_crash(error, out / study.name)
         say(f"continue with:  {go_on}")

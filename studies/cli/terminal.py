@@ -51,8 +51,7 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
         "members": f"{cost.members} networks in {cost.blocks} blocks",
         "steps": f"{cost.steps:,} each, {cost.members * cost.steps:,} in all",
         "engine": engine,
-        "resources": f"a block needs {resources}; {where} has {available}: "
-        f"{cost.parallel} at once",
+        "resources": f"a block needs {resources}; {where} has {available}: {cost.parallel} at once",
         "time": time_in_all,
     }.items():
         console.print(f"{label:<10} {value}")

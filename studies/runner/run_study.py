@@ -240,6 +240,8 @@ def _run(stored: StoredStudy, delivery: Delivery, *, reuse: bool) -> Outcome:
     with _closing_its_run(stored, delivery):
         stored, finished, failures = _train(stored, delivery, reuse=reuse)
         _keep_runs(stored, delivery)
+        if finished:
+            say("trained; writing tables, figures and report")
         results = write_results(stored)
     _conclude(stored, delivery, results, finished=finished)
     if finished:
@@ -249,14 +251,14 @@ def _run(stored: StoredStudy, delivery: Delivery, *, reuse: bool) -> Outcome:
 
 @contextmanager
 def _closing_its_run(stored: StoredStudy, delivery: Delivery) -> Iterator[None]:
-    """Work on a study, and close its run in MLflow if that fails.
+    """Work on a study, and close its run in MLflow if that fails, or is interrupted.
 
     Raises:
         ConfigError: if a file of the study cannot be written.
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         with suppress(Exception):  # the first error is the one to report
             state = stored.folder.state()  # with what was written since
             _conclude(replace(stored, state=state), delivery, None, finished=False)

@@ -201,8 +201,11 @@ def _refuse_other_outputs(name: str, network: nn.Module, inputs: Tensor, classes
     try:
         outputs = network.eval()(inputs)
     except Exception as error:
-        problem = f"{name!r} fails on inputs (N, {', '.join(map(str, shape))}): {reason_of(error)}"
-        raise ConfigError("model", problem, "correct the network, or choose other data") from None
+        reason, remedy = reason_of(error), "correct the network, or choose other data"
+        if "Long" in reason:  # of an embedding: inputs are floats, as the other layers want them
+            remedy = "inputs are floats: let the network begin with inputs.long()"
+        problem = f"{name!r} fails on inputs (N, {', '.join(map(str, shape))}): {reason}"
+        raise ConfigError("model", problem, remedy) from None
     given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if given != (len(inputs), classes):
         problem = f"{name!r} gives {given} of {len(inputs)} samples of {classes} classes"
