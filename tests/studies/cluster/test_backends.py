@@ -34,6 +34,7 @@ from tests.studies.sessions import begun, finish, session_of
 from tests.studies.tiny import MAP, tiny_document, tiny_study
 
 LOCAL = ["inline", "processes"]
+INLINE_FIRST = ["inline", pytest.param("processes", marks=pytest.mark.slow)]  # each imports torch
 GRID: dict[str, Any] = {**MAP, "grid": {"period": 2, "amplitude": 1, "learning_rate": 2}}
 UNTRACKED: dict[str, Any] = {"storage": {"tracker": "none"}}
 NETS = """\
@@ -147,7 +148,7 @@ def test_a_study_may_change_its_backend(tmp_path: Path) -> None:
     assert stored_definition(again.folder).backend == "processes"
 
 
-@pytest.mark.parametrize("backend", LOCAL)
+@pytest.mark.parametrize("backend", INLINE_FIRST)
 def test_a_block_that_raises_fails_and_no_other(backend: str, tmp_path: Path) -> None:
     study = faulty(tmp_path, 4, 5)
     (tmp_path / "mark").touch()  # the study is sound, its training is not
@@ -169,7 +170,7 @@ def test_a_block_whose_process_dies_is_trained_by_another(
     assert "its process is gone (exit code -9); trying again" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("backend", LOCAL)
+@pytest.mark.parametrize("backend", INLINE_FIRST)
 def test_stops_when_asked_and_goes_on_from_there(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,7 +187,7 @@ def test_stops_when_asked_and_goes_on_from_there(
     pd.testing.assert_frame_equal(members_of(resumed.folder), members_of(whole.folder))
 
 
-@pytest.mark.parametrize("backend", LOCAL)
+@pytest.mark.parametrize("backend", INLINE_FIRST)
 def test_ctrl_c_ends_it_in_order(backend: str, tmp_path: Path) -> None:
     study = tmp_path / "long.yaml"
     budget = {"total": 4_000_000, "static_tail": 0, "evaluate_every": 2_000}
@@ -203,6 +204,7 @@ def test_ctrl_c_ends_it_in_order(backend: str, tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_what_processes_still_report_is_taken(tmp_path: Path) -> None:
     """Tables larger than a pipe holds, which nobody would read once the driver is to stop."""
     many = {"total": 4_000, "static_tail": 0, "evaluate_every": 10}
@@ -214,6 +216,7 @@ def test_what_processes_still_report_is_taken(tmp_path: Path) -> None:
     assert not stopped.failures
 
 
+@pytest.mark.slow
 def test_a_script_that_runs_itself_in_its_processes_is_refused(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     document = tiny_document(**GRID, **UNTRACKED, backend="processes")
