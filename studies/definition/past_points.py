@@ -1,7 +1,7 @@
 """Points that finished studies found, to start the search of another from: `points_from`.
 
 Each arm starts from what the arm of its name won with in every search of those studies. A period
-is kept in steps there; so a study whose space gives it in epochs does not start from others.
+is kept in steps there; so a study whose space gives it in epochs is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from studies.definition.study_seeds import IN_ALL
 if TYPE_CHECKING:
     from studies.definition.study import Study
 
-__all__ = ["points_of", "refuse_seen"]
+__all__ = ["points_of", "refuse_unfit"]
 
 _MEMBERS = Path("tables", "members.parquet")
 
@@ -102,9 +102,13 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def refuse_seen(study: Study, seen: Sequence[int]) -> None:
-    """Refuse seeds that the studies have seen whose winners this one starts from: nothing on them
-    would be a test any more."""
+def refuse_unfit(study: Study, seen: Sequence[int]) -> None:
+    """Refuse a study that cannot start from the winners of others: with a period in epochs, or on
+    seeds that those have seen, on which nothing would be a test any more."""
+    period = study.space.parameters.get(keys.PERIOD)
+    if seen and period is not None and period.unit == "epochs":
+        problem = "the space gives the period in epochs, and past points have it in steps"
+        raise ConfigError("points_from", problem, "leave it out, or search the period in steps")
     if set(seen) & set(study.seeds.of_searches):
         free = max(seen) // IN_ALL + 1
         problem = "its seeds were seen by a study that it starts from (points_from)"

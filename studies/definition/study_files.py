@@ -12,7 +12,7 @@ from dynloss_core.data import DATA_SETS
 from search_spaces import from_mapping, load
 from search_spaces.documents import find_document, locating, parse_document, read_document
 from studies.definition.dotted import assign, merged
-from studies.definition.past_points import points_of, refuse_seen
+from studies.definition.past_points import points_of, refuse_unfit
 from studies.definition.plugin_files import listed, with_plugins
 from studies.definition.study import Study
 
@@ -119,7 +119,7 @@ def study_from_mapping(
         document = {**document, "space": built}
     study = build(Study, document, source=source)
     try:
-        refuse_seen(study, seen)
+        refuse_unfit(study, seen)
     except ConfigError as error:
         raise error.inside(source=source) from None
     return study

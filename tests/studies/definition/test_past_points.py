@@ -77,6 +77,14 @@ def test_seeds_that_were_seen_are_refused(past: Path, tmp_path: Path) -> None:
     load_study(written(tmp_path, past, seed=2))
 
 
+def test_a_period_in_epochs_is_refused(past: Path, tmp_path: Path) -> None:
+    """Points have it in steps: 20 of these would be taken for 20 epochs."""
+    period = {"type": "int", "low": 2, "high": 100, "unit": "epochs"}
+    space = {"extends": tiny_document()["space"], "name": "s", "parameters": {"period": period}}
+    with pytest.raises(ConfigError, match="gives the period in epochs"):
+        load_study(written(tmp_path, past, space=space))
+
+
 def test_points_outside_the_space_are_dropped(past: Path, tmp_path: Path) -> None:
     space = {"extends": tiny_document()["space"], "name": "s"}
     narrow = {**space, "parameters": {"learning_rate": {"low": 9.0, "high": 10.0}}}
