@@ -69,7 +69,7 @@ def _draw_gain(axes: Axes, result: GainMap, gain: Gain, norm: TwoSlopeNorm) -> Q
         edgecolors="white",
         linewidth=0.3,
     )
-    for row, column in np.argwhere(np.isfinite(gain.gain) & ~gain.significant):
+    for row, column in np.argwhere(result.unclear(gain)):
         axes.add_patch(_cell_patch(result, row, column, hatch="////", edgecolor=GREY))
     for row, column in np.argwhere(result.diverged):
         axes.add_patch(_cell_patch(result, row, column, facecolor="black"))
@@ -145,7 +145,7 @@ def _legend(result: GainMap) -> list[object]:
         handles.append(
             Line2D([], [], marker="*", ms=12, color="#F0E442", mec="black", ls="", label=star)
         )
-    if any((np.isfinite(gain.gain) & ~gain.significant).any() for gain in result.gains):
+    if any(result.unclear(gain).any() for gain in result.gains):
         label = "not significant (5% over all cells)"
         handles.append(Patch(fill=False, hatch="////", edgecolor=GREY, label=label, linewidth=0))
     if result.diverged.any():

@@ -12,6 +12,10 @@ signs of seeds (see `sign_flips`): the chance that any cell is called significan
 most 5%. The gain shown is free of the winner's curse: for each seed, the trial is chosen on the
 others (see `pairing`).
 
+Of several searches, each is mapped on the same cells with seeds of its own, against its own static
+trials. The map is the mean over the searches that tried a cell, and nothing is claimed of it: few
+searches try the same cell, and their verdict is on their winners.
+
 Symbols
     K      dynamical trials
     n      seeds
@@ -20,9 +24,10 @@ Symbols
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -39,8 +44,10 @@ from studies.analysis.gains.map_cells import (
     matrix_of,
     partners_of,
 )
+from studies.analysis.question import Question
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
+from studies.definition.early_stopping import is_stopped
 
 __all__ = ["Baseline", "Gain", "GainMap", "cards", "gain_map", "maps_of"]
 
@@ -108,12 +115,13 @@ class GainMap:
         gains: over each baseline that most trials could be compared with.
         trials: (P, Q) how many each cell holds.
         diverged: (P, Q) there are some, and every one diverged for some seed.
-        static_trials: how many the best static one was chosen from.
+        static_trials: how many the best static one was chosen from, of one search.
         metric: what is compared.
-        n: seeds of the search.
+        n: seeds of a search.
         binned: whether cells are bins of scattered trials rather than points of a grid.
         adaptive: whether an adaptive search placed the trials. Such a map is exploratory: its
             points gather where the search found them good.
+        searches: how many it is the mean of.
     """
 
     pair: Pair
@@ -131,6 +139,12 @@ class GainMap:
     n: int
     binned: bool
     adaptive: bool
+    searches: int = 1
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether anything may be claimed of a cell."""
+        return self.searches == 1
 
     @property
     def trials_a_cell(self) -> int:
@@ -148,6 +162,11 @@ class GainMap:
         better = "gain in" if keys.higher_is_better(self.metric) else "fall of"
         return f"{better} {_words(self.metric)}"
 
+    def unclear(self, gain: Gain) -> np.ndarray:
+        """(P, Q) cells that were tested over this baseline and are not significant."""
+        unclear: np.ndarray = np.isfinite(gain.gain) & ~gain.significant & self.is_tested
+        return unclear
+
     def missing(self, gain: Gain) -> np.ndarray:
         """(P, Q) cells of which nothing can be said over this baseline."""
         missing: np.ndarray = ~np.isfinite(gain.gain) & ~self.diverged
@@ -164,14 +183,17 @@ class GainMap:
         """What the figure shows."""
         counts = dict.fromkeys(gain.n for gain in self.gains)
         n = " and ".join(str(count) for count in counts)
-        return f"Gain of {self.pair.losses[0]}, n = {n} seeds, paired"
+        seeds = f"n = {n} seeds, paired"
+        if self.searches > 1:
+            seeds = f"mean of {self.searches} searches, {n} paired seeds each"
+        return f"Gain of {self.pair.losses[0]}, {seeds}"
 
     def caption(self) -> str:
         """What to read off the figure."""
         baselines = " (left) and ".join(_BASELINE_NAMES[gain.baseline] for gain in self.gains)
         text = f"{self.title}, over the {self.pair.reference} arm {baselines}"
         text += " (right)." if len(self.gains) > 1 else "."
-        if any((np.isfinite(gain.gain) & ~gain.significant).any() for gain in self.gains):
+        if any(self.unclear(gain).any() for gain in self.gains):
             text += " Hatched cells are not significant."
         if self.diverged.any():
             text += " In black cells every trial diverged for some seed."
@@ -182,15 +204,18 @@ class GainMap:
     def notes(self) -> list[str]:
         """Notes on how the map was made, one sentence each."""
         found = []
+        if not self.is_tested:
+            found.append(f"Means over {self.searches} searches, of which nothing is claimed.")
         if self.static_trials > 1:
             which = "the other half of the seeds"
             if self.n < _FEWEST_TO_SPLIT:
-                which = "the same seeds, so no gain over it is claimed"
+                which = "the same seeds"
+                which += ", so no gain over it is claimed" if self.is_tested else ""
             found.append(f"The {self.pair.reference} trial at its own best was chosen on {which}.")
         if self.trials_a_cell > 1:
+            tests = ", its p value accounts for all of them" if self.is_tested else ""
             found.append(
-                f"A cell holds up to {self.trials_a_cell} trials: its gain is cross-fitted, its "
-                "p value accounts for all of them."
+                f"A cell holds up to {self.trials_a_cell} trials: its gain is cross-fitted{tests}."
             )
         if self.binned:
             found.append("Cells are bins of scattered trials.")
@@ -204,17 +229,23 @@ class GainMap:
         arm, against = self.pair.losses[0], f"against the {self.pair.reference} arm"
         for gain in self.gains:
             cells = int(np.isfinite(gain.gain).sum())
+            wins, losses = int(gain.wins.sum()), int(gain.losses.sum())
+            counts = f"{arm} wins in {wins} of {cells} cells and loses in {losses}"
+            if not self.is_tested:
+                counts = f"{arm} is ahead in {int((gain.gain > 0).sum())} of {cells} cells"
             text = (
                 f"Over {_words(self.x)} and {_words(self.y)}, {against} "
-                f"{_BASELINE_NAMES[gain.baseline]}: {arm} wins in "
-                f"{int(gain.wins.sum())} of {cells} cells and loses in {int(gain.losses.sum())}"
+                f"{_BASELINE_NAMES[gain.baseline]}: {counts}"
             )
             best = gain.best()
             if best is not None:
                 size = gain.gain[best]
                 which = "largest" if size > 0 else "least negative"
                 text += f"; the {which} {self.gain_name} is {size:+.3f}, {self._place(gain, best)}"
-            found.append(f"{text} (n = {gain.n} search seeds, sign flips, 5% over all cells).")
+            how = f"n = {gain.n} search seeds, sign flips, 5% over all cells"
+            if not self.is_tested:
+                how = f"means over {self.searches} searches of {gain.n} seeds, none tested"
+            found.append(f"{text} ({how}).")
         return found
 
     def _place(self, gain: Gain, cell: tuple[int, int]) -> str:
@@ -264,7 +295,8 @@ def cards(tables: Tables, draw: Draws[GainMap]) -> Iterator[Card]:
     """The maps of a search; that of an adaptive search is exploratory and gives no findings."""
     for name, found in maps_of(tables).items():
         notes = [f"Paired over {found.n} seeds.", *found.notes()]
-        notes.append("The chance that any cell is called significant by mistake is at most 5%.")
+        if found.is_tested:
+            notes.append("The chance that any cell is called significant by mistake is at most 5%.")
         yield Card(
             found.title,
             [Drawing(name, found.headline(), found.caption(), partial(draw, found))],
@@ -276,19 +308,25 @@ def cards(tables: Tables, draw: Draws[GainMap]) -> Iterator[Card]:
 
 def maps_of(tables: Tables) -> dict[str, GainMap]:
     """The gain maps of a study, by the name of their files."""
-    asked, search = tables.question, tables.search
-    if refines := asked.refining.get(asked.pair.arm):  # near its best, and so no part of a map
-        of_arm = search[keys.ARM] == asked.pair.arm
-        search = search[~(of_arm & search[keys.TRIAL].isin(refines))]
+    asked = tables.question
+    searches = [_mapped(rows[~is_stopped(rows)], asked) for rows in tables.searches_apart]
     found = {
-        name: gain_map(search, asked.objective, x, pair=asked.pair, adaptive=asked.adaptive)
+        name: gain_map(searches, asked.objective, x, pair=asked.pair, adaptive=asked.adaptive)
         for name, x in MAPS.items()
     }
     return {name: each for name, each in found.items() if each is not None}
 
 
+def _mapped(search: pd.DataFrame, asked: Question) -> pd.DataFrame:
+    """The rows of a search without its refinements, which lie near its best."""
+    refines = asked.refining.get(asked.pair.arm)
+    if not refines:
+        return search
+    return search[(search[keys.ARM] != asked.pair.arm) | ~search[keys.TRIAL].isin(refines)]
+
+
 def gain_map(
-    search: pd.DataFrame,
+    searches: Sequence[pd.DataFrame],
     metric: str,
     x: str = keys.PERIOD,
     y: str = keys.AMPLITUDE,
@@ -296,42 +334,78 @@ def gain_map(
     *,
     adaptive: bool = False,
 ) -> GainMap | None:
-    """The gain map of a search; None if `x` or `y` does not vary, if an arm has no sound trial, or
+    """The gain map of searches; None if `x` or `y` does not vary, if an arm has no sound trial, or
     if the problem itself varies: its sizes are compared by `regimes`.
 
     Args:
-        search: rows of the members table with phase `search`.
+        searches: rows of the members table of each search.
         metric: static validation metric to compare.
         x: parameter along the first axis.
         y: parameter along the second.
         pair: the arms.
         adaptive: whether proposals depended on results.
     """
-    of_arm, of_reference = (search[search[keys.ARM] == arm] for arm in pair)
-    seeds = np.intersect1d(of_arm[keys.SEED].unique(), of_reference[keys.SEED].unique())
-    if len(seeds) < 2 or not _is_mapped(search, of_arm[[x, y]]):
+    found = [each for rows in searches if (each := _arms_of(rows, metric, pair, x, y)) is not None]
+    if not found:
         return None
-    tried, against = (matrix_of(members, metric, seeds) for members in (of_arm, of_reference))
-    if not tried.sound.any() or not against.sound.any():
-        return None
-    cells = cells_of(*(tried.trials[name].to_numpy(dtype=float) for name in (x, y)))
-    gains = tuple(_gains(tried, against, cells, metric))
-    trials, lost = cells.count_of(np.full(len(tried.sound), True)), cells.count_of(tried.diverged)
+    of_all = pd.concat([tried.trials[[x, y]] for tried, _ in found]).to_numpy(dtype=float)
+    cells = cells_of(*of_all.T)
+    stops = np.cumsum([len(tried.trials) for tried, _ in found])
+    own_cells = [cells.of(slice(a, b)) for a, b in pairwise([0, *stops])]
+    gains = [
+        {gain.baseline: gain for gain in _gains(*arms, own, metric)}
+        for arms, own in zip(found, own_cells, strict=True)
+    ]
+    shared = [name for name in gains[0] if all(name in each for each in gains)]
+    diverged = np.concatenate([tried.diverged for tried, _ in found])
+    trials, lost = cells.count_of(np.full(len(diverged), True)), cells.count_of(diverged)
     return GainMap(
         pair,
         x,
         y,
         *cells.edges,
         *cells.values,
-        gains=gains,
+        gains=tuple(_mean_of([each[name] for each in gains]) for name in shared),
         trials=trials,
         diverged=(trials > 0) & (lost == trials),
-        static_trials=int(np.count_nonzero(against.sound)),
+        static_trials=max(int(np.count_nonzero(against.sound)) for _, against in found),
         metric=metric,
-        n=len(seeds),
+        n=min(against.values.shape[1] for _, against in found),
         binned=not cells.on_grid,
         adaptive=adaptive,
+        searches=len(found),
     )
+
+
+def _arms_of(
+    search: pd.DataFrame, metric: str, pair: Pair, x: str, y: str
+) -> tuple[ArmMatrix, ArmMatrix] | None:
+    """Both arms of a search over their common seeds; None where there is nothing to map."""
+    of_arm, of_reference = (search[search[keys.ARM] == arm] for arm in pair)
+    seeds = np.intersect1d(of_arm[keys.SEED].unique(), of_reference[keys.SEED].unique())
+    if len(seeds) < 2 or not _is_mapped(search, of_arm[[x, y]]):
+        return None
+    tried, against = (matrix_of(members, metric, seeds) for members in (of_arm, of_reference))
+    return (tried, against) if tried.sound.any() and against.sound.any() else None
+
+
+def _mean_of(gains: Sequence[Gain]) -> Gain:
+    """The mean over the searches that tried a cell; of one search, its own map."""
+    if len(gains) == 1:
+        return gains[0]
+    each = np.stack([gain.gain for gain in gains])  # (R, P, Q)
+    tried = np.isfinite(each)
+    total, count = np.where(tried, each, 0.0).sum(axis=0), tried.sum(axis=0)
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    of_best = np.where(tried, each, -np.inf).argmax(axis=0)[np.newaxis]
+    best_x, best_y = (
+        np.take_along_axis(np.stack([getattr(gain, name) for gain in gains]), of_best, axis=0)[0]
+        for name in ("best_x", "best_y")
+    )
+    nothing = np.zeros(mean.shape, dtype=bool)
+    n = min(gain.n for gain in gains)
+    p = np.full(mean.shape, np.nan)
+    return Gain(gains[0].baseline, mean, p, nothing, best_x, best_y, None, None, n)
 
 
 def _is_mapped(search: pd.DataFrame, along: pd.DataFrame) -> bool:

@@ -54,6 +54,11 @@ class Cells(NamedTuple):
         """P, Q."""
         return len(self.values[0]), len(self.values[1])
 
+    def of(self, trials: slice) -> Cells:
+        """The same cells, with some of their trials alone."""
+        x, y = self.along
+        return self._replace(along=(x[trials], y[trials]), of_trial=self.of_trial[trials])
+
     def count_of(self, trials: np.ndarray) -> np.ndarray:
         """(P, Q) how many of some trials (K,) each cell holds."""
         cells = self.shape[0] * self.shape[1]

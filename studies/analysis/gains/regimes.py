@@ -4,9 +4,9 @@ At each size, each arm is at its own best setting, chosen on the validation obje
 compared seed by seed, on seeds that did not choose: the fresh seeds of a confirmation if there was
 one, else the half of the search's seeds that took no part in the choice (see `pairing`).
 
-A static arm interpolates at a size if some setting of it reaches, for every seed, the best training
-accuracy that the data allow (equal inputs of different classes cannot all be right). The smallest
-size from which on it does so at every size is the interpolation threshold.
+An arm interpolates at a size if at least 90% of the networks compared there reach the best training
+accuracy that the data allow (see `interpolation`). The smallest size from which on the reference
+does so at every size is the interpolation threshold.
 
 The paper's two claims: underparametrized networks *train* better with the dynamical loss, and
 overparametrized ones *generalise* better (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793).
@@ -24,6 +24,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.gains.interpolation import ENOUGH, interpolation_of
 from studies.analysis.gains.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import Outcome
@@ -34,8 +35,6 @@ from studies.definition.arms import Pair
 
 __all__ = ["MetricGain", "Regimes", "Size", "cards", "regimes", "regimes_of"]
 
-_ROUNDING = 1e-9
-
 
 @dataclass(frozen=True)
 class Regimes:
@@ -45,7 +44,6 @@ class Regimes:
         parameter: that sets the size.
         pair: the arms.
         sizes: in ascending order.
-        threshold: the interpolation threshold; None: it is not reached.
         attainable: the best training accuracy that the data allow.
         n: the fewest pairs of a size.
         most: the most.
@@ -56,7 +54,6 @@ class Regimes:
     parameter: str
     pair: Pair
     sizes: tuple[Size, ...]
-    threshold: float | None
     attainable: float
     n: int
     most: int
@@ -95,21 +92,43 @@ class Regimes:
         train, general = self.sizes[0].gains
         return train.metric, general.metric
 
+    @property
+    def threshold(self) -> float | None:
+        """The interpolation threshold; None: it is not reached."""
+        return self._interpolates_from(self.pair.reference)
+
+    def _interpolates_from(self, arm: str) -> float | None:
+        """The smallest size from which on an arm interpolates at every size."""
+        above = list(takewhile(lambda size: size.interpolation[arm].holds, reversed(self.sizes)))
+        return above[-1].value if above else None
+
     def _where(self) -> str:
-        """Where the reference interpolates."""
-        arm = self.pair.reference
-        largest = self.sizes[-1].value
-        if self.threshold is not None:
-            return (
-                f"The {arm} arm interpolates from {self.name} {self.threshold:g} on: some setting "
-                "reaches the attainable training accuracy on every seed."
+        """Where each arm interpolates."""
+        asked = f"fit their training data, of which {ENOUGH:.0%} make interpolation"
+        if self.attainable < 1:
+            asked += f" (accuracy {self.attainable:.4f} is attainable)"
+        return f"{self._where_of(self.pair.reference)} {asked}. {self._where_of(self.pair.arm)}."
+
+    def _where_of(self, arm: str) -> str:
+        threshold, largest = self._interpolates_from(arm), self.sizes[-1]
+        if threshold is not None:
+            (at,) = (size for size in self.sizes if size.value == threshold)
+            below = [size for size in self.sizes if size.value < threshold]
+            where = f"from {self.name} {threshold:g} on: {at.interpolation[arm]}"
+            if below:
+                where += f" there, {below[-1].interpolation[arm]} at {below[-1].value:g}"
+            return f"The {arm} arm interpolates {where}"
+        smaller = [f"{size.value:g}" for size in self.sizes if size.interpolation[arm].holds]
+        if smaller:
+            where = (
+                f"at {self.name} {', '.join(smaller)}, but not at {largest.value:g}, the largest"
             )
-        smaller = [f"{size.value:g}" for size in self.sizes if size.interpolates]
-        if not smaller:
-            return f"No {arm} setting up to {self.name} {largest:g} interpolates on every seed."
+            return f"The {arm} arm interpolates {where}: {largest.interpolation[arm]}"
+        most = max(self.sizes, key=lambda size: size.interpolation[arm].share)
+        where = f"at no {self.name} up to {largest.value:g}"
         return (
-            f"The {arm} arm interpolates at {self.name} {', '.join(smaller)}, but not at "
-            f"{largest:g}, the largest: there is no threshold."
+            f"The {arm} arm interpolates {where}: at most {most.interpolation[arm]}"
+            f" (at {most.value:g})"
         )
 
     def headline(self) -> str:
@@ -135,7 +154,7 @@ class Regimes:
                 self.parameter: size.value,
                 keys.PARAMETERS: size.parameters,
                 "parameters_per_sample": size.ratio,
-                "static_interpolates": size.interpolates,
+                **_interpolation_columns(size),
                 "static_best_train_accuracy": size.static_train_best,
                 "metric": gain.metric,
                 self.pair.reference: gain.reference_mean,
@@ -179,7 +198,7 @@ def regimes_of(tables: Tables) -> dict[str, Regimes]:
             attainable=asked.attainable,
             margin=asked.margin,
             look=1 if tables.latest_round is None else tables.look(tables.latest_round),
-            searches=tables.searches > 1,
+            networks=tables.fresh_networks if tables.searches > 1 else None,
         )
         for name in tables.sizes
     }
@@ -196,7 +215,7 @@ def regimes(
     attainable: float = 1.0,
     margin: float | None = None,
     look: int = 1,
-    searches: bool = False,
+    networks: pd.DataFrame | None = None,
 ) -> Regimes | None:
     """The regimes of a study over the sizes of its network; None without both arms at two sizes.
 
@@ -209,7 +228,7 @@ def regimes(
         attainable: the best training accuracy that the data allow.
         margin: the margin of equivalence in the objective, set beforehand.
         look: number of the look at fresh seeds, which counts in the p values (see `looks`).
-        searches: whether a row of `confirm` stands for a search.
+        networks: where a row of `confirm` stands for a search, the rows of its networks.
     """
     chosen, fresh = _chosen(search, confirm, parameter, objective)
     metrics = (keys.TRAIN_ACCURACY, keys.on_test_set(objective) if fresh else objective)
@@ -219,23 +238,29 @@ def regimes(
     sizes = []
     by_size = _gains(found, metrics, pair, objective, margin, look if fresh else 1)
     for each, gains in zip(found, by_size, strict=True):
-        of_size = search[parameter] == each.value
-        reference = search[of_size & (search[keys.ARM] == pair.reference)]
         rows = each.rows
-        interpolates, best = _interpolation(reference if len(reference) else rows, attainable)
+        trained = (
+            rows if networks is None or not fresh else networks[networks[parameter] == each.value]
+        )
+        fit = {arm: interpolation_of(trained[trained[keys.ARM] == arm], attainable) for arm in pair}
+        of_reference = search[
+            (search[parameter] == each.value) & (search[keys.ARM] == pair.reference)
+        ]
+        best = _best_fit(
+            of_reference if len(of_reference) else rows[rows[keys.ARM] == pair.reference]
+        )
         parameters, samples = _whole(rows, keys.PARAMETERS), _whole(rows, keys.TRAIN_SAMPLES)
-        sizes.append(Size(each.value, parameters, samples, interpolates, best, gains))
+        sizes.append(Size(each.value, parameters, samples, fit, best, gains))
     counts = [gain.comparison.n for size in sizes for gain in size.gains]
     return Regimes(
         parameter=parameter,
         pair=pair,
         sizes=tuple(sizes),
-        threshold=_threshold(sizes),
         attainable=attainable,
         n=min(counts),
         most=max(counts),
         fresh=fresh,
-        searches=searches,
+        searches=networks is not None,
     )
 
 
@@ -317,19 +342,25 @@ def _kind(metric: str) -> str:
     return metric.rpartition("_")[2]
 
 
-def _interpolation(static: pd.DataFrame, attainable: float) -> tuple[bool, float]:
-    """Whether some static setting reaches `attainable` for every seed; the best mean."""
-    sound = static[~static.groupby(keys.TRIAL)[keys.DIVERGED].transform("any").astype(bool)]
-    by_trial = sound.groupby(keys.TRIAL)[keys.TRAIN_ACCURACY]
-    if by_trial.ngroups == 0:
-        return False, float("nan")
-    return bool((by_trial.min() >= attainable - _ROUNDING).any()), float(by_trial.mean().max())
+def _best_fit(of_arm: pd.DataFrame) -> float:
+    """The best mean training accuracy of a setting; NaN if a network of each diverged."""
+    sound = of_arm[~of_arm.groupby(keys.TRIAL)[keys.DIVERGED].transform("any").astype(bool)]
+    return float(sound.groupby(keys.TRIAL)[keys.TRAIN_ACCURACY].mean().max())
 
 
-def _threshold(sizes: list[Size]) -> float | None:
-    """The smallest size from which on the static arm interpolates at every size."""
-    above = list(takewhile(lambda size: size.interpolates, reversed(sizes)))
-    return above[-1].value if above else None
+def _interpolation_columns(size: Size) -> dict[str, object]:
+    """How many networks of each arm interpolate, as columns of the table."""
+    return {
+        f"{arm}_{name}": value
+        for arm, fit in size.interpolation.items()
+        for name, value in {
+            "interpolates": fit.holds,
+            "interpolating": fit.share,
+            "interpolating_low": fit.low,
+            "interpolating_high": fit.high,
+            "networks": fit.n,
+        }.items()
+    }
 
 
 def _whole(rows: pd.DataFrame, name: str) -> int | None:

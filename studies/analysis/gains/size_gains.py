@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dynloss_core import keys
+from studies.analysis.gains.interpolation import Interpolation
 from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import Decision, decide
 from studies.definition.arms import Pair
@@ -73,15 +74,15 @@ class Size:
         value: the value of the parameter that sets it.
         parameters: trainable ones; None in tables that do not say.
         samples: how many the training set holds; None likewise.
-        interpolates: whether the static arm interpolates the training set.
-        static_train_best: the best mean training accuracy of a static setting.
+        interpolation: of each arm, at the setting compared.
+        static_train_best: the best mean training accuracy of a setting of the reference.
         gains: in training accuracy, then in the metric that generalisation is judged by.
     """
 
     value: float
     parameters: int | None
     samples: int | None
-    interpolates: bool
+    interpolation: dict[str, Interpolation]
     static_train_best: float
     gains: tuple[MetricGain, MetricGain]
 

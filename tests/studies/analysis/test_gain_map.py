@@ -18,7 +18,7 @@ from tests.studies.analysis.gain_tables import METRIC, PERIODS, rows_of, search
 
 
 def the_map(table: pd.DataFrame, **axes: str) -> GainMap:
-    found = gain_map(table, METRIC, **axes)
+    found = gain_map([table], METRIC, **axes)
     assert found is not None
     return found
 
@@ -55,7 +55,7 @@ def test_at_its_own_best_and_at_the_same_learning_rate_are_two_questions() -> No
 def test_a_loss_is_a_gain_when_it_falls() -> None:
     table = search().rename(columns={METRIC: keys.VALIDATION_LOSS})
     table[keys.VALIDATION_LOSS] = 1 - table[keys.VALIDATION_LOSS]
-    found = gain_map(table, keys.VALIDATION_LOSS)
+    found = gain_map([table], keys.VALIDATION_LOSS)
     assert found is not None
     np.testing.assert_allclose(found.gains[0].gain, the_map(search()).gains[0].gain)
 
@@ -72,11 +72,11 @@ def test_scattered_trials_are_binned() -> None:
 def test_no_map_without_a_baseline_without_variation_or_over_several_problems() -> None:
     table = search()
     dynamical = table[keys.ARM] == keys.DYNAMICAL
-    assert gain_map(table[dynamical], METRIC) is None
-    assert gain_map(table[~dynamical | (table[keys.AMPLITUDE] == 2.0)], METRIC) is None
+    assert gain_map([table[dynamical]], METRIC) is None
+    assert gain_map([table[~dynamical | (table[keys.AMPLITUDE] == 2.0)]], METRIC) is None
     widths = table.assign(**{"model.width": np.where(table[keys.TRIAL] % 2, 10, 20)})
-    assert gain_map(widths, METRIC) is None
-    assert gain_map(table.assign(**{"model.width": 10}), METRIC) is not None
+    assert gain_map([widths], METRIC) is None
+    assert gain_map([table.assign(**{"model.width": 10})], METRIC) is not None
 
 
 def null_map(draws: np.random.Generator, settings: int) -> GainMap:
@@ -154,3 +154,38 @@ def test_a_partner_shares_momentum_too() -> None:
     _, same = the_map(pd.DataFrame(rows)).gains
     assert not same.wins.any()
     np.testing.assert_allclose(same.gain, 0.0, atol=0.05)
+
+
+def test_a_map_of_several_searches_is_the_mean_of_theirs_and_claims_nothing() -> None:
+    one, other = search(), search()
+    other[keys.SEED] += 100
+    other[METRIC] += 0.1 * (other[keys.ARM] == keys.DYNAMICAL)
+    alone, both = the_map(one), gain_map([one, other], METRIC)
+    assert both is not None
+    assert (both.searches, both.is_tested) == (2, False)
+    for mine, theirs in zip(both.gains, alone.gains, strict=True):
+        np.testing.assert_allclose(mine.gain, theirs.gain + 0.05)
+        assert not mine.significant.any()
+        assert np.isnan(mine.p).all()
+    np.testing.assert_array_equal(both.trials, 2 * alone.trials)
+    np.testing.assert_array_equal(both.diverged, alone.diverged)
+    assert "mean of 2 searches" in both.headline()
+    assert "nothing is claimed" in both.notes()[0]
+    assert "is ahead in 8 of 8 cells" in both.sentences()[0]
+    hatched = [
+        each for axes in draw_gain_map(both).axes for each in axes.patches if each.get_hatch()
+    ]
+    assert not hatched
+
+
+def test_a_cell_that_one_search_tried_is_that_search_alone() -> None:
+    one, other = search(), search()
+    other[METRIC] += 0.1 * (other[keys.ARM] == keys.DYNAMICAL)
+    dynamical = other[keys.ARM] == keys.DYNAMICAL
+    longest = other.loc[dynamical, keys.PERIOD] == PERIODS[2]
+    other = other.drop(other.index[dynamical][longest])
+    both = gain_map([one, other], METRIC)
+    assert both is not None
+    mine, theirs = both.gains[0].gain, the_map(one).gains[0].gain
+    np.testing.assert_allclose(mine[2], theirs[2])
+    np.testing.assert_allclose(mine[3], theirs[3] + 0.05)
