@@ -185,7 +185,7 @@ class GainMap:
         n = " and ".join(str(count) for count in counts)
         seeds = f"n = {n} seeds, paired"
         if self.searches > 1:
-            seeds = f"mean of {self.searches} searches, {n} paired seeds each"
+            seeds = f"{self.searches} searches of {n} seeds"
         return f"Gain of {self.pair.losses[0]}, {seeds}"
 
     def caption(self) -> str:

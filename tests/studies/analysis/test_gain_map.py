@@ -169,7 +169,7 @@ def test_a_map_of_several_searches_is_the_mean_of_theirs_and_claims_nothing() ->
         assert np.isnan(mine.p).all()
     np.testing.assert_array_equal(both.trials, 2 * alone.trials)
     np.testing.assert_array_equal(both.diverged, alone.diverged)
-    assert "mean of 2 searches" in both.headline()
+    assert "2 searches of 8 and 16 seeds" in both.headline()
     assert "nothing is claimed" in both.notes()[0]
     assert "is ahead in 8 of 8 cells" in both.sentences()[0]
     hatched = [
