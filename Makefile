@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 SIDE_BY_SIDE = --dist worksteal --numprocesses $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))')
 # tests that may run side by side when they are slow; those that start clusters may not
-WITHOUT_RAY := tests/core tests/contracts tests/golden tests/gpu $(addprefix tests/studies/,analysis search storage runner/test_without_results.py)
+WITHOUT_RAY := tests/core tests/contracts tests/golden tests/gpu $(addprefix tests/studies/,analysis search storage runner/test_without_results.py test_results.py)
 
 .PHONY: help install quickstart test test-slow test-faults bench calibrate gpu lint format clean
 

@@ -1,10 +1,11 @@
-"""Networks, data sets, losses and shapes of an oscillation of one's own, from a Python file.
+"""Networks, data sets, losses, shapes and analyses of one's own, from a Python file.
 
 A plug-in is a file that defines configurations as the built-in ones are: frozen dataclasses whose
 first field is `name: Literal["..."] = "..."`, with `build(input_shape, num_classes)` for a network
 (see `models.ModelConfig`), or `load(seed)` for a data set (see `data.DataConfig`). Losses are a
 mapping `LOSSES` of `losses.Loss` by name, and shapes a mapping `SHAPES` of functions (see
 `oscillation.shapes`). Reading a plug-in runs it, and what it defines joins the suite's own tables.
+Analyses, a mapping `ANALYSES` of functions, look at the results of the study that names the file.
 
 A configuration's hash covers the text of the file that defines its class: networks of an edited
 file are other networks.
@@ -32,9 +33,12 @@ from dynloss_core.models import MODELS
 from dynloss_core.oscillation import SHAPES
 
 __all__ = [
+    "ANALYSES",
     "Kind",
     "Luggage",
     "Plugin",
+    "changes_results",
+    "defined_in",
     "defines",
     "failure_in",
     "is_built_in",
@@ -42,7 +46,6 @@ __all__ = [
     "parts_of",
     "plugin_of",
     "read_plugin",
-    "run_file",
     "source_of",
 ]
 
@@ -50,15 +53,25 @@ _LARGEST_FILE = 1_000_000  # bytes
 _DIGITS = 12
 _MODEL = ("build",)
 _DATA_SET = ("load", "num_classes", "training_samples", "input_shape")
-Kind = Literal["network", "data set", "loss", "shape"]
+Kind = Literal["network", "data set", "loss", "shape", "analysis"]
 """What a plug-in may define."""
+
+ANALYSES: dict[str, Any] = {}
+"""Analyses of plug-ins; the suite's own are in `studies.analysis`."""
 
 _TABLES: dict[Kind, dict[str, Any]] = {
     "network": MODELS,
     "data set": DATA_SETS,
     "loss": LOSSES,
     "shape": SHAPES,
+    "analysis": ANALYSES,
 }
+_FITS: dict[Kind, tuple[str, Callable[[Any], bool], str]] = {
+    "loss": ("LOSSES", lambda value: isinstance(value, Loss), "a losses.Loss"),
+    "shape": ("SHAPES", callable, "a function of tau and the period"),
+    "analysis": ("ANALYSES", callable, "a function from a study's tables to cards"),
+}
+"""Kinds that a mapping defines: its name, what fits in it, and what that is in words."""
 _sources: dict[Plugin, str] = {}
 _owners: dict[tuple[Kind, str], Plugin] = {}  # of rows that are not built in
 
@@ -94,15 +107,16 @@ def read_plugin(path: Path, expected: Plugin | None = None) -> Plugin:
     return load_plugin(path.name, text, str(path))
 
 
-def run_file(path: Path) -> types.ModuleType:
-    """Run a Python file that defines something else than a plug-in does; nothing joins a table.
+def defined_in(path: Path, kind: Kind) -> dict[str, Any]:
+    """What a file defines of one kind, by name; nothing joins a table.
 
     Raises:
         ConfigError: if it cannot be read, or does not run: with the line that raised.
     """
     text = _text_in(path)
     plugin = _plugin_of(path.name, text)
-    return sys.modules.get(_module_name(plugin)) or _run(plugin, text, str(path))
+    module = sys.modules.get(_module_name(plugin)) or _run(plugin, text, str(path))
+    return {name: value for _, name, value in _mapped(module, str(path), kind)}
 
 
 def _text_in(path: Path) -> str:
@@ -146,9 +160,9 @@ def load_plugin(file: str, text: str, source: str = "") -> Plugin:
         found = _run(plugin, text, source)
     rows = list(_rows(found, source))
     if not rows:
-        problem = "defines no network, data set, loss or shape"
+        problem = "defines no network, data set, loss, shape or analysis"
         remedy = "define a frozen dataclass with `name: Literal[...]` and `build` or `load`"
-        raise ConfigError("", problem, f"{remedy}, or LOSSES or SHAPES by name", source)
+        raise ConfigError("", problem, f"{remedy}, or LOSSES, SHAPES or ANALYSES by name", source)
     for index, (kind, name, value) in enumerate(rows):
         _refuse_taken(kind, name, file, source)
         if any((kind, name) == known[:2] for known in rows[:index]):
@@ -193,6 +207,11 @@ def is_built_in(kind: Kind, name: str) -> bool:
 def defines(plugin: Plugin, kind: Kind, name: str) -> bool:
     """Whether a plug-in that was loaded in this process defines something under a name."""
     return any(row[:2] == (kind, name) for row in parts_of(plugin))
+
+
+def changes_results(plugin: Plugin) -> bool:
+    """Whether a plug-in that was loaded in this process defines more than analyses."""
+    return any(kind != "analysis" for kind, _, _ in parts_of(plugin))
 
 
 def plugin_of(config: object) -> Plugin | None:
@@ -275,14 +294,13 @@ def _rows(module: types.ModuleType, source: str) -> Iterator[tuple[Kind, str, An
             continue
         if hasattr(value, "build") or hasattr(value, "load"):
             yield _configuration(value, source)
-    yield from _mapped(module, source, "LOSSES", "loss", lambda value: isinstance(value, Loss))
-    yield from _mapped(module, source, "SHAPES", "shape", callable)
+    for kind in _FITS:
+        yield from _mapped(module, source, kind)
 
 
-def _mapped(
-    module: types.ModuleType, source: str, variable: str, kind: Kind, fits: Callable[[Any], bool]
-) -> Iterator[tuple[Kind, str, Any]]:
+def _mapped(module: types.ModuleType, source: str, kind: Kind) -> Iterator[tuple[Kind, str, Any]]:
     """The rows of a kind that a module defines as a mapping."""
+    variable, fits, what = _FITS[kind]
     defined = vars(module).get(variable, {})
     if defined is _TABLES[kind]:
         return  # imported, to look at
@@ -291,7 +309,6 @@ def _mapped(
         raise ConfigError("", problem, f'write {variable} = {{"name": ...}}', source)
     for name, value in defined.items():
         if not isinstance(name, str) or not fits(value):
-            what = "a losses.Loss" if kind == "loss" else "a function of tau and the period"
             raise ConfigError("", f"{variable}[{name!r}] is not {what}", "see the README", source)
         yield kind, name, value
 

@@ -14,6 +14,7 @@ from dynloss_core.data import DATA_SETS
 from dynloss_core.losses import LOSSES
 from dynloss_core.models import MODELS
 from dynloss_core.oscillation import SHAPES
+from dynloss_core.plugins import ANALYSES
 
 settings.register_profile("dynloss", deadline=None, max_examples=30)
 settings.load_profile("dynloss")
@@ -31,7 +32,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(autouse=True)
 def _tables_as_before() -> Iterator[None]:
     """What a test reads from a plug-in leaves the suite's tables with it."""
-    tables: list[dict[str, Any]] = [MODELS, DATA_SETS, LOSSES, SHAPES]  # type: ignore[list-item]
+    tables: list[dict[str, Any]] = [MODELS, DATA_SETS, LOSSES, SHAPES, ANALYSES]  # type: ignore[list-item]
     before = [dict(table) for table in tables]
     yield
     for table, rows in zip(tables, before, strict=True):

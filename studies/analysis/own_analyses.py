@@ -7,49 +7,68 @@ one of them is a refusal that names the line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from dynloss_core.config import ConfigError
-from dynloss_core.plugins import failure_in, run_file
+from dynloss_core.plugins import Plugin, defined_in, failure_in, parts_of
 from studies.analysis.card import Card
 from studies.analysis.study_tables import Tables
+from studies.definition.installed_plugins import GROUPS, installed_plugin
 
-__all__ = ["Cards", "read_analyses"]
+__all__ = ["AnalysisError", "Cards", "analyses_of", "read_analyses"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Cards = Callable[[Tables], Iterable[Card]]
 
 
-def read_analyses(path: Path) -> dict[str, Cards]:
-    """The analyses that a file defines, by name.
+class AnalysisError(ConfigError):
+    """An analysis of one's own raised an exception, or gave no cards."""
+
+
+def analyses_of(plugins: Sequence[Plugin]) -> dict[str, Cards]:
+    """The analyses that a study's plug-ins define, by name."""
+    return {
+        name: partial(_cards, function, name, plugin.file)
+        for plugin in plugins
+        for kind, name, function in parts_of(plugin)
+        if kind == "analysis"
+    }
+
+
+def read_analyses(file_or_name: str) -> dict[str, Cards]:
+    """The analyses of a file, or the one that an installed package offers under a name.
 
     Raises:
-        ConfigError: if it does not run, or defines none.
+        ConfigError: if there is none, or the file does not run.
     """
-    source = str(path)
-    defined = vars(run_file(path)).get("ANALYSES")
-    remedy = 'write ANALYSES = {"name": function}, of functions from Tables to cards'
-    if not isinstance(defined, Mapping) or not defined:
-        raise ConfigError("", "defines no analysis", remedy, source)
-    for name, function in defined.items():
-        if not isinstance(name, str) or not callable(function):
-            raise ConfigError("", f"ANALYSES[{name!r}] is not a function", remedy, source)
-    return {name: partial(_cards, function, name, source) for name, function in defined.items()}
+    path = Path(file_or_name)
+    if path.suffix != ".py" and not path.exists():
+        plugin = installed_plugin("analysis", file_or_name)
+        if plugin is None:
+            problem = f"no file, and no installed package offers it ({GROUPS['analysis']})"
+            raise ConfigError("", problem, "give a Python file", file_or_name)
+        return {file_or_name: analyses_of([plugin])[file_or_name]}
+    found = defined_in(path, "analysis")
+    if not found:
+        remedy = 'write ANALYSES = {"name": function}, of functions from Tables to cards'
+        raise ConfigError("", "defines no analysis", remedy, str(path))
+    return {name: partial(_cards, function, name, str(path)) for name, function in found.items()}
 
 
 def _cards(function: Cards, name: str, source: str, tables: Tables) -> Iterator[Card]:
     """What an analysis gives, checked, with its failures told."""
+    source = getattr(getattr(function, "__code__", None), "co_filename", source)
     told = partial(_telling, name=name, source=source)
     found = told(lambda: list(function(tables)))()
     for card in found:
         if not isinstance(card, Card):
             problem = f"the analysis {name!r} gives a {type(card).__name__}"
-            raise ConfigError("", problem, "let it yield studies.analysis.card.Card", source)
+            raise AnalysisError("", problem, "let it yield studies.analysis.card.Card", source)
         yield replace(card, drawings=[drawing.wrapped(told) for drawing in card.drawings])
 
 
@@ -63,6 +82,6 @@ def _telling(function: Callable[P, R], *, name: str, source: str) -> Callable[P,
         except Exception as error:
             problem, where = failure_in(error, source)
             problem = f"the analysis {name!r} fails: {problem}"
-            raise ConfigError("", problem, "correct it there", where) from None
+            raise AnalysisError("", problem, "correct it there", where) from None
 
     return telling

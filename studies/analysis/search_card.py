@@ -62,7 +62,7 @@ def cards(
             Drawing(
                 "convergence",
                 convergence_headline(searches),
-                convergence_caption(searches),
+                convergence_caption(health, searches),
                 partial(convergence, health, searches),
             ),
         ]

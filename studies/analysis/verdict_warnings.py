@@ -36,22 +36,29 @@ _SIGNIFICANT = 0.05
 
 
 def health_of(tables: Tables) -> list[SearchHealth]:
-    """The health of each search."""
-    each = (_health_in(tables, tried) for tried in tables.searches_apart)
+    """The health of each search; importances, which take long, are those of all together."""
+    searches = tables.searches_apart
+    alone = len(searches) == 1
+    each = (_health_in(tables, tried, importances=alone) for tried in searches)
     return [health for health in each if health is not None]
 
 
 def together_of(tables: Tables) -> SearchHealth:
     """The health of a study's searches as if all trials were of one."""
-    health = _health_in(tables, trials_together(tables.searches_apart))
+    health = _health_in(tables, trials_together(tables.searches_apart), importances=True)
     assert health is not None
     return health
 
 
-def _health_in(tables: Tables, tried: pd.DataFrame) -> SearchHealth | None:
+def _health_in(tables: Tables, tried: pd.DataFrame, *, importances: bool) -> SearchHealth | None:
     asked = tables.question
     return search_health(
-        tried, asked.spaces, asked.objective, adaptive=asked.adaptive, epochs=asked.epochs
+        tried,
+        asked.spaces,
+        asked.objective,
+        adaptive=asked.adaptive,
+        epochs=asked.epochs,
+        with_importances=importances,
     )
 
 

@@ -82,6 +82,10 @@ def check(
         elif kind == "shape":
             console.print(f"shape {name}", style="bold")
             failures += _show(_kept_by_shape(name))
+        elif kind == "analysis":
+            console.print(f"analysis {name}", style="bold")
+            look = "it looks at a study: dynloss analyse STUDY --analysis " + str(plugin)
+            failures += _show(iter([("engines, trackers, contracts", None, look)]))
     if failures:
         raise typer.Exit(_FAILED)
 

@@ -107,11 +107,12 @@ def analyse(
         bool, typer.Option("--paper", help="Write LaTeX tables, numbers and PDF figures too.")
     ] = False,
     analysis: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--analysis",
             metavar="FILE",
-            help="A Python file with analyses of your own; may be given several times.",
+            help="A Python file with analyses of your own, or the name of one that an installed "
+            "package offers; may be given several times.",
         ),
     ] = None,
 ) -> None:

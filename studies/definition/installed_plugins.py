@@ -21,15 +21,16 @@ from typing import Any
 from dynloss_core.config import ConfigError, reason_of
 from dynloss_core.plugins import Kind, Plugin, defines, is_built_in, read_plugin
 
-__all__ = ["GROUPS", "installed_plugins"]
+__all__ = ["GROUPS", "installed_plugin", "installed_plugins"]
 
 GROUPS: dict[Kind, str] = {
     "network": "dynloss.models",
     "data set": "dynloss.data",
     "loss": "dynloss.losses",
     "shape": "dynloss.shapes",
+    "analysis": "dynloss.analyses",
 }
-"""The group of entry points for each kind."""
+"""The group of entry points for each kind. No study names an analysis: `dynloss analyse` does."""
 
 _KINDS: dict[str, Kind] = {"loss": "loss", "shape": "shape"}  # by the key that names one
 
@@ -50,18 +51,27 @@ def installed_plugins(document: Mapping[str, Any], known: Sequence[Plugin]) -> l
         mine = (*known, *found.values())
         if is_built_in(kind, name) or any(defines(plugin, kind, name) for plugin in mine):
             continue
-        offers = entry_points(group=GROUPS[kind], name=name)
-        if not offers:
-            continue
         try:
-            plugin = _read(list(offers), kind, name)
+            plugin = installed_plugin(kind, name)
         except ConfigError as error:
             raise error.inside(key) from None
+        if plugin is None:
+            continue
         if any(each.file == plugin.file for each in known):
             problem = f"{name!r} is of an installed file {plugin.file!r}, as a plug-in is called"
             raise ConfigError(key, problem, "give the plug-in another name")
         found[plugin.file] = plugin
     return list(found.values())
+
+
+def installed_plugin(kind: Kind, name: str) -> Plugin | None:
+    """The plug-in of an installed package that offers a name, loaded; None if none does.
+
+    Raises:
+        ConfigError: if it cannot be read, does not define what its package says, or two offer it.
+    """
+    offers = entry_points(group=GROUPS[kind], name=name)
+    return _read(list(offers), kind, name) if offers else None
 
 
 def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, Kind, str]]:

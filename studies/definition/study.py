@@ -23,7 +23,7 @@ from dynloss_core.config import (
 )
 from dynloss_core.data import DATA_SETS, DataConfig
 from dynloss_core.models import MODELS, ModelConfig
-from dynloss_core.plugins import Luggage, Plugin
+from dynloss_core.plugins import Luggage, Plugin, changes_results
 from dynloss_core.training import EngineName, Member, Problem, Training, steps_per_epoch
 from search_spaces import Space
 from search_spaces import load as load_space
@@ -121,8 +121,9 @@ class Study:
         seed: the seed of the whole study.
         start_points: points to start each arm's search from, before those of its space; in a
             study's file, `points_from: [FOLDER, ...]` takes the winners of finished studies.
-        plugins: files that define networks or data sets of one's own (see `dynloss_core.plugins`);
-            in a study's file, their paths.
+        plugins: files that define networks, data sets, losses, shapes or analyses of one's own (see
+            `dynloss_core.plugins`); in a study's file, their paths. One that defines nothing but
+            analyses may change at any time.
     """
 
     name: str
@@ -249,6 +250,7 @@ class Study:
             storage=Storage(),
             resources=Resources(),
             backend="ray",
+            plugins=tuple(each for each in self.plugins if changes_results(each)),
         )
 
     @cached_property

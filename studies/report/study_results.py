@@ -18,13 +18,14 @@ from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
 from studies.analysis.figures.files import save_animation, save_figure
-from studies.analysis.own_analyses import Cards
+from studies.analysis.own_analyses import AnalysisError, Cards, analyses_of
 from studies.analysis.question import Question
 from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
 from studies.blocks.recorder import KINDS
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
+from studies.messages import say
 from studies.report.page.html import render
 from studies.report.study_report import report_of
 from studies.storage.origins import origins_in, origins_in_words
@@ -126,16 +127,26 @@ def write_results(
     Args:
         stored: the study.
         into: where to write; None writes to the folder of the study.
-        own: further analyses by name (see `studies.analysis.own_analyses`).
+        own: further analyses by name (see `studies.analysis.own_analyses`), beside those of the
+            study's plug-ins. Where one of the latter fails, the results are written without them.
 
     Raises:
-        ConfigError: if a table is damaged, or the results cannot be written.
+        ConfigError: if a table is damaged, an analysis of `own` fails, or the results cannot be
+            written.
     """
     place = stored.folder if into is None else StudyFolder(into)
     gathered = stored.folder.parts.gather_all()
     try:
         place.write_tables(gathered)
-        return _write_results(stored, gathered, place, own)
+        of_study = analyses_of(stored.study.plugins)
+        try:
+            return _write_results(stored, gathered, place, {**of_study, **(own or {})})
+        except AnalysisError as error:
+            if not of_study:
+                raise
+            results = _write_results(stored, gathered, place, own)
+            say(f"the analyses of the study's plug-ins are left out: {error}")
+            return results
     except OSError as error:
         raise not_written(
             error, place.path, "write elsewhere, with `dynloss analyse --into`"

@@ -8,7 +8,7 @@ compares the two.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ class Begun:
     def write(self, path: Path) -> None:
         """Write it to a sealed file."""
         content = {"study_id": self.study_id, "study_hash": self.study.hash}
-        write_json(path, {**content, "definition": to_dict(self.study)})
+        lasting = replace(self.study, plugins=self.study.essence.plugins)  # analyses may change
+        write_json(path, {**content, "definition": to_dict(lasting)})
 
 
 def check_unchanged(begun: Study, now: Study, source: Path) -> None:

@@ -268,6 +268,7 @@ def search_health(
     *,
     adaptive: bool,
     epochs: float | None = None,
+    with_importances: bool = True,
 ) -> SearchHealth | None:
     """The health of a search; None if no trial of the given arms is there.
 
@@ -277,6 +278,7 @@ def search_health(
         objective: static validation metric that was optimised.
         adaptive: whether proposals depended on results (`tpe`).
         epochs: length of a run, needed where a space gives the period in epochs.
+        with_importances: whether to measure them; a large forest is grown for each arm.
 
     Raises:
         ValueError: if the table lacks a parameter of a space, or `epochs` is needed.
@@ -301,7 +303,7 @@ def search_health(
         importances={
             each.arm: importances(each, spaces[each.arm], adaptive=adaptive)
             for each in arms
-            if is_installed("optuna")
+            if with_importances and is_installed("optuna")
         },
         equal_budgets=equal if adaptive and len(spaces) > 1 else None,
     )

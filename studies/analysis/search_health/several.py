@@ -52,9 +52,9 @@ def convergence_headline(searches: Sequence[SearchHealth]) -> str:
     return f"{', '.join(arms[:3])} converged in {fewest} of {total} searches{others}"
 
 
-def convergence_caption(searches: Sequence[SearchHealth]) -> str:
-    """What to read off that figure."""
-    text = searches[0].convergence_caption()
+def convergence_caption(together: SearchHealth, searches: Sequence[SearchHealth]) -> str:
+    """What to read off that figure: of all trials as one search, and of each."""
+    text = together.convergence_caption()
     if len(searches) == 1:
         return text
     return text + f" A line for each of {len(searches)} searches; importances are of all trials."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import permutations
 
 import numpy as np
@@ -294,3 +295,24 @@ def test_an_untrained_network_is_not_a_diverged_one() -> None:
         [table(np.array([[0.9, 0.8, np.nan]])), table(np.array([[0.5]]), keys.STATIC)]
     )
     assert paired_by_seed(members, ACCURACY).to_numpy().tolist() == [[0.9, 0.5]]
+
+
+@given(
+    st.lists(st.integers(-4, 4), min_size=2, max_size=13).filter(lambda found: any(found)),
+)
+def test_the_rank_test_counts_every_choice_of_signs(steps: list[int]) -> None:
+    differences = np.array(steps) / 100
+    found = compare(differences).p_wilcoxon
+    count, of_all = 0.0, list(itertools.product([-1, 1], repeat=len(steps)))
+    ranks = stats.rankdata(np.abs(steps))
+    seen = float(np.sign(steps) @ ranks)
+    sums = [float(np.array(signs) * (np.array(steps) != 0) @ ranks) for signs in of_all]
+    count = min(sum(s <= seen + 1e-9 for s in sums), sum(s >= seen - 1e-9 for s in sums))
+    assert found == pytest.approx(min(1.0, 2 * count / len(sums)))
+
+
+def test_the_rank_test_with_ties_is_scipys() -> None:
+    differences = np.array([0.0, 0.01, 0.01, -0.01, 0.02, 0.03, 0.02, 0.0, 0.04])
+    method = stats.PermutationMethod(n_resamples=np.inf)
+    expected = stats.wilcoxon(differences, zero_method="zsplit", method=method).pvalue
+    assert compare(differences).p_wilcoxon == pytest.approx(expected)

@@ -8,10 +8,16 @@ import pandas as pd
 import pytest
 
 import studies
+from dynloss_core.config import ConfigError
+from studies.analysis.own_analyses import read_analyses
 from studies.definition.study_files import load_study
+from studies.report.study_results import write_results
+from studies.storage.stored_study import StoredStudy
 from tests.studies.commands import dynloss_here
+from tests.studies.definition.signal_nets import NETS
+from tests.studies.installed import installed
 from tests.studies.sessions import finish, session_of
-from tests.studies.tiny import tiny_file
+from tests.studies.tiny import tiny_file, tiny_study
 
 OWN = """\
 from matplotlib.figure import Figure
@@ -99,6 +105,74 @@ def test_what_is_wrong_is_said_in_a_line(out: Path, text: str, words: str, tmp_p
     assert code == 2
     assert words in error
     assert "\n" not in error
+
+
+def ended(file: Path, out: Path) -> StoredStudy:
+    """A study of a file, trained to its end; without results."""
+    session = session_of(load_study(file), out)
+    finish(session)
+    session.delivery.close()
+    return session.stored
+
+
+def naming(folder: Path, text: str) -> Path:
+    """The file of a tiny study that names a plug-in of this text."""
+    (folder / "own.py").write_text(text)
+    return tiny_file(folder, plugins=["./own.py"])
+
+
+def test_a_study_that_names_its_file_has_it_in_its_results(tmp_path: Path) -> None:
+    file = naming(tmp_path, OWN)
+    study = load_study(file)
+    assert study.hash == tiny_study().hash, "an analysis changes no network"
+    stored = ended(file, tmp_path / "out")
+    assert "2 arms scatter." in write_results(stored).analysis.findings()
+    assert (stored.folder.path / "plugins" / "own.py").read_text() == OWN
+    again = StoredStudy.read(stored.folder)
+    assert "2 arms scatter." in write_results(again).analysis.findings(), "read from the folder"
+
+
+def test_an_edited_analysis_takes_its_place(tmp_path: Path) -> None:
+    stored = ended(naming(tmp_path, OWN), tmp_path / "out")
+    edited = load_study(naming(tmp_path, OWN.replace("arms scatter", "arms disperse")))
+    begun = StoredStudy.begin(stored.folder, edited, resume=True).updated_from(edited)
+    assert "2 arms disperse." in write_results(begun).analysis.findings()
+    again = StoredStudy.read(stored.folder)
+    assert "2 arms disperse." in write_results(again).analysis.findings()
+    stored.folder.definition.unlink()
+    assert StoredStudy.read(stored.folder).study.hash == stored.study.hash
+
+
+def test_one_that_fails_costs_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = ended(naming(tmp_path, OWN.replace('groupby("arm")', 'groupby("x")')), tmp_path / "o")
+    results = write_results(stored)
+    assert results.figures
+    assert stored.folder.report.exists()
+    said = capsys.readouterr().err
+    assert "are left out: " in said
+    assert "the analysis 'spread' fails: KeyError: 'x'" in said
+
+
+def test_beside_a_network_its_text_counts(tmp_path: Path) -> None:
+    model = {"name": "signal_net"}
+    hashes = []
+    for text in (NETS + OWN, NETS + OWN.replace("arms scatter", "arms disperse")):
+        (tmp_path / "own.py").write_text(text)
+        data = {"name": "signals"}
+        hashes.append(
+            load_study(tiny_file(tmp_path, plugins=["./own.py"], model=model, data=data)).hash
+        )
+    assert hashes[0] != hashes[1]
+
+
+def test_an_installed_one_by_its_name(out: Path, tmp_path: Path, own_imports: None) -> None:
+    installed(tmp_path, OWN, "[dynloss.analyses]\nspread = {package}.nets:spread\n")
+    assert list(read_analyses("spread")) == ["spread"]
+    with pytest.raises(ConfigError, match="no installed package offers it"):
+        read_analyses("scatter")
+    done = dynloss_here("analyse", "tiny", "--out", out, "--analysis", "spread")
+    assert done.returncode == 0, done.stderr
+    assert "2 arms scatter." in (out / "tiny" / "summary.json").read_text()
 
 
 def test_several_studies_are_refused(out: Path, tmp_path: Path) -> None:

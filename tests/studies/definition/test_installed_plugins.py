@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.storage.stored_study import StoredStudy
 from tests.studies.definition.signal_nets import NETS
+from tests.studies.installed import installed as package_in
 from tests.studies.sessions import begun
 from tests.studies.tiny import tiny_document, tiny_study
 
@@ -33,28 +33,12 @@ flat_top = {package}.nets:SHAPES
 """
 
 
-@pytest.fixture(autouse=True)
-def _imports_as_before() -> Iterator[None]:
-    paths, modules = list(sys.path), set(sys.modules)
-    yield
-    sys.path[:] = paths
-    for name in set(sys.modules) - modules:
-        if name.partition(".")[0] in ("signal_kit", "other_kit", "own_nets"):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("own_imports")
 
 
 def installed(folder: Path, package: str = "signal_kit", points: str = POINTS) -> Path:
-    """A package as pip leaves it in a folder of its own, on the path."""
-    info = folder / f"{package}-1.0.dist-info"
-    (folder / package).mkdir(parents=True)
-    info.mkdir()
-    (folder / package / "__init__.py").write_text("")
-    (folder / package / "nets.py").write_text(NETS + SHAPE)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(points.format(package=package))
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    return folder
+    """The package of the signals' nets, in a folder on the path."""
+    return package_in(folder, NETS + SHAPE, points, package)
 
 
 def study_of(folder: Path, **changes: object) -> Path:
@@ -120,7 +104,7 @@ def test_a_file_of_the_study_comes_first(tmp_path: Path) -> None:
         ),
         (
             "[dynloss.data]\nsignals = {package}:Signals\n",
-            "data.name: defines no network, data set, loss or shape",
+            "data.name: defines no network, data set, loss, shape or analysis",
         ),
         (
             "[dynloss.data]\nsignals = {package}.nets:Signals\n[dynloss.models]\n"

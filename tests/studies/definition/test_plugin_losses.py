@@ -160,7 +160,10 @@ def test_the_check_runs_their_contracts(tmp_path: Path) -> None:
         ("SHAPES = {'other': 3}", "SHAPES['other'] is not a function"),
         ("SHAPES = {3: abs}", "SHAPES[3] is not a function"),
         ("SHAPES = {'sine': abs}", "the name 'sine' is built in"),
-        ("from dynloss_core.losses import LOSSES", "defines no network, data set, loss or shape"),
+        (
+            "from dynloss_core.losses import LOSSES",
+            "defines no network, data set, loss, shape or analysis",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(line: str, message: str, tmp_path: Path) -> None:

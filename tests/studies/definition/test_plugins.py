@@ -175,7 +175,7 @@ BAD = {
     "no Python": ("def (:\n", r"nets.py:1: is not Python: invalid syntax"),
     "an error in it": ("x = 1\ny = 1 / 0\n", "nets.py:2: does not run: ZeroDivisionError: division by"),
     "an import that is missing": ("import no_such_module\n", "nets.py:1: does not run: ModuleNotFoundError"),
-    "nothing": ("x = 1\n", "nets.py: defines no network, data set, loss or shape; define a frozen dataclass"),
+    "nothing": ("x = 1\n", "nets.py: defines no network, data set, loss, shape or analysis; define a frozen dataclass"),
     "a built-in name": (NETS.replace('"signal_net"', '"mlp"'), "the name 'mlp' is built in; choose another"),
     "no name": (NETS.replace('    name: Literal["signal_net"] = "signal_net"\n', ""), "SignalNet does not begin with its name"),
     "not frozen": (NETS.replace("frozen=True", ""), "SignalNet is not frozen; write @dataclass"),
