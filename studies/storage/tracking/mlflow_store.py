@@ -1,28 +1,25 @@
-"""MLflow's store: where it is, whether it answers, and how one in SQLite is created.
+"""MLflow's store: where it is, and whether it answers.
 
 Importing this module sets environment variables that MLflow reads when it is imported.
 """
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import os
 import socket
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from sqlalchemy.engine import make_url
 
 from dynloss_core.config import ConfigError
 from studies.definition.options import absolute_store
 from studies.definition.redaction import HIDDEN
-from studies.definition.sqlite import sqlite_path, sqlite_url
+from studies.definition.sqlite import sqlite_path
 from studies.definition.study import Study
 from studies.storage.stored_study import StoredStudy
+from studies.storage.tracking.empty_store import make_store
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -66,32 +63,6 @@ def is_served(uri: str) -> bool:
     return uri.startswith(("http:", "https:", "databricks"))
 
 
-def _make(store: Path) -> None:
-    """Create an SQLite store completely or not at all: MLflow creates its tables in dozens of
-    steps, and cannot continue if it was killed between two."""
-    with store.with_suffix(".lock").open("wb") as lock:  # one process at a time
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if store.stat().st_size:
-            return
-        complete = store.with_suffix(".part")
-        draft = store.with_suffix(f".making-{uuid4().hex}")  # a new name: MLflow remembers old ones
-        try:
-            from mlflow import MlflowClient
-
-            MlflowClient(sqlite_url(draft)).search_experiments(max_results=1)
-            complete.unlink(missing_ok=True)
-            with (
-                closing(sqlite3.connect(draft)) as source,
-                closing(sqlite3.connect(complete)) as target,
-            ):
-                source.backup(target)
-            complete.replace(store)
-        finally:
-            # write-ahead logs among them
-            for leftover in store.parent.glob(f"{glob.escape(store.stem)}.making-*"):
-                leftover.unlink()
-
-
 def probe(uri: str) -> None:
     """Fail at once where MLflow would retry for minutes: an SQLite file that cannot be written, or
     a server that does not answer. An SQLite store that is missing is created."""
@@ -99,7 +70,7 @@ def probe(uri: str) -> None:
         with closing(sqlite3.connect(store, timeout=30)) as database:
             database.execute("BEGIN IMMEDIATE")
         if not store.stat().st_size:
-            _make(store)
+            make_store(store)
     elif (scheme := urlsplit(uri).scheme.partition("+")[0]) in _PORTS:
         if scheme.startswith("http"):
             host, port = urlsplit(uri).hostname, urlsplit(uri).port

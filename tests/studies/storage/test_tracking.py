@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from studies.definition.study_files import load_study
 from studies.runner.run_study import run_study, sync_study
 from studies.storage.stored_study import StoredStudy
 from studies.storage.tracking.delivery import Delivery
+from studies.storage.tracking.mlflow_store import probe
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from studies.storage.tracking.no_tracker import NoTracker
 from studies.storage.tracking.parent_run import find_parent
@@ -36,6 +38,7 @@ CONNECT = """\
 import sys
 from pathlib import Path
 from studies.definition.study_files import load_study
+from studies.storage.tracking.mlflow_store import probe
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 file, store = map(Path, sys.argv[1:])
 MLflowTracker(load_study(file), "id", f"sqlite:///{store}", store.parent)
@@ -52,7 +55,10 @@ def tracker(study: Study, store: Path) -> MLflowTracker:
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_killed_while_the_store_is_made(end: signal.Signals, tiny: Path, tmp_path: Path) -> None:
+def test_killed_while_the_store_is_made(
+    end: signal.Signals, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # which keeps no store yet
     store = tmp_path / "mlflow.db"
     process = connecting(tiny, store)
     being_made = "mlflow.making-*"
@@ -70,6 +76,47 @@ def test_killed_while_the_store_is_made(end: signal.Signals, tiny: Path, tmp_pat
     assert {path.name for path in tmp_path.glob("mlflow*")} <= {
         "mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlflow.lock"
     }  # fmt: skip
+
+
+def test_a_store_is_copied_from_one_that_was_made_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tables = [rows_in(made(tmp_path / f"{name}.db")) for name in ("migrated", "copied")]
+    (kept,) = (tmp_path / "cache" / "dynloss").iterdir()
+    assert tables[0] == tables[1]
+    inode = kept.stat().st_ino
+    kept.write_bytes(b"damaged" + kept.read_bytes()[7:])
+    assert rows_in(made(tmp_path / "again.db")) == tables[0]
+    assert kept.stat().st_ino != inode, "one that was damaged is made anew"
+    monkeypatch.setattr("studies.storage.tracking.empty_store._migrate", None)
+    assert rows_in(made(tmp_path / "last.db")) == tables[0]
+
+
+def test_a_store_is_made_where_none_can_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert rows_in(made(tmp_path / "mlflow.db"))["experiments"] == 1
+
+
+def made(store: Path) -> Path:
+    """A store that the suite made and MLflow opened."""
+    probe(f"sqlite:///{store}")
+    MlflowClient(f"sqlite:///{store}").search_experiments()
+    return store
+
+
+def rows_in(store: Path) -> dict[str, int]:
+    """How many rows each table and index of a store has; of its schema, the text."""
+    with closing(sqlite3.connect(store)) as database:
+        schema = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+        rows = {
+            name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in schema
+        }
+        rest = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return {**rows, "schema": hash(tuple(sorted(schema.items()))), "all": rest}
 
 
 def test_two_studies_make_one_store(tiny: Path, tmp_path: Path) -> None:
