@@ -1,6 +1,6 @@
 """MLflow: one parent run per study, one child run per trial, written by the driver alone.
 
-Everything goes through `MlflowClient.log_batch`, one request for many metrics. Child runs carry
+What a block's runs hold is written together (see `run_writers`). Child runs carry
 tags for study, phase, arm, trial and configuration, so that the UI can filter them. By the tags, a
 resumed study, or one whose server was unreachable, also finds its runs again, sees what they hold,
 and sends only the rest: never a second run for a trial, never a step twice.
@@ -31,11 +31,12 @@ from studies.storage.tracking.mlflow_store import (  # sets the environment of w
     probe,
 )
 from studies.storage.tracking.parent_run import find_parent
+from studies.storage.tracking.run_writers import NewRun, RunRows, writer_for
 from studies.storage.tracking.trial_content import TAG, TrialContent
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Metric, Param, Run, RunStatus, RunTag, ViewType
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunStatus, ViewType
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -44,8 +45,8 @@ __all__ = ["MLflowTracker"]
 
 _UNREACHABLE = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError)
 
-_METRICS_PER_BATCH = 1000
 _SECONDS_BETWEEN_BATCHES = 15.0
+_LONGEST_TAG = 5000  # characters
 _RUNS_PER_PAGE = 1000
 _PARENT = "mlflow.parentRunId"
 
@@ -93,6 +94,7 @@ class MLflowTracker:
         try:
             probe(uri)
             self._client = MlflowClient(tracking_uri=uri)
+            self._writer = writer_for(self._client, uri)
             self.experiment, self.parent = find_parent(
                 self._client, study, study_id, run, artifacts
             )
@@ -137,14 +139,14 @@ class MLflowTracker:
     @_asks
     def start(self, block: Block) -> None:
         """Create a run for each trial of a block that has none."""
-        for trial in block.trials:
-            key = (block.phase, block.arm, trial.number)
-            if key not in self._runs:
-                self._runs[key] = self._create_run(key, block)
-                self._params[key] = _as_params(block, trial.point)
-            elif key in self._held and key not in self._logged:
-                self._params[key] = _as_params(block, trial.point)
-                self._logged[key] = self._steps_held(key)
+        points = {(block.phase, block.arm, t.number): t.point for t in block.trials}
+        new = [key for key in points if key not in self._runs]
+        created = self._writer.create(self.experiment, [self._new_run(k, block) for k in new])
+        self._runs |= dict(zip(new, created, strict=True))
+        again = [k for k in points if k in self._held and k not in self._logged and k not in new]
+        for key in again:
+            self._logged[key] = self._steps_held(key)
+        self._params |= {key: _as_params(block, points[key]) for key in (*new, *again)}
 
     @_asks
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
@@ -157,8 +159,10 @@ class MLflowTracker:
 
     def _flush(self, block: Block) -> None:
         """Send what is pending of a block."""
-        for key, metrics in self._take_pending(block).items():
-            self._log(self._runs[key], metrics=metrics, params=self._params.pop(key, None))
+        self._writer.write(
+            RunRows(self._runs[key], metrics, self._params.pop(key, []))
+            for key, metrics in self._take_pending(block).items()
+        )
 
     def _take_pending(self, block: Block) -> dict[TrialKey, list[Metric]]:
         """Remove and return what is pending of each trial of a block."""
@@ -194,23 +198,22 @@ class MLflowTracker:
         self.start(block)
         pending = self._take_pending(block)
         by_trial = {} if members.empty else dict(iter(members.groupby(keys.TRIAL)))
-        closed = 0
-        for trial in block.trials:
-            key = (block.phase, block.arm, trial.number)
-            if key in self._finished:
-                continue
-            run = self._runs[key]
+        numbers = {(block.phase, block.arm, trial.number): trial.number for trial in block.trials}
+        open_runs = [key for key in numbers if key not in self._finished]
+        rows = []
+        for key in open_runs:
+            curve, params = pending.get(key, []), self._params.pop(key, [])
             if members.empty:
                 failure = {"failure": "the block could not be trained"}
-                params = self._params.pop(key, None)
-                self._log(run, metrics=pending.get(key), params=params, tags=failure)
-                self._client.set_terminated(run, RunStatus.to_string(RunStatus.FAILED))
+                failed = RunStatus.to_string(RunStatus.FAILED)
+                rows.append(RunRows(self._runs[key], curve, params, failure, failed))
             else:
-                self._close(key, by_trial[trial.number], pending.get(key, []))
+                rows.append(self._ended(key, by_trial[numbers[key]], curve, params))
+        self._writer.write(rows)
+        for key in open_runs:
             self._finished.add(key)
             self._logged.pop(key, None)
-            closed += 1
-        return closed
+        return len(open_runs)
 
     def is_finished(self, block: Block) -> bool:
         """Whether every run of a block is closed."""
@@ -234,7 +237,8 @@ class MLflowTracker:
             for name, value in metrics.items()
             if math.isfinite(value) and held.get(name) != value
         ]
-        self._log(self.parent, metrics=entries, tags=tags)
+        texts = {key: _cut(value) for key, value in tags.items()}
+        self._writer.write([RunRows(self.parent, entries, tags=texts)])
         for path, folder in artifacts:
             self._client.log_artifact(self.parent, str(path), folder or None)
         status = RunStatus.FINISHED if finished else RunStatus.KILLED
@@ -277,7 +281,7 @@ class MLflowTracker:
             if not token:
                 return
 
-    def _create_run(self, key: TrialKey, block: Block) -> str:
+    def _new_run(self, key: TrialKey, block: Block) -> NewRun:
         phase, arm, number = key
         tags = {
             _PARENT: self.parent,
@@ -287,11 +291,12 @@ class MLflowTracker:
             f"{TAG}{keys.TRIAL}": str(number),
             f"{TAG}{keys.BLOCK}": block.id,
         }
-        name = f"{phase}/{arm}/{number}"
-        return str(self._client.create_run(self.experiment, tags=tags, run_name=name).info.run_id)
+        return NewRun(f"{phase}/{arm}/{number}", tags)
 
-    def _close(self, key: TrialKey, members: pd.DataFrame, curve: list[Metric]) -> None:
-        """Send the rest of a trial's curve and its final metrics, and end its run."""
+    def _ended(
+        self, key: TrialKey, members: pd.DataFrame, curve: list[Metric], params: list[Param]
+    ) -> RunRows:
+        """The rest of a trial's curve, its final metrics, and the end of its run."""
         run, held = self._runs[key], self._held.get(key, set())
         now = int(time.time() * 1000)
         content = TrialContent.of(members)
@@ -300,9 +305,8 @@ class MLflowTracker:
             for name, value in content.metrics.items()
             if math.isfinite(value) and name not in held
         ]
-        params = self._params.pop(key, None)
-        self._log(run, metrics=[*curve, *metrics], params=params, tags=content.tags)
-        self._client.set_terminated(run, content.status)
+        tags = {name: _cut(value) for name, value in content.tags.items()}
+        return RunRows(run, [*curve, *metrics], params, tags, content.status)
 
     def _steps_held(self, key: TrialKey) -> dict[str, set[int]]:
         """The steps of each metric that an unfinished run holds."""
@@ -313,22 +317,12 @@ class MLflowTracker:
             if metric in held
         }
 
-    def _log(
-        self,
-        run: str,
-        *,
-        metrics: list[Metric] | None = None,
-        params: list[Param] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        run_tags = [RunTag(key, str(value)[:5000]) for key, value in (tags or {}).items()]
-        entries = metrics or []
-        for start in range(0, max(len(entries), 1), _METRICS_PER_BATCH):
-            chunk = entries[start : start + _METRICS_PER_BATCH]
-            self._client.log_batch(run, metrics=chunk, params=params or [], tags=run_tags)
-            params, run_tags = None, []
-
 
 def _as_params(block: Block, point: Point) -> list[Param]:
     values = {**point, "seeds": len(block.seeds)}
     return [Param(name, str(value)) for name, value in values.items()]
+
+
+def _cut(text: object) -> str:
+    """A text that fits into a tag."""
+    return str(text)[:_LONGEST_TAG]

@@ -141,7 +141,9 @@ def test_what_breaks_a_contract_is_told_in_a_line(tmp_path: Path) -> None:
     tolerant = OWN.replace(
         "    own = weights", "    targets = targets % outputs.shape[1]\n    own = weights"
     )
-    slanted = tolerant.replace("1 - (2 * tau.double() / period - 1).abs()", "tau.double() / period * 2")
+    slanted = tolerant.replace(
+        "1 - (2 * tau.double() / period - 1).abs()", "tau.double() / period * 2"
+    )
     assert len({OWN, tolerant, slanted}) == 3
     (tmp_path / "own.py").write_text(slanted)
     failed = dynloss_here("check", tmp_path / "own.py")

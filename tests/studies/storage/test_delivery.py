@@ -1,7 +1,8 @@
 """MLflow goes away at any request and comes back: its store ends up as if it never had.
 
 The store is real, and so is every request; a fault raises instead of a request, or after it took
-effect, when only its answer is lost.
+effect, when only its answer is lost. Requests are those of MLflow's client or, where a block's runs
+are written straight into the database, each transaction and each statement in it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy import event
 
 import studies.storage.tracking.delivery
 import studies.storage.tracking.mlflow_tracker
@@ -29,6 +31,12 @@ from studies.runner.session import Session
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from studies.storage.tracking.run_writers import (
+    ClientWriter,
+    DatabaseWriter,
+    RunWriter,
+    writer_for,
+)
 from tests.studies.mlflow_runs import runs_in
 from tests.studies.sessions import begun
 from tests.studies.tiny import tiny_study
@@ -64,23 +72,39 @@ class UnreliableClient(MlflowClient):  # type: ignore[misc]
 
     def __getattribute__(self, name: str) -> Any:
         request = super().__getattribute__(name)
-        if name not in REQUESTS:
-            return request
-        faults = type(self).faults
+        return unreliable(request) if name in REQUESTS else request
 
-        def unreliable(*args: Any, **kwargs: Any) -> Any:
-            faults.seen += 1
-            fails = faults.first <= faults.seen <= faults.last
-            if fails and not faults.after:
-                faults.raised += 1
-                raise MlflowException("the server is away")
-            answer = request(*args, **kwargs)
-            if fails:
-                faults.raised += 1
-                raise MlflowException("the answer is lost")
-            return answer
 
-        return unreliable
+class UnreliableWriter:
+    """A real writer to the database some of whose transactions and statements fail."""
+
+    def __init__(self, writer: RunWriter) -> None:
+        assert isinstance(writer, DatabaseWriter)
+        self.create, self.write = unreliable(writer.create), unreliable(writer.write)
+        refuse = unreliable(lambda *_: None)
+
+        @event.listens_for(writer._engine, "before_cursor_execute")
+        def _(*_: Any) -> None:
+            refuse()
+
+
+def unreliable(request: Callable[..., Any]) -> Callable[..., Any]:
+    """A request that fails if it is its turn."""
+
+    def asked(*args: Any, **kwargs: Any) -> Any:
+        faults = UnreliableClient.faults
+        faults.seen += 1
+        fails = faults.first <= faults.seen <= faults.last
+        if fails and not faults.after:
+            faults.raised += 1
+            raise MlflowException("the server is away")
+        answer = request(*args, **kwargs)
+        if fails:
+            faults.raised += 1
+            raise MlflowException("the answer is lost")
+        return answer
+
+    return asked
 
 
 @dataclass
@@ -180,15 +204,23 @@ def content(store: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture
-def unreliable(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[pytest.param("client", marks=pytest.mark.slow), "database"])
+def store_fails(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def client_alone(client: MlflowClient, uri: str) -> RunWriter:
+        return ClientWriter(client)
+
+    def database(client: MlflowClient, uri: str) -> RunWriter:
+        return UnreliableWriter(writer_for(client, uri))
+
+    writer = client_alone if request.param == "client" else database
+    monkeypatch.setattr(studies.storage.tracking.mlflow_tracker, "writer_for", writer)
     monkeypatch.setattr(studies.storage.tracking.mlflow_tracker, "MlflowClient", UnreliableClient)
     monkeypatch.setattr(studies.storage.tracking.mlflow_tracker, "_SECONDS_BETWEEN_BATCHES", 0.0)
     monkeypatch.setattr(studies.storage.tracking.delivery, "_FIRST_PAUSE", 0.0)
 
 
 def test_what_an_undisturbed_store_holds(
-    recorded: Recorded, unreliable: None, tmp_path: Path
+    recorded: Recorded, store_fails: None, tmp_path: Path
 ) -> None:
     held = content(deliver(recorded, tmp_path, Faults()))
     assert sorted(held) == [
@@ -215,7 +247,7 @@ def test_what_an_undisturbed_store_holds(
     ],
 )
 def test_a_fault_at_any_request_leaves_no_trace(
-    length: int, after: bool, recorded: Recorded, unreliable: None, tmp_path: Path
+    length: int, after: bool, recorded: Recorded, store_fails: None, tmp_path: Path
 ) -> None:
     """Each request in turn is the first to fail: it is refused, or its answer is lost."""
     undisturbed = Faults()

@@ -1,0 +1,366 @@
+"""How runs get into MLflow's store: through its client, or many at once into its database.
+
+The client takes a run at a time, and 42 statements in 12 transactions for a trial: 19 to 24 ms of
+the driver. Where the store is a database that we know, the same rows are inserted in one
+transaction for all trials of a block. A test compares every table with what the client would have
+filled. Servers, and databases with other columns, are left to the client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+from uuid import uuid4
+
+import sqlalchemy as sa
+
+from studies.definition.sqlite import sqlite_path
+from studies.storage.tracking.mlflow_store import (
+    is_served,  # sets the environment of what comes next
+)
+
+# isort: split
+from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage, Metric, Param, RunStatus, RunTag, SourceType
+from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import append_to_uri_path
+
+__all__ = ["ClientWriter", "DatabaseWriter", "NewRun", "RunRows", "RunWriter", "writer_for"]
+
+_METRICS_PER_BATCH = 1000
+_NAME = "mlflow.runName"
+_NOT_NUMBERED = 32  # characters of a run's identifier
+_AT_ONCE = 500  # values in one statement: SQLite takes 999 at most where it is old
+
+_METADATA = sa.MetaData()
+_RUNS = sa.Table(
+    "runs",
+    _METADATA,
+    sa.Column("run_uuid", sa.String(_NOT_NUMBERED), primary_key=True),
+    sa.Column("name", sa.String(250)),
+    sa.Column("source_type", sa.String(20)),
+    sa.Column("source_name", sa.String(500)),
+    sa.Column("entry_point_name", sa.String(50)),
+    sa.Column("user_id", sa.String(256)),
+    sa.Column("status", sa.String(20)),
+    sa.Column("start_time", sa.BigInteger),
+    sa.Column("end_time", sa.BigInteger),
+    sa.Column("deleted_time", sa.BigInteger),
+    sa.Column("source_version", sa.String(50)),
+    sa.Column("lifecycle_stage", sa.String(20)),
+    sa.Column("artifact_uri", sa.String(200)),
+    sa.Column("experiment_id", sa.Integer),
+)
+
+
+def _texts_of_runs(name: str) -> sa.Table:
+    """Parameters or tags."""
+    return sa.Table(
+        name,
+        _METADATA,
+        sa.Column("key", sa.String(250), primary_key=True),
+        sa.Column("value", sa.String(8000)),
+        sa.Column("run_uuid", sa.String(_NOT_NUMBERED), primary_key=True),
+    )
+
+
+def _numbers_of_runs(name: str) -> sa.Table:
+    """Metrics at every step, or at the latest."""
+    return sa.Table(
+        name,
+        _METADATA,
+        sa.Column("key", sa.String(250), primary_key=True),
+        sa.Column("value", sa.Float(53), primary_key=True),
+        sa.Column("timestamp", sa.BigInteger, primary_key=True),
+        sa.Column("step", sa.BigInteger, primary_key=True),
+        sa.Column("is_nan", sa.Boolean, primary_key=True),
+        sa.Column("run_uuid", sa.String(_NOT_NUMBERED), primary_key=True),
+    )
+
+
+_TAGS, _PARAMS = _texts_of_runs("tags"), _texts_of_runs("params")
+_METRICS, _LATEST = _numbers_of_runs("metrics"), _numbers_of_runs("latest_metrics")
+_EXPERIMENTS = sa.table(
+    "experiments",
+    *(sa.column(name) for name in ("experiment_id", "artifact_location", "lifecycle_stage")),
+)
+
+
+class NewRun(NamedTuple):
+    """A run to create.
+
+    Args:
+        name: what MLflow shows.
+        tags: texts that it is found by.
+    """
+
+    name: str
+    tags: Mapping[str, str]
+
+
+@dataclass
+class RunRows:
+    """What is to be written of a run that exists.
+
+    Args:
+        run: its identifier.
+        metrics: finite values at steps that it does not hold.
+        params: parameters, which never change.
+        tags: texts; those of the same key are replaced.
+        status: the status that ends it, such as `FINISHED`; None leaves it open.
+    """
+
+    run: str
+    metrics: list[Metric] = field(default_factory=list)
+    params: list[Param] = field(default_factory=list)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    status: str | None = None
+
+
+class RunWriter(Protocol):
+    """Writes runs to MLflow's store."""
+
+    def create(self, experiment: str, runs: Sequence[NewRun]) -> list[str]:
+        """Create runs in an experiment, and return their identifiers."""
+
+    def write(self, runs: Iterable[RunRows]) -> None:
+        """Write what is new of runs.
+
+        Raises:
+            MlflowException: if one of them is in the trash, or a parameter of it has another value.
+        """
+
+
+class ClientWriter:
+    """Writes runs one by one, as any store of MLflow takes them.
+
+    Args:
+        client: of the store.
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def create(self, experiment: str, runs: Sequence[NewRun]) -> list[str]:
+        """See `RunWriter.create`."""
+        create = self._client.create_run
+        made = [create(experiment, tags=dict(run.tags), run_name=run.name) for run in runs]
+        return [str(run.info.run_id) for run in made]
+
+    def write(self, runs: Iterable[RunRows]) -> None:
+        """See `RunWriter.write`."""
+        for run in runs:
+            params, tags = run.params, [RunTag(key, value) for key, value in run.tags.items()]
+            for start in range(0, max(len(run.metrics), 1), _METRICS_PER_BATCH):
+                chunk = run.metrics[start : start + _METRICS_PER_BATCH]
+                self._client.log_batch(run.run, metrics=chunk, params=params, tags=tags)
+                params, tags = [], []
+            if run.status is not None:
+                self._client.set_terminated(run.run, run.status)
+
+
+class DatabaseWriter:
+    """Writes runs into the tables of MLflow's database, all of a call in one transaction.
+
+    Args:
+        engine: of the database.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def create(self, experiment: str, runs: Sequence[NewRun]) -> list[str]:
+        """See `RunWriter.create`."""
+        if not runs:
+            return []
+        made = [uuid4().hex for _ in runs]
+        now = _milliseconds()
+        with self._engine.begin() as database:
+            place = self._place_of(database, experiment)
+            database.execute(
+                sa.insert(_RUNS),
+                [
+                    {
+                        "run_uuid": run_id,
+                        "name": run.name,
+                        "source_type": SourceType.to_string(SourceType.UNKNOWN),
+                        "source_name": "",
+                        "entry_point_name": "",
+                        "user_id": "unknown",
+                        "status": RunStatus.to_string(RunStatus.RUNNING),
+                        "start_time": now,
+                        "end_time": None,
+                        "deleted_time": None,
+                        "source_version": "",
+                        "lifecycle_stage": LifecycleStage.ACTIVE,
+                        "artifact_uri": _folder_in(place, run_id),
+                        "experiment_id": int(experiment),
+                    }
+                    for run_id, run in zip(made, runs, strict=True)
+                ],
+            )
+            named = ({**run.tags, _NAME: run.name} for run in runs)
+            rows = [_text(i, *t) for i, each in zip(made, named, strict=True) for t in each.items()]
+            database.execute(sa.insert(_TAGS), rows)
+        return made
+
+    def write(self, runs: Iterable[RunRows]) -> None:
+        """See `RunWriter.write`."""
+        with self._engine.begin() as database:
+            for some in _in_parts(list(runs), _AT_ONCE):
+                self._write(database, some)
+
+    def _write(self, database: sa.Connection, runs: Sequence[RunRows]) -> None:
+        names = [run.run for run in runs]
+        self._refuse_deleted(database, names)
+        self._insert_params(database, runs, names)
+        given = {_key_of(run.run, each): (run.run, each) for run in runs for each in run.metrics}
+        metrics = [_number(*each) for each in given.values()]
+        _insert(database, _METRICS, metrics)
+        self._update_latest(database, metrics, names)
+        tags = {(run.run, key): value for run in runs for key, value in run.tags.items()}
+        self._replace(database, _TAGS, {k: _text(*k, value) for k, value in tags.items()}, names)
+        ended = [(run.run, run.status) for run in runs if run.status is not None]
+        if ended:
+            statement = sa.update(_RUNS).where(_RUNS.c.run_uuid == sa.bindparam("of_run"))
+            now = _milliseconds()
+            database.execute(
+                statement.values(status=sa.bindparam("ends"), end_time=now),
+                [{"of_run": name, "ends": status} for name, status in ended],
+            )
+
+    def _place_of(self, database: sa.Connection, experiment: str) -> str:
+        """The folder of an experiment's artifacts."""
+        asked = sa.select(_EXPERIMENTS.c.artifact_location, _EXPERIMENTS.c.lifecycle_stage)
+        found = database.execute(
+            asked.where(_EXPERIMENTS.c.experiment_id == int(experiment))
+        ).one_or_none()
+        if found is None or found.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise MlflowException(f"the experiment {experiment} is not active")
+        return str(found.artifact_location)
+
+    def _refuse_deleted(self, database: sa.Connection, names: Sequence[str]) -> None:
+        asked = sa.select(_RUNS.c.run_uuid).where(
+            _RUNS.c.run_uuid.in_(names), _RUNS.c.lifecycle_stage == LifecycleStage.ACTIVE
+        )
+        active = {row.run_uuid for row in database.execute(asked.with_for_update())}
+        lost = next((name for name in names if name not in active), None)
+        if lost is not None:
+            raise MlflowException(f"the run {lost} is not active")
+
+    def _insert_params(
+        self, database: sa.Connection, runs: Sequence[RunRows], names: Sequence[str]
+    ) -> None:
+        """Insert the parameters that a run does not have."""
+        given = {(run.run, each.key): str(each.value) for run in runs for each in run.params}
+        if not given:
+            return
+        asked = sa.select(_PARAMS).where(_PARAMS.c.run_uuid.in_(names))
+        known = {(row.run_uuid, row.key): row.value for row in database.execute(asked)}
+        for place, value in given.items():
+            if known.get(place, value) != value:
+                raise MlflowException(f"the parameter {place[1]} of {place[0]} has another value")
+        rows = [_text(*place, value) for place, value in given.items() if place not in known]
+        _insert(database, _PARAMS, rows)
+
+    def _update_latest(
+        self, database: sa.Connection, metrics: Sequence[dict[str, Any]], names: Sequence[str]
+    ) -> None:
+        """Let the table of latest values have those of the last step."""
+        latest: dict[tuple[str, str], dict[str, Any]] = {}
+        asked = sa.select(_LATEST).where(_LATEST.c.run_uuid.in_(names))
+        held = [dict(row._mapping) for row in database.execute(asked)]
+        before = {(row["run_uuid"], row["key"]): row for row in held}
+        for row in metrics:
+            place = row["run_uuid"], row["key"]
+            known = latest.get(place, before.get(place))
+            if known is None or _recent(row) > _recent(known):
+                latest[place] = row
+        self._replace(database, _LATEST, latest, names)
+
+    def _replace(
+        self,
+        database: sa.Connection,
+        table: sa.Table,
+        rows: Mapping[tuple[str, str], dict[str, Any]],
+        names: Sequence[str],
+    ) -> None:
+        """Insert rows, each in place of the one of its run and key, if there is one."""
+        if not rows:
+            return
+        asked = sa.select(table.c.run_uuid, table.c.key).where(table.c.run_uuid.in_(names))
+        there = [tuple(row) for row in database.execute(asked) if tuple(row) in rows]
+        if there:
+            one = sa.delete(table).where(
+                table.c.run_uuid == sa.bindparam("of_run"), table.c.key == sa.bindparam("of_key")
+            )
+            database.execute(one, [{"of_run": run, "of_key": key} for run, key in there])
+        _insert(database, table, list(rows.values()))
+
+
+def writer_for(client: MlflowClient, uri: str) -> RunWriter:
+    """The fastest writer that knows the store.
+
+    Args:
+        client: of the store, which it has opened.
+        uri: where it is.
+    """
+    if is_served(uri) or (sqlite_path(uri) is None and not uri.startswith("postgresql")):
+        return ClientWriter(client)
+    is_file = sqlite_path(uri) is not None
+    engine = sa.create_engine(uri, connect_args={"timeout": 30} if is_file else {})
+    if _has_known_columns(engine):
+        return DatabaseWriter(engine)
+    engine.dispose()
+    return ClientWriter(client)
+
+
+def _has_known_columns(engine: sa.Engine) -> bool:
+    """Whether the tables are there with the columns that are filled here, and no others."""
+    found = sa.MetaData()
+    found.reflect(engine, only=lambda name, _: name in _METADATA.tables, resolve_fks=False)
+    names = {table.name: set(table.c.keys()) for table in found.tables.values()}
+    return names == {table.name: set(table.c.keys()) for table in _METADATA.tables.values()}
+
+
+def _folder_in(place: str, run: str) -> str:
+    """The folder of a run's artifacts."""
+    return str(append_to_uri_path(place, run, "artifacts"))  # type: ignore[no-untyped-call]
+
+
+def _insert(database: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        database.execute(sa.insert(table), list(rows))
+
+
+def _in_parts(runs: Sequence[RunRows], size: int) -> Iterable[Sequence[RunRows]]:
+    return (runs[start : start + size] for start in range(0, len(runs), size))
+
+
+def _text(run: str, key: str, value: str) -> dict[str, Any]:
+    return {"run_uuid": run, "key": key, "value": value}
+
+
+def _number(run: str, metric: Metric) -> dict[str, Any]:
+    return {
+        "run_uuid": run,
+        "key": metric.key,
+        "value": metric.value,
+        "timestamp": metric.timestamp,
+        "step": metric.step,
+        "is_nan": False,
+    }
+
+
+def _key_of(run: str, metric: Metric) -> tuple[Any, ...]:
+    return run, metric.key, metric.timestamp, metric.step, metric.value
+
+
+def _recent(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["step"], row["timestamp"], row["value"]
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)

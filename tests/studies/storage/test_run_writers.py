@@ -1,0 +1,158 @@
+"""What is written straight into MLflow's database is what its client would have written: row by
+row, in every table."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+from studies.storage.tracking.mlflow_store import probe
+from studies.storage.tracking.run_writers import (
+    ClientWriter,
+    DatabaseWriter,
+    NewRun,
+    RunRows,
+    RunWriter,
+    writer_for,
+)
+
+NAMES = ("search/a/0", "search/a/1", "confirm/b/7")
+TIMES = {"start_time", "end_time", "creation_time", "last_update_time"}
+
+
+class Store:
+    """An empty store with an experiment and three runs in it."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        folder.mkdir(parents=True)
+        self.path = folder / "mlflow.db"
+        self.uri = f"sqlite:///{self.path}"
+        probe(self.uri)
+        self.client = MlflowClient(self.uri)
+        self.experiment = self.client.create_experiment("dynloss", artifact_location="file:///x y")
+        direct = writer_for(self.client, self.uri)
+        assert isinstance(direct, DatabaseWriter)
+        self.writer: RunWriter = direct if kind == "database" else ClientWriter(self.client)
+        new = [
+            NewRun(name, {"dynloss.trial": name[-1], "mlflow.parentRunId": "p"}) for name in NAMES
+        ]
+        self.runs = self.writer.create(self.experiment, new)
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table, with names for identifiers of runs, and without times."""
+        names = dict(zip(self.runs, NAMES, strict=True))
+        with closing(sqlite3.connect(self.path)) as database:
+            database.row_factory = sqlite3.Row
+            asked = "SELECT name FROM sqlite_master WHERE type = 'table'"
+            tables = [row["name"] for row in database.execute(asked)]
+            return {
+                table: sorted(
+                    tuple(plain(key, row[key], names) for key in row.keys())  # noqa: SIM118
+                    for row in database.execute(f"SELECT * FROM {table}")
+                )
+                for table in tables
+            }
+
+
+def plain(key: str, value: Any, names: dict[str, str]) -> Any:
+    if key in TIMES:
+        return value is not None
+    text = repr(value)
+    for run, name in names.items():
+        text = text.replace(run, name)
+    return text
+
+
+metrics = st.builds(
+    Metric,
+    st.sampled_from(["train_loss", "final_test_accuracy", "system/cpu_percent"]),
+    st.floats(-1e6, 1e6, allow_nan=False),
+    st.sampled_from([1_000, 2_000]),
+    st.sampled_from([0, 20, 40]),
+)
+tags = st.dictionaries(
+    st.sampled_from(["dynloss.engine", "dynloss.diverged", "failure"]), st.text(max_size=20)
+)
+params = st.lists(
+    st.sampled_from([Param("period", "851.0"), Param("seeds", "4"), Param("rate", "1e-05")]),
+    unique_by=lambda param: param.key,
+)
+writes = st.lists(
+    st.builds(
+        lambda which, *rest: (which, RunRows("", *rest)),
+        st.sampled_from(range(3)),
+        st.lists(metrics, max_size=6),
+        params,
+        tags,
+        st.sampled_from([None, "FINISHED", "FAILED", "KILLED"]),
+    ),
+    max_size=5,
+    unique_by=lambda write: write[0],
+)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=st.lists(writes, min_size=1, max_size=3), draw=st.integers(0, 10**9))
+def test_every_row_is_the_clients(
+    calls: list[list[tuple[int, RunRows]]], draw: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("stores")
+    stores = {kind: Store(folder / kind, kind) for kind in ("client", "database")}
+    for store in stores.values():
+        for call in calls:
+            store.writer.write(
+                RunRows(store.runs[which], list(r.metrics), list(r.params), dict(r.tags), r.status)
+                for which, r in call
+            )
+    expected, found = (store.rows() for store in stores.values())
+    assert found.keys() == expected.keys()
+    for table, rows in expected.items():
+        assert found[table] == rows, table
+
+
+def test_a_long_curve(tmp_path: Path) -> None:
+    curve = [Metric("train_loss", 1 / (step + 1), 5, step) for step in range(2_500)]
+    stores = [Store(tmp_path / kind, kind) for kind in ("client", "database")]
+    for store in stores:
+        store.writer.write([RunRows(run, list(curve), status="FINISHED") for run in store.runs])
+    assert stores[0].rows() == stores[1].rows()
+
+
+@pytest.mark.parametrize("kind", ["client", "database"])
+def test_nothing_is_written_of_a_call_that_is_refused(kind: str, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", kind)
+    store.writer.write([RunRows(store.runs[0], params=[Param("period", "1")])])
+    store.client.delete_run(store.runs[2])
+    before = store.rows()
+    with pytest.raises(MlflowException):
+        store.writer.write([RunRows(store.runs[2], tags={"done": "yes"})])
+    with pytest.raises(MlflowException):
+        store.writer.write([RunRows(store.runs[0], params=[Param("period", "2")])])
+    if kind == "database":
+        with pytest.raises(MlflowException):
+            store.writer.write([RunRows(run, tags={"done": "yes"}) for run in store.runs])
+    store.client.delete_experiment(store.experiment)
+    with pytest.raises(MlflowException):
+        store.writer.create(store.experiment, [NewRun("search/a/9", {})])
+    store.client.restore_experiment(store.experiment)
+    store.client.delete_run(store.runs[2])
+    found = store.rows()
+    for table in ("metrics", "latest_metrics", "params", "tags"):
+        assert found[table] == before[table]
+
+
+def test_a_store_with_another_schema_is_left_to_the_client(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", "database")
+    with closing(sqlite3.connect(store.path)) as database:
+        database.execute("ALTER TABLE runs ADD COLUMN colour TEXT")
+    assert isinstance(writer_for(store.client, store.uri), ClientWriter)
+    assert isinstance(writer_for(store.client, "http://127.0.0.1:1"), ClientWriter)
