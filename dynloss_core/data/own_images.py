@@ -126,7 +126,8 @@ def _parts(config: FolderConfig, listed: ClassFolders) -> tuple[Tensor, Tensor, 
         if not counts.all():
             few = int(counts.argmin())
             images = listed.targets.count(few)
-            problem = f"class {listed.classes[few]!r} has {images} images, and none for {name}"
+            several = "1 image" if images == 1 else f"{images} images"
+            problem = f"class {listed.classes[few]!r} has {several}, and none for {name}"
             raise ConfigError("path", problem, "add images of it, or change the parts' shares")
     return parts
 

@@ -13,7 +13,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, show
 from dynloss_core.plugins import Plugin, defined_in, failure_in, parts_of
 from studies.analysis.card import Card
 from studies.analysis.study_tables import Tables
@@ -64,12 +64,18 @@ def _cards(function: Cards, name: str, source: str, tables: Tables) -> Iterator[
     """What an analysis gives, checked, with its failures told."""
     source = getattr(getattr(function, "__code__", None), "co_filename", source)
     told = partial(_telling, name=name, source=source)
-    found = told(lambda: list(function(tables)))()
-    for card in found:
+    found = told(lambda: function(tables))()
+    remedy = "let it yield studies.analysis.card.Card, or nothing"
+    if not isinstance(found, Iterable):
+        raise AnalysisError("", f"the analysis {name!r} gives {show(found)}", remedy, source)
+    for card in told(lambda: list(found))():
         if not isinstance(card, Card):
-            problem = f"the analysis {name!r} gives a {type(card).__name__}"
-            raise AnalysisError("", problem, "let it yield studies.analysis.card.Card", source)
-        yield replace(card, drawings=[drawing.wrapped(told) for drawing in card.drawings])
+            raise AnalysisError("", f"the analysis {name!r} gives {show(card)}", remedy, source)
+        yield replace(
+            card,
+            drawings=[drawing.wrapped(told) for drawing in card.drawings],
+            warnings=[f"{card.title}: {warning}" for warning in card.warnings],
+        )
 
 
 def _telling(function: Callable[P, R], *, name: str, source: str) -> Callable[P, R]:
@@ -79,7 +85,7 @@ def _telling(function: Callable[P, R], *, name: str, source: str) -> Callable[P,
             return function(*args, **kwargs)
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problem, where = failure_in(error, source)
             problem = f"the analysis {name!r} fails: {problem}"
             raise AnalysisError("", problem, "correct it there", where) from None

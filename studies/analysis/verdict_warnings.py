@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.question import Question
+from studies.analysis.question import Question, stop_of
 from studies.analysis.search_health.arm_trials import arm_trials
 from studies.analysis.search_health.coarse import too_coarse
 from studies.analysis.search_health.isolation import near_bounds
@@ -123,9 +123,31 @@ def _own(
         )
     if test.may_be_undone:
         yield test.unseen_failures()
+    best = max(test.arm.mean, test.reference.mean)
+    if up and best <= tables.question.chance:
+        yield f"neither arm does better than guessing, {tables.question.chance:.3f}"
+    yield from _without_a_turn(tables, setting)
     if test.luck is not None and test.n < tables.searches:
         lost = tables.searches - test.n
         yield f"{lost} of {tables.searches} searches have no winner in one of the arms"
+
+
+def _without_a_turn(tables: Tables, setting: Mapping[str, object]) -> Iterator[str]:
+    """Whether runs of an arm's winner oscillate for less than a period: no turn came to its end."""
+    rows = tables.fresh_networks
+    for name, value in setting.items():
+        rows = rows[rows[name] == value]
+    if keys.PERIOD not in rows or keys.STEPS not in rows:
+        return
+    for arm, networks in rows.dropna(subset=[keys.PERIOD]).groupby(keys.ARM):
+        points = networks[[keys.PERIOD, keys.STEPS]].drop_duplicates().to_numpy(dtype=float)
+        ends = [(period, stop_of(steps, tables.question.tail, period)) for period, steps in points]
+        if long := [(period, stop) for period, stop in ends if period > stop]:
+            period, stop = long[0]
+            yield (
+                f"a winner of {arm} has a period of {period:,.0f} steps, and oscillates for "
+                f"{stop:,}: no turn came to its end"
+            )
 
 
 def several_origins(*tables: pd.DataFrame) -> list[str]:

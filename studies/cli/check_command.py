@@ -59,11 +59,10 @@ def check(
     sets = {name: build(cls, {}) for kind, name, cls in parts if kind == "data set"}
     networks = {name: build(cls, {}) for kind, name, cls in parts if kind == "network"}
     chosen = data or next(iter(sets), "digits")
+    known = ", ".join(name for name, each in DATA_SETS.items() if not hasattr(each, "paths"))
     if chosen not in DATA_SETS:
-        known = ", ".join(DATA_SETS)
         raise ConfigError("--data", f"no data set {chosen!r}", f"choose one of: {known}")
     if hasattr(DATA_SETS[chosen], "paths"):
-        known = ", ".join(name for name, each in DATA_SETS.items() if not hasattr(each, "paths"))
         problem = f"{chosen!r} is a file or folder of yours, which its name alone does not give"
         raise ConfigError("--data", problem, f"choose one of: {known}")
     failures = 0

@@ -63,7 +63,9 @@ Overrides = Annotated[
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
-        "--plugin", metavar="FILE", help="A Python file of your networks or data; repeatable."
+        "--plugin",
+        metavar="FILE",
+        help="A Python file of your networks, data, losses, shapes or analyses; repeatable.",
     ),
 ]
 Address = Annotated[

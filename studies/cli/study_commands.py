@@ -118,7 +118,7 @@ def analyse(
 ) -> None:
     """Analyse a study again from its tables; compare several in one table and one figure."""
     from dynloss_core.config import ConfigError
-    from studies.analysis.own_analyses import read_analyses
+    from studies.analysis.own_analyses import Cards, read_analyses
     from studies.storage.recorded import recorded_study
     from studies.storage.study_folder import StudyFolder
 
@@ -128,8 +128,14 @@ def analyse(
         from studies.storage.stored_study import StoredStudy
 
         stored = StoredStudy.read(folders[0])
-        own = [each for file in analysis or [] for each in read_analyses(file).items()]
-        results = write_results(stored, into, dict(own))
+        own: dict[str, Cards] = {}
+        for file in analysis or []:
+            found = read_analyses(file)
+            if twice := own.keys() & found.keys():
+                problem = f"{min(twice)!r} is in two files"
+                raise ConfigError("--analysis", problem, "give one of them another name")
+            own |= found
+        results = write_results(stored, into, own)
         place = stored.folder if into is None else StudyFolder(into)
         show_results(stored.study, place, results)
         if paper:

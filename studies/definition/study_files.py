@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,8 @@ def _with_absolute_paths(data: Any, folder: Path) -> Any:
         return data
     keys = getattr(DATA_SETS.get(data["name"]), "paths", ())
     given = {key: data[key] for key in keys if isinstance(data.get(key), str) and data[key]}
-    return {**data, **{key: str((folder / path).absolute()) for key, path in given.items()}}
+    whole = {key: os.path.normpath((folder / path).absolute()) for key, path in given.items()}
+    return {**data, **whole}
 
 
 def find_study(name_or_path: str | Path) -> Path:

@@ -17,6 +17,7 @@ from dynloss_core.config import ConfigError
 from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
+from studies.analysis.card import Card
 from studies.analysis.figures.files import save_animation, save_figure
 from studies.analysis.own_analyses import AnalysisError, Cards, analyses_of
 from studies.analysis.question import Question
@@ -144,8 +145,13 @@ def write_results(
         except AnalysisError as error:
             if not of_study:
                 raise
-            results = _write_results(stored, gathered, place, own)
-            say(f"the analyses of the study's plug-ins are left out: {error}")
+            problem = f"its own analyses are left out: {error.source}: {error.problem}"
+            lost = {"lost": lambda _: [Card("Analyses of its own", warnings=[problem])]}
+            results = _write_results(stored, gathered, place, {**(own or {}), **lost})
+            say(
+                f"{problem}; correct your own file, then run the study's with --resume, or look: "
+                f"dynloss analyse {stored.study.name} --analysis FILE"
+            )
             return results
     except OSError as error:
         raise not_written(

@@ -7,7 +7,7 @@ compares the two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,16 @@ def differences(
             one, other = old.get(key), new.get(key)
             if isinstance(one, dict) and isinstance(other, dict):
                 yield from inside(one, other, f"{prefix}{key}.")
+            elif one != other and (prefix, key) == ("data.contents.", "sha256"):
+                yield "the data have other contents than when the study was begun"
+            elif one != other and key == "plugins":
+                yield f"{key} is {_files(one)} {then} and {_files(other)} {now}"
             elif one != other:
                 yield f"{prefix}{key} is {show(one)} {then} and {show(other)} {now}"
 
     return list(inside(to_dict(before), to_dict(after), ""))
+
+
+def _files(plugins: Sequence[Mapping[str, str]] | None) -> str:
+    """Plug-ins in words: `nets.py (1f0c9a2b33d4)`."""
+    return ", ".join(f"{each['file']} ({each['digest']})" for each in plugins or ()) or "none"

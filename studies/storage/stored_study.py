@@ -14,7 +14,7 @@ from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import dump_document, read_document
 from studies.definition.phases import Phase
-from studies.definition.plugin_files import write_plugins
+from studies.definition.plugin_files import plugins_in, write_plugins
 from studies.definition.study import Study
 from studies.definition.study_files import study_from_mapping
 from studies.messages import say
@@ -138,6 +138,7 @@ class StoredStudy:
         study = _as_far(study, self.study)
         changed = differences(self.study, study)
         if not changed:
+            write_plugins(study.plugins, self.folder.path)  # a copy may be lost
             return self
         say(f"updated from your file: {'; '.join(changed)}")
         return self.with_definition(study)
@@ -197,6 +198,8 @@ def _definition(folder: StudyFolder, begun: Begun | None) -> Study:
         return begun.study
     try:
         document = read_document(folder.definition)
+        if begun is not None:
+            document = _with_sound_analyses(document, begun.study, folder)
         study = study_from_mapping(
             document, source=str(folder.definition), folder=folder.path, recorded=True
         )
@@ -210,6 +213,26 @@ def _definition(folder: StudyFolder, begun: Begun | None) -> Study:
     study = _as_far(study, begun.study)  # killed while extending
     check_unchanged(begun.study, study, folder.definition)
     return study
+
+
+def _with_sound_analyses(
+    document: dict[str, Any], begun: Study, folder: StudyFolder
+) -> dict[str, Any]:
+    """A study's document without the plug-ins that only analyse, where their copy was lost or
+    edited: no network depends on them."""
+    given, source = document.get("plugins"), str(folder.definition)
+    if not isinstance(given, list):
+        return document
+    lasting, kept = [to_dict(plugin) for plugin in begun.plugins], []
+    for entry in given:
+        if entry not in lasting:
+            try:
+                plugins_in([entry], folder.path, source, recorded=True)
+            except ConfigError as error:
+                say(f"its own analysis is left out: {error.source}: {error.problem}")
+                continue
+        kept.append(entry)
+    return {**document, "plugins": kept}
 
 
 def _rounds(folder: StudyFolder, study: Study) -> tuple[Confirmation, ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import studies
+from dynloss_core import plugins
 from dynloss_core.config import ConfigError
 from studies.analysis.own_analyses import read_analyses
+from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.storage.stored_study import StoredStudy
@@ -97,7 +100,8 @@ def test_from_python(out: Path) -> None:
             OWN.replace('found["sd"])', 'found["sd"], oops=1)'),
             "own.py:18: the analysis 'spread' fails: AttributeError",
         ),
-        ("ANALYSES = {'a': lambda tables: [1]}", "the analysis 'a' gives a int"),
+        ("ANALYSES = {'a': lambda tables: [1]}", "the analysis 'a' gives 1; let it yield"),
+        ("ANALYSES = {'a': lambda tables: None}", "the analysis 'a' gives None; let it yield"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(out: Path, text: str, words: str, tmp_path: Path) -> None:
@@ -143,14 +147,72 @@ def test_an_edited_analysis_takes_its_place(tmp_path: Path) -> None:
     assert StoredStudy.read(stored.folder).study.hash == stored.study.hash
 
 
-def test_one_that_fails_costs_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stored = ended(naming(tmp_path, OWN.replace('groupby("arm")', 'groupby("x")')), tmp_path / "o")
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('tables.members.groupby("x")', "the analysis 'spread' fails: KeyError: 'x'"),
+        ("import sys; sys.exit(3)", "the analysis 'spread' fails: SystemExit: 3"),
+    ],
+)
+def test_one_that_fails_costs_no_result(
+    line: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = OWN.replace("    found = tables", f"    {line}\n    found = tables")
+    stored = ended(naming(tmp_path, text), tmp_path / "out")
     results = write_results(stored)
     assert results.figures
-    assert stored.folder.report.exists()
+    (warning,) = (each for each in results.analysis.warnings() if "left out" in each)
+    assert warning.endswith(why)
+    assert "left out" in stored.folder.report.read_text()
     said = capsys.readouterr().err
-    assert "are left out: " in said
-    assert "the analysis 'spread' fails: KeyError: 'x'" in said
+    assert f"{why}; correct your own file, then run the study's with --resume" in said
+
+
+@pytest.mark.parametrize("damage", ["lost", "edited"])
+def test_a_copy_that_was_lost_or_edited_is_put_back(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = naming(tmp_path, OWN + f"# {damage}\n")
+    stored = ended(file, tmp_path / "out")
+    copy = stored.folder.path / "plugins" / "own.py"
+    if damage == "lost":
+        copy.unlink()
+    else:
+        copy.write_text(OWN + "1 / 0\n")
+    forget(stored.study)
+    again = StoredStudy.read(stored.folder)
+    assert "its own analysis is left out" in capsys.readouterr().err
+    assert "2 arms scatter." not in write_results(again).analysis.findings()
+    for text in (f"# {damage}\n", f"# {damage} and changed\n"):
+        study = load_study(naming(tmp_path, OWN + text))
+        put_back = StoredStudy.begin(stored.folder, study, resume=True).updated_from(study)
+        assert "2 arms scatter." in write_results(put_back).analysis.findings()
+        assert copy.read_text() == OWN + text
+
+
+def forget(study: Study) -> None:
+    """As in a new process: no plug-in was read."""
+    for plugin in study.plugins:
+        plugins._sources.pop(plugin)
+        del sys.modules[plugins._module_name(plugin)]
+
+
+def test_its_warnings_name_it(out: Path, tmp_path: Path) -> None:
+    text = "from studies.analysis.card import Card\n"
+    text += "ANALYSES = {'w': lambda tables: [Card('Pairs', warnings=['few'])]}\n"
+    (tmp_path / "w.py").write_text(text)
+    (cards,) = read_analyses(str(tmp_path / "w.py")).values()
+    result = studies.analyse("tiny", out, analyses={"w": cards})
+    assert "Pairs: few" in result.warnings
+
+
+def test_two_of_one_name_are_refused(out: Path, tmp_path: Path) -> None:
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text(OWN)
+    files = [word for name in ("a.py", "b.py") for word in ("--analysis", tmp_path / name)]
+    done = dynloss_here("analyse", "tiny", "--out", out, *files)
+    assert done.returncode == 2
+    assert "'spread' is in two files" in done.stderr
 
 
 def test_beside_a_network_its_text_counts(tmp_path: Path) -> None:

@@ -277,6 +277,22 @@ def test_a_warning_stands_beside_its_verdict(kind: dict[str, object], tmp_path: 
     assert not set(analysis.other_warnings()) & {w for each in expected for w in each}
 
 
+def test_arms_that_guess_and_turns_that_do_not_end_are_warned_of() -> None:
+    members, curves = study_tables()
+    asked = replace(question(), chance=0.9)
+    (verdict,) = analyse(members, curves, asked).verdicts
+    assert "neither arm does better than guessing, 0.900" in verdict.warnings
+    assert not any("no turn" in warning for warning in verdict.warnings)
+    fresh = (members[keys.PHASE] == keys.CONFIRM) & (members[keys.ARM] == keys.DYNAMICAL)
+    members.loc[fresh, keys.PERIOD] = 5613
+    (verdict,) = analyse(members, curves, question()).verdicts
+    (warning,) = (each for each in verdict.warnings if "no turn" in each)
+    assert warning.startswith(
+        "a winner of dynamical has a period of 5,613 steps, and oscillates for "
+    )
+    assert not any("guessing" in each for each in verdict.warnings)
+
+
 def test_a_bound_is_asked_of_the_verdicts_own_setting() -> None:
     members, curves = study_tables(widths=(20, 50), adaptive=False)
     lifted = (members[WIDTH] == 50) & (members[keys.ARM] == keys.STATIC)
