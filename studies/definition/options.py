@@ -16,12 +16,14 @@ __all__ = [
     "Resources",
     "Spread",
     "Storage",
+    "Curves",
     "TrackerName",
     "absolute_store",
 ]
 
 BackendName = Literal["ray", "inline", "processes"]
 TrackerName = Literal["mlflow", "none"]
+Curves = Literal["all", "winners", "none"]
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,14 @@ class Storage:
             path of another SQLite file is made absolute, so that it still holds when the study is
             resumed from another folder.
         experiment: name of the MLflow experiment.
+        curves: which runs of the tracker hold their curves, not only how they ended: `all`,
+            `winners` (the runs on fresh seeds) or `none`. The study's own tables hold all.
     """
 
     tracker: TrackerName = field(default="mlflow", metadata=ADDED_LATER)
     tracking_uri: str | None = None
     experiment: str = "dynloss"
+    curves: Curves = field(default="all", metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         refuse_other_choices(self)

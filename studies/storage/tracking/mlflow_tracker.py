@@ -23,6 +23,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError, reason_of
 from search_spaces import Point
 from studies.blocks.block import Block
+from studies.definition.phases import Phase
 from studies.definition.redaction import hide_password
 from studies.definition.study import Study
 from studies.storage.tracking.base import Unreachable
@@ -151,7 +152,10 @@ class MLflowTracker:
     @_asks
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
         """Take mean curves (see `tables.mean_curves`), which are sent every few seconds in batches,
-        each step once."""
+        each step once; those that the study wants in its tables alone are left out."""
+        curves = self._study.storage.curves
+        if curves == "none" or (curves == "winners" and not Phase.parse(block.phase).is_fresh):
+            return
         self._pending.setdefault(block.id, []).append(means)
         last = self._flushed.setdefault(block.id, time.monotonic())
         if time.monotonic() - last >= _SECONDS_BETWEEN_BATCHES:

@@ -31,7 +31,14 @@ from studies.storage.tracking.no_tracker import NoTracker
 from studies.storage.tracking.parent_run import find_parent
 from tests.services import SECONDS, wait_until
 from tests.studies.commands import dynloss_here
-from tests.studies.sessions import begun, run_without_ray, session_of, tracker_of, train_next
+from tests.studies.sessions import (
+    begun,
+    finish,
+    run_without_ray,
+    session_of,
+    tracker_of,
+    train_next,
+)
 from tests.studies.tiny import tiny_study
 
 CONNECT = """\
@@ -249,3 +256,23 @@ def test_a_delivery_that_was_given_up_delivers_nothing_more(
     delivery._thread.join(SECONDS)
     assert not delivery._thread.is_alive()
     assert len(asked) <= 2, "what was under way (the block, once connected, and once asked)"
+
+
+@pytest.mark.parametrize(
+    ("curves", "held"), [("all", {"search", "confirm"}), ("winners", {"confirm"}), ("none", set())]
+)
+def test_the_runs_that_a_study_wants_hold_their_curves(
+    curves: str, held: set[str], tmp_path: Path
+) -> None:
+    study = tiny_study(trials_per_arm=2, storage={"curves": curves})
+    assert study.hash == tiny_study(trials_per_arm=2).hash, "it changes no result"
+    session = session_of(study, tmp_path)
+    finish(session)
+    session.delivery.ask(lambda tracker: None)
+    tracking = tracker_of(session)
+    client = MlflowClient(tracking.uri)
+    runs = tracking.runs().set_index("mlflow_run")[keys.PHASE]
+    found = {run: client.get_run(run).data.metrics for run in runs.index}
+    assert all(f"final_{keys.TRAIN_LOSS}" in metrics for metrics in found.values())
+    assert {runs[run] for run, metrics in found.items() if keys.TRAIN_LOSS in metrics} == held
+    session.delivery.close()
