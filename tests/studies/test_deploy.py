@@ -21,7 +21,9 @@ import yaml
 from mlflow import MlflowClient
 
 import studies
+from dynloss_core import keys
 from studies.cli.commands import app
+from studies.storage.tracking.run_writers import DatabaseWriter, writer_for
 from tests.services import SECONDS, free_port, wait_for
 from tests.studies.commands import dynloss
 from tests.studies.mlflow_runs import runs_in
@@ -204,6 +206,14 @@ def test_a_database_without_a_server_between(
     done = dynloss("run", tiny, "--out", tmp_path, MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 0, done.stderr
     assert runs(uri) == 1 + 12 + 3
+    client = MlflowClient(uri)
+    assert isinstance(writer_for(client, uri), DatabaseWriter), "no client between either"
+    of_trial = [run for run in runs_in(client) if run.info.run_name.startswith("search/")]
+    assert {run.info.status for run in of_trial} == {"FINISHED"}
+    for run in of_trial:
+        losses = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
+        assert [each.step for each in losses] == [0, 20, 40, 60]
+        assert run.data.metrics[keys.TRAIN_LOSS] == losses[-1].value
     again = dynloss("run", tiny, "--resume", "--out", tmp_path, MLFLOW_TRACKING_URI=uri)
     assert again.returncode == 0, again.stderr
     assert runs(uri) == 1 + 12 + 3
