@@ -9,9 +9,9 @@ STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 SIDE_BY_SIDE = --dist worksteal --numprocesses $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))')
 # tests that may run side by side when they are slow; those that start clusters may not
-WITHOUT_RAY := tests/core tests/contracts tests/golden tests/gpu $(addprefix tests/studies/,analysis search storage runner/test_without_results.py test_results.py)
+WITHOUT_RAY := tests/core tests/contracts tests/docs tests/golden tests/gpu $(addprefix tests/studies/,analysis search storage runner/test_without_results.py test_results.py)
 
-.PHONY: help install quickstart test test-slow test-faults bench calibrate gpu lint format clean
+.PHONY: help install quickstart docs test test-slow test-faults bench calibrate gpu lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ calibrate: $(STAMP) ## how often verdicts err, by simulation (half an hour); sto
 gpu: ## what a machine with an NVIDIA GPU shows in eight minutes; needs PyTorch, and not .venv
 	@bash tests/gpu/run.sh
 
+docs: $(STAMP) ## the documentation, in docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build
+
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,4 +64,4 @@ format: $(STAMP) ## let ruff rewrite the files
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches; results stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist docs/_build

@@ -1,0 +1,41 @@
+"""How Sphinx builds the documentation: `make docs`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+project = "dynloss"
+author = "the authors of dynloss"
+version = release = version_of("dynloss")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "docs.generators",
+]
+exclude_patterns = ["_build", "from_python.ipynb"]
+
+html_theme = "furo"
+html_title = "dynloss"
+html_copy_source = False
+html_show_copyright = False
+templates_path: list[str] = []
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_class_signature = "separated"
+napoleon_numpy_docstring = False
+default_role = "code"
+
+# Types of PyTorch, NumPy and pandas are named in signatures, and their pages are not here.
+nitpick_ignore_regex = [("py:.*", ".*")]

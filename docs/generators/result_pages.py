@@ -1,0 +1,119 @@
+"""A page per committed study: its question, its findings and its numbers, from `summary.json`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["result_pages", "results_table"]
+
+_RESULTS = Path(__file__).parents[2] / "studies" / "results"
+_FROM_PAGE = "../../../studies/results"  # of docs/results/studies/
+_VERDICT = "% interval, n ="  # of the sentences whose numbers a table of verdicts has
+_FEW = 7  # verdicts that are read as sentences
+
+
+def result_pages() -> dict[str, str]:
+    """The pages, by the names of their studies."""
+    return {name: "\n".join(_page(name)) for name in _names()}
+
+
+def results_table() -> str:
+    """The committed studies with their questions, each a link to its page."""
+    rows = (f"[`{name}`](studies/{name}.md)\n: {_listed()[name][0]}\n" for name in _names())
+    return "\n".join(rows)
+
+
+def _names() -> list[str]:
+    return sorted(path.parent.name for path in _RESULTS.glob("*/summary.json"))
+
+
+@cache
+def _listed() -> dict[str, tuple[str, str, str, str]]:
+    """Question, networks, time and commands of each study, from the list in `results/README.md`."""
+    text = (_RESULTS / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[`(\w+)`\]\([^)]*\) \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.M)
+    return {name: (question, networks, time, how) for name, question, networks, time, how in rows}
+
+
+def _page(name: str) -> Iterator[str]:
+    summary = json.loads((_RESULTS / name / "summary.json").read_text(encoding="utf-8"))
+    study = yaml.safe_load((_RESULTS / name / "study.yaml").read_text(encoding="utf-8"))
+    _, networks, time, how = _listed()[name]
+    yield f"# `{name}`\n"
+    yield f"{study['description']}\n"
+    yield from (
+        f"![{_alternative(path, name)}]({_FROM_PAGE}/{name}/{path.name})\n"
+        for path in sorted((_RESULTS / name).glob("*.png"))
+    )
+    verdicts = summary["verdicts"]
+    said = [each for each in summary["findings"] if len(verdicts) < _FEW or _VERDICT not in each]
+    if said:
+        yield "## What it found\n"
+        yield from (f"- {_escaped(each)}" for each in said)
+        yield ""
+    if verdicts:
+        yield "## Verdicts\n"
+        yield "Means of test accuracy, and the difference with its 95% interval.\n"
+        yield from _table(verdicts)
+    if summary["warnings"]:
+        yield "## Warnings\n"
+        yield from (f"- {_escaped(each)}" for each in summary["warnings"])
+        yield ""
+    yield "## Where it comes from\n"
+    yield f"{networks} networks, {time}; {_hardware(summary['provenance'])}.\n"
+    yield f"Regenerate it with {how}.\n"
+    files = sorted(path.name for path in (_RESULTS / name).iterdir())
+    linked = [file for file in files if not file.endswith((".png", ".md"))]
+    links = (f"[`{file}`]({_FROM_PAGE}/{name}/{file})" for file in linked)
+    yield f"Its files: {', '.join(links)}.\n"
+
+
+def _table(verdicts: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| compared | arm | reference | difference | n | p | verdict |"
+    yield "|---|---|---|---|---|---|---|"
+    for each in verdicts:
+        arm, reference = each.get("arm", "dynamical"), each.get("reference", "static")
+        test = each["test"]
+        setting = ", ".join(f"{key} {value}" for key, value in each["setting"].items())
+        cells = [
+            f"{arm} against {reference}" + (f", {setting}" if setting else ""),
+            f"{test[arm]['mean']:.3f}",
+            f"{test[reference]['mean']:.3f}",
+            f"{_signed(test['difference'])} [{_signed(test['low'])}, {_signed(test['high'])}]",
+            str(test["n"]),
+            f"{each['p_adjusted']:.2g}",
+            test["outcome"],
+        ]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}"
+
+
+def _hardware(provenance: dict[str, str]) -> str:
+    """The machine and versions, as far as the study recorded them."""
+    names = {
+        "hardware.cpu": "",
+        "hardware.gpu": "GPU: ",
+        "version.torch": "torch ",
+        "version.dynloss": "dynloss ",
+        "commit": "commit ",
+    }
+    return ", ".join(f"{name}{provenance[key]}" for key, name in names.items() if key in provenance)
+
+
+def _alternative(path: Path, name: str) -> str:
+    return f"{path.stem.replace('_', ' ')} of {name}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("*", r"\*").replace("<", r"\<")
