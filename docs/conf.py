@@ -33,7 +33,7 @@ myst_links_external_new_tab = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_class_signature = "separated"
+autodoc_default_options = {"exclude-members": "extra_repr"}
 napoleon_numpy_docstring = False
 default_role = "code"
 

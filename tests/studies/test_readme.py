@@ -1,11 +1,13 @@
-"""The README's examples, taken from it and run."""
+"""The examples of README and documentation, taken from there and run."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import optuna
 import pytest
 import torch
@@ -16,26 +18,34 @@ import studies
 from dynloss_core import keys
 from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
+from studies.definition.schemas import schema_text
 from studies.definition.study_files import load_study
+from tests.pages import PAGES, block_of, blocks, every_block
 from tests.studies.commands import dynloss_here
 from tests.studies.sessions import finish, session_of
 from tests.studies.tiny import tiny_document, tiny_study
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+SCHEMAS = [json.loads(schema_text(kind)) for kind in ("study", "space")]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def file_in_readme(name: str) -> str:
-    """A Python file that the README shows: its first line is a comment with its name."""
-    (text,) = [block for block in blocks("python") if block.startswith(f"# {name}\n")]
+def whole_file(name: str, language: str = "python") -> str:
+    """A file that a page shows: its first line is a comment with its name."""
+    text = block_of(language, f"# {name}\n")
+    assert text.startswith(f"# {name}\n")
     return text
 
 
+def prepared(model: torch.nn.Module) -> dict[str, Any]:
+    """What a training loop has before the loss comes in."""
+    return {
+        "logits": model(torch.randn(8, 4)),
+        "targets": torch.randint(10, (8,)),
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+    }
+
+
 def test_the_space_loads(tmp_path: Path) -> None:
-    (text,) = [block for block in blocks("yaml") if "extends: dynloss-base" in block]
+    text = block_of("yaml", "extends: dynloss-base")
     (tmp_path / "space.yaml").write_text(text)
     space = search_spaces.load(tmp_path / "space.yaml")
     assert space.searched() == ["period", "amplitude", "learning_rate", "model.width"]
@@ -43,24 +53,41 @@ def test_the_space_loads(tmp_path: Path) -> None:
 
 
 def test_the_study_loads_and_is_the_quickstart_but_for_its_name(tmp_path: Path) -> None:
-    (text,) = [block for block in blocks("yaml") if "mode: optimize" in block]
+    text = block_of("yaml", "mode: optimize")
     (tmp_path / "study.yaml").write_text(text)
     study = load_study(tmp_path / "study.yaml")
     assert study.members() == load_study("quickstart").members()
-    for override in re.findall(r"`--set ([^`]+\.[^`]+)`", README):
+    overrides = re.findall(r"`--set ([^`]+\.[^`]+)`", "".join(PAGES.values()))
+    assert overrides
+    for override in overrides:
         load_study(tmp_path / "study.yaml", [override])
 
 
+@pytest.mark.parametrize("name", ["my_map.yaml", "my_steps.yaml"])
+def test_the_studies_of_the_tutorials_load(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(whole_file(name, "yaml"))
+    assert load_study(tmp_path / name).members() == {"my_map.yaml": 408, "my_steps.yaml": 4}[name]
+
+
+@pytest.mark.parametrize(("page", "text"), every_block("yaml"))
+def test_every_key_of_a_fragment_is_one_of_a_study_or_a_space(page: str, text: str) -> None:
+    """By the schemas, which know the form of a file; names of a plug-in's own they do not know."""
+    document = yaml.safe_load(text)
+    if "plugins" in document:
+        document = {key: value for key, value in document.items() if key not in ("model", "data")}
+    valid = [
+        jsonschema.Draft202012Validator({**schema, "required": []}).is_valid(document)
+        for schema in SCHEMAS
+    ]
+    assert any(valid), (page, text)
+
+
 def test_the_loss_and_the_space_in_three_lines() -> None:
-    loss_example, groups_example, space_example, *_ = blocks("python")
-    model = torch.nn.Linear(4, 10)
-    names = {
-        "logits": model(torch.randn(8, 4)),
-        "targets": torch.randint(10, (8,)),
-        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
-    }
+    loss_example, groups_example = blocks("docs/how-to/use-the-loss.md", "python")
+    (space_example,) = blocks("docs/how-to/use-a-space.md", "python")
+    names = prepared(torch.nn.Linear(4, 10))
     exec(loss_example, names)
-    assert names["criterion"].current_step == 1  # type: ignore[attr-defined]
+    assert names["criterion"].current_step == 1
     exec(groups_example, names | {"all_targets": torch.arange(50) % 10, "batch": torch.arange(8)})
     study = optuna.create_study()
     lines = [line for line in space_example.splitlines() if not line.startswith("tuner")]
@@ -71,7 +98,7 @@ def test_the_loss_and_the_space_in_three_lines() -> None:
 
 
 def test_the_loss_and_the_shape_of_a_plugin_keep_their_contracts(tmp_path: Path) -> None:
-    (text,) = [block for block in blocks("py") if "LOSSES" in block]
+    text = block_of("py", "LOSSES")
     (tmp_path / "own.py").write_text(text)
     done = dynloss_here("check", tmp_path / "own.py")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -80,7 +107,7 @@ def test_the_loss_and_the_shape_of_a_plugin_keep_their_contracts(tmp_path: Path)
 
 
 def test_the_data_set_of_a_plugin_keeps_its_contract(tmp_path: Path) -> None:
-    (text,) = [block for block in blocks("py") if "splits_of" in block]
+    text = block_of("py", "splits_of")
     (tmp_path / "fakes.py").write_text(text)
     done = dynloss_here("check", tmp_path / "fakes.py")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -99,16 +126,16 @@ def test_a_study_runs_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     whole = studies.load
     monkeypatch.setattr(studies, "load", lambda name: whole(name).with_(**small), raising=False)
     names: dict[str, Any] = {}
-    exec(blocks("python")[-1], names)
+    (text,) = blocks("docs/how-to/from-python.md", "python")
+    exec(text, names)
     assert names["result"].finished
     assert names["result"].folder == tmp_path / "results" / "narrow"
 
 
 def test_the_plugin_trains(tmp_path: Path) -> None:
-    """Written to a file as it stands, named as the README says, and trained by an engine."""
-    (tmp_path / "nets.py").write_text(file_in_readme("nets.py"))
-    (text,) = [block for block in blocks("yaml") if "plugins:" in block]
-    named = yaml.safe_load(text)
+    """Written to a file as it stands, named as the tutorial says, and trained by an engine."""
+    (tmp_path / "nets.py").write_text(whole_file("nets.py"))
+    named = yaml.safe_load(block_of("yaml", "plugins: [./nets.py]"))
     document = tiny_document(**named, data={"name": "digits"})
     (tmp_path / "my-study.yaml").write_text(yaml.safe_dump(document))
     study = load_study(tmp_path / "my-study.yaml")
@@ -121,7 +148,7 @@ def test_the_plugin_trains(tmp_path: Path) -> None:
 
 
 def test_the_analysis_joins_the_report(tmp_path: Path) -> None:
-    (tmp_path / "deaths.py").write_text(file_in_readme("deaths.py"))
+    (tmp_path / "deaths.py").write_text(whole_file("deaths.py"))
     session = session_of(tiny_study(), tmp_path)
     finish(session)
     session.delivery.close()
@@ -131,14 +158,26 @@ def test_the_analysis_joins_the_report(tmp_path: Path) -> None:
     assert (tmp_path / "tiny" / "tables" / "deaths.csv").exists()
 
 
-@pytest.mark.parametrize(
-    "word", ["confirm", "status", "analyse", "ui", "train", "export", "oscillation"]
-)
-def test_the_commands_exist(word: str) -> None:
-    assert f"dynloss {word}" in README
-    assert dynloss_here(word, "--help").returncode == 0
+def test_the_own_data_set_loads(tmp_path: Path) -> None:
+    """That which `dynloss init` writes, named as the tutorial says."""
+    assert dynloss_here("init", tmp_path / "mine", "--data").returncode == 0
+    named = yaml.safe_load(block_of("yaml", "plugins: [./my_data.py]"))
+    document = tiny_document(**named)
+    (tmp_path / "mine" / "study.yaml").write_text(yaml.safe_dump(document))
+    data = load_study(tmp_path / "mine" / "study.yaml").data
+    assert len(data.load(0).train) == 200
 
 
-def test_the_figures_are_there() -> None:
-    for path in re.findall(r"\]\((studies/[^)]+)\)", README):
-        assert (Path(__file__).parents[2] / path).is_file(), path
+def test_the_doors_of_the_readme_open(tmp_path: Path) -> None:
+    """The loss, a space and a study, each as the README has it."""
+    loss_example, space_example = blocks("README.md", "python")
+    (text,) = blocks("README.md", "yaml")
+    names = prepared(torch.nn.Linear(4, 10))
+    exec(loss_example, names)
+    assert names["criterion"].current_step == 1
+    names = {"trial": optuna.create_study().ask()}
+    exec(space_example, names)
+    assert 500 <= names["params"]["period"] <= 2000
+    assert set(names["domain"]) >= {"period", "amplitude", "learning_rate"}
+    (tmp_path / "my_study.yaml").write_text(text)
+    assert load_study(tmp_path / "my_study.yaml").trials_of("dynamical").count == 20

@@ -1,16 +1,16 @@
-"""Every difference and interval in the README is one that the committed tables give."""
+"""Every difference and interval in README and documentation is one that the committed tables give."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-ROOT = Path(__file__).parents[2]
+from tests.pages import PAGES, ROOT
+
 RESULTS = ROOT / "studies" / "results"
 ESTIMATE = re.compile(r"([+-]?\d+\.\d+)\s+\[([+-]?\d+\.\d+),\s+([+-]?\d+\.\d+)\]")
 VALUES = ("difference", "mean", "value", "gain", "k")  # what `low` and `high` stand beside
@@ -50,11 +50,20 @@ def is_said(estimate: Estimate, printed: tuple[str, ...]) -> bool:
 
 
 def test_every_estimate_is_in_a_committed_table() -> None:
-    tables, text = known(), (ROOT / "README.md").read_text()
-    printed = ESTIMATE.findall(text)
-    assert len(printed) > 50
-    lost = [each for each in printed if not any(is_said(estimate, each) for estimate in tables)]
+    tables = known()
+    printed = {each: page for page, text in PAGES.items() for each in estimates_of(text)}
+    assert len(printed) > 80
+    lost = [
+        (page, each)
+        for each, page in printed.items()
+        if not any(is_said(estimate, each) for estimate in tables)
+    ]
     assert not lost
+
+
+def estimates_of(text: str) -> list[tuple[str, ...]]:
+    """The estimates that a page prints, quotations too."""
+    return ESTIMATE.findall(re.sub(r"^> ?", "", text, flags=re.MULTILINE))
 
 
 def test_a_number_that_no_table_gives_is_seen() -> None:
@@ -68,7 +77,7 @@ def test_a_number_that_no_table_gives_is_seen() -> None:
 def test_every_count_of_cells_is_in_a_finding() -> None:
     """Of the maps: `wins in 222 of 400 cells`."""
     findings = " ".join(path.read_text() for path in sorted(RESULTS.rglob("summary.json")))
-    counts = re.findall(r"in (\d+) of (\d+)\s+cells", (ROOT / "README.md").read_text())
+    counts = re.findall(r"in (\d+) of (\d+)\s+cells", "".join(PAGES.values()))
     assert counts
     for some, of_all in counts:
         assert re.search(rf"in {some} of {of_all} cells", findings), (some, of_all)

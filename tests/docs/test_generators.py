@@ -1,0 +1,100 @@
+"""What is made when the documentation is built: keys, commands, results, levels and public names."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from docs.generators import PARTS, fill
+from docs.generators.command_line import command_line, commands
+from docs.generators.docstrings import as_restructured_text
+from docs.generators.file_keys import keys_of_file
+from docs.generators.levels import levels
+from docs.generators.public_names import public_names
+from docs.generators.result_pages import result_pages, results_table
+from studies.definition.schemas import FileKind, schema_text
+from tests.core.test_layers import LEVELS
+from tests.pages import PAGES
+
+RESULTS = Path(__file__).parents[2] / "studies" / "results"
+GENERATED = re.compile(r"<!-- generated: (\S+)(?: (\S+))? -->")
+
+
+@pytest.mark.parametrize("kind", ["study", "space"])
+def test_every_key_is_there_with_its_description(kind: FileKind) -> None:
+    text, schema = keys_of_file(kind), json.loads(schema_text(kind))
+    mappings = [schema, *schema["$defs"].values()]
+    assert len(re.findall(r"^## ", text, re.MULTILINE)) == len(mappings)
+    for mapping in mappings:
+        for key, value in mapping["properties"].items():
+            assert f"\n`{key}`\n: *" in text
+            said = value.get("description", "").rstrip(".")
+            assert said[1:] in text
+    assert ("\n`name`\n: *text, required.*" in text) == (kind == "study")
+    for target in re.findall(r"\]\(#([\w-]+)\)", text):
+        assert f"({target})=\n" in text
+
+
+def test_every_option_is_there() -> None:
+    text = command_line()
+    for words, command in commands().items():
+        _, _, section = text.partition(f"## `{words}`\n")
+        section = section.partition("\n## ")[0]
+        for option in [name for each in command.params for name in each.opts if name[0] == "-"]:
+            assert option in section, (words, option)
+
+
+def test_every_committed_study_has_a_page_with_its_numbers() -> None:
+    pages = result_pages()
+    assert set(pages) == {path.parent.name for path in RESULTS.glob("*/summary.json")}
+    for name, page in pages.items():
+        summary = json.loads((RESULTS / name / "summary.json").read_text())
+        assert f"studies/{name}.md" in results_table()
+        assert page.count("\n| ") == len(summary["verdicts"]) + bool(summary["verdicts"])
+        for verdict in summary["verdicts"]:
+            assert f"{verdict['test']['difference']:+.4f}" in page
+        assert len(page.split()) <= 2500, name
+    assert "+0.1672 [+0.1318, +0.2025] | 5 | 0.00019 | better |" in pages["quickstart"]
+    assert "The dynamical loss beats the static one: test accuracy 0.909" in pages["quickstart"]
+
+
+def test_every_level_is_there_in_its_order() -> None:
+    text = levels()
+    for package, names in LEVELS.items():
+        _, _, section = text.partition(f"## `{package}`\n")
+        rows = re.findall(r"^\d+\. `(\w+)`", section.partition("\n## ")[0], re.MULTILINE)
+        assert rows == names
+
+
+@pytest.mark.parametrize(
+    "package", [name for part, name in GENERATED.findall(str(PAGES)) if part == "names"]
+)
+def test_every_public_name_is_there(package: str) -> None:
+    text = public_names(package)
+    for name in import_module(package).__all__:
+        assert f":: {package}.{name}\n" in text
+
+
+def test_pages_ask_for_what_is_made() -> None:
+    asked = {part for part, _ in GENERATED.findall(str(PAGES))}
+    assert asked == set(PARTS)
+    with pytest.raises(KeyError):
+        fill("<!-- generated: nothing -->")
+
+
+def test_docstrings_are_text_and_formulas_stay() -> None:
+    lines = ["`F` of w_ and a * b, :math:`x_1`", "", ".. math:: a_ * b", "", "    c_", "d_ |"]
+    as_restructured_text(None, "", "", None, None, lines)
+    said = [
+        r"``F`` of w\_ and a \* b, :math:`x_1`",
+        "",
+        ".. math:: a_ * b",
+        "",
+        "    c_",
+        r"d\_ \|",
+    ]
+    assert lines == said
