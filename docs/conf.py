@@ -36,6 +36,8 @@ autodoc_typehints_description_target = "documented"
 autodoc_default_options = {"exclude-members": "extra_repr"}
 napoleon_numpy_docstring = False
 default_role = "code"
+highlight_language = "text"
+smartquotes = False  # they make a dash of `--`
 
 # Types of PyTorch, NumPy and pandas are named in signatures, and their pages are not here.
 nitpick_ignore_regex = [("py:.*", ".*")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +42,8 @@ def _section(words: str, command: Any) -> str:
         record = parameter.get_help_record(context)
         if record is not None:
             spelled, said = (" ".join(text.split()) for text in record)
+            if parameter.param_type_name == "argument":
+                spelled = re.sub(r" <.*>$", "", spelled)  # its type
             parts.append(f"`{spelled}`\n: {_plain(said) or 'See above.'}\n")
     if command.epilog:
         parts.append(f"{command.epilog}\n")

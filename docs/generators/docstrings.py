@@ -18,6 +18,8 @@ def as_restructured_text(
 
     Directives, such as formulas, and examples stay as they are.
     """
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "")  # else napoleon takes what stands before a colon for a type
     inside: int | None = None  # indentation of the directive that the lines belong to
     for number, line in enumerate(lines):
         indentation = len(line) - len(line.lstrip())
