@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["PAGES", "ROOT", "block_of", "blocks", "commands_in", "every_block"]
+__all__ = ["INCLUDED", "PAGES", "ROOT", "block_of", "blocks", "commands_in", "every_block"]
 
 ROOT = Path(__file__).parents[1]
 _MADE = (ROOT / "docs" / "_build", ROOT / "docs" / "results" / "studies")
@@ -20,10 +20,23 @@ PAGES = {
 }
 """The text of README and pages, by path from the root; pages that are made are not among them."""
 
+INCLUDED = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in (
+        "CONTRIBUTING.md",
+        "studies/deploy/README.md",
+        "studies/deploy/SCALING.md",
+        "studies/results/README.md",
+        "tests/calibration/README.md",
+        "tests/gpu/README.md",
+    )
+}
+"""What pages include, and show as their own."""
+
 
 def blocks(page: str, language: str) -> list[str]:
     """The blocks of one page in one language, in order."""
-    return [text for name, text in _BLOCK.findall(PAGES[page]) if name == language]
+    return _blocks(PAGES[page], language)
 
 
 def every_block(language: str) -> list[tuple[str, str]]:
@@ -37,15 +50,19 @@ def block_of(language: str, part: str) -> str:
     return text
 
 
+def _blocks(page: str, language: str) -> list[str]:
+    return [text for name, text in _BLOCK.findall(page) if name == language]
+
+
 def commands_in(page: str) -> Iterator[tuple[str, bool]]:
-    """Command lines of `dynloss`, and whether each is whole: from a block, not from a sentence."""
+    """Command lines in a page's text, and whether each is whole: from a block, not a sentence."""
     for language in ("sh", "bash", "console"):
-        for text in blocks(page, language):
+        for text in _blocks(page, language):
             for line in text.replace("\\\n", " ").splitlines():
                 typed = line.strip().removeprefix("$ ")
                 if typed.startswith("dynloss "):
                     yield typed, True
-    prose = " ".join(_BLOCK.sub(" ", PAGES[page]).split())
+    prose = " ".join(_BLOCK.sub(" ", page).split())
     for typed in re.findall(r"(?<!`)`(dynloss [^`]+)`(?!`)", prose):
         if not _NO_COMMAND.search(typed):
             yield typed, False

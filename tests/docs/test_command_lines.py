@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from docs.generators.command_line import commands
-from tests.pages import PAGES, commands_in
+from tests.pages import INCLUDED, PAGES, commands_in
 
 COMMANDS = commands()
-TYPED = [(page, *typed) for page in PAGES for typed in commands_in(page)]
+TYPED = [
+    (page, *typed) for page, text in {**PAGES, **INCLUDED}.items() for typed in commands_in(text)
+]
 
 
 def parsed(typed: str, *, whole: bool = True) -> dict[str, Any]:

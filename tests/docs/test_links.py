@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from tests.pages import PAGES, ROOT
+from tests.pages import INCLUDED, PAGES, ROOT
 
-TEXTS = {**PAGES, "CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text()}
+TEXTS = {**PAGES, **INCLUDED}
 WORDS_OF_TEN_MINUTES = 2500
 WORDS_OF_README = 700
 
