@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from importlib import import_module
-from pathlib import Path
+from runpy import run_path
 
 import pytest
 
@@ -17,10 +17,10 @@ from docs.generators.levels import levels
 from docs.generators.public_names import public_names
 from docs.generators.result_pages import result_pages, results_table
 from studies.definition.schemas import FileKind, schema_text
-from tests.core.test_layers import LEVELS
-from tests.pages import PAGES
+from tests.pages import PAGES, ROOT
 
-RESULTS = Path(__file__).parents[2] / "studies" / "results"
+RESULTS = ROOT / "studies" / "results"
+LEVELS = run_path(str(ROOT / "tests" / "core" / "test_layers.py"))["LEVELS"]
 GENERATED = re.compile(r"<!-- generated: (\S+)(?: (\S+))? -->")
 
 

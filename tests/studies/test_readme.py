@@ -20,7 +20,7 @@ from studies.blocks.block import Block, Trial
 from studies.blocks.block_run import BlockRun
 from studies.definition.schemas import schema_text
 from studies.definition.study_files import load_study
-from tests.pages import PAGES, block_of, blocks, every_block
+from tests.pages import PAGES, block_of, blocks, commands_in, every_block
 from tests.studies.commands import dynloss_here
 from tests.studies.sessions import finish, session_of
 from tests.studies.tiny import tiny_document, tiny_study
@@ -166,6 +166,21 @@ def test_the_own_data_set_loads(tmp_path: Path) -> None:
     (tmp_path / "mine" / "study.yaml").write_text(yaml.safe_dump(document))
     data = load_study(tmp_path / "mine" / "study.yaml").data
     assert len(data.load(0).train) == 200
+
+
+def test_the_tutorials_say_how_many_networks_are_trained(tmp_path: Path) -> None:
+    assert dynloss_here("init", tmp_path / "mine").returncode == 0
+    first = load_study(tmp_path / "mine" / "my_study.yaml")
+    assert f"{first.members()}\nnetworks" in PAGES["docs/tutorials/first-study.md"]
+    (line,) = [
+        typed
+        for typed, whole in commands_in(PAGES["docs/tutorials/your-network.md"])
+        if whole and "small-net" in typed
+    ]
+    (tmp_path / "nets.py").write_text(whole_file("nets.py"))
+    changes = re.findall(r"--set (\S+)", line)
+    small = load_study("quickstart", changes, None, [tmp_path / "nets.py"])
+    assert f"{small.members()} networks" in PAGES["docs/tutorials/your-network.md"]
 
 
 def test_the_doors_of_the_readme_open(tmp_path: Path) -> None:
