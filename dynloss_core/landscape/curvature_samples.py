@@ -1,4 +1,4 @@
-"""Curvature that was measured along a run."""
+"""Curvature measured along a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Sample:
 
     Args:
         step: updates done when it was measured.
-        value: what was measured.
+        value: the measured value.
     """
 
     step: int
@@ -28,7 +28,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class CurvatureSamples:
-    """Curvature along a run, measured now and then. A value that is not finite is left out.
+    """Curvature measured at some steps of a run. Values that are not finite are left out.
 
     Args:
         steps: (m,) updates done, ascending.
@@ -63,7 +63,7 @@ class CurvatureSamples:
         return late[0] if late else None
 
     def at(self, quantity: Quantity, step: int) -> float | None:
-        """A step's value on the line between the samples around it; None without one on a side."""
+        """The value at a step, interpolated linearly; None without a sample on either side."""
         before, after = self.last(quantity, step), self.first(quantity, step)
         if before is None or after is None:
             return None

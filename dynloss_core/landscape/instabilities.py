@@ -1,9 +1,9 @@
 r"""Instabilities of gradient descent, found in the trace of the weighted loss alone.
 
-Where the sharpness lambda_max of the loss passes 2 / learning rate, a step overshoots the valley:
-F rises and falls in turn (period 2), and may double its period on the way to chaos. Here an
-instability is a stretch of steps in which that alternation is dense, above rounding, and at some
-point large.
+Where the sharpness lambda_max of the loss exceeds 2 / learning rate, a step overshoots the valley:
+F rises and falls in turn (period 2), and its period may double again and again on the way to chaos.
+Here an instability is a stretch of steps in which that alternation is dense, above rounding, and
+large at least once.
 
 Symbols
     n      steps of the trace
@@ -15,8 +15,9 @@ Symbols
            plus A (-1)^t, whatever the slope of the line
     T, k   period of the class weights in steps; number of a period, t // T
 
-Two limits. Batch noise turns F at two steps of three: full-batch training only. And where a loss
-is symmetric about its valley, both sides of a period-2 orbit have the same F: it cannot be seen.
+Two limits. Batch noise turns F at two steps of three, so this is for full-batch training only. And
+where a loss is symmetric about its valley, both sides of a period-2 orbit have the same F, and the
+orbit cannot be seen.
 
 Sources: R. M. May, Nature 261, 459 (1976), and M. J. Feigenbaum, J. Stat. Phys. 19, 25 (1978),
 period doubling; S. Strogatz, *Nonlinear Dynamics and Chaos*, ch. 10, return maps; J. M. Cohen et
@@ -44,21 +45,22 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 
 ALTERNATIONS = 10
-"""Turns in a row that make an onset: the definition of the reference trajectories. An isolated kink
+"""Turns in a row that make an onset, as defined for the reference trajectories. An isolated kink
 (a ReLU that switches, the class weights at T/2 and T) turns F once or twice."""
 
 LINK = 4
 """Longest distance between two turns of one stretch. Period 2 turns at every step, period 3 at two
-steps of three, and chaos, where it sometimes pauses for longer, is merged again."""
+steps of three; chaos sometimes pauses for longer, and MERGE joins its stretches."""
 
 SHORTEST_PERIOD = 2 * LINK + 1
-"""Of the class weights, in steps: with a shorter one they alone turn F as an instability does."""
+"""Shortest period of the class weights, in steps: shorter ones alone turn F as an instability does.
+"""
 
 MERGE = 300
 """Stretches at most this many steps apart, or a quarter of a period if that is less, are one
-instability, if each is large or within WINDOW of one that is: weak alternation may go on for
-thousands of steps. In 16 runs of the paper's setting the pauses last up to 222 steps, then none up
-to 457; the quarter keeps the instabilities of neighbouring periods apart."""
+instability, provided that each is large or within WINDOW of one that is: weak alternation can go on
+for thousands of steps. In 16 runs of the paper's setting pauses last up to 222 steps, and there are
+none between 222 and 457. The quarter keeps instabilities of neighbouring periods apart."""
 
 PEAK = 1e-3
 """Amplitude over F that an instability must reach once. Those of the reference runs reach 1e-2; the
@@ -67,18 +69,18 @@ kink of the class weights at T/2 has 2e-4 at T = 5000."""
 
 @dataclass(frozen=True)
 class Instability:
-    """One instability. Steps count as in the trace; None is what is not known.
+    """One instability. Steps are counted as in the trace; None means unknown.
 
     Args:
-        onset: the step from which F rises and falls in turn ten times running; the first turn
-            where ten never follow each other, or where the trace begins inside.
+        onset: the step from which F rises and falls in turn ten times running; the first turn if
+            that never happens, or if the trace begins inside the instability.
         end: one past the last step that alternates.
         begins_before: the trace begins inside it.
         continues: the trace ends, or diverges, inside it.
         period_number: k = onset // T.
         boundary_offset: steps from the nearest start of a period to the onset, negative before it.
         relative_amplitude: largest a / F.
-        cascade: regimes inside, in order and without gaps.
+        cascade: its regimes, in order and without gaps.
         hessian_before: last Hessian lambda_max at or before the onset.
         hessian_at_onset: linearly interpolated; None without a value on either side.
         ntk_before: last NTK lambda_max at or before the onset.
@@ -111,16 +113,16 @@ def find_instabilities(
     """All instabilities of a trace, in order.
 
     Args:
-        weighted_loss: (n,) F at consecutive steps. From the first value that is not finite on the
-            run has diverged, and is left out.
+        weighted_loss: (n,) F at consecutive steps. The run has diverged at the first value that is
+            not finite; values from there on are ignored.
         first_step: the step of the first value.
         period: T in steps; None for the static loss.
-        stop: the step from which the class weights rest, and steps lie in no period.
+        stop: the step from which the class weights are constant, so that steps lie in no period.
         curvature: samples along the run.
 
     Raises:
-        ValueError: if the trace has not one axis, or the period is so short that the class weights
-            by themselves turn F as an instability does.
+        ValueError: if the trace is not one-dimensional, or the period is so short that the class
+            weights alone turn F as an instability does.
     """
     trace = np.asarray(weighted_loss, dtype=np.float64)
     if trace.ndim != 1:
@@ -201,6 +203,6 @@ def _split(ascending: Integers, gap: int) -> list[Integers]:
 
 
 def _first_run(turns: Integers) -> int:
-    """The first turn that nine more follow at once; the first of all if there is none."""
+    """The first of ten turns at consecutive steps; the first turn of all if there are no ten."""
     span = turns[ALTERNATIONS - 1 :] - turns[: 1 - ALTERNATIONS]
     return int(turns[np.argmax(span == ALTERNATIONS - 1)])

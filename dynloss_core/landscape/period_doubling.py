@@ -1,4 +1,4 @@
-"""The regimes of a trace: period 1, 2, 4, ... and where it has none, window by window.
+"""The regimes of a trace, window by window: period 1, 2, 4, ..., or aperiodic.
 
 Symbols
     n      steps of the trace
@@ -9,7 +9,7 @@ Symbols
     r_p    return residual at lag p, r_p(t) = (d(t-p) - 2 d(t) + d(t+p)) / 4: how far (d(t), d(t+p))
            lies from the diagonal of the return map, a steady drift removed; 0 in period p
     rho_p  rms r_p / rms r_1 in a window
-    c_p    -<r_p(t) r_p(t+p)> / <r_p^2> in a window: 1 if what keeps p from closing alternates, as
+    c_p    -<r_p(t) r_p(t+p)> / <r_p^2> in a window: 1 if the residual r_p alternates in sign, as
            in period 2p
 
 Sources: R. M. May, Nature 261, 459 (1976), and M. J. Feigenbaum, J. Stat. Phys. 19, 25 (1978),
@@ -32,22 +32,22 @@ Integers = NDArray[np.intp]
 TINY = float(np.finfo(np.float64).tiny)
 
 ROUNDING = 1e-6
-"""Smallest amplitude of a turn, in units of max(F, 1): cross-entropy in float32 from logits of 16
-is known to 16 * 2^-24 = 1e-6. Losses are of order 1; one far below 1 is known no better."""
+"""Smallest amplitude of a turn, in units of max(F, 1): in float32, cross-entropy from logits of 16
+is resolved to 16 * 2^-24 = 1e-6. Losses are of order 1; one far below 1 is resolved no better."""
 
 WINDOW = 64
-"""Steps over which a regime is recognised: four returns at the longest period."""
+"""Steps of a window, over which a regime is recognised: four returns at the longest period."""
 
 HOP = 16
-"""Steps between two windows: the resolution of the ends of a regime."""
+"""Steps between two windows: the resolution of the bounds of a regime."""
 
 LONGEST = 16
-"""Longest period looked for: beyond it the doublings of the logistic map span 0.0012 of r."""
+"""Longest period searched for: all later doublings of the logistic map span 0.0012 of r."""
 
 CLOSES = 0.05
-"""Largest rho_p of a period p. Over the windows of those runs the least rho_p has two humps, jitter
-near 0.01 and chaos near 0.35, with the valley at 0.05 to 0.07. Chaos in bands narrower than that
-passes for a period: that of the logistic map up to r = 3.58."""
+"""Largest rho_p of a period p. Over the windows of the reference runs the least rho_p has two
+humps, jitter near 0.01 and chaos near 0.35, with a valley at 0.05 to 0.07. Chaos in narrower bands
+passes for a period: in the logistic map, up to r = 3.58."""
 
 SPLITS = 0.005
 """rho_p from which a consistent alternation of r_p is a doubled period, not rounding."""
@@ -64,10 +64,10 @@ class Regime:
     Args:
         start: first step.
         end: one past the last.
-        period: 1 (no oscillation), 2, 3, ... 16; None: aperiodic, which is chaos, a slowly
-            modulated orbit as on the edge of stability, or a burst that changes within a window.
-        residual: median over its windows of rho_p at that period, of the least rho_p if aperiodic;
-            0 for period 1, infinite where the trace is too short for one return.
+        period: 1 (no oscillation), 2, 3, ... 16; None if aperiodic: chaos, a slowly modulated
+            orbit as at the edge of stability, or a burst that changes within a window.
+        residual: median over its windows of rho_p at that period, or of the least rho_p if
+            aperiodic; 0 for period 1, infinite where the trace is too short for one return.
     """
 
     start: int
@@ -78,7 +78,7 @@ class Regime:
 
 def regimes(trace: ArrayLike, *, first_step: int = 0) -> tuple[Regime, ...]:
     """The regimes of a whole trace (n,), of F or any other observable, up to its first value that
-    is not finite; none of fewer than 3 steps."""
+    is not finite; none if that leaves fewer than 3 steps."""
     values = finite_head(np.asarray(trace, dtype=np.float64))
     return cascade(values, 0, len(values), first_step) if len(values) > 2 else ()
 
@@ -90,8 +90,8 @@ def finite_head(trace: Floats) -> Floats:
 
 
 def cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Regime, ...]:
-    """Regimes of the steps [start, end) of a trace; what lies around them helps at the ends."""
-    edges = np.arange(start, max(end - HOP // 2, start + 1), HOP)  # (w,) each speaks for HOP steps
+    """Regimes of the steps [start, end) of a trace; the steps around them help at the ends."""
+    edges = np.arange(start, max(end - HOP // 2, start + 1), HOP)  # (w,) each stands for HOP steps
     low = np.clip(edges + (HOP - WINDOW) // 2, start, max(start, end - WINDOW))
     high = np.minimum(low + WINDOW, end)
     first = max(start - 2 * LONGEST, 0)
@@ -101,7 +101,7 @@ def cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Regim
     splits = (rho > SPLITS) & (alternating >= CONSISTENT)
     closes = (rho < CLOSES) & ~splits  # (LONGEST, w)
     for p in range(4, LONGEST + 1):
-        for q in (q for q in range(2, p) if p % q == 0):  # where q closes but for jitter, so does p
+        for q in (q for q in range(2, p) if p % q == 0):  # where q closes up to jitter, so does p
             closes[p - 1] &= splits[q - 1] | (rho[p - 1] < rho[q - 1] / 2)
     closes[0] = swing < ROUNDING
     rho[0] = np.where(closes[0], 0, np.inf)
@@ -109,7 +109,7 @@ def cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Regim
     residual = np.where(periods > 0, rho[periods - 1, np.arange(len(edges))], np.nanmin(rho, 0))
     for index in range(1, len(edges) - 1):
         if periods[index - 1] != periods[index] != periods[index + 1]:
-            periods[index] = periods[index - 1]  # one window alone is not a regime
+            periods[index] = periods[index - 1]  # a single window is not a regime
     bounds = [0, *(np.flatnonzero(np.diff(periods)) + 1), len(edges)]
     return tuple(
         Regime(

@@ -1,8 +1,8 @@
 """Networks whose landscape cannot be measured, refused with the reason and a remedy.
 
 Curvature is a property of ONE function of the parameters, a mean over independent samples. A
-network that draws random numbers is another function at every call; one that normalises by batch
-statistics ties its samples together, so that a data set cannot be split into batches.
+network that draws random numbers is a different function at every call. One that normalises by
+batch statistics couples its samples, so the data set cannot be split into batches.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch.nn.modules.dropout import _DropoutNd
 
 __all__ = ["LandscapeError", "refuse_unmeasurable"]
 
-_SAME = 1e-3  # far above what the order of a sum can do, far below what dropout does
+_SAME = 1e-3  # far above the effect of summation order, far below that of dropout
 
 
 class LandscapeError(ValueError):
-    """A measurement that is refused, in one line: what is wrong and what to do.
+    """A refused measurement; its message is one line: what is wrong, and what to do.
 
     Args:
         problem: what is wrong, with the value.
@@ -34,16 +34,16 @@ class LandscapeError(ValueError):
 
 
 def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
-    """Refuse a network whose outputs are random or tie samples together.
+    """Refuse a network whose outputs are random or couple samples.
 
     Args:
-        network: to be measured in its present mode.
-        inputs: (n, ...) a few samples of the data, anywhere. The network sees them thrice.
+        network: the network, in the mode it is to be measured in.
+        inputs: (n, ...) a few samples on any device. The network sees them three times.
 
     Raises:
-        LandscapeError: for active dropout, batch statistics, an embedding that pads, outputs that
-            differ from call to call or with the other samples, or a network without trainable
-            parameters.
+        LandscapeError: for active dropout, batch statistics, an embedding with a padding index,
+            outputs that differ from call to call or depend on the other samples, or a network
+            without trainable parameters.
     """
     some = next((each for each in network.parameters() if each.requires_grad), None)
     if some is None:

@@ -1,4 +1,4 @@
-r"""How sharp a valley may be for gradient descent to stay in it.
+r"""How sharp a valley can be before gradient descent leaves it.
 
 On a quadratic with largest eigenvalue lambda, at a learning rate eta and momentum beta, gradient
 descent is stable as long as lambda * eta stays below
@@ -6,7 +6,7 @@ descent is stable as long as lambda * eta stays below
 .. math:: 2 (1 + \beta) \quad\text{(heavy ball)}, \qquad
           \frac{2 (1 + \beta)}{1 + 2 \beta} \quad\text{(Nesterov)}
 
-and 2 without momentum. Without weight decay, which adds to lambda.
+and 2 without momentum. Weight decay is not included; it adds to lambda.
 
 Source: J. M. Cohen et al., ICLR 2021, arXiv:2103.00065, appendix B.
 """

@@ -17,22 +17,22 @@ from dynloss_core.seeding import Stream, generator
 
 __all__ = ["balanced_subset"]
 
-_SEED = 0  # one subset a data set: what is compared is measured on the same samples
+_SEED = 0  # one subset per data set: everything compared is measured on the same samples
 
 
 def balanced_subset(data: Labelled, samples: int | None) -> Labelled:
-    """Some of the samples, with the classes as equally frequent as they can be.
+    """A subset of the samples, with the classes as balanced as possible.
 
-    Drawn, because the first ones may be of one class, or the middle of a spiral; the draw depends
-    on the number of samples of the data set alone. A larger subset holds the smaller ones. F on it
-    estimates F on all of the data if their classes are equally large.
+    It is drawn at random, because the first samples may all be of one class, or the middle of a
+    spiral; the draw depends only on the number of samples of the data set. A larger subset contains
+    the smaller ones. F on it estimates F on all of the data if the classes are equally large.
 
     Args:
-        data: N of them.
-        samples: n; None, or N or more, for all, in their order.
+        data: N samples.
+        samples: n; None, or N or more, for all samples in their order.
 
     Raises:
-        LandscapeError: for less than one sample.
+        LandscapeError: for fewer than one sample.
     """
     if samples is not None and samples < 1:
         raise LandscapeError(f"a subset of {samples} samples", "use >= 1, or None for all")
@@ -41,7 +41,7 @@ def balanced_subset(data: Labelled, samples: int | None) -> Labelled:
     draws = generator(_SEED, Stream.PROBES, int(Purpose.SUBSET))
     order = torch.from_numpy(draws.permutation(len(data)))
     targets = data.targets.cpu()[order]
-    turn = torch.zeros(len(data), dtype=torch.long)  # the how-manieth of its class a sample is
+    turn = torch.zeros(len(data), dtype=torch.long)  # rank of each sample within its class
     for label in set(targets.tolist()):
         own = targets == label
         turn[own] = torch.arange(int(own.sum()))

@@ -1,4 +1,4 @@
-r"""The valley: F on the line through the parameters along the sharpest direction of the moment.
+r"""The valley: F on the line through the parameters along the sharpest direction at a moment.
 
 .. math::
     F(s) = F(\theta + s v), \qquad \nabla^2 F(\theta)\, v = \lambda_{max} v, \quad \|v\| = 1
@@ -13,9 +13,9 @@ Symbols
            of the moment
 
 Near s = 0 the line is the parabola F(0) + slope s + lambda_max s^2 / 2; the slope is v . grad F,
-and 0 only at the bottom. The direction is that of the moment and turns as training goes on: a row
-of valleys is a row of slices, not a map. v and -v are the same eigenvector, so each is turned
-towards the one before it.
+and 0 only at the bottom. The direction turns as training goes on: valleys at successive moments are
+slices along different lines, not a map. v and -v are the same eigenvector, so the sign of each is
+chosen to point along the one before.
 
 Source of the picture: slices of the loss along eigenvectors of its Hessian, as in Z. Yao et al.,
 "PyHessian: Neural networks through the lens of the Hessian", IEEE Big Data 2020
@@ -41,10 +41,11 @@ from dynloss_core.losses import LossName, weighted_loss
 __all__ = ["OFFSETS", "Valley", "valley"]
 
 OFFSETS: tuple[float, ...] = tuple(index / 20 for index in range(-30, 31))
-"""61 offsets from -1.5 to 1.5: on the spirals from the bottom up to a hundred times its F."""
+"""61 offsets from -1.5 to 1.5: on the spirals, F rises to a hundred times its value at the bottom.
+"""
 
-_SMALL = 64  # numbers of a sample that do not count as large
-_AT_ONCE = 4096  # samples, times offsets, seen together: fastest where activations fit the cache
+_SMALL = 64  # a sample of up to this many numbers counts as small
+_AT_ONCE = 4096  # samples times offsets seen together: fastest where activations fit the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +58,10 @@ class Valley:
         loss: (S,) the static loss on the same line.
         direction: (P,) v, of length 1.
         slope: the slope of F along v at s = 0.
-        lambda_max: the largest eigenvalue of the Hessian of F, whose eigenvector v is.
-        residual: length of H v - lambda_max v: an eigenvalue lies within it of lambda_max.
+        lambda_max: the largest eigenvalue of the Hessian of F, with eigenvector v.
+        residual: length of H v - lambda_max v: an eigenvalue lies this close to lambda_max.
         converged: whether the residual met its tolerance.
-        overlap: |cosine| between v and the direction it was turned towards; NaN without one.
+        overlap: |cosine| between v and the direction before it; NaN without one.
     """
 
     offsets: Tensor
@@ -93,22 +94,22 @@ def valley(
     """The valley of one network at one moment.
 
     Args:
-        network: in the mode in which it is to be measured; left as it is.
+        network: the network, in the mode to measure it in; it is not changed.
         loss: which dynamical loss.
         data: the N samples F is a mean over.
-        class_weights: (C,) Gamma at the moment that is looked at.
-        top: the largest eigenvalue of the Hessian of F there and its eigenvector, the first of
-            `top`, if they are known; None finds them (see `hessian_top`).
-        towards: (P,) the direction before, which v is turned towards; None or 0 leaves it.
+        class_weights: (C,) Gamma at the moment of the measurement.
+        top: the first eigenvalue and eigenvector in it are taken as the largest of the Hessian of F
+            there; None finds them (see `hessian_top`).
+        towards: (P,) the direction before, which decides the sign of v; None or 0 leaves the sign.
         offsets: S of them, 0 among them, ascending and symmetric.
         batch_size: samples seen at once; None for all. Changes nothing but the rounding.
 
     Returns:
-        NaN in all that depends on parameters that are not finite.
+        The valley; everything that depends on parameters that are not finite is NaN.
 
     Raises:
-        LandscapeError: as `HessianOperator`; for offsets that are not as above, or a direction that
-            does not fit the network.
+        LandscapeError: as `HessianOperator`; also for offsets that are not as above, or a direction
+            that does not fit the network.
     """
     _check(offsets)
     refuse_unmeasurable(network, data.inputs[:2])
@@ -163,7 +164,7 @@ class _Line:
 
     @torch.no_grad()
     def values(self, at: Tensor, batch: Labelled, weights: Tensor) -> Tensor:
-        """(2, S) losses at each offset, at each row of `weights` (2, C)."""
+        """(2, S) losses at each offset, for each row of `weights` (2, C)."""
         pixels = max(1, batch.inputs[0].numel() // _SMALL)
         chunk = max(1, _AT_ONCE // (len(batch) * pixels))
         of_batch = partial(self._outputs, batch.inputs)
@@ -192,7 +193,7 @@ class _Line:
 
 
 def _turned(found: Tensor, towards: Tensor | None) -> tuple[Tensor, float]:
-    """The direction, turned by its sign alone, and how far it agrees with the one before."""
+    """The direction, with its sign chosen, and how well it agrees with the one before."""
     if towards is None or not bool(towards.any()) or not bool(found.any()):
         return found, float("nan")
     before = towards.detach().cpu().double()

@@ -1,4 +1,4 @@
-r"""Krylov bases of many symmetric operators at once, orthogonal to the last bit.
+r"""Krylov bases of many symmetric operators at once, orthogonal to rounding.
 
 .. math::
     A_m Q_m = Q_m T_m + \beta_m q_m e_j^\top, \qquad Q_m^\top Q_m = I
@@ -10,12 +10,12 @@ Symbols
     j      vectors it holds now
     Q      basis, (M, J + 1, P); its row j is the next vector to multiply
     T      projected operators Q A Q^T, (M, J, J); tridiagonal up to rounding, until a restart
-    beta   (M,) what A q_{j-1} has outside the basis
+    beta   (M,) norm of the part of A q_{j-1} that lies outside the basis
 
-Every new vector is made orthogonal to ALL others, twice: three-term recurrences lose orthogonality
-as soon as an eigenvalue has converged and then find it again and again. The coefficients go into T
-as they are, so that a basis compressed to some of its Ritz vectors (a thick restart) is expanded by
-the same code. Basis and coefficients are float64 whatever the operator computes in.
+Every new vector is made orthogonal to ALL others, twice: a three-term recurrence loses
+orthogonality as soon as an eigenvalue has converged, and then finds it again and again. T stores
+every coefficient, so the same code expands a basis that a thick restart has compressed to some of
+its Ritz vectors. Basis and coefficients are float64 whatever the operator computes in.
 
 Sources: C. Lanczos (1950); B. Parlett, "The symmetric eigenvalue problem" (1998), chapter 13; K. Wu
 and H. Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems", SIAM J. Matrix
@@ -34,10 +34,10 @@ from dynloss_core.landscape.algorithms.random_vectors import Purpose, start_vect
 
 __all__ = ["KrylovBasis", "Operator", "Ritz"]
 
-# Multiplies the rows of (M, P), each by its member's own symmetric matrix; same dtype in and out.
+# Multiplies each row of (M, P) by its member's symmetric matrix; same dtype in and out.
 Operator = Callable[[Tensor], Tensor]
 
-_BREAKDOWN = 1e-14  # of the operator's size: beyond this an invariant subspace is complete
+_BREAKDOWN = 1e-14  # times the largest |value|: below it, the basis spans an invariant subspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,8 @@ class Ritz:
     """Approximate eigenpairs from a basis, the largest (algebraic) first.
 
     Args:
-        values: (M, j); NaN for a member whose operator gave something that is not finite.
-        coefficients: (M, j, j): row i makes vector i of the basis.
+        values: (M, j); NaN for a member whose operator returned a value that is not finite.
+        coefficients: (M, j, j): row i gives vector i in terms of the basis.
         residuals: (M, j) length of A v - value v, for v of length 1.
         scale: (M,) largest value in magnitude.
     """
@@ -58,11 +58,11 @@ class Ritz:
 
 
 class KrylovBasis:
-    """A growing basis for each member; no member's numbers enter another's.
+    """A growing basis for each member; members do not affect one another.
 
     Args:
         operator: see `Operator`.
-        start: (M, P), none of length 0; they need not be normalised.
+        start: (M, P) start vectors, none of length 0; they need not be normalised.
         capacity: J; at most P are used.
     """
 
@@ -79,7 +79,7 @@ class KrylovBasis:
         self.vectors[:, 0] = start / start.norm(dim=1, keepdim=True)
 
     def expand(self) -> None:
-        """One product of every member, one vector more."""
+        """Add one vector to each basis, at one product per member."""
         j = self.size
         product = self._operator(self.vectors[:, j]).double()  # (M, P)
         self._scale = torch.maximum(self._scale, product.norm(dim=1))
@@ -91,7 +91,7 @@ class KrylovBasis:
         complete = self.beta <= _BREAKDOWN * self._scale
         if j + 1 == self.vectors.shape[2]:  # the basis spans everything
             complete = torch.ones_like(complete)
-        elif bool(complete.any()):  # go on in a direction that has not been looked at
+        elif bool(complete.any()):  # continue in a new direction
             fresh = self._fresh(j)
             rest = torch.where(complete[:, None], fresh, rest)
         self.beta = torch.where(complete, torch.zeros_like(self.beta), self.beta)
@@ -105,7 +105,7 @@ class KrylovBasis:
         lost = ~torch.isfinite(projected).flatten(1).all(1)  # (M,)
         values, vectors = torch.linalg.eigh(torch.where(lost[:, None, None], 0.0, projected))
         values, coefficients = values.flip(-1), vectors.flip(-1).mT
-        backward = coefficients[:, :, :1] < 0  # signs are free: vectors point as the start does
+        backward = coefficients[:, :, :1] < 0  # signs are free: vectors point along the start
         coefficients = torch.where(backward, -coefficients, coefficients)
         residuals = self.beta[:, None] * coefficients[:, :, -1].abs()
         nan = torch.full_like(values, torch.nan)
@@ -117,14 +117,13 @@ class KrylovBasis:
         )
 
     def combine(self, coefficients: Tensor) -> Tensor:
-        """Vectors (M, i, P) made of the basis by coefficients (M, i, j)."""
+        """The vectors (M, i, P) with coefficients (M, i, j) in the basis."""
         return torch.bmm(coefficients, self.vectors[:, : self.size])
 
     def compress(self, ritz: Ritz, keep: int) -> None:
-        """Keep the first Ritz vectors, and the next vector to multiply, in place of the basis.
+        """Replace the basis by the first `keep` Ritz vectors and the next vector to multiply.
 
-        The residuals of all of them point along that next vector, so nothing that was learned
-        about them is lost.
+        Their residuals all point along that next vector, so nothing learned about them is lost.
         """
         kept = self.combine(ritz.coefficients[:, :keep])
         following = self.vectors[:, self.size].clone()
@@ -135,7 +134,7 @@ class KrylovBasis:
         self.size = keep
 
     def _outside(self, vectors: Tensor, among: int) -> tuple[Tensor, Tensor]:
-        """What of vectors (M, P) is orthogonal to the first `among` of the basis, and the
+        """The part of vectors (M, P) orthogonal to the first `among` basis vectors, and the
         coefficients (M, among) of the rest."""
         basis = self.vectors[:, :among]
         rest = vectors[..., None]

@@ -7,14 +7,14 @@ Symbols
 
 Lanczos with full reorthogonalisation and thick restarts (see `krylov`). For every value theta with
 vector v of length 1 the residual ||A v - theta v|| is returned: an eigenvalue of A lies within it
-of theta, and if the others are at least a gap away, within residual^2 / gap. That there is no
-larger eigenvalue no residual can tell: a start vector must have something of every direction.
-Of eigenvalues that are equal to the last digits one is found: a single start vector sees one
+of theta, and if the others are at least a gap away, within residual^2 / gap. No residual can show
+that there is no larger eigenvalue: the start vector must have a component in every direction. Of
+eigenvalues that agree to the last digits only one is found: a single start vector sees one
 direction of their space.
 
-Following an operator that changes slowly, start from what was found last (`warm_start`): a few
-products do. Ask for one value more than is wanted, with a loose tolerance, so that an eigenvalue
-that overtakes is seen coming.
+To follow an operator that changes slowly, start from the last result (`warm_start`): a few
+products are enough. Ask for one value more than is wanted, with a loose tolerance, to see in time
+an eigenvalue that is about to overtake.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dynloss_core.landscape.refusals import LandscapeError
 __all__ = ["Operator", "TopEigen", "top_eigen", "warm_start"]
 
 _SMALLEST_BASIS = 40
-_ALWAYS_CHECKED = 12  # products up to which convergence is checked after each
+_ALWAYS_CHECKED = 12  # up to this many products, convergence is checked after each
 _CHECKED_EVERY = 4
 
 
@@ -42,8 +42,8 @@ class TopEigen:
     Args:
         values: (k,) or (M, k), descending; NaN where the operator gave NaN.
         vectors: (k, P) or (M, k, P), of length 1, none pointing away from the start vector.
-        residuals: as `values`: the length of A v - value v.
-        converged: as `values`: whether the residual met the tolerance.
+        residuals: length of A v - value v, shaped like `values`.
+        converged: whether the residual met the tolerance, shaped like `values`.
         iterations: () or (M,) products of the operator until then.
     """
 
@@ -70,21 +70,21 @@ def top_eigen(
 ) -> TopEigen:
     """The `k` largest (algebraic) eigenvalues of one operator or of each of M.
 
-    A member is finished when its own residuals are small enough; its result is kept as it is then,
+    A member is finished when its own residuals are small enough. Its result is fixed at that point,
     however long the others take.
 
     Args:
-        operator: (M, P) -> (M, P), each row by its member's symmetric matrix; (1, P) for one.
-        start: (P,) or (M, P), in any dtype and length but 0; it decides the device.
-        k: how many, at most P.
+        operator: (M, P) -> (M, P), each row times its member's symmetric matrix; (1, P) for one.
+        start: (P,) or (M, P), of any dtype and any length but 0; it decides the device.
+        k: number of eigenvalues, at most P.
         tolerance: bound on the residuals relative to the largest Ritz value in magnitude; one for
             all, or one for each of the k.
-        max_iterations: products a member may cost.
-        basis_size: vectors held at once (memory M * basis_size * P float64); the default is 40, or
-            4 k if that is more.
+        max_iterations: most products per member.
+        basis_size: vectors held at once (memory M * basis_size * P float64); by default the larger
+            of 40 and 4 k.
 
     Returns:
-        Fields with the leading M if `start` has it.
+        Fields with a leading M if `start` has one.
 
     Raises:
         LandscapeError: for a number out of its range, or a start vector of length 0 or not finite.
@@ -117,17 +117,17 @@ def top_eigen(
 
 
 def warm_start(previous: TopEigen, fresh: Tensor, share: float = 0.1) -> Tensor:
-    """A start vector from what was found for a nearby operator.
+    """A start vector from the result for a nearby operator.
 
     Args:
         previous: the nearby operator's result.
-        fresh: (P,) or (M, P) random vectors of length 1, see `start_vectors`: with nothing but an
-            eigenvector to start from, no other could be found.
+        fresh: (P,) or (M, P) random vectors of length 1, see `start_vectors`: from an eigenvector
+            alone no other could be found.
         share: length of the random part relative to the first vector.
 
     Returns:
-        The sum of the previous vectors and the random part, of the shape of `fresh`; where
-        something was not finite, the random part alone.
+        The sum of the previous vectors and the random part, shaped like `fresh`; the random part
+        alone where something was not finite.
     """
     total = previous.vectors.sum(-2) + share * fresh
     return torch.where(torch.isfinite(total).all(-1, keepdim=True), total, fresh)
@@ -138,7 +138,7 @@ def _is_checked(iteration: int) -> bool:
 
 
 class _Found:
-    """Results of the members, each kept from when it was finished."""
+    """The results of the members, each fixed when the member finished."""
 
     def __init__(self, members: int, k: int, like: Tensor) -> None:
         self._k = k
@@ -152,7 +152,8 @@ class _Found:
     def keep(
         self, basis: KrylovBasis, ritz: Ritz, bounds: Tensor, iteration: int, *, everyone: bool
     ) -> bool:
-        """Take over who has finished just now, or everyone left; say whether all have."""
+        """Record the members that have just finished, or all that are left; return whether all
+        have finished."""
         values, residuals = ritz.values[:, : self._k], ritz.residuals[:, : self._k]
         converged = residuals <= bounds * ritz.scale[:, None]
         over = converged.all(1) | values.isnan().any(1)  # a lost member will not recover
@@ -168,7 +169,7 @@ class _Found:
         return bool(self._finished.all())
 
     def result(self, *, single: bool) -> TopEigen:
-        """What was found, without the leading M for a single operator."""
+        """The results, without the leading M for a single operator."""
         found = TopEigen(
             self._values, self._vectors, self._residuals, self._converged, self._iterations
         )

@@ -1,4 +1,4 @@
-"""Random vectors that measurements start from: one stream, one place for each purpose.
+"""Random start vectors for measurements: one stream, with one place for each purpose.
 
 Symbols
     P      parameters
@@ -35,7 +35,7 @@ def start_vectors(
 ) -> Tensor:
     """One normal vector of length 1 for each seed, (len(seeds), P) in float64.
 
-    A seed's vector depends on nothing but the seed, so that a member does not see its neighbours.
+    A vector depends on its seed and the purpose alone, so members do not affect one another.
     """
     distinct = {seed: _normal(dimension, seed, purpose) for seed in set(seeds)}
     rows = np.stack([distinct[seed] for seed in seeds])

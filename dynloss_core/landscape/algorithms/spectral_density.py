@@ -36,7 +36,7 @@ from dynloss_core.landscape.refusals import LandscapeError
 
 __all__ = ["SpectralDensity", "spectral_density"]
 
-_MARGIN = 5  # kernel widths that the grid reaches beyond the outermost nodes
+_MARGIN = 5  # kernel widths by which the grid extends beyond the outermost nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class SpectralDensity:
     Args:
         grid: (G,) eigenvalues.
         density: (G,) mean over the probes.
-        standard_error: (G,) of that mean; what the probes tell, not the smoothing.
+        standard_error: (G,) of that mean; due to the probes, not to the smoothing.
         kernel_width: sigma.
         nodes: (n, m) theta, ascending.
         weights: (n, m) omega, of sum 1 for each probe.
@@ -62,8 +62,8 @@ class SpectralDensity:
     dimension: int
 
     def mean(self, function: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-        """Mean of a function over the eigenvalues, without smoothing, and its standard error:
-        `density.mean(torch.abs)`; P times that of the identity is the trace."""
+        """Mean of a function over the eigenvalues, without smoothing, and its standard error, as in
+        `density.mean(torch.abs)`. P times the mean of the identity is the trace."""
         terms = (self.weights * function(self.nodes)).sum(1)
         return terms.mean().item(), terms.std().item() / math.sqrt(len(terms))
 
@@ -83,16 +83,16 @@ def spectral_density(
     """Estimate the density of an operator's eigenvalues.
 
     Args:
-        operator: (K, P) -> (K, P), every row by the same symmetric matrix.
+        operator: (K, P) -> (K, P), every row times the same symmetric matrix.
         dimension: P.
         probes: n, at least 2.
-        steps: m, Lanczos steps a probe, at most P are done.
+        steps: m, Lanczos steps per probe; at most P are done.
         kernel_width: sigma; the default is a hundredth of the range of the nodes.
-        grid: (G,) where to evaluate, or how many points to spread over the nodes' range and five
-            kernel widths beyond.
+        grid: (G,) where to evaluate, or how many points to spread over the range of the nodes and
+            five kernel widths beyond.
         seed: the seed of the probes.
         probes_at_once: K, Lanczos runs side by side (memory K * steps * P float64).
-        device: the device of the vectors that the operator is given.
+        device: the device of the vectors passed to the operator.
 
     Raises:
         LandscapeError: for a number out of its range, or an operator that gives NaN.
@@ -137,7 +137,7 @@ def _quadrature(operator: Operator, start: Tensor, steps: int) -> tuple[Tensor, 
 
 
 def _smooth(grid: Tensor, nodes: Tensor, weights: Tensor, width: float) -> Tensor:
-    """Each probe's density (n, G)."""
+    """The density (n, G) of each probe."""
     norm = width * math.sqrt(2 * math.pi)
     return torch.stack(
         [

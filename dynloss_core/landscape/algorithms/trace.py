@@ -54,12 +54,12 @@ def hutchinson_trace(
     """Estimate the trace of an operator.
 
     Args:
-        operator: (K, P) -> (K, P), every row by the same symmetric matrix.
+        operator: (K, P) -> (K, P), every row times the same symmetric matrix.
         dimension: P.
         probes: n, at least 2. The standard error falls as 1 / sqrt(n).
-        seed: the seed of the probes. More probes of one seed add to the ones before.
-        probes_at_once: K, rows given to the operator together.
-        device: the device of the vectors that the operator is given.
+        seed: the seed of the probes. With the same seed, more probes include the earlier ones.
+        probes_at_once: K, rows passed to the operator together.
+        device: the device of the vectors passed to the operator.
 
     Raises:
         LandscapeError: for fewer than two probes, which have no standard error.

@@ -10,10 +10,10 @@ Symbols
     P      trainable parameters, flattened one after the other in the order of the network's names
     K      vectors
     C      classes
-    Gamma  class weights at the moment that is looked at, (C,)
+    Gamma  class weights at the moment of the measurement, (C,)
 
-The class weights belong to the function whose curvature is meant: with those of step t this is the
-landscape that update t sees; with weights of 1 it is that of the static loss.
+The class weights are part of the function: with those of step t this is the landscape that update t
+sees; with weights of 1 it is that of the static loss.
 
 Source of the product: B. Pearlmutter, "Fast exact multiplication by the Hessian", Neural
 Computation 6 (1994), here as the forward derivative of the gradient.
@@ -41,15 +41,15 @@ _LARGEST_DENSE = 20_000  # parameters: 3.2 GB in float64
 class HessianOperator:
     """Multiplies vectors by the Hessian of F at a network's present parameters.
 
-    Parameters are copied: what happens to the network later does not change the operator.
+    Parameters are copied: later changes of the network do not change the operator.
 
     Args:
-        network: in the mode in which it is to be measured, usually `eval()`.
+        network: the network, in the mode to measure it in, usually `eval()`.
         loss: which dynamical loss.
-        data: N samples, anywhere; brought to the network's device and dtype batch by batch.
-        class_weights: (C,) Gamma at the moment that is looked at; (G,) if the data have groups.
+        data: N samples on any device; moved to the network's device and dtype batch by batch.
+        class_weights: (C,) Gamma at the moment of the measurement; (G,) if the data have groups.
         batch_size: samples seen at once; None for all. It bounds the memory and changes nothing
-            but the rounding: each batch counts by its number of samples, and the denominator is N.
+            but the rounding: a batch is weighted by its number of samples, and the divisor is N.
         vectors_at_once: products computed together, for small networks.
 
     Raises:
@@ -90,7 +90,7 @@ class HessianOperator:
         self._class_weights = class_weights.to(self.device, self.dtype)
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """The Hessian times each row of `vectors` (K, P); summed over batches in float64."""
+        """The Hessian times each row of `vectors` (K, P); batches are summed in float64."""
         rows = vectors.to(self.device, self.dtype)
         total = torch.zeros(rows.shape, dtype=torch.float64, device=self.device)
         for batch in self._batches():
@@ -166,13 +166,13 @@ def hessian_top(
     """The `k` largest (algebraic) eigenvalues of the Hessian of F, see `top_eigen`.
 
     Args:
-        network: in the mode in which it is to be measured.
+        network: the network, in the mode to measure it in.
         loss: which dynamical loss.
         data: the samples F is a mean over.
-        class_weights: (C,) Gamma at the moment that is looked at.
-        k: how many.
+        class_weights: (C,) Gamma at the moment of the measurement.
+        k: number of eigenvalues.
         seed: the seed of the random start vector, which has a stream of its own.
-        tolerance: the tolerance of the residual, relative to the largest eigenvalue in magnitude.
+        tolerance: bound on the residual, relative to the largest eigenvalue in magnitude.
         batch_size: samples seen at once.
 
     Returns:

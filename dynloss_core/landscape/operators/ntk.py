@@ -17,8 +17,9 @@ Three kernels go by this name, and the difference is a factor:
     sum    (n, n), sum over c of J_c J_c^T: the same output in both places, added up
     mean   sum / C: the convention of the figure in Ruiz-Garcia et al., ICML 2021
 
-The product with `sum` pulls a vector back through each output alone, C reverse passes, and pushes
-each result forward, C forward ones; the passes run side by side. `full` needs one of each.
+The product with `sum` pulls a vector back through each output separately (C reverse passes) and
+pushes each result forward (C forward passes); the passes run side by side. `full` needs one of
+each.
 
 Source of the kernel: A. Jacot, F. Gabriel, C. Hongler, "Neural tangent kernel", NeurIPS 2018,
 arXiv:1806.07572.
@@ -46,11 +47,11 @@ class NTKOperator:
     """Multiplies vectors by a network's tangent kernel at its present parameters.
 
     It does not depend on the loss, hence not on class weights. The graph of one forward pass over
-    the samples is kept.
+    the samples stays in memory.
 
     Args:
-        network: in the mode in which it is to be measured, usually `eval()`.
-        inputs: (n, ...) samples, brought to the network's device and dtype.
+        network: the network, in the mode to measure it in, usually `eval()`.
+        inputs: (n, ...) samples, moved to the network's device and dtype.
         kernel: which of the three.
 
     Raises:
@@ -120,14 +121,14 @@ def ntk_top(
     """The `k` largest eigenvalues of the tangent kernel on `inputs`, see `top_eigen`.
 
     Args:
-        network: in the mode in which it is to be measured.
-        inputs: (n, ...).
+        network: the network, in the mode to measure it in.
+        inputs: (n, ...) samples.
         kernel: which of the three; `mean` is the convention of the paper's figure.
-        k: how many.
+        k: number of eigenvalues.
         seed: the seed of the random start vector, which has a stream of its own.
-        start: to begin with instead, such as `warm_start(previous)`.
-        tolerance: the tolerance of the residual, relative to the largest eigenvalue.
-        max_iterations: products to spend at most.
+        start: a start vector to use instead, such as `warm_start(previous, fresh)`.
+        tolerance: bound on the residual, relative to the largest eigenvalue.
+        max_iterations: most products.
 
     Raises:
         LandscapeError: as `NTKOperator`.

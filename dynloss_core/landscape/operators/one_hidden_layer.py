@@ -17,7 +17,7 @@ While the pattern holds, the network is linear in the products V_cw A_w of its w
     f_c(x_j) = b_c + \Phi(V \otimes A)_{cj}, \qquad
     \Phi(U)_{cj} = \sum_w S_{wj} \, U_{cw} \cdot x_j
 
-so everything is made of :math:`\Phi` and its transpose
+so every product below is built from :math:`\Phi` and its transpose
 :math:`\Phi^\top(R)_{cw} = \sum_j S_{wj} R_{cj} x_j`. With :math:`\delta` the gradient with respect
 to the outputs, B their Hessian, and a direction (A', V', b'):
 
@@ -28,7 +28,7 @@ to the outputs, B their Hessian, and a direction (A', V', b'):
     (H v)_{V_{cw}} = A_w \cdot Q_{cw} + A'_w \cdot K_{cw}, \qquad
     (H v)_{b_c} = \sum_j r_{cj}
 
-K, the part of the Hessian that is not Gauss-Newton, couples a unit to itself alone and is computed
+K, the part of the Hessian that is not Gauss-Newton, couples a unit only to itself and is computed
 once. The kernel :math:`\sum_c J_c J_c^\top` takes a vector to
 
 .. math::
@@ -36,7 +36,7 @@ once. The kernel :math:`\sum_c J_c J_c^\top` takes a vector to
         \sum_c V_{cw}^2 \, u_w + C (A_w \cdot u_w) A_w \Big] \cdot x_i, \qquad
     u = \Phi^\top(v)
 
-Vectors hold the parameters in the order of their names, as those of `HessianOperator` do.
+Vectors hold the parameters in the order of their names, as in `HessianOperator`.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ class PatternHessian:
         loss: which dynamical loss.
         inputs: (M or 1, N, D).
         targets: (M or 1, N) class indices.
-        class_weights: (M, C) Gamma at the moment that is looked at; with `groups`, the weights
-            (M, G) of those.
-        groups: (M or 1, N) the group of each sample, whose weight is the sample's.
+        class_weights: (M, C) Gamma at the moment of the measurement; with `groups`, the weights
+            (M, G) of the groups.
+        groups: (M or 1, N) the group of each sample, which decides the sample's weight.
     """
 
     def __init__(

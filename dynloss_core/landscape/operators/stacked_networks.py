@@ -1,4 +1,4 @@
-"""Curvature of an ensemble of any networks without batch statistics, through `torch.func`.
+"""Curvature of an ensemble of networks of any kind without batch statistics, by `torch.func`.
 
 Symbols
     M      members
@@ -46,16 +46,16 @@ class VmappedHessian(_Stacked):
     """Multiplies each row of (M, P) by the Hessian of its member's F.
 
     Args:
-        network: the architecture, of trained parameters alone; its own are not used.
+        network: the architecture, which has trained parameters only; their values are not used.
         parameters: stacked, named as in the network.
         loss: which dynamical loss.
         inputs: (M or 1, N, ...).
         targets: (M or 1, N) class indices.
-        class_weights: (M, C) Gamma at the moment that is looked at; with `groups`, the weights
-            (M, G) of those.
-        groups: (M or 1, N) the group of each sample, whose weight is the sample's.
-        samples_at_once: bounds the memory: samples, times members, seen together. A data set that
-            is larger is split into batches, which changes nothing but the rounding.
+        class_weights: (M, C) Gamma at the moment of the measurement; with `groups`, the weights
+            (M, G) of the groups.
+        groups: (M or 1, N) the group of each sample, which decides the sample's weight.
+        samples_at_once: samples times members seen together, which bounds the memory. A larger data
+            set is split into batches, which changes nothing but the rounding.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class VmappedNTK(_Stacked):
         network: the architecture; its own parameters are not used.
         parameters: stacked, named as in the network.
         inputs: (M or 1, n, ...).
-        samples_at_once: bounds the memory: samples, times members, seen together.
+        samples_at_once: samples times members seen together, which bounds the memory.
     """
 
     def __init__(

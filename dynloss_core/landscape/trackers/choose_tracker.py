@@ -1,4 +1,4 @@
-"""The choice of a tracker for an ensemble's curvature, and parameters in the form that it takes."""
+"""The choice of a tracker for an ensemble's curvature, and parameters in the form it takes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _TRACKERS: tuple[type[CurvatureTracker], ...] = (  # fastest first
 def choose_tracker(
     problem: TrackedProblem, device: str = "cpu", name: TrackerName = "auto"
 ) -> type[CurvatureTracker]:
-    """The fastest tracker that can follow `problem` on `device`, or the one that is named.
+    """The fastest tracker that can follow `problem` on `device`, or the one named.
 
     Raises:
-        LandscapeError: if the named one cannot, or there is none of that name.
+        LandscapeError: if the named tracker cannot, or there is none of that name.
     """
     for tracker in _TRACKERS:
         if name in ("auto", tracker.name):
@@ -45,6 +45,6 @@ def choose_tracker(
 
 
 def stack_parameters(parameters: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The parameters of M members, such as `[engine.parameters(m) for m in range(M)]`, stacked:
-    (M, ...) each."""
+    """Stack the parameters of M members, such as `[engine.parameters(m) for m in range(M)]`, into
+    tensors (M, ...)."""
     return {name: torch.stack([each[name] for each in parameters]) for name in parameters[0]}

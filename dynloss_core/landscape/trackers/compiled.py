@@ -1,6 +1,6 @@
 """The curvature of an ensemble by one compiled function per member, on the CPU.
 
-Members are spread over the threads that torch was given; how they are spread changes no result.
+Members are spread over torch's threads; how they are spread does not change the results.
 Symbols as in `tracker` and `curvature_kernel`.
 """
 
@@ -26,12 +26,12 @@ from dynloss_core.losses import kernel_form, one_hot_rows, refusal_of_form
 __all__ = ["CompiledTracker"]
 
 _NAMES = ("layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias")
-_MOST_SUMS = 12  # C (D + 1): what the kernel sums up must fit the registers
+_MOST_SUMS = 12  # C (D + 1): the kernel's sums must fit the registers
 _LANES = 8  # doubles in a vector
 
 
 class CompiledTracker(CurvatureTracker):
-    """Float64 whatever the dtype of the parameters; compiled when it is first used."""
+    """Computes in float64 whatever the dtype of the parameters; compiled when first used."""
 
     name = "compiled"
 
@@ -82,9 +82,9 @@ class CompiledTracker(CurvatureTracker):
         return _curvature(self._results(parameters, class_weights))
 
     def _results(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> np.ndarray:
-        """Value, residual, products and whether they converged, (k, M, 2, 4): of Hessian and
-        kernel, at the moments (k, M, ...). One call of the kernel for all of them: a call costs as
-        much as a measurement of a small network."""
+        """Value, residual, number of products and convergence, (k, M, 2, 4), for the Hessian and
+        the tangent kernel at k moments. One call of the compiled code serves them all: a call costs
+        as much as the measurement of a small network."""
         moments = len(next(iter(parameters.values())))
         self._take(parameters, moments)
         weights = class_weights.detach().cpu().to(torch.float64)
@@ -120,7 +120,7 @@ class CompiledTracker(CurvatureTracker):
         self._biases[:] = bias
 
     def _to_kernel(self, vectors: Tensor) -> np.ndarray:
-        """Directions (..., P) in the order of the names to (..., R S + C)."""
+        """Convert directions (..., P) in the order of the names to (..., R S + C)."""
         inputs, width, classes = self._inputs, self._width, self.classes
         sizes = [width * inputs, width, classes * width, classes]
         into, offset, out, bias = torch.split(vectors, sizes, dim=-1)
@@ -151,7 +151,7 @@ def _padded(length: int) -> int:
 
 
 def _pad(tensor: Tensor) -> np.ndarray:
-    """The last axis padded by zeros to whole vectors."""
+    """Pad the last axis by zeros to whole vectors."""
     padding = (0, _padded(tensor.shape[-1]) - tensor.shape[-1])
     return torch.nn.functional.pad(tensor, padding).contiguous().numpy()
 

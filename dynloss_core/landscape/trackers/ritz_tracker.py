@@ -17,8 +17,8 @@ __all__ = ["RitzTracker"]
 
 
 class RitzTracker(CurvatureTracker):
-    """Begins with random vectors, and goes on from the Ritz vectors found last: `_hessian`
-    (M, 2, P) and `_ntk` (M, 2, n), with `_fresh` (M, P) and `_ntk_fresh` (M, n) as the random part.
+    """Starts with random vectors, then from the last Ritz vectors: `_hessian` (M, 2, P) and
+    `_ntk` (M, 2, n), with `_fresh` (M, P) and `_ntk_fresh` (M, n) as the random part.
     """
 
     def _prepare(self) -> None:

@@ -1,8 +1,8 @@
-"""The curvature of an ensemble one member after another, for any network that has a landscape.
+"""The curvature of an ensemble, one member after another, for any network that has a landscape.
 
-A network with running statistics is measured with them as they are at the moment: the landscape is
-that of the network as it is evaluated, a function of the trained parameters alone. Training sees
-another one, in which each batch brings its own statistics.
+Running statistics are held at their present values: the landscape is that of the network in
+evaluation, a function of the trained parameters alone. Training sees a different landscape, in
+which each batch has its own statistics.
 
 Symbols as in `tracker`.
 """
@@ -39,7 +39,7 @@ class SequentialTracker(RitzTracker):
     def _prepare(self) -> None:
         super()._prepare()
         self._network = copy.deepcopy(self.problem.network).to(self.device)
-        self._data: dict[torch.dtype, list[Labelled]] = {}  # per member, or one
+        self._data: dict[torch.dtype, list[Labelled]] = {}  # one per member, or one for all
 
     @classmethod
     def refusal(cls, problem: TrackedProblem, device: str = "cpu") -> str | None:
@@ -74,7 +74,7 @@ class SequentialTracker(RitzTracker):
         return hessian, NTKOperator(self._network, data.inputs[: self.ntk_samples])
 
     def _largest(self, operator: Operator, found: Tensor, fresh: Tensor) -> TopEigen:
-        """The two largest eigenvalues; their Ritz vectors are left in `found` (2, .) for the next
+        """The two largest eigenvalues; writes their Ritz vectors to `found` (2, .) for the next
         measurement."""
         top = top_eigen(
             operator,

@@ -1,7 +1,7 @@
 """The curvature of an ensemble as batched products in torch, on any device.
 
-One hidden layer and few inputs: products with the activation pattern, see `pattern`. Any other
-network: `torch.func`, see `vmapped`. Symbols as in `tracker`.
+One hidden layer and few inputs: products with the activation pattern, see `one_hidden_layer`. Any
+other network: `torch.func`, see `stacked_networks`. Symbols as in `tracker`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class StackedTracker(RitzTracker):
     def _largest(
         self, operator: Operator, found: Tensor, fresh: Tensor
     ) -> tuple[LargestEigenvalue, Tensor]:
-        """The largest eigenvalues, and the Ritz vectors (M, 2, .) to begin with next time."""
+        """The largest eigenvalues, and the Ritz vectors (M, 2, .) that the next measurement starts
+        from."""
         top = top_eigen(
             operator,
             found.sum(1) + self.tracking.share * fresh,
@@ -100,7 +101,7 @@ class StackedTracker(RitzTracker):
 
 
 def _is_small(problem: TrackedProblem) -> bool:
-    """Whether the products with the pattern are fewer than those of the network's own layers."""
+    """Whether the pattern needs fewer multiplications than the network's own layers."""
     sizes = problem.traits.one_hidden_layer
     if sizes is None or problem.data[0].inputs.ndim != 2:
         return False

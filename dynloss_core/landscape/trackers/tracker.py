@@ -37,19 +37,19 @@ __all__ = [
     "samples_together",
 ]
 
-_PIXELS = 2**18  # of images seen together: 256 of 32 x 32
+_PIXELS = 2**18  # pixels seen together: 256 images of 32 x 32
 
 
 @dataclass(frozen=True, eq=False)
 class LargestEigenvalue:
-    """The largest eigenvalue of each of M operators, or of k times as many, on the CPU, in float64.
+    """The largest eigenvalue of each of M operators, at one moment or at k, on the CPU in float64.
 
     Args:
         value: (..., M); NaN for a member whose parameters are not finite.
-        residual: (..., M) length of A v - value v: an eigenvalue lies within it of the value.
+        residual: (..., M) length of A v - value v: an eigenvalue lies this close to the value.
         converged: (..., M) whether the residuals of this eigenvalue and the next met their
             tolerances.
-        iterations: (..., M) products that were needed.
+        iterations: (..., M) products needed.
     """
 
     value: Tensor
@@ -73,18 +73,18 @@ class Curvature:
 
 @dataclass(frozen=True)
 class Tracking:
-    """How carefully to follow.
+    """How accurately to follow the eigenvalues.
 
     Args:
-        tolerance: bound on the residual relative to the largest eigenvalue. The error of the
-            eigenvalue is of the order of its square.
-        next_tolerance: the same for the second eigenvalue, so that one that overtakes is seen.
-        share: length of the random part in a start vector.
-        max_iterations: products a measurement may cost a member.
+        tolerance: bound on the residual relative to the largest eigenvalue. The relative error of
+            the eigenvalue is of the order of its square.
+        next_tolerance: the same for the second eigenvalue, to see one that overtakes.
+        share: length of the random part of a start vector.
+        max_iterations: most products per member and measurement.
         ntk_samples: n; the paper's figure takes 50.
-        samples_at_once: samples, times members, seen together; bounds the memory where the network
+        samples_at_once: samples times members seen together; bounds the memory where the network
             is not small, and changes nothing but the rounding. Of images larger than 8 x 8 fewer
-            are taken: so many that their pixels are as many.
+            are seen, so that the number of pixels stays the same.
     """
 
     tolerance: float = 1e-3
@@ -110,13 +110,13 @@ class Tracking:
 
 @dataclass(frozen=True, eq=False)
 class TrackedProblem:
-    """Whose curvature is followed.
+    """The ensemble whose curvature is followed.
 
     Args:
-        network: the architecture of all members, in the mode in which it is to be measured.
+        network: the architecture of all members, in the mode to measure it in.
         loss: which dynamical loss.
-        data: the samples of each of the M members, or one for all.
-        seeds: M seeds, of the members' random start vectors.
+        data: the samples of each of the M members, or one set for all.
+        seeds: M seeds of the members' random start vectors.
     """
 
     network: nn.Module
@@ -148,17 +148,17 @@ class TrackedProblem:
 
     @property
     def stateless(self) -> bool:
-        """Whether the network is its trained parameters and nothing else: no running statistics, no
-        parameters that are shared or not trained, no unknown layers."""
+        """Whether the network holds its trained parameters and nothing else: no running statistics,
+        no shared or frozen parameters, no unknown layers."""
         return self.traits.unusual is None and not self.traits.buffers
 
     @property
     def is_grouped(self) -> bool:
-        """Whether the weight of a sample is that of its group, and not of its class."""
+        """Whether a sample has the weight of its group rather than its class."""
         return self.data[0].groups is not None
 
     def groups(self, device: torch.device) -> Tensor | None:
-        """Groups (M or 1, N) of the samples, where their weights count."""
+        """Groups (M or 1, N) of the samples; None where classes have the weights."""
         known = [data.groups for data in self.data if data.groups is not None]
         return torch.stack(known).to(device) if known else None
 
@@ -177,14 +177,14 @@ class TrackedProblem:
 
 
 class CurvatureTracker(ABC):
-    """Measures the members' largest eigenvalues again and again, each time from the last ones.
+    """Measures the members' largest eigenvalues repeatedly, each time from the last result.
 
-    What a member yields depends on its own history alone: on its parameters and class weights at
-    this and earlier measurements, and its seed.
+    A member's results depend on its own history alone: its seed, and its parameters and class
+    weights at this and earlier measurements.
 
     Args:
-        problem: whose curvature.
-        tracking: how carefully.
+        problem: the ensemble to follow.
+        tracking: how accurately.
         device: where the parameters are.
     """
 
@@ -210,11 +210,11 @@ class CurvatureTracker(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Bring the network and the data into the tracker's own form."""
+        """Convert the network and the data to the tracker's own form."""
 
     @property
     def samples_at_once(self) -> int:
-        """Samples, times members, that a network sees together."""
+        """Samples times members that a network sees together."""
         return samples_together(self.problem.data[0], self.tracking.samples_at_once)
 
     @classmethod
@@ -231,21 +231,21 @@ class CurvatureTracker(ABC):
             class_weights: (M, C) Gamma; that of step t for the landscape that update t sees.
 
         Raises:
-            LandscapeError: if names or shapes are others.
+            LandscapeError: if names or shapes differ from the network's.
         """
         self._refuse_others(parameters, class_weights, ())
         return self._measure(parameters, class_weights)
 
     def follow(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
-        """The curvature at k moments, one after the other: what as many calls of `measure` yield,
-        bit for bit, with every tensor of the result (k, M).
+        """The curvature at k moments in order, bit for bit what k calls of `measure` return; every
+        tensor of the result is (k, M).
 
         Args:
             parameters: (k, M, ...) each, named as in the network, k >= 1.
             class_weights: (k, M, C).
 
         Raises:
-            LandscapeError: if names or shapes are others.
+            LandscapeError: if names or shapes differ from the network's.
         """
         self._refuse_others(parameters, class_weights, class_weights.shape[:1])
         return self._follow(parameters, class_weights)
@@ -270,21 +270,22 @@ class CurvatureTracker(ABC):
             )
 
     def directions(self) -> Tensor:
-        """The Hessian's eigenvectors (M, P) of the last measurement, of length 1, in the order of
-        the parameters' names; zero before the first, and for a member that was not finite."""
+        """The eigenvectors (M, P) of the Hessian at the last measurement, of length 1, in the order
+        of the parameters' names; zero before the first one, and for a member whose parameters were
+        not finite."""
         return self._found()[0][:, 0].double().cpu().clone()
 
     def state_dict(self) -> dict[str, Any]:
         """What the next measurement starts from: Ritz vectors (M, 2, P) and (M, 2, n), in the order
-        of the parameters' names, zero if there are none yet. Any tracker can go on from it."""
+        of the parameters' names, zero if there are none yet. Any tracker can continue from it."""
         hessian, ntk = self._found()
         return {"hessian": hessian.cpu().clone(), "ntk": ntk.cpu().clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state.
+        """Continue from a saved state.
 
         Raises:
-            LandscapeError: if an ensemble of another size or architecture saved it.
+            LandscapeError: if it was saved by an ensemble of another size or architecture.
         """
         hessian, ntk = state["hessian"], state["ntk"]
         expected = (self.members, 2, self.dimension), (self.members, 2, self.ntk_samples)
@@ -316,8 +317,8 @@ class CurvatureTracker(ABC):
 
 
 def samples_together(data: Labelled, most: int = Tracking.samples_at_once) -> int:
-    """How many samples a network should see at once while its curvature is measured: `most`, and of
-    images larger than 8 x 8 so many that their pixels are as many."""
+    """How many samples a network should see at once while its curvature is measured: `most`, or
+    fewer for images larger than 8 x 8, so that the number of pixels stays the same."""
     shape = data.inputs.shape
     return most if len(shape) != 4 else max(1, min(most, _PIXELS // math.prod(shape[2:])))
 
