@@ -1,1 +1,1 @@
-"""Kernels and what they run on: SIMD lanes, threads, CUDA graphs. Nothing here knows of studies."""
+"""Kernels, and the SIMD lanes, threads and CUDA graphs that they run on."""

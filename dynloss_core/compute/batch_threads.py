@@ -1,8 +1,8 @@
-"""The parts of a batch side by side, each on one thread.
+"""The parts of a batch computed side by side, each on one thread.
 
-torch would share each operation of a step among its threads and let them wait for each other a
-hundred times a step; here they meet once. Where other programs want the cores as well, the slowest
-thread is then waited for once, too. What is computed does not depend on which thread did it.
+torch would split every operation of a step among its threads, which would then wait for each other
+a hundred times per step; here they wait once. That matters most where other programs use the cores
+too. The result does not depend on which thread computed what.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Found = TypeVar("Found")
 
 
 class PartThreads:
-    """As many threads as torch has on the CPU now; on another device none but the caller's.
+    """As many threads as torch has now, on the CPU; on another device only the caller's.
 
     Args:
         device: where the parts are computed.
@@ -32,7 +32,8 @@ class PartThreads:
         self._pool: ThreadPoolExecutor | None = None
 
     def map(self, function: Callable[[Part], Found], parts: Iterable[Part]) -> list[Found]:
-        """The function of each part, in their order; gradients are on or off as in the caller."""
+        """Apply the function to each part, and return the results in order; gradients are on or off
+        as in the caller."""
         parts = list(parts)
         if self.count == 1 or len(parts) == 1:
             return [function(part) for part in parts]
@@ -45,15 +46,15 @@ class PartThreads:
         return list(self._threads().map(apart, parts))
 
     def _threads(self) -> ThreadPoolExecutor:
-        """Made at first use. torch keeps its number of threads for each thread that calls it, but
-        new threads take the last number that anybody set: it is set back."""
+        """The pool, made at first use. torch has a number of threads for each calling thread, but a
+        new thread takes the number set last, so that is set back."""
         if self._pool is None:
             ready = threading.Barrier(self.count)
 
             def alone(_: int) -> None:
-                torch.get_num_threads()  # a thread's first look would undo what was set before it
+                torch.get_num_threads()  # a thread's first read would undo an earlier setting
                 torch.set_num_threads(1)
-                ready.wait()  # until each thread of the pool has come here once
+                ready.wait()  # until every thread of the pool has been here once
 
             self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="parts")
             list(self._pool.map(alone, range(self.count)))

@@ -1,10 +1,10 @@
 """A training step as a CUDA graph: recorded once, then replayed with one call from the host.
 
-A step of a small convnet is a hundred kernels of some microseconds each, and launching them one by
+A step of a small convnet is a hundred kernels of a few microseconds each, and launching them one by
 one takes longer than running them.
 
-Source: the recipe of torch's notes on CUDA semantics, "CUDA graphs": warm up on a side stream, then
-record; arguments are copied into the memory that was recorded.
+Source: the recipe in torch's notes on CUDA semantics, "CUDA graphs": warm up on a side stream, then
+record; arguments are copied into the recorded memory.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ __all__ = ["CapturedStep", "Step", "captured"]
 
 Step = Callable[..., Tensor]
 
-_WARM_UP = 3  # what compiles, plans or allocates at its first calls must be done before recording
+_WARM_UP = 3  # compiling, planning and allocating at the first calls must precede recording
 
 
 class CapturedStep:
-    """A recorded step; called like it, with tensors of the same shapes.
+    """A recorded step; called like the step, with tensors of the same shapes.
 
-    What it returns is overwritten by the next call.
+    The next call overwrites the tensor that it returns.
 
     Args:
         step: tensors -> a tensor; runs on the current CUDA device and never waits for it.
         arguments: tensors to record it with.
-        changed: every tensor that it changes; left as they were.
+        changed: every tensor that the step changes; recording restores them.
     """
 
     def __init__(self, step: Step, arguments: Sequence[Tensor], changed: Sequence[Tensor]) -> None:
@@ -60,9 +60,8 @@ class CapturedStep:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Without the garbage collector: what it finds may hold a graph or memory of the GPU, and to
-    free those spoils a recording. For the same reason other threads do not count
-    (`thread_local`)."""
+    """Turn the garbage collector off: it might free a graph or GPU memory, which spoils a
+    recording. For the same reason, the recording ignores other threads (`thread_local`)."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -73,11 +72,11 @@ def _undisturbed() -> Iterator[None]:
 
 
 def captured(step: Step, arguments: Sequence[Tensor], changed: Sequence[Tensor]) -> Step:
-    """The step as a graph; or as it is, with a warning, where it cannot be recorded."""
+    """The step as a graph; the step itself, with a warning, if it cannot be recorded."""
     before = [tensor.detach().clone() for tensor in changed]
     try:
         return CapturedStep(step, arguments, changed)
-    except Exception as error:  # whatever a driver, cuDNN or Triton has against it
+    except Exception as error:  # a driver, cuDNN or Triton may raise anything
         warnings.warn(f"training without a CUDA graph: {error}", stacklevel=2)
         torch.cuda.synchronize()
         with torch.no_grad():

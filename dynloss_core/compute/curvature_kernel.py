@@ -1,11 +1,12 @@
 r"""One member's curvature as one compiled function: one hidden layer, few inputs and classes.
 
-Symbols, beyond those of `pattern`, whose formulas these are
+Symbols, beyond those of `one_hidden_layer`, which has the formulas
     S      hidden units, padded to whole vectors
     k      moments
     R      D + 1 + C, rows of a member's weights (R, S): D input weights, the bias, C output weights
-    N      samples, padded to whole vectors; n of them for the tangent kernel
-    P      R S + C, a direction in parameter space: rows like the weights', then the output biases
+    N      samples, padded to whole vectors; n for the tangent kernel
+    P      R S + C, size of a direction in parameter space: rows as in the weights, then the output
+           biases
     K      channels: C, or 1 for the tangent kernel
 
 Two passes do nearly all the work, `spread` (Phi) and `gather` (its transpose), see
@@ -35,15 +36,15 @@ Kernel = Callable[..., None]
 def curvature_kernel(inputs: int, classes: int) -> Kernel:
     """The compiled measurement of some members at k moments, one after the other, in float64.
 
-    It takes whether the loss is `cross_entropy` and, if not, whether it weights `by_output`;
-    `members` (m,), their indices; `weights` (k, M, R, S) and `biases` (k, M, C); `samples`
-    (M or 1, D, N) and `one_hot` (M or 1, C, N); `groups` (M or 1, N) of the samples, their classes
-    or others, and the weights of those, `class_weights` (k, M, G); the number of samples that are
-    not padding; `kernel_samples` (M or 1, D, n) and how many of those are not. Then for
-    the Hessian and again for the kernel: start vectors `fresh` (M, .) and what was found last,
-    `found` (M, 2, .), zero if nothing, which is overwritten; last `share` of the fresh vectors, the
-    two `tolerances`, `max_iterations`, and `results` (k, M, 2, 4), filled with value, residual,
-    number of products and whether they converged, for the Hessian and the kernel.
+    Its arguments are whether the loss is `cross_entropy` and, if not, whether it weights
+    `by_output`; `members` (m,), their indices; `weights` (k, M, R, S) and `biases` (k, M, C);
+    `samples` (M or 1, D, N) and `one_hot` (M or 1, C, N); `groups` (M or 1, N) of the samples,
+    classes or others, and the weights of the groups, `class_weights` (k, M, G); the number of
+    samples without padding; `kernel_samples` (M or 1, D, n) and their number without padding. Then,
+    for the Hessian and again for the tangent kernel: start vectors `fresh` (M, .), and the last
+    result, `found` (M, 2, .), zero if there is none, which is overwritten. Last, the `share` of the
+    fresh vectors, the two `tolerances`, `max_iterations`, and `results` (k, M, 2, 4), filled with
+    value, residual, number of products and convergence, for the Hessian and the tangent kernel.
     """
     rows = inputs + 1
     spread, gather = spread_pass(inputs, classes), gather_pass(inputs, classes)
@@ -210,7 +211,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
     return kept_code(measure, inputs, classes)  # type: ignore[no-any-return]
 
 
-@numba.njit(nogil=True, error_model="numpy")  # where sums may be rearranged, x - x is 0 for NaN too
+@numba.njit(nogil=True, error_model="numpy")  # no fastmath, where x - x is 0 for NaN too
 def _is_finite(values: Any) -> bool:
     total = 0.0
     for i in range(len(values)):

@@ -1,13 +1,13 @@
 """One member's training steps as one compiled loop: one hidden layer, full batch.
 
-The file is long because a step is compiled as a whole, and each piece is inlined into it.
+The file is long because a step is compiled as a whole, with each piece inlined into it.
 
 Symbols
     D      inputs
     W      hidden units, padded to whole vectors
     C      classes
     N      samples, padded to whole vectors
-    G      groups of samples, where their weights count and not the classes'
+    G      groups of samples, where groups and not classes have the weights
     k      moments at which the parameters are kept
 
 The parameters of hidden unit w are column w of one array (D + 1 + C, W): D input weights, the bias,
@@ -18,11 +18,11 @@ C output weights. A step has two passes, and in both the sums live in registers:
     backward  vectors of hidden units; a loop over samples recomputes the unit, adds up its
               gradients, and updates it on the spot
 
-Sharpness-aware steps take both passes twice: the first gradient says where the loss is largest, and
-what is there is subtracted here (see `training.optimisers.sharpness_aware`).
+Sharpness-aware steps make both passes twice: the first gradient locates the largest loss nearby,
+and the gradient there updates the parameters here (see `training.optimisers.sharpness_aware`).
 
-Recomputing the hidden layer costs D multiplications a unit and saves writing and reading it. Padded
-units have zero parameters and stay zero; padded samples have no class, hence no gradient.
+Recomputing the hidden layer costs D multiplications per unit and saves storing and reading it.
+Padded units have zero parameters and stay zero; padded samples have no class, hence no gradient.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ def steps_kernel(
 
     Its arguments are `weights` and `velocity` (D + 1 + C, W), `bias` and `bias_velocity` (C,), the
     `samples` (D, N), `one_hot` (C, N), scratch `delta` (C, N) and `sums` (2 C + 2, lanes), and for
-    every step `class_weights` (n, C) and `rates` (n,); then the number of samples that are not
-    padding, `momentum`, `weight_decay`, and whether the momentum is Nesterov's; what a traced
-    kernel fills in: `class_losses` (n, C), `correct` (n,) and, if grouped, `weighted` (n,) before
-    each update; `moments` (k,), ascending numbers of steps in 1..n after which to copy the
-    parameters to `kept_weights` (k, D + 1 + C, W) and `kept_bias` (k, C); `groups` (N,) of the
-    samples, and scratch `of_samples` (N,), zero where there is padding: a grouped kernel takes the
-    weights (n, G) of the groups for those of the classes. Last `radius` of a sharp kernel, and its
-    scratch: `there` and `slope`, like `weights`, and `bias_there`, like `bias`.
+    every step `class_weights` (n, C) and `rates` (n,); then the number of samples without padding,
+    `momentum`, `weight_decay`, and whether the momentum is Nesterov's; what a traced kernel fills
+    in: `class_losses` (n, C), `correct` (n,) and, if grouped, `weighted` (n,) before each update;
+    `moments` (k,), ascending numbers of steps in 1..n after which to copy the parameters to
+    `kept_weights` (k, D + 1 + C, W) and `kept_bias` (k, C); `groups` (N,) of the samples, and
+    scratch `of_samples` (N,), zero in the padding: a grouped kernel takes the weights (n, G) of the
+    groups in place of `class_weights`. Last, the `radius` of a sharp kernel, and its scratch:
+    `there` and `slope`, like `weights`, and `bias_there`, like `bias`.
     """
     forward = _forward(inputs, classes, form, traced, grouped)
     backward = _backward(inputs, classes)
@@ -159,7 +159,7 @@ def steps_kernel(
                 else:
                     bias[c] -= rates[step] * bias_velocity[c]
             if kept < len(moments) and step + 1 == moments[kept]:
-                for row in range(weights.shape[0]):  # assigned as a whole it compiles for seconds
+                for row in range(weights.shape[0]):  # assigned as a whole, it takes seconds to compile
                     for column in range(weights.shape[1]):
                         kept_weights[kept, row, column] = weights[row, column]
                 for c in range(classes):
@@ -170,9 +170,9 @@ def steps_kernel(
 
 
 def _forward(inputs: int, classes: int, form: KernelForm, traced: bool, grouped: bool) -> Any:
-    """The forward pass as a numba intrinsic: fills `delta`, and `sums` with sums by lane: of delta
-    for each class and, if traced, of the loss for each class, of the correct answers and, if
-    grouped, of the weighted loss."""
+    """The forward pass as a numba intrinsic. It fills `delta`, and `sums` with sums per lane: of
+    delta for each class and, if traced, of the loss for each class, the correct answers and, if
+    grouped, the weighted loss."""
 
     @intrinsic
     def forward(
@@ -307,7 +307,7 @@ def _emit_class_losses(
 ) -> list[Any]:
     """Each sample's loss under the class it counts for, as in `losses.class_losses`; 0 for padding.
 
-    What it has in common with the gradient is computed twice here and merged by LLVM.
+    Terms shared with the gradient are emitted twice, and merged by LLVM.
     """
     classes = range(len(z))
     there = _sum(lanes, target)
@@ -330,7 +330,7 @@ def _emit_class_losses(
 
 
 def _emit_correct(lanes: Lanes, z: list[Any], target: list[Any]) -> Any:
-    """1 where the target has the largest output, the first of equal ones; 0 elsewhere."""
+    """1 where the target has the largest output (of equal outputs the first); 0 elsewhere."""
     correct = lanes.constant(0.0)
     for c, expected in enumerate(target):
         wins = expected

@@ -1,36 +1,36 @@
 """Training steps of many members on a CUDA GPU: one hidden layer, full batch, one program per
 member.
 
-The file is long because a step is compiled as a whole, and each piece is inlined into it.
+The file is long because a step is compiled as a whole, with each piece inlined into it.
 
 Symbols
     M      members
-    K      active members: the ones that are trained
+    K      active members, which are trained
     D      inputs
     W      hidden units
     C      classes
-    R      rows of scratch a sample: C gradients and, with a trace, C losses and, with groups, the
-           weighted loss; a power of two
-    G      groups of samples, where their weights count; else C
+    R      rows of scratch per sample: C gradients and, with a trace, C losses and, with groups, the
+           weighted loss; rounded up to a power of two
+    G      groups of samples, where groups have the weights; else C
     N      samples
     S      data sets: M, or 1 that all members share
-    n      steps of a launch
+    n      steps per launch
 
 The parameters of hidden unit w are column w of one array (D + 1 + C, W): D input weights, the bias,
 C output weights. A program does all n steps of its member. A step has two passes, and in both the
 sums live in registers:
 
     forward   lanes are samples; a loop over hidden units adds up the outputs, which become
-              gradients of the loss with respect to them, and are left in `scratch`
+              gradients of the loss with respect to them, and are stored in `scratch`
     backward  lanes are hidden units; a loop over samples recomputes the unit, adds up its
               gradients, and then the unit is updated
 
-What a loop runs over is read as scalars that all lanes share, so no sum but the number of correct
-answers crosses lanes: units and samples are added up in their order, by explicit fused
+A loop reads the items that it runs over as scalars shared by all lanes, so no sum crosses lanes but
+the number of correct answers: units and samples are added up in order, by explicit fused
 multiply-adds, however many lanes and warps there are. A member's result is therefore the same, bit
-for bit, on every repetition, in any company and for any block size, and no network is too large for
-the registers. What the passes leave for each other, some ten kilobytes a member, goes through the
-first-level cache.
+for bit, on every repetition, with any other members and for any block size, and no network is too
+large for the registers. The passes exchange some ten kilobytes per member through the first-level
+cache.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = ["launch_plan", "train_steps"]
 
 _WARP = 32
 _MOST_WARPS = 8
-_WARPS_A_PROCESSOR = 16  # they hide the latency of the cache from each other
+_WARPS_A_PROCESSOR = 16  # enough to hide the latency of the cache
 _UNROLL = tl.constexpr(4)  # iterations whose scalars are loaded together
 
 
@@ -69,17 +69,17 @@ def train_steps(
         samples, one_hot: (S, D, N) inputs, (S, C, N) one-hot targets.
         class_weights, rates: (n, M, G), and (n, M) learning rates.
         momentum, weight_decay: (M,).
-        active: (K,) int64, members in [0, M), none twice: unchecked, because reading them would
-            wait for the device. All other members stay untouched.
+        active: (K,) int64, distinct members in [0, M); unchecked, because reading them would wait
+            for the device. All other members stay untouched.
         count: N.
         loss: which dynamical loss.
         nesterov: Nesterov's momentum instead of the classical one.
-        class_losses: (n, M, C), filled for active members with what each class contributes to the
-            static loss before the update (see `losses.class_losses`); None: no trace.
-        correct: (n, M), filled with how many samples have their target's output as the largest,
-            the first of equal ones; given together with `class_losses`.
-        groups: (M, N) int64, the group of each sample, whose weight is the sample's: unchecked;
-            None: its class.
+        class_losses: (n, M, C), filled for active members with the contribution of each class to
+            the static loss before the update (see `losses.class_losses`); None: no trace.
+        correct: (n, M), filled with the number of samples whose target has the largest output (of
+            equal outputs the first); given together with `class_losses`.
+        groups: (M, N) int64, the group that decides each sample's weight; unchecked. None: the
+            class decides.
         weighted: (n, M), filled with F before the update; given with a trace and groups.
 
     Raises:
@@ -146,27 +146,27 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...], weights: Tensor) -
 def launch_plan(
     width: int, count: int, members: int, dtype: torch.dtype, processors: int
 ) -> tuple[int, int, int]:
-    """How to cut up a launch for so many hidden units, samples and active members.
+    """How to divide a launch for so many hidden units, samples and active members.
 
-    One warp a member, which never waits for another, if that fills the `processors` (streaming
+    One warp per member, which never waits for another, if that fills the `processors` (streaming
     multiprocessors); else more, as long as there are hidden units for their lanes.
 
     Returns:
-        Hidden units that a backward pass sums at once, samples that a forward pass sums at once,
-        and warps a member: powers of two, which decide the speed and never the result.
+        Hidden units summed at once in a backward pass, samples summed at once in a forward pass,
+        and warps per member: powers of two that affect the speed, never the result.
     """
     warps = 1
     most = min(_MOST_WARPS, _WARPS_A_PROCESSOR * processors // members)
     while 2 * warps <= most and warps * _WARP < width:
         warps *= 2
-    units = 4 if dtype == torch.float32 else 2  # a lane; more would not fit the registers
+    units = 4 if dtype == torch.float32 else 2  # per lane; more would not fit the registers
     return _block(width, warps, units), _block(count, warps, 4), warps
 
 
 def _block(size: int, warps: int, most: int) -> int:
-    """The block that covers `size` with the least work, at up to `most` elements a lane.
+    """The block that covers `size` with the least work, at up to `most` elements per lane.
 
-    One more element a lane costs about as much as the scalars that are loaded for all of them.
+    One more element per lane costs about as much as loading the scalars for all of them.
     """
     lanes = warps * _WARP
     work = {each: -(-size // (lanes * each)) * (each + 1) for each in (4, 2, 1) if each <= most}
@@ -182,7 +182,7 @@ def _train(
     softmax: tl.constexpr, by_output: tl.constexpr, nesterov: tl.constexpr,
     block_units: tl.constexpr, block_samples: tl.constexpr,
 ):  # fmt: skip
-    """All steps of one member, from pointers to the arrays of all; `scratch` is (K, N, R)."""
+    """All steps of one member; pointers are to arrays of all members, `scratch` is (K, N, R)."""
     program = tl.program_id(0).to(tl.int64)  # offsets of thousands of members exceed 32 bits
     member = tl.load(active + program)
     weights += member * (inputs + 1 + classes) * width
@@ -252,7 +252,7 @@ def _forward(
             before = parameters[inputs]
             for i in tl.static_range(inputs):
                 before = tl.fma(x[i], parameters[i], before)
-            hidden = tl.where(before <= 0, 0.0, before)  # NaN goes on
+            hidden = tl.where(before <= 0, 0.0, before)  # keeps NaN
             sums = ()
             for c in tl.static_range(classes):
                 sums += (tl.fma(hidden, parameters[inputs + 1 + c], z[c]),)
@@ -282,8 +282,8 @@ def _output_gradient(
     by_output: tl.constexpr, grouped: tl.constexpr,
 ):  # fmt: skip
     """The gradient with respect to the outputs, as in `losses.output_gradient`, and the loss of
-    each sample under the class it counts for, as in `losses.class_losses`: tuples of C; and its
-    loss. If grouped, its weight is its own."""
+    each sample under the class it counts for, as in `losses.class_losses`, as tuples of C; then the
+    loss of each sample. If grouped, samples have weights of their own."""
     of_sample = tl.zeros_like(z[0])  # the class weight
     total = tl.zeros_like(z[0])  # the loss
     predicted = z
@@ -323,7 +323,7 @@ def _output_gradient(
 
 @triton.jit
 def _correct(z, target, classes: tl.constexpr):
-    """1 where the target's output is the largest, the first of equal ones; else 0."""
+    """1 where the target has the largest output (of equal outputs the first); else 0."""
     largest = z[0]
     right = target[0]
     for c in tl.static_range(1, classes):
@@ -350,7 +350,7 @@ def _backward(
             before = parameters[inputs]
             for i in tl.static_range(inputs):
                 before = tl.fma(x[i], parameters[i], before)
-            closed = before <= 0  # not for NaN, which goes on
+            closed = before <= 0  # False for NaN, which is kept
             hidden = tl.where(closed, 0.0, before)
             back = d[0] * parameters[inputs + 1]
             for c in tl.static_range(1, classes):
@@ -383,7 +383,7 @@ def _descend(parameter, velocity, there, gradient, rate, friction, decay, nester
 
 @triton.jit
 def _rows(pointer, stride, rows: tl.constexpr, there):
-    """What lies under the pointers in several rows of an array, 0 where nothing is: a tuple."""
+    """The values under the pointers in several rows of an array, 0 where masked, as a tuple."""
     loaded = ()
     for k in tl.static_range(rows):
         loaded += (tl.load(pointer + k * stride, mask=there, other=0.0),)
@@ -392,7 +392,7 @@ def _rows(pointer, stride, rows: tl.constexpr, there):
 
 @triton.jit
 def _divide(a, b):
-    """a / b rounded to nearest, which Triton's own division of float32 is not."""
+    """a / b rounded to nearest; Triton's own division of float32 is not."""
     if b.dtype == tl.float32:
         return tl.div_rn(a, b)
     return a / b

@@ -1,6 +1,6 @@
-"""Machine code that outlives its process: compiled once on a machine, and loaded from then on.
+"""Machine code cached on disk: compiled once on a machine, and loaded from then on.
 
-Numba keeps the code of a function beside its source, but only finds it again if all that the
+Numba caches the code of a function beside its source, but finds it again only if everything the
 function refers to has a lasting name. Our kernels are closures over pieces that are made anew in
 every process. So the key is ours: the sources of this folder, and what the kernel was made for.
 """
@@ -20,7 +20,8 @@ __all__ = ["kept_code"]
 
 
 class _KeyedCache(FunctionCache):
-    """Numba's files under a key of ours, which it takes from `_index_key`; none is public."""
+    """Numba's cache files under our own key, which it takes from `_index_key`; none of it is
+    public."""
 
     def __init__(self, function: Callable[..., Any], key: str) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
@@ -45,8 +46,8 @@ def kept_code(kernel: Any, *made_for: object) -> Any:
 
     Args:
         kernel: what `numba.njit` made.
-        made_for: what its code follows from beside the sources of this folder and the types that it
-            is called with; each with a `repr` that says all.
+        made_for: everything that decides its code, other than the sources of this folder and the
+            types it is called with; each with a `repr` that tells it apart.
     """
     try:
         kept = _KeyedCache(kernel.py_func, f"{_sources()} {made_for!r}")

@@ -1,8 +1,8 @@
 """Lanczos for the largest eigenvalue of one operator, compiled together with its products.
 
-What `lanczos.top_eigen` does for k = 2 with two tolerances, for one member and without any call
-into Python: for small networks a product costs microseconds, and so must everything around it.
-Instead of compressing a full basis it begins anew from what it has found and the random vector.
+It does what `lanczos.top_eigen` does for k = 2 with two tolerances, for one member and without
+calling Python: for small networks a product costs microseconds, and so must everything around it.
+Instead of compressing a full basis, it restarts from its last Ritz vectors and the random vector.
 
 Symbols
     P      dimension
@@ -21,12 +21,12 @@ import numpy as np
 
 __all__ = ["FAST", "lanczos_kernel"]
 
-FAST = {"reassoc", "contract", "nsz"}  # sums in vectors; NaN and infinity stay what they are
+FAST = {"reassoc", "contract", "nsz"}  # sums in vectors; NaN and infinity are preserved
 _BASIS = 48
-_ALWAYS_CHECKED = 8  # products up to which convergence is checked after each
+_ALWAYS_CHECKED = 8  # up to this many products, convergence is checked after each
 _CHECKED_EVERY = 4
 _BREAKDOWN = 1e-14
-_SWEEPS = 60  # of the QL iteration; two or three an eigenvalue are usual
+_SWEEPS = 60  # of the QL iteration; an eigenvalue usually takes two or three
 
 Kernel = Callable[..., None]
 
@@ -35,8 +35,8 @@ def lanczos_kernel(product: Any) -> Kernel:
     """The compiled iteration for an operator `product(state, vector, result)`.
 
     Its arguments are the operator's `state`; `fresh` (P,), a random vector of length 1; `found`
-    (2, P), Ritz vectors found before, or zeros, which those found now replace; `share`, the length
-    of the fresh vector in the start; two relative `tolerances`, for the largest value and the next;
+    (2, P), the last Ritz vectors or zeros, overwritten by the new ones; `share`, the length of the
+    fresh vector in the start; two relative `tolerances`, for the largest value and the next;
     `max_iterations`; and `result` (4,): value, residual, products, whether both converged.
     """
 
@@ -122,7 +122,7 @@ def _scale(a: Any, factor: float) -> None:
 
 @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
 def _begin(start: Any, fresh: Any, found: Any, share: float) -> None:
-    """The sum of the vectors found before and a share of the fresh one, of length 1."""
+    """The sum of the last Ritz vectors and a share of the fresh one, scaled to length 1."""
     for i in range(len(start)):
         start[i] = found[0, i] + found[1, i] + share * fresh[i]
     _scale(start, 1 / np.sqrt(_dot(start, start)))
@@ -137,7 +137,7 @@ def _combine(basis: Any, vectors: Any, j: int, column: int, result: Any) -> None
 
 @numba.njit(nogil=True, error_model="numpy")
 def _two_largest(values: Any, size: int) -> tuple[int, int, float]:
-    """Where the largest value is and the next, the same place if there is but one; and the largest
+    """The indices of the largest value and the next, equal if there is only one; and the largest
     magnitude."""
     first, second, scale = 0, -1, abs(values[0])
     for i in range(1, size):

@@ -1,6 +1,6 @@
-"""The two products with the activation pattern that `curvature_kernel` is made of, in registers.
+"""The two products with the activation pattern that make up `curvature_kernel`, in registers.
 
-Symbols as there; K channels, `lanes` values in a vector.
+Symbols as in `curvature_kernel`; K channels, `lanes` values in a vector.
 
     spread    Phi: vectors of samples; a loop over units adds up the channels
     gather    its transpose: vectors of units; a loop over samples adds up K (D + 1) sums
@@ -101,7 +101,7 @@ def _emit_gather(
             factors = [lanes.spread(products, row(k, padded, sample)) for k in range(kept)]
             for v in range(vectors):
                 before = _affine(lanes, into[v], x)
-                # sums and fused multiply-adds run side by side: every other one is made the latter
+                # additions and fused multiply-adds run side by side, so sums use them in turn
                 on = lanes.where_positive(before, lanes.constant(1.0))
                 for k, total in enumerate(totals[v]):
                     if k % 2:
@@ -134,7 +134,7 @@ def _row(lanes: Lanes) -> Callable[[int, Any, Any], Any]:
 
 
 def _tiles(lanes: Lanes, length: Any, vectors: int, tile: Callable[[int, Any], None]) -> None:
-    """Cover a length, a whole number of vectors, by tiles and what is left by single vectors."""
+    """Cover a length, a whole number of vectors, by tiles, and the remainder by single vectors."""
     builder = lanes.builder
     step = vectors * lanes.count
     whole = builder.mul(builder.sdiv(length, lanes.index(step)), lanes.index(step))

@@ -1,4 +1,4 @@
-"""Rules of arithmetic: the same computation gives the same result, whatever else the process
+"""Repeatable arithmetic: the same computation gives the same result, whatever else the process
 does."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["repeatable"]
 _Setting = TypeVar("_Setting")
 
 _CUDNN = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
-_B: Any = torch.backends  # PyTorch declares less of them than there is
+_B: Any = torch.backends  # PyTorch's type hints leave some of it out
 _OPERATIONS = (
     *(_B.cuda.matmul, _B.cudnn.conv, _B.cudnn.rnn),
     *(_B.mkldnn.matmul, _B.mkldnn.conv, _B.mkldnn.rnn),
@@ -25,13 +25,14 @@ _OPERATIONS = (
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Inside it convolutions on CUDA are computed by algorithms that are chosen without a race and
-    add up in one order, and float32 is float32: products and convolutions do not round to TF32 or
-    bfloat16, neither by PyTorch's default (convolutions on CUDA) nor by a setting of the caller's.
-    Those settings are as before afterwards.
+    """Make arithmetic repeatable inside a `with` block, and restore the settings after it.
 
-    PyTorch keeps a precision twice, by operation and in an older form, and refuses to read the
-    older one while the two differ. So both are set, and inside they agree.
+    Convolutions on CUDA use deterministic algorithms, chosen without benchmarking. float32 is
+    float32: products and convolutions do not round to TF32 or bfloat16, neither by PyTorch's
+    default (convolutions on CUDA) nor by a setting of the caller's.
+
+    PyTorch stores each precision twice, per operation and in an older form, and refuses to read the
+    older one while the two differ. So both are set, and inside the block they agree.
     """
     precisions = [each.fp32_precision for each in _OPERATIONS]
     products = _older(torch.get_float32_matmul_precision)
@@ -55,7 +56,7 @@ def _set(
 
 
 def _older(read: Callable[[], _Setting]) -> _Setting | None:
-    """A setting in its older form; None where it is at odds with what is set by operation."""
+    """A setting in its older form; None where it contradicts the settings per operation."""
     try:
         return read()
     except RuntimeError:

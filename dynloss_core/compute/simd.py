@@ -1,8 +1,8 @@
-"""Vectors of lanes in LLVM: what the fused kernel computes with, sixteen floats or eight doubles.
+"""Vectors of lanes in LLVM for the fused kernels: sixteen floats or eight doubles.
 
-Numba's loops leave it to LLVM to find vectors; here they are written down. A kernel is emitted once
-for its sizes, straight into the machine code of the numba function around it, and every value named
-in it is a register.
+Numba's loops leave it to LLVM to vectorise; here the vectors are explicit. A kernel is emitted for
+its sizes, straight into the machine code of the numba function around it, and every value named in
+it is a register.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def lane_count(element_bytes: int) -> int:
 
 
 class Lanes:
-    """Emits vector instructions at the present place of a builder.
+    """Emits vector instructions at the current position of a builder.
 
     Args:
         builder: llvmlite's instruction builder.
@@ -57,15 +57,15 @@ class Lanes:
         return ir.Constant(ir.IntType(64), value)
 
     def load(self, pointer: Any, index: Any) -> Any:
-        """Consecutive values from `pointer[index]` on."""
+        """Load consecutive values, starting at `pointer[index]`."""
         return self.builder.load(self._at(pointer, index), align=self.bytes)
 
     def store(self, vector: Any, pointer: Any, index: Any) -> None:
-        """The lanes to `pointer[index]` and on."""
+        """Store the lanes, starting at `pointer[index]`."""
         self.builder.store(vector, self._at(pointer, index), align=self.bytes)
 
     def spread(self, pointer: Any, index: Any) -> Any:
-        """The one value `pointer[index]` in every lane."""
+        """The single value `pointer[index]` in every lane."""
         return self.splat(self.builder.load(self.builder.gep(pointer, [index])))
 
     def splat(self, scalar: Any) -> Any:
@@ -104,12 +104,12 @@ class Lanes:
         return self.where(">", test, self.constant(0.0), value)
 
     def where(self, comparison: str, a: Any, b: Any, value: Any) -> Any:
-        """`value` where `a` compares so with `b`, else 0; also 0 where either is NaN."""
+        """`value` where the comparison of `a` with `b` holds, else 0; 0 where either is NaN."""
         test = self.builder.fcmp_ordered(comparison, a, b)
         return self.builder.select(test, value, self.constant(0.0))
 
     def maximum(self, a: Any, b: Any) -> Any:
-        """The larger of each pair; NaN spreads, so that a diverged member shows."""
+        """The larger of each pair; NaN propagates, so that divergence shows."""
         return self.builder.select(self.builder.fcmp_unordered(">", a, b), a, b)
 
     def exp(self, x: Any) -> Any:
@@ -159,7 +159,7 @@ class Lanes:
         return ir.Constant(self._int, [value] * self.count)
 
     def variable(self, initial: Any) -> Variable:
-        """A register that a loop may change."""
+        """A register that a loop can change."""
         return Variable(self.builder, initial)
 
     @contextmanager
@@ -189,7 +189,7 @@ def _bits_of(value: float, size: int) -> int:
 
 
 class Variable:
-    """A vector that changes from one turn of a loop to the next."""
+    """A vector that changes from one iteration of a loop to the next."""
 
     def __init__(self, builder: Any, initial: Any) -> None:
         self._builder = builder
@@ -197,11 +197,11 @@ class Variable:
         self.set(initial)
 
     def get(self) -> Any:
-        """Its value here."""
+        """Read the value at this point."""
         return self._builder.load(self._place)
 
     def set(self, value: Any) -> None:
-        """Its value from here on."""
+        """Set the value from here on."""
         self._builder.store(value, self._place)
 
 

@@ -1,4 +1,4 @@
-"""Training: types at the bottom, one engine per file above them, their choice on top."""
+"""Training: types at the bottom, one engine per file above them, the choice of an engine on top."""
 
 from dynloss_core.training.choose_engine import ENGINES, EngineName, choose_engine
 from dynloss_core.training.engine import Engine

@@ -1,7 +1,7 @@
 """The table of engines, and which of them trains a problem.
 
-An engine is added by a row here, and its name to `EngineName`. One name may mean several engines
-that compute alike: the first that can train a problem is used.
+To add an engine, add a row here and its name to `EngineName`. One name can stand for several
+engines that compute alike; the first that can train a problem is used.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Symbols
     N      samples of a split
     B      samples of a training batch; N for full batch
     n      steps between two evaluations
-    k      moments at which the curvature is measured
+    k      moments: steps at which the curvature is measured
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ SplitName = Literal["train", "validation", "test"]
 class Engine(ABC):
     """Trains the members of a setup together and yields an `Evaluation` at every report point.
 
-    A subclass keeps the parameters: it advances them, gives the outputs, and saves them. The loop,
-    the metrics and what happens to a diverged or stopped member are here, and so the same for all
-    engines.
+    A subclass holds the parameters: it advances them, computes the outputs, and saves them. The
+    loop, the metrics and the handling of diverged and stopped members are here, so they are the
+    same for all engines.
 
     Args:
         setup: problem, members, data, initial networks.
         device: where to train.
-        traced: indices of the members whose every step is to be recorded. Tracing changes nothing
-            in the training.
-        probes: whose curvature to measure and when; that changes nothing in the training either.
+        traced: indices of the members whose every step is recorded. Tracing does not change the
+            training.
+        probes: whose curvature to measure, and when. Probing does not change the training either.
     """
 
     name: ClassVar[str]
@@ -87,7 +87,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Bring the initial networks and the data into the engine's own form."""
+        """Convert the initial networks and the data to the engine's own form."""
 
     @classmethod
     @abstractmethod
@@ -96,16 +96,16 @@ class Engine(ABC):
 
     @classmethod
     def pays(cls, problem: Problem) -> bool:
-        """Whether it trains `problem`, which it can, faster than those after it in the table."""
+        """Whether it trains `problem`, which it can, faster than the engines after it in the
+        table."""
         return True
 
     def evaluations(self) -> Iterator[Evaluation]:
-        """Train to the end of the budget, evaluating before the first step, every
-        `evaluate_every` steps and after the last. Ends early if every member has diverged or was
-        stopped.
+        """Train to the end of the budget; evaluate before the first step, every `evaluate_every`
+        steps and after the last. End early if every member has diverged or was stopped.
 
-        Between two evaluations the engine can be saved; an engine that was loaded goes on from
-        there, and what it yields equals the uninterrupted run's, bit for bit.
+        Between two evaluations the engine can be saved. A loaded engine continues from there and
+        yields what the uninterrupted run would, bit for bit.
         """
         problem = self.setup.problem
         if self._last_evaluation < self.step:
@@ -119,20 +119,20 @@ class Engine(ABC):
 
     @property
     def frozen(self) -> Tensor:
-        """Members that no longer train, (M,): they have diverged or were stopped."""
+        """Which members no longer train, (M,), because they diverged or were stopped."""
         return (self.diverged_step >= 0) | (self.stopped_step >= 0)
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent, or every member frozen."""
+        """Whether the budget is spent or every member is frozen."""
         return self.step >= self.setup.problem.steps or bool(self.frozen.all())
 
     def stop(self, members: Sequence[int]) -> None:
         """Stop members between two evaluations: they no longer train, and no other member is
         affected.
 
-        From here on their metrics and parameters are NaN, as those of diverged members are; what is
-        to be kept must be read beforehand. A member that is already frozen stays as it is.
+        From then on their metrics and parameters are NaN, like those of diverged members, so read
+        what is needed beforehand. A member that is already frozen stays as it is.
 
         Raises:
             ValueError: if it names no member of the ensemble.
@@ -148,7 +148,7 @@ class Engine(ABC):
             self._freeze(chosen)
 
     def run(self) -> History:
-        """Train from the present step to the end of the budget and return everything."""
+        """Train from the current step to the end of the budget, and return the whole history."""
         evaluations = tuple(self.evaluations())
         traces = [each.trace for each in evaluations if each.trace is not None]
         series = [each.curvature for each in evaluations if each.curvature is not None]
@@ -163,14 +163,14 @@ class Engine(ABC):
         )
 
     def train(self, steps: int) -> None:
-        """Go on for so many steps without an evaluation; what is recorded on the way is dropped."""
+        """Train for `steps` steps without an evaluation; what is recorded on the way is dropped."""
         if self.step == 0:
             self._renew_caps()
         self._train(steps)
 
     def parameters(self, member: int) -> dict[str, Tensor]:
-        """A member's present parameters and the statistics of its batch normalisation on the CPU,
-        named as in its network's `state_dict`; NaN if it has diverged or was stopped."""
+        """A member's current parameters and batch-normalisation statistics on the CPU, named as in
+        its network's `state_dict`; NaN if it has diverged or was stopped."""
         named = self._member_parameters(member)
         if self.frozen[member]:
             return {
@@ -181,14 +181,14 @@ class Engine(ABC):
 
     @repeatable()
     def held_out(self) -> HeldOut:
-        """Metrics on the test set with the present parameters; NaN for a stopped member."""
+        """Metrics on the test set with the current parameters; NaN for a stopped member."""
         loss, accuracy, _ = self._metrics("test", self._unit_weights())
         for metric in (loss, accuracy):
             metric[self.stopped_step >= 0] = torch.nan
         return HeldOut(loss, accuracy)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs: plain tensors and numbers."""
+        """Everything that `load_state_dict` needs, as plain tensors and numbers."""
         return {
             "engine": self.name,
             "step": self.step,
@@ -201,11 +201,12 @@ class Engine(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state. An engine that has refused one can no longer be used.
+        """Continue from a saved state. An engine that has refused one can no longer be used.
 
         Raises:
-            ValueError: if another engine, or an ensemble of another size or architecture, saved it.
-            KeyError: if the state is not whole.
+            ValueError: if it was saved by another engine, or by an ensemble of another size or
+                architecture.
+            KeyError: if the state is incomplete.
         """
         if state["engine"] != self.name or len(state["diverged_step"]) != len(self.setup.members):
             raise ValueError(
@@ -232,11 +233,11 @@ class Engine(ABC):
 
     @abstractmethod
     def _outputs(self, split: SplitName) -> Tensor:
-        """Outputs (M, N, C) on a split with the present parameters."""
+        """Outputs (M, N, C) on a split with the current parameters."""
 
     @abstractmethod
     def _freeze(self, members: Tensor) -> None:
-        """Freeze the members (bool, (M,)) for good, so that they disturb nothing, and cost nothing
+        """Freeze the members (bool, (M,)) for good: they must not affect others, nor cost anything
         where they can be skipped. Their parameters may be lost."""
 
     @abstractmethod
@@ -252,21 +253,21 @@ class Engine(ABC):
     def _advance_by_moments(
         self, moments: range, members: Sequence[int], trace: TraceBuffer | None
     ) -> Mapping[str, Tensor]:
-        """Advance to the last of the moments, steps done, and give the parameters of some members
-        at each of them, (k, len(members), ...); NaN for a frozen member."""
+        """Advance to the last of the moments (numbers of steps), and return the parameters of some
+        members at each of them, (k, len(members), ...); NaN for a frozen member."""
         (moment,) = moments
         self._advance(moment - self.step, trace)
         return self._present(members)
 
     def _moments_at_once(self) -> int:
-        """The most moments that `_advance_by_moments` can be given."""
+        """The most moments that `_advance_by_moments` accepts."""
         return 1
 
     @repeatable()
     def _train(
         self, steps: int
     ) -> tuple[Trace | None, CurvatureSeries | None, ValleySeries | None]:
-        """Go on for so many steps, with the probes on the way."""
+        """Train for `steps` steps, with the probes on the way."""
         traces, series, valleys, target = [], [], [], self.step + steps
         while self.step < target:
             last = target
@@ -277,7 +278,7 @@ class Engine(ABC):
                 moments = self._prober.moments(self.step, last)[: self._moments_at_once()]
             stop = moments[-1] if moments else last
             trace, parameters = self._watch(stop - self.step, moments)
-            rates = self._learning_rates(moments[:-1])  # under the caps that were
+            rates = self._learning_rates(moments[:-1])  # under the caps in force until now
             self.step = stop
             self._renew_caps()
             if trace is not None:
@@ -303,7 +304,7 @@ class Engine(ABC):
 
     @repeatable()
     def _renew_caps(self) -> None:
-        """Measure the curvature that the learning rate follows, if it is time to."""
+        """Measure the curvature that the learning rate follows, if that is due."""
         follower = self._follower
         if follower is None or self.step % follower.rule.every:
             return
@@ -316,7 +317,7 @@ class Engine(ABC):
         self._caps = self._follower.caps.to(self.device, self.setup.problem.torch_dtype)
 
     def _learning_rates(self, steps: Sequence[int]) -> Tensor:
-        """Learning rates (n, M) of the updates that follow some steps, under the present caps, in
+        """Learning rates (n, M) of the updates after the given steps, under the current caps, in
         float64."""
         problem, members = self.setup.problem, self.setup.members
         schedule = problem.learning_rate_schedule
@@ -326,7 +327,7 @@ class Engine(ABC):
         return rates if self._follower is None else torch.minimum(rates, self._follower.caps)
 
     def _present(self, members: Sequence[int]) -> dict[str, Tensor]:
-        """The members' parameters as they are, (1, len(members), ...)."""
+        """The members' current parameters, (1, len(members), ...)."""
         stacked = stack_parameters([self.parameters(member) for member in members])
         return {name: tensor[None] for name, tensor in stacked.items()}
 
@@ -335,14 +336,14 @@ class Engine(ABC):
         return [member for member, frozen in enumerate(self.frozen.tolist()) if not frozen]
 
     def _go(self, steps: int, moments: range, trace: TraceBuffer | None) -> Mapping[str, Tensor]:
-        """Advance; with moments to their last, giving the parameters to measure."""
+        """Advance; given moments, to the last of them, and return the parameters to measure."""
         if self._prober is not None and moments:
             return self._advance_by_moments(moments, self._prober.members, trace)
         self._advance(steps, trace)
         return {}
 
     def _watch(self, steps: int, moments: range) -> tuple[Trace | None, Mapping[str, Tensor]]:
-        """Advance, and make a trace of what the engine saw if any was asked for."""
+        """Advance, and return a trace of what the engine saw, if one was asked for."""
         if not self.traced:
             return None, self._go(steps, moments, None)
         every_step = torch.arange(self.step, self.step + steps)

@@ -1,4 +1,4 @@
-"""Probes: curvature and valleys of some members, measured along their training without changing it.
+"""Probes: curvature and valleys of some members, measured during training without changing it.
 
 Symbols
     K      members probed
@@ -36,13 +36,13 @@ _VECTORS_AT_ONCE = 8  # products of small networks computed together
 
 @dataclass(frozen=True)
 class Valleys:
-    """Whose valleys to look at, and when.
+    """Whose valleys to measure, and when.
 
-    A valley lies along the eigenvector that the curvature was just measured by, so its moments are
-    among those of the curvature, and its members among those probed.
+    A valley lies along the eigenvector from the measurement of the curvature just made, so its
+    moments are among those of the curvature, and its members among those probed.
 
     Args:
-        every: steps between two of them, >= 1.
+        every: steps between two valleys, >= 1.
         members: indices of the members in the ensemble.
 
     Raises:
@@ -66,13 +66,12 @@ class Probes:
     Args:
         every: steps between two measurements, >= 1; the first is before the first step.
         members: indices of the members in the ensemble.
-        valleys: whose valleys to look at on the way; None for nobody's.
-        samples: how many training samples F is a mean over, see
-            `landscape.balanced_subset`; None for all. The tangent kernel is that of the first of
-            them.
-        trace_probes: random vectors from which the trace of the Hessian is estimated at each
-            moment, see `landscape.hutchinson_trace`, a product each; the same ones every time, so
-            that what changes is the landscape. None leaves the trace out.
+        valleys: whose valleys to measure on the way; None for none.
+        samples: how many training samples F is a mean over, see `landscape.balanced_subset`; None
+            for all. The tangent kernel is that of the first of them.
+        trace_probes: number of random vectors from which the trace of the Hessian is estimated at
+            each moment, one product each, see `landscape.hutchinson_trace`. They are the same every
+            time, so that only the landscape changes. None leaves the trace out.
 
     Raises:
         ValueError: if `every` is below 1 or no member is named, if `samples` or `trace_probes` is
@@ -107,16 +106,15 @@ class Probes:
 
 
 class Prober:
-    """Measures one ensemble, each time from the eigenvectors of the last.
+    """Measures one ensemble, each time starting from the last eigenvectors.
 
-    Valleys are looked at along eigenvectors that were found anyway: the curvature is the same with
-    them as without. The landscape is that of F on the whole training set, or on the subset asked
-    for, at the class weights of the update that follows, whatever the batches are. It is that of
-    the network as it is evaluated: images as they are, no dropout, running statistics as they are
-    at the moment.
+    Valleys lie along eigenvectors that are found anyway, so the curvature is the same with or
+    without them. The landscape is that of F on the whole training set, or on the subset asked for,
+    at the class weights of the next update, whatever the batches are. The network is in evaluation
+    mode: no augmentation, no dropout, running statistics at their current values.
 
     Args:
-        probes: what was asked for.
+        probes: what to measure, and when.
         setup: the ensemble.
         device: where to measure.
     """
@@ -137,8 +135,8 @@ class Prober:
         self._before = torch.zeros(len(self._rows), self._tracker.dimension, dtype=torch.float64)
 
     def moments(self, step: int, last: int) -> range:
-        """The steps after `step`, up to `last` and with it, to measure at; none beyond a valley,
-        which is seen along the direction measured last."""
+        """The steps to measure at, after `step` and up to `last`, inclusive; they end at the first
+        valley, which lies along the direction measured last."""
         every, valleys = self.probes.every, self.probes.valleys
         if valleys is not None:
             last = min(last, (step // valleys.every + 1) * valleys.every)
@@ -151,9 +149,9 @@ class Prober:
     def measure(
         self, steps: Sequence[int], parameters: Mapping[str, Tensor], learning_rates: Tensor
     ) -> tuple[CurvatureSeries, ValleySeries | None]:
-        """The curvature after so many steps, k moments in their order, and the valleys at the last
-        if they are due then; `parameters` are those of the members probed, (k, K, ...),
-        `learning_rates` (k, M) those of all members."""
+        """The curvature at k moments, the numbers of steps given in order, and the valleys at the
+        last of them if they are due. `parameters` (k, K, ...) are of the probed members,
+        `learning_rates` (k, M) of all members."""
         moments = torch.tensor(steps)
         weights = self._setup.class_weights(moments)[:, list(self.members)]  # (k, K, C)
         found = self._tracker.follow(parameters, weights)
@@ -230,11 +228,12 @@ class Prober:
         return _valley_moment(step, members, weights[self._rows], seen)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next measurement starts from, and what the next valley is turned towards."""
+        """What the next measurement starts from, and the direction that decides the sign of the
+        next valley's."""
         return {**self._tracker.state_dict(), "valleys": self._before.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
         self._tracker.load_state_dict(state)
         self._before = state["valleys"].clone()
 

@@ -1,4 +1,4 @@
-"""Caps on the learning rates of an ensemble, measured along its training.
+"""Caps on the learning rates of an ensemble, measured during training.
 
 Symbols
     M      members
@@ -24,15 +24,15 @@ _TRACKING = Tracking(ntk_samples=2)  # the tangent kernel is not needed: two sam
 
 
 class RateFollower:
-    """Measures lambda_max of F, each time from the eigenvectors of the last, and keeps the caps.
+    """Measures lambda_max of F, each time starting from the last eigenvectors, and keeps the caps.
 
-    - lambda_max <= 0: no cap; F curves nowhere upwards, and nothing is too steep.
-    - not converged: a Ritz value is at most lambda_max, so that target over it is at least the
-      cap that is meant: the smaller one of it and the last cap.
+    - lambda_max <= 0: no cap; F curves upwards in no direction, so no rate is too large.
+    - not converged: a Ritz value is at most lambda_max, so target divided by it is at least the
+      true cap; the smaller of it and the last cap is used.
     - not finite, because the member's parameters are not: the last cap stays.
 
     Args:
-        rule: how often, on what, how large.
+        rule: how often to measure, on what, and the target.
         setup: the ensemble.
         device: where to measure.
     """
@@ -44,11 +44,11 @@ class RateFollower:
         self.caps = torch.full((len(setup.members),), torch.inf, dtype=torch.float64)  # (M,)
 
     def next_due(self, step: int) -> int:
-        """The first step after `step` to measure at."""
+        """The next step to measure at, after `step`."""
         return (step // self.rule.every + 1) * self.rule.every
 
     def measure(self, step: int, parameters: Mapping[str, Tensor]) -> None:
-        """Renew the caps after so many steps, from the parameters (M, ...) of all members."""
+        """Renew the caps after `step` steps, from the parameters (M, ...) of all members."""
         weights = self._setup.class_weights(torch.tensor([step]))[0]  # (M, C)
         found = self._tracker.measure(parameters, weights).hessian
         self.caps = caps_of(found.value, found.converged, self.rule.target, self.caps)
@@ -58,13 +58,13 @@ class RateFollower:
         return {"caps": self.caps.clone(), "tracker": self._tracker.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
         self.caps = state["caps"].clone()
         self._tracker.load_state_dict(state["tracker"])
 
 
 def caps_of(lambda_max: Tensor, converged: Tensor, target: float, before: Tensor) -> Tensor:
-    """Caps (M,) from what was measured (M,) and the caps before, see `RateFollower`."""
+    """Caps (M,) from the measurements (M,) and the previous caps, see `RateFollower`."""
     caps = torch.where(lambda_max > 0, target / lambda_max, torch.inf)
     caps = torch.where(converged, caps, torch.minimum(caps, before))
     return torch.where(torch.isfinite(lambda_max), caps, before)

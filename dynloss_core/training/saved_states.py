@@ -1,4 +1,4 @@
-"""States that an engine saved, before they are copied into another."""
+"""Saved states of an engine, checked before they are copied into another."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["same_layout"]
 
 
 def same_layout(saved: Any, own: Any) -> bool:
-    """Whether tensors at the same place in two states have the same shape and dtype. Tensors that
-    differ would be broadcast or rounded silently when copied. Of dictionaries, only what both hold
-    counts: `torch.optim.SGD` has no momentum before its first step."""
+    """Whether tensors at the same place in two states have the same shape and dtype. Others would
+    be broadcast or rounded silently when copied. Only keys that both dictionaries hold are
+    compared: `torch.optim.SGD` has no momentum before its first step."""
     if isinstance(own, Tensor) or isinstance(saved, Tensor):
         both = isinstance(own, Tensor) and isinstance(saved, Tensor)
         return both and (saved.shape, saved.dtype) == (own.shape, own.dtype)

@@ -1,4 +1,4 @@
-"""What is seen at every step of the members that are traced.
+"""What is recorded at every step of the traced members.
 
 Symbols
     M      members
@@ -25,13 +25,13 @@ __all__ = ["TraceBuffer"]
 class TraceBuffer:
     """Where an engine writes what it sees at each step of the traced members, before the update.
 
-    What it does not write stays NaN.
+    Entries that it does not write stay NaN.
 
     Args:
         members: K indices, ascending.
         class_losses: (K, n, C), see `losses.class_losses`; on the engine's device.
         correct: (K, n) samples classified correctly.
-        weighted: (K, n) F, where groups of samples oscillate: there it is not the weighted sum of
+        weighted: (K, n) F, where groups of samples oscillate, so that it is not the weighted sum of
             the class losses.
     """
 
@@ -44,7 +44,7 @@ class TraceBuffer:
     def empty(
         cls, setup: Setup, members: tuple[int, ...], steps: int, device: torch.device
     ) -> TraceBuffer:
-        """Room for so many steps."""
+        """A buffer for `steps` steps."""
         size = (len(members), steps)
         dtype = setup.problem.torch_dtype
         return cls(
@@ -57,19 +57,19 @@ class TraceBuffer:
     def record(
         self, row: int, offset: int, loss: LossName, outputs: Tensor, targets: Tensor
     ) -> None:
-        """What one member saw at one step: outputs (B, C) and targets (B,)."""
+        """Record what one member saw at one step: outputs (B, C) and targets (B,)."""
         one_hot = one_hot_rows(targets, outputs.shape[1], outputs.dtype)
         self.class_losses[row, offset] = class_losses(loss, outputs.T, one_hot)
         self.correct[row, offset] = (outputs.argmax(-1) == targets).sum()
 
     def trace(self, setup: Setup, steps: Tensor, learning_rates: Tensor, frozen: Tensor) -> Trace:
-        """What was seen, as a trace.
+        """The trace of the recorded steps.
 
         Args:
-            setup: whose members.
-            steps: (n,) those that were done.
+            setup: the ensemble.
+            steps: (n,) updates done before each recorded step.
             learning_rates: (n, M) of their updates.
-            frozen: (M,) members that trained no more.
+            frozen: (M,) members that no longer trained.
         """
         members = torch.tensor(self.members)
         lost = frozen[members]

@@ -1,1 +1,1 @@
-"""Engines, one per file: the same trajectories, each by another way of computing."""
+"""Engines, one per file: the same trajectories, computed in different ways."""

@@ -1,6 +1,6 @@
 """The reference engine: torch's own autograd and optimiser, one member after another.
 
-It trains any model and is the reference that the ensemble engines are tested against.
+It trains any model, and the other engines are tested against it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class AutogradEngine(Engine):
     def _update(
         self, member: int, step: int, class_weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One update; returns the outputs (B, C) before it, their targets (B,), and F."""
+        """Do one update; return the outputs (B, C) before it, their targets (B,), and F."""
         problem, optimiser = self.setup.problem, self._optimisers[member]
         inputs, targets, groups = self._batch(member, step)
         factor = problem.learning_rate_schedule.factor(step, problem.steps)
@@ -94,7 +94,7 @@ class AutogradEngine(Engine):
         return outputs, targets, loss
 
     def _batch(self, member: int, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Inputs (B, ...) as the network sees them, targets (B,), and groups if those count."""
+        """Inputs (B, ...) as the network sees them, targets (B,), and groups where they matter."""
         train = self._split_samples("train")[member]
         batch = self.setup.batch(member, step)
         inputs, targets, groups = train.inputs, train.targets, train.groups
@@ -152,9 +152,9 @@ class AutogradEngine(Engine):
 
 @contextmanager
 def _at_the_worst(network: nn.Module, radius: float) -> Iterator[None]:
-    """Inside it, the network stands where its loss is largest within a radius, with its gradients
-    zeroed; afterwards where it stood, with the new gradients. What it keeps beside its parameters,
-    such as the statistics of its batches, is that of the place where it stood."""
+    """Move the network's parameters to where the loss is largest within a radius, with gradients
+    zeroed; on exit restore the parameters and keep the new gradients. Other state, such as batch
+    statistics, is that of the original parameters."""
     moved = [each for each in network.parameters() if each.grad is not None]
     stood = [each.detach().clone() for each in moved]
     kept = [buffer.clone() for buffer in network.buffers()]
@@ -172,6 +172,6 @@ def _at_the_worst(network: nn.Module, radius: float) -> Iterator[None]:
 
 
 def _left_out(network: nn.Module) -> dict[str, Tensor]:
-    """Buffers that the network's own `state_dict` leaves out; training may move them too."""
+    """Buffers that the network's own `state_dict` omits; training may change them too."""
     saved = network.state_dict()
     return {name: buffer for name, buffer in network.named_buffers() if name not in saved}

@@ -1,13 +1,13 @@
 """The engine for convolutional networks on images, one member after another.
 
 The images stay on the device as bytes; crop, mirror and scale are computed there for a whole batch.
-Images and weights lie with their channels last, as the convolutions of oneDNN and cuDNN want them.
+Images and weights are stored channels last, the layout that oneDNN and cuDNN convolutions prefer.
 
-On the CPU a batch goes through the network in parts, one or more a thread, and the gradients of the
-parts are added: the same batch up to rounding. A network with batch statistics or dropout sees its
-batch whole; one with unknown layers is refused. On CUDA the step is compiled, if the run is long
-enough to earn that back, and recorded as a graph. On the CPU compiling does not pay: 22 s for a
-tenth of the time of a step of Myrtle5-16, 30 s for a twentieth of one of WRN-10-1.
+On the CPU a batch goes through the network in parts, one or more per thread, and the gradients of
+the parts are added: the same batch up to rounding. A network with batch statistics or dropout sees
+its batch whole; one with unknown layers is refused. On CUDA the step is compiled, if the run is
+long enough to make up for it, and recorded as a graph. On the CPU compiling does not pay: it takes
+22 s to save a tenth of a step of Myrtle5-16, and 30 s to save a twentieth of one of WRN-10-1.
 
 Symbols
     M      members
@@ -43,12 +43,12 @@ from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["PIXELS", "ConvnetEngine"]
 
-PIXELS = {"cpu": 2**16, "cuda": 2**21}  # that a network sees at once
+PIXELS = {"cpu": 2**16, "cuda": 2**21}  # seen at once by a network
 _EARNS_COMPILING = 5_000  # member-steps on CUDA
 
 
 class ConvnetEngine(Engine):
-    """One network on the device, which the members take in turn between two evaluations."""
+    """One network on the device, which the members use in turn between two evaluations."""
 
     name = "convnet"
 
@@ -64,11 +64,11 @@ class ConvnetEngine(Engine):
         self._sgd = ForeachSGD(setup, self._parameters)
         self._working = [*self._network.state_dict(keep_vars=True).values(), *self._sgd.velocity]
         self._parked = [self._initial(member) for member in range(len(setup.members))]
-        self._held = -1  # the member whose numbers the network holds
+        self._held = -1  # the member whose state is in the network
         self._split_samples = cache(
             partial(samples_of, setup, device=self.device, channels_last=True)
         )
-        self._steps: dict[int, Step] = {}  # by data set: a recorded step knows its memory
+        self._steps: dict[int, Step] = {}  # by data set: a recorded step is bound to its memory
         self._loss = self._weighted_loss
         kinds = ("learning_rate", "momentum", "weight_decay")
         dtype = setup.problem.torch_dtype
@@ -118,8 +118,8 @@ class ConvnetEngine(Engine):
     def _update(
         self, member: int, step: int, class_weights: Tensor, rate: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """One update; returns the outputs (B, C) before it, their targets (B,), and their groups
-        if those count."""
+        """Do one update; return the outputs (B, C) before it, their targets (B,), and their groups
+        where they matter."""
         samples = self._split_samples("train")[member]
         batch = self.setup.batch(member, step)
         places = torch.arange(len(samples.targets)) if batch is None else batch
@@ -135,7 +135,7 @@ class ConvnetEngine(Engine):
         return outputs, samples.targets[places], _at(samples.groups, places)
 
     def _step_on(self, samples: Samples, arguments: Sequence[Tensor]) -> Step:
-        """The update on a data set: `_plain_step`, or its recording."""
+        """The update on a data set, recorded or not."""
         key = id(samples)
         if key not in self._steps:
 
@@ -151,7 +151,7 @@ class ConvnetEngine(Engine):
                 self._sgd.step(gradients, rate, momentum, decay)
                 return outputs
 
-            # a graph would repeat the masks of dropout that it was recorded with
+            # a graph would repeat the dropout masks that it was recorded with
             records = self.device.type == "cuda" and not self._traits.draws
             if records and self._earns_compiling():
                 self._loss = torch.compile(self._weighted_loss, dynamic=False)
@@ -184,8 +184,8 @@ class ConvnetEngine(Engine):
         return torch.cat([each for each, _ in found]) if parts > 1 else outputs, total
 
     def _parts(self, samples: Samples, size: int) -> int:
-        """In how many parts a batch of so many samples is trained on: equal shares for the threads,
-        none larger than a network should see at once."""
+        """The number of parts for a batch of `size` samples: equal shares for the threads, none
+        larger than a network should see at once."""
         whole = self._traits.couples_samples or self._traits.draws
         if whole or self.device.type != "cpu":
             return 1
@@ -225,7 +225,7 @@ class ConvnetEngine(Engine):
         return torch.stack(found)
 
     def _initial(self, member: int) -> list[Tensor]:
-        """A member's numbers in the order of `_working`, its velocity zero."""
+        """A member's initial state in the order of `_working`, with zero velocity."""
         own = [
             tensor.detach().to(self.device, copy=True)
             for tensor in self.setup.networks[member].state_dict().values()
@@ -234,7 +234,7 @@ class ConvnetEngine(Engine):
 
     @torch.no_grad()
     def _bring(self, member: int) -> None:
-        """Put a member's numbers into the network, and park those that were there."""
+        """Load a member's state into the network, and park the state that was there."""
         if self._held == member:
             return
         self._park()

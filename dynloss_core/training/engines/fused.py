@@ -1,9 +1,9 @@
-"""Many small networks, each trained by one loop that never leaves the fastest memory there is.
+"""Many small networks, each trained by one loop that stays in registers and the nearest cache.
 
-For one hidden layer, few inputs and classes, and full batches: the case of the spirals. What the
-engines for the CPU and for CUDA have in common is here: the layout, the metrics, the state. Each
-member is trained by itself, so its result depends neither on its neighbours nor on how the members
-are spread.
+For one hidden layer, few inputs and classes, and full batches, as on the spirals. The engines for
+the CPU and for CUDA share the layout, the metrics and the state, which are here. Each member is
+trained by itself, so its result depends neither on the others nor on how the members are
+distributed.
 
 Symbols
     M      members
@@ -82,11 +82,11 @@ class FusedEngine(Engine):
     @classmethod
     @abstractmethod
     def _machine_refusal(cls, problem: Problem, device: str) -> str | None:
-        """Why a problem that the loop could train cannot be trained on this device here."""
+        """Why a problem that suits the loop cannot be trained on `device` here; None if it can."""
 
     @abstractmethod
     def _stored_width(self) -> int:
-        """S, columns kept for a member's hidden units."""
+        """S, columns stored for a member's hidden units."""
 
     def _samples(self, pad_to: int = 1) -> tuple[Tensor, Tensor]:
         """Training samples (M or 1, D, N) and one-hot targets (M or 1, C, N), with N padded by
@@ -120,7 +120,7 @@ class FusedEngine(Engine):
         return torch.baddbmm(bias, hidden, weights[:, self._inputs + 1 :].mT)
 
     def _freeze(self, members: Tensor) -> None:
-        """Zero parameters: finite, and `_advance` skips them."""
+        """Set the parameters to zero, which is finite; `_advance` skips frozen members."""
         for tensor in (self._weights, self._bias, self._velocity, self._bias_velocity):
             tensor[members.to(self.device)] = 0
 
@@ -139,7 +139,7 @@ class FusedEngine(Engine):
         }
 
     def _parameters_state(self) -> Any:
-        """Without padding: a run that began on one device can continue on another."""
+        """Without padding, so that a run can continue on another device."""
         stored = (self._weights[..., : self._width], self._bias)
         moving = (self._velocity[..., : self._width], self._bias_velocity)
         return [tensor.cpu().clone() for tensor in (*stored, *moving)]

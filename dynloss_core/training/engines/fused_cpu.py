@@ -1,8 +1,8 @@
-"""The fused engine on the CPU: one compiled loop per member, with members spread over the threads
-that torch was given.
+"""The fused engine on the CPU: one compiled loop per member, with members spread over torch's
+threads.
 
-Symbols as in `fused`; n steps between two looks at the class weights, `lanes` values in a vector,
-k moments at which the parameters of K members are kept.
+Symbols as in `fused`; n steps for which class weights are computed at once, `lanes` values in a
+vector, k moments at which the parameters of K members are kept.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["FusedCPUEngine"]
 
-_CHUNK = 512  # steps between two looks at the class weights
+_CHUNK = 512  # steps for which class weights are computed at once
 _KEPT_VALUES = 2**22  # parameters kept at once for the probes
-_MOST_MOMENTS = 64  # kept at once: more would not be cheaper
+_MOST_MOMENTS = 64  # kept at once; more would not be cheaper
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +36,10 @@ class _Kept:
     """Parameters of some members at some moments.
 
     Args:
-        moments: k steps, ascending, updates done.
-        rows: K members and the place of each in the arrays.
-        weights: (K, k, D + 1 + C, S); what one member is given to write is contiguous, as the
-            empty arrays are, so that one compiled kernel serves both.
+        moments: k numbers of updates done, ascending.
+        rows: the place of each of the K members in the arrays.
+        weights: (K, k, D + 1 + C, S); the part that one member writes is contiguous, like the empty
+            arrays, so that one compiled kernel serves both.
         bias: (K, k, C).
     """
 
@@ -49,7 +49,7 @@ class _Kept:
     bias: np.ndarray
 
     def within(self, chunk: range, member: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What is due within the steps of a chunk: after how many of them, (k',), and where the
+        """What to keep within the steps of a chunk: after how many of them, (k',), and where the
         weights (k', D + 1 + C, S) and biases (k', C) of a member go."""
         due = [i for i, moment in enumerate(self.moments) if chunk.start < moment <= chunk.stop]
         if not due or member not in self.rows:
@@ -65,7 +65,7 @@ class _Kept:
 
 
 class FusedCPUEngine(FusedEngine):
-    """The fused loop in vector instructions, compiled when it is first used."""
+    """The fused loop in vector instructions, compiled when first used."""
 
     def _prepare(self) -> None:
         from dynloss_core.compute import fused_steps_cpu, simd
@@ -111,15 +111,15 @@ class FusedCPUEngine(FusedEngine):
     def _advance_by_moments(
         self, moments: range, members: Sequence[int], trace: TraceBuffer | None
     ) -> Mapping[str, Tensor]:
-        """The loop over steps leaves the parameters behind and need not stop for them: between two
-        moments the steps of a small network cost no more than a few calls into torch."""
+        """The loop over steps stores the parameters without stopping: between two moments, the
+        steps of a small network cost no more than a few calls into torch."""
         dtype = self.setup.problem.torch_dtype
         lead = len(members), len(moments)
         weights = torch.full((*lead, *self._weights.shape[1:]), torch.nan, dtype=dtype)
         bias = torch.full((*lead, self.setup.num_classes), torch.nan, dtype=dtype)
         rows = {member: row for row, member in enumerate(members)}
         kept = _Kept(moments, rows, weights.numpy(), bias.numpy())
-        self._advance_keeping(moments[-1] - self.step, trace, kept)  # leaves NaN to the frozen
+        self._advance_keeping(moments[-1] - self.step, trace, kept)  # leaves NaN for frozen members
         return self._named(weights.transpose(0, 1), bias.transpose(0, 1))
 
     def _advance_keeping(self, steps: int, trace: TraceBuffer | None, kept: _Kept | None) -> None:
@@ -156,8 +156,8 @@ class FusedCPUEngine(FusedEngine):
         trace: tuple[np.ndarray, ...] | None,
         kept: tuple[np.ndarray, np.ndarray, np.ndarray],
     ) -> None:
-        """The steps (n,) of one member; `trace` takes class losses (n, C), correct ones (n,) and
-        weighted losses (n,), `kept` the parameters after some of the steps."""
+        """Do the n steps of one member; `trace` receives class losses (n, C), correct answers (n,)
+        and weighted losses (n,), `kept` the parameters after some of the steps."""
         member = self.setup.members[m]
         own = 0 if len(self._one_hot) == 1 else m
         samples, one_hot = self._train_samples[own], self._one_hot[own]
@@ -192,7 +192,7 @@ class FusedCPUEngine(FusedEngine):
         )
 
     def _scratch(self, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What sharpness-aware steps of a member write to; empty without them."""
+        """Scratch for the sharpness-aware steps of a member; empty without them."""
         weights, bias = self._weights[m].numpy(), self._bias[m].numpy()
         if not self.setup.problem.sam_radius:
             weights, bias = weights[:0], bias[:0]
@@ -201,8 +201,8 @@ class FusedCPUEngine(FusedEngine):
 
 @contextmanager
 def _spread_over(threads: int) -> Iterator[Callable[..., Iterator[None]]]:
-    """`map`, by so many threads; by none but this one if one is enough: starting another costs as
-    much as many steps of a small network."""
+    """`map` over so many threads; on this thread if one is enough, because starting another costs
+    as much as many steps of a small network."""
     if threads == 1:
         yield map
         return

@@ -1,7 +1,7 @@
-"""The fused engine on CUDA: a Triton program per member, whose parameters stay on the chip for many
-steps; thousands of members per launch.
+"""The fused engine on CUDA: one Triton program per member, whose parameters stay on the chip for
+many steps; thousands of members per launch.
 
-Symbols as in `fused`; n steps a launch.
+Symbols as in `fused`; n steps per launch.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["FusedCUDAEngine"]
 
-_CHUNK = 512  # steps a launch: long enough to hide it, short enough for its class weights
+_CHUNK = 512  # steps per launch: enough to hide its cost, few enough for its class weights
 
 
 class FusedCUDAEngine(FusedEngine):
-    """The fused loop as a Triton kernel, compiled when it is first used."""
+    """The fused loop as a Triton kernel, compiled when first used."""
 
     def _prepare(self) -> None:
         setup = self.setup
@@ -59,7 +59,7 @@ class FusedCUDAEngine(FusedEngine):
             if self._caps is not None:
                 rates = torch.minimum(rates, self._caps)
             class_losses = correct = weighted = None
-            if trace is not None:  # of all members: the kernel does not choose among them
+            if trace is not None:  # of all members: the kernel does not select
                 class_losses = self._bias.new_full((len(chunk), members, classes), torch.nan)
                 correct = self._bias.new_full((len(chunk), members), torch.nan)
                 if self._groups is not None:

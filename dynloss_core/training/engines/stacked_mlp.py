@@ -1,4 +1,4 @@
-"""An ensemble of multilayer perceptrons as stacked matrices: one batched product serves them all.
+"""An ensemble of multilayer perceptrons as stacked matrices: one batched product for all members.
 
 Symbols
     M      members
@@ -6,10 +6,10 @@ Symbols
     N      samples of a batch or a split
     C      classes
 
-Samples are the last axis: a layer's activations are (M, O, N), so that the long axis is the
-contiguous one whatever the width. Biases are the last column of the weights, (M, O, I + 1), and
-every input carries a last row of ones: forward, gradient and update then have one form per layer.
-The gradients are written out instead of left to autograd: they need no graph and no copies.
+Samples are the last axis: a layer's activations are (M, O, N), so that the long axis is contiguous
+whatever the width. Biases are the last column of the weights, (M, O, I + 1), and every input has a
+last row of ones: forward, gradient and update then have one form per layer.
+The gradients are written out rather than left to autograd, so they need no graph and no copies.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class BatchedEngine(Engine):
             trace.weighted[:, offset] = loss(seen.mT, *labels)
 
     def _gradients(self, activations: list[Tensor], delta: Tensor) -> list[Tensor]:
-        """Gradients of F, one (M, O, I + 1) a layer, from those of the outputs (M, C, N)."""
+        """Gradients of F, one (M, O, I + 1) per layer, from those of the outputs (M, C, N)."""
         gradients = [torch.bmm(delta, activations[-1].mT)]
         for weights, activation, below in zip(
             self._weights[:0:-1], activations[:0:-1], activations[-2::-1], strict=True
@@ -142,8 +142,8 @@ class BatchedEngine(Engine):
         return activations, torch.bmm(self._weights[-1], activations[-1])
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Inputs (M, I + 1, N), one-hot targets (M or 1, C, N) and groups (M, N), if those count,
-        of one step."""
+        """Inputs (M, I + 1, N), one-hot targets (M or 1, C, N) and, where they matter, groups
+        (M, N) of one step."""
         inputs, groups = self._split_inputs("train"), self._groups
         if self.setup.problem.batch_size is None:
             return inputs, self._one_hot, groups
@@ -177,7 +177,7 @@ class BatchedEngine(Engine):
         return self._forward(self._split_inputs(split))[1].mT
 
     def _freeze(self, members: Tensor) -> None:
-        """Zero parameters and learning rate: finite, and they stay as they are."""
+        """Set parameters and learning rate to zero: finite, and unchanged by further steps."""
         for weights in self._weights:
             weights[members.to(self.device)] = 0
         self._sgd.freeze(members)
@@ -211,10 +211,12 @@ def _take(tensor: Tensor, columns: Tensor) -> Tensor:
 
 
 def _correct(outputs: Tensor, one_hot: Tensor) -> Tensor:
-    """How many of outputs (K, C, N) are largest at their target, the first of equals; (K,).
+    """How many samples have their largest output at the target (of equal outputs the first): (K,)
+    from outputs (K, C, N).
 
-    Along a strided axis `argmax` is a hundred times slower than `amax`. Each class that is largest
-    adds 4^-c, so that the sum lies between the first one's power and twice that.
+    Along a strided axis `argmax` is a hundred times slower than `amax`. Each class c with the
+    largest output adds 4^-c, so the sum lies between the power of the first such class and twice
+    that.
     """
     largest = (outputs == outputs.amax(1, keepdim=True)).to(outputs.dtype)
     power = torch.pow(0.25, torch.arange(outputs.shape[1], device=outputs.device))[:, None]
@@ -224,7 +226,7 @@ def _correct(outputs: Tensor, one_hot: Tensor) -> Tensor:
 
 
 def _stack(setup: Setup) -> list[Tensor]:
-    """The initial parameters of all members, one (M, O, I + 1) a layer, the bias last."""
+    """The initial parameters of all members, one (M, O, I + 1) per layer, the bias last."""
     named = [network.state_dict() for network in setup.networks]
     return [
         torch.stack(

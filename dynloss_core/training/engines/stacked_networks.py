@@ -1,4 +1,4 @@
-"""An ensemble of any networks without batch statistics, through `torch.func`: small convnets.
+"""An ensemble of networks without batch statistics, by `torch.func`; meant for small convnets.
 
 The members' parameters are stacked, and `torch.func.vmap` runs all of them as one network. Networks
 with layers that couple the samples of a batch or draw random numbers are refused.
@@ -30,7 +30,7 @@ from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["VmappedEngine"]
 
-_PAYS = 2**14  # activations of a layer of one member, see `VmappedEngine.pays`
+_PAYS = 2**14  # activations in a layer of one member, see `VmappedEngine.pays`
 
 
 class VmappedEngine(Engine):
@@ -74,10 +74,10 @@ class VmappedEngine(Engine):
         """Whether several members of a convolutional network gain more from sharing each call than
         they lose by its layout.
 
-        Measured on one core of a CPU, Myrtle5 on digits in batches of 64, time of a step of one
-        member, stacked over one by one: with 2 channels 0.5 (8 members) and 0.8 (4), with 4
+        Measured on one CPU core, Myrtle5 on digits in batches of 64: the time of a member's step
+        when stacked, relative to one by one, is with 2 channels 0.5 (8 members) and 0.8 (4), with 4
         channels 0.9 and 1.0, with 8 channels 0.8 and 1.2, with 16 channels 1.0 and 1.2; on images
-        of 28 x 28 1.1 with 2 channels and 1.7 with 4. On CUDA it was never measured.
+        of 28 x 28 it is 1.1 with 2 channels and 1.7 with 4. It was never measured on CUDA.
         """
         channels = problem.traits.channels
         if channels is None:
@@ -114,7 +114,7 @@ class VmappedEngine(Engine):
         class_weights: Tensor,
         *groups: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """F of one member; again, and its outputs (B, C)."""
+        """F of one member; as auxiliary output F again, and the outputs (B, C)."""
         outputs = functional_call(self._network, parameters, (inputs,))
         loss = weighted_loss(self.setup.problem.loss, outputs, targets, class_weights, *groups)
         return loss, (loss, outputs)
@@ -130,7 +130,7 @@ class VmappedEngine(Engine):
         trace.correct[:, offset] = (seen.argmax(-1) == expected).sum(-1).to(seen.dtype)
 
     def _batch(self, step: int) -> tuple[Tensor, ...]:
-        """Inputs (M, B, ...), targets (M, B) and groups (M, B), if those count, of one step."""
+        """Inputs (M, B, ...), targets (M, B) and, where they matter, groups (M, B) of one step."""
         inputs, targets = self._train_inputs, self._train_targets
         labels = (targets,) if self._groups is None else (targets, self._groups)
         members = range(len(self.setup.members))
@@ -156,7 +156,7 @@ class VmappedEngine(Engine):
         return torch.stack(found)
 
     def _freeze(self, members: Tensor) -> None:
-        """Zero parameters and learning rate: finite, and they stay as they are."""
+        """Set parameters and learning rate to zero: finite, and unchanged by further steps."""
         for tensor in self._stacked.values():
             tensor[members.to(self.device)] = 0
         self._sgd.freeze(members)

@@ -1,10 +1,10 @@
 """Stochastic gradient descent over the parameters of one network, with the conventions of
 `torch.optim.SGD`, in a handful of calls for all parameters together.
 
-Learning rate, momentum and weight decay are tensors, so that a CUDA graph that recorded an update
-can be replayed for another member and another moment of the schedule. torch's own optimiser makes
-its momentum buffers at its first step, and cannot be recorded before it. It is made of the same
-operations on lists of tensors, which have no public name (see tests/core/test_private_torch.py).
+Learning rate, momentum and weight decay are tensors, so that a recorded CUDA graph of an update can
+be replayed for another member and another step of the schedule. torch's own optimiser makes its
+momentum buffers at its first step, and cannot be recorded before it. It uses the same operations on
+lists of tensors, which have no public names (see tests/core/test_private_torch.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ForeachSGD:
     """Updates the parameters of a network in place.
 
     Args:
-        setup: whose members; what none of them needs is left out.
+        setup: the ensemble; momentum or weight decay that no member needs is left out.
         parameters: the parameters of the network.
     """
 
@@ -38,7 +38,7 @@ class ForeachSGD:
     def step(
         self, gradients: Sequence[Tensor], rate: Tensor, momentum: Tensor, decay: Tensor
     ) -> None:
-        """One update; leaves the gradients, which may share memory, as they are."""
+        """Do one update; the gradients, which may share memory, are not changed."""
         change = list(gradients)
         if self._decays:
             change = list(torch._foreach_add(change, torch._foreach_mul(self._parameters, decay)))

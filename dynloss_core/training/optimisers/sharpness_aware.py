@@ -1,11 +1,11 @@
 """Sharpness-aware minimisation (Foret et al. 2021, arXiv:2010.01412, eq. 2 and algorithm 1).
 
-The gradient of an update is taken not at the parameters w but at w + e, where F is largest to first
-order within a distance rho of w, on the same samples with the same weights:
+The gradient of an update is taken at w + e rather than at the parameters w. There F is largest, to
+first order, within a distance rho of w, on the same samples with the same weights:
 
     e = rho grad F(w) / ||grad F(w)||
 
-The norm is over all parameters of a network. Weight decay and momentum act on w, as without it.
+The norm is over all parameters of a network. Weight decay and momentum act on w as usual.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["steepest_ascent"]
 def steepest_ascent(
     gradients: Sequence[Tensor], radius: float, *, stacked: bool = False
 ) -> list[Tensor]:
-    """The change e of every parameter, shaped as its gradient; zero where the gradient is.
+    """The change e of every parameter, shaped like its gradient; zero if the gradient is.
 
     Args:
-        gradients: of F, one a parameter.
+        gradients: gradients of F, one per parameter.
         radius: rho, in units of the parameters.
         stacked: whether the first axis is that of members, each a network with its own norm.
     """

@@ -21,8 +21,8 @@ class StackedSGD:
     """Updates stacked parameters in place.
 
     Args:
-        setup: whose members.
-        parameters: (M, ...) each; also their dtype and device.
+        setup: the ensemble.
+        parameters: (M, ...) each; they also decide dtype and device.
     """
 
     def __init__(self, setup: Setup, parameters: Sequence[Tensor]) -> None:
@@ -42,8 +42,8 @@ class StackedSGD:
         factor: float,
         caps: Tensor | None = None,
     ) -> None:
-        """One update at `factor` times each member's learning rate, or at its cap (M,) if that is
-        less; overwrites the gradients."""
+        """Do one update at `factor` times each member's learning rate, or at its cap (M,) if that
+        is less; the gradients are overwritten."""
         rate = self._rate * factor
         if caps is not None:
             rate = torch.minimum(rate, caps)

@@ -1,17 +1,17 @@
-"""Augmentation: each visit of an image sees it shifted, and mirrored or not.
+"""Augmentation: at each visit an image is shifted, and mirrored or not.
 
 Symbols
     N      images of the training set
     B      images of a batch, each with its channels, height H and width W
-    p      pixels an image may shift each way, `crop`
+    p      pixels that an image can shift each way, `crop`
 
-A crop of H x W pixels is taken at random from the image padded by p pixels on each side with its
-own reflection (without the pixel at the edge). That is what Zagoruyko and Komodakis do
-(arXiv:1605.07146, section 3); a border of zeros would instead depend on how pixels are scaled.
-A mirror then swaps left and right, or not, with equal chances.
+The image is padded by p pixels on each side with its own reflection (without the pixel at the
+edge), and a crop of H x W pixels is taken at random, as by Zagoruyko and Komodakis
+(arXiv:1605.07146, section 3); a border of zeros would instead depend on how pixels are scaled. The
+crop is then mirrored left to right with probability 1/2.
 
-The draws are a pure function of seed and epoch: a resumed run sees the images it would have seen,
-and the arms of a pair see the same.
+The draws are a pure function of seed and epoch: a resumed run sees the images that it would have
+seen, and the arms of a pair see the same ones.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = ["Augmentation", "augment", "augmentation_draws", "gather_augmented"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training image before the network sees it; by default nothing.
+    """Random changes to a training image before the network sees it; by default none.
 
     Args:
         crop: p, pixels of padding, >= 0 and below the sides of an image.
-        flip: mirror an image left to right at half of its visits.
+        flip: whether to mirror an image left to right with probability 1/2 at each visit.
     """
 
     crop: int = 0
@@ -49,11 +49,11 @@ class Augmentation:
 
     @property
     def active(self) -> bool:
-        """Whether anything happens at all."""
+        """Whether images are changed at all."""
         return self.crop > 0 or self.flip
 
     def check(self, data: DataConfig) -> None:
-        """Refuse samples that cannot be augmented so.
+        """Refuse samples that cannot be augmented in this way.
 
         Raises:
             ConfigError: if they are not images, or too small for the crop.
@@ -70,10 +70,10 @@ class Augmentation:
 
 @lru_cache(maxsize=64)  # 270 KB each for 45,000 images; members of one seed share them
 def augmentation_draws(seed: int, epoch: int, samples: int, crop: int, *, flip: bool) -> Tensor:
-    """What happens to each image of an epoch, in the order of their visits.
+    """The draws for each image of an epoch, in the order of visits.
 
-    Shift and mirror are drawn whether they are used or not: whether images are mirrored does not
-    decide how they shift.
+    Shift and mirror are both drawn whether used or not, so turning mirroring on does not change the
+    shifts.
 
     Returns:
         (N, 3) int16: top and left edge of the crop in the padded image, in [0, 2 p], and 1 if
@@ -87,7 +87,7 @@ def augmentation_draws(seed: int, epoch: int, samples: int, crop: int, *, flip: 
 
 
 def augment(images: Tensor, draws: Tensor, crop: int) -> Tensor:
-    """The images of a batch after their draws, one image after another: the reference.
+    """Apply the draws to the images of a batch, one after another: the reference.
 
     Args:
         images: (B, channels, H, W), floating point.
@@ -104,17 +104,17 @@ def augment(images: Tensor, draws: Tensor, crop: int) -> Tensor:
 
 
 def gather_augmented(images: Tensor, rows: Tensor, draws: Tensor, crop: int) -> Tensor:
-    """The same for a whole batch at once, straight from the data set: each pixel is fetched from
-    where it would have come, and no padded image is ever made.
+    """Augment a whole batch at once, straight from the data set: each pixel is fetched from its
+    source, and no padded image is ever made.
 
     Args:
         images: (N, H, W, channels) of any dtype, contiguous.
-        rows: (B,) whose images.
+        rows: (B,) indices of the images.
         draws: (B, 3).
         crop: p.
 
     Returns:
-        (B, H, W, channels), as new memory.
+        (B, H, W, channels), in new memory.
     """
     height, width, channels = images.shape[1:]
     down = torch.arange(height, device=images.device)  # (H,)
@@ -124,11 +124,11 @@ def gather_augmented(images: Tensor, rows: Tensor, draws: Tensor, crop: int) -> 
     y = _reflected(down + top - crop, height)  # (B, H)
     x = _reflected(across + left - crop, width)  # (B, W)
     pixel = ((rows[:, None] * height + y) * width)[:, :, None] + x[:, None, :]  # (B, H, W)
-    # one flat index: a third of the time that three take on a CPU
+    # one flat index takes a third of the time of three on a CPU
     found = images.view(-1, channels).index_select(0, pixel.flatten())
     return found.view(len(rows), height, width, channels)
 
 
 def _reflected(place: Tensor, side: int) -> Tensor:
-    """Places in [-(side - 1), 2 (side - 1)] folded into [0, side - 1] at its ends."""
+    """Indices in [-(side - 1), 2 (side - 1)], reflected into [0, side - 1]."""
     return side - 1 - (side - 1 - place.abs()).abs()

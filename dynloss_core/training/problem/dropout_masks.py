@@ -1,5 +1,5 @@
-"""Dropout masks as a pure function of seed and step: a resumed run drops what it would have dropped
-anyway, and both arms of a pair, and all engines on one device, drop the same."""
+"""Dropout masks as a pure function of seed and step: a resumed run uses the masks that it would
+have used anyway, and both arms of a pair, and all engines on one device, use the same ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SEEDS = 2**63  # of torch's generators
 
 @contextmanager
 def dropout_noise(draws: bool, seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Inside it torch's random state is that of one step of one seed, if the network draws at all;
-    outside it is untouched."""
+    """Set torch's random state to that of one step of one seed inside the block, if the network
+    draws at all; restore it afterwards."""
     if not draws:
         yield
         return

@@ -36,16 +36,16 @@ ClassWeights = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What every engine starts from.
+    """An ensemble as every engine starts from it.
 
     Args:
         problem: what the members have in common.
         members: M members.
         splits: the data of each member; members may share one object.
-        networks: the initial network of each member, never changed by an engine; members of one
-            seed share one object.
-        class_weights: integer steps (n,) -> class weights (n, M, C) in float64, on their device;
-            (n, M, G) where groups of samples oscillate.
+        networks: the initial network of each member, never changed by an engine; members with the
+            same seed share one object.
+        class_weights: integer steps (n,) -> class weights (n, M, C) in float64, on the device of
+            the steps; (n, M, G) where groups of samples oscillate.
     """
 
     problem: Problem
@@ -60,8 +60,8 @@ class Setup:
 
         Raises:
             ValueError: without members.
-            ConfigError: if a batch is larger than the training set, or a network does not follow
-                from its seed or has no evaluation of single samples.
+            ConfigError: if a batch is larger than the training set, if a network is not determined
+                by its seed, or if it cannot evaluate samples independently.
         """
         if not members:
             raise ValueError("an ensemble needs at least one member")
@@ -90,8 +90,8 @@ class Setup:
         return self.splits[0].num_classes
 
     def weights_of_classes(self, steps: Tensor, members: Sequence[int]) -> Tensor:
-        """The mean weight of the samples of each class, (n, K, C) at n steps: the class weights,
-        where those oscillate."""
+        """The mean weight of the samples of each class at n steps, (n, K, C): the class weights,
+        where classes oscillate."""
         weights = self.class_weights(steps)[:, list(members)]  # (n, K, C or G)
         if self.problem.oscillation.is_by_class:
             return weights
@@ -106,7 +106,7 @@ class Setup:
         return torch.stack(means, 1)
 
     def groups(self, device: torch.device | str = "cpu") -> Tensor | None:
-        """The group of each training sample, (M, N); None where a sample's weight is that of its
+        """The group of each training sample, (M, N); None where a sample has the weight of its
         class."""
         own = [splits.train.groups for splits in self.splits]
         known = [groups for groups in own if groups is not None]
@@ -119,8 +119,8 @@ class Setup:
         return self.splits[:1] if shared else self.splits
 
     def tracked(self, members: Sequence[int], samples: int | None) -> TrackedProblem:
-        """The landscapes of some members, each of F as a mean over so many training samples (see
-        `balanced_subset`)."""
+        """Some members as the problem of a tracker, with F a mean over so many training samples
+        (see `balanced_subset`)."""
         own = [self.splits[m].train for m in members]
         if all(train is own[0] for train in own):
             del own[1:]
@@ -135,7 +135,7 @@ class Setup:
 
     @cached_property
     def traits(self) -> Traits:
-        """What an engine must know of the networks."""
+        """What an engine must know about the networks."""
         return traits_of(self.networks[0])
 
     def batch(self, member: int, step: int) -> Tensor | None:
@@ -147,8 +147,8 @@ class Setup:
         return batch_order(self.members[member].seed, epoch, samples)[place]
 
     def augmentation_draws(self, member: int, step: int) -> Tensor | None:
-        """What happens to each sample of that batch, (B, 3), see `augmentation_draws`; None if
-        nothing does. A full batch is an epoch of its own."""
+        """The augmentation of each sample of the batch at `step`, (B, 3), see the function
+        `augmentation_draws`; None without augmentation. A full batch is an epoch of its own."""
         augmentation = self.problem.augmentation
         if not augmentation.active:
             return None
@@ -165,7 +165,7 @@ class Setup:
 
 
 def steps_per_epoch(problem: Problem) -> int:
-    """Optimiser steps in which the training set is visited once; 1 for full batch.
+    """Optimiser steps per visit of the training set; 1 for full batch.
 
     Raises:
         ConfigError: if a batch is larger than the training set.
@@ -182,7 +182,7 @@ def steps_per_epoch(problem: Problem) -> int:
     return samples // problem.batch_size
 
 
-@lru_cache(maxsize=256)  # of the seeds in flight; 360 KB each for 45,000 samples
+@lru_cache(maxsize=256)  # for the seeds in training; 360 KB each for 45,000 samples
 def batch_order(seed: int, epoch: int, samples: int) -> Tensor:
     """The order (N,) in which a seed's epoch visits the training set.
 
@@ -207,8 +207,8 @@ def ensemble_class_weights(
 
 
 def _grouped(problem: Problem, splits: Splits, seed: int) -> Splits:
-    """The splits of a seed, with the groups of its training samples where those oscillate, and
-    without any that the data set gives where classes do."""
+    """The splits of a seed: with the groups of the training samples if groups oscillate, and
+    without the data set's own groups if classes do."""
     oscillation, train = problem.oscillation, splits.train
     groups = None
     if not oscillation.is_by_class:
@@ -224,7 +224,7 @@ def _initial_network(problem: Problem, splits: Splits, seed: int) -> nn.Module:
 
 
 def _built(problem: Problem, splits: Splits, seed: int) -> nn.Module:
-    """The network as its `build` leaves it, under the random state of the seed."""
+    """The network as `build` returns it, under the random state of the seed."""
     with torch.random.fork_rng(devices=[]):
         state = generator(seed, Stream.INITIALISATION, 0).integers(2**63)
         torch.default_generator.manual_seed(int(state))
@@ -233,8 +233,8 @@ def _built(problem: Problem, splits: Splits, seed: int) -> nn.Module:
 
 
 def _refuse_other_draws(problem: Problem, splits: Splits, seed: int) -> None:
-    """Refuse a network whose parameters without an initialisation rule are not drawn from torch's
-    random state: one seed would give two networks."""
+    """Refuse a network that draws parameters without an initialisation rule from anything but
+    torch's random state: one seed would give different networks."""
     once, again = (_left_as_built(_built(problem, splits, seed)) for _ in range(2))
     for name, tensor in once.items():
         if name not in again or not torch.equal(tensor, again[name]):
@@ -246,8 +246,8 @@ def _refuse_other_draws(problem: Problem, splits: Splits, seed: int) -> None:
 
 
 def _refuse_company(problem: Problem, splits: Splits, network: nn.Module) -> None:
-    """Refuse a network that, in evaluation, gives a sample different outputs in another call or
-    among other samples: its metrics would depend on how many are seen at once."""
+    """Refuse a network whose outputs for a sample in evaluation differ from call to call, or depend
+    on the other samples: its metrics would depend on how many are seen at once."""
     few = Labelled(splits.train.inputs[:3], splits.train.targets[:3], splits.train.scale)
     few = few.to(problem.torch_dtype, "cpu")
     seen = copy.deepcopy(network).eval()
@@ -263,7 +263,7 @@ def _refuse_company(problem: Problem, splits: Splits, network: nn.Module) -> Non
 
 
 def _left_as_built(network: nn.Module) -> dict[str, Tensor]:
-    """What the modules of one's own hold themselves, parameters and buffers."""
+    """The parameters and buffers that a user's own modules hold themselves."""
     return {
         f"{name}.{own}".lstrip("."): tensor
         for name, layer in network.named_modules()

@@ -5,7 +5,7 @@ Symbols
     K      members whose every step is traced
     C      classes
     n      steps
-    k      moments at which the curvature was measured, or a valley
+    k      moments at which the curvature, or a valley, was measured
     S      offsets on the line through a valley
     E      evaluations
 
@@ -26,11 +26,12 @@ __all__ = ["CurvatureSeries", "Evaluation", "HeldOut", "History", "Trace", "Vall
 
 @dataclass(frozen=True, eq=False)
 class _Along:
-    """What is recorded along a run: tensors whose first axis is time, but for those of all."""
+    """What is recorded along a run: tensors whose first axis is time, except those that hold for
+    the whole run."""
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """Consecutive ones of the same members and offsets as one."""
+        """Join consecutive parts with the same members and offsets."""
         first = {each.name: getattr(parts[0], each.name) for each in fields(cls)}
         longer = {
             name: torch.cat([getattr(part, name) for part in parts])
@@ -44,9 +45,9 @@ class _Along:
 class Trace(_Along):
     """Every step of some members.
 
-    Row i is the state *after* `steps[i]` updates, as the update that follows sees it: with its
-    class weights, and in mini-batch training on its batch. A diverged member has NaN from the
-    evaluation that found it on.
+    Row i is the state *after* `steps[i]` updates, as seen by the next update: with its class
+    weights and, in mini-batch training, on its batch. A diverged member has NaN from the evaluation
+    that detected the divergence onwards.
 
     Args:
         steps: (n,) updates done.
@@ -54,9 +55,9 @@ class Trace(_Along):
         weighted_loss: (n, K) F at `class_weights`.
         loss: (n, K) static loss.
         accuracy: (n, K) in [0, 1].
-        class_weights: (n, K, C) of the update that follows; the mean weight of the samples of each
-            class where other groups oscillate.
-        learning_rate: (n, K) of the update that follows.
+        class_weights: (n, K, C) of the next update; where other groups oscillate, the mean weight
+            of the samples of each class.
+        learning_rate: (n, K) of the next update.
     """
 
     steps: Tensor
@@ -72,19 +73,19 @@ class Trace(_Along):
 class CurvatureSeries(_Along):
     """The curvature of some members along their training.
 
-    Row i is the landscape of F after `steps[i]` updates, at the class weights of the update that
-    follows. A diverged member has NaN.
+    Row i is the landscape of F after `steps[i]` updates, at the class weights of the next update. A
+    diverged member has NaN.
 
     Args:
         steps: (k,) updates done.
         members: (K,) indices of the members in the ensemble.
         hessian_lambda_max: (k, K) largest eigenvalue of the Hessian of F.
-        hessian_residual: (k, K) an eigenvalue lies within it of the value.
+        hessian_residual: (k, K) an eigenvalue lies this close to the value.
         hessian_converged: (k, K) whether the residual met its tolerance.
         ntk_lambda_max: (k, K) largest eigenvalue of the tangent kernel of the first training
             samples, averaged over the outputs.
-        learning_rate: (k, K) of the update that follows.
-        hessian_trace: (k, K) of the Hessian of F, estimated; None if it was not asked for.
+        learning_rate: (k, K) of the next update.
+        hessian_trace: (k, K) estimated trace of the Hessian of F; None if it was not asked for.
         hessian_trace_error: (k, K) standard error of the estimate.
     """
 
@@ -103,8 +104,8 @@ class CurvatureSeries(_Along):
 class ValleySeries(_Along):
     """F on a line through the parameters of some members, along their training.
 
-    Row i is the landscape of F after `steps[i]` updates, at the class weights of the update that
-    follows; see `landscape.valley`. A diverged member has NaN.
+    Row i is the landscape of F after `steps[i]` updates, at the class weights of the next update;
+    see `landscape.valley`. A diverged member has NaN.
 
     Args:
         steps: (k,) updates done.
@@ -112,8 +113,8 @@ class ValleySeries(_Along):
         offsets: (S,) on the line, in units of distance between parameters.
         weighted_loss: (k, K, S) F.
         loss: (k, K, S) static loss on the same line.
-        class_weights: (k, K, C) of the update that follows.
-        slope: (k, K) of F at offset 0.
+        class_weights: (k, K, C) of the next update.
+        slope: (k, K) slope of F at offset 0.
         overlap: (k, K) |cosine| between the directions of this moment and the one before.
         hessian_lambda_max: (k, K) as in `CurvatureSeries`.
         hessian_residual: (k, K) likewise.
@@ -137,8 +138,8 @@ class ValleySeries(_Along):
 class Evaluation:
     """The ensemble after `step` updates.
 
-    A diverged member has NaN in every metric from the evaluation that found it on, a stopped one
-    after the evaluation it was stopped at.
+    A diverged member has NaN in every metric from the evaluation that detected the divergence
+    onwards, a stopped one after the evaluation at which it was stopped.
 
     Args:
         step: updates done.
@@ -147,10 +148,10 @@ class Evaluation:
         train_accuracy: (M,) in [0, 1].
         validation_loss: (M,) static loss on the validation set.
         validation_accuracy: (M,) in [0, 1].
-        diverged_step: (M,) the step at which a member was found to have diverged; -1: it has not.
-        learning_rate: (M,) of the next update, before what a diverged member makes of it.
-        trace: every step since the evaluation before, of the members that were asked for.
-        curvature: moments since the evaluation before, up to this one, of the members probed.
+        diverged_step: (M,) the step at which a member was found to have diverged; -1 if it has not.
+        learning_rate: (M,) of the next update, even if the member has diverged.
+        trace: every step since the last evaluation, of the traced members.
+        curvature: moments since the last evaluation up to this one, of the probed members.
         valleys: likewise, of the members whose valleys were asked for.
     """
 
@@ -185,10 +186,10 @@ class History:
     """A whole run (see `Engine.run`).
 
     Args:
-        evaluations: E of them, in the order of their steps.
-        trace: every step of the members asked for; None if none was.
-        curvature: the curvature of the members probed; None if none was.
-        valleys: the valleys of the members asked for; None if none was.
+        evaluations: E evaluations, in the order of their steps.
+        trace: every step of the traced members; None without any.
+        curvature: the curvature of the probed members; None without any.
+        valleys: the valleys of the members whose valleys were asked for; None without any.
         parameters: the parameters of each member at the end, named as in its network's
             `state_dict`.
     """

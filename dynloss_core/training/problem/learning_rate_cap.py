@@ -1,4 +1,4 @@
-r"""A learning rate that follows the curvature: what is asked for, where the landscape allows.
+r"""A learning rate that follows the curvature: as large as asked for, where the landscape allows.
 
 .. math::
     \eta_t = \min\Big( \eta\, f(t),\; \frac{c}{\lambda_{max}(t_0)} \Big), \qquad
@@ -9,17 +9,17 @@ Symbols
     f            the factor of the schedule
     c            target
     t_0          the last measurement, at most `every` steps ago
-    lambda_max   of F at the class weights of the update that follows step t_0
+    lambda_max   of F at the class weights of the update after step t_0
 
-Gradient descent on a parabola of curvature lambda_max converges below eta = 2 / lambda_max and is
-fastest along it at 1 / lambda_max. The rule is that of Y. LeCun, P. Simard, B. Pearlmutter,
+Gradient descent on a parabola of curvature lambda_max converges below eta = 2 / lambda_max, fastest
+at 1 / lambda_max. The rule is that of Y. LeCun, P. Simard, B. Pearlmutter,
 "Automatic learning rate maximization by on-line estimation of the Hessian's eigenvectors", NIPS
-1992, which took the optimum to be near 1 / lambda_max. Training with a constant rate drives
+1992, who took the optimum to be near 1 / lambda_max. Training with a constant rate drives
 lambda_max up to 2 / eta and holds it there (J. Cohen et al., "Gradient descent on neural networks
-typically occurs at the edge of stability", ICLR 2021, arXiv:2103.00065); a dynamical loss narrows
-its valleys with the class weights whatever the rate is, and the rule lets the rate follow. With
-momentum mu the bound of stability is larger, 2 (1 + mu) / lambda_max for the classical one: the
-target can be raised accordingly.
+typically occurs at the edge of stability", ICLR 2021, arXiv:2103.00065). A dynamical loss narrows
+its valleys with the class weights whatever the rate is, and this rule lets the rate follow. With
+classical momentum mu the bound of stability is larger, 2 (1 + mu) / lambda_max, so the target can
+be raised accordingly.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ __all__ = ["CurvatureRate"]
 
 @dataclass(frozen=True)
 class CurvatureRate:
-    """A cap on the learning rate, `target` over the largest eigenvalue of the Hessian of F.
+    """A cap on the learning rate: `target` divided by the largest eigenvalue of the Hessian of F.
 
-    It is a cap only: the rate is never above the member's own times the schedule's factor. The
-    Hessian is that of the network as it is evaluated (running statistics fixed, no dropout), on
-    training samples without augmentation; weight decay is not part of F.
+    It never raises the rate above the member's own times the schedule's factor. The Hessian is that
+    of the network in evaluation mode (running statistics fixed, no dropout), on training samples
+    without augmentation; weight decay is not part of F.
 
     Args:
         every: steps between two measurements, >= 1; the first is before the first step. The class
-            weights turn within a period, which should hold many measurements.
-        target: rate times eigenvalue that is allowed, > 0; 2 is the bound of gradient descent.
-        samples: how many training samples to measure on, the same number of each class as far
-            as there are so many (see `landscape.balanced_subset`); None for all.
+            weights change within a period, which should hold many measurements.
+        target: largest product of rate and eigenvalue, > 0; 2 is the bound of gradient descent.
+        samples: how many training samples to measure on, the same number of each class as far as
+            possible (see `landscape.balanced_subset`); None for all.
 
     Raises:
         ConfigError: for a number outside its range.

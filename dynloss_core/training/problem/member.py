@@ -1,4 +1,4 @@
-"""One network trained: a point of the search, an arm, a seed."""
+"""One network of an ensemble: a point of the search, an arm, a seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STATIC_PERIOD = 2
 
 @dataclass(frozen=True)
 class Member:
-    """What one network has of its own.
+    """What is specific to one network.
 
     Args:
         learning_rate: peak learning rate, > 0.
@@ -53,9 +53,9 @@ class Member:
 
     @property
     def turn(self) -> int:
-        """T, and any number of steps for the static arm, whose weights are 1 at every step."""
+        """T; an arbitrary number of steps for the static arm, whose weights are 1 at every step."""
         return self.period or _STATIC_PERIOD
 
     def stop(self, steps: int, static_tail: int) -> int:
-        """The step of a run from which on it trains statically (see `oscillation_stop`)."""
+        """The step from which a run trains statically (see `oscillation_stop`)."""
         return oscillation_stop(steps, static_tail, self.turn)

@@ -36,13 +36,13 @@ _STORED = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch
 
 @dataclass(frozen=True)
 class LearningRateSchedule:
-    """The learning rate over a run, as a factor of a member's own (peak) learning rate.
+    """The learning rate over a run, as a factor on a member's own (peak) learning rate.
 
     Args:
         warmup: share of the run over which the factor rises linearly from near 0 to 1.
-        decay: how it falls afterwards.
+        decay: how the factor falls afterwards.
         final: the factor at the end of the run, for `linear` and `cosine`.
-        curvature: a cap on the rate that follows the curvature of F; None for none.
+        curvature: a cap on the rate that follows the curvature of F; None for no cap.
     """
 
     warmup: float = 0.0
@@ -58,7 +58,7 @@ class LearningRateSchedule:
             raise ConfigError("final", f"{self.final} is not a factor", "use a number in [0, 1]")
 
     def factor(self, step: int, total_steps: int) -> float:
-        """The factor for the update that follows `step` updates of `total_steps`."""
+        """The factor for the next update, after `step` updates of `total_steps`."""
         warm = self.warmup * total_steps
         if step < warm:
             return (step + 1) / (warm + 1)
@@ -79,17 +79,17 @@ class Training:
     Args:
         loss: which dynamical loss.
         oscillation: what oscillates in it, and how.
-        batch_size: samples a step; None for full-batch gradient descent. Each epoch visits a fresh
-            permutation of the training set; a last incomplete batch is left out.
+        batch_size: samples per step; None for full-batch gradient descent. Each epoch visits a
+            fresh permutation of the training set; an incomplete last batch is left out.
         nesterov: Nesterov's momentum instead of the classical one.
         sam_radius: rho of sharpness-aware minimisation, in units of the parameters: every gradient
             is taken where F is largest, to first order, within that distance (Foret et al. 2021,
-            arXiv:2010.01412); 0 for the plain gradient. A step costs two.
+            arXiv:2010.01412); 0 for the plain gradient. A step then costs as much as two.
         learning_rate_schedule: factor on every member's learning rate.
-        augmentation: what happens to training images at each visit; evaluations see them as they
-            are.
+        augmentation: random changes to training images at each visit; evaluations see the images
+            unchanged.
         dtype: the dtype of parameters and activations. `bfloat16` keeps parameters, updates and the
-            loss in float32 and takes products and convolutions in bfloat16 (torch's autocast).
+            loss in float32 and computes products and convolutions in bfloat16 (torch's autocast).
     """
 
     loss: LossName = "cross_entropy"
@@ -107,12 +107,12 @@ class Problem(Training):
     """What is trained, how, and for how long: all that the members have in common.
 
     Args:
-        data: data set.
-        model: network.
+        data: the data set.
+        model: the network.
         steps: length of the run in optimiser steps.
         static_tail: steps at the end that train on the static loss (see `oscillation_stop`).
         evaluate_every: steps between two evaluations.
-        plugins: digests of the plug-ins that its classes may rest on.
+        plugins: digests of the plug-ins that its classes may depend on.
     """
 
     data: Annotated[DataConfig, OneOf(DATA_SETS)] = field(default_factory=SpiralsConfig)
@@ -158,8 +158,8 @@ class Problem(Training):
         return _traits(self.model, self.data.input_shape, self.data.num_classes)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """Inside it, a network on `device` computes in the dtype that was asked for; its outputs
-        then have to become `torch_dtype` again."""
+        """Inside it, a network on `device` computes in the dtype asked for; convert its outputs
+        back to `torch_dtype`."""
         mixed = self.dtype == "bfloat16"
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed)
 
@@ -168,11 +168,11 @@ class Problem(Training):
 def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) -> Traits:
     with torch.random.fork_rng(devices=[]), _of_plugin(model):
         try:
-            with torch.device("meta"):  # its shapes alone, whatever they would take
+            with torch.device("meta"):  # shapes only, without memory
                 network = model.build(input_shape, num_classes)
                 found = traits_of(network)
                 inputs = torch.zeros(2, *input_shape)
-        except (NotImplementedError, RuntimeError):  # it computes with what it holds
+        except (NotImplementedError, RuntimeError):  # it computes with values
             network = model.build(input_shape, num_classes)
             found = traits_of(network)
             inputs = torch.zeros(2, *input_shape)
@@ -183,7 +183,7 @@ def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) 
 
 @contextmanager
 def _of_plugin(model: ModelConfig) -> Iterator[None]:
-    """Whatever a user's network raises when it is built is a refusal."""
+    """Turn whatever a user's network raises when it is built into a refusal."""
     try:
         yield
     except ConfigError:
@@ -202,7 +202,7 @@ def _refuse_other_outputs(name: str, network: nn.Module, inputs: Tensor, classes
         outputs = network.eval()(inputs)
     except Exception as error:
         reason, remedy = reason_of(error), "correct the network, or choose other data"
-        if "Long" in reason:  # of an embedding: inputs are floats, as the other layers want them
+        if "Long" in reason:  # from an embedding: inputs are floats, as other layers need them
             remedy = "inputs are floats: let the network begin with inputs.long()"
         problem = f"{name!r} fails on inputs (N, {', '.join(map(str, shape))}): {reason}"
         raise ConfigError("model", problem, remedy) from None
@@ -213,8 +213,8 @@ def _refuse_other_outputs(name: str, network: nn.Module, inputs: Tensor, classes
 
 
 def plain_refusal(problem: Problem) -> str | None:
-    """Why an engine that takes samples as they are and computes in one dtype cannot train a
-    problem; None if it can."""
+    """Why an engine without augmentation and mixed precision cannot train a problem; None if it
+    can."""
     if problem.augmentation.active:
         return "it does not augment images"
     if problem.dtype == "bfloat16":

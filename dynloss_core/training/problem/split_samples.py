@@ -1,4 +1,4 @@
-"""The samples of a split as an engine keeps them: bytes stay bytes until a network sees them.
+"""The samples of a split as an engine stores them: bytes stay bytes until a network sees them.
 
 Symbols
     N      samples of a split
@@ -20,7 +20,7 @@ from dynloss_core.training.problem.ensemble import Setup
 
 __all__ = ["PIXELS_TOGETHER", "Samples", "samples_of", "together"]
 
-PIXELS_TOGETHER = 2**18  # 256 images of 32 x 32: 67 MB for each layer of 64 channels in float32
+PIXELS_TOGETHER = 2**18  # 256 images of 32 x 32: 67 MB per layer of 64 channels in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +28,12 @@ class Samples:
     """A split on the device.
 
     Args:
-        inputs: (N, ...), what a network sees, in its dtype; or bytes (N, channels, H, W).
-        targets: (N,).
-        dtype: the dtype of what a network sees.
-        scale: factor and offset (1, channels, H, W) that make pixels of bytes; None if there are
-            no bytes.
-        groups: (N,) whose weights count where those of the classes do not; None: they do.
+        inputs: (N, ...), as a network sees them, in its dtype; or bytes (N, channels, H, W).
+        targets: (N,) class indices.
+        dtype: the dtype of a network's inputs.
+        scale: factor and offset (1, channels, H, W) that turn bytes into pixels; None if the inputs
+            are not bytes.
+        groups: (N,) the group of each sample, where groups have the weights; None where classes do.
     """
 
     inputs: Tensor
@@ -51,10 +51,10 @@ class Samples:
         *,
         channels_last: bool = False,
     ) -> Samples:
-        """`data` on a device, images with their channels last in memory if asked.
+        """`data` on a device; images are stored channels last if asked.
 
-        The scale is made once: a copy to a GPU for each batch would stop its queue. It is as large
-        as an image and lies like one, because a CPU broadcasts three channels ten times slower.
+        The scale is made once: copying it to a GPU for each batch would stall its queue. It has the
+        size and layout of an image, because a CPU broadcasts three channels ten times slower.
         """
         images = data.inputs.ndim == 4 and channels_last
         layout = torch.channels_last if images else torch.contiguous_format
@@ -73,7 +73,7 @@ class Samples:
         return cls(inputs, targets, dtype, (scale[0], scale[1]), groups)
 
     def seen(self, inputs: Tensor) -> Tensor:
-        """Some of the inputs, as a network sees them."""
+        """Inputs as a network sees them."""
         if self.scale is None:
             return inputs
         factor, offset = self.scale
@@ -82,8 +82,8 @@ class Samples:
     def outputs(
         self, network: Callable[[Tensor], Tensor], pixels: int, threads: PartThreads | None = None
     ) -> Tensor:
-        """Outputs (N, C) of a network that sees so many pixels at once (see `together`), on so
-        many threads."""
+        """Outputs (N, C) of a network that sees `pixels` pixels at once (see `together`), computed
+        on `threads`."""
         parts = torch.split(self.inputs, together(self.inputs, pixels))
 
         def found(part: Tensor) -> Tensor:
@@ -97,8 +97,8 @@ class Samples:
 def samples_of(
     setup: Setup, split: str, device: torch.device, *, channels_last: bool = False
 ) -> tuple[Samples, ...]:
-    """A split of every member; members with the same data share one object, and those that differ
-    in the groups alone, the samples."""
+    """A split of every member; members with the same data share one object, and members that differ
+    only in the groups share the samples."""
     kept: dict[int, Samples] = {}
     alike: dict[int, Samples] = {}
     for splits in setup.splits:
@@ -115,9 +115,9 @@ def samples_of(
 
 
 def together(inputs: Tensor, pixels: int) -> int:
-    """How many samples a network sees at once: images up to so many pixels, others all.
+    """How many samples a network sees at once: images up to `pixels` pixels, other samples all.
 
-    What a convolution makes of 50,000 images at once would fill 13 GB in a network of 64 channels.
+    The activations of one convolution with 64 channels on 50,000 images would fill 13 GB.
     """
     if inputs.ndim != 4:
         return len(inputs)
