@@ -1,4 +1,4 @@
-"""Data sets, all behind one `Splits`: training, validation and test, disjoint by construction."""
+"""Data sets, all as `Splits`: training, validation and test sets, disjoint by construction."""
 
 from dynloss_core.data.digits import DigitsConfig
 from dynloss_core.data.image_folders import chosen_folder, use_data_folder

@@ -1,13 +1,12 @@
-"""A folder of images by class, in the layout of torchvision's `ImageFolder`: what lies in it.
+"""The contents of a folder of images by class, in the layout of torchvision's `ImageFolder`.
 
 `FOLDER/CLASS/file.png`, or `FOLDER/train/CLASS/file.png` beside `FOLDER/test/` and, if there is
 one, `FOLDER/validation/` (or `val/`). Classes and files are sorted by name. Only file names are
-looked at here.
+read here.
 
-Left out, whatever it holds: what is hidden (its name begins with a dot), `Thumbs.db`,
-`desktop.ini`, `__MACOSX`, README and LICENSE, and files of text that describe images (see
-`_DESCRIPTIONS`). Any other file that is not an image is refused: it may be an image of a kind that
-is not read, and would be missed.
+Always ignored: hidden files (whose names begin with a dot), `Thumbs.db`, `desktop.ini`, `__MACOSX`,
+README and LICENSE, and text files that describe images (see `_DESCRIPTIONS`). Any other file that
+is not an image is refused: it may be an image in an unsupported format, which would be missed.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ class ClassFolders:
     """The images of a folder, sorted by name.
 
     Args:
-        classes: names of the classes, sorted; their order is that of the class indices.
+        classes: names of the classes, sorted, in the order of the class indices.
         files: names of the N files, relative to the folder, with forward slashes.
-        targets: class index of each.
-        parts: the part of each as an index of `PARTS`, where the folder names them; else None.
+        targets: class index of each file.
+        parts: the part of each file as an index of `PARTS`, if the folder names parts; else None.
     """
 
     classes: tuple[str, ...]
@@ -45,14 +44,14 @@ class ClassFolders:
 
     @property
     def samples(self) -> tuple[int, ...]:
-        """Number of images: of all, or of each part that has a folder."""
+        """Number of images: in all, or in each part that has a folder."""
         if self.parts is None:
             return (len(self.files),)
         return tuple(self.parts.count(part) for part in sorted(set(self.parts)))
 
 
 def class_folders(folder: Path) -> ClassFolders:
-    """What lies in a folder.
+    """The contents of a folder.
 
     Raises:
         ConfigError: for a file or folder that does not fit, naming it.
@@ -61,7 +60,7 @@ def class_folders(folder: Path) -> ClassFolders:
         return _class_folders(folder)
     except OSError as error:
         problem = f"{error.filename or folder} cannot be read: {error.strerror or error}"
-        raise ConfigError("path", problem, "let it be read") from None
+        raise ConfigError("path", problem, "make it readable") from None
 
 
 def _class_folders(folder: Path) -> ClassFolders:
@@ -91,7 +90,7 @@ def _class_folders(folder: Path) -> ClassFolders:
 
 
 def _parts_of(folder: Path, names: list[str]) -> list[tuple[str, dict[str, list[str]]]]:
-    """The folders of the parts, training first, each with its files by class."""
+    """The folders of the parts, training first, each with its class folders."""
     if others := [name for name in names if name not in _FOLDER_OF]:
         problem = f"{folder / others[0]} lies beside {folder / 'train'}"
         remedy = "keep train/, validation/ (or val/) and test/ there alone, or no train/"
@@ -108,7 +107,7 @@ def _parts_of(folder: Path, names: list[str]) -> list[tuple[str, dict[str, list[
 
 
 def _classes_of(folder: Path, names: list[str]) -> dict[str, list[str]]:
-    """The names of the images in each class folder."""
+    """The names of the images, by class folder."""
     if not names:
         raise ConfigError("path", f"{folder} holds no class folders", _LAYOUT)
     if len(names) == 1:
@@ -128,7 +127,7 @@ def _refuse_other_classes(folder: Path, part: str, own: set[str], trained: set[s
 
 
 def _folders_in(folder: Path) -> list[str]:
-    """Names of the folders in one that holds nothing else."""
+    """Names of the folders in a folder that holds nothing else."""
     names = []
     for path in _seen_in(folder):
         if not path.is_dir():
@@ -156,10 +155,10 @@ def _images_in(folder: Path) -> list[str]:
             raise ConfigError("path", problem, remedy)
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-            problem = f"{path} is not an image that is read"
-            raise ConfigError("path", problem, f"take it out, or convert it to one of {kinds}")
+            problem = f"{path} is not an image of a supported format"
+            raise ConfigError("path", problem, f"remove it, or convert it to one of {kinds}")
         if not path.is_file():
-            raise ConfigError("path", f"{path} is not a file", "take it out of the folder")
+            raise ConfigError("path", f"{path} is not a file", "remove it from the folder")
         names.append(path.name)
     if not names:
         raise ConfigError("path", f"{folder} holds no images", "add some, or remove the folder")
@@ -167,7 +166,7 @@ def _images_in(folder: Path) -> list[str]:
 
 
 def _seen_in(folder: Path) -> list[Path]:
-    """All that counts in a folder."""
+    """Everything in a folder that is not ignored."""
     return [
         path
         for path in sorted(folder.iterdir())

@@ -25,17 +25,17 @@ _SAMPLES = 1797
 
 @dataclass(frozen=True)
 class DigitsConfig:
-    """Digits, split once and for all members alike, with the classes in equal shares.
+    """Digits, split once for all members, with the classes in equal shares.
 
-    The split does not depend on a member's seed: otherwise a sample that chose a hyperparameter in
-    one seed's validation set could report it in another seed's test set.
+    The split does not depend on a member's seed. Otherwise a sample in one seed's validation set,
+    which chose a hyperparameter, could be in another seed's test set, which reports it.
 
     Args:
-        split_seed: which split.
-        validation_seed: which of the samples outside the test set are kept for validation; None
-            leaves it to `split_seed`.
+        split_seed: the seed of the split.
+        validation_seed: the seed that draws the validation set from the samples outside the test
+            set; None uses `split_seed`.
         validation: share of the samples for validation.
-        test: share of the samples for the test.
+        test: share of the samples for the test set.
     """
 
     name: Literal["digits"] = "digits"
@@ -68,7 +68,7 @@ class DigitsConfig:
         return (1, *_SHAPE)
 
     def load(self, seed: int) -> Splits:
-        """The split of this configuration; `seed` plays no part."""
+        """The split of this configuration; `seed` is not used."""
         return _load(self)
 
 

@@ -1,4 +1,4 @@
-"""Image data sets on this machine: where they lie, unpacked where needed, and checked.
+"""Image data sets on this machine: found, unpacked if needed, and checked.
 
 Folders are read in torchvision's layout. A folder that holds only the archives is never written to:
 they are unpacked into the user's cache. Nothing here imports torchvision.
@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 DATA_FOLDER = "DYNLOSS_DATA_DIR"
-"""The environment variable that names a folder of data sets. It is not part of a configuration:
-where data lie changes no result, and must not change a study's hash."""
+"""The environment variable that names a folder of data sets. It is not part of a configuration: the
+location of data changes no result, and must not change a study's hash."""
 
 SYSTEM_FOLDER = Path("/usr/share/datasets")  # where Debian puts data sets
 
@@ -40,16 +40,16 @@ Unpack = Callable[[Path, Path], object]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set lies in a folder.
+    """The layout of a data set in a folder.
 
     Args:
-        name: the name of the data set, as a configuration calls it.
-        folder: that torchvision looks for.
+        name: the name of the data set in a configuration.
+        folder: the folder that torchvision looks for.
         files: checksums (MD5) by path, relative to the folder of data sets.
-        archives: that hold these files.
-        archived_in: subfolders in which the archives may lie.
+        archives: the archives that hold these files.
+        archived_in: subfolders in which the archives may be.
         unpacks_into: where torchvision unpacks the archives.
-        package: the Debian package that brings it, if there is one.
+        package: the Debian package that installs it, if there is one.
     """
 
     name: str
@@ -61,11 +61,11 @@ class Layout:
     package: str | None = None
 
     def is_in(self, folder: Path) -> bool:
-        """Whether all files are there, unpacked; not whether they are sound."""
+        """Whether all files are there, unpacked; their content is not checked."""
         return all((folder / path).is_file() for path in self.files)
 
     def archives_in(self, folder: Path) -> list[Path]:
-        """All archives, from the first subfolder that has them; empty if none has."""
+        """All archives, in the first subfolder that has them; empty if none does."""
         for place in self.archived_in:
             paths = [folder / place / archive for archive in self.archives]
             if all(path.is_file() for path in paths):
@@ -78,7 +78,7 @@ class Layout:
 
 
 def use_data_folder(folder: str | Path | None) -> None:
-    """Look into `folder` first, in this process and in those it starts; None changes nothing.
+    """Look in `folder` first, in this process and in those it starts; None changes nothing.
 
     The path is made absolute: workers have another working directory.
     """
@@ -93,10 +93,10 @@ def chosen_folder() -> str | None:
 
 
 def cache_folder() -> Path:
-    """The user's own folder, where archives are unpacked and downloads go.
+    """The user's cache folder, for unpacked archives and downloads.
 
     Raises:
-        ConfigError: if the user has no home.
+        ConfigError: if the user has no home folder.
     """
     parent = os.environ.get("XDG_CACHE_HOME")
     try:
@@ -107,20 +107,20 @@ def cache_folder() -> Path:
 
 
 def data_folders() -> list[Path]:
-    """Where data sets are looked for, in this order."""
+    """The folders searched for data sets, in order."""
     chosen = chosen_folder()
     return [*([Path(chosen)] if chosen else []), cache_folder(), SYSTEM_FOLDER]
 
 
 def find(layout: Layout, unpack: Unpack) -> Path:
-    """The folder for torchvision to read a data set from, its files checked.
+    """The folder from which torchvision can read a data set, after checking its files.
 
     Args:
-        layout: how the data set lies in its folder.
-        unpack: puts what an archive holds into a folder.
+        layout: the layout of the data set.
+        unpack: unpacks an archive into a folder.
 
     Raises:
-        ConfigError: if it is nowhere, or is damaged.
+        ConfigError: if it is not found, or is damaged.
     """
     folders = data_folders()
     for folder in folders:
@@ -140,8 +140,8 @@ def find(layout: Layout, unpack: Unpack) -> Path:
 def put_in_place(parent: Path, name: str, fill: Callable[[Path], object]) -> None:
     """Make the folder `parent/name` as a whole or not at all.
 
-    `fill` makes `name` in a temporary folder beside it, which is then renamed. Of several processes
-    at once the first to finish wins, and what the others made is dropped: it is the same.
+    `fill` makes `name` in a temporary folder beside it, which is then renamed. If several processes
+    do so at once, the first to finish wins; what the others made is the same, and is dropped.
 
     Raises:
         OSError: if it cannot be written.
@@ -157,7 +157,7 @@ def put_in_place(parent: Path, name: str, fill: Callable[[Path], object]) -> Non
 
 
 def _unpacked(layout: Layout, archives: list[Path], unpack: Unpack) -> Path:
-    """The cache, with what the archives hold in it."""
+    """The cache folder, with the archives unpacked in it."""
     cache = cache_folder()
     if layout.is_in(cache):
         return cache

@@ -41,16 +41,16 @@ _FEWEST = 5 * _NUM_CLASSES  # samples of a part
 
 @dataclass(frozen=True)
 class ImageConfig(ABC):
-    """Images with a test set of their own; validation is taken from the training set.
+    """Images with their own test set; validation is taken from the training set.
 
     The split does not depend on a member's seed, for the reason given in `DigitsConfig`; nor does
     the validation set depend on `train_samples`. Classes keep their shares in every part.
 
     Args:
-        validation: images of the training set that are kept for validation.
-        split_seed: which of them, and which of a reduced part.
-        validation_seed: the same, of the training set alone; None leaves it to `split_seed`.
-        train_samples: images to train on; None takes all that validation leaves.
+        validation: number of images of the training set kept for validation.
+        split_seed: the seed that draws them, and the images of a reduced part.
+        validation_seed: the seed of the draws from the training set; None uses `split_seed`.
+        train_samples: images to train on; None takes all that are not kept for validation.
         test_samples: images of the test set; None takes all.
     """
 
@@ -90,17 +90,17 @@ class ImageConfig(ABC):
         return self.SHAPE
 
     def load(self, seed: int) -> Splits:
-        """The split of this configuration, as bytes (N, K, H, W); `seed` plays no part.
+        """The split of this configuration, as bytes (N, K, H, W); `seed` is not used.
 
         All callers share one object.
 
         Raises:
-            ConfigError: if the files are nowhere, or damaged, or torchvision is missing.
+            ConfigError: if the files are not found or are damaged, or torchvision is missing.
         """
         return _load(self)
 
     def download(self) -> None:
-        """Fetch the data set, unless it lies in one of the folders already.
+        """Download the data set, unless it is in one of the folders already.
 
         It goes into the chosen folder, or into the user's cache.
 
@@ -123,7 +123,7 @@ class ImageConfig(ABC):
 
     @abstractmethod
     def _layout(self) -> Layout:
-        """How it lies in a folder."""
+        """Its layout in a folder."""
 
     @abstractmethod
     def _dataset(self, root: Path, *, train: bool = True, download: bool = False) -> Any:
@@ -143,8 +143,8 @@ class FashionMNISTConfig(ImageConfig):
     SHAPE: ClassVar[tuple[int, int, int]] = (1, 28, 28)
     TRAINING: ClassVar[int] = 60_000
 
-    # Torchvision knows the checksums of the archives as published. Debian's are the same, less the
-    # name and the time in the head of each: so what is checked is the content.
+    # Torchvision knows the checksums of the published archives. Debian's differ in the name and the
+    # time in each header, so the content is checked instead.
     _CONTENT: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
         "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -159,7 +159,7 @@ class FashionMNISTConfig(ImageConfig):
             folder="FashionMNIST",
             files={f"{raw}/{name}": md5 for name, md5 in self._CONTENT.items()},
             archives=tuple(f"{name}.gz" for name in self._CONTENT),
-            archived_in=(raw, "fashion-mnist", ""),  # torchvision's, Debian's, anybody's
+            archived_in=(raw, "fashion-mnist", ""),  # torchvision's, Debian's, or neither
             unpacks_into=raw,
             package="dataset-fashion-mnist",
         )
@@ -168,8 +168,8 @@ class FashionMNISTConfig(ImageConfig):
         return _torchvision().FashionMNIST(root, train=train, download=download)
 
     def _read(self, root: Path, *, train: bool) -> tuple[Tensor, Tensor]:
-        # Not by torchvision's data set: beside the files that were checked it takes `processed/`,
-        # which older versions left there, unchecked.
+        # Not with torchvision's data set: it would prefer an unchecked `processed/` that older
+        # versions left beside the checked files.
         read, raw = _torchvision().mnist, root / "FashionMNIST" / "raw"
         part = "train" if train else "t10k"
         images = read.read_image_file(raw / f"{part}-images-idx3-ubyte")
@@ -201,12 +201,12 @@ class CIFAR10Config(ImageConfig):
 
     def _read(self, root: Path, *, train: bool) -> tuple[Tensor, Tensor]:
         dataset = self._dataset(root, train=train)
-        # Torchvision views the file's (N, K, H, W) as (N, H, W, K): viewed back, nothing is copied.
+        # Torchvision returns a view (N, H, W, K) of the file's (N, K, H, W): undo it without a copy
         pixels = torch.from_numpy(dataset.data.transpose(0, 3, 1, 2))
         return pixels, torch.tensor(dataset.targets)
 
 
-@lru_cache(maxsize=2)  # a study has one; each takes up to 180 MB
+@lru_cache(maxsize=2)  # a study has one; each is up to 180 MB
 def _load(config: ImageConfig) -> Splits:
     unpack = _torchvision().utils.extract_archive
     root = find(config._layout(), unpack)
@@ -228,7 +228,7 @@ def _torchvision() -> Any:
     """`torchvision.datasets`."""
     try:
         from torchvision import datasets
-    except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: made for another torch
+    except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: built for another torch
         remedy = "install the torchvision version that matches this torch"
         raise ConfigError(
             "data.name",

@@ -1,7 +1,7 @@
-"""Files of one's own as a data set: what they held when a study was made, and how they are split.
+"""A user's own files as a data set: what they held when a study was made, and how they are split.
 
-A configuration keeps what the files hold, a checksum among it: a study notices files that changed,
-and needs them only to train. Where they lie changes no result, and no hash.
+A configuration records what the files hold, including a checksum. So a study notices files that
+changed, and needs them only to train. Their location changes no result, and no hash.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Contents:
         sha256: their checksum.
         classes: the values of the target, in the order of the class indices.
         input_shape: shape of one sample.
-        samples: number of samples in training, validation and test set, where the files split
-            them; in training and test set, where validation is drawn from the first; otherwise
-            their number in all.
+        samples: number of samples in the training, validation and test sets, if the files define
+            all three; in the training and test sets, if validation is drawn from training;
+            otherwise their total number.
     """
 
     sha256: str
@@ -45,18 +45,18 @@ class Contents:
 
 @dataclass(frozen=True)
 class OwnFiles(ABC):
-    """A file, or a folder of files, that is split once and for all members alike.
+    """A file, or a folder of files, that is split once for all members.
 
     The split does not depend on a member's seed, for the reason given in `DigitsConfig`.
 
     Args:
-        path: where it lies, relative to the study's file. A machine that does not have it there
+        path: its location, relative to the study's file. A machine that does not have it there
             looks for its name in the folder of `--data-dir`.
-        test: share of the samples for the test.
+        test: share of the samples for the test set.
         validation: share of the samples for validation.
-        split_seed: which split.
-        validation_seed: which of the samples outside the test set are kept for validation; None
-            leaves it to `split_seed`, or to the files where they name a validation set.
+        split_seed: the seed of the split.
+        validation_seed: the seed that draws the validation set from the samples outside the test
+            set; None uses `split_seed`, or keeps the validation set that the files name.
         contents: what the files held when the study was made; by default what they hold now.
     """
 
@@ -71,7 +71,7 @@ class OwnFiles(ABC):
     paths: ClassVar[tuple[str, ...]] = ("path",)
     KIND: ClassVar[Literal["file", "folder"]]
     FORM: ClassVar[str]
-    """What a path must name, for a message."""
+    """What the path must name, for messages."""
 
     def __post_init__(self) -> None:
         if not self.path:
@@ -95,15 +95,15 @@ class OwnFiles(ABC):
         """What the files hold now.
 
         Raises:
-            ConfigError: if they are nowhere, cannot be read, or do not fit.
+            ConfigError: if they are not found, cannot be read, or do not fit.
         """
 
     @abstractmethod
     def load(self, seed: int) -> Splits:
-        """The split of this configuration; `seed` plays no part.
+        """The split of this configuration; `seed` is not used.
 
         Raises:
-            ConfigError: if the files are nowhere, cannot be read, or are others than they were.
+            ConfigError: if the files are not found, cannot be read, or have changed.
         """
 
     @property
@@ -114,10 +114,10 @@ class OwnFiles(ABC):
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """Samples in training, validation and test set.
+        """Number of samples in the training, validation and test sets.
 
         Raises:
-            ConfigError: if `contents` was written by hand, with other than one to three numbers.
+            ConfigError: if `contents` was written by hand, with more than three numbers or none.
         """
         match self.held.samples:
             case (samples,):
@@ -147,7 +147,7 @@ class OwnFiles(ABC):
         return self.held.input_shape
 
     def found(self) -> Path:
-        """The file or folder, where it is named or in the chosen folder of data.
+        """The file or folder, at its path or in the chosen data folder.
 
         Raises:
             ConfigError: if it is in neither.
@@ -162,7 +162,7 @@ class OwnFiles(ABC):
         raise ConfigError("path", f"there is no {self.KIND} {looked}", remedy)
 
     def refuse_change(self, now: Contents) -> None:
-        """Refuse files that hold something else than when the study was made.
+        """Refuse files whose contents have changed since the study was made.
 
         Raises:
             ConfigError: naming the path.
@@ -173,13 +173,13 @@ class OwnFiles(ABC):
             raise ConfigError("data.path", problem, remedy)
 
     def parts_of(self, targets: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices of training, validation and test set; what is drawn has the classes in equal
-        shares.
+        """Indices of the training, validation and test sets; parts that are drawn have the classes
+        in equal shares.
 
         Args:
             targets: (N,) class indices.
-            given: (N,) the part of each sample, as an index of `PARTS`, where the files name it.
-                Without samples of validation, these are drawn from those of training.
+            given: (N,) the part of each sample, as an index of `PARTS`, if the files name parts. If
+                they name no validation samples, those are drawn from the training samples.
         """
         train_size, validation_size, test_size = self.sizes
         seed = self.split_seed if self.validation_seed is None else self.validation_seed

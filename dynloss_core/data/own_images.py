@@ -1,4 +1,4 @@
-"""A folder of images of one's own as a data set, in the layout of torchvision's `ImageFolder`.
+"""A user's own folder of images as a data set, in the layout of torchvision's `ImageFolder`.
 
 Symbols
     N      images
@@ -33,20 +33,20 @@ _LARGEST = 1024  # pixels of a side
 class FolderConfig(OwnFiles):
     """A folder of images, with a folder for each class.
 
-    An image is turned upright as its EXIF says and scaled (bilinear, with antialiasing) until its
-    shorter side is S; the middle of S x S pixels is kept. What is transparent is laid on black, and
-    of an animation the first picture counts. Channels are scaled to mean 0 and standard deviation 1
-    on the training set. Which files count is said in `class_folders`.
+    An image is turned upright according to its EXIF data and scaled (bilinear, with antialiasing)
+    until its shorter side is S; the central S x S pixels are kept. Transparent parts are shown on
+    black, and of an animation only the first frame is used. Channels are scaled to mean 0 and
+    standard deviation 1 on the training set. See `class_folders` for which files are read.
 
     Args:
         path: the folder, relative to the study's file: `CLASS/file.png`, or `train/CLASS/file.png`
             and the same in `test/` and, if there is one, `validation/` (or `val/`). A machine that
             does not have it there looks for its name in the folder of `--data-dir`.
-        test: share of the images for the test, where the folder has no `test/`.
-        validation: share of the images for validation, where the folder has no `validation/`; of
-            those in `train/`, if it has one.
-        validation_seed: which of the images outside the test set are kept for validation; None
-            leaves it to `split_seed`, or to `validation/`.
+        test: share of the images for the test set, if the folder has no `test/`.
+        validation: share of the images for validation, if the folder has no `validation/`; of those
+            in `train/`, if it has one.
+        validation_seed: the seed that draws the validation set from the images outside the test
+            set; None uses `split_seed`, or keeps the images in `validation/`.
         contents: what the folder held when the study was made, with a checksum over the names and
             bytes of all images; by default what it holds now.
         size: S, pixels of a side.
@@ -65,7 +65,7 @@ class FolderConfig(OwnFiles):
             problem = f"{self.size} is not between 1 and {_LARGEST}"
             raise ConfigError("size", problem, "choose a number of pixels in this range")
         super().__post_init__()
-        if self.input_shape != self._shape:  # of images that were read in another size
+        if self.input_shape != self._shape:  # from images read in another size
             object.__setattr__(self, "contents", replace(self.held, input_shape=self._shape))
 
     @property
@@ -79,19 +79,19 @@ class FolderConfig(OwnFiles):
         return images.contents
 
     def load(self, seed: int) -> Splits:
-        """The split of this configuration, as bytes (N, K, S, S); `seed` plays no part.
+        """The split of this configuration, as bytes (N, K, S, S); `seed` is not used.
 
         All callers share one object.
 
         Raises:
-            ConfigError: if the folder is nowhere, cannot be read, or is another than it was.
+            ConfigError: if the folder is not found, cannot be read, or has changed.
         """
         return _load(self)
 
 
 @dataclass(frozen=True, eq=False)
 class _Images:
-    """What was read of a folder: its contents, its files, and their bytes (N, K, S, S)."""
+    """A folder as read: its contents, its files, and their bytes (N, K, S, S)."""
 
     contents: Contents
     listed: ClassFolders
@@ -113,7 +113,7 @@ def _load(config: FolderConfig) -> Splits:
 
 
 def _parts(config: FolderConfig, listed: ClassFolders) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of training, validation and test set, each of which has images of every class.
+    """Indices of the training, validation and test sets, each with images of every class.
 
     Raises:
         ConfigError: naming a class that has too few.
@@ -136,7 +136,7 @@ def _read(config: FolderConfig) -> _Images:
     """Read the folder of a configuration.
 
     Raises:
-        ConfigError: if it is nowhere, or holds what does not fit.
+        ConfigError: if it is not found, or holds something that does not fit.
     """
     folder = config.found()
     listed = class_folders(folder)
@@ -155,7 +155,7 @@ def _read(config: FolderConfig) -> _Images:
 def _pixels(
     folder: Path, files: tuple[str, ...], digests: tuple[bytes, ...], size: int, channels: int
 ) -> Tensor:
-    """The bytes (N, K, S, S) of the files with these checksums, decoded once in a process."""
+    """The bytes (N, K, S, S) of the files with these checksums, decoded once per process."""
     pixels = torch.empty(len(files), channels, size, size, dtype=torch.uint8)
     for i, (name, digest) in enumerate(zip(files, digests, strict=True)):
         content = _content(folder / name)
@@ -170,4 +170,4 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         problem = f"{path} cannot be read: {error.strerror}"
-        raise ConfigError("path", problem, "let it be read, or take it out") from None
+        raise ConfigError("path", problem, "make it readable, or remove it") from None

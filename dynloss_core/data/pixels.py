@@ -1,4 +1,4 @@
-"""Images as bytes: decoded, brought to one size, and the scale of their pixels.
+"""Images as bytes: decoded, resized to one size, and the scale of their pixels.
 
 Symbols
     N      images
@@ -28,18 +28,18 @@ __all__ = ["IMAGE_SUFFIXES", "bytes_of", "decoded", "scale_of"]
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 )
-"""How the names of image files end."""
+"""Suffixes of image files."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")  # no other decoder is run
-_LEVELS = 256  # of a byte
+_LEVELS = 256  # values of a byte
 _MODES = {1: "L", 3: "RGB"}  # Pillow's names, by K
 
 
 def scale_of(pixels: Tensor) -> PixelScale:
-    """Mean and standard deviation of each channel of bytes (N, K, H, W), from how often each level
-    occurs; a constant channel becomes 0.
+    """Mean and standard deviation of each channel of bytes (N, K, H, W), from the count of each
+    level; a constant channel is scaled to 0.
 
-    No copy in another type is made; the sums are integers, exact in float64.
+    No copy in another dtype is made; the sums are integers, exact in float64.
     """
     level = torch.arange(_LEVELS, dtype=torch.float64)
     means, deviations = [], []
@@ -55,12 +55,13 @@ def scale_of(pixels: Tensor) -> PixelScale:
 def decoded(path: Path, content: bytes, size: int, channels: int) -> Tensor:
     """The bytes (K, S, S) of an image file.
 
-    The image is turned upright as its EXIF says; of an animation the first picture counts. It is
-    scaled (bilinear, with antialiasing) until its shorter side is S, and the middle is kept.
+    The image is turned upright according to its EXIF data; of an animation only the first frame is
+    used. It is scaled (bilinear, with antialiasing) until its shorter side is S, and cropped to its
+    centre.
 
     Args:
         path: the file, for messages.
-        content: what it holds.
+        content: the file's content.
         size: S.
         channels: K.
 
@@ -73,15 +74,15 @@ def decoded(path: Path, content: bytes, size: int, channels: int) -> Tensor:
             upright = pillow.ImageOps.exif_transpose(image)
             plain = _opaque(upright, _MODES[channels])
             square = pillow.ImageOps.fit(plain, (size, size), pillow.Image.Resampling.BILINEAR)
-    except Exception as error:  # decoders raise what they like
-        reason = "of no known kind" if "cannot identify" in str(error) else reason_of(error)
+    except Exception as error:  # decoders may raise anything
+        reason = "unknown format" if "cannot identify" in str(error) else reason_of(error)
         problem = f"{path} is not an image that can be read: {reason}"
-        raise ConfigError("path", problem, "replace it, or take it out of the folder") from None
+        raise ConfigError("path", problem, "replace it, or remove it from the folder") from None
     return _tensor(square)
 
 
 def bytes_of(image: Image) -> Tensor:
-    """The bytes (K, H, W) of a Pillow image: K = 1 of a grey one, else 3.
+    """The bytes (K, H, W) of a Pillow image: K = 1 if it is grey, else 3.
 
     Raises:
         ValueError: for pixels of 32 bits.
@@ -91,8 +92,8 @@ def bytes_of(image: Image) -> Tensor:
 
 
 def _opaque(image: Image, mode: str) -> Image:
-    """An image of one byte per channel: what is transparent is laid on black, and grey of 16 bits
-    keeps its upper eight."""
+    """Convert to an image with one byte per channel: transparent parts are shown on black, and
+    16-bit grey keeps its upper eight bits."""
     pillow = _pillow()
     if image.mode.startswith("I;16"):  # which Pillow would clip at 255
         image = pillow.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -111,12 +112,12 @@ def _tensor(image: Image) -> Tensor:
 
 
 def _pillow() -> Any:
-    """Pillow, its parts imported."""
+    """Pillow, with the submodules needed here."""
     try:
         import PIL.Image
         import PIL.ImageOps
     except ImportError as error:
         problem = f"images need Pillow, which cannot be imported: {reason_of(error)}"
         raise ConfigError("name", problem, "pip install pillow") from None
-    PIL.Image.init()  # all kinds are known, not the commonest alone
+    PIL.Image.init()  # register all formats, not only the most common
     return PIL

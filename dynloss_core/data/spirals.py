@@ -24,15 +24,15 @@ _TURN = 4 * np.pi
 
 @dataclass(frozen=True)
 class SpiralsConfig:
-    """Spirals; each seed draws its own noise, afresh for each of the three splits.
+    """Spirals; each seed draws its own noise, independently for each of the three splits.
 
     Args:
         points_per_class: N, in each split.
         noise: standard deviation of the angle, in radians.
         num_classes: C, the number of arms of the spiral.
         training_shares: for classes of unequal size, the share of its points that each class keeps
-            in the training split, evenly along its arm; validation and test split stay balanced.
-            Empty: every class keeps all.
+            in the training split, evenly along its arm; the validation and test splits stay
+            balanced. Empty: every class keeps all its points.
     """
 
     name: Literal["spirals"] = "spirals"

@@ -24,7 +24,7 @@ __all__ = [
 
 
 def check_seeds(split_seed: int, validation_seed: int | None) -> None:
-    """Refuse seeds of a split that are negative."""
+    """Refuse negative seeds of a split."""
     for key, seed in (("split_seed", split_seed), ("validation_seed", validation_seed)):
         if seed is not None and seed < 0:
             raise ConfigError(key, f"{seed} is negative", "use >= 0")
@@ -32,7 +32,7 @@ def check_seeds(split_seed: int, validation_seed: int | None) -> None:
 
 @dataclass(frozen=True)
 class PixelScale:
-    """How the bytes of images become what a network sees: (pixel / 255 - mean) / deviation.
+    """How the bytes of images become the inputs of a network: (pixel / 255 - mean) / deviation.
 
     Args:
         mean: the mean of each channel over the training set, in [0, 1].
@@ -43,7 +43,7 @@ class PixelScale:
     deviation: tuple[float, ...]
 
     def __call__(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
-        """Images (N, channels, H, W) of bytes in another dtype, scaled."""
+        """Images (N, channels, H, W) of bytes, scaled and converted to `dtype`."""
         shape = (1, -1, 1, 1)
         offset = torch.tensor(self.mean, dtype=dtype, device=pixels.device).view(shape)
         spread = torch.tensor(self.deviation, dtype=dtype, device=pixels.device).view(shape)
@@ -55,11 +55,11 @@ class Labelled:
     """Samples and their classes.
 
     Args:
-        inputs: (N, ...), what a network sees; or the bytes of images, with a `scale`.
-        targets: (N,) class indices of any integer type; kept as int64.
-        scale: the scale of the bytes; None if the inputs are what a network sees.
-        groups: (N,) the group of each sample, whose weight is the sample's; None: its class. A
-            data set may give groups of its own, for an oscillation over `own`.
+        inputs: (N, ...), as a network sees them; or the bytes of images, with a `scale`.
+        targets: (N,) class indices of any integer type; stored as int64.
+        scale: the scale of the bytes; None if the inputs are not bytes.
+        groups: (N,) the group that decides each sample's weight; None: its class does. A data set
+            can give its own groups, for an oscillation over `own`.
 
     Raises:
         TypeError: for targets that are not integers.
@@ -89,24 +89,24 @@ class Labelled:
         return len(self.targets)
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Labelled:
-        """The same samples as a network of this dtype sees them, on another device."""
+        """The same samples as a network of this dtype sees them, on a device."""
         inputs = self.inputs.to(device)
         inputs = inputs.to(dtype) if self.scale is None else self.scale(inputs, dtype)
         groups = None if self.groups is None else self.groups.to(device)
         return Labelled(inputs, self.targets.to(device), groups=groups)
 
     def at(self, chosen: slice | Tensor) -> Labelled:
-        """Some of the samples."""
+        """A subset of the samples."""
         groups = None if self.groups is None else self.groups[chosen]
         return Labelled(self.inputs[chosen], self.targets[chosen], self.scale, groups)
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a network learns from, what chooses it, and what reports it.
+    """The training, validation and test sets.
 
-    Training fits the parameters; validation chooses hyperparameters; test is looked at only to
-    report a choice already made.
+    Training fits the parameters; validation chooses hyperparameters; test is used only to report a
+    choice already made.
 
     Raises:
         ValueError: for a target that is not a class index from 0 to `num_classes` - 1.
@@ -127,7 +127,7 @@ class Splits:
         return tuple(self.train.inputs.shape[1:])
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Splits:
-        """The same splits as a network of this dtype sees them, on another device."""
+        """The same splits as a network of this dtype sees them, on a device."""
         return Splits(
             self.train.to(dtype, device),
             self.validation.to(dtype, device),
@@ -137,7 +137,7 @@ class Splits:
 
 
 def refuse_other_classes(data: Labelled, num_classes: int, called: str) -> None:
-    """Refuse targets outside 0 to `num_classes` - 1, which a one-hot code would make nothing of.
+    """Refuse targets outside 0 to `num_classes` - 1, which have no one-hot code.
 
     Raises:
         ValueError: naming one of them.
@@ -150,9 +150,9 @@ def refuse_other_classes(data: Labelled, num_classes: int, called: str) -> None:
 
 
 def disjoint(labels: Tensor, sizes: Sequence[int], seed: int, part: int) -> list[Tensor]:
-    """Indices of disjoint sets of `sizes`, each with the classes in the shares that `labels` have.
+    """Indices of disjoint sets of the given `sizes`, each with the class shares of `labels`.
 
-    Where the shares are not whole numbers, the largest remainders get the samples that are left.
+    Where the shares are not whole numbers, the remaining samples go to the largest remainders.
     """
     order = torch.from_numpy(generator(seed, Stream.DATA, part).permutation(len(labels)))
     pools = [order[labels[order] == label] for label in torch.unique(labels)]
@@ -169,9 +169,10 @@ def disjoint(labels: Tensor, sizes: Sequence[int], seed: int, part: int) -> list
 
 
 def attainable_accuracy(data: Labelled) -> float:
-    """The accuracy that no classifier can exceed: of samples with equal inputs, one class wins.
+    """The accuracy that no classifier can exceed: samples with equal inputs get the same answer.
 
-    The spirals begin in one point: of its samples, one per class, only one can be right.
+    All arms of the spirals begin at one point: of its samples, one per class, only one can be
+    classified correctly.
     """
     flat = data.inputs.flatten(1)
     _, place = torch.unique(flat, dim=0, return_inverse=True)

@@ -1,4 +1,4 @@
-"""The table of data sets, by the name that a study's file gives them.
+"""The table of data sets, by their names in a study's file.
 
 A data set is added by a row here.
 """
@@ -40,7 +40,7 @@ class DataConfig(Protocol):
         """The three splits that belong to a member's seed; the same seed gives the same splits.
 
         Raises:
-            ConfigError: if the files are nowhere.
+            ConfigError: if the files are not found.
         """
 
 

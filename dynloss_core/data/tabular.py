@@ -1,6 +1,6 @@
-"""A file of one's own as a data set: a table (Parquet, CSV, TSV) or arrays (NumPy's .npz).
+"""A user's own file as a data set: a table (Parquet, CSV, TSV) or arrays (NumPy's .npz).
 
-What it shares with other files of one's own, its checksum say, is in `own_files`.
+What all user files have in common, such as the checksum, is in `own_files`.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class TableConfig(OwnFiles):
     """A table with a column of classes, or arrays of inputs and classes.
 
     Args:
-        path: the file: .parquet, .csv or .tsv (gzipped too), with a row per sample and a header, or
-            .npz with an array per column; relative to the study's file. A machine that does not
+        path: the file: .parquet, .csv or .tsv (also gzipped), with one row per sample and a header,
+            or .npz with one array per column; relative to the study's file. A machine that does not
             have it there looks for its name in the folder of `--data-dir`.
-        validation_seed: which of the samples outside the test set are kept for validation; None
-            leaves it to `split_seed`, or to the column.
+        validation_seed: the seed that draws the validation set from the samples outside the test
+            set; None uses `split_seed`, or keeps the validation set that the `split` column names.
         contents: what the file held when the study was made; by default what it holds now.
         target: the column, or array, of classes: numbers or text, sorted into class indices.
-        features: the columns to learn from, all of numbers; by default all that are left. Of an
-            .npz one array of shape (N, ...), by default the one that is left.
+        features: the numeric columns to learn from; by default all other columns. In an .npz, one
+            array of shape (N, ...); by default the only other one.
         scaling: `standardised` gives each column mean 0 and standard deviation 1 on the training
-            set (of arrays with more axes, all entries together); `none` leaves them.
-        split: column that says `train`, `validation` or `test` of each sample; None draws the
+            set (for arrays with more axes, all entries together); `none` leaves them unchanged.
+        split: the column that says `train`, `validation` or `test` for each sample; None draws the
             parts, with the classes in equal shares.
     """
 
@@ -58,7 +58,7 @@ class TableConfig(OwnFiles):
     def __post_init__(self) -> None:
         own = {self.target, self.split}
         if taken := [name for name in self.features if name in own]:
-            problem = f"{taken[0]!r} is not to be learned from: it is the target, or the split"
+            problem = f"{taken[0]!r} cannot be a feature: it is the target, or the split"
             raise ConfigError("features", problem, "leave it out")
         super().__post_init__()
 
@@ -66,17 +66,17 @@ class TableConfig(OwnFiles):
         return _contents(self, _columns(self))
 
     def load(self, seed: int) -> Splits:
-        """The split of this configuration; `seed` plays no part.
+        """The split of this configuration; `seed` is not used.
 
         Raises:
-            ConfigError: if the file is nowhere, cannot be read, or is another than it was.
+            ConfigError: if the file is not found, cannot be read, or has changed.
         """
         return _load(self)
 
 
 @dataclass(frozen=True, eq=False)
 class _Columns:
-    """What was read of a file: inputs (N, ...), the target's values and the parts (N,)."""
+    """A file as read: inputs (N, ...), the target's values and the parts (N,)."""
 
     sha256: str
     inputs: np.ndarray
@@ -88,7 +88,7 @@ class _Columns:
 def _load(config: TableConfig) -> Splits:
     columns = _columns(config)
     config.refuse_change(_contents(config, columns))
-    inputs = torch.from_numpy(columns.inputs.copy())  # pandas may lend what must not be written
+    inputs = torch.from_numpy(columns.inputs.copy())  # pandas may return a read-only view
     targets = torch.from_numpy(np.unique(columns.target, return_inverse=True)[1])
     given = None
     if columns.parts is not None:
@@ -103,7 +103,7 @@ def _load(config: TableConfig) -> Splits:
 
 
 def _standardised(inputs: Tensor, learned: Tensor) -> Tensor:
-    """Inputs with the training set's mean 0 and standard deviation 1; a constant becomes 0."""
+    """Inputs scaled to mean 0 and standard deviation 1 on the training set; constants become 0."""
     axes = (0,) if inputs.dim() == 2 else tuple(range(inputs.dim()))
     mean = learned.mean(axes, keepdim=True)
     deviation = learned.std(axes, keepdim=True, correction=0)
@@ -138,7 +138,7 @@ def _columns(config: TableConfig) -> _Columns:
     """Read the file of a configuration.
 
     Raises:
-        ConfigError: if it is nowhere, cannot be read, or lacks something.
+        ConfigError: if it is not found, cannot be read, or lacks something.
     """
     path = config.found()
     content = path.read_bytes()
@@ -148,7 +148,7 @@ def _columns(config: TableConfig) -> _Columns:
         inputs, target, parts = read(config, path)
     except ConfigError:
         raise
-    except Exception as error:  # readers raise what they like
+    except Exception as error:  # readers may raise anything
         problem = f"{config.path} cannot be read: {reason_of(error)}"
         raise ConfigError("path", problem, f"give a file that is {_READABLE}") from None
     return _Columns(digest, inputs, target, parts)
@@ -175,10 +175,10 @@ def _read_arrays(
             problem = f"{name!r} has the shape {array.shape}, not one value per sample"
             raise ConfigError(key, problem, "give an array of one axis, class indices or text")
     if inputs.dtype.kind not in "biuf" or not np.isfinite(inputs).all():
-        raise ConfigError("features", f"{names[0]!r} is not all finite numbers", "correct it")
+        raise ConfigError("features", f"{names[0]!r} has values that are not finite", "correct it")
     lengths = {np.shape(each)[:1] for each in (inputs, target, parts) if each is not None}
     if lengths != {target.shape}:
-        raise ConfigError("path", "its arrays are not of one length", "give one entry per sample")
+        raise ConfigError("path", "its arrays differ in length", "give one entry per sample")
     wide = inputs.astype(np.float64 if inputs.dtype.kind == "f" else np.int64)  # of any byte order
     return wide.reshape(len(wide), -1) if wide.ndim == 1 else wide, target, parts
 
@@ -195,7 +195,7 @@ def _read_table(
     elif name.endswith((".csv", ".tsv")):
         table = pd.read_csv(path, sep="\t" if name.endswith(".tsv") else ",")
     else:
-        raise ConfigError("path", f"{config.path} is of no kind that is read", f"give {_READABLE}")
+        raise ConfigError("path", f"{config.path} has an unknown format", f"give {_READABLE}")
     own = [each for each in (config.target, config.split) if each is not None]
     names = list(config.features) or [each for each in table.columns if each not in own]
     for key, wanted in (("target", own[:1]), ("split", own[1:]), ("features", names)):
@@ -212,7 +212,7 @@ def _read_table(
             raise ConfigError("features", problem, "encode it, or leave it out of `features`")
     inputs = table[names].to_numpy(dtype=np.float64)
     if not np.isfinite(inputs).all():
-        raise ConfigError("features", "they are not all finite", "correct them")
+        raise ConfigError("features", "some values are not finite", "correct them")
     parts = table[config.split].to_numpy().astype(str) if config.split is not None else None
     return inputs, _values(table[config.target].to_numpy()), parts
 

@@ -24,7 +24,7 @@ __all__ = ["MapStyle", "splits_of"]
 
 
 class MapStyle(Protocol):
-    """A data set whose samples have numbers: any `torch.utils.data.Dataset` with a length."""
+    """A data set indexed by numbers: any `torch.utils.data.Dataset` with a length."""
 
     def __len__(self) -> int: ...
 
@@ -41,18 +41,18 @@ def splits_of(
 ) -> Splits:
     """The splits of map-style data sets of (image or tensor, label).
 
-    Images of Pillow, and bytes (uint8) of shape (K, H, W), are kept as bytes, with a scale from the
-    training set alone: a channel gets mean 0 and standard deviation 1 there. Tensors of floats stay
-    as they are. All samples have one type and one shape. Each is read once: a transform that draws
-    random numbers would be frozen, where `training.augmentation` is not.
+    Pillow images, and bytes (uint8) of shape (K, H, W), are kept as bytes, with a scale that gives
+    each channel mean 0 and standard deviation 1 on the training set. Tensors of floats are not
+    changed. All samples must have the same type and shape. Each is read once, so a random transform
+    would give the same result at every visit; use `training.augmentation` instead.
 
     Args:
-        train: what is learned from.
-        test: what reports. Its samples are not in `train`.
-        validation: the share of `train` that is kept for validation, with the classes in equal
-            shares; or a data set of its own.
+        train: the training set.
+        test: the test set; its samples must not be in `train`.
+        validation: the share of `train` kept for validation, with the classes in equal shares; or a
+            data set.
         num_classes: C; labels are 0 to C - 1. By default the largest label of `train`, plus 1.
-        seed: which samples are kept for validation, >= 0.
+        seed: the seed that draws the validation set, >= 0.
 
     Raises:
         ConfigError: for a sample that does not fit, naming it.
@@ -80,7 +80,7 @@ def splits_of(
 
 
 def _drawn(data: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
-    """What is left for training, and a share for validation."""
+    """Draw a share for validation; return the rest, for training, and that share."""
     if not 0 < share < 1:
         remedy = "use a number between 0 and 1, or a data set"
         raise ConfigError("validation", f"{share:g} is not a fraction", remedy)
@@ -95,10 +95,10 @@ def _drawn(data: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]
 def _read(name: str, data: MapStyle) -> Labelled:
     """All samples of a data set, without a scale."""
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-        problem = f"{type(data).__name__} has no length, or no samples by number"
+        problem = f"{type(data).__name__} has no length, or cannot be indexed"
         raise ConfigError(name, problem, "give a map-style data set")
     if len(data) == 0:
-        raise ConfigError(name, "it has no samples", "give a data set that has")
+        raise ConfigError(name, "it has no samples", "give a data set with samples")
     inputs: list[Tensor] = []
     labels: list[int] = []
     for sample, label in _samples(name, data):
@@ -122,15 +122,15 @@ def _samples(name: str, data: MapStyle) -> Iterator[tuple[Tensor, int]]:
 
 def _tensor(name: str, number: int, sample: Any) -> Tensor:
     """A sample as a tensor: bytes (K, H, W), or floats of any shape."""
-    if hasattr(sample, "getbands"):  # of Pillow, which is not imported to ask
+    if hasattr(sample, "getbands"):  # a Pillow image, recognised without importing Pillow
         try:
             return bytes_of(sample)
         except ValueError as error:
-            problem = f"sample {number} cannot be bytes: {reason_of(error)}"
+            problem = f"sample {number} cannot be converted to bytes: {reason_of(error)}"
             raise ConfigError(name, problem, "let a transform convert it") from None
     if not isinstance(sample, Tensor):
         problem = f"sample {number} holds a {type(sample).__name__}"
-        raise ConfigError(name, problem, "give images of Pillow, or tensors")
+        raise ConfigError(name, problem, "give Pillow images, or tensors")
     if sample.dtype == torch.uint8:
         if sample.dim() != 3 or sample.shape[0] not in (1, 3):
             problem = f"sample {number} is {_form(sample)}"
@@ -139,12 +139,12 @@ def _tensor(name: str, number: int, sample: Any) -> Tensor:
         problem = f"sample {number} is {_form(sample)}"
         raise ConfigError(name, problem, "give floats, or bytes (uint8)")
     elif not bool(sample.isfinite().all()):
-        raise ConfigError(name, f"sample {number} is not all finite numbers", "correct it")
+        raise ConfigError(name, f"sample {number} has values that are not finite", "correct it")
     return sample.detach().cpu()
 
 
 def _label(name: str, number: int, label: Any) -> int:
-    """A label as an integer; of NumPy and torch too."""
+    """A label as a Python integer, also from NumPy and torch."""
     is_tensor = isinstance(label, Tensor)
     kind = f"{label.dtype} of shape {tuple(label.shape)}" if is_tensor else type(label).__name__
     try:

@@ -82,7 +82,7 @@ class ConvnetEngine(Engine):
     @classmethod
     def refusal(cls, problem: Problem, device: str = "cpu") -> str | None:
         if problem.sam_radius:
-            return "it does not minimise sharpness-aware"
+            return "it does not support sharpness-aware minimisation"
         unusual = problem.traits.unusual
         return None if unusual is None else f"in the network {problem.model.name!r}, {unusual}"
 

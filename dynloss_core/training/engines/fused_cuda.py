@@ -37,7 +37,7 @@ class FusedCUDAEngine(FusedEngine):
         if device != "cuda":
             return "it only runs on CUDA"
         if problem.sam_radius:
-            return "on CUDA it does not minimise sharpness-aware"
+            return "it does not support sharpness-aware minimisation on CUDA"
         if importlib.util.find_spec("triton") is None:
             return "it needs triton (pip install triton)"
         return None

@@ -258,7 +258,7 @@ def _refuse_company(problem: Problem, splits: Splits, network: nn.Module) -> Non
             raise ConfigError(
                 "model",
                 f"{problem.model.name!r} in evaluation gives a sample different outputs {when}",
-                "let it treat each sample on its own there, without random draws",
+                "make it treat each sample on its own there, without random draws",
             )
 
 

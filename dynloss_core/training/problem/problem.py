@@ -191,25 +191,25 @@ def _of_plugin(model: ModelConfig) -> Iterator[None]:
     except Exception as error:
         if not hasattr(model, PLUGIN_DIGEST):
             raise
-        problem = f"{model.name!r} is not built: {type(error).__name__}: {reason_of(error)}"
+        problem = f"{model.name!r} cannot be built: {type(error).__name__}: {reason_of(error)}"
         raise ConfigError("model", problem, "correct the network, or choose other data") from None
 
 
 def _refuse_other_outputs(name: str, network: nn.Module, inputs: Tensor, classes: int) -> None:
-    """Refuse a network that does not give logits (N, C), before anything starts."""
+    """Refuse a network that does not return logits (N, C), before anything starts."""
     shape = tuple(inputs.shape[1:])
     try:
         outputs = network.eval()(inputs)
     except Exception as error:
         reason, remedy = reason_of(error), "correct the network, or choose other data"
         if "Long" in reason:  # from an embedding: inputs are floats, as other layers need them
-            remedy = "inputs are floats: let the network begin with inputs.long()"
+            remedy = "inputs are floats: begin the network with inputs.long()"
         problem = f"{name!r} fails on inputs (N, {', '.join(map(str, shape))}): {reason}"
         raise ConfigError("model", problem, remedy) from None
     given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if given != (len(inputs), classes):
-        problem = f"{name!r} gives {given} of {len(inputs)} samples of {classes} classes"
-        raise ConfigError("model", problem, "let it give one tensor of logits (N, C)")
+        problem = f"{name!r} returns {given} for {len(inputs)} samples of {classes} classes"
+        raise ConfigError("model", problem, "return one tensor of logits (N, C)")
 
 
 def plain_refusal(problem: Problem) -> str | None:

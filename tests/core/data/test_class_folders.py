@@ -27,7 +27,7 @@ LAYOUTS = [
     (["ant/a.png"], "holds one class folder, 'ant'; give two classes or more"),
     (["ant/a.png", "bee/"], "bee holds no images; add some, or remove the folder"),
     (["ant/a.png", "bee/a.png", "notes.docx"], "notes.docx lies outside the class folders"),
-    (["ant/a.png", "bee/a.heic"], "a.heic is not an image that is read; take it out, or convert it"),
+    (["ant/a.png", "bee/a.heic"], "a.heic is not an image of a supported format; remove it, or"),
     (["ant/a.png", "bee/more/a.png"], "more is a folder inside a class folder; move its images up"),
     (["Train/ant/a.png", "Test/ant/a.png"], "ant is a folder inside a class folder"),
     (["train/a.png", "test/a.png"], "a.png lies outside the class folders"),

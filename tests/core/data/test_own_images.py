@@ -293,11 +293,11 @@ def test_a_class_with_too_few_images_is_named(photos: Path) -> None:
 def test_an_image_that_cannot_be_read_is_named(photos: Path) -> None:
     path = photos / "bee" / "07.png"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ConfigError, match=r"bee/07\.png is not an image that can be read: .*take"):
+    with pytest.raises(ConfigError, match=r"bee/07\.png is not an image that can be read: .*remove"):
         config(photos)
     path.unlink()
     path.symlink_to(photos / "nowhere.png")
-    with pytest.raises(ConfigError, match=r"07\.png is not a file; take it out"):
+    with pytest.raises(ConfigError, match=r"07\.png is not a file; remove it"):
         config(photos)
 
 

@@ -240,10 +240,10 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str, par
         ("a.npz", b"no arrays", "cannot be read"),
         ("a.csv", b"", "cannot be read"),
         ("a.csv.gz", b"x", "cannot be read"),
-        ("a.xlsx", b"x", "is of no kind that is read; give .parquet"),
+        ("a.xlsx", b"x", "has an unknown format; give .parquet"),
         ("a.csv", b"x,kind\n1,a\n,b\n", "features: 'x' lacks a value in row 1, counted from 0"),
         ("a.csv", b"x,kind\n1,a\n2,\n", "target: 'kind' lacks a value in row 1"),
-        ("a.csv", b"x,kind\n1,a\ninf,b\n", "they are not all finite"),
+        ("a.csv", b"x,kind\n1,a\ninf,b\n", "some values are not finite"),
         ("a.csv", b"x,kind\n1,a\n2,b\n", "each part needs 5"),
     ],
 )
@@ -261,10 +261,10 @@ def test_what_cannot_be_read_is_refused(
     [
         ({"x": np.ones((9, 2))}, "target: there is no 'kind' in the file; it has: x"),
         ({"x": np.ones(9), "z": np.ones(9), "kind": np.ones(9)}, "2 arrays to learn from: x, z"),
-        ({"x": np.ones(8), "kind": np.arange(9)}, "its arrays are not of one length"),
+        ({"x": np.ones(8), "kind": np.arange(9)}, "its arrays differ in length"),
         ({"x": np.ones((9, 2)), "kind": np.eye(9)}, "'kind' has the shape (9, 9), not one value"),
-        ({"x": np.array(3.0), "kind": np.arange(9)}, "its arrays are not of one length"),
-        ({"x": np.full(9, np.nan), "kind": np.arange(9)}, "'x' is not all finite numbers"),
+        ({"x": np.array(3.0), "kind": np.arange(9)}, "its arrays differ in length"),
+        ({"x": np.full(9, np.nan), "kind": np.arange(9)}, "'x' has values that are not finite"),
         ({"x": np.array([{}] * 9), "kind": np.arange(9)}, "cannot be read"),
     ],
 )

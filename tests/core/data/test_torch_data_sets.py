@@ -122,7 +122,7 @@ def worse(sample: object) -> list[Any]:
         (worse(X), "sample 3 is a Tensor; give pairs: (image or tensor, label)"),
         (worse((X, 0, 1)), "sample 3 is a tuple of 3; give pairs"),
         (worse({"image": X, "label": 0}), "sample 3 is a dict of 2; give pairs"),
-        (worse((np.zeros((4, 4)), 0)), "sample 3 holds a ndarray; give images of Pillow, or tensors"),
+        (worse((np.zeros((4, 4)), 0)), "sample 3 holds a ndarray; give Pillow images, or tensors"),
         (worse(("a.png", 0)), "sample 3 holds a str"),
         (worse((X[0], 0)), "sample 3 is uint8 of shape (4, 4); give bytes as (1 or 3 channels"),
         (worse((X.permute(1, 2, 0), 0)), "sample 3 is uint8 of shape (4, 4, 3)"),
@@ -130,8 +130,8 @@ def worse(sample: object) -> list[Any]:
         (worse((X.float(), 0)), "sample 3 is float32 of shape (3, 4, 4), sample 0 uint8 of shape"),
         (worse((X[:, 1:], 0)), "let a transform resize and convert them"),
         (worse((Image.new("L", (4, 4)), 0)), "sample 3 is uint8 of shape (1, 4, 4), sample 0"),
-        (worse((Image.new("F", (4, 4)), 0)), "sample 3 cannot be bytes: its pixels have 32 bits"),
-        ([(torch.full((2,), torch.nan), 0)], "sample 0 is not all finite numbers"),
+        (worse((Image.new("F", (4, 4)), 0)), "sample 3 cannot be converted to bytes: its pixels have 32 bits"),
+        ([(torch.full((2,), torch.nan), 0)], "sample 0 has values that are not finite"),
         (worse((X, "cat")), "the label of sample 3 is 'cat' (str); give class indices: 0, 1, 2"),
         (worse((X, 1.0)), "the label of sample 3 is 1.0 (float)"),
         (worse((X, True)), "the label of sample 3 is True (bool)"),
@@ -158,7 +158,7 @@ class Endless(IterableDataset[Any]):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"train": Endless()}, "train: Endless has no length, or no samples by number"),
+        ({"train": Endless()}, "train: Endless has no length, or cannot be indexed"),
         ({"validation": 1}, "validation: 1 is not a fraction; use a number between 0 and 1, or"),
         ({"validation": 0.01}, "validation: 0.01 of 10 samples leaves 0 for validation"),
         ({"seed": -1}, "seed: -1 is negative; use >= 0"),

@@ -134,7 +134,7 @@ def test_which_engine_takes_it() -> None:
     assert choose_engine(problem()) is FusedCPUEngine
     images = problem(data=BytesConfig(), model=Myrtle5Config(channels=16), batch_size=32)
     assert choose_engine(images) is AutogradEngine
-    with pytest.raises(ConfigError, match="does not minimise sharpness-aware"):
+    with pytest.raises(ConfigError, match="does not support sharpness-aware"):
         choose_engine(images, "convnet")
 
 

@@ -164,7 +164,7 @@ def test_a_class_without_a_file_is_refused() -> None:
         "except ConfigError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "model: class SignalNet is in no file that was imported" in done.stdout
+    assert "model: class SignalNet was not imported from a file" in done.stdout
     assert "from nets import" in done.stdout
 
 

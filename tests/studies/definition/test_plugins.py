@@ -147,7 +147,7 @@ def test_an_edited_copy_is_refused(tmp_path: Path) -> None:
     copy.write_text(NETS.replace("ReLU", "Sigmoid"))
     done = dynloss("status", stored.folder.path)
     assert done.returncode == 2
-    assert "nets.py: was edited; put back the file that the study was begun with" in done.stderr
+    assert "nets.py: was edited; put back the file that the study started with" in done.stderr
     copy.unlink()
     assert "no such plug-in" in dynloss("status", stored.folder.path).stderr
 
@@ -174,7 +174,7 @@ def test_an_option_adds_one(tmp_path: Path) -> None:
 SAME = "    name: Literal['mlp'] = 'mlp'\n"
 BAD = {
     "no such file": (None, "nets.py: no such plug-in"),
-    "no Python": ("def (:\n", r"nets.py:1: is not Python: invalid syntax"),
+    "no Python": ("def (:\n", r"nets.py:1: is not valid Python: invalid syntax"),
     "an error in it": ("x = 1\ny = 1 / 0\n", "nets.py:2: does not run: ZeroDivisionError: division by"),
     "an import that is missing": ("import no_such_module\n", "nets.py:1: does not run: ModuleNotFoundError"),
     "nothing": ("x = 1\n", "nets.py: defines no network, data set, loss, shape or analysis; define a frozen dataclass"),
@@ -186,7 +186,7 @@ BAD = {
         "nets.py: defines 'signal_net' twice, the second time by class Other; choose another name",
     ),
     "an exit": ("import sys; sys.exit(0)\n", "nets.py:1: does not run: SystemExit: 0"),
-    "a type that is nowhere": (NETS.replace("channels: int", "channels: Nowhere"), "a type of class SignalNet is not known"),
+    "a type that is nowhere": (NETS.replace("channels: int", "channels: Nowhere"), "a type in class SignalNet is unknown"),
     "a file beside itself": ("print(__file__)\n", "name '__file__' is not defined"),
     "too large": ("#" * 1_000_001, "nets.py: is too large"),
     "half a data set": (NETS.replace("num_classes: int = 3", "classes: int = 3"), "Signals has no 'num_classes'"),
@@ -211,9 +211,12 @@ def test_a_bad_plugin_is_refused_in_one_line(tmp_path: Path, text: str | None, s
         (("input_shape[0] - 4", "input_shape[0] - 3"), "'signal_net' fails on inputs (N, 16): "),
         (
             ("def build(self, input_shape", "def build(self, more, input_shape"),
-            "'signal_net' is not built: TypeError: ",
+            "'signal_net' cannot be built: TypeError: ",
         ),
-        (("- 4), num_classes)", "- 4), 7)"), "'signal_net' gives (2, 7) of 2 samples of 3 classes"),
+        (
+            ("- 4), num_classes)", "- 4), 7)"),
+            "'signal_net' returns (2, 7) for 2 samples of 3 classes",
+        ),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused_before_it_starts(
