@@ -1,7 +1,7 @@
 """Dynamical loss functions: class weights that oscillate, so that each class has its turn.
 
-The names below are imported on first use, so that code that needs only the configuration or the
-search spaces does not wait for torch.
+The names below are imported on first use, so code that needs only the configuration or the search
+spaces does not wait for torch.
 """
 
 from __future__ import annotations

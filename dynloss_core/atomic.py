@@ -1,5 +1,5 @@
-"""Files that a reader sees whole or not at all, however the writer ends: the suite writes
-everything that it keeps in this way."""
+"""Files that a reader sees whole or not at all, however the writer ends. The suite writes
+everything it keeps in this way."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from uuid import uuid4
 __all__ = ["PART", "atomic_file", "write_atomically"]
 
 PART = ".part"
-"""Ending of a file that is being written; one that is left over is from a writer that was
-killed."""
+"""Suffix of a file that is being written; a leftover one is from a writer that was killed."""
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write in binary, which takes the place of `path` once the block ends well.
+    """A binary file to write, which replaces `path` once the block ends without an error.
 
-    It is flushed to the disk before that. Folders are made where they are missing. If writing fails
-    nothing is left behind, and an older file at `path` stays as it was.
+    It is flushed to disk first. Missing folders are created. If writing fails, nothing is left
+    behind and an older file at `path` stays as it was.
 
     Raises:
         OSError: if the file cannot be written.
@@ -38,7 +37,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # of the file that was wanted
+        if isinstance(error, OSError):  # report the file asked for
             error.filename = str(path)
         raise
 

@@ -1,7 +1,8 @@
 """Checkpoints: written atomically, checked before they are read, loaded without executing anything.
 
-A file is a line that names the format, the SHA-256 of what follows, and what follows: the state as
-`torch.save` writes it. A flipped bit inside a tensor would otherwise be loaded as another number.
+A file consists of a line that names the format, the SHA-256 of the content, and the content: the
+state as `torch.save` writes it. Without the digest, a flipped bit inside a tensor would load as
+another number.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["load_checkpoint", "save_checkpoint"]
 
 log = logging.getLogger(__name__)
 
-_FORMAT = b"dynloss checkpoint 2\n"  # its number is raised when a state's layout changes
+_FORMAT = b"dynloss checkpoint 2\n"  # raise the number when a state's layout changes
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -40,12 +41,12 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """The state saved at `path`, on the CPU; None if there is none.
 
-    A file that is not as it was written is ignored, and the log says so: one that is damaged, cut
-    off, in another format (format 1 had no digest), or made by somebody else to hold more than
-    plain data. The caller then starts from the beginning, with the same results.
+    A file that is not as it was written is ignored, and the log says so: one that is damaged,
+    truncated, in another format (format 1 had no digest), or made by somebody else to hold more
+    than plain data. The caller then starts from the beginning, with the same results.
 
     Raises:
-        OSError: if the file is there and cannot be read.
+        OSError: if the file exists but cannot be read.
     """
     try:
         content = path.read_bytes()

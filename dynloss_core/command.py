@@ -1,8 +1,7 @@
 """Entry point of the command `dynloss`, which first makes sure that nothing shadows the suite.
 
-`studies` and `search_spaces` are names that a user's own folders may have, and PYTHONPATH puts
-those first. So this check lies in the one package whose name is the suite's own, and imports
-nothing from the others.
+A user's own folders may be called `studies` or `search_spaces`, and PYTHONPATH puts those first. So
+this check is in the only package with a name of its own, and imports nothing from the others.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ def main() -> None:
 
 
 def shadow(package: str) -> str:
-    """The file or folder that is imported instead of a package of the suite; empty if it is the
-    package itself."""
+    """The file or folder that is imported instead of a package of the suite; empty if the package
+    itself is."""
     spec = find_spec(package)
     if spec is None:
         return "nothing"

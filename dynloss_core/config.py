@@ -41,21 +41,22 @@ __all__ = [
 T = TypeVar("T")
 
 ADDED_LATER = {"added_later": True}
-"""Metadata of a field that came after studies had been run. At its default it is left out of
-hashes, so that those studies keep theirs, and go on."""
+"""Metadata of a field added after studies had been run. At its default it is left out of hashes, so
+those studies keep their hashes and can be resumed."""
 
 NOT_HASHED = {"not_hashed": True}
 """Metadata of a field that changes no result, such as where a file lies."""
 
 PLUGIN_DIGEST = "plugin_digest"
-"""Attribute of a class that a plug-in defines (see `plugins`): its digest, which hashes cover."""
+"""Attribute of a class defined by a plug-in (see `plugins`): the plug-in's digest, which enters
+hashes."""
 
 _TOO_LARGE = 2**63  # for a count, a seed or a size
 _NUMBER_AS_TEXT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 
 
 class ConfigError(ValueError):
-    """A configuration that is refused, in one line: source, key, what is wrong, what to do.
+    """A refused configuration; its message is one line: source, key, what is wrong, what to do.
 
     Args:
         key: dotted path of the offending key; empty for the whole document.
@@ -86,13 +87,13 @@ def join_key(prefix: str, key: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A text that a terminal only prints: escape sequences and other unprintable characters become
-    their codes; lines and tabs stay."""
+    """A text that is safe to print on a terminal: escape sequences and other unprintable characters
+    become their codes; newlines and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def show(value: object) -> str:
-    """A value as a message shows it: short, on one line."""
+    """A value for a message: short, on one line."""
     try:
         text = repr(value)
     except ValueError:  # an integer with more digits than Python turns into text
@@ -101,7 +102,7 @@ def show(value: object) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing."""
+    """The first line of an error's message, or its type if the message is empty."""
     return (str(error).strip() or repr(error)).splitlines()[0]
 
 
@@ -114,7 +115,7 @@ def unknown_key(key: str, known: Sequence[str], prefix: str = "") -> ConfigError
 
 @dataclass(frozen=True, eq=False)
 class OneOf:
-    """Beside an annotation: the value is one of the dataclasses of a table, told apart by their
+    """Marks an annotation whose value is one of the dataclasses of a table, told apart by their
     first field, a literal such as `name`.
 
     Args:
@@ -126,7 +127,7 @@ class OneOf:
 
 @dataclass(frozen=True, eq=False)
 class NameIn:
-    """Beside an annotation of text: the value is the name of a row of a table, which may grow.
+    """Marks a text annotation whose value is the name of a row of a table, which can grow.
 
     Args:
         table: the rows by name.
@@ -179,7 +180,7 @@ def _build(cls: Any, mapping: object, key: str) -> object:
 
 
 def _convert(hint: Any, value: object, key: str) -> object:
-    """`value` as the annotation `hint` wants it, or a ConfigError."""
+    """Convert `value` to the type that the annotation `hint` asks for, or raise a ConfigError."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         choices = _table_of(arguments)
@@ -214,8 +215,8 @@ def _choice(arguments: tuple[Any, ...], value: object, key: str) -> object:
 
 
 def refuse_other_choices(config: Any) -> None:
-    """Refuse what is not among the choices of a field, in a dataclass that was made in Python
-    rather than by `build`, and is checked nowhere else.
+    """Refuse a value that is not among the choices of its field, in a dataclass made in Python
+    rather than by `build`, which nothing else checks.
 
     Raises:
         ConfigError: naming the field, its value and the choices.
@@ -239,7 +240,7 @@ def _choices(cls: type) -> dict[str, tuple[Any, ...] | NameIn]:
 
 
 def _table_of(arguments: Sequence[Any]) -> OneOf | NameIn:
-    """The table that stands beside an annotation."""
+    """The table in the metadata of an annotation."""
     return next(each for each in arguments if isinstance(each, (OneOf, NameIn)))
 
 
@@ -264,7 +265,7 @@ def _convert_union(arguments: tuple[Any, ...], value: object, key: str) -> objec
         return _build_tagged(classes, value, key)
     if len(members) == 1:
         return _convert(members[0], value, key)
-    # 4 is an integer before a number, and a mapping is refused as one rather than as no list
+    # 4 is first an integer, then a number; a mapping is refused as a mapping, not as a bad list
     given: object = type(value)
     members.sort(key=lambda member: (typing.get_origin(member) or member) is not given)
     refusals = []
@@ -277,7 +278,7 @@ def _convert_union(arguments: tuple[Any, ...], value: object, key: str) -> objec
 
 
 def _build_tagged(classes: list[Any], value: object, key: str) -> object:
-    """A union of dataclasses is told apart by its first field, a literal such as `name`."""
+    """Build the dataclass of a union that the first field, a literal such as `name`, selects."""
     tag = dataclasses.fields(classes[0])[0].name
     by_name = {dataclasses.fields(each)[0].default: each for each in classes}
     if isinstance(value, str):
@@ -310,7 +311,8 @@ def _convert_scalar(hint: Any, value: object, key: str) -> object:
 
 
 def _plain_only(value: object, key: str) -> object:
-    """A value of no fixed type as it is, if JSON could hold it too: YAML knows dates and bytes."""
+    """A value of no fixed type, unchanged, if JSON could hold it too: YAML also has dates and
+    bytes."""
     if isinstance(value, Mapping):
         return {name: _plain_only(each, join_key(key, str(name))) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -345,7 +347,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def to_hashed(config: Any) -> dict[str, Any]:
-    """As `to_dict`, but without `ADDED_LATER` fields that have their default."""
+    """Like `to_dict`, but without fields that do not enter hashes (`NOT_HASHED`, and `ADDED_LATER`
+    at their defaults)."""
     return typing.cast(dict[str, Any], _plain(config, hashed=True))
 
 
@@ -366,8 +369,8 @@ def _plain(value: object, *, hashed: bool = False) -> object:
 
 
 def _changes_nothing(config: object, field: dataclasses.Field[Any]) -> bool:
-    """Whether a field changes no result: it never does, or it was added later and has the value
-    that leaves everything as it was."""
+    """Whether a field changes no result: either it never does, or it was added later and has its
+    default."""
     if field.metadata.get("not_hashed"):
         return True
     if not field.metadata.get("added_later"):
@@ -378,7 +381,7 @@ def _changes_nothing(config: object, field: dataclasses.Field[Any]) -> bool:
 
 
 def config_hash(config: Any) -> str:
-    """Twelve hexadecimal digits that name a configuration, stable over processes and key order.
+    """Twelve hexadecimal digits that identify a configuration, whatever the process and key order.
 
     The configuration is first rebuilt from its plain form, so that `noise=0` and `noise=0.0` have
     the same hash.
@@ -389,8 +392,8 @@ def config_hash(config: Any) -> str:
 
 
 def _rebuilt(config: Any) -> Any:
-    """A configuration built from its plain form, each part of it by its own class: of a plug-in
-    there may be several texts in one process."""
+    """A configuration rebuilt from its plain form, each part by its own class: one process can hold
+    several texts of a plug-in."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         return config
     parts = {

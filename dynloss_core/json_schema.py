@@ -1,7 +1,7 @@
-"""What `config.build` accepts, as a JSON Schema: editors complete and check files by it.
+"""What `config.build` accepts, as a JSON Schema for completion and checks in editors.
 
 A schema knows the form of a file: its keys, their types and their choices. Whether values fit
-together is the loader's to say.
+together is for the loader to check.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def schema_of(cls: Any) -> JSONSchema:
 
 
 def descriptions_of(cls: type) -> dict[str, str]:
-    """What the docstring of a dataclass says of its fields, each on one line."""
+    """The descriptions of a dataclass's fields from its docstring, each on one line."""
     found: dict[str, str] = {}
     for each in reversed(cls.__mro__):
         _, _, arguments = inspect.cleandoc(each.__doc__ or "").partition("Args:\n")
@@ -59,7 +59,7 @@ def _of_class(cls: Any, definitions: dict[str, JSONSchema], tag: str | None = No
             default = field.default_factory()
         if default is dataclasses.MISSING:
             required.append(field.name)
-        elif default == default:  # NaN stands for what must be given
+        elif default == default:  # NaN marks a required value
             schema["default"] = to_dict(default)
         properties[field.name] = schema
     summary = inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]

@@ -64,7 +64,7 @@ TEST_METRICS = (TEST_LOSS, TEST_ACCURACY)
 
 
 def on_test_set(objective: str) -> str:
-    """The metric on the test set that an objective on the validation set stands for."""
+    """The metric on the test set that corresponds to an objective on the validation set."""
     return objective.replace("validation", "test")
 
 
@@ -74,7 +74,8 @@ LEARNING_RATE = "learning_rate"
 MOMENTUM = "momentum"
 WEIGHT_DECAY = "weight_decay"
 OPTIONAL_CURVE_METRICS = (*CURVE_CURVATURE_METRICS, LEARNING_RATE)
-"""Of a curve where they are measured, or where the learning rate follows a measurement."""
+"""Metrics of a curve only where they are measured, or where the learning rate follows the
+curvature."""
 MEMBER_PARAMETERS = (PERIOD, AMPLITUDE, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
 
 STEPS = "steps"

@@ -1,14 +1,14 @@
-"""Networks, data sets, losses, shapes and analyses of one's own, from a Python file.
+"""A user's own networks, data sets, losses, shapes and analyses, from a Python file.
 
-A plug-in is a file that defines configurations as the built-in ones are: frozen dataclasses whose
+A plug-in is a file that defines configurations like the built-in ones: frozen dataclasses whose
 first field is `name: Literal["..."] = "..."`, with `build(input_shape, num_classes)` for a network
 (see `models.ModelConfig`), or `load(seed)` for a data set (see `data.DataConfig`). Losses are a
 mapping `LOSSES` of `losses.Loss` by name, and shapes a mapping `SHAPES` of functions (see
-`oscillation.shapes`). Reading a plug-in runs it, and what it defines joins the suite's own tables.
+`oscillation.shapes`). Reading a plug-in runs it and adds its definitions to the suite's own tables.
 Analyses, a mapping `ANALYSES` of functions, look at the results of the study that names the file.
 
-A configuration's hash covers the text of the file that defines its class: networks of an edited
-file are other networks.
+A configuration's hash includes the text of the file that defines its class: after an edit, its
+networks are different networks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _DIGITS = 12
 _MODEL = ("build",)
 _DATA_SET = ("load", "num_classes", "training_samples", "input_shape")
 Kind = Literal["network", "data set", "loss", "shape", "analysis"]
-"""What a plug-in may define."""
+"""What a plug-in can define."""
 
 ANALYSES: dict[str, Any] = {}
 """Analyses of plug-ins; the suite's own are in `studies.analysis`."""
@@ -71,9 +71,9 @@ _FITS: dict[Kind, tuple[str, Callable[[Any], bool], str]] = {
     "shape": ("SHAPES", callable, "a function of tau and the period"),
     "analysis": ("ANALYSES", callable, "a function from a study's tables to cards"),
 }
-"""Kinds that a mapping defines: its name, what fits in it, and what that is in words."""
+"""Kinds that are defined in a mapping: its name, a check of its values, and their description."""
 _sources: dict[Plugin, str] = {}
-_owners: dict[tuple[Kind, str], Plugin] = {}  # of rows that are not built in
+_owners: dict[tuple[Kind, str], Plugin] = {}  # the plug-in of each row that is not built in
 
 
 @dataclass(frozen=True)
@@ -94,24 +94,25 @@ def read_plugin(path: Path, expected: Plugin | None = None) -> Plugin:
 
     Args:
         path: the file.
-        expected: what it must be; another text is not run.
+        expected: the plug-in it must be; a different text is not run.
 
     Raises:
-        ConfigError: if it cannot be read, is another, does not run, or defines nothing that fits.
+        ConfigError: if it cannot be read, differs from `expected`, does not run, or defines nothing
+            usable.
     """
     text = _text_in(path)
     plugin = _plugin_of(path.name, text)
     if expected is not None and plugin != expected:
-        remedy = "put back the file that the study was begun with"
+        remedy = "put back the file that the study started with"
         raise ConfigError("", "was edited", remedy, str(path))
     return load_plugin(path.name, text, str(path))
 
 
 def defined_in(path: Path, kind: Kind) -> dict[str, Any]:
-    """What a file defines of one kind, by name; nothing joins a table.
+    """The definitions of one kind in a file, by name; nothing is added to a table.
 
     Raises:
-        ConfigError: if it cannot be read, or does not run: with the line that raised.
+        ConfigError: if it cannot be read or does not run; the message names the line that raised.
     """
     text = _text_in(path)
     plugin = _plugin_of(path.name, text)
@@ -134,7 +135,7 @@ def _text_in(path: Path) -> str:
 
 
 def failure_in(error: BaseException, source: str) -> tuple[str, str]:
-    """What an exception from a file of one's own says, and its `file:line` in that file."""
+    """The message of an exception from a user's own file, and its `file:line` there."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == source]
     where = f"{source}:{lines[-1]}" if lines else source
@@ -142,15 +143,15 @@ def failure_in(error: BaseException, source: str) -> tuple[str, str]:
 
 
 def load_plugin(file: str, text: str, source: str = "") -> Plugin:
-    """Run the text of a plug-in, once in a process, and add its classes to the tables.
+    """Run the text of a plug-in, once per process, and add its classes to the tables.
 
     Args:
-        file: the name of its file; another text of the same file takes its place.
+        file: the name of its file; a later text of the same file replaces an earlier one.
         text: its content.
-        source: the name that messages give it.
+        source: the name used in messages.
 
     Raises:
-        ConfigError: if it does not run, or defines nothing that fits.
+        ConfigError: if it does not run, or defines nothing usable.
     """
     source = source or file
     plugin = _plugin_of(file, text)
@@ -186,7 +187,7 @@ def _plugin_of(file: str, text: str) -> Plugin:
 
 
 def source_of(plugin: Plugin) -> str:
-    """The text of a plug-in that was loaded in this process.
+    """The text of a plug-in loaded in this process.
 
     Raises:
         KeyError: if it was not.
@@ -195,7 +196,7 @@ def source_of(plugin: Plugin) -> str:
 
 
 def parts_of(plugin: Plugin) -> list[tuple[Kind, str, Any]]:
-    """What a plug-in defines: of which kind, under which name."""
+    """What a plug-in defines, with kind and name."""
     return list(_rows(_module_of(plugin), plugin.file))
 
 
@@ -205,12 +206,12 @@ def is_built_in(kind: Kind, name: str) -> bool:
 
 
 def defines(plugin: Plugin, kind: Kind, name: str) -> bool:
-    """Whether a plug-in that was loaded in this process defines something under a name."""
+    """Whether a plug-in loaded in this process defines something of a kind under a name."""
     return any(row[:2] == (kind, name) for row in parts_of(plugin))
 
 
 def changes_results(plugin: Plugin) -> bool:
-    """Whether a plug-in that was loaded in this process defines more than analyses."""
+    """Whether a plug-in loaded in this process defines more than analyses."""
     return any(kind != "analysis" for kind, _, _ in parts_of(plugin))
 
 
@@ -218,11 +219,11 @@ def plugin_of(config: object) -> Plugin | None:
     """The plug-in that defines the class of a configuration, loaded; None if it is built in.
 
     Args:
-        config: of a network or a data set, made in Python: its class may be one of a plug-in, or of
-            any module that was imported from a file.
+        config: the configuration of a network or a data set, made in Python. Its class may come
+            from a plug-in, or from any module imported from a file.
 
     Raises:
-        ConfigError: if its class was not imported from a file, or the file is no plug-in.
+        ConfigError: if its class was not imported from a file, or the file is not a plug-in.
     """
     cls = type(config)
     if hasattr(cls, PLUGIN_DIGEST):
@@ -231,17 +232,18 @@ def plugin_of(config: object) -> Plugin | None:
         return None
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     if cls.__module__ == "__main__" or file is None:
-        problem = f"class {cls.__name__} is in no file that was imported, so no worker can have it"
+        problem = f"class {cls.__name__} was not imported from a file, so workers cannot load it"
         remedy = "put it into a file, such as nets.py, and write `from nets import ...`"
         raise ConfigError("", problem, remedy)
     return read_plugin(Path(file))
 
 
 class Luggage:
-    """Pickled before what rests on plug-ins, it brings their texts, and reading it loads them.
+    """Carries the texts of plug-ins in a pickle; unpickling it loads them. Pickle it before what
+    depends on them.
 
     Args:
-        plugins: plug-ins that were loaded in this process.
+        plugins: plug-ins loaded in this process.
     """
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
@@ -261,7 +263,7 @@ def _module_of(plugin: Plugin) -> types.ModuleType:
 
 
 def _module_name(plugin: Plugin) -> str:
-    """A module of its own for each text: what is pickled in one process is found in another."""
+    """A module name unique to each text, so that another process finds what one has pickled."""
     stem = re.sub(r"\W", "_", Path(plugin.file).stem)
     return f"dynloss_plugin_{stem}_{plugin.digest}"
 
@@ -277,7 +279,9 @@ def _run(plugin: Plugin, text: str, source: str) -> types.ModuleType:
     except SyntaxError as error:
         del sys.modules[module.__name__]
         where = f"{source}:{error.lineno}"
-        raise ConfigError("", f"is not Python: {error.msg}", "correct it there", where) from None
+        raise ConfigError(
+            "", f"is not valid Python: {error.msg}", "correct it there", where
+        ) from None
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
         problem, where = failure_in(error, source)
@@ -286,7 +290,7 @@ def _run(plugin: Plugin, text: str, source: str) -> types.ModuleType:
 
 
 def _rows(module: types.ModuleType, source: str) -> Iterator[tuple[Kind, str, Any]]:
-    """What a module defines, of which kind, under which name."""
+    """What a module defines, with kind and name."""
     for value in list(vars(module).values()):
         if not isinstance(value, type) or value.__module__ != module.__name__:
             continue
@@ -303,7 +307,7 @@ def _mapped(module: types.ModuleType, source: str, kind: Kind) -> Iterator[tuple
     variable, fits, what = _FITS[kind]
     defined = vars(module).get(variable, {})
     if defined is _TABLES[kind]:
-        return  # imported, to look at
+        return  # imported by the module, not defined in it
     if not isinstance(defined, Mapping):
         problem = f"{variable} is not a mapping"
         raise ConfigError("", problem, f'write {variable} = {{"name": ...}}', source)
@@ -322,7 +326,7 @@ def _configuration(cls: Any, source: str) -> tuple[Kind, str, type]:
     try:
         typing.get_type_hints(cls)
     except Exception as error:
-        problem = f"a type of class {cls.__name__} is not known: {reason_of(error)}"
+        problem = f"a type in class {cls.__name__} is unknown: {reason_of(error)}"
         raise ConfigError("", problem, "import it outside TYPE_CHECKING", source) from None
     known = {field.name for field in dataclasses.fields(cls)}
     for needed in _MODEL if is_model else _DATA_SET:
@@ -348,7 +352,7 @@ def _name_of(cls: Any, source: str) -> str:
 
 
 def _refuse_taken(kind: Kind, name: str, file: str, source: str) -> None:
-    """Refuse a name that is built in, or of another file."""
+    """Refuse a name that is built in or belongs to another file."""
     if name not in _TABLES[kind]:
         return
     owner = _owners.get((kind, name))

@@ -1,10 +1,10 @@
 """One seed, independent streams.
 
-A member's seed feeds streams that never touch each other: data, initialisation, batch order,
-probes, augmentation, dropout and oscillation. The two arms of a pair share the seed, hence all of
-them; changing what one stream draws leaves the others as they were. Draws come from NumPy's
-generators, whose streams do not change with the torch version, the device or the dtype; dropout
-alone takes only the seeds of its masks from there.
+A member's seed feeds independent streams: data, initialisation, batch order, probes, augmentation,
+dropout and oscillation. The two arms of a pair share the seed, hence all streams; changing what one
+stream draws leaves the others as they were. Draws come from NumPy's generators, whose streams do
+not change with the torch version, the device or the dtype. Only dropout differs: it takes just the
+seeds of its masks from there.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ def steps_kernel(
                 else:
                     bias[c] -= rates[step] * bias_velocity[c]
             if kept < len(moments) and step + 1 == moments[kept]:
-                for row in range(weights.shape[0]):  # assigned as a whole, it takes seconds to compile
+                for row in range(weights.shape[0]):  # all at once takes seconds to compile
                     for column in range(weights.shape[1]):
                         kept_weights[kept, row, column] = weights[row, column]
                 for c in range(classes):

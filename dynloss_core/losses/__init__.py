@@ -1,4 +1,4 @@
-"""Dynamical losses: per-sample losses, each weighted by the weight of its class at this moment."""
+"""Dynamical losses: per-sample losses, each weighted by the current weight of its class."""
 
 from dynloss_core.losses.closed_forms import one_hot_rows
 from dynloss_core.losses.modules import DynamicalCrossEntropy, DynamicalLoss, DynamicalMSE

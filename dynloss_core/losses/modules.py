@@ -1,4 +1,4 @@
-"""The dynamical losses as modules: drop-in replacements with a step counter of their own."""
+"""The dynamical losses as modules: drop-in replacements with their own step counter."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ class DynamicalLoss(nn.Module, ABC):
     """A loss whose class weights oscillate with its own step counter.
 
     Call `step()` once after each `optimizer.step()`, not after each backward pass if gradients are
-    accumulated. In evaluation mode (`criterion.eval()`) the module returns the static loss, the one
-    to report. The step, the period and the amplitude are buffers in the state_dict, and follow the
-    outputs to their device: a step on CUDA waits for nothing, and a compiled one is compiled once.
-    A checkpoint without them, of a static loss, leaves the step where it is; one of another period
-    or amplitude names it among the missing keys, which `load_state_dict` refuses if strict.
+    accumulated. In evaluation mode (`criterion.eval()`) the module returns the static loss, which
+    is the one to report. The step, the period and the amplitude are buffers in the state_dict, and
+    follow the outputs to their device: a step on CUDA never waits for the host, and is compiled
+    only once. Loading a checkpoint without them, from a static loss, leaves the step where it is.
+    One with another period or amplitude adds it to the missing keys, which `load_state_dict`
+    refuses if strict.
 
     Args:
-        num_classes: C; the number of groups G where the oscillation is one of other groups.
+        num_classes: C; the number of groups G if groups other than the classes oscillate.
         period: T in steps (optimiser updates) for which one class is active, >= 2.
         amplitude: A >= 1; 1 is the static loss.
-        total_steps: length of the run in steps; needed for `static_tail` only.
+        total_steps: length of the run in steps; needed only for `static_tail`.
         static_tail: steps at the end that train statically, rounded up so that the oscillation
             ends on a period boundary where one fits (see `oscillation_stop`).
         oscillation: what oscillates, and how; by default each class has its turn. Without
-            `total_steps`, random orders begin again after 16,384 turns.
-        seed: of what is random about turns and phases.
+            `total_steps`, random orders repeat after 16,384 turns.
+        seed: the seed of random turns and phases.
 
     Raises:
         ValueError: for a value outside its range, or `static_tail` without `total_steps`.
@@ -88,14 +89,14 @@ class DynamicalLoss(nn.Module, ABC):
 
     def forward(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         """The loss of `outputs` (N, C) against `targets` (N,), class indices of any integer type,
-        at the current step. Where other groups than the classes oscillate, `groups` (N,) says which
-        each sample belongs to (see `Oscillation.assign`)."""
+        at the current step. If groups other than the classes oscillate, `groups` (N,) gives the
+        group of each sample (see `Oscillation.assign`)."""
         if groups is None and not self.schedule.oscillation.is_by_class:
             raise ValueError("give the group of each sample: the weights do not oscillate by class")
         return self._loss(outputs, targets, self.class_weights(outputs), groups)
 
     def class_weights(self, like: Tensor) -> Tensor:
-        """Class weights now, (C,), or those of the groups, on the device of `like` and with its
+        """Current class weights, (C,), or weights of the groups, on the device of `like` and in its
         dtype, but at least float32; 1 in evaluation mode."""
         dtype = torch.promote_types(like.dtype, torch.float32)
         if not self.training or like.is_meta:
@@ -112,7 +113,7 @@ class DynamicalLoss(nn.Module, ABC):
         self.step_count += 1
 
     def reset_parameters(self) -> None:
-        """Go back to step 0, as torch asks of a module that was made on the meta device."""
+        """Go back to step 0, as torch requires of a module made on the meta device."""
         self.step_count.zero_()
         self.period.fill_(self.schedule.period)
         self.amplitude.fill_(self.schedule.amplitude)
@@ -235,8 +236,8 @@ def _compare_state(
     _unexpected: list[str],
     _errors: list[str],
 ) -> None:
-    """Before a state is loaded: name what it lacks if it is one of another period or amplitude, and
-    keep the module's own; let one without any of them, of a static loss, change nothing."""
+    """Before a state is loaded: if its period or amplitude differs, report it as missing and keep
+    the module's own. A state without any of them, from a static loss, changes nothing."""
     own = {prefix + name: getattr(module, name) for name in _STATE}
     if (before := state_dict.pop(f"{prefix}_extra_state", None)) is not None:  # of version 0.1
         state_dict.update(own)
@@ -248,7 +249,7 @@ def _compare_state(
         saved, here = state_dict.get(prefix + name), float(getattr(module.schedule, name))
         if saved is None:
             continue
-        # averages of states round, and half precision more so, or has no such number
+        # averaging states rounds; half precision rounds more, or cannot hold the number
         rounding = torch.finfo(saved.dtype).eps if saved.is_floating_point() else 0.0
         tolerance = max(1e-5, 2 * rounding)
         if math.isfinite(float(saved)) and abs(float(saved) - here) > tolerance * here:

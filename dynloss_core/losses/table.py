@@ -1,8 +1,8 @@
-"""The table of the dynamical losses: what there is of each, by name.
+"""The table of the dynamical losses: the forms available of each, by name.
 
-A loss is added by a row here, or by a plug-in (see `plugins`). Its value and what the classes
-contribute are enough for the engines that differentiate by autograd; engines and trackers that need
-another form refuse a loss without it, by name (see `refusal_of_form`).
+A loss is added by a row here, or by a plug-in (see `plugins`). Its value and its class losses are
+enough for the engines that differentiate by autograd; engines and trackers that need another form
+refuse a loss without it, by name (see `refusal_of_form`).
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class KernelForm(NamedTuple):
     """How the compiled kernels compute a loss.
 
     Args:
-        softmax: the entropy of the softmax of the outputs; else their squared errors.
-        by_output: the class weight is that of the output unit; else that of the sample.
+        softmax: whether it is the entropy of the softmax of the outputs; else their squared error.
+        by_output: whether the class weight is that of the output unit; else that of the sample.
     """
 
     softmax: bool
@@ -54,18 +54,19 @@ class KernelForm(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """What there is of one loss.
+    """The forms available of one loss.
 
     Args:
-        value: outputs (N, C), targets (N,), class weights (C,) -> F, a scalar; where the weight is
-            a sample's, also outputs, targets, weights of groups (G,), groups of the samples (N,).
+        value: outputs (N, C), targets (N,), class weights (C,) -> F, a scalar; if samples and not
+            outputs are weighted, also outputs, targets, weights of groups (G,), groups of samples
+            (N,).
         classes: outputs and one-hot targets (..., C, N) -> L_c, (..., C).
         gradient: outputs (M, C, N), one-hot targets (M or 1, C, N), weights of the samples
             (M, 1, N) or of the outputs (M, C, 1) -> the gradient of F with respect to the outputs,
-            (M, C, N); None if nobody wrote it down.
+            (M, C, N); None if there is no closed form.
         curvature: the same -> d and u of its Hessian, (M, C, N) each (see `closed_forms`); or None.
         kernel: how the compiled kernels compute it; None if they cannot.
-        by_output: whether the class weights are those of the output units; else of the samples.
+        by_output: whether class weights are those of the output units; else of the samples.
     """
 
     value: Callable[..., Tensor]
@@ -132,12 +133,12 @@ def weighted_loss(
 
 
 def class_losses(name: LossName, outputs: Tensor, one_hot: Tensor) -> Tensor:
-    r"""What each class contributes to the static loss: the weighted one is their weighted sum.
+    r"""The contribution of each class to the static loss; their weighted sum is the dynamical loss.
 
     .. math:: F = \sum_c \Gamma_c L_c, \qquad
         L_c = \frac{1}{N} \sum_{j: y_j = c} \mathrm{CE}(z_j, y_j)
 
-    and likewise for the mean squared errors, where a class is the sample's or the output unit's.
+    and likewise for the mean squared errors, where c is the class of the sample or the output unit.
 
     Args:
         name: which loss.
@@ -163,8 +164,8 @@ def output_gradient(
         name: which loss.
         outputs: (M, C, N) for M members.
         one_hot: (M or 1, C, N) one-hot targets.
-        class_weights: (M, C); with `groups`, the weights (M, G) of those.
-        groups: (M or 1, N) the group of each sample, whose weight is the sample's.
+        class_weights: (M, C); with `groups`, the weights (M, G) of the groups.
+        groups: (M or 1, N) the group of each sample, which decides the sample's weight.
 
     Returns:
         (M, C, N).
@@ -202,7 +203,7 @@ def spread(
 
 
 def refusal_of_groups(name: LossName) -> str | None:
-    """Why samples cannot be weighted by their group in a loss; None if they can."""
+    """Why a loss cannot weight samples by their group; None if it can."""
     if _called(name).by_output:
         return f"the loss {name!r} weights output units, which belong to no group of samples"
     return None
@@ -217,7 +218,7 @@ def kernel_form(name: LossName) -> KernelForm:
 
 
 def refusal_of_form(name: LossName, *needed: Form) -> str | None:
-    """Why an engine or a tracker that needs these forms of a loss cannot take it; None if it can.
+    """Why an engine or a tracker that needs these forms cannot take a loss; None if it can.
 
     Raises:
         ValueError: for a loss that is not in the table.

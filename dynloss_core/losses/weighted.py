@@ -6,11 +6,11 @@ Symbols
     z      model outputs (logits), (N, C)
     y      targets: class indices, (N,)
     Gamma  class weights, (C,), sum(Gamma) = C
-    g      groups of samples, (N,): whose weight counts where that is not the class
+    g      groups of samples, (N,), where groups and not classes have the weights
     G      groups
 
 All losses divide by N. `torch.nn.functional.cross_entropy(weight=...)` divides by the sum of the
-samples' weights instead, which cancels the oscillation on a batch of one class and is another loss.
+samples' weights instead, which cancels the oscillation on a batch of one class: a different loss.
 With Gamma = 1 each function equals its unweighted counterpart bit for bit.
 
 Source of the cross-entropy: Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793. The two mean squared
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 SMOOTHING = 0.1
-"""Share of a target that label smoothing gives to all classes alike (Szegedy et al. 2016,
+"""Share of a target that label smoothing spreads evenly over all classes (Szegedy et al. 2016,
 Rethinking the Inception Architecture for Computer Vision, CVPR, section 7)."""
 
 FOCUS = 2
@@ -63,29 +63,29 @@ def weighted_cross_entropy(
 
     .. math:: F = \frac{1}{N} \sum_j \Gamma_{y_j} \, \mathrm{CE}(z_j, y_j)
 
-    A sample of soft targets q has the weight :math:`\Gamma_j = \sum_c q_{jc} \Gamma_c`, as one
-    number, so that its loss is least where it was without: at p = q. (With a weight for each class,
-    as in torch, the minimum moves with the weights.) Label smoothing leaves the weights alone.
+    A sample with soft targets q has a single weight :math:`\Gamma_j = \sum_c q_{jc} \Gamma_c`, so
+    its loss is still smallest at p = q. (With a weight for each class, as in torch, the minimum
+    moves with the weights.) Label smoothing does not change the weights.
 
     Args:
-        logits: (N, C), (N, C, d...) or, of one sample, (C,).
-        targets: (N,), (N, d...) or () class indices of any integer type; or probabilities of the
-            classes, of the shape of the logits.
-        class_weights: (C,); with `groups`, the weights (G,) of those.
-        groups: indices of the shape of class indices: the weight of sample j is then that of its
-            group, Gamma_{g_j}.
-        ignore_index: class index of samples that do not count; None: every sample does.
-        label_smoothing: share of a target that is given to all classes alike.
-        reduction: `mean`, `sum`, or `none`: a loss for each sample, 0 for those that do not count.
+        logits: (N, C), (N, C, d...) or, for one sample, (C,).
+        targets: (N,), (N, d...) or () class indices of any integer type; or class probabilities,
+            shaped like the logits.
+        class_weights: (C,); with `groups`, the weights (G,) of the groups.
+        groups: indices shaped like class indices: the weight of sample j is then that of its group,
+            Gamma_{g_j}.
+        ignore_index: class index of samples to ignore; None: ignore none.
+        label_smoothing: share of a target that is spread evenly over all classes.
+        reduction: `mean`, `sum`, or `none`: a loss for each sample, 0 for ignored ones.
 
     Returns:
-        A scalar, or one for each sample. The mean's denominator is the number of samples that
-        count (with d... axes, of all their places), not the sum of their weights.
+        A scalar, or one value per sample. The mean divides by the number of samples that are not
+        ignored (with d... axes, of all positions), not by the sum of their weights.
 
     Raises:
         TypeError: for targets that are neither.
-        ValueError: if the shapes do not fit together, or for a target outside 0..C-1. On CUDA,
-            which is not waited for, that is torch's own device-side assertion.
+        ValueError: if the shapes do not fit together, or for a target outside 0..C-1. On CUDA that
+            is torch's own device-side assertion, because the device is not waited for.
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
@@ -128,7 +128,7 @@ def weighted_smoothed_cross_entropy(
 def weighted_focal(
     logits: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None = None
 ) -> Tensor:
-    r"""Dynamical focal loss, which takes weight from the samples that are classified well.
+    r"""Dynamical focal loss, which gives less weight to samples that are classified well.
 
     .. math:: F = -\frac{1}{N} \sum_j \Gamma_{y_j} (1 - p_{j y_j})^\gamma \log p_{j y_j}
 
@@ -159,12 +159,12 @@ def weighted_mse(
     Args:
         outputs: (N, C).
         targets: (N,) class indices of any integer type.
-        class_weights: (C,); with `groups`, the weights (G,) of those.
+        class_weights: (C,); with `groups`, the weights (G,) of the groups.
         groups: as in `weighted_cross_entropy`, for the sample-weighted variant.
-        variant: whose class decides the weight, the sample's or the output unit's.
+        variant: whether the class of the sample or of the output unit decides the weight.
 
     Raises:
-        TypeError, ValueError: as `weighted_cross_entropy`; ValueError for an unknown variant too,
+        TypeError, ValueError: as `weighted_cross_entropy`; also ValueError for an unknown variant,
             and for groups of samples in the output-weighted variant.
     """
     targets = _class_indices(_batched(outputs), targets, class_weights, groups)
@@ -181,37 +181,37 @@ def weighted_mse(
 
 
 def _batched(outputs: Tensor) -> Tensor:
-    """The outputs, if they are (N, C)."""
+    """Return the outputs if they are (N, C); else raise."""
     if outputs.ndim != 2:
         raise ValueError(f"expected outputs (N, C), got {tuple(outputs.shape)}")
     return outputs
 
 
 def _weights_of(indices: Tensor, weights: Tensor) -> Tensor:
-    """The weight at each index, of the shape of the indices."""
+    """The weight at each index, shaped like the indices."""
     return weights.gather(0, indices.long().reshape(-1)).reshape(indices.shape)
 
 
 def _weights_of_soft(
     logits: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None
 ) -> Tensor:
-    """The weight of each sample of soft targets, of the shape of its loss."""
+    """The weight of each sample with soft targets, shaped like its loss."""
     axis = min(logits.ndim, 2) - 1
     _refuse_other_weights(logits.shape[axis], class_weights, groups)
     if groups is not None:
         return _weights_of(groups, class_weights)
     excess = (class_weights - 1).reshape(-1, *[1] * max(logits.ndim - 2, 0))
-    return 1 + (targets * excess).sum(axis)  # 1 where all weights are, whatever rounding does
+    return 1 + (targets * excess).sum(axis)  # exactly 1 if all weights are
 
 
 def _class_indices(
     outputs: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None
 ) -> Tensor:
-    """The targets as int64 in [0, C), once everything fits together.
+    """The targets as int64 in [0, C), after checking that everything fits together.
 
-    They are looked up in 0..C-1 by `gather`, which asserts what indexing and comparing let pass: a
-    negative index, which would be counted from the end, -100, which `cross_entropy` leaves out, and
-    one that is too large. It does so under vmap and in a compiled or recorded step too, and on CUDA
+    They are looked up in 0..C-1 by `gather`, which rejects what indexing and comparing let pass: a
+    negative index, which would count from the end, -100, which `cross_entropy` ignores, and one
+    that is too large. It does so under vmap and in a compiled or recorded step too, and on CUDA
     without waiting for the device.
     """
     targets = _integers(targets)
@@ -239,7 +239,7 @@ def _class_indices(
 
 
 def _integers(targets: Tensor) -> Tensor:
-    """The targets as int64, if they are integers."""
+    """The targets as int64 if they are integers; else raise."""
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise TypeError(
             f"targets must be class indices of an integer type, got {targets.dtype} "
@@ -249,7 +249,7 @@ def _integers(targets: Tensor) -> Tensor:
 
 
 def _refuse_other_weights(classes: int, class_weights: Tensor, groups: Tensor | None) -> None:
-    """Refuse weights that are not one for each class, or for each group."""
+    """Refuse weights other than one per class, or one per group."""
     if class_weights.ndim != 1:
         raise ValueError(f"expected weights (C,) or (G,), got {tuple(class_weights.shape)}")
     if groups is None and len(class_weights) != classes:

@@ -9,8 +9,8 @@ __all__ = ["Dropout"]
 
 
 class Dropout(nn.Dropout):
-    """Dropout whose mask depends on torch's random state alone, not on how the activations lie in
-    memory: engines that lay them out in different ways then drop the same ones."""
+    """Dropout whose mask depends on torch's random state alone, not on the memory layout of the
+    activations, so that engines with different layouts use the same masks."""
 
     def forward(self, hidden: Tensor) -> Tensor:
         if not self.training or self.p == 0:

@@ -1,7 +1,7 @@
 """How the weights of a network are drawn; biases start at 0 and are trained.
 
-Published figures of the spirals came from `lecun_normal` with zero biases, and are not reached
-without the biases.
+The published figures of the spirals used `lecun_normal` and zero biases; without biases they cannot
+be reproduced.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def initialise(network: Network, scheme: Initialisation, draws: np.random.Genera
     """Draw the weights of all layers, in place.
 
     - linear and convolutional layers: the scheme, and biases of 0;
-    - embeddings: standard normal, whatever the scheme, and 0 where they pad;
-    - normalisations and PReLU: torch's own constants, as they are;
-    - parameters that a module of one's own holds itself: as they were built (`Setup.build` builds
+    - embeddings: standard normal, whatever the scheme, and 0 at a padding index;
+    - normalisations and PReLU: torch's own constants, unchanged;
+    - parameters that a user's own module holds itself: as they were built (`Setup.build` builds
       under the random state of the seed).
 
-    A parameter that layers share is drawn once, by the first of them. The draws are made in
+    A parameter shared by several layers is drawn once, for the first of them. The draws are made in
     float64, so that networks of different dtypes start alike.
 
     Args:
-        network: whose layers.
+        network: the network to initialise.
         scheme: `lecun_normal` has variance 1 / fan_in; `glorot_normal` 2 / (fan_in + fan_out);
             `he_normal` 2 / fan_in, which keeps the variance behind a ReLU (He et al., ICCV 2015,
             arXiv:1502.01852).
         draws: where the numbers come from.
 
     Raises:
-        ConfigError: for a layer of torch's that no rule is known for.
+        ConfigError: for one of torch's layers without a rule.
     """
     for name, layer in network.named_modules():
         _refuse_without_rule(name, layer)
@@ -71,7 +71,7 @@ def initialise(network: Network, scheme: Initialisation, draws: np.random.Genera
 
 
 def is_left_as_built(layer: nn.Module) -> bool:
-    """Whether what a module holds itself may be anything that its `build` made of it."""
+    """Whether the parameters that a module holds itself stay as they were built."""
     return isinstance(layer, _HOLDERS) or not type(layer).__module__.startswith("torch.")
 
 

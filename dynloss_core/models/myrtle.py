@@ -29,7 +29,7 @@ class Myrtle5Config:
     """A Myrtle5.
 
     Args:
-        channels: how many every convolution has, >= 1.
+        channels: channels of every convolution, >= 1.
         initialisation: the initialisation of the weights, see `initialisation.initialise`.
     """
 
@@ -56,7 +56,7 @@ class Myrtle5(nn.Module):
 
     Args:
         inputs: channels of an image.
-        channels: how many every convolution has.
+        channels: channels of every convolution.
         outputs: C.
     """
 

@@ -1,4 +1,4 @@
-"""Which sizes a network may have, and which samples a convolutional one takes."""
+"""The sizes allowed for networks, and the samples that convolutional ones accept."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ __all__ = ["require_images", "require_size"]
 
 
 def require_size(key: str, value: int, smallest: int, largest: int) -> None:
-    """Refuse a size that no network has, or that no machine can hold: networks are built in order
-    to inspect them.
+    """Refuse a size that no network has or no machine can hold: networks are built in order to be
+    inspected.
 
     Raises:
         ConfigError: naming the key, the value and the bound.
@@ -21,7 +21,7 @@ def require_size(key: str, value: int, smallest: int, largest: int) -> None:
 
 
 def require_images(model: str, input_shape: tuple[int, ...], side: int) -> None:
-    """Refuse samples that are not images (channels, height, width) of sides that large.
+    """Refuse samples other than images (channels, height, width) with sides of at least `side`.
 
     Raises:
         ConfigError: naming the network and the shape.

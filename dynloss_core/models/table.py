@@ -1,7 +1,7 @@
-"""The table of networks, by the name that a study's file gives them.
+"""The table of networks, by their names in a study's file.
 
-A network is added by a row here. What engines and trackers must know of it they ask the network
-that is built (see `traits`), so a row needs nothing else.
+A network is added by a row here. Engines and trackers find what they must know about it from the
+built network (see `traits`), so a row needs nothing else.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class ModelConfig(Protocol):
         """How its weights are drawn (see `initialisation.initialise`)."""
 
     def __hash__(self) -> int:
-        """Equal configurations are one problem."""
+        """Hashable, so that equal configurations count as one problem."""
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """The network, with parameters not yet drawn.
 
-        It gives logits (N, C) of inputs (N, *input_shape).
+        It returns logits (N, C) for inputs (N, *input_shape).
 
         Raises:
             ConfigError: if it cannot take such inputs.

@@ -1,8 +1,8 @@
 """What an engine must know about a network, found from its layers and never from its name.
 
-An engine that splits a batch, stacks networks or repeats a recorded step is right only for networks
-that allow it. The worst is assumed of an unknown layer: its network is trained only by the
-reference engine, a whole batch at a time.
+An engine that splits a batch, stacks networks or replays a recorded step is correct only for
+networks that allow it. For an unknown layer the worst is assumed: only the reference engine trains
+its network, with whole batches.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _SAMPLEWISE = frozenset({
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
     nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.GLU,
 })  # fmt: skip
-"""Layers of torch that treat each sample alone, draw nothing and keep nothing. A class of its own
-that does so beside what its layers do says `samplewise = True`. Whatever a class says of itself,
-its subclasses say anew: they may do something else."""
+"""Layers of torch that treat samples independently, draw no random numbers and keep no state. A
+user's own class declares with `samplewise = True` that the same holds for what it does besides its
+layers. Subclasses do not inherit such declarations, because they may do something else."""
 
 # torch has no public way to ask whether a module has hooks
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -43,16 +43,16 @@ class Traits:
     """What decides how a network can be trained.
 
     Args:
-        couples_samples: what a sample does depends on the batch that it comes with, by statistics
-            of the batch or what is kept of them.
-        draws: training steps draw random numbers.
-        buffers: it holds more than trained parameters.
-        unusual: why only the reference engine is sure to train it rightly; None if nothing is.
+        couples_samples: whether a sample's output depends on the rest of its batch, by batch
+            statistics or their running averages.
+        draws: whether training steps draw random numbers.
+        buffers: whether it holds more than trained parameters.
+        unusual: why only the reference engine is sure to train it correctly; None if all are.
         relu_mlp: the sizes of a plain multilayer perceptron: inputs, units of each hidden layer,
-            outputs. Its class says `relu_mlp = True`: a sample is flattened and goes through
-            `layers`, linear ones with biases, with a ReLU between any two. None for other networks.
-        channels: the most that a convolution has, in a plain stack of them whose class says
-            `convolutions_alone = True`. None for other networks.
+            outputs. Its class declares `relu_mlp = True`: a sample is flattened and goes through
+            `layers`, linear with biases, with a ReLU between any two. None for other networks.
+        channels: the largest number of channels in a plain stack of convolutions, whose class
+            declares `convolutions_alone = True`. None for other networks.
     """
 
     couples_samples: bool
@@ -98,7 +98,7 @@ def _is_known(layer: nn.Module) -> bool:
 
 
 def _relu_mlp(network: nn.Module) -> tuple[int, ...] | None:
-    """Its sizes, if it says that it is one and holds nothing but what one has."""
+    """Its sizes, if it declares itself a plain multilayer perceptron and holds nothing else."""
     linear = [layer for layer in network.modules() if type(layer) is nn.Linear]
     kinds = {type(layer) for layer in network.modules()}
     if not _says(network, "relu_mlp") or kinds != {type(network), nn.ModuleList, nn.Linear}:
@@ -125,7 +125,7 @@ def _keeps_statistics(layer: nn.Module) -> bool:
 
 
 def _unusual(network: nn.Module) -> Iterator[str]:
-    """Everything that engines other than the reference do not allow for, in words."""
+    """Everything that engines other than the reference cannot handle, in words."""
     for layer in network.modules():
         called = type(layer).__name__
         if not _is_known(layer):

@@ -7,19 +7,19 @@ Symbols
     d      depth
     k      widening
     N      images
-    x      what enters a block; a = ReLU(norm(x)), f its two convolutions
+    x      input of a block; a = ReLU(norm(x)), f its two convolutions
     alpha  a block's scale, only in a network without normalisation
 
 A block gives x + f(a), or shortcut(a) + f(a) where the number of channels or the size changes.
 
 Source: S. Zagoruyko and N. Komodakis, "Wide residual networks", BMVC 2016, arXiv:1605.07146;
-dropout stands between the two convolutions as there. Group normalisation has 16 channels a group
+dropout is between the two convolutions, as there. Group normalisation has 16 channels per group
 (Y. Wu and K. He, ECCV 2018, arXiv:1803.08494), which divides every layer of every width.
 
-Without normalisation the variance would grow with each block. There SkipInit takes its place (S. De
-and S. Smith, NeurIPS 2020, arXiv:2002.10444): a block gives x + alpha f(a), alpha is trained and
-starts at 0, so that the network starts as its shortcuts; its convolutions have biases, which the
-normalisation would otherwise bring.
+Without normalisation the variance would grow with each block. SkipInit then takes its place (S. De
+and S. Smith, NeurIPS 2020, arXiv:2002.10444): a block gives x + alpha f(a), where alpha is trained
+and starts at 0, so the network starts as its shortcuts alone. Convolutions then have biases, which
+the normalisation would otherwise provide.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ __all__ = ["Normalisation", "WideResNet", "WideResNetConfig"]
 Normalisation = Literal["batch", "group", "none"]
 
 _STEM = 16  # channels of the first convolution
-_GROUP = 16  # channels a group
-_SMALLEST_SIDE = 4  # halved twice, one pixel is left
+_GROUP = 16  # channels per group
+_SMALLEST_SIDE = 4  # halving it twice leaves one pixel
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class WideResNetConfig:
     Args:
         depth: d, 6 n + 4 with n >= 1: 10, 16, 22, 28, 34, 40, ...
         widening: k, >= 1.
-        normalisation: by the statistics of the batch, by those of groups of an image's channels, or
-            none, which starts every block from zero instead.
-        dropout: share of a block's inner activations that a training step leaves out, in [0, 1).
+        normalisation: by batch statistics, by statistics of groups of an image's channels, or none,
+            where each block starts as its shortcut instead.
+        dropout: share of a block's inner activations that a training step drops, in [0, 1).
         initialisation: the initialisation of the weights, see `initialisation.initialise`.
             `he_normal` keeps the variance from layer to layer, which networks without normalisation
             need.
@@ -126,7 +126,7 @@ class WideResNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions and a way past them."""
+    """Two convolutions and a shortcut."""
 
     samplewise: ClassVar[bool] = True
 
@@ -151,7 +151,7 @@ class _Block(nn.Module):
 
 
 def _convolution(config: WideResNetConfig, before: int, after: int, stride: int = 1) -> nn.Conv2d:
-    bias = config.normalisation == "none"  # elsewhere the norm behind it brings one
+    bias = config.normalisation == "none"  # else the norm after it has one
     return nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=bias)
 
 

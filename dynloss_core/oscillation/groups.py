@@ -1,4 +1,4 @@
-"""Whose weights oscillate together: partitions of the training samples.
+"""Groups of samples whose weights oscillate together: partitions of the training samples.
 
 Symbols
     N      training samples
@@ -24,12 +24,12 @@ class SampleGroups:
     """One way to partition samples.
 
     Args:
-        number: C, N and the number that was asked for, if any -> G.
+        number: C, N and the number asked for, if any -> G.
         assign: targets (N,), G and random draws -> the group of each sample, (N,) in 0..G-1; None
-            if the data set says it.
-        takes_number: whether a number of groups may be asked for.
-        takes_turns: whether one group is active at a time; else each oscillates all the time, at a
-            phase of its own.
+            if the data set gives the groups.
+        takes_number: whether a number of groups can be asked for.
+        takes_turns: whether one group is active at a time; else each oscillates all the time, with
+            its own phase.
     """
 
     number: Callable[[int, int, int | None], int]
@@ -39,12 +39,12 @@ class SampleGroups:
 
 
 def _random(targets: np.ndarray, groups: int, draws: np.random.Generator) -> np.ndarray:
-    """Groups of equal size, to within one sample, whatever the classes."""
+    """Groups of equal size, to within one sample, regardless of the classes."""
     return draws.permutation(np.arange(len(targets)) % groups)
 
 
 def _stratified(targets: np.ndarray, groups: int, draws: np.random.Generator) -> np.ndarray:
-    """Groups that hold an equal share of every class, and are of equal size, to within one."""
+    """Groups with an equal share of every class and of equal size, to within one sample."""
     by_class = np.lexsort((draws.permutation(len(targets)), targets))
     assigned = np.empty(len(targets), dtype=np.int64)
     assigned[by_class] = np.arange(len(targets)) % groups
@@ -65,14 +65,14 @@ GROUPS: dict[str, SampleGroups] = {
     ),
     "own": SampleGroups(lambda _, __, asked: asked or 0, None, takes_number=True),
 }
-"""By the name that a study's file gives them:
+"""By their names in a study's file:
 
 classes     the published dynamical loss: each class has its turn
 random      a partition drawn from the seed, blind to the classes: by default as many groups as
             classes, of equal size
-stratified  the same, but each group holds an equal share of every class: no class ever gains on
-            another
+stratified  the same, but each group holds an equal share of every class, so no class ever gains
+            weight over another
 all         one group: the whole loss is scaled up and down, which is a cyclical learning rate
-samples     every sample by itself, all the time, at a phase of its own
+samples     every sample by itself, all the time, with its own phase
 own         the groups that the data set gives (`Labelled.groups`), as many as `number` says
 """

@@ -5,8 +5,8 @@ Symbols
     k      number of a turn, 0, 1, 2, ...
     K      turns
 
-A round is G turns. What is random is drawn round by round from the seed, so that a turn's group
-does not depend on how many turns are asked for.
+A round is G turns. Random orders are drawn round by round from the seed, so that the group of a
+turn does not depend on how many turns are asked for.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ def cyclic(groups: int, _: int, __: int) -> np.ndarray:
 
 
 def permuted(groups: int, number: int, seed: int) -> np.ndarray:
-    """Every group once a round, each round in a fresh order."""
+    """Every group once per round, each round in a fresh order."""
     return generator(seed, Stream.OSCILLATION, 1, number).permutation(groups)
 
 
 def random(groups: int, number: int, seed: int) -> np.ndarray:
-    """Every turn any group, with equal probability."""
+    """At every turn any group, with equal probability."""
     return generator(seed, Stream.OSCILLATION, 1, number).integers(groups, size=groups)
 
 
 ORDERS: dict[str, Order] = {"cyclic": cyclic, "permuted": permuted, "random": random}
-"""By the name that a study's file gives them; an order is added by a row and its name."""
+"""By their names in a study's file; to add an order, add a row and its name to `OrderName`."""
 
 
 def active_groups(order: OrderName, groups: int, turns: int, seed: int) -> np.ndarray:
-    """The active group of each of the first turns, (K,)."""
+    """The active group of each of the first K turns, (K,)."""
     rounds = range(-(-turns // groups))
     drawn = [ORDERS[order](groups, number, seed) for number in rounds]
     return np.concatenate(drawn)[:turns] if drawn else np.empty(0, dtype=np.int64)

@@ -2,7 +2,7 @@
 
 The default is the dynamical loss of Ruiz-Garcia, Zhang, Schoenholz and Liu, "Tilting the playing
 field: Dynamical loss functions for machine learning", ICML 2021, arXiv:2102.03793. Everything else
-is a control for it, and this project's own definition.
+is a control for it, defined by this project.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ __all__ = ["Oscillation", "oscillation_stop"]
 
 @dataclass(frozen=True)
 class Oscillation:
-    """What oscillates, and how; period and amplitude are a member's own (see `Member`).
+    """What oscillates, and how; period and amplitude belong to each member (see `Member`).
 
     Args:
-        groups: whose weights oscillate together (see `groups.GROUPS`).
-        number: how many groups, for `random` and `stratified`; by default as many as classes. For
-            `own` it must be said.
+        groups: the groups of samples whose weights oscillate together (see `groups.GROUPS`).
+        number: how many groups, for `random` and `stratified`; by default as many as classes.
+            Required for `own`.
         order: the order in which groups take turns (see `orders.ORDERS`).
         shape: how the weight of the active group rises and falls (see `shapes.SHAPES`).
         direction: `up` multiplies the active group's weight by up to A; `down` divides it.
         phase: where in its turn the first group begins, as a share of the period in [0, 1), rounded
             down to whole steps.
         normalised: whether the weights of all groups have a mean of 1 at every step, as published.
-            A single group has a mean of 1 over its period instead, as it would not oscillate
-            otherwise. If false, they are the raw weights.
+            The weight of a single group has a mean of 1 over its period instead, because otherwise
+            it would not oscillate. If false, the raw weights are used.
 
     Raises:
-        ConfigError: for a value that is no choice or outside its range.
+        ConfigError: for a value that is not among the choices or is outside its range.
     """
 
     groups: GroupsName = "classes"
@@ -65,11 +65,11 @@ class Oscillation:
 
     @property
     def is_by_class(self) -> bool:
-        """Whether a sample's weight is that of its class."""
+        """Whether a sample has the weight of its class."""
         return self.groups == "classes"
 
     def count(self, num_classes: int, samples: int) -> int:
-        """How many groups, G, there are of N samples of C classes."""
+        """The number of groups, G, for N samples of C classes."""
         return GROUPS[self.groups].number(num_classes, samples, self.number)
 
     def assign(
@@ -80,7 +80,7 @@ class Oscillation:
         Args:
             targets: (N,) classes of the samples.
             num_classes: C.
-            seed: of the partition, where it is random.
+            seed: the seed of a random partition.
             own: (N,) the groups that the data set gives, for `own`.
 
         Raises:

@@ -16,16 +16,16 @@ __all__ = ["ClassWeightSchedule"]
 
 @dataclass(frozen=True, repr=False)
 class ClassWeightSchedule:
-    """Class weights of the dynamical loss as a function of the step, or those of other groups.
+    """Class weights of the dynamical loss, or weights of other groups, as a function of the step.
 
     >>> ClassWeightSchedule(num_classes=2, period=4, amplitude=3.0)(2)
     tensor([1.5000, 0.5000])
 
     Args:
-        num_classes: C >= 1; the number of groups G where they are not the classes.
+        num_classes: C >= 1; the number of groups G if groups other than the classes oscillate.
         period: T >= 2, in steps, for which one class is active.
         amplitude: A >= 1; A = 1 gives weights of exactly 1, the static loss.
-        stop: step from which on all weights are 1 (see `oscillation_stop`); None: never.
+        stop: the step from which all weights are 1 (see `oscillation_stop`); None: never.
         oscillation: what oscillates, and how.
         seed: the seed of random turns and phases.
 
@@ -51,7 +51,7 @@ class ClassWeightSchedule:
             raise ValueError(f"stop must be a step >= 0 or None, got {self.stop}")
 
     def __repr__(self) -> str:
-        """The published schedule in short; others with what they do differently."""
+        """The published schedule in short form; others with what differs from it."""
         given = [field for field in fields(self) if field.name not in ("oscillation", "seed")]
         if self.oscillation != Oscillation():
             given = list(fields(self))
@@ -69,7 +69,7 @@ class ClassWeightSchedule:
 
         Args:
             step: an integer, or a 1-D integer tensor of n steps; steps count from 0.
-            dtype: the dtype of the result; torch's default dtype if None. They are computed in
+            dtype: the dtype of the result; torch's default dtype if None. Weights are computed in
                 float64.
             device: the device of the result; that of `step` if None.
 
@@ -89,8 +89,8 @@ class ClassWeightSchedule:
         return weights.to(dtype=dtype or torch.get_default_dtype(), device=device or steps.device)
 
     def as_module(self) -> OneGroupWeights:
-        """The same from a step () to weights (C,) in float64, by operations on tensors alone, which
-        can be compiled."""
+        """The same schedule as a module from a step () to weights (C,) in float64; it uses only
+        tensor operations, so it can be compiled."""
         return OneGroupWeights(
             self.oscillation, self.num_classes, self.period, self.amplitude, self.stop, self.seed
         )

@@ -5,8 +5,8 @@ Symbols
     tau    step inside the turn, 0 <= tau < T
     s      elevation, 0 <= s <= 1; the raw weight is 1 + (A - 1) s, so that s = 0 is the static loss
 
-All shapes have the same mean over a turn, 1/2, to within 1/T: arms that differ in the shape alone
-spend the same weight.
+All shapes have the same mean over a turn, 1/2, to within 1/T, so arms that differ only in the shape
+apply the same total weight.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SHAPES: dict[str, Shape] = {
     "square": square,
     "sawtooth": sawtooth,
 }
-"""By the name that a study's file gives them; a shape is added by a row, or by a plug-in."""
+"""By their names in a study's file; a shape is added by a row, or by a plug-in."""
 
 ShapeName = Annotated[str, NameIn(SHAPES)]
 """The name of a shape in the table."""

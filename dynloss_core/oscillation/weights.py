@@ -6,18 +6,18 @@ Symbols
     n      steps asked for
     T      period in steps: how long ONE group stays active (a full round takes G*T steps)
     A      amplitude, A >= 1; A = 1 is the static loss
-    t      step: number of optimiser updates done so far, t = 0, 1, 2, ..., later by the phase
+    t      step: number of optimiser updates done so far, t = 0, 1, 2, ..., plus the phase
     k      number of the turn, k = t // T
     tau    step inside the turn, tau = t mod T
     s      elevation, 0 <= s <= 1, of the shape at tau
     m      raw weight of an active group, 1 + (A - 1) s, or its inverse if the direction is down
     Gamma  weights of the groups, (n, M, G)
 
-Of groups that take turns one is active, and
+If groups take turns, one is active and
 
 .. math:: \Gamma_g = \frac{G\, (m\ \text{if}\ g\ \text{is active else}\ 1)}{m + G - 1};
 
-of groups that all oscillate, :math:`\Gamma_g = G m_g / \sum_h m_h`. The only group there is has
+if all oscillate at once, :math:`\Gamma_g = G m_g / \sum_h m_h`. A single group has
 :math:`\Gamma = m / \bar m` with the mean of m over a period.
 """
 
@@ -37,7 +37,7 @@ from dynloss_core.seeding import Stream, generator
 
 __all__ = ["GroupWeights", "OneGroupWeights", "shift_of"]
 
-_MOST_TURNS_DRAWN = 2**14  # of a run whose length is not known
+_MOST_TURNS_DRAWN = 2**14  # for a run of unknown length
 
 
 class GroupWeights:
@@ -46,9 +46,9 @@ class GroupWeights:
     Args:
         oscillation: what the members have in common.
         groups: G.
-        period, amplitude, stop: of each member, (M,): T, A, and the step from which on all weights
-            are 1.
-        seeds: of each member: what is random about its turns and phases.
+        period, amplitude, stop: (M,) of each member: T, A, and the step from which all weights are
+            1.
+        seeds: the seed of each member's random turns and phases.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class GroupWeights:
             for tensor in (self._period, self._amplitude, self._stop, self._shift, self._mean)
         )
         t = steps[:, None]
-        if _all_oscillate(self._oscillation):  # one axis more, of the groups
+        if _all_oscillate(self._oscillation):  # one more axis, for the groups
             t = t[..., None]
             period, amplitude, stop = period[:, None], amplitude[:, None], stop[:, None]
         return _weights(
@@ -94,7 +94,7 @@ class GroupWeights:
         if self._oscillation.order == "cyclic":
             return torch.remainder(turn, self.groups)
         last = int(turn.max()) + 1 if turn.numel() else 0
-        if last > self._turns.shape[1]:  # as many again, so that a long run draws seldom
+        if last > self._turns.shape[1]:  # twice as many, so that a long run seldom draws
             drawn = [
                 active_groups(self._oscillation.order, self.groups, 2 * last, seed)
                 for seed in self._seeds
@@ -104,9 +104,9 @@ class GroupWeights:
 
 
 class OneGroupWeights(nn.Module):
-    """A step () -> Gamma (G,) in float64, of one schedule.
+    """A step () -> Gamma (G,) in float64, for one schedule.
 
-    It consists of operations on tensors alone: it can be compiled and recorded, and waits for no
+    It uses only tensor operations, so it can be compiled and recorded, and never waits for a
     device. It adds nothing to a state_dict.
 
     Args:
@@ -114,9 +114,9 @@ class OneGroupWeights(nn.Module):
         groups: G.
         period: T.
         amplitude: A.
-        stop: the step from which on all weights are 1; None: never. Random orders then begin again
+        stop: the step from which all weights are 1; None: never, and random orders then repeat
             after 16,384 turns.
-        seed: what is random about turns and phases.
+        seed: the seed of random turns and phases.
     """
 
     shift: Tensor
@@ -141,7 +141,7 @@ class OneGroupWeights(nn.Module):
         self.register_buffer("turns", self._first_turns(), persistent=False)
 
     def reset_parameters(self) -> None:
-        """Draw again what is random, as after `to_empty`."""
+        """Draw the random turns and phases again, as needed after `to_empty`."""
         self.shift.copy_(self._first_shift())
         self.turns.copy_(self._first_turns())
 
@@ -185,8 +185,8 @@ def _weights(
     mean: Tensor | float,
     active: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Gamma (n, M, G) at steps t (n, 1), or (n, 1, 1) where all groups oscillate; the other tensors
-    are (M,), or (M, 1) there, the shift (M, G); `active` gives the group of turns (n, M)."""
+    """Gamma (n, M, G) at steps t (n, 1), or (n, 1, 1) if all groups oscillate. The other tensors
+    are (M,), or in that case (M, 1) with a shift (M, G); `active` maps turns (n, M) to groups."""
     moves, t = t < stop, t + shift
     elevation = SHAPES[oscillation.shape](torch.remainder(t, period), period)
     raw = torch.where(moves, _raw(oscillation, elevation, amplitude), 1.0)
@@ -204,13 +204,13 @@ def _weights(
 
 
 def _raw(oscillation: Oscillation, elevation: Tensor, amplitude: Tensor | float) -> Tensor:
-    """m, of the shape of its arguments broadcast."""
+    """m, in the broadcast shape of the arguments."""
     raised = 1 + (amplitude - 1) * elevation
     return raised if oscillation.direction == "up" else 1 / raised
 
 
 def shift_of(oscillation: Oscillation, groups: int, period: int, seed: int) -> Tensor:
-    """Steps by which a member's oscillation begins later in its turn: (), or (G,) where all groups
+    """Steps by which a member's oscillation starts into its turn: (), or (G,) if all groups
     oscillate."""
     phases = torch.tensor(oscillation.phase, dtype=torch.float64, device="cpu")
     if _all_oscillate(oscillation):
@@ -219,7 +219,7 @@ def shift_of(oscillation: Oscillation, groups: int, period: int, seed: int) -> T
 
 
 def _mean(oscillation: Oscillation, groups: int, period: int, amplitude: float) -> float:
-    """The mean of m over a period where a single group is to have a mean of 1; else 1."""
+    """The mean of m over a period for a single, normalised group; else 1."""
     if not (_is_alone(oscillation, groups) and oscillation.normalised):
         return 1.0
     of_period = torch.arange(period, device="cpu")

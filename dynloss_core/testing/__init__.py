@@ -1,6 +1,6 @@
 """Contracts of what can be added: an engine, a loss, a network, a data set, a shape.
 
-A class of tests that names its entry inherits all that every entry of its kind promises:
+A class of tests that names its entry inherits the tests that every entry of its kind must pass:
 
     from dynloss_core.testing import LossContract
 

@@ -26,7 +26,8 @@ NUMBERS_OF_A_TRACE = ("weighted_loss", "loss", "accuracy", "class_weights")
 def assert_equal(
     found: Sequence[Evaluation], expected: Sequence[Evaluation], *, exactly: bool
 ) -> None:
-    """Two runs evaluate at the same steps, and alike: bit for bit, or up to rounding in float64."""
+    """Assert that two runs evaluate at the same steps with the same values: bit for bit, or up to
+    rounding in float64."""
     assert [each.step for each in found] == [each.step for each in expected]
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.diverged_step, other.diverged_step)
@@ -35,7 +36,7 @@ def assert_equal(
 
 
 def assert_same_trace(found: Trace | None, expected: Trace | None, *, exactly: bool) -> None:
-    """Two traces are of the same steps and members, and alike likewise."""
+    """Assert that two traces have the same steps, members and values, likewise."""
     assert found is not None
     assert expected is not None
     assert torch.equal(found.steps, expected.steps)
@@ -50,7 +51,7 @@ def _assert_close(found: torch.Tensor, expected: torch.Tensor, exactly: bool) ->
 
 
 def assert_plain_values(config: Any) -> None:
-    """What a study's file holds of a configuration gives the same one, and the same hash."""
+    """Assert that a configuration survives being written to a study's file, with the same hash."""
     again = build(type(config), to_dict(config))
     assert again == config
     assert hash(again) == hash(config)

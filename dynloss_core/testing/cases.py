@@ -1,4 +1,4 @@
-"""Small problems that together test everything an engine must do, listed once."""
+"""Small problems that together test everything an engine must do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL_SPIRALS = SpiralsConfig(points_per_class=7)
 
 @dataclass(frozen=True)
 class BytesConfig:
-    """Coloured images of bytes, as the image data sets have them, but few and small."""
+    """Colour images as bytes, like the image data sets, but few and small."""
 
     name: str = "bytes"
     samples: int = 37
@@ -49,7 +49,7 @@ class BytesConfig:
         return (self.channels, self.side, self.side)
 
     def load(self, seed: int) -> Splits:
-        """The same for every seed."""
+        """The same splits for every seed."""
         return _bytes(self)
 
 
@@ -77,7 +77,7 @@ class Case:
 
 
 def setup_of(case: Case) -> Setup:
-    """Its ensemble, as every engine starts from it."""
+    """The ensemble of a case, as every engine starts from it."""
     return Setup.build(case.problem, case.members)
 
 

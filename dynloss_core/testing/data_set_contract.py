@@ -1,4 +1,4 @@
-"""What every data set promises: it is what it declares, and one seed is one draw."""
+"""What every data set promises: it matches its declaration, and one seed gives one draw."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class DataSetContract:
             assert bool(torch.isfinite(part.to(torch.float64, "cpu").inputs).all())
 
     def test_one_seed_is_one_draw(self) -> None:
-        """Whatever the random states of torch and numpy are, which are left alone."""
+        """Whatever the random states of torch and numpy, which must not change."""
         draws = []
         for noise in (0, 1):
             torch.manual_seed(noise)
-            np.random.seed(noise)  # noqa: NPY002  the state that is not ours
+            np.random.seed(noise)  # noqa: NPY002  the global state, which is not ours
             before = torch.random.get_rng_state()
             numpys = np.random.get_state(legacy=False)["state"]["pos"]  # noqa: NPY002
             draws.append(self._parts(_SEEDS[-1]))

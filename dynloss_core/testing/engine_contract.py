@@ -23,15 +23,15 @@ class EngineContract:
     """The tests of one engine, on every case that it does not refuse.
 
     Args:
-        engine: which.
-        cases: problems and ensembles; at least one that it trains has several members.
+        engine: the engine.
+        cases: problems and ensembles; it must train at least one with several members.
     """
 
     engine: ClassVar[type[Engine]]
     cases: ClassVar[Sequence[Case]] = CASES
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Give each test that asks for a case all those that the engine trains."""
+        """Run each test that takes a case on all cases that the engine trains."""
         if "case" in metafunc.fixturenames:
             metafunc.parametrize("case", self.trained(), ids=lambda case: case.name)
 
@@ -47,8 +47,8 @@ class EngineContract:
     def _resumed(
         self, case: Case, after: int, stops: Mapping[int, list[int]], file: Path
     ) -> tuple[list[Evaluation], Engine]:
-        """All evaluations of a run that was saved after some of them, and the engine that went
-        on."""
+        """All evaluations of a run that was saved after some of them and resumed, and the resumed
+        engine."""
         first, found = self.engine(setup_of(case)), []
         for evaluation in first.evaluations():
             found.append(evaluation)
@@ -62,7 +62,7 @@ class EngineContract:
         return [*found, *second.evaluations()], second
 
     def test_it_trains_a_case_with_several_members(self) -> None:
-        """Otherwise these tests would say nothing about it."""
+        """Otherwise these tests would show nothing about it."""
         assert any(len(case.members) > 1 for case in self.trained())
 
     def test_agrees_with_the_reference(self, case: Case) -> None:
@@ -81,7 +81,7 @@ class EngineContract:
             assert steps == [*range(0, total, every), total]
 
     def test_resumed_equals_uninterrupted_bit_for_bit(self, case: Case, tmp_path: Path) -> None:
-        after = (2, 3, 5)[self.trained().index(case) % 3]  # evaluations, by turns
+        after = (2, 3, 5)[self.trained().index(case) % 3]  # evaluations, in turn
         whole = list(self.engine(setup_of(case)).evaluations())
         found, second = self._resumed(case, after, {}, tmp_path / "state.pt")
         assert_equal(found, whole, exactly=True)
@@ -204,7 +204,7 @@ class EngineContract:
 
 
 def _run_with_stops(engine: Engine, stops: dict[int, list[int]]) -> list[Evaluation]:
-    """All evaluations, with members stopped after those at the given steps."""
+    """All evaluations, with members stopped after the evaluations at the given steps."""
     found = []
     for evaluation in engine.evaluations():
         found.append(evaluation)

@@ -49,7 +49,7 @@ class LossContract:
     """The tests of one loss, a row of `LOSSES`; forms that it does not have are skipped.
 
     Args:
-        loss: which.
+        loss: the loss.
     """
 
     loss: ClassVar[Loss]
@@ -132,7 +132,7 @@ class LossContract:
     @pytest.mark.parametrize("wrong", [3, 100, -1, -3, -100])
     @pytest.mark.parametrize("way", ["alone", "gradient", "in an ensemble"])
     def test_a_label_that_is_no_class_is_one_clear_error(self, way: str, wrong: int) -> None:
-        """Not the weight of the last class, nor a sample left out, nor an empty one-hot."""
+        """It is neither counted from the end, nor ignored, nor given an empty one-hot code."""
         drawn = batch(0, 5, 3)
         drawn[1][2] = wrong
         ways: dict[str, Callable[[], object]] = {

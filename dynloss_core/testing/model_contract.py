@@ -37,8 +37,8 @@ class ModelContract:
 
     Args:
         model: its configuration.
-        data: what it is trained on, in batches of 8.
-        measured: whether its curvature can be.
+        data: the data set it is trained on, in batches of 8.
+        measured: whether its curvature can be measured.
     """
 
     model: ClassVar[ModelConfig]
@@ -58,19 +58,19 @@ class ModelContract:
         return short_problem(self.model, self.data)
 
     def ensemble(self) -> Setup:
-        """Two members of it."""
+        """An ensemble of two members."""
         return Setup.build(self.problem, TWO_MEMBERS)
 
     def trained(self, engine: type[Engine]) -> list[Evaluation]:
-        """All evaluations of them."""
+        """All evaluations of the ensemble by an engine."""
         return list(engine(self.ensemble()).evaluations())
 
     def test_one_seed_is_one_network(self) -> None:
-        """Whatever torch's random state is, which is left alone."""
+        """Whatever torch's random state, which must not change."""
         states = []
         for noise in (0, 1):
             torch.manual_seed(noise)
-            np.random.seed(noise)  # noqa: NPY002  the state that is not ours
+            np.random.seed(noise)  # noqa: NPY002  the global state, which is not ours
             before = torch.random.get_rng_state()
             states.append([network.state_dict() for network in self.ensemble().networks])
             assert torch.equal(torch.random.get_rng_state(), before)

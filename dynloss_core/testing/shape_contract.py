@@ -39,7 +39,7 @@ class ShapeContract:
             assert torch.equal(found[:, column], SHAPES[self.shape](torch.arange(2), period))
 
     def test_the_mean_is_a_half(self) -> None:
-        """So that arms that differ in the shape alone spend the same weight."""
+        """So that arms that differ only in the shape apply the same total weight."""
         for period in _PERIODS:
             mean = float(SHAPES[self.shape](torch.arange(period), period).mean())
             assert abs(mean - 0.5) <= 1 / period, f"the mean is {mean:.3g} at T = {period}"
