@@ -293,7 +293,7 @@ def test_a_class_with_too_few_images_is_named(photos: Path) -> None:
 def test_an_image_that_cannot_be_read_is_named(photos: Path) -> None:
     path = photos / "bee" / "07.png"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ConfigError, match=r"bee/07\.png is not an image that can be read: .*remove"):
+    with pytest.raises(ConfigError, match=r"bee/07\.png is not an image that can be read: .* rem"):
         config(photos)
     path.unlink()
     path.symlink_to(photos / "nowhere.png")

@@ -114,9 +114,9 @@ def test_a_photo_is_turned_upright() -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "of no known kind"),
-        (b"no image at all", "of no known kind"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "of no known kind"),
+        (b"", "unknown format"),
+        (b"no image at all", "unknown format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unknown format"),
         (saved(Image.fromarray(noise(40, 40, 3)))[:-2000], ""),
         (saved(Image.new("F", (4, 4)), "TIFF"), "its pixels have 32 bits"),
     ],
