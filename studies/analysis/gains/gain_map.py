@@ -1,20 +1,20 @@
 """The gain map: where, over two parameters, does the dynamical loss beat the static one?
 
-Two baselines, both shown. `own best`: the static trial with the best mean objective, at whatever
-learning rate. Where there are several, it is chosen on every second seed, and the map is made from
-the other seeds: on the seeds that chose it, it would look better than it is, and of nearly tied
-trials the luckiest would win. Fewer than 12 seeds are not split, and nothing is claimed. `same
-learning rate`: the static trial at each dynamical trial's own rate.
+Two baselines, both shown. `own best`: the static trial with the best mean objective, at any
+learning rate. If there are several static trials, it is chosen on every second seed, and the map is
+made from the other seeds: on the seeds that chose it, it would look better than it is, because of
+nearly tied trials the luckiest wins. Fewer than 12 seeds are not split, and nothing is claimed.
+`same learning rate`: the static trial at each dynamical trial's own rate.
 
-A cell may hold several trials, which differ in the parameters the map does not show. It gains if
+A cell can hold several trials, which differ in parameters that the map does not show. It gains if
 one of them does, and loses if all do. All trials of the map are tested together, by flipping the
 signs of seeds (see `sign_flips`): the chance that any cell is called significant by mistake is at
 most 5%. The gain shown is free of the winner's curse: for each seed, the trial is chosen on the
 others (see `pairing`).
 
-Of several searches, each is mapped on the same cells with seeds of its own, against its own static
-trials. The map is the mean over the searches that tried a cell, and nothing is claimed of it: few
-searches try the same cell, and their verdict is on their winners.
+If there are several searches, each is mapped on the same cells, with its own seeds and against its
+own static trials. The map is the mean over the searches that tried a cell, and nothing is claimed
+about it: few searches try the same cell, and their verdict is about their winners.
 
 Symbols
     K      dynamical trials
@@ -51,7 +51,7 @@ from studies.definition.early_stopping import is_stopped
 
 __all__ = ["Baseline", "Gain", "GainMap", "cards", "gain_map", "maps_of"]
 
-_FEWEST_TO_SPLIT = 12  # seeds: half of fewer could show nothing at 5% (see `sign_flips`)
+_FEWEST_TO_SPLIT = 12  # seeds; half of fewer can show nothing at 5% (see `sign_flips`)
 MAPS = {"gain_map": keys.PERIOD, "learning_rate_map": keys.LEARNING_RATE}
 Baseline = Literal["own best", "same learning rate"]
 
@@ -61,11 +61,11 @@ class Gain:
     """Gain over one baseline, P x Q cells.
 
     Args:
-        baseline: which.
+        baseline: the baseline.
         gain: (P, Q) mean paired difference, oriented so that positive is a gain; NaN: no trial.
         p: (P, Q) two-sided p values, adjusted over the cells.
         significant: (P, Q) p < 0.05.
-        best_x: (P, Q) where along x the cell's best trial lies, all seeds counted; NaN: no trial.
+        best_x: (P, Q) x of the cell's best trial over all seeds; NaN: no trial.
         best_y: (P, Q) likewise along y.
         static_mean: mean objective of the static trial, if it is the same for all cells.
         static_learning_rate: its learning rate, likewise.
@@ -107,21 +107,21 @@ class GainMap:
     Args:
         pair: the arms.
         x: parameter along the first axis.
-        y: parameter along the second.
-        x_edges: (P + 1,) of the cells.
-        y_edges: (Q + 1,).
-        x_values: (P,) the grid's values; the geometric middle of a bin.
-        y_values: (Q,).
-        gains: over each baseline that most trials could be compared with.
-        trials: (P, Q) how many each cell holds.
-        diverged: (P, Q) there are some, and every one diverged for some seed.
-        static_trials: how many the best static one was chosen from, of one search.
+        y: parameter along the second axis.
+        x_edges: (P + 1,) edges of the cells along x.
+        y_edges: (Q + 1,) edges of the cells along y.
+        x_values: (P,) values of the grid, or geometric middles of bins.
+        y_values: (Q,) likewise.
+        gains: the gain over each baseline that most trials can be compared with.
+        trials: (P, Q) number of trials in each cell.
+        diverged: (P, Q) whether a cell has trials and each of them diverged for some seed.
+        static_trials: number of static trials that the best was chosen from, in one search.
         metric: what is compared.
         n: seeds of a search.
         binned: whether cells are bins of scattered trials rather than points of a grid.
         adaptive: whether an adaptive search placed the trials. Such a map is exploratory: its
-            points gather where the search found them good.
-        searches: how many it is the mean of.
+            points gather where the search found good ones.
+        searches: the number of searches that the map is a mean of.
     """
 
     pair: Pair
@@ -143,7 +143,7 @@ class GainMap:
 
     @property
     def is_tested(self) -> bool:
-        """Whether anything may be claimed of a cell."""
+        """Whether anything can be claimed about a cell."""
         return self.searches == 1
 
     @property
@@ -158,7 +158,7 @@ class GainMap:
 
     @property
     def gain_name(self) -> str:
-        """What the numbers are: `gain in validation accuracy`; for a loss, which way it goes."""
+        """What the numbers are, such as `gain in validation accuracy`; a loss falls."""
         better = "gain in" if keys.higher_is_better(self.metric) else "fall of"
         return f"{better} {_words(self.metric)}"
 
@@ -168,7 +168,7 @@ class GainMap:
         return unclear
 
     def missing(self, gain: Gain) -> np.ndarray:
-        """(P, Q) cells of which nothing can be said over this baseline."""
+        """(P, Q) cells without a gain over this baseline."""
         missing: np.ndarray = ~np.isfinite(gain.gain) & ~self.diverged
         return missing
 
@@ -189,7 +189,7 @@ class GainMap:
         return f"Gain of {self.pair.losses[0]}, {seeds}"
 
     def caption(self) -> str:
-        """What to read off the figure."""
+        """How to read the figure."""
         baselines = " (left) and ".join(_BASELINE_NAMES[gain.baseline] for gain in self.gains)
         text = f"{self.title}, over the {self.pair.reference} arm {baselines}"
         text += " (right)." if len(self.gains) > 1 else "."
@@ -249,7 +249,7 @@ class GainMap:
         return found
 
     def _place(self, gain: Gain, cell: tuple[int, int]) -> str:
-        """A cell in words: its values; for a bin, its bounds and the best trial in it."""
+        """A cell in words: its values or, for a bin, its bounds and its best trial."""
         row, column = cell
         x, y = _words(self.x), _words(self.y)
         best = f"{x} {gain.best_x[cell]:,.4g} and {y} {gain.best_y[cell]:,.4g}"
@@ -318,7 +318,7 @@ def maps_of(tables: Tables) -> dict[str, GainMap]:
 
 
 def _mapped(search: pd.DataFrame, asked: Question) -> pd.DataFrame:
-    """The rows of a search without its refinements, which lie near its best."""
+    """The rows of a search without its refinement, whose points lie near the best."""
     refines = asked.refining.get(asked.pair.arm)
     if not refines:
         return search
@@ -334,8 +334,8 @@ def gain_map(
     *,
     adaptive: bool = False,
 ) -> GainMap | None:
-    """The gain map of searches; None if `x` or `y` does not vary, if an arm has no sound trial, or
-    if the problem itself varies: its sizes are compared by `regimes`.
+    """The gain map of searches; None if `x` or `y` does not vary, if every trial of an arm has a
+    diverged network, or if the problem itself varies: its sizes are compared by `regimes`.
 
     Args:
         searches: rows of the members table of each search.
@@ -380,7 +380,7 @@ def gain_map(
 def _arms_of(
     search: pd.DataFrame, metric: str, pair: Pair, x: str, y: str
 ) -> tuple[ArmMatrix, ArmMatrix] | None:
-    """Both arms of a search over their common seeds; None where there is nothing to map."""
+    """Both arms of a search over their common seeds; None if there is nothing to map."""
     of_arm, of_reference = (search[search[keys.ARM] == arm] for arm in pair)
     seeds = np.intersect1d(of_arm[keys.SEED].unique(), of_reference[keys.SEED].unique())
     if len(seeds) < 2 or not _is_mapped(search, of_arm[[x, y]]):
@@ -390,7 +390,7 @@ def _arms_of(
 
 
 def _mean_of(gains: Sequence[Gain]) -> Gain:
-    """The mean over the searches that tried a cell; of one search, its own map."""
+    """The mean over the searches that tried each cell; for one search, its own map."""
     if len(gains) == 1:
         return gains[0]
     each = np.stack([gain.gain for gain in gains])  # (R, P, Q)
@@ -415,8 +415,8 @@ def _is_mapped(search: pd.DataFrame, along: pd.DataFrame) -> bool:
 
 
 def _gains(tried: ArmMatrix, against: ArmMatrix, cells: Cells, metric: str) -> Iterator[Gain]:
-    """The map over each baseline that most trials can be compared with: others would be mostly
-    empty."""
+    """The map over each baseline that most trials can be compared with; a map over any other would
+    be mostly empty."""
     sign = 1.0 if keys.higher_is_better(metric) else -1.0
     n = against.values.shape[1]
     splits = np.count_nonzero(against.sound) > 1 and n >= _FEWEST_TO_SPLIT

@@ -1,8 +1,9 @@
 """Interpolation: how many networks of an arm, at its best setting, fit all their training data.
 
 One rule, everywhere: an arm interpolates where at least 90% of its networks reach the best training
-accuracy that the data allow. (Equal inputs of different classes cannot all be right, so that may be
-less than 1.) The share has an exact 95% interval (Clopper and Pearson 1934, Biometrika 26:404).
+accuracy that the data allow. (That can be less than 1, because equal inputs of different classes
+cannot all be right.) The share has an exact 95% interval (Clopper and Pearson 1934, Biometrika
+26:404).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class Interpolation:
     """The networks of an arm that fit all their training data.
 
     Args:
-        reached: how many do.
-        n: how many there are.
-        low: lower end of the interval of their share.
+        reached: the number of networks that fit.
+        n: the number of networks.
+        low: lower end of the interval of the share that fits.
         high: upper end.
     """
 
@@ -40,12 +41,12 @@ class Interpolation:
 
     @property
     def share(self) -> float:
-        """The share that does."""
+        """The share of networks that fit."""
         return self.reached / self.n
 
     @property
     def holds(self) -> bool:
-        """Whether it is enough."""
+        """Whether the share is large enough for the arm to interpolate."""
         return self.reached >= ENOUGH * self.n - _ROUNDING
 
     def __str__(self) -> str:
@@ -53,10 +54,10 @@ class Interpolation:
 
 
 def interpolation_of(networks: pd.DataFrame, attainable: float) -> Interpolation:
-    """How many networks fit their training data; one that diverged does not.
+    """How many networks fit their training data; a diverged network does not.
 
     Args:
-        networks: rows of the members table, of one setting; at least one.
+        networks: rows of the members table for one setting; at least one.
         attainable: the best training accuracy that the data allow.
     """
     reached = networks[keys.TRAIN_ACCURACY].to_numpy(dtype=float) >= attainable - _ROUNDING

@@ -1,5 +1,5 @@
-"""Learning curves: a metric over the steps, with its spread over seeds, or over searches where
-there are several, as in their verdict."""
+"""Learning curves: a metric over the steps, with its spread over seeds or, as in the verdict, over
+searches if there are several."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class LearningCurve:
     """One arm's curve at K evaluations.
 
     Args:
-        arm: which arm.
+        arm: the arm.
         metric: what is shown.
-        steps: (K,).
+        steps: (K,) steps of the evaluations.
         mean: (K,) over seeds or searches, geometric for a loss.
         low: (K,) lower end of the interval of the mean.
         high: (K,) upper end.
-        n: the most seeds, or searches, of an evaluation.
+        n: the most seeds, or searches, at any evaluation.
         fewest: the fewest, where networks diverged on the way.
-        of: what was counted.
+        of: what is counted.
     """
 
     arm: str
@@ -53,7 +53,7 @@ class LearningCurve:
 
     @property
     def label(self) -> str:
-        """Arm and sample."""
+        """The arm and its sample size."""
         fewer = f", at times {self.fewest}" if self.fewest < self.n else ""
         what = " searches" if self.of == "searches" else ""
         return f"{self.arm} (n = {self.n}{what}{fewer})"
@@ -92,15 +92,15 @@ def _tail_start(confirm: pd.DataFrame, tail: float) -> int | None:
 def learning_curves(
     curves: pd.DataFrame, metric: str, *, searches: bool = False
 ) -> list[LearningCurve]:
-    """Curves of each arm: mean over seeds with its t interval; diverged members are left out.
+    """The curve of each arm: mean over seeds with its t interval; diverged members are left out.
 
-    Losses span decades: they are averaged in their logarithm, which gives the geometric mean.
+    Losses span decades, so their logarithms are averaged, which gives the geometric mean.
 
     Args:
-        curves: rows of the curves table with one trial an arm, and in each search.
+        curves: rows of the curves table with one trial per arm and search.
         metric: column to show.
-        searches: whether the seeds of each search are averaged first, so that the interval is
-            about searches.
+        searches: whether the seeds of each search are averaged first, so that the interval is over
+            searches.
     """
     found = []
     for arm, rows in curves.groupby(keys.ARM, sort=True):
@@ -141,7 +141,7 @@ def curves_headline(curves: Sequence[LearningCurve]) -> str:
 
 
 def curves_caption(curves: Sequence[LearningCurve], tail_start: int | None) -> str:
-    """What to read off that figure."""
+    """How to read that figure."""
     text = f"{curves_headline(curves)}; the mean of a loss is geometric."
     if any(curve.of == "searches" for curve in curves):
         text += " The seeds of each search are averaged; the interval is over searches."

@@ -28,7 +28,7 @@ __all__ = [
 
 _SIGNIFICANT = 0.05
 _BINS = 6
-_SAME = 1e-6  # relative: learning rates of both arms that came from other sides of one grid
+_SAME = 1e-6  # relative: the same learning rate of a grid, computed in different ways
 
 
 class ArmMatrix(NamedTuple):
@@ -37,7 +37,7 @@ class ArmMatrix(NamedTuple):
     trials: pd.DataFrame  # one row of parameters per trial
     values: np.ndarray  # (K, n) the metric, oriented so that more is better
     sound: np.ndarray  # (K,) trained with every seed, and no network diverged
-    diverged: np.ndarray  # (K,) whether a network did, with whatever seed
+    diverged: np.ndarray  # (K,) whether a network diverged, with any seed
 
 
 class Cells(NamedTuple):
@@ -45,7 +45,7 @@ class Cells(NamedTuple):
 
     along: tuple[np.ndarray, np.ndarray]  # (K,) each: where each trial lies
     edges: tuple[np.ndarray, np.ndarray]  # (P + 1,) and (Q + 1,)
-    values: tuple[np.ndarray, np.ndarray]  # (P,) and (Q,): of the grid, or middles of bins
+    values: tuple[np.ndarray, np.ndarray]  # (P,) and (Q,): grid values, or middles of bins
     of_trial: np.ndarray  # (K,) flat index of the cell that each trial lies in
     on_grid: bool
 
@@ -55,12 +55,12 @@ class Cells(NamedTuple):
         return len(self.values[0]), len(self.values[1])
 
     def of(self, trials: slice) -> Cells:
-        """The same cells, with some of their trials alone."""
+        """The same cells with only some of their trials."""
         x, y = self.along
         return self._replace(along=(x[trials], y[trials]), of_trial=self.of_trial[trials])
 
     def count_of(self, trials: np.ndarray) -> np.ndarray:
-        """(P, Q) how many of some trials (K,) each cell holds."""
+        """(P, Q) how many of the selected trials (K,) each cell holds."""
         cells = self.shape[0] * self.shape[1]
         return np.bincount(self.of_trial[trials], minlength=cells).reshape(self.shape)
 
@@ -95,13 +95,14 @@ def matrix_of(members: pd.DataFrame, metric: str, seeds: np.ndarray) -> ArmMatri
 def compare_each(
     differences: np.ndarray, usable: np.ndarray, cells: Cells
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gain, adjusted p and significance of each cell, (P, Q) each. Every trial is held against all
-    of the map (see `sign_flips`): a cell gains if one of its trials does, and loses if all do.
+    """Gain, adjusted p and significance of each cell, (P, Q) each. The p values of trials count all
+    trials of the map (see `sign_flips`): a cell gains if one of its trials does, and loses if all
+    do.
 
     Args:
         differences: (K, n) oriented so that positive is a gain.
-        usable: (K,) trials that may represent a cell.
-        cells: of the map.
+        usable: (K,) trials that can represent a cell.
+        cells: the cells of the map.
     """
     differences, cell = differences[usable], cells.of_trial[usable]
     held = cells.count_of(usable).ravel()
@@ -119,7 +120,7 @@ def compare_each(
 
 
 def best_of_each(differences: np.ndarray, usable: np.ndarray, cells: Cells) -> np.ndarray:
-    """(P, Q) index of each cell's best usable trial on all seeds, the first of equals; -1: none."""
+    """(P, Q) index of each cell's best usable trial on all seeds, the first if tied; -1: none."""
     rows = np.flatnonzero(usable)
     means = differences[rows].mean(axis=1)
     order = rows[np.lexsort((-means, cells.of_trial[rows]))]  # stable
@@ -130,7 +131,7 @@ def best_of_each(differences: np.ndarray, usable: np.ndarray, cells: Cells) -> n
 
 
 def _cross_fitted(differences: np.ndarray, cell: np.ndarray, cells: int) -> np.ndarray:
-    """(P Q,) mean over seeds of each cell's best trial, chosen for each seed on the others."""
+    """(P Q,) mean over seeds of each cell's best trial, chosen for each seed on the other seeds."""
     n = differences.shape[1]
     others = (differences.sum(axis=1, keepdims=True) - differences) / (n - 1)  # (K, n)
     order = np.argsort(cell, kind="stable")
@@ -147,8 +148,8 @@ def _cross_fitted(differences: np.ndarray, cell: np.ndarray, cells: int) -> np.n
 
 
 def partners_of(trials: pd.DataFrame, against: ArmMatrix) -> np.ndarray:
-    """(K,) index of the sound static trial that shares learning rate, momentum and weight decay
-    with each trial, the best of several; -1: there is none."""
+    """(K,) index of the static trial without diverged networks that has each trial's learning rate,
+    momentum and weight decay, the best if there are several; -1: none."""
     static, sound = against.trials, against.sound
     shared = [n for n in (keys.MOMENTUM, keys.WEIGHT_DECAY) if n in trials and n in static]
     order = np.argsort(-against.values.mean(axis=1), kind="stable")  # the best first; NaN last
@@ -168,7 +169,7 @@ def partners_of(trials: pd.DataFrame, against: ArmMatrix) -> np.ndarray:
 
 
 def _same_rate(rates: np.ndarray, static_rates: np.ndarray, sound: np.ndarray) -> np.ndarray:
-    """(K,) index of the sound static trial at each trial's learning rate; -1: there is none."""
+    """(K,) index of the sound static trial at each trial's learning rate; -1: none."""
     usable = np.flatnonzero(sound)
     usable = usable[np.argsort(static_rates[usable], kind="stable")]
     sorted_rates = static_rates[usable]
@@ -200,5 +201,5 @@ def _middles(edges: np.ndarray) -> np.ndarray:
 
 
 def _cell_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Which cell along one axis each value lies in."""
+    """The index of each value's cell along one axis."""
     return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)

@@ -1,12 +1,12 @@
 """Regimes: what an arm, such as the dynamical loss, gains from under- to overparametrized networks.
 
 At each size, each arm is at its own best setting, chosen on the validation objective. The arms are
-compared seed by seed, on seeds that did not choose: the fresh seeds of a confirmation if there was
-one, else the half of the search's seeds that took no part in the choice (see `pairing`).
+compared seed by seed, on seeds that did not choose it: the fresh seeds of a confirmation if there
+was one, else the half of the search's seeds that took no part in the choice (see `pairing`).
 
 An arm interpolates at a size if at least 90% of the networks compared there reach the best training
-accuracy that the data allow (see `interpolation`). The smallest size from which on the reference
-does so at every size is the interpolation threshold.
+accuracy that the data allow (see `interpolation`). The interpolation threshold is the smallest size
+such that the reference interpolates there and at every larger size.
 
 The paper's two claims: underparametrized networks *train* better with the dynamical loss, and
 overparametrized ones *generalise* better (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793).
@@ -38,17 +38,17 @@ __all__ = ["MetricGain", "Regimes", "Size", "cards", "regimes", "regimes_of"]
 
 @dataclass(frozen=True)
 class Regimes:
-    """All sizes.
+    """Both arms at all sizes.
 
     Args:
-        parameter: that sets the size.
+        parameter: the parameter that sets the size.
         pair: the arms.
-        sizes: in ascending order.
+        sizes: the sizes, in ascending order.
         attainable: the best training accuracy that the data allow.
-        n: the fewest pairs of a size.
-        most: the most.
-        fresh: whether the seeds are fresh ones.
-        searches: whether a pair is a search, its seeds averaged, rather than a seed.
+        n: the fewest pairs at a size.
+        most: the most pairs at a size.
+        fresh: whether the seeds are fresh.
+        searches: whether a pair is a search, with its seeds averaged, rather than a seed.
     """
 
     parameter: str
@@ -80,7 +80,7 @@ class Regimes:
 
     @property
     def seeds(self) -> str:
-        """How many seeds, of which kind: `12 held-out seeds`."""
+        """Number and kind of seeds: `12 held-out seeds`."""
         n = f"{self.n}" if self.n == self.most else f"{self.n} to {self.most}"
         if self.searches and self.fresh:
             return f"{n} searches"
@@ -88,17 +88,17 @@ class Regimes:
 
     @property
     def metrics(self) -> tuple[str, str]:
-        """What is compared: training accuracy, and what generalisation is judged by."""
+        """What is compared: training accuracy, and the metric of generalisation."""
         train, general = self.sizes[0].gains
         return train.metric, general.metric
 
     @property
     def threshold(self) -> float | None:
-        """The interpolation threshold; None: it is not reached."""
+        """The interpolation threshold; None if it is not reached."""
         return self._interpolates_from(self.pair.reference)
 
     def _interpolates_from(self, arm: str) -> float | None:
-        """The smallest size from which on an arm interpolates at every size."""
+        """The smallest size such that an arm interpolates there and at every larger size."""
         above = list(takewhile(lambda size: size.interpolation[arm].holds, reversed(self.sizes)))
         return above[-1].value if above else None
 
@@ -136,7 +136,7 @@ class Regimes:
         return "From under- to overparametrized, each arm at its own best setting"
 
     def caption(self) -> str:
-        """What to read off the figure."""
+        """How to read the figure."""
         train, general = (metric.replace("_", " ") for metric in self.metrics)
         text = (
             f"{train.capitalize()} and {general} of both arms, and the gain of "
@@ -222,13 +222,13 @@ def regimes(
     Args:
         search: rows of the members table with phase `search`.
         confirm: rows of a confirmation; empty if there was none.
-        parameter: that sets the size, such as `model.width`.
+        parameter: the parameter that sets the size, such as `model.width`.
         objective: static validation metric that chose the settings.
         pair: the arms.
         attainable: the best training accuracy that the data allow.
         margin: the margin of equivalence in the objective, set beforehand.
-        look: number of the look at fresh seeds, which counts in the p values (see `looks`).
-        networks: where a row of `confirm` stands for a search, the rows of its networks.
+        look: number of the look at fresh seeds, which enters the p values (see `looks`).
+        networks: rows of the networks behind `confirm`, if its rows stand for searches.
     """
     chosen, fresh = _chosen(search, confirm, parameter, objective)
     metrics = (keys.TRAIN_ACCURACY, keys.on_test_set(objective) if fresh else objective)
@@ -269,8 +269,8 @@ class _PairedSize(NamedTuple):
 
     Args:
         value: the value of the parameter that sets it.
-        rows: of both arms at their chosen settings.
-        pairs: each metric by seed, one column per arm.
+        rows: rows of both arms at their chosen settings.
+        pairs: each metric by seed, with one column per arm.
     """
 
     value: float
@@ -281,8 +281,8 @@ class _PairedSize(NamedTuple):
 def _chosen(
     search: pd.DataFrame, confirm: pd.DataFrame, parameter: str, objective: str
 ) -> tuple[pd.DataFrame | None, bool]:
-    """Each arm at its own best setting of each size, and whether on fresh seeds; None where neither
-    a confirmation nor seeds to hold out are there."""
+    """Each arm at its own best setting for each size, and whether on fresh seeds; None without a
+    confirmation and without enough seeds to hold some out."""
     both = confirm.groupby(parameter)[keys.ARM].nunique() if len(confirm) else pd.Series(dtype=int)
     if int((both == 2).sum()) >= 2:
         return confirm, True
@@ -338,12 +338,12 @@ def _gains(
 
 
 def _kind(metric: str) -> str:
-    """`accuracy` or `loss`: a margin is in the unit of one of them."""
+    """`accuracy` or `loss`: a margin is in the unit of one of the two."""
     return metric.rpartition("_")[2]
 
 
 def _best_fit(of_arm: pd.DataFrame) -> float:
-    """The best mean training accuracy of a setting; NaN if a network of each diverged."""
+    """The best mean training accuracy of a setting; NaN if every setting has a diverged network."""
     sound = of_arm[~of_arm.groupby(keys.TRIAL)[keys.DIVERGED].transform("any").astype(bool)]
     return float(sound.groupby(keys.TRIAL)[keys.TRAIN_ACCURACY].mean().max())
 

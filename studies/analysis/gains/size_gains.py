@@ -23,15 +23,15 @@ class MetricGain:
     """Both arms at one size, in one metric.
 
     Args:
-        metric: which.
+        metric: the metric.
         reference_mean: the mean of the reference arm.
         reference_low: lower end of the 95% t interval of its mean.
         reference_high: upper end.
-        arm_mean: the mean of the arm that may gain.
-        arm_low: lower end.
+        arm_mean: the mean of the arm that is compared with it.
+        arm_low: lower end of the interval of its mean.
         arm_high: upper end.
-        comparison: of the arm less its reference, paired.
-        decision: counting all sizes.
+        comparison: the paired comparison, arm minus reference.
+        decision: the decision, which counts all sizes.
         p_adjusted: p value of the t test, adjusted over the sizes (Benjamini-Hochberg).
     """
 
@@ -48,7 +48,7 @@ class MetricGain:
 
     @property
     def wins(self) -> bool:
-        """Whether the arm is better, counting the chances to err at all sizes."""
+        """Whether the arm is better, corrected for the number of sizes."""
         return self.decision.outcome in ("better", "better_within_margin")
 
     @property
@@ -72,11 +72,11 @@ class Size:
 
     Args:
         value: the value of the parameter that sets it.
-        parameters: trainable ones; None in tables that do not say.
-        samples: how many the training set holds; None likewise.
-        interpolation: of each arm, at the setting compared.
+        parameters: number of trainable parameters; None if the table does not say.
+        samples: number of training samples; None likewise.
+        interpolation: the interpolation of each arm, at the setting compared.
         static_train_best: the best mean training accuracy of a setting of the reference.
-        gains: in training accuracy, then in the metric that generalisation is judged by.
+        gains: the gain in training accuracy, then in the metric of generalisation.
     """
 
     value: float
@@ -108,14 +108,14 @@ def metric_gain(
     """Both arms at one size, in one metric.
 
     Args:
-        metric: which.
+        metric: the metric.
         pair: the arms.
         pairs: one row per seed, one column per arm.
-        comparison: of the arm less its reference.
-        p: adjusted over the sizes.
+        comparison: the paired comparison, arm minus reference.
+        p: p value of the t test, adjusted over the sizes.
         margin: the margin of equivalence in this metric.
-        p_equivalence: of the two one-sided tests, adjusted likewise.
-        diverged: whether a network did: then a loss decides nothing (see `decide`).
+        p_equivalence: p value of the two one-sided tests, adjusted likewise.
+        diverged: whether a network diverged: then a loss decides nothing (see `decide`).
     """
     up = keys.higher_is_better(metric)
     survivors_only = diverged and not up

@@ -1,1 +1,1 @@
-"""What recorded runs show: instabilities and their threshold, minima, valleys."""
+"""Results from recorded runs: instabilities and their threshold, minima, valleys."""

@@ -1,4 +1,4 @@
-"""Curvature along runs where F is the static loss, and what it is at a given training loss."""
+"""Curvature along runs at steps where F is the static loss, and its value at a training loss."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ALONG = {
     keys.HESSIAN_LAMBDA_MAX: keys.FINAL_HESSIAN_LAMBDA_MAX,
     keys.HESSIAN_TRACE: keys.FINAL_HESSIAN_TRACE,
 }
-"""What is measured along a run, and its name at the end of it."""
+"""Quantities measured along a run, and their names at its end."""
 
 
 def curvature_at_rest(members: pd.DataFrame, tables: Tables) -> pd.DataFrame | None:
-    """Curvature and training loss of the runs where F is the static loss; None if not measured."""
+    """Curvature and training loss at steps where F is the static loss; None if not measured."""
     curvature, curves = tables.recorded.get("curvature", pd.DataFrame()), tables.curves
     if curvature.empty or curves.empty or keys.STEPS not in members:
         return None
@@ -42,8 +42,8 @@ def curvature_at_rest(members: pd.DataFrame, tables: Tables) -> pd.DataFrame | N
 
 
 def when_first_at(loss: float, run: pd.DataFrame, name: str) -> float:
-    """A quantity when a run first has this training loss or less, between the moments around it on
-    the line of logarithms; NaN where it never has, or has it at once."""
+    """A quantity when a run first reaches this training loss or less, interpolated linearly in the
+    logarithms between the moments around it; NaN if the run never reaches it, or starts there."""
     losses = run[keys.TRAIN_LOSS].to_numpy(dtype=float)
     values = run[name].to_numpy(dtype=float)
     reached = np.flatnonzero(losses <= loss * (1 + 1e-9))

@@ -1,13 +1,14 @@
-"""Instabilities of recorded runs: when they come, how sharp the valley is then, what they cost.
+"""Instabilities of recorded runs: when they occur, how sharp the valley is then, what they change.
 
 The claims to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): instabilities start when the
 largest Hessian eigenvalue of the dynamical loss crosses 2 / learning rate, at the ends of periods,
 where the class weights return to 1; they double their period; the tangent kernel's largest
-eigenvalue falls across each; and the valley in the end is wider than the static loss's. They are
-found while a network trains (see `studies.blocks.recorder`): what comes here are tables.
+eigenvalue falls across each; and the final valley is wider than with the static loss. They are
+found while a network trains (see `studies.blocks.recorder`); this module reads their tables.
 
-The tangent kernel falls by itself in every period. So each instability is compared with placebos:
-windows of the same length at the same place of other periods of the run, without an instability.
+The tangent kernel's eigenvalue falls in every period anyway. So each instability is compared with
+placebos: windows of the same length at the same place in other periods of the run, without an
+instability.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["cards", "kernel_falls", "sentences", "trajectory_cards"]
 
 
 def cards(tables: Tables) -> Iterator[Card]:
-    """Every instability of every recorded run, and what they show of the paper's claims."""
+    """Every instability of every recorded run, and what they show about the paper's claims."""
     recorded = tables.cached(recordings_of)
     if recorded is not None:
         yield Card(
@@ -53,8 +54,8 @@ def trajectory_cards(tables: Tables, draw: Draws[RecordedRun]) -> Iterator[Card]
 
 
 def sentences(recorded: Recordings) -> list[str]:
-    """What the runs show of the paper's claims, with the spread over seeds, and over the winners of
-    several searches; nothing if they were made at several points of a map (see `threshold`)."""
+    """What the runs show about the paper's claims, with the spread over seeds, and over the winners
+    if there are several searches; nothing for runs at several points of a map (see `threshold`)."""
     if not recorded.one_point and not recorded.winners:
         return []
     found = []
@@ -76,7 +77,7 @@ def sentences(recorded: Recordings) -> list[str]:
 
 
 def _instabilities(arm: str, runs: Sequence[RecordedRun]) -> str:
-    """How many runs become unstable, how often, and when first."""
+    """How many runs become unstable, how often, and when for the first time."""
     unstable = [run.instabilities for run in runs if len(run.instabilities)]
     counts = [len(run.instabilities) for run in runs]
     line = f"{len(unstable)} of {len(runs)} runs of {arm} become unstable"
@@ -137,9 +138,9 @@ def _kernel(arm: str, runs: Sequence[RecordedRun]) -> str:
 
 
 def kernel_falls(run: RecordedRun) -> pd.DataFrame:
-    """The fraction by which the tangent kernel's lambda_max falls across each instability: `fall`;
-    and in windows of the same length at the same place of other periods that oscillate and touch no
-    instability: `placebo`, their mean, NaN without one."""
+    """The fraction by which the tangent kernel's lambda_max falls across each instability, `fall`,
+    and the mean fall in its placebo windows, `placebo`, NaN without one. Placebo windows have the
+    same length and place in other periods that oscillate, and touch no instability."""
     columns = ["onset", "end", "ntk_before", "ntk_after"]
     known = run.instabilities.reindex(columns=columns).dropna()
     windows = zip(known["onset"].astype(int), known["end"].astype(int), strict=True)

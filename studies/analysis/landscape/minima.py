@@ -1,13 +1,14 @@
-"""The sharpness of the minima in which training ends, and whether it goes with validation accuracy.
+"""The sharpness of the minima in which training ends, and its correlation with validation accuracy.
 
-The claim to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): in the end the valley is wider
-with the dynamical loss. Both arms are measured on the *static* loss, on the training set, after the
-last step; pairs share the seed.
+The claim to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): the final valley is wider with
+the dynamical loss. Both arms are measured on the *static* loss, on the training set, after the last
+step; pairs share the seed.
 
-A network that has trained further lies in another valley for that reason alone. So where curvature
-was measured along the runs, pairs are compared at equal training loss too: the larger of the two
-final ones, which both have passed. Of an oscillating run only the moments count at which all class
-weights are 1, and F is the static loss: the starts of its periods and its static tail.
+A network that has trained further lies in a different valley for that reason alone. So if curvature
+was measured along the runs, pairs are also compared at equal training loss: the larger of their two
+final losses, which both runs have passed. From an oscillating run only the moments are used at
+which all class weights are 1, so that F is the static loss: the starts of its periods and its
+static tail.
 """
 
 from __future__ import annotations
@@ -33,22 +34,22 @@ _NAMES = {
     keys.FINAL_HESSIAN_LAMBDA_MAX: "largest eigenvalue",
     keys.FINAL_HESSIAN_TRACE: "trace",
 }
-_SMALLEST_SAMPLE = 4  # a rank correlation of three can be 1 by chance, one time in three
+_SMALLEST_SAMPLE = 4  # with three, a rank correlation is ±1 by chance one time in three
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """An arm over its reference, in pairs.
+    """The ratio of an arm to its reference, within pairs.
 
     Args:
-        metric: that is compared.
-        arm: geometric mean.
-        reference: likewise, over the same seeds.
+        metric: what is compared.
+        arm: geometric mean of the arm.
+        reference: geometric mean of the reference, over the same seeds.
         value: geometric mean of the ratio within pairs.
-        low: the lower end of its 95% t interval, on the logarithm.
-        high: the upper end of the same.
-        p: the p value of the t test that it is 1.
-        n: pairs.
+        low: lower end of its 95% t interval, computed on the logarithm.
+        high: upper end.
+        p: p value of the t test that the ratio is 1.
+        n: number of pairs.
     """
 
     metric: str
@@ -66,12 +67,12 @@ class Correlation:
     """Spearman's rank correlation of the final lambda_max with validation accuracy, in one arm.
 
     Args:
-        arm: which.
+        arm: the arm.
         rho: the correlation over seeds.
-        low: the lower end of its 95% interval (Fisher's z with the variance of Bonett and Wright,
+        low: lower end of its 95% interval (Fisher's z with the variance of Bonett and Wright,
             2000).
-        high: the upper end of the same.
-        n: runs.
+        high: upper end.
+        n: number of runs.
     """
 
     arm: str
@@ -86,11 +87,12 @@ class MinimaAtSize:
     """The minima at one size.
 
     Args:
-        size: value of the parameter that sets it; None if there is one size.
+        size: value of the parameter that sets it; None if there is only one size.
         ratios: the ratios of lambda_max and of the trace.
-        correlations: one an arm.
-        left_out: pairs with a diverged run or a lambda_max or trace that is not positive.
-        matched: the ratios at equal training loss; empty where too little was measured.
+        correlations: one per arm.
+        left_out: number of pairs left out: one run diverged, or a lambda_max or trace is not
+            positive.
+        matched: the ratios at equal training loss; empty if too little was measured.
     """
 
     size: float | None
@@ -105,8 +107,8 @@ class Minima:
     """The minima of a study.
 
     Args:
-        parameter: that sets the size; None if there is one size.
-        sizes: what was found at each.
+        parameter: the parameter that sets the size; None if there is only one size.
+        sizes: the minima at each size.
         runs: rows of the members table that were measured.
         pair: the arms.
     """
@@ -118,7 +120,7 @@ class Minima:
 
     @property
     def name(self) -> str:
-        """The name of the parameter that sets the size, without its owner; empty if there is one
+        """The last part of the name of the parameter that sets the size; empty if there is only one
         size."""
         return "" if self.parameter is None else self.parameter.rpartition(".")[2]
 
@@ -141,7 +143,7 @@ class Minima:
         )
 
     def caption(self) -> str:
-        """What to read off the figure."""
+        """How to read the figure."""
         return (
             "Final sharpness: the largest eigenvalue and the trace of the Hessian of the static "
             "loss in both arms, and how sharpness relates to validation accuracy."
@@ -193,7 +195,7 @@ def _pairs(ratios: Sequence[Ratio]) -> str:
 
 
 def cards(tables: Tables, draw: Draws[Minima]) -> Iterator[Card]:
-    """How sharp the networks of the latest round ended, or of the search where there was none."""
+    """The final sharpness of the networks of the latest round, or of the search without one."""
     members = tables.search if tables.fresh_networks.empty else tables.fresh_networks
     along = curvature_at_rest(members, tables)
     found = minima(members, tables.size, tables.question.pair, along)
@@ -223,11 +225,11 @@ def minima(
         members: rows of the members table, of one phase.
         parameter: dotted name of what sets the size; None if the study has one size.
         pair: the arms to compare.
-        along: curvature and training loss along these runs, at moments at which F is the static
-            loss: identity, step, `train_loss` and the curvature that was measured.
+        along: curvature and training loss along these runs, at moments when F is the static loss:
+            identity, step, `train_loss` and the measured curvature.
 
     Returns:
-        None if there is no pair of them.
+        The minima; None without a pair.
     """
     if keys.FINAL_HESSIAN_LAMBDA_MAX not in members:
         return None
@@ -245,7 +247,7 @@ def minima(
 def _at_size(size: object, rows: pd.DataFrame, pair: Pair) -> MinimaAtSize | None:
     ratios, left_out = [], 0
     by_arm = rows.groupby(keys.ARM)[keys.TRIAL].nunique()
-    if len(by_arm) < 2 or (by_arm > 1).any():  # no pair, or no saying which
+    if len(by_arm) < 2 or (by_arm > 1).any():  # no pair, or ambiguous pairs
         return None
     for metric in _NAMES:
         pairs = paired_by_seed(rows, metric)

@@ -31,17 +31,17 @@ def cards(tables: Tables) -> Iterator[Card]:
 
 
 def peristalsis(recorded: Recordings) -> pd.DataFrame | None:
-    """The middle of each period against its end, in the dynamical runs whose curvature was recorded
-    there: one row per run and whole period, `seed`, `period_number`, `lambda_ratio` (largest
-    Hessian eigenvalue at the end over that in the middle) and `loss_ratio` (F likewise). None
-    without any."""
+    """The end of each period relative to its middle, in dynamical runs with curvature at both. One
+    row per run and whole period: `seed`, `period_number`, `lambda_ratio` (largest Hessian
+    eigenvalue at the end divided by that in the middle) and `loss_ratio` (F likewise). None without
+    any."""
     found = [row for run in recorded.oscillating for row in _periods(run)]
     return pd.DataFrame(found) if recorded.one_point and found else None
 
 
 def sentence(periods: pd.DataFrame) -> str:
-    """How much the valley narrows and rises from the middle of a period to its end: geometric mean
-    over the periods of a run, mean and standard deviation over runs."""
+    """How much the valley narrows and rises from the middle of a period to its end: geometric means
+    over the periods of each run, then mean and standard deviation over runs."""
     logs = periods.set_index(keys.SEED)[["lambda_ratio", "loss_ratio"]].transform(np.log)
     means = logs.groupby(level=0).mean()
     grow = int((logs > 0).all(axis=1).sum())
@@ -55,7 +55,7 @@ def sentence(periods: pd.DataFrame) -> str:
 
 
 def _periods(run: RecordedRun) -> list[dict[str, float]]:
-    """The whole periods that oscillate of a run, both of whose moments were measured."""
+    """The whole oscillating periods of a run that were measured at the middle and at the end."""
     if run.period is None or run.curvature.empty or run.trace.empty:
         return []
     trace = run.trace.set_index(keys.STEP)

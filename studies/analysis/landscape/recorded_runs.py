@@ -1,4 +1,4 @@
-"""The recorded runs of a study: one network each, every step of it, from the tables."""
+"""The recorded runs of a study, from its tables: one network each, with every step."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _KINDS = ("instabilities", "traces", "curvature")
 
 @dataclass(frozen=True, eq=False)
 class RecordedRun:
-    """One network, every step of it.
+    """One network, with every step.
 
     Args:
         arm: the name of the arm.
         seed: the seed of the network.
-        point: what it was trained with: member parameters and dotted ones.
+        point: the parameters it was trained with: a member's own, and dotted ones of the problem.
         instabilities: rows of their table, in order; empty if none were found or looked for.
-        trace: rows of the traces table, ascending steps; empty if they were not kept.
+        trace: rows of the traces table, in ascending steps; empty if none were kept.
         curvature: rows of the curvature table; empty if it was not measured.
         final_accuracy: training accuracy at the end; NaN if the run diverged.
-        stop: the step from which the class weights rest.
+        stop: the step from which the class weights are constant.
         nesterov: whether its momentum is Nesterov's.
     """
 
@@ -47,7 +47,7 @@ class RecordedRun:
 
     @property
     def bound(self) -> float:
-        """The value of lambda_max times the learning rate up to which its optimiser is stable."""
+        """The largest lambda_max times learning rate at which its optimiser is stable."""
         momentum = self.point.get(keys.MOMENTUM)
         return stability_bound(float(momentum or 0.0), nesterov=self.nesterov)
 
@@ -58,7 +58,7 @@ class RecordedRun:
 
     @property
     def period(self) -> int | None:
-        """T in steps; None where nothing oscillates."""
+        """T in steps; None if nothing oscillates."""
         period = self.point.get(keys.PERIOD)
         return None if period is None else int(period)
 
@@ -77,7 +77,7 @@ class RecordedRun:
         return f"{self.arm.capitalize()} loss, seed {self.seed}: {counted}, {end}"
 
     def caption(self) -> str:
-        """What to read off the figure."""
+        """How to read the figure."""
         text = "One run, step by step: class weights, F, its change, accuracy"
         if not self.curvature.empty:
             text += ", and the largest eigenvalues of the Hessian of F and of the tangent kernel"
@@ -96,7 +96,7 @@ class Recordings:
     """All recorded runs of a study.
 
     Args:
-        runs: in the order of arms and seeds.
+        runs: the runs, in the order of arms and seeds.
         watched: whether instabilities were looked for in them.
         winners: whether they are the winners of searches, on fresh seeds.
     """
@@ -106,7 +106,7 @@ class Recordings:
     winners: bool = False
 
     def by_arm(self) -> dict[str, list[RecordedRun]]:
-        """The runs of each arm: those that oscillate first."""
+        """The runs of each arm, oscillating arms first."""
         arms: dict[str, list[RecordedRun]] = {}
         for run in sorted(self.runs, key=lambda run: run.period is None):
             arms.setdefault(run.arm, []).append(run)
@@ -124,12 +124,12 @@ class Recordings:
 
     @property
     def one_point(self) -> bool:
-        """Whether the runs of each arm differ in their seeds alone."""
+        """Whether the runs of each arm differ only in their seeds."""
         points = {(run.arm, *sorted(run.point.items(), key=str)) for run in self.runs}
         return len(points) == len({run.arm for run in self.runs})
 
     def table(self) -> pd.DataFrame:
-        """One row per instability, with the point it was found at."""
+        """One row per instability, with the point of its run."""
         frames = [
             run.instabilities.assign(
                 **{name: value for name, value in run.point.items() if name != keys.LEARNING_RATE}
@@ -141,7 +141,7 @@ class Recordings:
 
 
 def recordings_of(tables: Tables) -> Recordings | None:
-    """The recorded runs of a study's latest round, or of its search where there was none."""
+    """The recorded runs of a study's latest round, or of its search if there was none."""
     winners = not tables.fresh_networks.empty
     question = tables.question
     found = recordings(
@@ -166,10 +166,10 @@ def recordings(
 
     Args:
         members: rows of the members table, of one phase.
-        recorded: the tables `instabilities`, `traces` and `curvature`; each may be empty or absent.
-        tail: share of a run at its end in which the class weights rest.
+        recorded: the tables `instabilities`, `traces` and `curvature`; each can be empty or absent.
+        tail: share of a run, at its end, in which the class weights are constant.
         nesterov: arms that train with Nesterov's momentum.
-        watched: whether instabilities were looked for, though none may have been found.
+        watched: whether instabilities were looked for, even if none were found.
     """
     tables = [recorded.get(kind, pd.DataFrame()) for kind in _KINDS]
     nothing = not watched and all(table.empty for table in tables)
@@ -199,7 +199,7 @@ def recordings(
 
 
 def _stop(member: pd.Series, tail: float) -> int:
-    """The step from which the class weights of a member rest; 0 where nothing oscillates."""
+    """The step from which a member's class weights are constant; 0 if nothing oscillates."""
     period, steps = member.get(keys.PERIOD), member.get(keys.STEPS)
     if period is None or pd.isna(period) or steps is None:
         return 0
@@ -207,6 +207,6 @@ def _stop(member: pd.Series, tail: float) -> int:
 
 
 def _by_member(table: pd.DataFrame) -> Callable[[tuple[object, ...]], pd.DataFrame]:
-    """Finds the rows of a member by its identity; none where it has none."""
+    """A function that finds the rows of a member by its identity; an empty table without any."""
     groups = {} if table.empty else dict(iter(table.groupby(list(keys.MEMBER_IDENTITY))))
     return lambda identity: groups.get(identity, table.iloc[:0])

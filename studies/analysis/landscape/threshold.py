@@ -7,14 +7,14 @@ the static loss cannot learn where it fails. Without momentum, linear stability 
 which can hardly fail; with momentum, the bound is different (see `landscape.stability_bound`).
 
 Symbols
-    k      lambda_max where an instability begins times the learning rate then; of a run, the median
-           over its instabilities; of a setting, the geometric mean over runs
-    bound  k that linear stability requires for the optimiser
+    k      lambda_max at the onset of an instability, times the learning rate then; for a run, the
+           median over its instabilities; for a setting, the geometric mean over runs
+    bound  value of k that linear stability requires for the optimiser
 
-One number per run: instabilities of one run are not independent. Only those count that begin while
-the class weights oscillate, after the first steps, and whose lambda_max is known. Seeing no
-difference shows nothing: settings have the same threshold where the ratio of any two is shown to
-lie within 10% (see `statistics.blocks`).
+There is one number per run, because instabilities of one run are not independent. Only those are
+used that begin while the class weights oscillate, after the first steps, with a known lambda_max.
+Seeing no difference shows nothing: settings have the same threshold if the ratio of any two is
+shown to lie within 10% (see `statistics.blocks`).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from studies.analysis.study_tables import Tables
 __all__ = ["SettingThreshold", "Threshold", "cards", "threshold"]
 
 WITHIN = 0.1
-"""Ratios of thresholds up to 1 + this, and down to its inverse, are equivalent."""
+"""Ratios of thresholds between 1 / (1 + this) and 1 + this count as equivalent."""
 
 FAILS = 0.9
 """A static run fails if its training accuracy ends below this share of the attainable one."""
 
 LAST = 0.1
-"""Share of a static run, at its end, whose median lambda_max is its level."""
+"""Share of a static run, at its end, over which the median lambda_max is its level."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,19 @@ class SettingThreshold:
 
     Args:
         arm: the name of the arm.
-        value: of the parameter that sets it, the size or the momentum; None if there is one.
-        bound: of the optimiser.
+        value: value of the parameter that sets it, the size or the momentum; None if there is only
+            one setting.
+        bound: the bound of the optimiser.
         k: geometric mean over runs.
-        low: the lower end of its 95% t interval, on the logarithm.
-        high: the upper end of the same.
-        equivalent: whether k is shown to be the bound within 10% (90% interval).
+        low: lower end of its 95% t interval, computed on the logarithm.
+        high: upper end.
+        equivalent: whether k is shown to equal the bound within 10% (90% interval).
         exponent: slope of log threshold over log learning rate; -1 if threshold = k / rate. None
             with a single learning rate.
-        exponent_low: the lower end of its 95% interval.
-        exponent_high: the upper end of the same.
-        runs: with an instability that counts.
-        instabilities: in them.
+        exponent_low: lower end of its 95% interval.
+        exponent_high: upper end.
+        runs: number of runs with an instability that is used.
+        instabilities: number of instabilities used.
     """
 
     arm: str
@@ -84,15 +85,16 @@ class Threshold:
     """The threshold over learning rates and settings.
 
     Args:
-        parameter: that makes a setting; None if there is one.
-        runs: one row per oscillating run with an instability that counts: arm, seed, learning rate,
-            `value`, `bound`, `threshold` (median lambda_max at the onsets), k, and how many.
-        settings: the threshold of each arm at each.
-        p_same: the p value of an F test that k / bound is the same at all of them, within blocks of
-            seed and learning rate; None with one.
-        apart: by how much k / bound of any two of them may differ at most, as a ratio above 1: the
-            ends of the 90% intervals of the paired comparisons; None with one, or where two share
-            fewer than two blocks.
+        parameter: the parameter that defines a setting; None if there is only one setting.
+        runs: one row per oscillating run with an instability that is used: arm, seed, learning
+            rate, `value`, `bound`, `threshold` (median lambda_max at the onsets), k, and the number
+            of instabilities.
+        settings: the threshold of each arm at each setting.
+        p_same: p value of an F test that k / bound is the same at all settings, within blocks of
+            seed and learning rate; None with one setting.
+        apart: the largest ratio (above 1) by which k / bound of any two settings may differ, from
+            the ends of the 90% intervals of paired comparisons; None with one setting, or if two
+            share fewer than two blocks.
         static: one row per static run: arm, seed, learning rate, `value`, `level` (median of
             lambda_max times the learning rate over its last tenth), `bound`, accuracy, `fails`.
     """
@@ -106,7 +108,7 @@ class Threshold:
 
     @property
     def name(self) -> str:
-        """The name of the parameter, without its owner; empty if there is one setting."""
+        """The last part of the parameter's name; empty if there is only one setting."""
         return "" if self.parameter is None else self.parameter.rpartition(".")[2]
 
     @property
@@ -116,12 +118,12 @@ class Threshold:
 
     @property
     def bounds(self) -> list[float]:
-        """Every bound among the settings."""
+        """The distinct bounds of the settings."""
         return sorted({each.bound for each in self.settings})
 
     @property
     def equivalent(self) -> bool:
-        """Whether all settings are shown to have one k / bound within 10%."""
+        """Whether all settings are shown to have the same k / bound within 10%."""
         return self.apart is not None and self.apart <= 1 + WITHIN
 
     @property
@@ -139,7 +141,7 @@ class Threshold:
         return f"Instabilities begin at λmax = k / learning rate, k = {between}"
 
     def caption(self) -> str:
-        """What to read off the figure."""
+        """How to read the figure."""
         over = f" and {self.name}" if self.name else ""
         static = "; and the final sharpness of static runs" if self.shows_static else ""
         return (
@@ -214,7 +216,7 @@ class Threshold:
 
 
 def cards(tables: Tables, draw: Draws[Threshold]) -> Iterator[Card]:
-    """The threshold over learning rates and sizes, or over momenta where those differ instead."""
+    """The threshold over learning rates and sizes, or over momenta if those differ instead."""
     recorded, attainable = tables.cached(recordings_of), tables.question.attainable
     found = None if recorded is None else threshold(recorded, tables.size, attainable)
     if found is not None:
@@ -237,13 +239,13 @@ def threshold(
 
     Args:
         recorded: the runs, with instabilities and curvature.
-        parameter: dotted name of what sets the size; None if the study has one size: then it is the
-            momentum if the runs differ in it.
+        parameter: dotted name of what sets the size; None if the study has one size. The momentum
+            then defines settings, if the runs differ in it.
         attainable: the best training accuracy that the data allow.
 
     Returns:
-        None unless instabilities were found at several learning rates or settings, in more than one
-        run of a setting.
+        The threshold; None unless instabilities were found at several learning rates or settings,
+        in more than one run of a setting.
     """
     momenta = {run.point.get(keys.MOMENTUM) for run in recorded.runs}
     if parameter is None and len(momenta) > 1:
@@ -273,7 +275,7 @@ def threshold(
 
 
 def _unstable(run: RecordedRun, parameter: str | None) -> dict[str, object] | None:
-    """A run's threshold; None if none of its instabilities counts."""
+    """A run's threshold; None if none of its instabilities is used."""
     rows = run.instabilities
     if rows.empty or "hessian_at_onset" not in rows:
         return None

@@ -1,4 +1,4 @@
-"""Recorded valleys of runs, in the form that pictures need: a matrix of F over offsets and steps.
+"""Recorded valleys of runs in the form that figures need: a matrix of F over offsets and steps.
 
 Symbols
     k      moments
@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ValleyRun:
-    """The valleys of one network along its training; see `dynloss_core.landscape.valley`.
+    """The valleys of one network during training; see `dynloss_core.landscape.valley`.
 
     Args:
         arm: `dynamical` or `static`.
@@ -38,10 +38,10 @@ class ValleyRun:
         steps: (k,) ascending.
         offsets: (S,) ascending, 0 in the middle; in units of distance between parameters.
         loss: (k, S) F on the line, at the class weights of the moment.
-        class_weights: (k, C).
+        class_weights: (k, C) class weights.
         lambda_max: (k,) largest Hessian eigenvalue of F.
-        slope: (k,) of F along the line at offset 0.
-        instabilities: onset and end of those found in the trace, in steps; empty if none was kept.
+        slope: (k,) slope of F along the line at offset 0.
+        instabilities: onset and end, in steps, of those found in the trace; empty if none was kept.
     """
 
     arm: str
@@ -63,7 +63,7 @@ class ValleyRun:
         return here
 
     def boundaries(self) -> list[int]:
-        """Steps at which a period ends while the weights oscillate; none in the static arm."""
+        """Steps at which an oscillating period ends; none in the static arm."""
         if self.period is None:
             return []
         inside = self.steps[np.ptp(self.class_weights, axis=1) > 0]
@@ -76,8 +76,8 @@ def cards(
     draw: Draws[Sequence[ValleyRun]],
     animate: Callable[[Sequence[ValleyRun]], Animation],
 ) -> Iterator[Card]:
-    """The first run whose valleys are known, and the first of another arm that has its seed and
-    moments. Each arm has one point, so that a seed names one run of each."""
+    """The first run with known valleys, and the first of another arm with the same seed and
+    moments. Each arm has one point, so that a seed identifies one run of each."""
     recorded = tables.cached(recordings_of)
     if recorded is None or not recorded.one_point:
         return
@@ -97,11 +97,11 @@ def cards(
 def valley_runs(
     members: pd.DataFrame, valleys: pd.DataFrame, recorded: Recordings | None
 ) -> tuple[ValleyRun, ...]:
-    """The runs whose valleys were recorded, dynamical ones first, by seed.
+    """The runs with recorded valleys, dynamical ones first, by seed.
 
     Args:
-        members: the members table; runs of others are left out.
-        valleys: the valleys table; may be empty.
+        members: the members table; valleys of other networks are left out.
+        valleys: the valleys table; can be empty.
         recorded: the traced runs, whose instabilities are marked.
     """
     if valleys.empty:
@@ -142,7 +142,7 @@ def valleys_headline(runs: Sequence[ValleyRun]) -> str:
 
 
 def _caption(runs: Sequence[ValleyRun]) -> str:
-    """What to read off that figure."""
+    """How to read that figure."""
     text = (
         "F on the line through the parameters along the sharpest direction of each moment, dark "
         "where it is low; below, the largest Hessian eigenvalue. Where the dark band opens, the "
@@ -155,7 +155,7 @@ def _caption(runs: Sequence[ValleyRun]) -> str:
 
 
 def _moving_caption(runs: Sequence[ValleyRun]) -> str:
-    """What to read off the same line, moving."""
+    """How to read the animation of the same line."""
     return (
         "The same line at one moment after another: F, the parabola of its curvature, and the "
         "network as a dot. Below it are the weights of the classes "

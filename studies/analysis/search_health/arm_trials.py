@@ -3,8 +3,8 @@
 Symbols: K trials of an arm in the order of their numbers, n seeds each.
 
 A trial is infeasible if one of its networks diverged, or its objective is not finite; it never
-wins. Nor does one that was stopped early: its objective belongs to an earlier step, so it has no
-mean here, but it counts in the budget.
+wins. A trial that was stopped early cannot win either: its objective belongs to an earlier step, so
+it has no mean here, but it counts towards the budget.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ArmTrials", "Ordered", "along", "arm_trials", "bounds_of", "scale_of
 
 Ordered = Literal["linear", "log"]
 
-_TIE = 1e-9  # relative: equal means of the same accuracies, added in another order
+_TIE = 1e-9  # relative: means of the same accuracies, added in a different order, are equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +33,16 @@ class ArmTrials:
 
     Args:
         arm: `dynamical` or `static`.
-        number: (K,) ascending.
+        number: (K,) numbers of the trials, ascending.
         mean: (K,) objective, mean over seeds; NaN where infeasible or stopped.
         sem: (K,) standard error of the mean over seeds; NaN there too, or if n < 2.
-        n: (K,) seeds.
-        noise: roughly the standard error of the mean of a good trial, without what its seeds do
-            alike in every trial; NaN if unknown.
+        n: (K,) number of seeds.
+        noise: roughly the standard error of the mean of a good trial, excluding seed effects common
+            to all trials; NaN if unknown.
         score: (K,) the mean, oriented so that more is better; -inf where infeasible or stopped.
-        stopped: (K,) whether it was stopped early.
-        settings: (K,) by parameter that varies, in the unit of the space; of a choice without an
-            order, the index of the value.
+        stopped: (K,) whether the trial was stopped early.
+        settings: (K,) values of each parameter that varies, in the unit of the space; for a choice
+            without an order, indices of the values.
     """
 
     arm: str
@@ -62,7 +62,8 @@ class ArmTrials:
         return infeasible
 
     def best(self) -> np.ndarray:
-        """Indices of the best trials: more than one if they are equal, none if none is sound."""
+        """Indices of the best trials: several if tied, none if every trial is infeasible or
+        stopped."""
         top = self.score.max(initial=-np.inf)
         if np.isneginf(top):
             return np.empty(0, dtype=int)
@@ -76,13 +77,13 @@ def arm_trials(
 
     Args:
         search: rows of the members table with phase `search`.
-        arm: which arm.
+        arm: the arm.
         space: the space of the arm.
         objective: metric that was optimised.
-        epochs: length of a run, needed where the space gives the period in epochs.
+        epochs: length of a run, needed if the space gives the period in epochs.
 
     Raises:
-        ValueError: if a parameter has no column, or a period is in epochs and `epochs` missing.
+        ValueError: if a parameter has no column, or a period is in epochs and `epochs` is missing.
     """
     rows = search[search[keys.ARM] == arm]
     number, first, trial = np.unique(
@@ -117,7 +118,7 @@ def arm_trials(
 
 
 def along(values: np.ndarray, low: float, high: float, scale: Ordered) -> np.ndarray:
-    """The place of each value between the bounds along the scale, in [0, 1]."""
+    """The position of each value between the bounds along the scale, in [0, 1]."""
     if scale == "log":
         return np.log(values / low) / math.log(high / low)
     return (values - low) / (high - low)
@@ -126,8 +127,8 @@ def along(values: np.ndarray, low: float, high: float, scale: Ordered) -> np.nda
 def _noise(
     values: np.ndarray, mean: np.ndarray, trial: np.ndarray, seed: np.ndarray, score: np.ndarray
 ) -> float:
-    """Standard error of a trial's mean by the residual of trial + seed, two-way, in the better half
-    of the feasible trials: bad ones may scatter over decades of loss."""
+    """Standard error of a trial's mean, from the residuals of a two-way model trial + seed, in the
+    better half of the feasible trials: bad ones can scatter over decades of loss."""
     feasible = np.isfinite(score)
     if not feasible.any():
         return np.nan
@@ -144,7 +145,7 @@ def _noise(
 
 
 def scale_of(parameter: Parameter) -> Ordered | None:
-    """How values are spaced; a list of numbers over a factor of 5 or more counts as `log`."""
+    """How values are spaced; a list of numbers that spans a factor of 5 or more counts as `log`."""
     if isinstance(parameter, (FloatParameter, IntParameter)):
         return parameter.scale
     values = parameter.grid(2)
@@ -155,7 +156,7 @@ def scale_of(parameter: Parameter) -> Ordered | None:
 
 
 def bounds_of(parameter: Parameter) -> tuple[float, float]:
-    """The smallest and the largest value, both inclusive."""
+    """The smallest and the largest value, inclusive."""
     values = [float(value) for value in parameter.grid(2)]  # type: ignore[arg-type]  # numbers
     return min(values), max(values)
 
@@ -163,7 +164,7 @@ def bounds_of(parameter: Parameter) -> tuple[float, float]:
 def _settings(
     points: pd.DataFrame, name: str, parameter: Parameter, epochs: float | None
 ) -> np.ndarray:
-    """(K,) the values of a parameter, in the unit of the space and within it."""
+    """(K,) the values of a parameter, in the unit of the space and within its bounds."""
     if name not in points.columns:
         raise ValueError(f"the members table has no column {name}, which the space searches")
     if scale_of(parameter) is None:

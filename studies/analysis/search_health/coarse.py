@@ -1,4 +1,4 @@
-"""Whether an arm's best lies between values that are too far apart to find its optimum."""
+"""Whether the values tried around an arm's best are too far apart to find its optimum."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from studies.analysis.search_health.isolation import NEAR
 
 __all__ = ["Coarse", "too_coarse"]
 
-_FEWEST_TRIED = 3  # of two values nothing is known about what lies between
+_FEWEST_TRIED = 3  # two values say nothing about what lies between them
 
 
 @dataclass(frozen=True)
 class Coarse:
-    """The objective changes by more than the margin from an arm's best value to the next one tried:
-    what lies between may be better by as much.
+    """The objective changes by more than the margin from an arm's best value to the next one tried,
+    so a value in between may be better by as much.
 
     Args:
         arm: the name of the arm.
-        parameter: the only one that it varies.
-        value: of the best trial.
-        next_value: the neighbour that the objective changes most to.
-        change: how much worse it is there, in the objective's unit.
+        parameter: the only parameter that varies.
+        value: its value in the best trial.
+        next_value: the neighbouring value at which the objective changes most.
+        change: how much worse the objective is there, in its own unit.
         margin: the margin of equivalence.
     """
 
@@ -46,8 +46,8 @@ class Coarse:
 
 
 def too_coarse(trials: ArmTrials, space: Space, margin: float | None) -> list[Coarse]:
-    """At most one: of an arm that varies a single ordered parameter. With several, neighbours are
-    seldom alike in all others, and nothing is said."""
+    """At most one, for an arm that varies a single ordered parameter. With several parameters,
+    neighbours seldom agree in all others, so nothing is said."""
     varied = [
         (name, values) for name, values in trials.settings.items() if np.unique(values).size > 1
     ]
@@ -67,7 +67,7 @@ def too_coarse(trials: ArmTrials, space: Space, margin: float | None) -> list[Co
     apart = np.abs(np.diff(along(levels, *bounds_of(parameter), scale))) > NEAR
     beside = [place for place in (best - 1, best + 1) if 0 <= place < len(levels)]
     beside = [place for place in beside if apart[min(place, best)]]
-    if not beside:  # what changes between values so near is the luck of the seeds
+    if not beside:  # between values so close, changes are due to the seeds
         return []
     worst = min(beside, key=lambda place: float(score[place]))
     change = float(score[best] - score[worst])

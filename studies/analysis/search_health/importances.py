@@ -1,16 +1,16 @@
 """Parameter importances: how much of an arm's objective varies with each parameter alone.
 
-Symbols: K feasible trials, d parameters that vary; u in [0, 1] a value's place along its scale.
+Symbols: K feasible trials, d parameters that vary; u in [0, 1] a value's position along its scale.
 
 By functional ANOVA (Hutter, Hoos and Leyton-Brown 2014, ICML, PMLR 32:754), as in Optuna: a random
 forest learns the objective, and its variance over the space is split into the part of each
-parameter, averaged over the others, and a rest: what parameters do together, and noise that the
-trees learned.
+parameter, averaged over the others, and a rest: interactions, and noise that the trees learned.
 
 Two things are done differently from `optuna.importance.get_param_importances(study)`. Optuna
 integrates over the raw values even where the scale is a log one, so that learning rates from 0.1 to
-1 count a tenth as much as those from 1 to 10: here the study is built from u. And it rescales the
-parts to add up to 1, which hides how little is explained: here they are fractions of the variance.
+1 count a tenth as much as those from 1 to 10: here the study is built from u. And Optuna rescales
+the parts to add up to 1, which hides how little is explained: here they are fractions of the
+variance.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Importances", "importances"]
 
 _FEWEST = 20
-_MOST = 200  # the time grows almost as the square: Optuna's 64 trees take 2 minutes for 2,000
+_MOST = 200  # time grows almost as the square: Optuna's 64 trees take 2 minutes for 2,000 trials
 _TREES = 16
 _GROUPS = 5
 _SEED = 0
@@ -49,12 +49,13 @@ class Importances:
 
     Args:
         arm: `dynamical` or `static`.
-        fractions: by parameter, of the variance, largest first; the rest is what they do together,
+        fractions: fraction of the variance by parameter, largest first; the rest is interactions
             and noise.
-        sem: by parameter, standard error of that: a jackknife over 5 groups of trials, each left
-            out in turn (Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 11).
-        trials: how many feasible trials they rest on.
-        warning: what to beware of, or None.
+        sem: standard error of the fraction by parameter, from a jackknife over 5 groups of trials,
+            each left out in turn (Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch.
+            11).
+        trials: number of feasible trials that they are based on.
+        warning: a caveat, or None.
     """
 
     arm: str
@@ -73,8 +74,8 @@ def importances(trials: ArmTrials, space: Space, *, adaptive: bool) -> Importanc
         adaptive: whether proposals depended on results (`tpe`).
 
     Returns:
-        None with fewer than 20 feasible trials, fewer than two varying parameters, or if all trials
-        (of a group of the jackknife) are equally good.
+        None with fewer than 20 feasible trials, with fewer than two varying parameters, or if all
+        trials (outside one group of the jackknife) are equally good.
     """
     feasible = np.flatnonzero(np.isfinite(trials.score))
     if len(feasible) < _FEWEST or len(trials.settings) < 2:
@@ -112,7 +113,8 @@ def _fractions(trials: ArmTrials, space: Space, rows: np.ndarray) -> dict[str, f
 
 
 def _optuna_study(trials: ArmTrials, space: Space, rows: np.ndarray) -> optuna.Study:
-    """The trials at `rows`, each parameter as u, a choice without an order as its index."""
+    """The trials at `rows` as a study of Optuna, with each parameter as u, or as an index for a
+    choice without an order."""
     import optuna
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 

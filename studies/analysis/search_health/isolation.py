@@ -1,14 +1,14 @@
 """Isolation: the best objective at each value of one parameter, all others optimised away.
 
 Symbols: V values of a parameter that a design lists, or bins of scattered ones; u in [0, 1] the
-place of a value between the bounds along the parameter's scale.
+position of a value between the bounds along the parameter's scale.
 
 After the isolation plots of Godbole, Dahl, Gilmer, Shallue and Nado (2023), Deep Learning Tuning
 Playbook, "Understanding the impact of a particular hyperparameter", which also asks whether the
 best point lies near the boundary of the space. The best of many trials looks better than it is, the
-more so the more trials a bin holds: the intervals are those of single trials and do not account for
-their having been chosen. Parameters of the problem (`model.width`) are optimised away like the
-others: for a question about one width, pass the rows and the narrowed space of that width.
+more so the more trials a bin holds: the intervals are those of single trials and ignore that the
+trials were selected. Parameters of the problem (`model.width`) are optimised away like the others:
+for a question about one width, pass the rows and the narrowed space of that width.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Isolation", "NearBound", "isolate", "near_bounds"]
 
 LEVEL = 0.95  # of the intervals
 NEAR = 0.05  # of the length of the scale
-_FEWEST_TRIED = 3  # of two values the best is always at an end
+_FEWEST_TRIED = 3  # the best of two values is always at an end
 _MOST_VALUES = 50  # shown one by one
 _TRIALS_A_BIN = 5
 _TIE = 1e-9  # relative
@@ -45,15 +45,16 @@ class Isolation:
         unit: `steps` or `epochs` for a period, else None.
         scale: how the values are spaced; None for a choice without an order.
         binned: whether each entry is a bin of scattered values rather than a value.
-        values: (V,) the value; of a bin, that of its best trial, NaN if it has none.
-        edges: (V + 1,) of the bins, or around the values; around the indices if `scale` is None.
-        trials: (V,) how many trials there are.
-        infeasible: (V,) how many of them are infeasible.
-        best: (V,) number of the best trial, the first of equals; -1 if none is feasible.
-        mean: (V,) its objective, mean over seeds; NaN if there is none.
+        values: (V,) the value; for a bin, that of its best trial, NaN if it has none.
+        edges: (V + 1,) edges of the bins, or around the values; around the indices if `scale` is
+            None.
+        trials: (V,) number of trials.
+        infeasible: (V,) number of infeasible trials among them.
+        best: (V,) number of the best trial, the first if tied; -1 if none is feasible.
+        mean: (V,) its objective, mean over seeds; NaN without a best trial.
         low: (V,) lower end of the t interval of that mean over seeds; NaN with one seed.
         high: (V,) upper end.
-        n: (V,) its seeds; 0 if there is none.
+        n: (V,) number of its seeds; 0 without a best trial.
     """
 
     arm: str
@@ -81,9 +82,9 @@ class NearBound:
         parameter: its name.
         unit: `steps` or `epochs` for a period, else None.
         value: the value of the best trial.
-        bound: the bound that it is near to.
+        bound: the bound that it is near.
         side: the side of the bound.
-        listed: whether the value is the end of a list of values rather than in a range.
+        listed: whether the value is an end of a list rather than near a bound of a range.
     """
 
     arm: str
@@ -95,7 +96,7 @@ class NearBound:
     listed: bool
 
     def sentence(self) -> str:
-        """What is near what, and what to do."""
+        """Which value is near which bound, and what to do."""
         unit = f" {self.unit}" if self.unit else ""
         best = f"{self.arm}: the best {self.parameter}, {_number(self.value)}{unit}, is"
         if self.listed:
@@ -118,11 +119,11 @@ def isolate(trials: ArmTrials, space: Space) -> list[Isolation]:
 def near_bounds(trials: ArmTrials, space: Space) -> list[NearBound]:
     """The parameters whose best value is near a bound that can be moved.
 
-    Near means within 5% of the length of the scale, or at the end of a list of numbers. The best of
-    fewer than three values tried is at an end anyway, and is not reported. Nor is a best value with
-    an equally good trial inside, a bound set by the parameter's meaning (amplitude 1 is the static
-    loss), or a scientific parameter of the problem (`model.width`): that is a condition of the
-    study, not a setting to tune.
+    Near means within 5% of the length of the scale, or at the end of a list of numbers. Not
+    reported: the best of fewer than three values tried, which is at an end anyway; a best value
+    with an equally good trial further inside; a bound that follows from the parameter's meaning
+    (amplitude 1 is the static loss); and a scientific parameter of the problem (`model.width`),
+    which is a condition of the study, not a setting to tune.
     """
     found = []
     best = trials.best()
@@ -183,7 +184,7 @@ def _isolate(trials: ArmTrials, name: str, parameter: Parameter) -> Isolation:
 def _places(
     parameter: Parameter, settings: np.ndarray
 ) -> tuple[tuple[object, ...] | None, np.ndarray, np.ndarray]:
-    """The V values (None: bins), their edges (V + 1,), and which of them each trial has (K,)."""
+    """The V values (None for bins), their edges (V + 1,), and the index of each trial's (K,)."""
     scale = scale_of(parameter)
     if scale is None:
         assert isinstance(parameter, ChoiceParameter)
@@ -197,7 +198,7 @@ def _places(
 
 
 def _best_of_each(score: np.ndarray, place: np.ndarray, count: int) -> np.ndarray:
-    """(count,) index of the best trial at each place, the first of equals; -1: none feasible."""
+    """(count,) index of the best trial at each place, the first if tied; -1 if none is feasible."""
     order = np.lexsort((-score, place))  # stable
     places, first = np.unique(place[order], return_index=True)
     best = np.full(count, -1)
@@ -206,7 +207,7 @@ def _best_of_each(score: np.ndarray, place: np.ndarray, count: int) -> np.ndarra
 
 
 def _listed(parameter: Parameter, settings: np.ndarray) -> np.ndarray | None:
-    """The values of a design, ascending; None if the settings are scattered."""
+    """The values that a design lists, ascending; None if the settings are scattered."""
     if isinstance(parameter, ChoiceParameter):
         return np.sort(np.array(parameter.values, dtype=float))
     values = np.unique(settings)

@@ -7,17 +7,17 @@ Playbook) ask before they trust a comparison: does the best lie inside its range
 how much of the space is infeasible, has the search levelled off, did both arms get the same budget,
 and which parameters matter.
 
-Objective against budget. An adaptive search has an order: its best so far is shown. The trials of
-a design do not, so what is shown is the expected best of m trials drawn from it at random, without
-replacement (Dodge, Gururangan, Card, Schwartz and Smith 2019, Show Your Work, EMNLP, with the
+Objective against budget. An adaptive search has an order, so its best so far is shown. The trials
+of a design have no order, so the expected best of m trials drawn at random without replacement is
+shown (Dodge, Gururangan, Card, Schwartz and Smith 2019, Show Your Work, EMNLP, with the
 finite-sample weights C(i - 1, m - 1) / C(K, m) on the i-th worst), given that one is feasible.
 
-There are many infeasible trials where the interval of their fraction lies above 10%.
+A search has many infeasible trials if the interval of their fraction lies above 10%.
 
-Converged means: nothing in the last third of the trials improved on the best before it by more than
-a tolerance, and there were at least 15 trials, so that this third comes after the 10 random ones
-that TPE starts with. It is a necessary condition, not a proof: trials drawn at random pass two
-times in three.
+A search has converged if nothing in the last third of the trials improved on the best before it by
+more than a tolerance, and there were at least 15 trials, so that this third comes after the 10
+random trials that TPE starts with. This is a necessary condition, not a proof: trials drawn at
+random pass two times in three.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ from studies.definition.optional_packages import is_installed
 __all__ = ["Convergence", "Infeasible", "SearchHealth", "search_health"]
 
 _MANY_INFEASIBLE = 0.1
-_ACCURACY_TOLERANCE = 0.005  # half of what the library's studies call too small to matter
+_ACCURACY_TOLERANCE = 0.005  # half the margin of equivalence in the library's spirals studies
 _LOSS_TOLERANCE = 0.01  # relative
 _FEWEST_TO_CONVERGE = 15
-_BUDGETS = 60  # at which an expected best is evaluated
+_BUDGETS = 60  # number of budgets at which an expected best is evaluated
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class Convergence:
     Args:
         arm: `dynamical` or `static`.
         trials: K, infeasible and stopped ones included.
-        budget: (M,) numbers of trials m: those of each improvement and K, or spread over 1 to K.
+        budget: (M,) numbers of trials m: at each improvement and K, or spread over 1 to K.
         best: (M,) best mean objective among m trials; empty if all are infeasible.
         tolerance: largest improvement that does not count, in the objective's unit.
-        last_improvement: the trial, counted from 1, with which the best so far came within the
-            tolerance of the final best; None of a design, or if all are infeasible.
-        converged: whether that was before the last third; None of a design.
+        last_improvement: the trial, counted from 1, at which the best so far came within the
+            tolerance of the final best; None for a design, or if all are infeasible.
+        converged: whether that was before the last third; None for a design.
     """
 
     arm: str
@@ -104,8 +104,8 @@ class Convergence:
 
     @property
     def standing(self) -> Literal["design", "infeasible", "too few", "late", "converged"]:
-        """What can be said: nothing about a design, without a feasible trial, or with too few
-        trials."""
+        """What can be said about convergence: nothing for a design, without a feasible trial, or
+        with too few trials."""
         if self.best.size == 0:
             return "infeasible"
         if self.converged is None:
@@ -123,14 +123,14 @@ class SearchHealth:
         arms: the arms, in the study's order.
         objective: what was optimised.
         adaptive: whether proposals depended on results (`tpe`).
-        isolations: the isolations of each arm and parameter that varies.
+        isolations: the isolation of each varying parameter of each arm.
         near_bounds: parameters whose best value is near a bound.
-        infeasible: by arm.
-        convergence: by arm.
-        importances: by arm, empty without Optuna; None with fewer than 20 feasible trials or two
-            varying parameters, or if all trials are equally good.
-        equal_budgets: whether both arms had as many trials; None with one arm, and of a design,
-            where a richer space takes more.
+        infeasible: infeasible trials by arm.
+        convergence: convergence by arm.
+        importances: importances by arm, empty without Optuna; None with fewer than 20 feasible
+            trials or two varying parameters, or if all trials are equally good.
+        equal_budgets: whether all arms had the same number of trials; None with one arm, and for a
+            design, where a larger space takes more.
     """
 
     arms: tuple[str, ...]
@@ -144,7 +144,7 @@ class SearchHealth:
     equal_budgets: bool | None
 
     def of(self, arms: Collection[str]) -> SearchHealth:
-        """The health of some arms alone."""
+        """The health of only some arms."""
         convergence = {arm: each for arm, each in self.convergence.items() if arm in arms}
         equal = len({each.trials for each in convergence.values()}) == 1
         return replace(
@@ -161,11 +161,11 @@ class SearchHealth:
         )
 
     def warnings(self) -> list[str]:
-        """What speaks against trusting the search, a sentence each."""
+        """Reasons not to trust the search, one sentence each."""
         return [*(each.sentence() for each in self.near_bounds), *self.search_warnings()]
 
     def search_warnings(self) -> list[str]:
-        """The same without the bounds: what concerns the search as a whole."""
+        """The warnings about the search as a whole: all but those about bounds."""
         found = []
         for arm, each in self.infeasible.items():
             share = f"{each.count} of {each.trials} trials"
@@ -216,7 +216,7 @@ class SearchHealth:
         return "Converged: no gain beyond the tolerance in the last third of the trials"
 
     def convergence_caption(self) -> str:
-        """What to read off that figure."""
+        """How to read that figure."""
         arms = " and ".join(self.convergence)
         if self.adaptive:
             text = f"The best objective so far against the number of trials ({arms})."
@@ -241,7 +241,7 @@ class SearchHealth:
         return "; ".join(found) or "No best setting calls for a wider range"
 
     def isolation_caption(self) -> str:
-        """What to read off that figure."""
+        """How to read that figure."""
         return (
             f"The best objective found {self.places} of a parameter, whatever the values of the "
             "others; below, the number of trials."
@@ -249,7 +249,7 @@ class SearchHealth:
 
     @property
     def places(self) -> str:
-        """Where the best trials of the isolations lie: `at each value`, or in bins."""
+        """Where the best trials of the isolations are: `at each value`, or in bins."""
         binned = [each.binned for each in self.isolations]
         if binned and all(binned):
             return "in each bin"
@@ -270,15 +270,15 @@ def search_health(
     epochs: float | None = None,
     with_importances: bool = True,
 ) -> SearchHealth | None:
-    """The health of a search; None if no trial of the given arms is there.
+    """The health of a search; None without a trial of the given arms.
 
     Args:
         search: rows of the members table with phase `search`.
-        spaces: by arm.
+        spaces: the space of each arm.
         objective: static validation metric that was optimised.
         adaptive: whether proposals depended on results (`tpe`).
-        epochs: length of a run, needed where a space gives the period in epochs.
-        with_importances: whether to measure them; a large forest is grown for each arm.
+        epochs: length of a run, needed if a space gives the period in epochs.
+        with_importances: whether to compute importances, which grows a large forest for each arm.
 
     Raises:
         ValueError: if the table lacks a parameter of a space, or `epochs` is needed.
@@ -316,8 +316,8 @@ def _infeasible(trials: ArmTrials) -> Infeasible:
 
 
 def _convergence(trials: ArmTrials, adaptive: bool, up: bool) -> Convergence:
-    """What does not count: 0.005 of an accuracy, 1% of the best loss, or the noise of a trial's
-    mean if that is more: the best of many noisy trials creeps upwards for ever."""
+    """Convergence, with a tolerance of 0.005 for an accuracy or 1% of the best loss, or the noise
+    of a trial's mean if that is larger: the best of many noisy trials creeps upwards for ever."""
     total, sign = len(trials.score), 1.0 if up else -1.0
     top = float(trials.score.max())
     small = _ACCURACY_TOLERANCE if up or math.isinf(top) else _LOSS_TOLERANCE * abs(top)
@@ -342,7 +342,7 @@ def _convergence(trials: ArmTrials, adaptive: bool, up: bool) -> Convergence:
 
 
 def _expected_best(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Budgets (M,), and the expected best score of so many trials drawn without replacement."""
+    """Budgets (M,), and the expected best score of that many trials drawn without replacement."""
     total = len(score)
     ranked = np.sort(score)  # (K,) infeasible first
     feasible = np.isfinite(ranked)

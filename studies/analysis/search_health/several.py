@@ -1,7 +1,7 @@
-"""The health of several searches of one study, each with proposals and seeds of its own.
+"""The health of several searches of one study, each with its own proposals and seeds.
 
-Their trials are shown together where their order does not matter; how far each got with its budget
-is shown search by search.
+Where the order of trials does not matter, all are shown together; progress with the budget is shown
+search by search.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["convergence_caption", "convergence_headline", "trials_together"]
 
 
 def trials_together(searches: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of all searches as those of one, each trial with a number of its own.
+    """The rows of all searches as if of one, with trials renumbered so that each number is unique.
 
     Args:
         searches: rows of the members table, search by search.
@@ -53,7 +53,7 @@ def convergence_headline(searches: Sequence[SearchHealth]) -> str:
 
 
 def convergence_caption(together: SearchHealth, searches: Sequence[SearchHealth]) -> str:
-    """What to read off that figure: of all trials as one search, and of each."""
+    """How to read that figure: all trials as one search, and each search by itself."""
     text = together.convergence_caption()
     if len(searches) == 1:
         return text

@@ -1,1 +1,1 @@
-"""Pairs, intervals, equivalence, and the verdict that follows from them."""
+"""Pairs, intervals, equivalence, and the verdict based on them."""

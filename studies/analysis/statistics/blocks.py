@@ -1,4 +1,4 @@
-"""Settings compared within blocks: what shares seed, data and learning rate."""
+"""Settings compared within blocks that share seed, data and learning rate."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ __all__ = ["largest_difference", "p_of_no_difference", "power"]
 
 
 def largest_difference(settings: Sequence[pd.Series]) -> float | None:
-    """By how much the means of any two settings may differ at most: the largest end of the 90% t
-    intervals of the differences within blocks.
+    """An upper bound on the difference between the means of any two settings: the largest end of
+    the 90% t intervals of the differences within blocks.
 
-    If it is within a margin, all settings are equivalent within that margin at the level of 5%: of
-    two one-sided tests a pair, all must reject, which needs no correction (Berger 1982,
+    If it is within a margin, all settings are equivalent within that margin at the 5% level: for
+    every pair both one-sided tests must reject, which needs no correction (Berger 1982,
     Technometrics 24:295).
 
     Args:
-        settings: values of each, indexed by block; blocks that two do not share are left out.
+        settings: the values of each setting, indexed by block; a pair is compared on its common
+            blocks.
 
     Returns:
-        None with one setting, or where two share fewer than two blocks.
+        None with one setting, or if two settings share fewer than two blocks.
     """
     most = []
     for one, other in combinations(settings, 2):
@@ -42,12 +43,12 @@ def p_of_no_difference(
     values: NDArray[np.float64], blocks: NDArray[np.intp], settings: NDArray[np.intp]
 ) -> float | None:
     """p of an F test between nested least-squares fits: blocks alone, and with settings added.
-    Blocks need not be complete. None if nothing is left to test with.
+    Blocks need not be complete. None without degrees of freedom left to test.
 
     Args:
-        values: (n,).
-        blocks: (n,) numbers from 0.
-        settings: (n,) likewise.
+        values: (n,) the values.
+        blocks: (n,) the block of each value, numbered from 0.
+        settings: (n,) the setting of each value, likewise.
     """
     small, large = _indicators([blocks]), _indicators([blocks, settings])
     (less, few), (more, many) = _residual(small, values), _residual(large, values)
@@ -58,7 +59,7 @@ def p_of_no_difference(
 
 
 def power(x: pd.Series, y: pd.Series) -> tuple[float, float, float]:
-    """The power of x that y goes with, a slope of logarithms, and its 95% interval."""
+    """The exponent b of y ~ x^b, fitted to the logarithms, and its 95% interval."""
     fit = stats.linregress(np.log(x), np.log(y))
     half = float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)
     return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
@@ -69,6 +70,6 @@ def _indicators(factors: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
 
 
 def _residual(design: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, int]:
-    """Sum of squares that a least-squares fit leaves, and the rank of the design."""
+    """The residual sum of squares of a least-squares fit, and the rank of the design."""
     solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
     return float(((values - design @ solution) ** 2).sum()), int(rank)

@@ -1,11 +1,12 @@
 """Paired comparisons: how large and how certain a difference is, alone or over a map of cells.
 
-Symbols: d (n,) differences of n pairs, one a seed; mean and sd over them (n - 1 in the
+Symbols: d (n,) differences of n pairs, one per seed; mean and sd over them (n - 1 in the
 denominator); sem = sd / sqrt(n); t = mean / sem with n - 1 degrees of freedom; K cells of a map.
 
-Where all differences are equal there is no spread to estimate and t does not exist. The interval is
+If all differences are equal there is no spread to estimate, and t does not exist. The interval is
 then that one value, and the p value is the sign test's: 1 if it is 0, else 2^(1 - n), the chance
-that n fair coins fall alike. So two equal differences prove nothing, and six are significant at 5%.
+that n fair coins all land alike. So two equal differences prove nothing, and six are significant at
+5%.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scipy import stats
 __all__ = ["CellComparison", "Comparison", "compare", "compare_cells"]
 
 _DECIMALS = 12
-_ENUMERATED = 13  # pairs: up to 8,192 choices of signs are gone through, as scipy does, ties or not
+_ENUMERATED = 13  # most pairs for which all 8,192 choices of signs are enumerated, even with ties
 _SAME = 1e-9  # relative: differences of equal accuracies differ by rounding, about 1e-14
 
 
@@ -27,19 +28,19 @@ class Comparison:
     """Differences of n pairs.
 
     Args:
-        n: pairs.
+        n: number of pairs.
         mean: the mean of the differences.
-        sd: standard deviation of the differences, 0 where they are all equal.
+        sd: standard deviation of the differences, 0 if they are all equal.
         median: the median of the differences.
         low: lower end of the interval of the mean.
         high: upper end.
         level: the level of the interval.
         effect_size: Cohen's d_z = mean / sd (Cohen 1988, Statistical Power Analysis, p. 48; Lakens
-            2013, Front. Psychol. 4:863, eq. 6); None where all differences are equal.
+            2013, Front. Psychol. 4:863, eq. 6); None if all differences are equal.
         p_t: two-sided p value of the paired t test.
-        p_wilcoxon: two-sided p value of the signed-rank test, which assumes symmetry but no normal
-            distribution: the check beside. Zeros are split between the signs; it is exact for few
-            pairs, which takes up to a second where some of 13 or fewer are tied.
+        p_wilcoxon: two-sided p value of the signed-rank test, a second check, which assumes
+            symmetry but no normal distribution. Zeros are split between the signs. It is exact for
+            few pairs, which takes up to a second for 13 pairs with ties.
     """
 
     n: int
@@ -59,17 +60,17 @@ class CellComparison:
     """Differences of the pairs in each of K cells.
 
     Args:
-        n: (K,) differences known.
-        mean: (K,) NaN where none is known.
-        sem: (K,) standard error of the mean; NaN, as all that follows, where n < 2.
-        low: (K,) lower end of the t interval of the mean, each cell by itself.
+        n: (K,) number of known differences.
+        mean: (K,) their mean; NaN where none is known.
+        sem: (K,) standard error of the mean; this and all below are NaN where n < 2.
+        low: (K,) lower end of the t interval of the mean, for each cell by itself.
         high: (K,) upper end.
         level: the level of the intervals.
         p: (K,) two-sided p values of the paired t test.
         p_adjusted: (K,) the same, adjusted for the number of cells tested (Benjamini and Hochberg
             1995, J. R. Stat. Soc. B 57:289): calling the cells below q significant keeps the
-            expected share of false ones among them below q. That also holds of cells that depend
-            on each other through one baseline: seen in simulation, not covered by the theorem.
+            expected share of false ones among them below q. In simulations that also holds for
+            cells that share a baseline, which the theorem does not cover.
     """
 
     n: np.ndarray
@@ -86,7 +87,7 @@ def compare(differences: np.ndarray, *, level: float = 0.95) -> Comparison:
     """The paired comparison of two arms.
 
     Args:
-        differences: (n,) one a seed.
+        differences: (n,) one per seed.
         level: the level of the interval.
 
     Raises:
@@ -154,5 +155,5 @@ def _wilcoxon(differences: np.ndarray) -> float:
     twice = np.round(2 * stats.rankdata(np.abs(exact))).astype(int)  # midranks of ties as integers
     ranks, total = twice[exact != 0], int(twice[exact > 0].sum())
     flips = np.arange(2 ** len(ranks))[:, np.newaxis] >> np.arange(len(ranks)) & 1
-    sums = flips @ ranks  # over every choice of signs
+    sums = flips @ ranks  # for every choice of signs
     return float(min(1.0, 2 * min(np.mean(sums <= total), np.mean(sums >= total))))

@@ -1,13 +1,13 @@
 """Better, worse, equivalent or undecided, and how many seeds it takes to know.
 
 A difference can be certain and still too small to matter: then the arm is better (or worse), but by
-less than the margin, which is an outcome of its own.
+less than the margin, which is a separate outcome.
 
 Symbols: n pairs; effect, the mean difference; sd of the differences; margin m > 0, the largest
 difference that would not matter, in the metric's own unit and set before the data are seen;
 alpha, the chance of a false claim (0.05 at level 0.95).
 
-Failing to find a difference is no evidence that there is none: with three seeds hardly any is
+Failing to find a difference is not evidence that there is none: with three seeds hardly any is
 found. Equivalence is claimed by two one-sided t tests (TOST; Schuirmann 1987, J. Pharmacokinet.
 Biopharm. 15:657; Lakens 2017, Soc. Psychol. Personal. Sci. 8:355), one against effect <= -m and one
 against effect >= m, both of which must reject at alpha. That is the same as the interval of level
@@ -52,7 +52,7 @@ OUTCOME_IN_WORDS: dict[Outcome, str] = {
     "undecided": "undecided",
 }
 
-_MOST_SEEDS = 1_000_000  # a plan for more is no plan
+_MOST_SEEDS = 1_000_000  # a plan for more is not a plan
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ class Decision:
     Args:
         outcome: `better` or `worse`, seen from the first arm: the interval of level 1 - alpha
             excludes zero. `equivalent`: it does not, and the interval of level 1 - 2 alpha lies
-            within the margin. `better_within_margin`, `worse_within_margin`: both, a difference
-            that is there and too small to matter. `undecided`: neither.
+            within the margin. `better_within_margin`, `worse_within_margin`: both hold, so there
+            is a difference, but it is too small to matter. `undecided`: neither holds.
         p_equivalence: p value of the two one-sided tests; None without a margin.
         margin: largest difference that would not matter; None: equivalence was not tested.
-        seeds_needed: only if undecided: how many seeds in total, rather than n, would give a power
-            of 90% if the effect and its sd are what was observed: the smaller of
-            `seeds_for_power` and, if the effect is within the margin, `seeds_for_equivalence`.
-            None: no number up to a million. It is a rough guide, as the observed effect is, and a
-            plan for fresh seeds: adding seeds until one likes the answer raises alpha.
+        seeds_needed: only if undecided: how many seeds in total, instead of n, would give a power
+            of 90% if the true effect and sd are those observed: the smaller of `seeds_for_power`
+            and, if the effect is within the margin, `seeds_for_equivalence`. None: no number up to
+            a million. It is as rough a guide as the observed effect, and a plan for fresh seeds:
+            adding seeds until the answer pleases raises alpha.
     """
 
     outcome: Outcome
@@ -91,18 +91,18 @@ def decide(
 ) -> Decision:
     """Decide between the arms.
 
-    Where all differences are equal, sign tests stand in for t tests (see `comparison`). As one of
-    many a comparison is decided by p values that count them all.
+    If all differences are equal, sign tests replace t tests (see `comparison`). One of several
+    comparisons is decided by p values that count them all.
 
     Args:
         comparison: the first arm minus the second.
         margin: the margin of equivalence; None claims no equivalence.
         higher_is_better: whether the metric is maximised.
-        p: p value of the t test, adjusted; None: the comparison's own.
-        p_equivalence: p value of the two one-sided tests, adjusted; None: their own.
+        p: adjusted p value of the t test; None: the comparison's own.
+        p_equivalence: adjusted p value of the two one-sided tests; None: unadjusted.
         alpha: chance of a false claim of either kind.
-        survivors_only: whether networks that diverged have no value of this metric. Those left are
-            not a fair sample of either arm, and nothing is decided.
+        survivors_only: whether diverged networks are missing because they have no value of this
+            metric. The others are not a fair sample of either arm, so nothing is decided.
 
     Raises:
         ValueError: if the margin is not above 0.
@@ -131,15 +131,16 @@ def decide(
 
 
 def _share(own: float | None, counted: float | None) -> float:
-    """The share of alpha left to one of many comparisons: what its p value was multiplied by."""
+    """The share of alpha left to one of several comparisons: the inverse of the factor by which its
+    p value was adjusted."""
     return own / counted if own and counted else 1.0
 
 
 def equivalence_test(comparison: Comparison, margin: float) -> float:
-    """The p value of the two one-sided t tests: the larger of theirs.
+    """The p value of the two one-sided t tests: the larger of the two.
 
-    Where all differences are equal, one-sided sign tests against both ends of the margin stand in:
-    2^-n if the difference is within it.
+    If all differences are equal, one-sided sign tests against both ends of the margin replace them:
+    2^-n if the difference is within the margin.
 
     Raises:
         ValueError: if the margin is not above 0.
@@ -185,11 +186,11 @@ def equivalence_power(
 
 
 def spread_at_most(sd: float, n: int, confidence: float = 0.8) -> float:
-    """An upper bound of a spread that was estimated from n differences.
+    """An upper bound on a spread estimated from n differences.
 
-    A few differences often scatter less than those to come: a plan with the sd of six reaches its
-    power in fewer than half of cases. With this bound it does in a share `confidence` of them, 80%
-    by convention (Browne 1995, Stat. Med. 14:1933).
+    A few differences often scatter less than later ones: a plan based on the sd of six reaches its
+    power in fewer than half of all cases. With this bound it does so in a share `confidence` of
+    them, 80% by convention (Browne 1995, Stat. Med. 14:1933).
 
     Raises:
         ValueError: with fewer than two differences.
@@ -204,9 +205,9 @@ def seeds_for_power(
 ) -> int | None:
     """The fewest seeds whose paired two-sided t test finds the effect with this power.
 
-    The power is that of the noncentral t distribution (Cohen 1988, chapter 2), without the
-    rejections that would take the effect for its opposite. Without spread it is the sign test that
-    must be able to reject. None if no number up to a million is enough.
+    The power is that of the noncentral t distribution (Cohen 1988, chapter 2), not counting
+    rejections in the wrong direction. Without spread, the sign test must be able to reject. None if
+    no number up to a million is enough.
     """
     if effect == 0:
         return None
@@ -237,7 +238,7 @@ def seeds_for_equivalence(
 
 
 def _fewest(power_of: Callable[[int], float], power: float) -> int | None:
-    """The smallest n >= 2 that has this power, which grows with n."""
+    """The smallest n >= 2 with this power, which grows with n."""
     if power_of(_MOST_SEEDS) < power:
         return None
     high = 2

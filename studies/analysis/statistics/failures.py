@@ -1,27 +1,28 @@
-r"""Networks that fail: how often in each arm, and what those not yet seen may do to a mean.
+r"""Networks that fail: how often in each arm, and how unseen failures may change a mean.
 
-A network fails if it diverges, or if its final accuracy is below a limit. By default that is
+A network fails if it diverges, or if its final accuracy is below a limit. By default the limit is
 half-way from chance to the median of the better arm: networks that learn scatter around a median,
-those that do not stay near chance, and in between there are few.
+those that do not learn stay near chance, and there are few in between.
 
 Symbols
     n         pairs
-    a, r      share of pairs of which only the arm's, only the reference's network fails
-    mu        mean difference of the pairs that train; b, share that fails whole
-    g_a, g_r  mean gap of a pair of which one fails
+    a, r      share of pairs in which only the arm's, or only the reference's, network fails
+    b         share of pairs in which both fail
+    mu        mean difference of the pairs in which both train
+    g_a, g_r  mean gap of a pair in which only one network fails
 
 The mean difference over all pairs is
 
 .. math:: (1 - a - r - b) \mu - a g_a + r g_r.
 
-A t interval knows only what was seen: where one network in a hundred fails, most rounds see
-none, and its 95% hold the mean in 73% at worst (`make calibrate`). So this interval takes the
-least of mu and r and the most of a for its lower end, each at a third of the error (Clopper and
-Pearson 1934, Biometrika 26:404, for the shares), and the other way round for its upper end. Of
-a failure that was not seen the gap is taken to be the whole way from the other arm's mean to
-chance. In simulation it errs in 0% to 0.5% of cases instead of 5%, and is half as wide as what
-assumes nothing but the bounds of an accuracy (hedged betting; Waudby-Smith and Ramdas 2024, J.
-R. Stat. Soc. B 86:1).
+A t interval knows only the failures that were seen. If one network in a hundred fails, most rounds
+see none, and a 95% t interval covers the mean in 73% of cases at worst (`make calibrate`). So this
+interval uses the lower limits of mu and r and the upper limit of a for its lower end, each at a
+third of the error (Clopper and Pearson 1934, Biometrika 26:404, for the shares), and the reverse
+for its upper end. The gap of an unseen failure is taken as the whole way from the other arm's mean
+to chance. In simulations it errs in 0% to 0.5% of cases instead of 5%, and is half as wide as an
+interval that assumes nothing but the bounds of an accuracy (hedged betting; Waudby-Smith and Ramdas
+2024, J. R. Stat. Soc. B 86:1).
 """
 
 from __future__ import annotations
@@ -44,16 +45,16 @@ class Failures:
 
     Args:
         below: the accuracy below which a network counts as failed.
-        n: pairs.
-        arm: how many networks of the pair's first arm failed.
-        reference: how many of the second.
-        arm_most: share of the first arm's that may fail at most (95% upper limit).
-        reference_most: share of the second's.
-        p: two-sided p value of the exact paired test that both fail as often (McNemar).
-        trained: pairs of which neither failed.
-        trained_difference: their mean difference; None below two of them.
-        low: lower end of the interval of the mean difference over all networks, those included
-            that fail and were not seen.
+        n: number of pairs.
+        arm: number of networks of the first arm that failed.
+        reference: number of networks of the second arm that failed.
+        arm_most: 95% upper limit of the share of the first arm's networks that fail.
+        reference_most: the same for the second arm.
+        p: two-sided p value of the exact paired test that both fail equally often (McNemar).
+        trained: number of pairs in which neither failed.
+        trained_difference: their mean difference; None with fewer than two.
+        low: lower end of the interval of the mean difference over all networks, including failures
+            that were not seen.
         high: upper end.
     """
 
@@ -131,7 +132,7 @@ def failures(
 
 
 def _mean_interval(differences: np.ndarray, part: float) -> tuple[float, float]:
-    """The t interval of a mean, each end at an error of `part`; all there is of fewer than two."""
+    """The t interval of a mean, each end at an error of `part`; -1 to 1 with fewer than two."""
     if len(differences) < 2:
         return -1.0, 1.0
     mean = float(differences.mean())

@@ -1,15 +1,14 @@
 r"""Rounds of fresh seeds, each of which is a look: look often enough, and you see what you like.
 
-The first look may err as often as a single look would. All later ones together may err as often
+The first look can err as often as a single look would. All later ones together can err as often
 again: the k-th, k > 1, gets the share
 
 .. math:: \frac{1}{k (k - 1)}, \qquad \sum_{k \ge 2} \frac{1}{k (k - 1)} = 1,
 
 of alpha, which holds whatever the looks have in common, and however many there will be (Bonferroni;
-that the shares are fixed beforehand is alpha spending, Lan and DeMets 1983, Biometrika 70:659). So
-a false `better` comes in at most 5% of studies, 2.5% in the first look, where five looks at 2.5%
-each would give 12%. Taking nothing from the first look is a choice: most studies have only that
-one.
+fixing the shares beforehand is alpha spending, Lan and DeMets 1983, Biometrika 70:659). So a false
+`better` occurs in at most 5% of studies, 2.5% in the first look, while five looks at 2.5% each
+would give 12%. Taking nothing from the first look is a choice: most studies have no other.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ __all__ = ["share_of_look"]
 
 
 def share_of_look(number: int) -> float:
-    """Share of alpha that a look may spend.
+    """The share of alpha that a look can spend.
 
     Args:
-        number: of the look, from 1.
+        number: number of the look, from 1.
 
     Raises:
         ValueError: for a number below 1.

@@ -1,17 +1,17 @@
-r"""The luck of the search: search again, and an arm has another winner, a comparison another
+r"""The luck of the search: in another search, an arm has another winner and a comparison another
 outcome.
 
 Symbols: R searches; n fresh seeds of each; d_r, the mean paired difference between the winners of
 search r; s, the standard deviation of the differences of pairs within a search.
 
-An interval over the seeds of one search is about its two winners. What a study asks is how two
-losses compare that are each searched like this, and there the searches are the sample: the test is
-that of the R numbers d_r, with R - 1 degrees of freedom. Their variance has two parts,
+An interval over the seeds of one search is about its two winners. But a study asks how two losses
+compare if each is searched in this way. For that question the searches are the sample: the test is
+on the R numbers d_r, with R - 1 degrees of freedom. Their variance has two parts,
 
 .. math:: \mathrm{var}(d_r) = \sigma_\mathrm{search}^2 + \frac{s^2}{n},
 
-which the analysis of variance tells apart (one-way, random effects; Searle, Casella and McCulloch
-1992, Variance Components, section 3.6). The first does not shrink with n: past
+which analysis of variance separates (one-way, random effects; Searle, Casella and McCulloch 1992,
+Variance Components, section 3.6). The first does not shrink with n: beyond
 :math:`n = s^2 / \sigma_\mathrm{search}^2` more searches help more than more seeds.
 """
 
@@ -33,9 +33,9 @@ class Luck:
     Args:
         searches: R.
         fewest: the fewest seeds of a search.
-        most: the most.
+        most: the most seeds of a search.
         differences: (R,) d_r.
-        of_search: standard deviation that the searches add, 0 where the seeds explain it all.
+        of_search: standard deviation due to the searches, 0 if the seeds explain all of it.
         of_seeds: s, pooled over the searches; None with one seed each.
     """
 
@@ -52,7 +52,7 @@ class Luck:
         return f"{self.most}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
 
     def sentence(self) -> str:
-        """How the spread divides between searches and seeds."""
+        """How the spread is divided between searches and seeds."""
         text = f"between searches the difference has a standard deviation of {self.of_search:.2g}"
         if self.of_seeds is not None:
             of_mean = self.of_seeds / math.sqrt(self.fewest)
@@ -67,10 +67,10 @@ def luck(by_search: Sequence[np.ndarray]) -> Luck:
     """The parts of the spread over searches.
 
     Args:
-        by_search: (n,) differences of the pairs of each search, of at least two.
+        by_search: (n,) differences of the pairs of each search, for at least two searches.
 
     Raises:
-        ValueError: with fewer searches.
+        ValueError: with fewer than two searches.
     """
     if len(by_search) < 2:
         raise ValueError(f"{len(by_search)} searches: at least two are needed")

@@ -1,8 +1,8 @@
-"""P values of several comparisons, counted together.
+"""P values of several comparisons, corrected for their number.
 
-Sizes or settings are a map, among whose claims few may be false (Benjamini and Hochberg 1995, J. R.
-Stat. Soc. B 57:289); of named pairs of arms none may be (Holm 1979, Scand. J. Stat. 6:65). Claims
-that arms differ and claims that they are equivalent are two families.
+Over sizes or settings, a small share of the claims may be false (Benjamini and Hochberg 1995, J. R.
+Stat. Soc. B 57:289); over named pairs of arms, none may be (Holm 1979, Scand. J. Stat. 6:65).
+Claims that arms differ and claims that they are equivalent are two families.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def p_values(
     look: int = 1,
     differ: Sequence[float] | None = None,
 ) -> tuple[list[float], list[float] | list[None]]:
-    """The p values of the t tests, and of the two one-sided tests against a margin, adjusted for
-    the number of comparisons and for that of the look (see `looks`); None without a margin.
-    `differ` are other p values in place of those of the t tests."""
+    """The p values of the t tests, and of the two one-sided tests against a margin (None without
+    one), adjusted for the number of comparisons and the number of the look (see `looks`). If given,
+    the p values `differ` replace those of the t tests."""
     own = [each.p_t for each in comparisons] if differ is None else differ
     adjusted = _adjusted(own, method, look)
     if margin is None:

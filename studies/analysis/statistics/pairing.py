@@ -1,11 +1,11 @@
-"""Which networks are compared: pairs of a seed, and each arm at its own best setting.
+"""Which networks are compared: pairs with the same seed, and each arm at its own best setting.
 
 Symbols: K settings (trials) of a group, n seeds; the objective as a matrix (K, n).
 
-Two ways to be misled are avoided here. A diverged network classifies nothing: its accuracy counts
-as 0, and it has no loss. And the best of many settings looks better than it is on the seeds that
-chose it (the winner's curse; Cawley and Talbot 2010, J. Mach. Learn. Res. 11:2079), the more so the
-more settings an arm has: a setting is read on seeds that took no part in choosing it.
+Two pitfalls are avoided here. A diverged network classifies nothing, so its accuracy counts as 0,
+and it has no loss. And the best of many settings looks better than it is on the seeds that chose it
+(the winner's curse; Cawley and Talbot 2010, J. Mach. Learn. Res. 11:2079), the more so the more
+settings an arm has, so a setting is evaluated on seeds that took no part in choosing it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from studies.definition.phases import Phase
 
 __all__ = ["at_own_best", "counted", "paired_by_seed", "search_number"]
 
-_TIE = 1e-12  # relative: equal means of the same accuracies, added in another order
+_TIE = 1e-12  # relative: means of the same accuracies, added in a different order, are equal
 
 
 def paired_by_seed(members: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per seed that both arms were trained with, one column per arm.
 
-    A diverged network's accuracy counts as 0. It has no loss, so for a loss its seed is left out,
-    and the survivors must not be taken for a fair sample (see `verdict.judge`).
+    A diverged network's accuracy counts as 0. It has no loss, so for a loss its seed is left out;
+    the survivors are not a fair sample (see `verdict.judge`).
     """
     values = members.assign(**{metric: counted(members, metric)})
     return values.pivot(index=keys.SEED, columns=keys.ARM, values=metric).dropna()
@@ -42,25 +42,28 @@ def at_own_best(
     *,
     choosing: Literal["others", "half"] = "others",
 ) -> pd.DataFrame:
-    """Each group's networks at its best setting, chosen on other seeds than they are read on.
+    """Each group's networks at its best setting, chosen on seeds other than those it is evaluated
+    on.
 
-    A setting cannot be chosen if it diverged on one of the seeds that choose, or if it lacks one of
-    the group's seeds. Among equals the first is chosen.
+    A setting cannot be chosen if it diverged on one of the choosing seeds, or if it lacks one of
+    the group's seeds. If settings are tied the first is chosen.
 
     Args:
         members: rows of the members table, of one phase.
-        objective: metric whose mean over the choosing seeds is best at the setting chosen.
-        by: columns that make a group: the arm, and for instance `model.width`.
+        objective: metric whose mean over the choosing seeds is best at the chosen setting.
+        by: columns that define a group: the arm and, for instance, `model.width`.
         choosing: `others`: for each seed, all the others choose (leave-one-out). Every seed is
-            read, and the mean over them is unbiased, but they are not independent: each helped to
-            choose for the rest. Where settings are nearly tied, a t test of these values at 5% was
-            seen to reject a true null in 12% to 39% of simulations: quote their mean, do not test
-            it. `half`: every second seed chooses, the first one included, and the rest are read.
-            Given the choice they are independent, and a paired test of two arms is exact.
+            evaluated, and the mean over them is unbiased, but they are not independent, because
+            each helped to choose for the rest. If settings are nearly tied, a t test of these
+            values at 5% rejected a true null in 12% to 39% of simulations: quote their mean, do not
+            test it. `half`: every second seed chooses, starting with the first, and the rest are
+            evaluated. Given the choice they are independent, and a paired test of two arms is
+            exact.
 
     Returns:
-        The rows of `members` at the chosen settings, one a group and seed read, ordered by them;
-        accuracies of diverged networks are 0. A seed for which no setting could be chosen has none.
+        The rows of `members` at the chosen settings, one per group and evaluated seed, in that
+        order; accuracies of diverged networks are 0. A seed for which no setting could be chosen
+        has no row.
 
     Raises:
         ValueError: if a group has fewer than two seeds, or one setting twice for a seed.
@@ -101,7 +104,7 @@ def at_own_best(
 def _held_out(
     rows: np.ndarray, score: np.ndarray, diverged: np.ndarray, choosing: Literal["others", "half"]
 ) -> np.ndarray:
-    """The rows at which a group's seeds are read; all matrices are (K, n)."""
+    """The rows at which a group's seeds are evaluated; all matrices are (K, n)."""
     n = rows.shape[1]
     if choosing == "others":
         read = np.arange(n)  # (m,) seeds
@@ -122,11 +125,11 @@ def _held_out(
 
 
 def counted(members: pd.DataFrame, metric: str) -> pd.Series:
-    """The metric, with what a diverged network counts as."""
+    """The metric, with diverged networks counted as described above."""
     nothing = 0.0 if keys.higher_is_better(metric) else np.nan
     return members[metric].mask(members[keys.DIVERGED].astype(bool), nothing)
 
 
 def search_number(members: pd.DataFrame) -> pd.Series:
-    """The number of the search that each network belongs to, or whose winner it reruns."""
+    """The number of the search that each network belongs to, or whose winner it trains again."""
     return members[keys.PHASE].map(lambda name: Phase.parse(str(name)).search)

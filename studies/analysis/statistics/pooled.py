@@ -1,4 +1,4 @@
-"""One number over several comparisons: how likely an arm improves, and by how much in the middle.
+"""Summaries of several comparisons: how likely an arm is to improve, and its typical gain.
 
 Over n comparisons (studies, settings, arms), each with its own pairs:
 
@@ -7,9 +7,9 @@ probability of improvement
 interquartile mean
     the mean of the middle half of the gains of all pairs, each comparison with the same weight.
 
-Both with an interval by the stratified bootstrap, pairs drawn anew within each comparison (Agarwal
-et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS, sections
-4.1 to 4.3). They summarise what was compared, and say nothing about what was not.
+Both have an interval by the stratified bootstrap, which resamples pairs within each comparison
+(Agarwal et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS,
+sections 4.1 to 4.3). They summarise what was compared, and say nothing about anything else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 __all__ = ["Pooled", "pooled"]
 
-_POINTS = 101  # quantiles of a comparison, which give each the same weight
+_POINTS = 101  # quantiles of each comparison, so that all have the same weight
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pooled:
     """Several comparisons together.
 
     Args:
-        comparisons: how many.
+        comparisons: number of comparisons.
         improves: the probability of improvement.
         improves_low: lower end of its interval.
         improves_high: upper end.
@@ -60,14 +60,14 @@ def pooled(gains: Sequence[np.ndarray], *, resamples: int = 2000) -> Pooled:
     """Several comparisons together.
 
     Args:
-        gains: of the pairs of each comparison, oriented so that positive is a gain.
-        resamples: how many the bootstrap draws.
+        gains: gains of the pairs of each comparison, oriented so that positive is a gain.
+        resamples: number of bootstrap resamples.
 
     Raises:
-        ValueError: without comparisons, or one without pairs.
+        ValueError: without comparisons, or if one has no pairs.
     """
     if not gains or any(len(each) == 0 for each in gains):
-        raise ValueError("every comparison needs pairs, and there must be one")
+        raise ValueError("give at least one comparison; each needs pairs")
     draws = np.random.default_rng(0)
     drawn = [each[draws.integers(len(each), size=(resamples, len(each)))] for each in gains]
     improves = np.mean([_share(each) for each in drawn], axis=0)

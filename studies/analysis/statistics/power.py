@@ -1,4 +1,4 @@
-"""What a study can show, before it starts, if its pairs scatter as they are expected to."""
+"""What a study can show, before it starts, if its pairs scatter as expected."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ class Power:
     """What the verdicts of a study can show.
 
     Args:
-        n: pairs: fresh seeds of one search, or searches.
-        unit: which: `fresh seeds` or `searches`.
+        n: number of pairs: fresh seeds of one search, or searches.
+        unit: what a pair is: `fresh seeds` or `searches`.
         gain: the smallest mean difference for which `better` is claimed with 90% power.
         margin: the margin of equivalence; None without one.
-        equivalence: the chance to show equivalence of arms that do not differ; None likewise.
-        needed: pairs that would show it with 90% power; None: no number up to a million.
+        equivalence: the chance of showing equivalence if the arms do not differ; None without a
+            margin.
+        needed: number of pairs that would show it with 90% power; None: no number up to a million.
     """
 
     n: int
@@ -39,11 +40,11 @@ class Power:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether equivalence was asked for and will more likely than not be missed."""
+        """Whether there is a margin, but equivalence will more likely than not be missed."""
         return self.equivalence is not None and self.equivalence < _HOPELESS
 
     def sentences(self) -> list[str]:
-        """What to expect, a line each."""
+        """What to expect, one line each."""
         lines = [
             f"a gain of {self.gain:.2g} or more, with {_WANTED:.0%} power at {self.n} {self.unit}"
         ]
@@ -57,9 +58,9 @@ class Power:
 
 
 def power_of(study: Study) -> Power | None:
-    """What a study can show; None if it does not give its spread, or confirms nothing.
+    """What a study can show; None if it gives no spread, or confirms nothing.
 
-    Each comparison has its share of the error (Bonferroni), as the worst that Holm leaves it.
+    Each comparison gets an equal share of the error (Bonferroni), the least that Holm leaves it.
     """
     if study.spread is None or not study.confirms() or not study.pairs:
         return None

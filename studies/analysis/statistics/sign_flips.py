@@ -1,16 +1,16 @@
-"""Many comparisons at once, by flipping signs: for any distribution, and counting them all.
+"""Many comparisons at once, by flipping signs: for any distribution, corrected for their number.
 
-Symbols: K comparisons, on the same n seeds each; d (K, n) their differences.
+Symbols: K comparisons, all on the same n seeds; d (K, n) their differences.
 
 If two arms do not differ, a pair's difference is as likely to be d as -d, whatever its
 distribution, and pairs of different seeds are independent. So the signs of whole seeds are flipped,
-all K comparisons together, which keeps what they share (a baseline, dead networks of one seed), and
-each t is held against the largest of the K t values in every flip (Westfall and Young 1993,
+for all K comparisons together, which preserves what they share (a baseline, failed networks of one
+seed). Each t is compared with the largest of the K t values in every flip (Westfall and Young 1993,
 Resampling-Based Multiple Testing, section 2.4; Romano and Wolf 2005, J. Am. Stat. Assoc. 100:94).
 The chance of any false claim at all is then at most alpha.
 
-Up to 12 seeds all flips are made, so that no p value is below 2^-n: five seeds show nothing at 5%.
-Above, some thousands are drawn.
+With up to 12 seeds all flips are made, so no p value is below 2^-n: five seeds show nothing at 5%.
+With more, some thousands are drawn.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import numpy as np
 
 __all__ = ["flipped_p"]
 
-_MOST_SEEDS = 12  # of which all flips are made
+_MOST_SEEDS = 12  # up to this many, all flips are made
 _DRAWN = 4095
 _CHUNK = 256
 
 
 def flipped_p(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One-sided p values of K comparisons, each counting them all: that the mean is above 0, and
+    """One-sided p values of K comparisons, corrected for all of them: that the mean is above 0, and
     that it is below.
 
     Args:
-        differences: (K, n) one row per comparison, one column per seed, all of them known.
+        differences: (K, n) one row per comparison, one column per seed, without missing values.
 
     Raises:
         ValueError: without comparisons, with fewer than two seeds, or a missing difference.
@@ -55,7 +55,7 @@ def flipped_p(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _flips(n: int) -> np.ndarray:
-    """(B, n) of +1 and -1: all of them, or the unflipped one and others that are drawn."""
+    """(B, n) signs: all combinations, or the unflipped one and randomly drawn others."""
     if n <= _MOST_SEEDS:
         bits = (np.arange(2**n)[:, np.newaxis] >> np.arange(n)) & 1
         return 1.0 - 2.0 * bits
@@ -64,8 +64,8 @@ def _flips(n: int) -> np.ndarray:
 
 
 def _t(differences: np.ndarray, squares: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """(K, B) the t value of each comparison in each flip, rounded, so that flips that give the same
-    differences in another order give the same value; infinite where all differences are equal."""
+    """(K, B) the t value of each comparison in each flip; infinite where all differences are equal.
+    Rounded, so that flips with the same differences in another order give the same value."""
     n = differences.shape[1]
     mean = differences @ signs.T / n
     variance = np.maximum(squares - n * mean**2, 0.0) / (n - 1)

@@ -1,13 +1,13 @@
-"""Did an arm beat another, as the dynamical loss the static one? A paired test on fresh seeds.
+"""Does one arm beat another, such as the dynamical loss the static one? A paired test on fresh
+seeds.
 
-Both arms of a seed share data, initialisation and batch order, so the difference is taken within
-each seed and its interval is that of a paired t test. Wilcoxon's signed-rank test, which assumes no
-normal distribution, is the check beside it. That neither beats the other is a separate claim,
-tested against a margin set beforehand (see `equivalence`).
+Both arms share data, initialisation and batch order at each seed, so the difference is taken within
+seeds, and its interval is that of a paired t test. Wilcoxon's signed-rank test, which assumes no
+normal distribution, is a second check. That neither arm beats the other is a separate claim, tested
+against a margin set beforehand (see `equivalence`).
 
-Of one search that is a verdict on its two winners. Where the search was done several times, each
-time with fresh seeds of its own, it is a verdict on searching: the pairs are searches then, each
-arm's accuracy its mean over the seeds (see `luck`).
+With one search, the verdict is about its two winners. With several, each with its own fresh seeds,
+it is about searching: each pair is then a search, with each arm's mean over its seeds (see `luck`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from studies.definition.arms import Pair
 
 __all__ = ["ArmSummary", "Verdict", "against_both", "judge"]
 
-_ALPHA = 1 - 0.95  # at the first look
+_ALPHA = 1 - 0.95  # for the first look
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,24 @@ class Verdict:
             `undecided` if a loss was compared and some networks diverged: the survivors alone would
             not be a fair sample.
         metric: what was compared.
-        difference: mean over pairs of the first arm less the second.
+        difference: mean over pairs of the first arm minus the second.
         median: the median of the same differences.
-        low: lower end of the interval of that mean.
+        low: lower end of the interval of the mean.
         high: upper end.
         level: the level of the interval.
-        n: pairs, one a seed; with a `luck`, one a search.
-        effect_size: Cohen's d_z; None where all differences are equal.
-        p_t: two-sided p value of the paired t test, on which `better` and `worse` rest.
+        n: number of pairs: seeds or, with a `luck`, searches.
+        effect_size: Cohen's d_z; None if all differences are equal.
+        p_t: two-sided p value of the paired t test, which decides `better` and `worse`.
         p_wilcoxon: two-sided p value of the signed-rank test.
         p_equivalence: p value of the two one-sided tests; None without a margin.
         margin: largest difference that would not matter, in the metric's unit.
-        seeds_needed: about how many seeds would settle what is undecided; None: unknown.
-        arm: the first arm alone.
-        reference: the second alone.
-        failures: networks that failed, and what those not yet seen may change; None for a loss.
-        luck: how the searches differ; None of one search.
-        matched: the first arm less the second at the settings of the first's winner, in the same
-            seeds or searches: to be better an arm must beat both. None where that was not trained.
+        seeds_needed: about how many seeds would decide an undecided comparison; None: unknown.
+        arm: the first arm by itself.
+        reference: the second arm by itself.
+        failures: failed networks, and how unseen failures may change the result; None for a loss.
+        luck: how the searches differ; None with one search.
+        matched: the first arm minus the second at the settings of the first's winner, on the same
+            seeds or searches; to be better, an arm must beat both. None if that was not trained.
     """
 
     pair: Pair
@@ -114,14 +114,14 @@ class Verdict:
 
     @property
     def outcome_in_words(self) -> str:
-        """The outcome, and whether it is about the networks that train alone."""
+        """The outcome, and whether it is only about networks that train."""
         words = OUTCOME_IN_WORDS[self.outcome]
         return f"{words} (of networks that train)" if self.may_be_undone else words
 
     @property
     def holds_for(self) -> str:
-        """What the outcome is about: `all networks`, or `networks that train`, where failures that
-        were not seen could undo it."""
+        """What the outcome is about: `all networks`, or `networks that train` if unseen failures
+        could undo it."""
         return "networks that train" if self.may_be_undone else "all networks"
 
     @property
@@ -135,7 +135,7 @@ class Verdict:
         return found.low <= 0 if self.difference > 0 else found.high >= 0
 
     def sentence(self) -> str:
-        """The verdict in words, with its uncertainty; where all differences are equal there is no
+        """The verdict in words, with its uncertainty; if all differences are equal there is no
         interval, and the tests are sign tests (see `comparison`)."""
         arm, reference = self.pair.losses
         published = self.pair == Pair()
@@ -207,7 +207,7 @@ class Verdict:
         )
 
     def interval(self) -> str:
-        """The difference and its interval, with decimals to suit the interval's width."""
+        """The difference and its interval, with as many decimals as the interval's width needs."""
         if self._is_constant:
             where = "on every seed" if self.luck is None else "in every search"
             return f"{self.difference:+.5f} {where}"
@@ -219,15 +219,15 @@ class Verdict:
 
 
 def interval_in_words(value: float, low: float, high: float) -> str:
-    """A value and its interval, with decimals to suit the interval's width."""
+    """A value and its interval, with as many decimals as the interval's width needs."""
     decimals = 3 if high - low > 0.01 else 5
     return "{} [{}, {}]".format(*(f"{each:+.{decimals}f}" for each in (value, low, high)))
 
 
 def against_both(own: Comparison, matched: Comparison | None, *, higher_is_better: bool) -> float:
-    """The p value of the claim that an arm differs from its reference, where a gain must show
-    against the reference at both settings: the larger of two (intersection-union test; Berger 1982,
-    Technometrics 24:295), which errs no more often than either."""
+    """The p value of the claim that an arm differs from its reference, if a gain must hold against
+    the reference at both settings: the larger of the two p values (intersection-union test; Berger
+    1982, Technometrics 24:295), which errs no more often than either."""
     if matched is None or (own.mean > 0) != higher_is_better:
         return own.p_t
     return max(own.p_t, matched.p_t if (matched.mean > 0) == higher_is_better else 1.0)
@@ -256,14 +256,15 @@ def judge(
         pair: the arms to compare.
         margin: largest difference that would not matter, set before the data were seen; None claims
             no equivalence.
-        p: p value of the t test that decides, where several comparisons are counted together.
-        p_equivalence: that of the two one-sided tests.
+        p: p value of the deciding t test, if several comparisons are counted together.
+        p_equivalence: p value of the two one-sided tests, likewise.
         fails_below: accuracy below which a network failed; None: see `failures`.
         chance: accuracy of guessing.
-        look: number of the look at fresh seeds, from 1, whose interval is that much wider (see
-            `looks`); `p` and `p_equivalence` must count it already.
-        networks: the networks behind `members` where a row stands for a search.
-        matched: the first arm less the second at the first's settings; `p` must count it already.
+        look: number of the look at fresh seeds, from 1, which widens the interval (see `looks`);
+            `p` and `p_equivalence` must already account for it.
+        networks: the networks behind `members`, if its rows stand for searches.
+        matched: the first arm minus the second at the first's settings; `p` must already account
+            for it.
 
     Raises:
         ValueError: without both arms, with fewer than two pairs, or a margin not above 0.
@@ -276,7 +277,7 @@ def judge(
     pairs = paired_by_seed(members, metric)
     by_seed = pairs if networks is None else paired_by_seed(of_pair, metric)
     if len(pairs) < 2:
-        raise ValueError(f"a verdict needs at least two pairs, there are {len(pairs)}")
+        raise ValueError(f"a verdict needs at least two pairs, got {len(pairs)}")
     differences = (pairs[pair.arm] - pairs[pair.reference]).to_numpy(dtype=float)
     higher_is_better = keys.higher_is_better(metric)
     found = compare(differences, level=1 - _ALPHA * share_of_look(look))
@@ -289,7 +290,7 @@ def judge(
         survivors_only=not higher_is_better and bool(of_pair[keys.DIVERGED].any()),
     )
     if matched is not None and decision.outcome == "undecided" and found.p_t < matched.p_t:
-        decision = replace(decision, seeds_needed=None)  # what is needed is another comparison's
+        decision = replace(decision, seeds_needed=None)  # that number belongs to another comparison
     return Verdict(
         pair=pair,
         outcome=decision.outcome,
@@ -317,7 +318,7 @@ def judge(
 
 
 def _luck(networks: pd.DataFrame, pairs: pd.DataFrame, pair: Pair, searches: int) -> Luck | None:
-    """How the searches behind a comparison differ, whose pairs of seeds these are."""
+    """How the searches behind a comparison differ, from their pairs of networks."""
     number = networks.assign(number=search_number(networks)).groupby(keys.SEED)["number"].first()
     difference = pairs[pair.arm] - pairs[pair.reference]
     by_search = [d.to_numpy(dtype=float) for _, d in difference.groupby(number)]
