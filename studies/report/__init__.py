@@ -1,1 +1,1 @@
-"""A study's report: one self-contained HTML file, to open anywhere and to send to colleagues."""
+"""A study's report: one self-contained HTML file that opens anywhere and can be sent to others."""

@@ -1,9 +1,9 @@
 r"""A study for a paper: its verdicts as a LaTeX table, its numbers as commands, its figures as PDF.
 
-`verdicts.tex` is a `tabular` of the package booktabs. `numbers.tex` defines a command for each
-number, named after study, setting, arms and quantity, in letters alone, as LaTeX requires:
-`\digitsDifference`, `\spiralsControlsWidthTwoZeroRandomLow`. A text that uses them cannot differ
-from the tables.
+`verdicts.tex` is a `tabular` that uses the package booktabs. `numbers.tex` defines a command for
+each number, named after study, setting, arms and quantity, with letters only, as LaTeX requires:
+`\digitsDifference`, `\spiralsControlsWidthTwoZeroRandomLow`. A text that uses them cannot
+contradict the tables.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def write_paper(name: str, analysis: Analysis, folder: Path) -> list[Path]:
     """Write the files, and return their paths.
 
     Args:
-        name: of the study.
-        analysis: what was found.
+        name: the name of the study.
+        analysis: the analysis of the study.
         folder: where to write.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -24,12 +24,12 @@ __all__ = ["SideBySide", "compare_studies"]
 
 @dataclass(frozen=True)
 class SideBySide:
-    """What came of it.
+    """The result of putting studies side by side.
 
     Args:
-        rows: a comparison a study and setting.
-        table: CSV file.
-        figures: files drawn.
+        rows: one comparison per study and setting.
+        table: the CSV file.
+        figures: the files drawn.
     """
 
     rows: tuple[AcrossRow, ...]

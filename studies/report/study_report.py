@@ -1,4 +1,4 @@
-"""The report of a study: what its analysis says, put into the parts that `studies.report` shows."""
+"""The report of a study: its analysis, arranged into the parts of a `Report`."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ def report_of(
 
     Args:
         stored: the study, with its provenance and its run in MLflow.
-        analysis: what was found.
+        analysis: the analysis of the study.
         members: the members table.
-        figures: files drawn; the PNG files among them are embedded, and the GIF files behind those
-            of their names.
+        figures: the files drawn; PNG files are embedded, and so is a GIF file with the same name.
     """
     pictures = {path.stem: path for path in figures if path.suffix == ".png"}
     moving = {path.stem: path for path in figures if path.suffix == ".gif"}
@@ -73,7 +72,7 @@ def report_of(
 
 
 def _findings(analysis: Analysis) -> Iterable[Finding]:
-    """A ladder first, which summarises many verdicts; then each verdict, then everything else."""
+    """Ladders first, which summarise many verdicts; then each verdict, then everything else."""
     ladders = [ladder.sentence() for ladder in analysis.ladders]
     yield from (Finding(sentence) for sentence in ladders)
     for each in analysis.verdicts:
@@ -119,7 +118,7 @@ def _finding(each: SettingVerdict) -> Finding:
 def _sections(
     analysis: Analysis, pictures: dict[str, Path], moving: dict[str, Path]
 ) -> Iterable[Section]:
-    """A section for each card, with those of its figures that were drawn."""
+    """One section per card, with those of its figures that were drawn."""
     for card in analysis.cards:
         drawn = [
             Picture(

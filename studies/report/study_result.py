@@ -1,4 +1,4 @@
-"""What a study found, as an object for a notebook: tables as data frames, figures that show."""
+"""The results of a study as an object for notebooks: tables as data frames, figures as images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Figures", "StudyResult"]
 
 
 class Figures(Mapping[str, Path]):
-    """The figures of a study by name. In a notebook they show.
+    """The figures of a study by name; a notebook displays them.
 
     Args:
         paths: their PNG or GIF files.
@@ -55,13 +55,13 @@ def _image(name: str, path: Path) -> str:
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
-    """What a study found.
+    """The results of a study.
 
     Args:
         stored: the study.
-        results: what its tables say.
+        results: what its tables show.
         failures: blocks that failed, and why.
-        undelivered: why MLflow could not be reached; empty if everything is delivered.
+        undelivered: why MLflow could not be reached; empty if everything was delivered.
     """
 
     stored: StoredStudy
@@ -86,7 +86,7 @@ class StudyResult:
 
     @property
     def report(self) -> Path:
-        """The report, to be opened in a browser."""
+        """The report, a file to open in a browser."""
         return self.stored.folder.report
 
     @property
@@ -96,17 +96,17 @@ class StudyResult:
 
     @property
     def findings(self) -> list[str]:
-        """What was found, in sentences, the verdicts first."""
+        """The findings, in sentences, verdicts first."""
         return self.results.analysis.findings()
 
     @property
     def warnings(self) -> list[str]:
-        """What to beware of, in sentences."""
+        """The warnings, in sentences."""
         return self.results.analysis.warnings()
 
     @property
     def winners(self) -> dict[str, dict[str, object]]:
-        """The point of each arm that was confirmed, at the first setting."""
+        """The confirmed point of each arm, at the first setting."""
         return self.results.analysis.winners
 
     @cached_property

@@ -1,4 +1,4 @@
-"""From a study's folder to its answer: tables gathered, analysed, drawn and written."""
+"""From a study's folder to its results: tables are gathered, analysed, drawn and written."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ __all__ = ["Results", "draw_figures", "question_of", "write_results"]
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a study's tables say, and the files that say it.
+    """What a study's tables show, and the files written.
 
     Args:
-        analysis: the result.
-        figures: files drawn.
-        tables: files written beside the two tables of the study itself.
-        reused: networks taken from another study, by its name (see `studies.storage.reuse`).
+        analysis: the analysis of the study.
+        figures: the figures drawn.
+        tables: the tables written in addition to the study's own two.
+        reused: number of networks taken from another study, by its name (see
+            `studies.storage.reuse`).
         origins: the code that trained the networks (see `studies.storage.origins`).
     """
 
@@ -56,7 +57,7 @@ class Results:
     origins: str = ""
 
     def without_winner(self, study: Study) -> list[str]:
-        """Arms without a trial that could represent them, where one was to be confirmed."""
+        """Arms that should have been confirmed, but have no trial to represent them."""
         return [a for a in study.arms if study.confirms() and a not in self.analysis.winners]
 
     def metrics(self) -> dict[str, float]:
@@ -79,7 +80,7 @@ class Results:
         return found
 
     def tags(self) -> dict[str, str]:
-        """Tags of the parent run: the origin of its networks, the outcome, what is against it."""
+        """Tags of the parent run: the origin of its networks, the outcome, and its warnings."""
         verdicts = self.analysis.verdicts
         if not verdicts:
             return {"origin": self.origins}
@@ -96,7 +97,7 @@ class Results:
 
 
 def question_of(study: Study, members: pd.DataFrame) -> Question:
-    """What the analysis must know of a study beside its tables."""
+    """What the analysis must know about a study in addition to its tables."""
     spaces = {str(arm): study.arm_space(arm) for arm in study.arms}
     return Question(
         objective=study.objective,
@@ -121,15 +122,15 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
 def write_results(
     stored: StoredStudy, into: Path | None = None, own: Mapping[str, Cards] | None = None
 ) -> Results:
-    """Gather the tables of a study, analyse them, draw the figures and write it all.
+    """Gather the tables of a study, analyse them, draw the figures and write everything.
 
-    Works on an unfinished study too, with what is there.
+    Works on an unfinished study too, with the results so far.
 
     Args:
         stored: the study.
         into: where to write; None writes to the folder of the study.
-        own: further analyses by name (see `studies.analysis.own_analyses`), beside those of the
-            study's plug-ins. Where one of the latter fails, the results are written without them.
+        own: further analyses by name (see `studies.analysis.own_analyses`), in addition to those of
+            the study's plug-ins. If one of the latter fails, the results are written without them.
 
     Raises:
         ConfigError: if a table is damaged, an analysis of `own` fails, or the results cannot be
@@ -186,7 +187,7 @@ def _write_results(
 
 
 def draw_figures(analysis: Analysis, folder: Path) -> list[Path]:
-    """Draw the figures of all cards, one after another, and those that move after the others."""
+    """Draw the figures of all cards, one after another, with animations last."""
     drawings = [drawing for card in analysis.cards for drawing in card.drawings]
     still = [save_figure(d.draw(), folder, d.name) for d in drawings if d.draw]
     moving = [save_animation(d.animate(), folder, d.name) for d in drawings if d.animate]
@@ -194,7 +195,7 @@ def draw_figures(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> dict[str, Any]:
-    """What a study found, as plain data: the answer, its numbers, where it comes from."""
+    """The results of a study as plain data: the answer, its numbers, where they come from."""
     study = stored.study
     verdicts = [
         {
@@ -231,7 +232,7 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
 
 
 def _by_name(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain data, its two arms under their names."""
+    """A verdict as plain data, with its two arms under their names."""
     found = asdict(verdict)
     del found["pair"]
     roles = dict(zip(("arm", "reference"), verdict.pair, strict=True))
@@ -239,7 +240,7 @@ def _by_name(verdict: Verdict) -> dict[str, Any]:
 
 
 def _trials(study: Study, analysis: Analysis) -> dict[str, dict[str, int]]:
-    """What each arm has tried; how many it stopped early only where a study does that."""
+    """The number of trials of each arm; the number stopped early only if the study stops trials."""
     found = {arm: {"tried": t, "diverged": d} for arm, (t, d) in analysis.trials.items()}
     if study.early_stopping is not None:
         for arm, counts in found.items():
@@ -248,14 +249,14 @@ def _trials(study: Study, analysis: Analysis) -> dict[str, dict[str, int]]:
 
 
 def _reused(members: pd.DataFrame) -> dict[str, int]:
-    """How many networks were taken from which study."""
+    """The number of networks taken from each other study."""
     if keys.REUSED_FROM not in members:
         return {}
     return {str(name): int(n) for name, n in members[keys.REUSED_FROM].value_counts().items()}
 
 
 def _strict(value: Any) -> Any:
-    """NaN and infinities as null: strict JSON cannot express them."""
+    """Replace NaN and infinities by null, because strict JSON cannot express them."""
     if isinstance(value, dict):
         return {key: _strict(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -273,12 +274,12 @@ def _attainable(study: Study, members: pd.DataFrame) -> float:
             study.data.load(int(seed)) for seed in seeds
         }  # one object if the seed is not part of it
         return min(attainable_accuracy(splits.train) for splits in loaded)
-    except (ConfigError, OSError):  # analysed where the data are not
+    except (ConfigError, OSError):  # analysed on a machine without the data
         return 1.0
 
 
 def _chance(study: Study) -> float:
-    """Accuracy of guessing among equally frequent classes; 0 where the data are not."""
+    """Accuracy of guessing among equally frequent classes; 0 on a machine without the data."""
     try:
         return 1 / study.data.load(0).num_classes
     except (ConfigError, OSError):
@@ -286,7 +287,7 @@ def _chance(study: Study) -> float:
 
 
 def _epochs(study: Study) -> float | None:
-    """Length of the run in epochs, where the space gives the period so."""
+    """Length of the run in epochs, if the space gives the period in epochs."""
     period = study.space.parameters.get(keys.PERIOD)
     if period is None or period.unit != "epochs":
         return None
@@ -295,7 +296,7 @@ def _epochs(study: Study) -> float | None:
 
 
 def _one_split(study: Study) -> bool:
-    """Whether the data are the same whatever the seed."""
+    """Whether the data do not depend on the seed."""
     try:
         return study.data.load(0) is study.data.load(1)
     except (ConfigError, OSError):

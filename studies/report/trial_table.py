@@ -12,9 +12,10 @@ __all__ = ["searched_trials", "trial_table"]
 
 
 def trial_table(study: Study, members: pd.DataFrame) -> pd.DataFrame:
-    """One row per trial: its point, means over its seeds, how many there are and how many diverged.
+    """One row per trial: its point, means over its seeds, and how many seeds were trained and
+    diverged.
 
-    In each phase the best come first.
+    In each phase the best trials come first.
 
     Args:
         study: the definition.
@@ -46,7 +47,7 @@ def trial_table(study: Study, members: pd.DataFrame) -> pd.DataFrame:
 
 
 def searched_trials(study: Study, members: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `trial_table` that belong to a search and none of whose networks diverged."""
+    """The rows of `trial_table` that belong to a search and have no diverged network."""
     rows = trial_table(study, members)
     if rows.empty:
         return rows

@@ -1,4 +1,4 @@
-"""The columns of a table as they are shown, and as the page's script reads them."""
+"""The columns of a table, as shown and as read by the page's script."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["MISSING", "Column", "columns_of", "shared_of"]
 MISSING = "–"
 
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal"}
-_IDENTIFIERS = {"trial", "block", "seed"}  # they count nothing, so their digits are not grouped
+_IDENTIFIERS = {"trial", "block", "seed"}  # not counts, so their digits are not grouped
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A column as it is shown and embedded; `report.js` formats numbers in the same way.
+    """A column as shown and embedded; `report.js` formats numbers in the same way.
 
     Args:
-        name: in the frame.
-        label: in the header.
+        name: its name in the frame.
+        label: its label in the header.
         kind: `number`, `text` or `run`.
-        values: (n,) floats with NaN where missing; or objects, str or None.
+        values: (n,) floats, NaN if missing; or objects, str or None.
         whole: whether all numbers are integers.
-        decimals: the decimals of all numbers; None: four significant digits of each.
+        decimals: the decimals of all numbers; None: four significant digits each.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Column:
         return self.whole and self.name not in _IDENTIFIERS
 
     def cell(self, row: int) -> str:
-        """What is shown."""
+        """The text of one cell."""
         value = self.values[row]
         if value is None or value != value:
             return MISSING
@@ -62,12 +62,12 @@ class Column:
         return _significant(value) if self.decimals is None else f"{value:.{self.decimals}f}"
 
     def example(self) -> str:
-        """A comparison with about the middle of the column, as a filter."""
+        """An example of a filter: a comparison with a value near the middle of the column."""
         middle = float(np.median(self.values[np.isfinite(self.values)]))
         return f"{self.label} > {_significant(float(f'{middle:.2g}'))}"
 
     def encoded(self) -> str:
-        """The column as JSON: `values`, or `levels` and `codes` where values repeat."""
+        """The column as JSON: `values`, or `levels` and `codes` if values repeat."""
         codes, levels = pd.factorize(self.values)
         few = len(levels) <= len(self.values) // 4
         about = {key: getattr(self, key) for key in ("name", "label", "kind", "decimals")}
@@ -127,8 +127,8 @@ def _column(series: pd.Series[Any], name: str, label: str, *, run: bool) -> Colu
 
 
 def _decimals(finite: npt.NDArray[Any]) -> int | None:
-    """The fewest decimals that give the largest number four significant digits and the smallest
-    three, or every number all its digits; None if that makes numbers longer than six digits.
+    """The fewest decimals that show four significant digits of the largest number and three of the
+    smallest, or all digits of every number; None if numbers then have more than six digits.
     """
     sizes = np.abs(finite[finite != 0])
     if not len(sizes):
@@ -143,6 +143,7 @@ def _decimals(finite: npt.NDArray[Any]) -> int | None:
 
 
 def shared_of(columns: list[Column]) -> list[Column]:
-    """Those columns that are the same in all of several rows and need not be repeated in each."""
+    """The columns that are the same in all rows, if there are several rows, and so need not be
+    repeated in each."""
     same = [c for c in columns if c.kind != "run" and len(pd.unique(c.values)) == 1]
     return same if len(same) < len(columns) and len(columns[0].values) > 1 else []

@@ -1,4 +1,4 @@
-"""What a report holds: plain data, filled elsewhere and only written down by `render`."""
+"""The contents of a report: plain data, filled in elsewhere and written by `render`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Estimate:
         high: upper end.
         margin: largest effect that would not matter, drawn as a band; None: no band.
         negative: what an effect below zero means, in two or three words.
-        positive: what one above zero means.
+        positive: what an effect above zero means.
     """
 
     value: float
@@ -57,8 +57,8 @@ class Finding:
         sentence: the answer in words, with its uncertainty.
         outcome: the outcome of the dynamical arm; None for a statement that is not a verdict.
         estimate: the effect behind it.
-        numbers: label and value of what supports it, in order.
-        warnings: what speaks against it; shown before the numbers.
+        numbers: labels and values of the numbers that support it, in order.
+        warnings: reasons to doubt it; shown before the numbers.
     """
 
     sentence: str
@@ -75,12 +75,12 @@ class Picture:
     Args:
         image: a PNG or SVG file.
         alt: what it shows, for those who cannot see it.
-        caption: what to read off it.
-        moving: a GIF file of the same size, of which the image is a still. It is shown instead only
+        caption: how to read it.
+        moving: a GIF animation of the same size, of which the image is a still. It is shown only
             when the reader asks for it: nothing moves by itself.
 
     Raises:
-        ValueError: if the image is neither PNG nor SVG, or what moves is not a GIF.
+        ValueError: if the image is neither PNG nor SVG, or the animation is not a GIF.
     """
 
     image: bytes
@@ -92,7 +92,7 @@ class Picture:
         if not self.image.startswith(_PNG) and b"<svg" not in self.image[:4096]:
             raise ValueError(f"the figure {self.alt!r} is neither a PNG nor an SVG file")
         if self.moving is not None and not self.moving.startswith(_GIF):
-            raise ValueError(f"what moves in the figure {self.alt!r} is not a GIF file")
+            raise ValueError(f"the animation of the figure {self.alt!r} is not a GIF file")
 
     @property
     def source(self) -> str:
@@ -102,14 +102,14 @@ class Picture:
 
     @property
     def moving_source(self) -> str | None:
-        """What moves as a data URI; None if nothing does."""
+        """The animation as a data URI; None without one."""
         if self.moving is None:
             return None
         return f"data:image/gif;base64,{base64.b64encode(self.moving).decode()}"
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Width and height in CSS pixels (96 an inch); None for an SVG without."""
+        """Width and height in CSS pixels (96 per inch); None for an SVG without a size."""
         if not self.image.startswith(_PNG):
             found = _SVG_SIZE.search(self.image[:4096])
             scale = 96 / 72 if found and found[2] == b"pt" else 1.0
@@ -146,9 +146,9 @@ class TrialTable:
     """All trials, to sort and filter.
 
     Args:
-        frame: one row per trial, in the order to show; up to about 100,000. Columns that are the
-            same in all rows are told in a line above the table.
-        labels: headers, where they are not the column's name with spaces for underscores.
+        frame: one row per trial, in the order shown; up to about 100,000. Columns that are the same
+            in all rows are given in a line above the table.
+        labels: headers other than the column's name with spaces for underscores.
         run_column: the column of MLflow run ids.
         tracking_uri: the tracking URI of MLflow. Run ids are links if it is an http(s) address;
             user names and passwords in it are dropped.
@@ -165,7 +165,7 @@ class TrialTable:
 
     @property
     def run_url(self) -> str | None:
-        """What comes before a run id in its address; None if runs cannot be linked."""
+        """The address of a run without its id; None if runs cannot be linked."""
         try:
             parts = urlsplit(self.tracking_uri or "")
         except ValueError:
@@ -183,7 +183,7 @@ class Command:
     """A command to copy.
 
     Args:
-        text: for a shell; may have several lines.
+        text: what to type in a shell; may have several lines.
         purpose: what it does.
     """
 
@@ -197,14 +197,14 @@ class Report:
 
     Args:
         title: the study's name.
-        question: its description.
-        facts: label and value of what to know first (mode, trials, networks, date).
-        findings: the verdicts.
-        warnings: what a reader must know that concerns no single verdict.
-        sections: the rest of the story.
+        question: the study's description.
+        facts: labels and values of what to know first (mode, trials, networks, date).
+        findings: the verdicts and other findings.
+        warnings: warnings that concern no single verdict.
+        sections: everything else.
         trials: all trials; None: no table.
         study_file: the exact study file.
-        commands: how to run it again.
+        commands: commands to run the study again.
         provenance: versions, hardware, commit, seeds, dates; `version.torch` is shown as `torch`
             in the group `version`.
     """

@@ -1,10 +1,10 @@
 """A report as one HTML file.
 
-The file is complete in itself: style, script, figures and the table of all trials are inside, and
-its Content-Security-Policy forbids the browser to load anything, or to run any script but ours.
-Without JavaScript, everything is still there except the trials beyond the first page.
+The file is self-contained: style, script, figures and the table of all trials are inside, and its
+Content-Security-Policy forbids the browser to load anything, or to run any script but ours. Without
+JavaScript, only the trials beyond the first page are missing.
 
-Every text is escaped; in running text, `backquotes` set code.
+Every text is escaped; in running text, `backquotes` mark code.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ def _prose(text: str) -> Markup:
 
 
 def _digest(text: str) -> str:
-    """The hash by which a Content-Security-Policy lets inline text in."""
+    """The hash by which a Content-Security-Policy allows inline text."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _position(estimate: Estimate) -> dict[str, float] | None:
-    """Where the ends of an estimate lie on a line from 0 to 100 with zero at 50."""
+    """The positions of an estimate and its ends on a line from 0 to 100, with zero at 50."""
     ends = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
     if estimate.margin is not None:
         ends |= {"margin_low": -estimate.margin, "margin_high": estimate.margin}
@@ -99,7 +99,7 @@ def _position(estimate: Estimate) -> dict[str, float] | None:
 
 
 def _groups(provenance: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Dotted keys by what comes before the first dot; the others first."""
+    """Dotted keys grouped by the part before the first dot; keys without a dot first."""
     groups: dict[str, dict[str, str]] = {"": {}}
     for key, value in provenance.items():
         group, _, name = key.rpartition(".") if key.count(".") == 1 else ("", "", key)
@@ -108,9 +108,9 @@ def _groups(provenance: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def _embedded(table: TrialTable, columns: list[Column]) -> str:
-    """The table as JSON that may stand in a script element."""
+    """The table as JSON that is safe inside a script element."""
     head = json.dumps({"rows": len(table.frame), "run_url": table.run_url})[:-1]
     text = f'{head},"columns":[{",".join(column.encoded() for column in columns)}]}}'
-    for character in "<>&":  # JSON has escaped what is not ASCII
+    for character in "<>&":  # JSON has escaped non-ASCII characters
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

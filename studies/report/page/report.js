@@ -1,6 +1,6 @@
 "use strict";
 // The report is complete without this script. It adds copy buttons, marks the section in view in
-// the contents, and makes the table of trials one to sort, filter and turn the pages of.
+// the contents, and lets the table of trials be sorted, filtered and paged.
 (() => {
   const MISSING = "–";
   const make = (tag, properties = {}, ...children) => {
@@ -66,7 +66,7 @@
 
   // ---- Columns ----------------------------------------------------------------------------------
   // A number column has `values`, a Float64Array; a text column has `levels`, its distinct strings,
-  // and `codes`, an Int32Array of indices into them. What is missing is NaN, or code -1.
+  // and `codes`, an Int32Array of indices into them. Missing values are NaN, or code -1.
 
   function column(raw) {
     const numeric = raw.kind === "number";
@@ -119,7 +119,7 @@
   const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
   const plainMinus = (text) => text.replaceAll("−", "-");
 
-  // The tests, each of a row, that all must hold: comparisons (`learning rate > 1`), then words.
+  // Tests of a row that must all hold: comparisons (`learning rate > 1`), then words.
   function tests(query, columns) {
     const named = new Map();
     for (const c of columns) for (const n of [c.label, c.name]) named.set(n.toLowerCase(), c);
@@ -161,7 +161,7 @@
     return (row) => checks.some((check) => check(row));
   }
 
-  // The rows that pass, found in slices so that the page answers meanwhile; null if out of date.
+  // The rows that pass, found in slices so that the page stays responsive; null if out of date.
   async function passing(checks, count, current) {
     const rows = new Uint32Array(count);
     let found = 0;
