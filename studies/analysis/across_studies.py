@@ -1,6 +1,6 @@
-"""Several studies side by side: one row per study and setting, with its gain and how sure it is.
+"""Several studies side by side: one row per study and setting, with its gain and its uncertainty.
 
-Each row uses the best evidence that its study has: a verdict on fresh seeds; else the half of the
+Each row uses the best evidence in its study: a verdict on fresh seeds; else the half of the
 search's seeds that took no part in choosing each arm's setting.
 """
 
@@ -34,15 +34,15 @@ __all__ = ["AcrossRow", "StudyTables", "across", "across_table", "together"]
 
 @dataclass(frozen=True, eq=False)
 class StudyTables:
-    """A study as this comparison sees it.
+    """What this comparison needs of a study.
 
     Args:
         name: the name of the study.
         data: the name of its data set.
         model: the name of its network.
         members: its members table.
-        question: what was asked.
-        analysis: what was found.
+        question: its question.
+        analysis: its analysis.
     """
 
     name: str
@@ -58,24 +58,24 @@ class AcrossRow:
     """One comparison.
 
     Args:
-        study: its name.
-        data: data set.
-        model: network.
-        setting: scientific setting in words, and the arms where they have other names than the
-            dynamical and the static one; empty if there is neither.
+        study: the name of the study.
+        data: the data set.
+        model: the network.
+        setting: the scientific setting in words, and the arms if they are not called dynamical and
+            static; empty if there is neither.
         parameters_per_sample: trainable parameters over training samples; None if not recorded.
         metric: what was compared.
         gain: mean paired difference, oriented so that positive is a gain.
         low: lower end of its 95% interval.
         high: upper end.
-        n: pairs.
-        fresh: whether the seeds are fresh ones.
-        outcome: the outcome of the study's verdict, which counts all of its comparisons; without
-            a verdict that of this comparison alone.
-        warnings: what speaks against it.
+        n: number of pairs.
+        fresh: whether the seeds are fresh.
+        outcome: the outcome of the study's verdict, which counts all of its comparisons; without a
+            verdict, that of this comparison alone.
+        warnings: reasons to doubt it.
         holds_for: what the outcome is about (see `Verdict.holds_for`).
         unit: what `n` counts: `seeds` or `searches`.
-        gains: of the pairs, of the first search where there are several.
+        gains: the gains of the pairs, from the first search if there are several.
     """
 
     study: str
@@ -97,12 +97,12 @@ class AcrossRow:
 
     @property
     def is_published(self) -> bool:
-        """Whether its arms are the dynamical and the static one; others are named in `setting`."""
+        """Whether its arms are called dynamical and static; others are named in `setting`."""
         return " against " not in self.setting
 
     @property
     def verdict(self) -> str:
-        """The outcome, and whether something speaks against it."""
+        """The outcome, and whether there are warnings about it."""
         words = OUTCOME_IN_WORDS[self.outcome]
         if self.holds_for != "all networks":
             words += f" (of {self.holds_for})"
@@ -110,7 +110,7 @@ class AcrossRow:
 
     @property
     def gain_name(self) -> str:
-        """What the numbers are: `gain in test accuracy`, `fall of test loss`."""
+        """What the numbers are, such as `gain in test accuracy` or `fall of test loss`."""
         better = "gain in" if keys.higher_is_better(self.metric) else "fall of"
         return f"{better} {self.metric.replace('_', ' ')}"
 
@@ -121,7 +121,7 @@ class AcrossRow:
 
 
 def across(studies: Sequence[StudyTables]) -> list[AcrossRow]:
-    """A row for each study and scientific setting, in the order given."""
+    """One row per study and scientific setting, in the order given."""
     return [row for study in studies for row in _rows(study)]
 
 
@@ -132,7 +132,7 @@ def across_table(rows: Sequence[AcrossRow]) -> pd.DataFrame:
 
 
 def together(rows: Sequence[AcrossRow]) -> Pooled | None:
-    """Rows of one metric as one comparison; None where there are fewer than two, or several."""
+    """A summary of the rows; None with fewer than two, or with several metrics."""
     if len(rows) < 2 or len({row.gain_name for row in rows}) > 1:
         return None
     return pooled([np.array(row.gains) for row in rows])
@@ -204,8 +204,7 @@ def _row(
 
 
 def _warnings(study: StudyTables, verdict: SettingVerdict | None) -> tuple[str, ...]:
-    """What speaks against a row: against its verdict, or against the search that it is read
-    from."""
+    """Reasons to doubt a row: its verdict, or without one the search that it comes from."""
     if study.analysis.verdicts:
         return () if verdict is None else verdict.warnings
     split = [ONE_SPLIT] if study.question.one_split else []

@@ -33,7 +33,7 @@ __all__ = ["ANALYSES", "analyse"]
 
 
 def of_each_pair(cards: Cards) -> Cards:
-    """An analysis of two arms, made of each arm against the study's reference."""
+    """Turn an analysis of two arms into one of each arm against the study's reference."""
 
     def of_study(tables: Tables) -> Iterator[Card]:
         pairs = tables.against_reference
@@ -68,13 +68,13 @@ def analyse(
     recorded: Mapping[str, pd.DataFrame] | None = None,
     own: Mapping[str, Cards] | None = None,
 ) -> Analysis:
-    """Analyse a study, finished or not, with what is there.
+    """Analyse a study, finished or not, with the results so far.
 
     Args:
         members: the members table.
-        curves: the curves table; may be empty.
+        curves: the curves table; can be empty.
         question: what the tables do not say.
-        recorded: what was recorded beside them, by kind (see `studies.blocks.recorder.KINDS`).
+        recorded: further recorded tables by kind (see `studies.blocks.recorder.KINDS`).
         own: further analyses by name, shown after the suite's own (see `own_analyses`).
     """
     if members.empty:

@@ -1,7 +1,7 @@
 """An analysis as cards: report, figures, CSV tables and findings are made from them alone.
 
-An analysis is a function of a study's `Tables` (see `analyses.ANALYSES`); where it does not apply
-it gives no card. A card is data: nothing is drawn before one of its functions is called.
+An analysis is a function of a study's `Tables` (see `analyses.ANALYSES`) that yields cards, none if
+it does not apply. A card is data: nothing is drawn until one of its functions is called.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """A figure that moves.
+    """An animated figure.
 
     Args:
-        figure: drawn at its first moment.
-        show: draws the frame of an index instead of the one before.
-        frames: how many there are.
-        still: the index of the frame that stands for all.
+        figure: the figure, drawn at its first frame.
+        show: draws the frame with the given index in place of the current one.
+        frames: number of frames.
+        still: index of the frame that represents the animation.
     """
 
     figure: Figure
@@ -44,14 +44,14 @@ class Animation:
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """A figure, and what it is called.
+    """A figure with its name and texts.
 
     Args:
         name: the name of its files.
         headline: what it shows.
-        caption: what to read off it.
-        draw: draws it; None if it moves.
-        animate: draws it where it moves.
+        caption: how to read it.
+        draw: draws it; None for an animation.
+        animate: draws an animation; None for a still figure.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Drawing:
     animate: Callable[[], Animation] | None = None
 
     def wrapped(self, wrap: Callable[[Callable[[], Any]], Callable[[], Any]]) -> Drawing:
-        """The same, with its function replaced."""
+        """The same figure with its drawing function wrapped."""
         draw, animate = self.draw, self.animate
         return replace(self, draw=draw and wrap(draw), animate=animate and wrap(animate))
 
@@ -73,13 +73,13 @@ class Card:
     Args:
         title: its heading.
         drawings: its figures.
-        paragraphs: what it says beside them.
+        paragraphs: the text that goes with them.
         table: a small table, or None.
         table_caption: what the table shows.
         files: CSV tables, by file name.
-        sentences: what was found.
-        subject: what they are about.
-        warnings: what to beware of.
+        sentences: the findings.
+        subject: what the findings are about.
+        warnings: caveats.
     """
 
     title: str
@@ -93,8 +93,8 @@ class Card:
     warnings: Sequence[str] = ()
 
     def of_pair(self, arm: str, reference: str) -> Card:
-        """The same card for a study in which several pairs of arms have one: its heading, its files
-        and its sentences name the pair."""
+        """The same card for a study in which several pairs of arms have such a card: heading, files
+        and sentences name the pair."""
         suffix, words = f"_{arm}_{reference}", f"{arm} against {reference}"
         return replace(
             self,

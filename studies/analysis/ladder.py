@@ -1,9 +1,9 @@
 """The ladder: what a gain is due to, one step at a time.
 
-Each rung of a study's `ladder` takes one thing more into account than the rung below, for instance:
-the static loss, the static loss with a schedule, a loss that rises and falls as a whole, random
-groups of samples that take turns, groups with every class in them, classes. Every rung is at its
-own best point, so a step is what that one thing adds. Steps are paired comparisons on fresh seeds;
+Each rung of a study's `ladder`, one arm, has one thing more than the rung below, for instance: the
+static loss, the static loss with a schedule, a loss that rises and falls as a whole, random groups
+of samples that take turns, groups that each contain every class, classes. Every rung is at its own
+best point, so a step is what that one thing adds. Steps are paired comparisons on fresh seeds;
 neighbours are equivalent only within the margin that was set beforehand.
 """
 
@@ -34,12 +34,12 @@ class Rung:
     """One arm of a ladder.
 
     Args:
-        arm: its name.
+        arm: the name of the arm.
         mean: mean of the metric over fresh seeds; a diverged network has accuracy 0.
         low: lower end of the 95% t interval of that mean.
         high: upper end.
-        n: seeds.
-        step: its comparison with the rung below; None for the lowest.
+        n: number of seeds.
+        step: the comparison with the rung below; None for the lowest.
     """
 
     arm: str
@@ -57,7 +57,7 @@ class Ladder:
     Args:
         label: the setting in words; empty if the study has none.
         metric: what is compared.
-        rungs: from the lowest to the highest.
+        rungs: the rungs, from the lowest to the highest.
         whole: the comparison of the highest with the lowest; None if the study does not make it.
     """
 
@@ -68,7 +68,7 @@ class Ladder:
 
     @property
     def steps(self) -> list[SettingVerdict]:
-        """The comparisons of neighbours, from below."""
+        """The comparisons of neighbours, from the lowest up."""
         return [rung.step for rung in self.rungs if rung.step is not None]
 
     def sentence(self) -> str:
@@ -118,7 +118,7 @@ def cards(tables: Tables, draw: Draws[Sequence[Ladder]]) -> Iterator[Card]:
 
 
 def ladders_of(tables: Tables) -> tuple[Ladder, ...]:
-    """The ladder at each setting where every rung was confirmed with its neighbours."""
+    """The ladder at each setting at which every rung was confirmed along with its neighbours."""
     asked = tables.question
     if not asked.ladder:
         return ()

@@ -1,8 +1,8 @@
-"""Analyses of one's own, from a Python file: they look at a study, and change nothing in it.
+"""A user's own analyses, from a Python file: they read a study, and change nothing in it.
 
-The file has a mapping `ANALYSES` of functions by name. Each takes the study's tables and gives
-cards (see `study_tables.Tables` and `card.Card`), as the suite's own analyses do; an exception in
-one of them is a refusal that names the line.
+The file has a mapping `ANALYSES` of functions by name. Each takes the study's tables and yields
+cards (see `study_tables.Tables` and `card.Card`), like the suite's own analyses; an exception in
+one of them becomes a refusal that names the line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Cards = Callable[[Tables], Iterable[Card]]
 
 
 class AnalysisError(ConfigError):
-    """An analysis of one's own raised an exception, or gave no cards."""
+    """A user's own analysis raised an exception, or yielded something other than cards."""
 
 
 def analyses_of(plugins: Sequence[Plugin]) -> dict[str, Cards]:
@@ -41,7 +41,7 @@ def analyses_of(plugins: Sequence[Plugin]) -> dict[str, Cards]:
 
 
 def read_analyses(file_or_name: str) -> dict[str, Cards]:
-    """The analyses of a file, or the one that an installed package offers under a name.
+    """The analyses in a file, or the one that an installed package offers under a name.
 
     Raises:
         ConfigError: if there is none, or the file does not run.
@@ -61,16 +61,16 @@ def read_analyses(file_or_name: str) -> dict[str, Cards]:
 
 
 def _cards(function: Cards, name: str, source: str, tables: Tables) -> Iterator[Card]:
-    """What an analysis gives, checked, with its failures told."""
+    """The cards of an analysis, checked, with failures reported by line."""
     source = getattr(getattr(function, "__code__", None), "co_filename", source)
     told = partial(_telling, name=name, source=source)
     found = told(lambda: function(tables))()
-    remedy = "let it yield studies.analysis.card.Card, or nothing"
+    remedy = "yield studies.analysis.card.Card, or nothing"
     if not isinstance(found, Iterable):
-        raise AnalysisError("", f"the analysis {name!r} gives {show(found)}", remedy, source)
+        raise AnalysisError("", f"the analysis {name!r} returns {show(found)}", remedy, source)
     for card in told(lambda: list(found))():
         if not isinstance(card, Card):
-            raise AnalysisError("", f"the analysis {name!r} gives {show(card)}", remedy, source)
+            raise AnalysisError("", f"the analysis {name!r} yields {show(card)}", remedy, source)
         yield replace(
             card,
             drawings=[drawing.wrapped(told) for drawing in card.drawings],

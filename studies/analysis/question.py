@@ -1,4 +1,4 @@
-"""What a study asks: what its analysis must know besides the tables."""
+"""What a study asks: what its analysis must know in addition to the tables."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Question", "stop_of"]
 
 
 def stop_of(steps: float, tail: float, period: float) -> int:
-    """The step from which class weights of this period rest.
+    """The step from which class weights of this period are constant.
 
     Args:
         steps: length of the run.
-        tail: share of it at its end that trains statically.
+        tail: share of the run, at its end, that trains statically.
         period: T in steps.
     """
     return oscillation_stop(int(steps), round(tail * int(steps)), int(period))
@@ -28,21 +28,21 @@ class Question:
     """What the tables do not say.
 
     Args:
-        objective: static validation metric that chose.
+        objective: static validation metric that points are chosen by.
         spaces: searched space of each arm.
-        pairs: arms that are compared.
-        ladder: arms in the order of a ladder, whose neighbours are among the pairs; or none.
-        scientific: searched parameters that change the problem and are what the study asks about.
+        pairs: pairs of arms that are compared.
+        ladder: arms in the order of a ladder, with neighbours among the pairs; empty without one.
+        scientific: searched parameters of the problem that the study asks about.
         adaptive: whether proposals depended on results.
         margin: the margin of equivalence, in the objective's unit.
         attainable: the best training accuracy that the data allow.
-        tail: share of the run at its end that trains statically.
-        epochs: length of the run, where the spaces give the period in epochs.
-        chance: accuracy of guessing; 0 where the number of classes is not known.
-        fails_below: accuracy below which a network failed, as the study sets it; None: by default.
+        tail: share of the run, at its end, that trains statically.
+        epochs: length of the run, if the spaces give the period in epochs.
+        chance: accuracy of guessing; 0 if the number of classes is unknown.
+        fails_below: accuracy below which a network failed, as set in the study; None: the default.
         nesterov: arms that train with Nesterov's momentum.
-        watched: whether instabilities were looked for in the runs that were recorded.
-        refining: trials of each arm that refine, beside those that cover its space.
+        watched: whether instabilities were looked for in the recorded runs.
+        refining: number of trials of each arm in its refinement, after those that cover its space.
         one_split: whether all seeds share one split of one data set.
     """
 
@@ -65,5 +65,5 @@ class Question:
 
     @property
     def pair(self) -> Pair:
-        """The first pair; for the tables of one pair (see `Tables.of_pairs`), the only one."""
+        """The first pair; in the tables of one pair (see `Tables.of_pairs`), the only one."""
         return self.pairs[0] if self.pairs else Pair()

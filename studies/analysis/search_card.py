@@ -23,11 +23,11 @@ __all__ = ["cards"]
 def cards(
     tables: Tables, isolation: Draws[SearchHealth], convergence: Draws[...]
 ) -> Iterator[Card]:
-    """Whether the search can be trusted; where there are several settings, bounds are checked for
-    each. Several searches are shown together, and warned of each by itself.
+    """Whether the search can be trusted; if there are several settings, bounds are checked for
+    each. Several searches are shown together, with warnings about each.
 
     Args:
-        tables: of the study.
+        tables: the tables of the study.
         isolation: draws the best trial at each value of each parameter.
         convergence: draws the objective against the budget.
     """

@@ -1,4 +1,4 @@
-"""Search by search: how the winners of each compare on their own fresh seeds."""
+"""Search by search: how the winners of each search compare on their own fresh seeds."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class SearchGain:
 
     Args:
         search: the number of the search.
-        points: the winner of each arm, a period in steps.
-        comparison: of the first arm less the second, over the fresh seeds of this search.
+        points: the winner of each arm, with the period in steps.
+        comparison: the first arm minus the second, over the fresh seeds of this search.
     """
 
     search: int
@@ -37,7 +37,7 @@ class SearchGain:
 def cards(
     tables: Tables, draw: Draws[Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]]
 ) -> Iterator[Card]:
-    """Every search beside the verdict on all of them; nothing of a study with one search."""
+    """Every search beside the verdict on all of them; nothing for a study with one search."""
     if tables.searches == 1:
         return
     verdicts, _ = tables.cached(verdicts_of)
@@ -50,7 +50,7 @@ def cards(
         "its own fresh seeds, which is about these two winners alone. Diamond: the mean over "
         f"searches and its {level} interval, which is about searching as such."
     )
-    headline = f"{tables.searches} searches, each with winners and fresh seeds of its own"
+    headline = f"{tables.searches} searches, each with its own winners and fresh seeds"
     table = _table(found)
     yield Card(
         "Search by search",
@@ -68,7 +68,7 @@ def cards(
 
 
 def _gains(tables: Tables, verdict: SettingVerdict) -> Iterator[SearchGain]:
-    """Those of one comparison, search by search."""
+    """The gains of one comparison, search by search."""
     pair, metric = verdict.test.pair, verdict.test.metric
     for setting, rows in by_setting(tables.fresh_networks, tables.question.scientific):
         if setting != verdict.setting:

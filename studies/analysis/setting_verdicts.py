@@ -1,6 +1,6 @@
-"""The verdicts of a study: one for each scientific setting, with its caveats.
+"""The verdicts of a study: one for each scientific setting, with its warnings.
 
-A warning about a verdict is a part of it: wherever one is shown, so is the other.
+The warnings about a verdict are part of it: they are shown wherever the verdict is.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class SettingVerdict:
     Args:
         setting: scientific parameters; empty if the study has none.
         test: verdict on the test metric: the claim.
-        validation: the same comparison on the metric that chose.
-        points: the points of each arm, a period in steps.
+        validation: the same comparison on the metric that chose the winners.
+        points: the point of each arm, with the period in steps.
         p_adjusted: p value of the claim's t test, adjusted for the number of claims: over settings
             (Benjamini-Hochberg), or over settings and pairs of arms (Holm). The outcome counts them
             all.
         compared: number of claims that it is adjusted for.
-        pairs: how many pairs of arms the study compares.
-        look: number of the round, from 1, which counts in the outcome and in the interval.
-        warnings: what speaks against it, a sentence each.
+        pairs: number of pairs of arms that the study compares.
+        look: number of the round, from 1, which enters the outcome and the interval.
+        warnings: reasons to doubt it, one sentence each.
     """
 
     setting: dict[str, object]
@@ -68,7 +68,7 @@ class SettingVerdict:
         return label_of(self.setting)
 
     def sentence(self) -> str:
-        """The verdict in words; with several claims, the p value that counts them all."""
+        """The verdict in words; with several claims, also the p value that counts them all."""
         where = f"At {self.label}: " if self.label else ""
         text = f"{where}{self.test.sentence()}"
         if self.compared > 1:
@@ -81,7 +81,7 @@ class SettingVerdict:
 
     @property
     def pair_in_words(self) -> str:
-        """The arms, where the study compares several pairs; else empty."""
+        """The arms, if the study compares several pairs; else empty."""
         return str(self.test.pair) if self.pairs > 1 else ""
 
     @property
@@ -103,7 +103,7 @@ class SettingVerdict:
         return f"{claim}{where} {over}"
 
     def caption(self) -> str:
-        """What to read off its figure."""
+        """How to read its figure."""
         test = self.test
         each = "seed's pair of networks" if test.luck is None else "search's means over fresh seeds"
         text = (
@@ -118,7 +118,7 @@ class SettingVerdict:
 
 
 def winners_of(tables: Tables) -> dict[str, dict[str, object]]:
-    """The point of each arm that was confirmed, at the first setting."""
+    """The confirmed point of each arm, at the first setting."""
     (_, first), *_ = by_setting(tables.compared, tables.question.scientific) or [
         ({}, tables.compared)
     ]
@@ -139,15 +139,15 @@ class _Comparison(NamedTuple):
     """A comparison before its p values are adjusted for the others.
 
     Args:
-        tables: those of its pair of arms.
+        tables: the tables of its pair of arms.
         setting: the scientific setting.
-        rows: what is compared, one row for each arm and seed, or search.
-        networks: the networks behind the rows where a row stands for a search.
-        by_seed: the test metric, one row for each seed or search, one column for each arm.
-        metric: the test metric.
-        differences: of the arm and its reference.
-        against_matched: of the arm and the reference at the arm's settings.
-        matched_gain: of the reference at the arm's settings and at its own.
+        rows: what is compared, one row per arm and seed, or per arm and search.
+        networks: the networks behind the rows, if rows stand for searches.
+        by_seed: the test metric, one row per seed or search, one column per arm.
+        metric: the name of the test metric.
+        differences: the arm against its reference.
+        against_matched: the arm against the reference at the arm's settings.
+        matched_gain: the reference at the arm's settings against the reference at its own.
     """
 
     tables: Tables
@@ -218,7 +218,7 @@ def verdicts_in(
 
 
 def _comparisons(tables: Tables, phase: str) -> Iterator[_Comparison]:
-    """The comparison of one pair at each setting of a round that has both of its arms."""
+    """The comparison of one pair at each setting of a round with both arms."""
     question = tables.question
     if phase not in tables.rounds:
         return
@@ -255,8 +255,8 @@ def _comparisons(tables: Tables, phase: str) -> Iterator[_Comparison]:
 def _matched(
     tables: Tables, phase: str, metric: str
 ) -> list[tuple[dict[str, object], tuple[pd.DataFrame, Comparison]]]:
-    """The pair's arm against the reference at its winner's settings, at each setting of a round
-    that has both: the metric by seed, and the differences."""
+    """The arm of a pair against the reference at the settings of the arm's winner, at each
+    scientific setting of a round with both: the metric by seed, and the differences."""
     matched = tables.matched
     if matched is None or phase not in matched.rounds:
         return []
@@ -266,7 +266,7 @@ def _matched(
 
 
 def _at(setting: dict[str, object], settings: Sequence[tuple[dict[str, object], T]]) -> T | None:
-    """What belongs to a setting; None if nothing does."""
+    """The entry for a setting; None if there is none."""
     return next((each for at, each in settings if at == setting), None)
 
 

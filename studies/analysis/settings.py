@@ -31,7 +31,7 @@ def by_setting(
 
 
 def point_of(question: Question, rows: pd.DataFrame, arm: str) -> dict[str, object]:
-    """The parameters that an arm was trained with, a period in steps; as plain values."""
+    """The parameters that an arm was trained with, as plain values, with the period in steps."""
     row = rows[rows[keys.ARM] == arm].iloc[0]
     names = [name for name in question.spaces[arm].parameters if name in rows.columns]
     plain = {name: _plain(row[name]) for name in names}
@@ -39,5 +39,5 @@ def point_of(question: Question, rows: pd.DataFrame, arm: str) -> dict[str, obje
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy scalar as Python's own."""
+    """A NumPy scalar as a Python value."""
     return value.item() if hasattr(value, "item") else value

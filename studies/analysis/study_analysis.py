@@ -1,6 +1,6 @@
-"""Everything that a study's tables say, as one frozen result; no figure is drawn and no file read.
+"""Everything that a study's tables show, as one frozen result; no figure is drawn, no file read.
 
-What can be said depends on the study: a map has gain maps, a sweep over sizes has regimes, a search
+What there is depends on the study: a map has gain maps, a sweep over sizes has regimes, a search
 has its health, and a confirmation has verdicts.
 """
 
@@ -22,18 +22,19 @@ __all__ = ["Analysis", "analysis_of"]
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What a study's tables say.
+    """What a study's tables show.
 
     Args:
         trials: searched trials of each arm, and how many of them diverged.
-        stopped: how many of them were stopped early; they take part in the health of the search
-            alone, as what the search has spent.
+        stopped: how many of them were stopped early; they count only in the health of the search,
+            as part of its budget.
         verdicts: the verdicts of the latest confirmation, one per scientific setting.
         phase: the phase of that confirmation; None if there was none.
-        winners: point of each arm that was confirmed, at the first setting.
-        regimes: by the parameter that sets the size, and the pair of arms if there are several.
-        ladders: what gains are due to, one per scientific setting; none in a study without one.
-        cards: all that is shown and written, in the order to show.
+        winners: the confirmed point of each arm, at the first setting.
+        regimes: regimes by the parameter that sets the size, and by pair of arms if there are
+            several.
+        ladders: what gains are due to, one per scientific setting; empty without a ladder.
+        cards: everything that is shown and written, in the order shown.
     """
 
     trials: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -46,7 +47,7 @@ class Analysis:
     cards: tuple[Card, ...] = ()
 
     def findings(self) -> list[str]:
-        """What was found, in sentences, claims on fresh seeds first."""
+        """The findings, in sentences, with claims on fresh seeds first."""
         return [
             sentence
             for subject in SUBJECTS
@@ -56,8 +57,8 @@ class Analysis:
         ]
 
     def warnings(self) -> list[str]:
-        """What to beware of, each once. What other results rest on is shown after them, but listed
-        first."""
+        """All warnings, each once. Cards that other results depend on are shown last, but their
+        warnings are listed first."""
         told = (warning for card in reversed(self.cards) for warning in card.warnings)
         return list(dict.fromkeys(told))
 
@@ -68,7 +69,7 @@ class Analysis:
 
 
 def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
-    """What the tables of a study say, finished or not, and the cards made from them."""
+    """What the tables of a study show, finished or not, with the cards made from them."""
     tried, arms = tables.members[tables.is_searched], list(tables.question.spaces)
     rows = {arm: tried[tried[keys.ARM] == arm] for arm in arms}
     by = [keys.PHASE, keys.TRIAL]
@@ -87,7 +88,7 @@ def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
 
 
 def _regimes(tables: Tables) -> dict[str, Regimes]:
-    """The cards of every arm against the reference."""
+    """The regimes of every arm against the reference."""
     several = len(tables.question.pairs) > 1
     return {
         f"{name}, {each.question.pair}" if several else name: found

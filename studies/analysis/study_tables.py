@@ -1,4 +1,4 @@
-"""The tables of a study, cut into the rows that its analyses ask for."""
+"""The tables of a study, divided into the rows that its analyses ask for."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Tables:
 
     Args:
         members: the members table, of at least one network.
-        curves: the curves table; may be empty.
+        curves: the curves table; can be empty.
         question: what the tables do not say.
-        recorded: what was recorded beside them, by kind (see `studies.blocks.recorder.KINDS`).
-        matched_members: rows of the members table of the third arms (see `Study.matched_arms`).
+        recorded: further recorded tables by kind (see `studies.blocks.recorder.KINDS`).
+        matched_members: rows of the members table for matched arms (see `Study.matched_arms`).
     """
 
     members: pd.DataFrame
@@ -49,14 +49,14 @@ class Tables:
         question: Question,
         recorded: Mapping[str, pd.DataFrame],
     ) -> Tables:
-        """The tables of a study, with its third arms set apart."""
+        """The tables of a study, with its matched arms set apart."""
         arms = list(question.spaces)
         beside = members[~members[keys.ARM].isin(arms)]
         own = {kind: _rows_of(arms, table) for kind, table in recorded.items()}
         return cls(_rows_of(arms, members), _rows_of(arms, curves), question, own, beside)
 
     def cached(self, result_of: Callable[[Tables], T]) -> T:
-        """A result that several analyses rest on, computed for the first of them."""
+        """A result that several analyses use, computed for the first of them."""
         if result_of not in self._known:
             self._known[result_of] = result_of(self)
         known: T = self._known[result_of]
@@ -64,8 +64,8 @@ class Tables:
 
     @cached_property
     def of_pairs(self) -> list[Tables]:
-        """The tables of each pair of arms alone; these themselves if there is no other arm, or if
-        no arms are compared."""
+        """The tables of each pair of arms alone; these tables if there is no other arm, or if no
+        arms are compared."""
         pairs = self.question.pairs
         if not pairs or set(self.question.spaces) <= set(pairs[0]):
             return [self]
@@ -89,8 +89,8 @@ class Tables:
 
     @cached_property
     def matched(self) -> Tables | None:
-        """For the tables of a single pair: its arm on fresh seeds against the reference at the same
-        settings; None where that was not trained."""
+        """For the tables of a single pair: its arm on fresh seeds against its matched arm; None if
+        that was not trained."""
         pair, spaces = self.question.pair, self.question.spaces
         name = matched_name(pair)
         beside = _rows_of([name], self.matched_members)
@@ -107,9 +107,8 @@ class Tables:
 
     @cached_property
     def search_with_stopped(self) -> pd.DataFrame:
-        """Rows of the first search, the basis of everything that is not about fresh seeds. Trials
-        that were stopped early count only towards its health: everything else is about the end of
-        training."""
+        """Rows of the first search, including trials that were stopped early, which count only
+        towards its health: everything else is about the end of training."""
         return self.members[self.members[keys.PHASE] == keys.SEARCH]
 
     @cached_property
@@ -119,13 +118,14 @@ class Tables:
 
     @cached_property
     def search(self) -> pd.DataFrame:
-        """Those of the first search."""
+        """Rows of the first search without stopped trials, the basis of everything that is not
+        about fresh seeds."""
         return self.unstopped[self.unstopped[keys.PHASE] == keys.SEARCH]
 
     @cached_property
     def rounds(self) -> dict[str, pd.DataFrame]:
-        """Rounds of confirmation in their order, of all searches together, by the phase of the
-        first. Rounds without a pair are kept only if no round has one."""
+        """Rounds of confirmation in order, all searches together, by the phase in the first search.
+        Rounds without a pair are kept only if no round has one."""
         members = self.unstopped
         phases = [Phase.parse(str(name)) for name in members[keys.PHASE].unique()]
         numbers = sorted({phase.round for phase in phases if phase.is_fresh})
@@ -150,7 +150,7 @@ class Tables:
 
     @property
     def fresh_networks(self) -> pd.DataFrame:
-        """The networks that the latest verdicts rest on (see `fresh_networks_in`)."""
+        """The networks behind the latest verdicts (see `fresh_networks_in`)."""
         latest = self.latest_round
         return self.unstopped.iloc[:0] if latest is None else self.fresh_networks_in(latest)
 
@@ -160,8 +160,8 @@ class Tables:
         return max(Phase.parse(str(name)).search for name in self.members[keys.PHASE].unique())
 
     def fresh_networks_in(self, phase: str) -> pd.DataFrame:
-        """The networks of a round, and of earlier rounds that reran the same winners: other fresh
-        seeds of the same comparison. One row each."""
+        """The networks of a round, and of earlier rounds of the same winners, which are further
+        fresh seeds of the same comparison. One row each."""
         phases = list(self.rounds)
         rounds = [self.rounds[each] for each in phases[: phases.index(phase) + 1]]
         winners = [_winners_in(each) for each in rounds]
@@ -169,7 +169,7 @@ class Tables:
         return pd.concat(same) if len(same) > 1 else same[0]
 
     def compared_in(self, phase: str) -> pd.DataFrame:
-        """What a round compares: its networks, seed by seed. With several searches, a row for each
+        """What a round compares: its networks, seed by seed. With several searches, one row per
         search, arm and setting, with the search's number in place of a seed: a sample of searches,
         compared one by one (see `luck`)."""
         rows = self.fresh_networks_in(phase)
@@ -191,22 +191,22 @@ class Tables:
         return _of_phases(self.members, lambda phase: phase.is_search)
 
     def look(self, phase: str) -> int:
-        """The number of a round, from 1: how many rounds had been looked at by then."""
+        """The number of a round, from 1: the number of looks so far."""
         return list(self.rounds).index(phase) + 1
 
     @property
     def sizes(self) -> list[str]:
-        """Scientific parameters that set a size of the network."""
+        """Scientific parameters that set the size of the network."""
         return [name for name in self.question.scientific if is_numeric_dtype(self.unstopped[name])]
 
     @property
     def size(self) -> str | None:
-        """The first of them; None if the study has one size."""
+        """The first parameter that sets the size; None if the study has one size."""
         return next(iter(self.sizes), None)
 
 
 def _of_phases(members: pd.DataFrame, asked: Callable[[Phase], bool]) -> pd.Series:
-    """Whether each network is of a phase that has a property."""
+    """Whether each network's phase has the property asked for."""
     return members[keys.PHASE].map(lambda name: asked(Phase.parse(str(name))))
 
 
@@ -215,8 +215,8 @@ def _winners_in(rows: pd.DataFrame) -> set[tuple[int, str, int]]:
 
 
 def _by_search(networks: pd.DataFrame, question: Question) -> pd.DataFrame:
-    """One row per search, arm and setting: means over the fresh seeds, the accuracy of a diverged
-    network 0, the search's number in place of a seed."""
+    """One row per search, arm and setting: means over the fresh seeds, with accuracy 0 for a
+    diverged network, and the search's number in place of a seed."""
     metrics = [
         name
         for name in (*keys.EVALUATION_METRICS, *keys.TEST_METRICS)

@@ -21,12 +21,12 @@ def cards(
     draw: Draws[pd.DataFrame, SettingVerdict],
     overview: Draws[Sequence[SettingVerdict]],
 ) -> Iterator[Card]:
-    """The winners on fresh seeds, in the latest round and in those before it: one figure per
-    verdict, or one of all verdicts where several pairs are compared."""
+    """The winners on fresh seeds, in the latest round and in earlier ones: one figure per verdict,
+    or one for all verdicts if several pairs are compared."""
     latest, by_seed = tables.cached(verdicts_of)
     sentences = [verdict.sentence() for verdict in latest]
     for phase in tables.rounds:
-        if phase != tables.latest_round:  # from an earlier state of the search: without its health
+        if phase != tables.latest_round:  # chosen from an earlier state of the search: no health
             earlier, _ = verdicts_in(tables, phase, [])
             sentences += [f"Earlier round ({phase}). {verdict.sentence()}" for verdict in earlier]
     if not sentences:

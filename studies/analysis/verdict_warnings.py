@@ -1,4 +1,4 @@
-"""Caveats on a verdict: from the searches behind it, its networks and its data."""
+"""Warnings about a verdict: from the searches behind it, its networks and its data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SIGNIFICANT = 0.05
 
 
 def health_of(tables: Tables) -> list[SearchHealth]:
-    """The health of each search; importances, which take long, are those of all together."""
+    """The health of each search; importances, which are slow, are computed for all together."""
     searches = tables.searches_apart
     alone = len(searches) == 1
     each = (_health_in(tables, tried, importances=alone) for tried in searches)
@@ -44,7 +44,7 @@ def health_of(tables: Tables) -> list[SearchHealth]:
 
 
 def together_of(tables: Tables) -> SearchHealth:
-    """The health of a study's searches as if all trials were of one."""
+    """The health of a study's searches, treated as one search."""
     health = _health_in(tables, trials_together(tables.searches_apart), importances=True)
     assert health is not None
     return health
@@ -63,8 +63,8 @@ def _health_in(tables: Tables, tried: pd.DataFrame, *, importances: bool) -> Sea
 
 
 def of_searches(warnings: Sequence[Sequence[str]]) -> list[str]:
-    """What speaks against each of several searches, once: where warnings differ only in their
-    numbers, the first represents all."""
+    """The warnings about several searches, each once: if warnings differ only in their numbers, the
+    first represents all."""
     if len(warnings) < 2:
         return [warning for each in warnings for warning in each]
     found: dict[str, list[tuple[int, str]]] = {}
@@ -84,14 +84,14 @@ def warnings_of(
     health: Sequence[SearchHealth],
     missed: Comparison | None,
 ) -> list[str]:
-    """What speaks against the verdict on a pair of arms, a sentence each.
+    """Reasons to doubt the verdict on a pair of arms, one sentence each.
 
     Args:
         test: the verdict.
-        setting: where it stands.
-        tables: of the pair.
-        health: of each search; empty leaves the searches out.
-        missed: the reference at the settings of the arm's winner, less the reference at its own.
+        setting: its scientific setting.
+        tables: the tables of the pair.
+        health: the health of each search; empty leaves the searches out.
+        missed: the reference at the settings of the arm's winner, minus the reference at its own.
     """
     where = f"at {label_of(setting)}: " if setting else ""
     shared = of_searches([each.search_warnings() for each in health])
@@ -151,8 +151,8 @@ def _without_a_turn(tables: Tables, setting: Mapping[str, object]) -> Iterator[s
 
 
 def several_origins(*tables: pd.DataFrame) -> list[str]:
-    """Whether networks of members tables were trained with several codes or versions, which are
-    then a part of every comparison."""
+    """A warning if the networks of members tables have several origins, whose differences are then
+    part of every comparison."""
     columns = [table[keys.ORIGIN] for table in tables if keys.ORIGIN in table]
     origins = pd.concat(columns).fillna("unknown").unique() if columns else []
     if len(origins) < 2:
@@ -164,8 +164,8 @@ def several_origins(*tables: pd.DataFrame) -> list[str]:
 def _beside_the_best(
     search: pd.DataFrame, question: Question, setting: Mapping[str, object]
 ) -> list[str]:
-    """Whether an arm's best lies near a bound, or far from the next value tried, of the trials of
-    one setting: others have another best."""
+    """Whether an arm's best is near a bound, or far from the next value tried, among the trials of
+    one setting: other settings have another best."""
     for name, value in setting.items():
         search = search[search[name] == value]
     found = []

@@ -25,7 +25,7 @@ _MARKERS = "osD^vPX"
 
 
 def draw_across(rows: Sequence[AcrossRow]) -> Figure:
-    """Every comparison with its interval, and the gain against the size of the network.
+    """Every comparison with its interval, and the gains against the size of the network.
 
     Args:
         rows: at least one.

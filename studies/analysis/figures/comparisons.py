@@ -107,7 +107,7 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
 
 
 def forest(axes: Axes, verdicts: Sequence[SettingVerdict]) -> None:
-    """Prepare axes with one row per comparison, from the top, with the margin and the labels."""
+    """Prepare axes with one row per comparison, from the top, with margin and labels."""
     labels = [label_of(verdict) for verdict in verdicts]
     _margin_band(axes, verdicts[0])
     axes.axvline(0, color="black", lw=0.9)
@@ -119,7 +119,7 @@ def forest(axes: Axes, verdicts: Sequence[SettingVerdict]) -> None:
 
 
 def difference_of(axes: Axes, verdict: SettingVerdict, place: float) -> None:
-    """A mean difference with its interval and, at the right, how it was judged."""
+    """A mean difference with its interval and, at the right, its outcome."""
     test, colour = verdict.test, _COLOURS[verdict.test.outcome]
     half = np.array([[test.difference - test.low], [test.high - test.difference]])
     unit = "" if test.luck is None else " searches"

@@ -1,4 +1,4 @@
-"""Figures as files, written in the suite's style whatever the user's settings are."""
+"""Figures as files, written in the suite's style whatever the user's settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["save_animation", "save_figure"]
 def save_figure(
     figure: Figure, folder: Path, name: str, endings: Sequence[str] = ("png", "svg")
 ) -> list[Path]:
-    """Write a figure in each of some formats."""
+    """Write a figure in each of the formats."""
     paths = [folder / f"{name}.{ending}" for ending in endings]
     with own_style():
         for path in paths:
@@ -31,11 +31,11 @@ def save_figure(
 
 
 def save_animation(animation: Animation, folder: Path, name: str) -> list[Path]:
-    """Write an animation as GIF that loops, and the frame that stands for it as PNG."""
+    """Write an animation as a looping GIF, and the frame that represents it as PNG."""
     moving, still = (folder / f"{name}.{ending}" for ending in ("gif", "png"))
     writer, figure = PillowWriter(fps=15), animation.figure
     with own_style(), tempfile.TemporaryDirectory(prefix="dynloss-frames-") as making:
-        made = Path(making) / moving.name  # the writer wants a name
+        made = Path(making) / moving.name  # the writer needs a name
         with writer.saving(figure, str(made), dpi=100):
             for frame in range(animation.frames):
                 animation.show(frame)

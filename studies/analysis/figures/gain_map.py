@@ -24,7 +24,7 @@ _LABELS = {
     keys.LEARNING_RATE: "learning rate",
 }
 _BOUNDARY = "#1A1A1A"
-_MISSING = "#BDBDBD"  # a grey that the colours of gains, white at 0, do not have
+_MISSING = "#BDBDBD"  # a grey outside the colour map of gains, which is white at 0
 
 
 def draw_gain_map(result: GainMap) -> Figure:
@@ -108,7 +108,7 @@ def _baseline_title(reference: str, gain: Gain) -> str:
 
 
 def _boundary(result: GainMap, wins: np.ndarray) -> list[list[tuple[float, float]]]:
-    """Edges between cells that win and cells that do not, and around those at the rim."""
+    """Edges between cells that win and cells that do not, and around winning cells at the rim."""
     x, y = result.x_edges, result.y_edges
     padded = np.pad(wins, 1)
     lines = []
@@ -120,8 +120,9 @@ def _boundary(result: GainMap, wins: np.ndarray) -> list[list[tuple[float, float
 
 
 def _colour_limit(gain: np.ndarray) -> float:
-    """Where the colours end: at the largest gain, or at most of the losses if they are larger. A
-    few disasters, such as a learning rate that trained nothing, must not bleach the map."""
+    """The end of the colour scale: the largest gain, or a size that covers most of the losses if
+    those are larger. A few disasters, such as a learning rate at which nothing learns, must not
+    bleach the map."""
     known = gain[np.isfinite(gain)]
     if known.size == 0:
         return 1.0

@@ -13,7 +13,7 @@ from studies.analysis.gains.learning_curves import LearningCurve, curves_headlin
 
 __all__ = ["draw_learning_curves"]
 
-_INSIDE = 3  # arms whose legend has room beside their curves
+_INSIDE = 3  # up to this many arms, the legend fits beside the curves
 
 
 def draw_learning_curves(
@@ -22,8 +22,8 @@ def draw_learning_curves(
     """Learning curves of the arms, one panel per metric.
 
     Args:
-        panels: curves of each panel.
-        tail_start: earliest step at which all oscillation is over; shaded from there on.
+        panels: the curves of each panel.
+        tail_start: the first step at which no arm oscillates; shaded from there on.
     """
     arms = dict.fromkeys(curve.arm for curves in panels for curve in curves)
     beside = len(arms) > _INSIDE
@@ -46,7 +46,7 @@ def draw_learning_curves(
             if curves[0].metric.endswith("loss"):
                 axes.set_yscale("log")
                 metric += " (unweighted, geometric mean)"
-            else:  # an interval of few seeds leaves [0, 1]
+            else:  # an interval over few seeds can leave [0, 1]
                 low, high = axes.get_ylim()
                 axes.set_ylim(max(low, 0.0), min(high, 1.02))
             axes.set(xlabel="step", ylabel=metric)

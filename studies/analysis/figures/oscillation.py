@@ -16,14 +16,14 @@ from studies.analysis.figures.style import (
 
 __all__ = ["draw_oscillation"]
 
-_MOST_GROUPS = len(CLASS_COLOURS)  # with a colour each; of more, all are drawn alike
+_MOST_GROUPS = len(CLASS_COLOURS)  # with a colour each; if there are more, all are drawn alike
 _CALLED = {"classes": "class", "samples": "sample"}
 _WHAT = {
     "classes": "classes take turns",
     "random": "random groups of samples take turns",
     "stratified": "groups with an equal share of every class take turns",
     "all": "the whole loss, like a cyclical learning rate",
-    "samples": "every sample, with a phase of its own",
+    "samples": "every sample, with its own phase",
     "own": "the data set's own groups",
 }
 

@@ -1,8 +1,8 @@
 """Imports matplotlib without the user's `MPLBACKEND` and `matplotlibrc`; nothing else.
 
-An unknown backend, or a file that is not UTF-8, makes matplotlib's import fail; a bad line of the
-file is reported on the terminal. This module comes before every other import of matplotlib in the
-suite, and leaves environment and current folder as they were.
+An unknown backend, or a file that is not UTF-8, makes the import of matplotlib fail; a bad line of
+the file is reported on the terminal. This module is imported before any other import of matplotlib
+in the suite, and leaves the environment and the current folder as they were.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _import_matplotlib() -> None:
             os.environ["MPLBACKEND"] = backend
     if backend is not None:
         with suppress(ValueError):
-            mpl.rcParams["backend"] = backend  # for what else draws in this process
+            mpl.rcParams["backend"] = backend  # for other drawing in this process
 
 
 _import_matplotlib()

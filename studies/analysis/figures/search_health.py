@@ -34,14 +34,14 @@ __all__ = ["draw_convergence", "draw_isolation"]
 
 _SYMBOLS = {keys.PERIOD: " T", keys.AMPLITUDE: " A"}
 _IN_A_ROW = 4
-_FEW_TRIALS = 50  # beyond, or with budgets further apart, the budget is on a log axis
+_FEW_TRIALS = 50  # above this, or with very different budgets, the budget axis is logarithmic
 _BUDGETS_APART = 4
 _LEGEND_ROOM = 0.55  # below the bars, in bars
 
 
 def draw_isolation(health: SearchHealth) -> Figure:
-    """The best trial at each value of each parameter; below, how many trials there were. There is
-    room for two arms (see `SearchHealth.of`)."""
+    """The best trial at each value of each parameter; below, the number of trials. There is room
+    for two arms (see `SearchHealth.of`)."""
     panels = _panels(health)
     columns = min(max(len(panels), 1), _IN_A_ROW)
     rows = max(-(-len(panels) // columns), 1)
@@ -69,7 +69,7 @@ def draw_isolation(health: SearchHealth) -> Figure:
             else:
                 top.tick_params(labelleft=False)
         if panels and keys.higher_is_better(health.objective):
-            low, high = grid[0][0].get_ylim()  # a t interval of few seeds leaves [0, 1]
+            low, high = grid[0][0].get_ylim()  # a t interval over few seeds can leave [0, 1]
             grid[0][0].set_ylim(max(low, 0.0), min(high, 1.02))
         inside.legend(
             handles=_isolation_legend(health), loc="outside lower left", ncols=2 * columns
@@ -83,8 +83,8 @@ def draw_convergence(health: SearchHealth, searches: Sequence[SearchHealth] = ()
     """The best objective against the number of trials, and importances if there are any.
 
     Args:
-        health: of all trials together.
-        searches: of each search; empty if there is one.
+        health: the health of all trials together.
+        searches: the health of each search; empty if there is only one.
     """
     each = searches or [health]
     known = [found for found in health.importances.values() if found is not None]
@@ -104,7 +104,8 @@ def _style(health: SearchHealth, arm: str) -> ArmStyle:
 
 
 def _panels(health: SearchHealth) -> list[list[Isolation]]:
-    """The arms' isolations of each parameter; apart if they choose from different values."""
+    """The isolations of each parameter, arms together; separate if arms choose from different
+    values."""
     panels: dict[object, list[Isolation]] = {}
     for each in health.isolations:
         choices = each.values if each.scale is None else None
@@ -113,7 +114,7 @@ def _panels(health: SearchHealth) -> list[list[Isolation]]:
 
 
 def _objective_axis(axes: Axes, health: SearchHealth) -> None:
-    """Losses span decades."""
+    """The axis of the objective; logarithmic for a loss, which spans decades."""
     feasible = any(each.count < each.trials for each in health.infeasible.values())
     if health.objective.endswith("loss") and feasible:
         axes.set_yscale("log")
@@ -288,7 +289,7 @@ def _curve(axes: Axes, curve: Convergence, style: ArmStyle, up: bool) -> None:
 
 
 def _curves(axes: Axes, curves: Sequence[Convergence], style: ArmStyle) -> None:
-    """One arm in several searches, thin lines that end in its marker."""
+    """One arm in several searches, as thin lines that end in its marker."""
     sound = [curve for curve in curves if curve.best.size]
     for curve in sound:
         drawn: dict[str, Any] = {"color": style.colour, "linewidth": 1.1, "alpha": 0.8}

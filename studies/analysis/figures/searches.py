@@ -24,7 +24,7 @@ def draw_searches(found: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) 
     """One row per comparison: a circle for each search, a diamond for all.
 
     Args:
-        found: at least one comparison, with its searches.
+        found: at least one comparison, each with its searches.
     """
     longest = max(len(label_of(verdict)) for verdict, _ in found)
     most = max(len(gains) for _, gains in found)
@@ -42,5 +42,5 @@ def draw_searches(found: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) 
             difference_of(axes, verdict, place - 0.2)
         forest(axes, [verdict for verdict, _ in found])
         note(figure, small_print([verdict for verdict, _ in found]))
-        headline(figure, f"{most} searches, each with winners and fresh seeds of its own")
+        headline(figure, f"{most} searches, each with its own winners and fresh seeds")
     return figure

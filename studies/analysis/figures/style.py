@@ -1,8 +1,8 @@
 """What all figures share: style, colours, sizes, words.
 
 Figures are drawn from results alone, without pyplot's global state. Colours are safe for
-colour-blind eyes (Okabe and Ito 2008, Color Universal Design; further ones of Tol 2021, Colour
-Schemes); maps that diverge are centred on 0.
+colour-blind readers (Okabe and Ito 2008, Color Universal Design; others from Tol 2021, Colour
+Schemes); diverging colour maps are centred on 0.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class ArmStyle(NamedTuple):
 
 
 def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
-    """How each arm is drawn beside the others: the two published ones always alike, and any arm
-    alike in all figures of its study (see `arms_of_study`)."""
+    """How each arm is drawn: the two published arms always the same way, and every arm the same way
+    in all figures of its study (see `arms_of_study`)."""
     shown = list(arms)
     others = zip(cycle(_OTHER_ARMS), cycle(_OTHER_MARKERS), strict=False)
     known = {keys.DYNAMICAL: "o", keys.STATIC: "s"}
@@ -89,8 +89,8 @@ def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
 
 
 def arms_of_study(arms: Iterable[str], draw: Callable[[], T]) -> Callable[[], T]:
-    """A function that draws as `draw` does, each arm in the style that it has among all arms of its
-    study, also where only some of them are shown."""
+    """Wrap `draw` so that each arm has the style that it has among all arms of its study, even if
+    only some of them are shown."""
     every = tuple(arms)
 
     @wraps(draw)
@@ -106,8 +106,8 @@ def arms_of_study(arms: Iterable[str], draw: Callable[[], T]) -> Callable[[], T]
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """The suite's style on matplotlib's defaults, whatever the user has set. Some settings are read
-    when a figure is made and others when it is written: both happen in here."""
+    """The suite's style on top of matplotlib's defaults, whatever the user has set. Some settings
+    are read when a figure is made and others when it is written, so do both inside it."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -116,7 +116,7 @@ def own_style() -> Iterator[None]:
 
 @contextmanager
 def blank_figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure in inches, in the suite's style, without pyplot's global state."""
+    """A figure of a size in inches, in the suite's style, without pyplot's global state."""
     with own_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -124,26 +124,26 @@ def blank_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def headline(figure: Figure, text: str) -> None:
-    """The finding, above everything, at the left."""
+    """Write the finding at the top left of a figure."""
     figure.suptitle(text, x=0.01, ha="left", fontsize=13, fontweight="bold")
 
 
 def note(figure: Figure, text: str, colour: str = GREY) -> None:
-    """Small print below everything, in lines as wide as the figure: how to read it."""
+    """Write small print at the bottom, in lines as wide as the figure: how to read it."""
     characters = int(15.5 * figure.get_figwidth())
     lines = "\n".join(textwrap.fill(line, characters) for line in text.splitlines())
     figure.supxlabel(lines, x=0.01, ha="left", fontsize=8, color=colour)
 
 
 def beside(axes: Axes, place: float, text: str, colour: str = GREY) -> None:
-    """Small print at the right of the axes, at a place on its vertical axis."""
+    """Write small print to the right of the axes, at a place on the vertical axis."""
     at = (1.01, place)
     coordinates = ("axes fraction", "data")
     axes.annotate(text, at, xycoords=coordinates, va="center", fontsize=8, color=colour)
 
 
 def plain_axis(axis: Axis, subs: Sequence[float] = (1, 2, 5)) -> None:
-    """Numbers as people write them on a logarithmic axis."""
+    """Write the numbers on a logarithmic axis as plain numbers."""
     axis.set_major_locator(mpl.ticker.LogLocator(subs=subs))
     axis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
     axis.set_minor_locator(mpl.ticker.NullLocator())

@@ -21,12 +21,12 @@ __all__ = ["draw_verdict"]
 
 
 def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
-    """Each seed's pair of networks, and the distribution of their differences; what speaks against
-    the verdict stands below.
+    """Each seed's pair of networks, and the distribution of their differences; warnings about the
+    verdict are below.
 
     Args:
         pairs: one row per seed, one column per arm (see `pairing.paired_by_seed`).
-        found: the comparison of them.
+        found: the verdict on them.
     """
     verdict = found.test
     metric = words(verdict.metric)

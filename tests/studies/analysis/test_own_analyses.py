@@ -100,8 +100,8 @@ def test_from_python(out: Path) -> None:
             OWN.replace('found["sd"])', 'found["sd"], oops=1)'),
             "own.py:18: the analysis 'spread' fails: AttributeError",
         ),
-        ("ANALYSES = {'a': lambda tables: [1]}", "the analysis 'a' gives 1; let it yield"),
-        ("ANALYSES = {'a': lambda tables: None}", "the analysis 'a' gives None; let it yield"),
+        ("ANALYSES = {'a': lambda tables: [1]}", "the analysis 'a' yields 1; yield"),
+        ("ANALYSES = {'a': lambda tables: None}", "the analysis 'a' returns None; yield"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(out: Path, text: str, words: str, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Figures of what is recorded along training."""
+"""Figures of what is recorded during training."""

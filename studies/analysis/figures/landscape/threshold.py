@@ -50,7 +50,7 @@ def _over_rates(axes: Axes, found: Threshold) -> None:
     values, several = sorted(runs["value"].unique()), len(found.bounds) > 1
     colours = mpl.colormaps["viridis"](np.linspace(0.05, 0.9, len(values)))
     for index, (value, colour) in enumerate(zip(values, colours, strict=True)):
-        shift = 1.03 ** (index - (len(values) - 1) / 2)  # so that values do not hide each other
+        shift = 1.03 ** (index - (len(values) - 1) / 2)  # so that points do not hide each other
         for arm in found.arms:
             own = runs[(runs["value"] == value) & (runs[keys.ARM] == arm)]
             label = f"{value:g}" if found.parameter and arm == found.arms[0] else None
@@ -77,7 +77,7 @@ def _over_rates(axes: Axes, found: Threshold) -> None:
 
 
 def _over_settings(axes: Axes, found: Threshold) -> None:
-    """k of each arm; the bound beside it, a line where it is the same for all."""
+    """k of each arm beside the bound, which is a line if it is the same for all."""
     values = sorted({each.value or 0.0 for each in found.settings})
     styles, several = arm_styles(found.arms), len(found.arms) > 1
     one = len(found.bounds) == 1

@@ -34,7 +34,7 @@ def draw_trajectory(run: RecordedRun) -> Figure:
     with blank_figure(9.4, 1.55 * rows + 0.9) as figure:
         panels = figure.subplots(rows, 1, sharex=True)
         for colour, (c, name) in zip(CLASS_COLOURS, enumerate(weights), strict=False):
-            width = 1.1 + 0.9 * (len(weights) - 1 - c)  # where they coincide, all are seen
+            width = 1.1 + 0.9 * (len(weights) - 1 - c)  # all are visible where they coincide
             panels[0].plot(steps, run.trace[name], color=colour, lw=width, label=f"class {c}")
         panels[0].set_ylabel("class weight Γ")
         panels[0].tick_params(axis="y", labelcolor=GREY, labelsize=8)

@@ -32,8 +32,8 @@ __all__ = ["animate_valleys", "draw_valleys"]
 
 _MAP = "viridis"  # perceptually uniform; dark is deep
 _UNSTABLE = "#E69F00"
-_FRAMES = 160  # at most, so that the file stays small
-_LATEST, _EARLIEST = 1.25, 2.0  # periods shown after and before the last instability's own
+_FRAMES = 160  # at most, to keep the file small
+_LATEST, _EARLIEST = 1.25, 2.0  # periods shown after and before that of the last instability
 _SIDE = "offset s"
 
 
@@ -42,7 +42,7 @@ def draw_valleys(runs: Sequence[ValleyRun]) -> Figure:
     on one scale; below, the largest Hessian eigenvalue of each arm.
 
     Args:
-        runs: one of each arm, trained from one seed.
+        runs: one run of each arm, with the same seed.
     """
     low, high = _limits(runs)
     with blank_figure(9.4, 2.1 * len(runs) + 2.4) as figure:
@@ -84,11 +84,11 @@ def draw_valleys(runs: Sequence[ValleyRun]) -> Figure:
 
 
 def animate_valleys(runs: Sequence[ValleyRun]) -> Animation:
-    """F on the line at one moment after another through a few periods, one panel per arm, with the
-    parabola of its curvature, the class weights of the moment and the largest eigenvalue.
+    """F on the line, moment by moment through a few periods, one panel per arm, with the parabola
+    of its curvature, the current class weights and the largest eigenvalue.
 
     Args:
-        runs: one of each arm, trained from one seed, at the same steps.
+        runs: one run of each arm, with the same seed and steps.
     """
     moments = shown_moments(runs[0])
     low, high = _limits(runs, moments)
@@ -124,7 +124,7 @@ def animate_valleys(runs: Sequence[ValleyRun]) -> Animation:
         for axes in (*(line.axes for line in lines), bars, strip):
             axes.tick_params(labelsize=8)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once: nothing may tremble
+        figure.set_layout_engine("none")  # lay out once, so that nothing jitters
 
     def show(frame: int) -> None:
         at = moments[frame]
@@ -142,8 +142,9 @@ def animate_valleys(runs: Sequence[ValleyRun]) -> Animation:
 
 
 def shown_moments(run: ValleyRun) -> list[int]:
-    """Indices of the moments to animate: the periods around the last instability, or the last ones;
-    thinned out if there are too many. For a run without periods, all moments."""
+    """Indices of the moments to animate: the periods around the last instability, or the last
+    periods without one; thinned out if there are too many. For a run without periods, all
+    moments."""
     ends = run.boundaries()
     if not ends or run.period is None:
         chosen = np.arange(len(run.steps))
@@ -174,7 +175,7 @@ class _Line:
         axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
 
     def show(self, at: int) -> None:
-        """Draw a moment."""
+        """Draw one moment."""
         run, s = self._run, self._run.offsets
         parabola = run.bottom[at] + run.slope[at] * s + run.lambda_max[at] * s**2 / 2
         self._parabola.set_data(s, np.where(parabola > 0, parabola, np.nan))
