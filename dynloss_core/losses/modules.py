@@ -28,9 +28,9 @@ class DynamicalLoss(nn.Module, ABC):
     Call `step()` once after each `optimizer.step()`, not after each backward pass if gradients are
     accumulated. In evaluation mode (`criterion.eval()`) the module returns the static loss, which
     is the one to report. The step, the period and the amplitude are buffers in the state_dict, and
-    follow the outputs to their device: a step on CUDA never waits for the host, and is compiled
-    only once. Loading a checkpoint without them, from a static loss, leaves the step where it is.
-    One with another period or amplitude adds it to the missing keys, which `load_state_dict`
+    follow the outputs to their device: a step on CUDA does not synchronise, and a compiled step is
+    compiled only once. Loading a checkpoint without them, from a static loss, leaves the step where
+    it is. One with another period or amplitude adds it to the missing keys, which `load_state_dict`
     refuses if strict.
 
     Args:

@@ -47,7 +47,8 @@ class Traits:
             statistics or their running averages.
         draws: whether training steps draw random numbers.
         buffers: whether it holds more than trained parameters.
-        unusual: why only the reference engine is sure to train it correctly; None if all are.
+        unusual: why only the reference engine is sure to train it correctly; None if every engine
+            is.
         relu_mlp: the sizes of a plain multilayer perceptron: inputs, units of each hidden layer,
             outputs. Its class declares `relu_mlp = True`: a sample is flattened and goes through
             `layers`, linear with biases, with a ReLU between any two. None for other networks.

@@ -43,6 +43,7 @@ def p_of_no_difference(
     values: NDArray[np.float64], blocks: NDArray[np.intp], settings: NDArray[np.intp]
 ) -> float | None:
     """p of an F test between nested least-squares fits: blocks alone, and with settings added.
+
     Blocks need not be complete. None without degrees of freedom left to test.
 
     Args:
