@@ -239,7 +239,7 @@ def test_nothing_moves_until_it_is_asked_to() -> None:
     assert html.count("data:image/png") == 2, "its still, and the map"
     assert "Play the animation" in inside
     assert all(image["alt"] for image in page.all("img"))
-    with pytest.raises(ValueError, match="moves in the figure 'map' is not a GIF"):
+    with pytest.raises(ValueError, match="animation of the figure 'map' is not a GIF"):
         Picture(PNG, "map", moving=PNG)
 
 
