@@ -313,7 +313,9 @@ def _mapped(module: types.ModuleType, source: str, kind: Kind) -> Iterator[tuple
         raise ConfigError("", problem, f'write {variable} = {{"name": ...}}', source)
     for name, value in defined.items():
         if not isinstance(name, str) or not fits(value):
-            raise ConfigError("", f"{variable}[{name!r}] is not {what}", "see the README", source)
+            raise ConfigError(
+                "", f"{variable}[{name!r}] is not {what}", "see docs/how-to/own-loss.md", source
+            )
         yield kind, name, value
 
 

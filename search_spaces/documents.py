@@ -135,7 +135,9 @@ def read_document(path: Path) -> dict[str, Any]:
         raise ConfigError("", "is too large", "give a file of less than a megabyte", source)
     document = parse_document(text, source)
     if not isinstance(document, dict):
-        raise ConfigError("", "expected `key: value` lines", "see the README for a file", source)
+        raise ConfigError(
+            "", "expected `key: value` lines", "see docs/how-to/write-a-study.md", source
+        )
     return document
 
 

@@ -25,7 +25,6 @@ __all__ = ["Origin", "current_origin", "syntax_digest"]
 
 _PACKAGES = ("torch", "numpy", "numba", "scikit-learn", "optuna")
 _DIGITS = 12
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,21 @@ def _words(value: Any) -> Iterator[str]:
     """A syntax tree as words. Empty fields are left out: new versions of Python add some."""
     if isinstance(value, ast.AST):
         yield f"({type(value).__name__}"
-        doc = isinstance(value, _DOCUMENTED) and ast.get_docstring(value, clean=False) is not None
         for name, field in ast.iter_fields(value):
             if field is not None and field != []:
                 yield name
-                yield from _words(field[1:] if doc and name == "body" else field)
+                yield from _words(field)
         yield ")"
     elif isinstance(value, list):
         for item in value:
-            yield from _words(item)
+            if not _is_documentation(item):
+                yield from _words(item)
         yield "]"
     else:
         yield f"{type(value).__name__} {value!r}"
+
+
+def _is_documentation(item: Any) -> bool:
+    """Whether a statement is a text alone: of a module, class or function, or of a name."""
+    is_constant = isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)
+    return is_constant and isinstance(item.value.value, str)

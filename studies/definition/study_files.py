@@ -69,7 +69,9 @@ def _in_profile(document: dict[str, Any], profile: str | None, source: str) -> d
     """Apply a profile to a study file's document."""
     profiles = document.pop("profiles", {})
     if not isinstance(profiles, dict) or not all(isinstance(p, dict) for p in profiles.values()):
-        raise ConfigError("profiles", "expected mappings by name", "see the README", source)
+        raise ConfigError(
+            "profiles", "expected mappings by name", "see docs/how-to/write-a-study.md", source
+        )
     if profile is None:
         return document
     if profile not in profiles:
