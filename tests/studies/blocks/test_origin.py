@@ -29,6 +29,7 @@ from math import pi
 class Loss:
     """A class."""
     weight: float = 1.0
+    """In units of one."""
 
     def value(self, x, *, scale=2):
         """A method."""
@@ -42,6 +43,7 @@ class Loss:
         (b"# a comment", b"# another"),
         (b'"""A module."""\n', b""),
         (b"A class", b"Another"),
+        (b'    """In units of one."""\n', b""),
         (b'        """A method."""\n', b""),
         (b"x * scale + pi", b"(x * scale) + pi"),
         (b"\n\n", b"\n\n\n\n"),
