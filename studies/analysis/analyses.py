@@ -20,9 +20,10 @@ from studies.analysis.figures.learning_curves import draw_learning_curves
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
 from studies.analysis.figures.searches import draw_searches
+from studies.analysis.figures.speed import draw_speed
 from studies.analysis.figures.style import arms_of_study
 from studies.analysis.figures.verdict import draw_verdict
-from studies.analysis.gains import gain_map, learning_curves, regimes
+from studies.analysis.gains import gain_map, learning_curves, regimes, speed
 from studies.analysis.landscape import instabilities, minima, peristalsis, threshold, valleys
 from studies.analysis.own_analyses import Cards
 from studies.analysis.question import Question
@@ -50,6 +51,7 @@ ANALYSES: dict[str, Cards] = {
     "ladder": partial(ladder.cards, draw=draw_ladder),
     "regimes": of_each_pair(partial(regimes.cards, draw=draw_regimes)),
     "gain maps": of_each_pair(partial(gain_map.cards, draw=draw_gain_map)),
+    "speed": partial(speed.cards, draw=draw_speed),
     "learning curves": partial(learning_curves.cards, draw=draw_learning_curves),
     "recorded runs": instabilities.cards,
     "peristalsis": peristalsis.cards,

@@ -1,0 +1,55 @@
+"""How many networks of each arm have reached an accuracy, over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from studies.analysis.figures.style import GREY, arm_styles, blank_figure, thousands
+from studies.analysis.gains.speed import Speed
+
+__all__ = ["draw_speed"]
+
+_ACROSS = 3  # panels in a row
+
+
+def draw_speed(speeds: Sequence[Speed]) -> Figure:
+    """A panel for each comparison: the share of networks that have been there, for both arms, and
+    the mean time of each as a line.
+
+    Args:
+        speeds: of each pair of arms and setting.
+    """
+    across = min(len(speeds), _ACROSS)
+    down = -(-len(speeds) // across)
+    with blank_figure(4.6 * across + 0.4, 3.5 * down) as figure:
+        panels = np.atleast_1d(figure.subplots(down, across, sharey=True)).ravel()
+        for axes, each in zip(panels, speeds, strict=False):
+            for arm, style in arm_styles(each.pair).items():
+                count = round(each.reached[arm][-1] * each.networks[arm])
+                label = f"{arm} ({count} of {each.networks[arm]})"
+                axes.step(
+                    each.steps, each.reached[arm], where="post", color=style.colour, label=label
+                )
+                axes.axvline(each.means[arm], color=style.colour, lw=0.9, ls="--")
+            axes.set(xlabel="step", ylim=(-0.02, 1.05), xlim=(0, each.end))
+            where = f"{each.label}, " if each.label else ""
+            axes.set_title(f"{where}accuracy {each.target:.3f}", fontsize=10)
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
+            axes.legend(loc="lower right", fontsize=8)
+        for axes in panels[::across]:
+            axes.set_ylabel("share of networks there")
+        for axes in panels[len(speeds) :]:
+            axes.set_visible(False)
+        figure.supxlabel(
+            "Dashed: the mean time, networks that never get there counted as the whole run.",
+            x=0.01,
+            ha="left",
+            fontsize=8,
+            color=GREY,
+        )
+    return figure

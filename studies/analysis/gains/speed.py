@@ -1,0 +1,232 @@
+"""How fast: steps until a network reaches a given accuracy, in each arm, paired, and cut off where
+it does not.
+
+The accuracy is 90% of the way from guessing to where the slower-ending arm ends (the lower of the
+two medians over fresh seeds), so that most networks of both arms reach it. A network's time is the
+first evaluation at which its validation accuracy is there; one that never is counts as the whole
+run. The mean of such times is the restricted mean time (Royston and Parmar 2013, BMC Med. Res.
+Methodol. 13:152): it needs no guess of when the others would have arrived. Two arms are compared by
+its paired difference, with a t interval over seeds or, if there are several, over searches.
+
+So "slower but better" can be asked: an arm may take longer to get there and end higher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from dynloss_core import keys
+from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.setting_verdicts import verdicts_of
+from studies.analysis.settings import by_setting, label_of
+from studies.analysis.statistics.comparison import Comparison, compare
+from studies.analysis.statistics.pairing import search_number
+from studies.analysis.study_tables import Tables
+from studies.definition.arms import Pair
+
+__all__ = ["OF_THE_WAY", "Speed", "cards", "speed", "speeds_of"]
+
+OF_THE_WAY = 0.9
+"""How far from guessing to the lower end the accuracy to reach lies."""
+_METRIC = keys.VALIDATION_ACCURACY
+_FEWEST_EVALUATIONS = 5
+_MOST_PANELS = 6
+_SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Speed:
+    """Both arms on their way to one accuracy, at one setting.
+
+    Args:
+        pair: the arms.
+        label: the setting in words; empty if the study has one.
+        target: the accuracy.
+        end: length of the run in steps.
+        steps: (K,) of the evaluations.
+        reached: (K,) for each arm, the share of networks that have been there by then.
+        networks: how many each arm has.
+        means: restricted mean time of each arm, in steps.
+        comparison: of the arm's times less the reference's, in steps.
+        several: whether a pair is a search, its networks averaged, rather than a seed.
+    """
+
+    pair: Pair
+    label: str
+    target: float
+    end: int
+    steps: np.ndarray
+    reached: dict[str, np.ndarray]
+    networks: dict[str, int]
+    means: dict[str, float]
+    comparison: Comparison
+    several: bool
+
+    @property
+    def slower(self) -> bool:
+        """Whether the pair's first arm takes longer."""
+        return self.comparison.p_t < _SIGNIFICANT and self.comparison.mean > 0
+
+    @property
+    def faster(self) -> bool:
+        """Whether it takes less time."""
+        return self.comparison.p_t < _SIGNIFICANT and self.comparison.mean < 0
+
+    def sentence(self, outcome: str | None = None) -> str:
+        """What was found, in words.
+
+        Args:
+            outcome: the verdict on the arm, such as `better`, which is said beside its speed.
+        """
+        arm, reference = self.pair
+        found, where = self.comparison, f"At {self.label}: to" if self.label else "To"
+        claim = "slower" if self.slower else "faster" if self.faster else "not seen to differ"
+        if outcome in ("better", "worse") and (self.slower or self.faster):
+            joined = "but" if self.slower == (outcome == "better") else "and"
+            claim += f", {joined} {outcome} at the end"
+        what = "searches" if self.several else "fresh seeds"
+        counts = " and ".join(
+            f"{round(self.reached[each][-1] * self.networks[each])} of {self.networks[each]}"
+            for each in self.pair
+        )
+        steps, others = self.means[arm], self.means[reference]
+        return (
+            f"{where} reach a validation accuracy of {self.target:.3f}, {arm} takes {steps:,.0f} "
+            f"steps and {reference} {others:,.0f}, of {self.end:,}: {claim} ({found.mean:+,.0f} "
+            f"[{found.low:+,.0f}, {found.high:+,.0f}], 95%, n = {found.n} {what}, paired; {counts} "
+            "networks get there)."
+        )
+
+    def row(self) -> dict[str, object]:
+        """The same as a row of a table."""
+        return {
+            "setting": self.label,
+            "arm": self.pair.arm,
+            "reference": self.pair.reference,
+            "target": self.target,
+            "arm_steps": self.means[self.pair.arm],
+            "reference_steps": self.means[self.pair.reference],
+            "difference": self.comparison.mean,
+            "low": self.comparison.low,
+            "high": self.comparison.high,
+            "p": self.comparison.p_t,
+            "n": self.comparison.n,
+            "arm_reached": float(self.reached[self.pair.arm][-1]),
+            "reference_reached": float(self.reached[self.pair.reference][-1]),
+            "end": self.end,
+        }
+
+
+def cards(tables: Tables, draw: Draws[list[Speed]]) -> Iterator[Card]:
+    """How fast the winners of each pair of arms are, on fresh seeds."""
+    speeds = tables.cached(speeds_of)
+    if not speeds:
+        return
+    latest, _ = tables.cached(verdicts_of)
+    outcomes = {(each.test.pair, each.label): each.test.outcome for each in latest}
+    sentences = [each.sentence(outcomes.get((each.pair, each.label))) for each in speeds]
+    table = pd.DataFrame([each.row() for each in speeds])
+    caption = (
+        f"Share of networks that have reached {OF_THE_WAY:.0%} of the way from guessing to where "
+        "the arm that ends lower ends, on fresh seeds. A network's time is the first evaluation "
+        "there; where it never is, the whole run."
+    )
+    shown = speeds[:_MOST_PANELS]
+    yield Card(
+        "How fast",
+        [Drawing("speed", _headline(speeds), caption, partial(draw, shown))],
+        files={"speed.csv": table},
+        paragraphs=sentences[:_MOST_PANELS],
+        sentences=sentences,
+    )
+
+
+def _headline(speeds: list[Speed]) -> str:
+    slower, faster = (sum(getattr(s, name) for s in speeds) for name in ("slower", "faster"))
+    if len(speeds) == 1:
+        (one,) = speeds
+        claim = "is slower than" if slower else "is faster than" if faster else "against"
+        return (
+            f"On the way to accuracy {one.target:.3f}: {one.pair.arm} {claim} {one.pair.reference}"
+        )
+    return f"On the way: slower in {slower}, faster in {faster} of {len(speeds)} comparisons"
+
+
+def speeds_of(tables: Tables) -> list[Speed]:
+    """The speeds of a study: of each arm against the reference, at each setting."""
+    found = []
+    for each in tables.against_reference:
+        fresh = each.fresh_networks
+        for setting, rows in by_setting(fresh, each.question.scientific) if len(fresh) else []:
+            one = speed(
+                rows,
+                each.curves,
+                each.question.pair,
+                label_of(setting),
+                chance=each.question.chance,
+                several=each.searches > 1,
+            )
+            found += [] if one is None else [one]
+    return found
+
+
+def speed(
+    networks: pd.DataFrame,
+    curves: pd.DataFrame,
+    pair: Pair,
+    label: str = "",
+    *,
+    chance: float = 0.0,
+    several: bool = False,
+) -> Speed | None:
+    """How fast two arms are; None without curves of both, or of too few evaluations.
+
+    Args:
+        networks: rows of the members table on fresh seeds, of one setting.
+        curves: the curves table.
+        pair: the arms.
+        label: the setting in words.
+        chance: accuracy of guessing.
+        several: whether the networks are of several searches, which are then compared.
+    """
+    by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
+    if curves.empty or _METRIC not in curves:
+        return None
+    mine = networks[networks[keys.ARM].isin(list(pair))]
+    rows = curves.merge(mine[[*by, keys.STEPS]], on=by)
+    values = rows.pivot(index=by, columns=keys.STEP, values=_METRIC)
+    present = {arm: values[values.index.get_level_values(keys.ARM) == arm] for arm in pair}
+    if values.shape[1] < _FEWEST_EVALUATIONS or any(len(each) < 2 for each in present.values()):
+        return None
+    lower = min(float(each.ffill(axis=1).iloc[:, -1].median()) for each in present.values())
+    if not lower > chance:
+        return None
+    target, end = chance + OF_THE_WAY * (lower - chance), int(rows[keys.STEPS].max())
+    there = values.ge(target).cummax(axis=1)  # has been there by then
+    steps = values.columns.to_numpy()
+    first = np.where(there.any(axis=1), steps[there.to_numpy().argmax(axis=1)], end)
+    times = there.index.to_frame(index=False).assign(time=first.astype(float))
+    unit = search_number(times) if several else times[keys.SEED]
+    paired = times.groupby([unit.rename("unit"), keys.ARM])["time"].mean().unstack().dropna()
+    if len(paired) < 2:
+        return None
+    return Speed(
+        pair=pair,
+        label=label,
+        target=target,
+        end=end,
+        steps=steps,
+        reached={
+            arm: there[there.index.get_level_values(keys.ARM) == arm].mean(axis=0).to_numpy()
+            for arm in pair
+        },
+        networks={arm: len(each) for arm, each in present.items()},
+        means={arm: float(paired[arm].mean()) for arm in pair},
+        comparison=compare((paired[pair.arm] - paired[pair.reference]).to_numpy(dtype=float)),
+        several=several,
+    )
