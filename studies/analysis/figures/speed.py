@@ -8,8 +8,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from studies.analysis.figures.style import GREY, arm_styles, blank_figure, thousands
-from studies.analysis.gains.speed import Speed
+from studies.analysis.figures.style import GREY, arm_styles, blank_figure, headline, thousands
+from studies.analysis.gains.speed import Speed, speeds_headline
 
 __all__ = ["draw_speed"]
 
@@ -52,4 +52,5 @@ def draw_speed(speeds: Sequence[Speed]) -> Figure:
             fontsize=8,
             color=GREY,
         )
+        headline(figure, speeds_headline(speeds))
     return figure

@@ -13,7 +13,7 @@ So "slower but better" can be asked: an arm may take longer to get there and end
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,13 +29,13 @@ from studies.analysis.statistics.pairing import search_number
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
 
-__all__ = ["OF_THE_WAY", "Speed", "cards", "speed", "speeds_of"]
+__all__ = ["OF_THE_WAY", "Speed", "cards", "speed", "speeds_headline", "speeds_of"]
 
 OF_THE_WAY = 0.9
 """How far from guessing to the lower end the accuracy to reach lies."""
 _METRIC = keys.VALIDATION_ACCURACY
 _FEWEST_EVALUATIONS = 5
-_MOST_PANELS = 6
+_MOST_PANELS = 9
 _SIGNIFICANT = 0.05
 
 
@@ -139,14 +139,15 @@ def cards(tables: Tables, draw: Draws[list[Speed]]) -> Iterator[Card]:
     shown = speeds[:_MOST_PANELS]
     yield Card(
         "How fast",
-        [Drawing("speed", _headline(speeds), caption, partial(draw, shown))],
+        [Drawing("speed", speeds_headline(shown), caption, partial(draw, shown))],
         files={"speed.csv": table},
         paragraphs=sentences[:_MOST_PANELS],
         sentences=sentences,
     )
 
 
-def _headline(speeds: list[Speed]) -> str:
+def speeds_headline(speeds: Sequence[Speed]) -> str:
+    """What the figure of the arms on their way shows."""
     slower, faster = (sum(getattr(s, name) for s in speeds) for name in ("slower", "faster"))
     if len(speeds) == 1:
         (one,) = speeds

@@ -70,7 +70,8 @@ def test_slower_but_better_is_said() -> None:
 def test_no_difference_is_no_claim() -> None:
     times = {"dynamical": [100, 500, 300, 700], "static": [500, 100, 700, 300]}
     result = found(*study(times))
-    assert not (result.slower or result.faster)
+    assert not result.slower
+    assert not result.faster
     assert "not seen to differ" in result.sentence("better")
 
 
@@ -108,6 +109,6 @@ def test_the_figure_has_a_panel_for_each() -> None:
     figure = draw_speed([one] * 4)
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert len(shown) == 4
-    assert shown[0].get_title() == "width 20, accuracy 0.720"
+    assert shown[0].get_title(loc="left") == "width 20, accuracy 0.720"
     lines = [line.get_xdata()[0] for line in shown[0].lines if line.get_linestyle() == "--"]
     assert sorted(lines) == [150, 350]
