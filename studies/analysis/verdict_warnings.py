@@ -58,6 +58,7 @@ def _health_in(tables: Tables, tried: pd.DataFrame, *, importances: bool) -> Sea
         asked.objective,
         adaptive=asked.adaptive,
         epochs=asked.epochs,
+        margin=asked.margin,
         with_importances=importances,
     )
 

@@ -48,7 +48,7 @@ from studies.definition.optional_packages import is_installed
 __all__ = ["Convergence", "Infeasible", "SearchHealth", "search_health"]
 
 _MANY_INFEASIBLE = 0.1
-_ACCURACY_TOLERANCE = 0.005  # half the margin of equivalence in the library's spirals studies
+_ACCURACY_TOLERANCE = 0.005  # where the study has no margin of equivalence
 _LOSS_TOLERANCE = 0.01  # relative
 _FEWEST_TO_CONVERGE = 15
 _BUDGETS = 60  # number of budgets at which an expected best is evaluated
@@ -268,6 +268,7 @@ def search_health(
     *,
     adaptive: bool,
     epochs: float | None = None,
+    margin: float | None = None,
     with_importances: bool = True,
 ) -> SearchHealth | None:
     """The health of a search; None without a trial of the given arms.
@@ -278,6 +279,7 @@ def search_health(
         objective: static validation metric that was optimised.
         adaptive: whether proposals depended on results (`tpe`).
         epochs: length of a run, needed if a space gives the period in epochs.
+        margin: the margin of equivalence in the objective; None without one.
         with_importances: whether to compute importances, which grows a large forest for each arm.
 
     Raises:
@@ -299,7 +301,7 @@ def search_health(
         isolations=tuple(chain(*(isolate(each, spaces[each.arm]) for each in arms))),
         near_bounds=tuple(chain(*(near_bounds(each, spaces[each.arm]) for each in arms))),
         infeasible={each.arm: _infeasible(each) for each in arms},
-        convergence={each.arm: _convergence(each, adaptive, up) for each in arms},
+        convergence={each.arm: _convergence(each, adaptive, up, margin) for each in arms},
         importances={
             each.arm: importances(each, spaces[each.arm], adaptive=adaptive)
             for each in arms
@@ -315,12 +317,15 @@ def _infeasible(trials: ArmTrials) -> Infeasible:
     return Infeasible(trials.arm, count, total, float(low), float(high))
 
 
-def _convergence(trials: ArmTrials, adaptive: bool, up: bool) -> Convergence:
-    """Convergence, with a tolerance of 0.005 for an accuracy or 1% of the best loss, or the noise
-    of a trial's mean if that is larger: the best of many noisy trials creeps upwards for ever."""
+def _convergence(trials: ArmTrials, adaptive: bool, up: bool, margin: float | None) -> Convergence:
+    """Convergence, with a tolerance of half the margin of equivalence; without one, of 0.005 for an
+    accuracy or 1% of the best loss. If the noise of a trial's mean is larger, it is the tolerance:
+    the best of many noisy trials creeps upwards for ever."""
     total, sign = len(trials.score), 1.0 if up else -1.0
     top = float(trials.score.max())
     small = _ACCURACY_TOLERANCE if up or math.isinf(top) else _LOSS_TOLERANCE * abs(top)
+    if margin is not None:
+        small = margin / 2
     tolerance = float(np.fmax(small, trials.noise))
     last = None
     if math.isinf(top):

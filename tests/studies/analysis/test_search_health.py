@@ -237,6 +237,17 @@ def test_bounds_infeasible_trials_late_gains_and_unequal_budgets_warn() -> None:
     assert design.warnings() == expected[:2], "a design neither converges nor needs equal budgets"
 
 
+def test_half_the_margin_is_what_a_search_may_still_gain() -> None:
+    search, spaces = both_arms(40, 40)
+    tolerances = []
+    for margin in (1e-9, None, 0.2):
+        found = search_health(search, spaces, ACCURACY, adaptive=True, margin=margin)
+        assert found is not None
+        tolerances.append(found.convergence[keys.STATIC].tolerance)
+    noise = tolerances[0]
+    assert tolerances[1:] == pytest.approx([max(0.005, noise), 0.1])
+
+
 def test_a_healthy_search_has_no_warnings() -> None:
     search, spaces = both_arms()
     found = search_health(search, spaces, ACCURACY, adaptive=False)
