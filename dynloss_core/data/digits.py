@@ -13,7 +13,8 @@ from typing import ClassVar, Literal
 import torch
 
 from dynloss_core.config import ADDED_LATER, ConfigError
-from dynloss_core.data.splits import Labelled, Splits, check_seeds
+from dynloss_core.data.label_noise import check_label_noise, with_label_noise
+from dynloss_core.data.splits import Labelled, Splits, check_seeds, disjoint
 
 __all__ = ["DigitsConfig"]
 
@@ -36,6 +37,8 @@ class DigitsConfig:
             set; None uses `split_seed`.
         validation: share of the samples for validation.
         test: share of the samples for the test set.
+        train_samples: samples to train on; None takes all that are left. The others are not used.
+        label_noise: share of the training labels that are redrawn at random (see `label_noise`).
     """
 
     name: Literal["digits"] = "digits"
@@ -43,6 +46,8 @@ class DigitsConfig:
     validation: float = 0.2
     test: float = 0.2
     validation_seed: int | None = field(default=None, metadata=ADDED_LATER)
+    train_samples: int | None = field(default=None, metadata=ADDED_LATER)
+    label_noise: float = field(default=0.0, metadata=ADDED_LATER)
 
     num_classes: ClassVar[int] = _NUM_CLASSES
 
@@ -56,6 +61,11 @@ class DigitsConfig:
             problem = f"fractions {self.validation:g} and {self.test:g} leave too small a split"
             raise ConfigError("test", problem, "each split needs five samples per class")
         check_seeds(self.split_seed, self.validation_seed)
+        check_label_noise(self.label_noise)
+        fewest, most = 5 * _NUM_CLASSES, int(shares[-1] * _SAMPLES) - 2  # parts are rounded up
+        if self.train_samples is not None and not fewest <= self.train_samples <= most:
+            problem = f"{self.train_samples} is not between {fewest} and {most}"
+            raise ConfigError("train_samples", problem, "choose a number in this range")
 
     @property
     def training_samples(self) -> int:
@@ -97,4 +107,8 @@ def _load(config: DigitsConfig) -> Splits:
         )
         for x, y in parts
     )
+    if config.train_samples is not None:
+        (kept,) = disjoint(train.targets, [config.train_samples], seed, part=0)
+        train = train.at(kept)
+    train = with_label_noise(train, config.label_noise, _NUM_CLASSES, seed)
     return Splits(train, validation, test, _NUM_CLASSES)

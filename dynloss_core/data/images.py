@@ -30,6 +30,7 @@ from dynloss_core.data.image_folders import (
     find,
     put_in_place,
 )
+from dynloss_core.data.label_noise import check_label_noise, with_label_noise
 from dynloss_core.data.pixels import scale_of
 from dynloss_core.data.splits import Labelled, Splits, check_seeds, disjoint
 
@@ -50,6 +51,7 @@ class ImageConfig(ABC):
         validation: number of images of the training set kept for validation.
         split_seed: the seed that draws them, and the images of a reduced part.
         validation_seed: the seed of the draws from the training set; None uses `split_seed`.
+        label_noise: share of the training labels that are redrawn at random (see `label_noise`).
         train_samples: images to train on; None takes all that are not kept for validation.
         test_samples: images of the test set; None takes all.
     """
@@ -60,6 +62,7 @@ class ImageConfig(ABC):
     train_samples: int | None = None
     test_samples: int | None = None
     validation_seed: int | None = field(default=None, metadata=ADDED_LATER)
+    label_noise: float = field(default=0.0, metadata=ADDED_LATER)
 
     num_classes: ClassVar[int] = _NUM_CLASSES
     SHAPE: ClassVar[tuple[int, int, int]]
@@ -68,6 +71,7 @@ class ImageConfig(ABC):
 
     def __post_init__(self) -> None:
         check_seeds(self.split_seed, self.validation_seed)
+        check_label_noise(self.label_noise)
         left = self.TRAINING - self.validation
         for key, most in (
             ("validation", self.TRAINING - _FEWEST),
@@ -218,6 +222,7 @@ def _load(config: ImageConfig) -> Splits:
     scale = scale_of(learned)
     chosen = Labelled(pixels[validation], labels[validation], scale)
     trained = Labelled(learned, labels[train], scale)
+    trained = with_label_noise(trained, config.label_noise, _NUM_CLASSES, seed)
     del pixels  # before the test set is read
     pixels, labels = config._read(root, train=False)
     (test,) = disjoint(labels, [config.test_samples or len(labels)], config.split_seed, part=1)

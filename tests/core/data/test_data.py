@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynloss_core.config import ConfigError, config_hash
-from dynloss_core.data import DigitsConfig, Labelled, SpiralsConfig, Splits, attainable_accuracy
+from dynloss_core.data import (
+    DigitsConfig,
+    FashionMNISTConfig,
+    Labelled,
+    SpiralsConfig,
+    Splits,
+    attainable_accuracy,
+)
+from dynloss_core.data.label_noise import with_label_noise
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.testing import DataSetContract
 from tests.cases import BytesConfig
@@ -103,6 +111,10 @@ def test_digits_are_split_once_disjointly_and_by_class() -> None:
         (DigitsConfig, {"test": 1.5}, "test"),
         (DigitsConfig, {"validation": 0.6, "test": 0.5}, "test"),
         (DigitsConfig, {"split_seed": -1}, "split_seed"),
+        (DigitsConfig, {"train_samples": 40}, "train_samples"),
+        (DigitsConfig, {"train_samples": 1077}, "train_samples"),
+        (DigitsConfig, {"label_noise": 1.5}, "label_noise"),
+        (FashionMNISTConfig, {"label_noise": -0.1}, "label_noise"),
     ],
 )
 def test_refuses_values_outside_their_range(config: type, values: dict, key: str) -> None:
@@ -152,3 +164,47 @@ def test_a_split_with_a_class_too_many_is_refused(part: str, wrong: int) -> None
 def test_three_points_of_the_spirals_coincide_and_no_digits_do() -> None:
     assert attainable_accuracy(SpiralsConfig().load(0).train) == pytest.approx(298 / 300)
     assert attainable_accuracy(DigitsConfig().load(0).train) == 1.0
+
+
+@pytest.mark.parametrize("size", [50, 180, 1076])
+def test_fewer_digits_are_a_part_of_them_with_the_same_classes(size: int) -> None:
+    config = DigitsConfig(train_samples=size)
+    few, whole = config.load(0), DigitsConfig().load(0)
+    assert len(few.train) == config.training_samples == size
+    assert few.test.inputs is not None
+    assert torch.equal(few.test.inputs, whole.test.inputs)
+    assert torch.equal(few.validation.inputs, whole.validation.inputs)
+    counts = torch.bincount(few.train.targets, minlength=10)
+    assert counts.max() - counts.min() <= max(2, 0.1 * size / 10)
+    every = {row.numpy().tobytes() for row in whole.train.inputs}
+    assert {row.numpy().tobytes() for row in few.train.inputs} <= every
+
+
+@given(share=st.floats(0, 1), classes=st.integers(2, 10), seed=st.integers(0, 99))
+def test_noise_redraws_a_share_of_the_training_labels(
+    share: float, classes: int, seed: int
+) -> None:
+    clean = Labelled(torch.arange(4000.0)[:, None], torch.arange(4000) % classes)
+    noisy = with_label_noise(clean, share, classes, seed)
+    assert torch.equal(noisy.inputs, clean.inputs)
+    assert noisy.targets.min() >= 0
+    assert noisy.targets.max() < classes
+    wrong = int((noisy.targets != clean.targets).sum())
+    redrawn, chance = round(share * 4000), 1 - 1 / classes
+    assert abs(wrong - redrawn * chance) <= 5 * np.sqrt(redrawn * chance / classes) + 1e-9
+    more = with_label_noise(clean, min(1.0, share + 0.1), classes, seed)
+    changed = noisy.targets != clean.targets
+    assert torch.equal(more.targets[changed], noisy.targets[changed]), "more noise keeps the rest"
+    assert torch.equal(with_label_noise(clean, share, classes, seed).targets, noisy.targets)
+
+
+def test_noise_is_in_the_training_labels_alone() -> None:
+    clean, noisy = DigitsConfig().load(0), DigitsConfig(label_noise=0.4).load(0)
+    assert torch.equal(clean.train.inputs, noisy.train.inputs)
+    wrong = (clean.train.targets != noisy.train.targets).double().mean()
+    assert 0.3 < wrong < 0.42
+    for name in ("validation", "test"):
+        assert torch.equal(getattr(clean, name).targets, getattr(noisy, name).targets)
+    assert config_hash(DigitsConfig(label_noise=0.0)) == config_hash(DigitsConfig())
+    again = DigitsConfig(label_noise=0.4, validation_seed=3).load(0)
+    assert not torch.equal(again.train.targets, noisy.train.targets)
