@@ -204,7 +204,7 @@ def content(store: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(params=[pytest.param("client", marks=pytest.mark.slow), "database"])
+@pytest.fixture(params=["client", "database"])
 def store_fails(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     def client_alone(client: MlflowClient, uri: str) -> RunWriter:
         return ClientWriter(client)
@@ -238,13 +238,20 @@ def test_what_an_undisturbed_store_holds(
     assert held["tiny"]["metrics"] == {"answer": [(0, 42.0)]}
 
 
+FAULTS = [
+    ("database", 1, True),
+    ("database", 1, False),
+    ("database", 1000, True),
+    ("client", 1, False),
+    ("client", 3, True),
+    ("client", 1000, False),
+]
+
+
 @pytest.mark.parametrize(
-    ("length", "after"),
-    [
-        pytest.param(length, after, marks=() if (length, after) == (1, True) else pytest.mark.slow)
-        for length in (1, 3, 1000)
-        for after in (False, True)
-    ],
+    ("store_fails", "length", "after"),
+    [pytest.param(*case, marks=() if case == FAULTS[0] else pytest.mark.slow) for case in FAULTS],
+    indirect=["store_fails"],
 )
 def test_a_fault_at_any_request_leaves_no_trace(
     length: int, after: bool, recorded: Recorded, store_fails: None, tmp_path: Path
