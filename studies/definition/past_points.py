@@ -17,7 +17,7 @@ import pandas as pd
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, reason_of, show
 from search_spaces.documents import read_document
-from studies.definition.phases import Phase
+from studies.definition.confirmed import confirmed_last
 from studies.definition.study_seeds import IN_ALL
 
 if TYPE_CHECKING:
@@ -73,19 +73,9 @@ def points_of(
 
 def _winners(members: pd.DataFrame, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """What was confirmed last in each search, by arm: values of the parameters searched there."""
-    phases = members[keys.PHASE].map(lambda name: Phase.parse(str(name)))
-    fresh = members[[phase.is_fresh for phase in phases]]
     found: dict[str, list[dict[str, Any]]] = {}
-    columns = [name for name in names if name in fresh]
-    latest: dict[tuple[int, str], pd.DataFrame] = {}
-    for name, rows in fresh.groupby(keys.PHASE):
-        phase = Phase.parse(str(name))
-        for arm, own in rows.groupby(keys.ARM):
-            place = phase.search, str(arm)
-            before = latest.get(place)
-            if before is None or Phase.parse(str(before[keys.PHASE].iloc[0])).round < phase.round:
-                latest[place] = own
-    for (_, arm), rows in sorted(latest.items(), key=lambda item: item[0]):
+    columns = [name for name in names if name in members]
+    for (_, arm), rows in confirmed_last(members).items():
         for _, first in rows.drop_duplicates(columns).iterrows():
             found.setdefault(arm, []).append(
                 {name: _plain(first[name]) for name in columns if not _is_missing(first[name])}

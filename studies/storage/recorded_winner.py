@@ -19,7 +19,7 @@ from search_spaces.documents import parse_document
 from studies.analysis.settings import by_setting
 from studies.blocks.tables import member_hashes
 from studies.definition.arms import reference_of
-from studies.definition.phases import Phase
+from studies.definition.confirmed import confirmed_last
 from studies.definition.study import Study
 from studies.messages import again, brief
 from studies.search.confirmation import point_of_row
@@ -110,13 +110,10 @@ def recorded_winner(
         remedy = "leave it out" if study.searches == 1 else f"use 1 to {study.searches}"
         raise ConfigError("--search", problem, remedy)
     members = stored.folder.parts.gather("members")
-    rows = _confirmed(members, arm, search)
-    if rows.empty:
+    confirmed = confirmed_last(members).get((search, arm))
+    if confirmed is None:
         raise _without_winner(stored, arm, search)
-    rows = _at_setting(study, rows, settings)
-    last = max(rows[keys.PHASE], key=lambda name: Phase.parse(name).round)
-    trial = rows[rows[keys.PHASE] == last][keys.TRIAL].iloc[0]
-    rows = rows[rows[keys.TRIAL] == trial]
+    rows = _at_setting(study, confirmed, settings)
     of_search = study.search(search)
     point = point_of_row(of_search, arm, rows.iloc[0])
     trained = of_search.problem(arm, point)
@@ -136,15 +133,6 @@ def _known_arm(study: Study, arm: str | None) -> str:
         problem = f"{show(arm)} is not an arm of {study.name}"
         raise ConfigError("--arm", problem, f"use {', '.join(study.confirmed_arms)}")
     return arm
-
-
-def _confirmed(members: pd.DataFrame, arm: str, search: int) -> pd.DataFrame:
-    """The rows of an arm's winners on fresh seeds."""
-    if members.empty:
-        return members
-    phases = members[keys.PHASE].map(lambda name: Phase.parse(str(name)))
-    is_fresh = phases.map(lambda phase: phase.is_fresh and phase.search == search).astype(bool)
-    return members[is_fresh & (members[keys.ARM] == arm)]
 
 
 def _without_winner(stored: StoredStudy, arm: str, search: int) -> ConfigError:
