@@ -62,7 +62,9 @@ def test_a_study_whose_table_changed_trains_no_more(tmp_path: Path) -> None:
     study = load_study(study_file(tmp_path))
     run_study(study, tmp_path / "out")
     changed = load_study(study_file(tmp_path, seed=1))
-    with pytest.raises(ConfigError, match=r"holds another study of this name: data\.contents"):
+    with pytest.raises(
+        ConfigError, match=r"the data have other contents than when the study was begun"
+    ):
         run_study(changed, tmp_path / "out", resume=True)
     tabular._load.cache_clear()  # as in another process
     recorded = tmp_path / "out" / "points" / "study.yaml"
