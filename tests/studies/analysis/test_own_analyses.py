@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,7 +21,17 @@ from tests.studies.commands import dynloss_here
 from tests.studies.definition.signal_nets import NETS
 from tests.studies.installed import installed
 from tests.studies.sessions import finish, session_of
-from tests.studies.tiny import tiny_file, tiny_study
+from tests.studies.tiny import CONFIRM, tiny_file, tiny_study
+
+SMALL: dict[str, Any] = {
+    **CONFIRM,
+    "winners": {
+        "dynamical": {"period": 500, "amplitude": 2.0, "learning_rate": 1.0},
+        "static": {"learning_rate": 1.0},
+    },
+    "storage": {"tracker": "none"},
+}
+"""A study of six networks and few figures: they are drawn again in every test."""
 
 OWN = """\
 from matplotlib.figure import Figure
@@ -52,7 +63,7 @@ ANALYSES = {"spread": spread}
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a finished study."""
     out = tmp_path_factory.mktemp("out")
-    session = session_of(load_study(tiny_file(out)), out)
+    session = session_of(load_study(tiny_file(out, **SMALL)), out)
     finish(session)
     session.delivery.close()
     return out
@@ -122,13 +133,13 @@ def ended(file: Path, out: Path) -> StoredStudy:
 def naming(folder: Path, text: str) -> Path:
     """The file of a tiny study that names a plug-in of this text."""
     (folder / "own.py").write_text(text)
-    return tiny_file(folder, plugins=["./own.py"])
+    return tiny_file(folder, plugins=["./own.py"], **SMALL)
 
 
 def test_a_study_that_names_its_file_has_it_in_its_results(tmp_path: Path) -> None:
     file = naming(tmp_path, OWN)
     study = load_study(file)
-    assert study.hash == tiny_study().hash, "an analysis changes no network"
+    assert study.hash == tiny_study(**SMALL).hash, "an analysis changes no network"
     stored = ended(file, tmp_path / "out")
     assert "2 arms scatter." in write_results(stored).analysis.findings()
     assert (stored.folder.path / "plugins" / "own.py").read_text() == OWN
