@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -183,7 +183,24 @@ def _write_results(
         write_atomically(place.report, render(report))
     origins = origins_in_words(members, folder)
     written = tuple(place.tables / name for name in tables)
+    _remove_older(place, [*drawn, *written])
     return Results(analysis, tuple(drawn), written, reused, origins)
+
+
+def _remove_older(place: StudyFolder, written: Iterable[Path]) -> None:
+    """Remove the figures and tables that were written here before and are no longer: of an analysis
+    that was taken out, say. What the suite has not written is left alone."""
+    names = [f"{path.parent.name}/{path.name}" for path in written]
+    folders = {folder.name: folder for folder in (place.figures, place.tables)}
+    try:
+        before = place.written.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        before = []
+    for name in set(before) - set(names):
+        folder, _, file = name.partition("/")
+        if folder in folders and file and Path(file).name == file:
+            (folders[folder] / file).unlink(missing_ok=True)
+    write_atomically(place.written, "".join(f"{name}\n" for name in names))
 
 
 def draw_figures(analysis: Analysis, folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ optuna.db       every proposal
 parts/          tables of each finished block; it is finished once its members table exists
 checkpoints/    blocks in flight
 tables/         members.parquet and curves.parquet, and what was recorded beside them
-figures/        PNG and SVG, GIF if it moves
+figures/        PNG and SVG, GIF if it moves; `.written`: what was written there and in tables/ last
 confirm.json    rounds of confirmation asked for after the search
 progress.json   while a driver runs: how far it has got
 stop            while the driver is asked to end
@@ -38,6 +38,7 @@ class StudyPaths:
         self.definition = self.path / "study.yaml"
         self.figures = self.path / "figures"
         self.tables = self.path / "tables"
+        self.written = self.figures / ".written"
         self.summary = self.path / "summary.json"
         self.confirm = self.path / "confirm.json"
         self.optuna = self.path / "optuna.db"

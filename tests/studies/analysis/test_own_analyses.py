@@ -179,6 +179,22 @@ def test_one_that_fails_costs_no_result(
     assert f"{why}; correct your own file, then run the study's with --resume" in said
 
 
+def test_what_it_wrote_goes_with_it(out: Path, tmp_path: Path) -> None:
+    folder = out / "tiny"
+    (folder / "figures" / "mine.png").write_bytes(b"of the user")
+    assert analysed(out, tmp_path / "own.py", OWN)[0] == 0
+    written = [folder / "figures" / "scatter.png", folder / "tables" / "scatter.csv"]
+    assert all(path.exists() for path in written)
+    (folder / "figures" / ".written").write_text(
+        (folder / "figures" / ".written").read_text() + "../study.yaml\nfigures/../study.yaml\n"
+    )
+    studies.analyse("tiny", out)
+    assert not any(path.exists() for path in written)
+    assert (folder / "figures" / "mine.png").exists()
+    assert (folder / "study.yaml").exists()
+    (folder / "figures" / "mine.png").unlink()
+
+
 @pytest.mark.parametrize("damage", ["lost", "edited"])
 def test_a_copy_that_was_lost_or_edited_is_put_back(
     damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
