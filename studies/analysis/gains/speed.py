@@ -196,7 +196,7 @@ def speed(
         several: whether the networks are of several searches, which are then compared.
     """
     by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
-    if curves.empty or _METRIC not in curves:
+    if curves.empty or not {*by, keys.STEP, _METRIC} <= set(curves.columns):
         return None
     mine = networks[networks[keys.ARM].isin(list(pair))]
     rows = curves.merge(mine[[*by, keys.STEPS]], on=by)
