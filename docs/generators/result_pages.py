@@ -17,6 +17,7 @@ _RESULTS = Path(__file__).parents[2] / "studies" / "results"
 _FROM_PAGE = "../../../studies/results"  # of docs/results/studies/
 _VERDICT = "% interval, n ="  # of the sentences whose numbers a table of verdicts has
 _SPEED = "reach a validation accuracy of"
+_METHOD = " Intervals are 95%"  # the same for every pair of arms
 _FEW = 7  # verdicts that are read as sentences
 
 
@@ -57,6 +58,8 @@ def _page(name: str) -> Iterator[str]:
     said = summary["findings"]
     if len(verdicts) >= _FEW:  # one sentence for each: the table has them
         said = [each for each in said if _VERDICT not in each and _SPEED not in each]
+        first, *others = said or [""]
+        said = [first, *(each.partition(_METHOD)[0] for each in others)] if said else []
     if said:
         yield "## What it found\n"
         yield from (f"- {_escaped(each)}" for each in said)
