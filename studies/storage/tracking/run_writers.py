@@ -31,14 +31,14 @@ __all__ = ["ClientWriter", "DatabaseWriter", "NewRun", "RunRows", "RunWriter", "
 
 _METRICS_PER_BATCH = 1000
 _NAME = "mlflow.runName"
-_NOT_NUMBERED = 32  # characters of a run's identifier
+_ID_LENGTH = 32  # characters
 _AT_ONCE = 500  # values in one statement: SQLite takes 999 at most where it is old
 
 _METADATA = sa.MetaData()
 _RUNS = sa.Table(
     "runs",
     _METADATA,
-    sa.Column("run_uuid", sa.String(_NOT_NUMBERED), primary_key=True),
+    sa.Column("run_uuid", sa.String(_ID_LENGTH), primary_key=True),
     sa.Column("name", sa.String(250)),
     sa.Column("source_type", sa.String(20)),
     sa.Column("source_name", sa.String(500)),
@@ -62,7 +62,7 @@ def _texts_of_runs(name: str) -> sa.Table:
         _METADATA,
         sa.Column("key", sa.String(250), primary_key=True),
         sa.Column("value", sa.String(8000)),
-        sa.Column("run_uuid", sa.String(_NOT_NUMBERED), primary_key=True),
+        sa.Column("run_uuid", sa.String(_ID_LENGTH), primary_key=True),
     )
 
 
@@ -76,7 +76,7 @@ def _numbers_of_runs(name: str) -> sa.Table:
         sa.Column("timestamp", sa.BigInteger, primary_key=True),
         sa.Column("step", sa.BigInteger, primary_key=True),
         sa.Column("is_nan", sa.Boolean, primary_key=True),
-        sa.Column("run_uuid", sa.String(_NOT_NUMBERED), primary_key=True),
+        sa.Column("run_uuid", sa.String(_ID_LENGTH), primary_key=True),
     )
 
 
