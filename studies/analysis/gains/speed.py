@@ -8,13 +8,15 @@ run. The mean of such times is the restricted mean time (Royston and Parmar 2013
 Methodol. 13:152): it needs no guess of when the others would have arrived. Two arms are compared by
 its paired difference, with a t interval over seeds or, if there are several, over searches.
 
+Claims count all comparisons of the study (Holm) and the looks at its fresh seeds, as verdicts do.
+
 So "slower but better" can be asked: an arm may take longer to get there and end higher.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -25,6 +27,7 @@ from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.setting_verdicts import verdicts_of
 from studies.analysis.settings import by_setting, label_of
 from studies.analysis.statistics.comparison import Comparison, compare
+from studies.analysis.statistics.multiplicity import p_values
 from studies.analysis.statistics.pairing import search_number
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
@@ -54,6 +57,8 @@ class Speed:
         means: restricted mean time of each arm, in steps.
         comparison: of the arm's times less the reference's, in steps.
         several: whether a pair is a search, its networks averaged, rather than a seed.
+        p: of the paired t test, adjusted for all comparisons of the study and the look.
+        compared: how many comparisons that counts.
     """
 
     pair: Pair
@@ -66,16 +71,18 @@ class Speed:
     means: dict[str, float]
     comparison: Comparison
     several: bool
+    p: float
+    compared: int = 1
 
     @property
     def slower(self) -> bool:
         """Whether the pair's first arm takes longer."""
-        return self.comparison.p_t < _SIGNIFICANT and self.comparison.mean > 0
+        return self.p < _SIGNIFICANT and self.comparison.mean > 0
 
     @property
     def faster(self) -> bool:
         """Whether it takes less time."""
-        return self.comparison.p_t < _SIGNIFICANT and self.comparison.mean < 0
+        return self.p < _SIGNIFICANT and self.comparison.mean < 0
 
     def sentence(self, outcome: str | None = None) -> str:
         """What was found, in words.
@@ -90,6 +97,7 @@ class Speed:
             joined = "but" if self.slower == (outcome == "better") else "and"
             claim += f", {joined} {outcome} at the end"
         what = "searches" if self.several else "fresh seeds"
+        over = f"; p = {self.p:.2g} over {self.compared} (Holm)" if self.compared > 1 else ""
         counts = " and ".join(
             f"{round(self.reached[each][-1] * self.networks[each])} of {self.networks[each]}"
             for each in self.pair
@@ -99,7 +107,7 @@ class Speed:
             f"{where} reach a validation accuracy of {self.target:.3f}, {arm} takes {steps:,.0f} "
             f"steps and {reference} {others:,.0f}, of {self.end:,}: {claim} ({found.mean:+,.0f} "
             f"[{found.low:+,.0f}, {found.high:+,.0f}], 95%, n = {found.n} {what}, paired; {counts} "
-            "networks get there)."
+            f"networks get there{over})."
         )
 
     def row(self) -> dict[str, object]:
@@ -114,7 +122,7 @@ class Speed:
             "difference": self.comparison.mean,
             "low": self.comparison.low,
             "high": self.comparison.high,
-            "p": self.comparison.p_t,
+            "p_adjusted": self.p,
             "n": self.comparison.n,
             "arm_reached": float(self.reached[self.pair.arm][-1]),
             "reference_reached": float(self.reached[self.pair.reference][-1]),
@@ -173,7 +181,13 @@ def speeds_of(tables: Tables) -> list[Speed]:
                 several=each.searches > 1,
             )
             found += [] if one is None else [one]
-    return found
+    if not found:
+        return []
+    look = tables.look(tables.latest_round) if tables.latest_round is not None else 1
+    adjusted, _ = p_values([each.comparison for each in found], None, method="holm", look=look)
+    return [
+        replace(each, p=p, compared=len(found)) for each, p in zip(found, adjusted, strict=True)
+    ]
 
 
 def speed(
@@ -216,6 +230,7 @@ def speed(
     paired = times.groupby([unit.rename("unit"), keys.ARM])["time"].mean().unstack().dropna()
     if len(paired) < 2:
         return None
+    comparison = compare((paired[pair.arm] - paired[pair.reference]).to_numpy(dtype=float))
     return Speed(
         pair=pair,
         label=label,
@@ -228,6 +243,7 @@ def speed(
         },
         networks={arm: len(each) for arm, each in present.items()},
         means={arm: float(paired[arm].mean()) for arm in pair},
-        comparison=compare((paired[pair.arm] - paired[pair.reference]).to_numpy(dtype=float)),
+        comparison=comparison,
         several=several,
+        p=comparison.p_t,
     )

@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from dynloss_core import keys
+from search_spaces import Space
+from search_spaces.parameters import FloatParameter
 from studies.analysis.figures.speed import draw_speed
-from studies.analysis.gains.speed import OF_THE_WAY, Speed, speed
+from studies.analysis.gains.speed import OF_THE_WAY, Speed, speed, speeds_of
+from studies.analysis.question import Question
+from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
 
 STEPS = np.arange(0, 1001, 100)
@@ -93,6 +98,28 @@ def test_a_network_that_falls_back_has_been_there() -> None:
     late = (curves[keys.STEP] > 500) & (curves[keys.ARM] == "dynamical") & (curves[keys.SEED] == 0)
     curves.loc[late, keys.VALIDATION_ACCURACY] = np.nan  # as where it diverged
     assert found(members, curves).means["dynamical"] == 300
+
+
+def test_claims_count_all_comparisons_and_looks() -> None:
+    draws = np.random.default_rng(0)
+    base = {
+        "static": [300.0] * 8,
+        "a": list(300 + 100 * draws.integers(0, 3, 8)),
+        "b": [700.0] * 4 + [600.0] * 4,
+    }
+    members, curves = study(base)
+    members = members.assign(**{keys.PERIOD: np.nan, keys.DIVERGED: False})
+    rate = FloatParameter(low=0.1, high=10.0, scale="log")
+    spaces = dict.fromkeys(base, Space(name="s", parameters={"learning_rate": rate}))
+    pairs = (Pair("a", "static"), Pair("b", "static"))
+    asked = Question(keys.VALIDATION_ACCURACY, spaces, pairs)
+    found = speeds_of(Tables.of(members, curves, asked, {}))
+    raw = [each.comparison.p_t for each in found]
+    expected = multipletests(raw, method="holm")[1]
+    assert [each.p for each in found] == pytest.approx(list(expected))
+    assert {each.compared for each in found} == {2}
+    assert "over 2 (Holm)" in found[1].sentence()
+    assert found[1].slower
 
 
 def test_nothing_to_compare() -> None:
