@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 import studies
 from dynloss_core import keys
 from studies.cli.commands import app
-from studies.storage.tracking.run_writers import DatabaseWriter, writer_for
+from studies.storage.tracking.run_writers import DatabaseWriter, RunRows, writer_for
 from tests.services import SECONDS, free_port, wait_for
 from tests.studies.commands import dynloss
 from tests.studies.mlflow_runs import runs_in
@@ -214,6 +214,9 @@ def test_a_database_without_a_server_between(
         losses = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
         assert [each.step for each in losses] == [0, 20, 40, 60]
         assert run.data.metrics[keys.TRAIN_LOSS] == losses[-1].value
+        writer_for(client, uri).write([RunRows(run.info.run_id, [*losses, losses[0]])])
+        held = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
+        assert held == losses, "delivered twice, there once"
     again = dynloss("run", tiny, "--resume", "--out", tmp_path, MLFLOW_TRACKING_URI=uri)
     assert again.returncode == 0, again.stderr
     assert runs(uri) == 1 + 12 + 3

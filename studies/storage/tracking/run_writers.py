@@ -11,10 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import uuid4
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from studies.definition.sqlite import sqlite_path
 from studies.storage.tracking.mlflow_store import (
@@ -106,7 +107,7 @@ class RunRows:
 
     Args:
         run: its identifier.
-        metrics: finite values at steps that it does not hold.
+        metrics: finite values; one that the run holds already is left as it is.
         params: parameters, which never change.
         tags: texts; those of the same key are replaced.
         status: the status that ends it, such as `FINISHED`; None leaves it open.
@@ -216,9 +217,8 @@ class DatabaseWriter:
         names = [run.run for run in runs]
         self._refuse_deleted(database, names)
         self._insert_params(database, runs, names)
-        given = {_key_of(run.run, each): (run.run, each) for run in runs for each in run.metrics}
-        metrics = [_number(*each) for each in given.values()]
-        _insert(database, _METRICS, metrics)
+        metrics = [_number(run.run, each) for run in runs for each in run.metrics]
+        _insert(database, _METRICS, metrics, held="left")
         self._update_latest(database, metrics, names)
         tags = {(run.run, key): value for run in runs for key, value in run.tags.items()}
         self._replace(database, _TAGS, {k: _text(*k, value) for k, value in tags.items()}, names)
@@ -330,9 +330,21 @@ def _folder_in(place: str, run: str) -> str:
     return str(append_to_uri_path(place, run, "artifacts"))  # type: ignore[no-untyped-call]
 
 
-def _insert(database: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
+def _insert(
+    database: sa.Connection,
+    table: sa.Table,
+    rows: Sequence[dict[str, Any]],
+    *,
+    held: Literal["refused", "left"] = "refused",
+) -> None:
+    """Insert rows; one whose primary key the table holds is refused, or left as it is."""
+    if not rows:
+        return
+    if held == "refused":
         database.execute(sa.insert(table), list(rows))
+    else:  # of the dialects that `writer_for` lets through
+        insert = sqlite.insert if database.dialect.name == "sqlite" else postgresql.insert
+        database.execute(insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def _in_parts(runs: Sequence[RunRows], size: int) -> Iterable[Sequence[RunRows]]:
@@ -352,10 +364,6 @@ def _number(run: str, metric: Metric) -> dict[str, Any]:
         "step": metric.step,
         "is_nan": False,
     }
-
-
-def _key_of(run: str, metric: Metric) -> tuple[Any, ...]:
-    return run, metric.key, metric.timestamp, metric.step, metric.value
 
 
 def _recent(row: Mapping[str, Any]) -> tuple[Any, ...]:

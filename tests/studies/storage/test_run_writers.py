@@ -101,10 +101,11 @@ writes = st.lists(
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(calls=st.lists(writes, min_size=1, max_size=3), draw=st.integers(0, 10**9))
+@given(calls=st.lists(writes, min_size=1, max_size=3), again=st.booleans())
 def test_every_row_is_the_clients(
-    calls: list[list[tuple[int, RunRows]]], draw: int, tmp_path_factory: pytest.TempPathFactory
+    calls: list[list[tuple[int, RunRows]]], again: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    calls = [*calls, calls[0]] if again else calls
     folder = tmp_path_factory.mktemp("stores")
     stores = {kind: Store(folder / kind, kind) for kind in ("client", "database")}
     for store in stores.values():
@@ -117,6 +118,18 @@ def test_every_row_is_the_clients(
     assert found.keys() == expected.keys()
     for table, rows in expected.items():
         assert found[table] == rows, table
+
+
+def test_what_is_delivered_twice_is_there_once(tmp_path: Path) -> None:
+    curve = [Metric("train_loss", 1 / (step + 1), 5, step) for step in range(3)]
+    more = [*curve, Metric("train_loss", 0.0, 5, 3), Metric("train_loss", 7.0, 5, 1)]
+    stores = [Store(tmp_path / kind, kind) for kind in ("client", "database")]
+    for store in stores:
+        for metrics in (curve, curve, more, curve):
+            store.writer.write([RunRows(run, list(metrics), tags={"a": "b"}) for run in store.runs])
+    found = [store.rows() for store in stores]
+    assert found[0] == found[1]
+    assert len(found[1]["metrics"]) == 5 * len(NAMES)
 
 
 def test_a_long_curve(tmp_path: Path) -> None:
