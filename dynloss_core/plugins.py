@@ -35,7 +35,7 @@ from dynloss_core.oscillation import SHAPES
 __all__ = [
     "ANALYSES",
     "Kind",
-    "Luggage",
+    "PluginTexts",
     "Plugin",
     "changes_results",
     "defined_in",
@@ -43,7 +43,7 @@ __all__ = [
     "failure_in",
     "is_built_in",
     "load_plugin",
-    "parts_of",
+    "definitions_in",
     "plugin_of",
     "read_plugin",
     "source_of",
@@ -195,7 +195,7 @@ def source_of(plugin: Plugin) -> str:
     return _sources[plugin]
 
 
-def parts_of(plugin: Plugin) -> list[tuple[Kind, str, Any]]:
+def definitions_in(plugin: Plugin) -> list[tuple[Kind, str, Any]]:
     """What a plug-in defines, with kind and name."""
     return list(_rows(_module_of(plugin), plugin.file))
 
@@ -207,12 +207,12 @@ def is_built_in(kind: Kind, name: str) -> bool:
 
 def defines(plugin: Plugin, kind: Kind, name: str) -> bool:
     """Whether a plug-in loaded in this process defines something of a kind under a name."""
-    return any(row[:2] == (kind, name) for row in parts_of(plugin))
+    return any(row[:2] == (kind, name) for row in definitions_in(plugin))
 
 
 def changes_results(plugin: Plugin) -> bool:
     """Whether a plug-in loaded in this process defines more than analyses."""
-    return any(kind != "analysis" for kind, _, _ in parts_of(plugin))
+    return any(kind != "analysis" for kind, _, _ in definitions_in(plugin))
 
 
 def plugin_of(config: object) -> Plugin | None:
@@ -238,7 +238,7 @@ def plugin_of(config: object) -> Plugin | None:
     return read_plugin(Path(file))
 
 
-class Luggage:
+class PluginTexts:
     """Carries the texts of plug-ins in a pickle; unpickling it loads them. Pickle it before what
     depends on them.
 

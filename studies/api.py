@@ -17,7 +17,7 @@ from typing import Any
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import use_data_folder
-from studies.analysis.own_analyses import Cards
+from studies.analysis.user_analyses import Cards
 from studies.definition.data_sets import provide
 from studies.definition.options import BackendName
 from studies.definition.plugin_files import listed
@@ -165,7 +165,7 @@ def analyse(
         study: a study that was run.
         out: the output folder.
         analyses: functions of your own by name, from the study's tables to cards, which its report
-            then has too (see `studies.analysis.own_analyses`).
+            then has too (see `studies.analysis.user_analyses`).
 
     Raises:
         ConfigError: if there is no such study, or a table is damaged.

@@ -23,7 +23,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from dynloss_core.compute.kept_code import kept_code
+from dynloss_core.compute.kernel_cache import cached_kernel
 from dynloss_core.compute.lanczos_kernel import FAST, lanczos_kernel
 from dynloss_core.compute.pattern_passes import gather_pass, spread_pass
 
@@ -208,7 +208,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
                 result[1],
             )  # fmt: skip
 
-    return kept_code(measure, inputs, classes)  # type: ignore[no-any-return]
+    return cached_kernel(measure, inputs, classes)  # type: ignore[no-any-return]
 
 
 @numba.njit(nogil=True, error_model="numpy")  # no fastmath, where x - x is 0 for NaN too

@@ -36,7 +36,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from dynloss_core.compute.kept_code import kept_code
+from dynloss_core.compute.kernel_cache import cached_kernel
 from dynloss_core.compute.simd import Lanes, array_data
 from dynloss_core.losses import KernelForm
 
@@ -166,7 +166,7 @@ def steps_kernel(
                     kept_bias[kept, c] = bias[c]
                 kept += 1
 
-    return kept_code(steps, inputs, classes, form, traced, grouped, sharp)
+    return cached_kernel(steps, inputs, classes, form, traced, grouped, sharp)
 
 
 def _forward(inputs: int, classes: int, form: KernelForm, traced: bool, grouped: bool) -> Any:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynloss_core.config import ConfigError, show
-from dynloss_core.data.own_files import PARTS
 from dynloss_core.data.pixels import IMAGE_SUFFIXES
+from dynloss_core.data.user_files import PARTS
 
 __all__ = ["ClassFolders", "class_folders"]
 

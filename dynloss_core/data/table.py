@@ -9,10 +9,10 @@ from typing import Protocol
 
 from dynloss_core.data.digits import DigitsConfig
 from dynloss_core.data.images import CIFAR10Config, FashionMNISTConfig
-from dynloss_core.data.own_images import FolderConfig
 from dynloss_core.data.spirals import SpiralsConfig
 from dynloss_core.data.splits import Splits
 from dynloss_core.data.tabular import TableConfig
+from dynloss_core.data.user_images import FolderConfig
 
 __all__ = ["DATA_SETS", "DataConfig"]
 

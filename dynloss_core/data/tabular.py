@@ -1,6 +1,6 @@
 """A user's own file as a data set: a table (Parquet, CSV, TSV) or arrays (NumPy's .npz).
 
-What all user files have in common, such as the checksum, is in `own_files`.
+What all user files have in common, such as the checksum, is in `user_files`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from dynloss_core.config import ConfigError, reason_of
-from dynloss_core.data.own_files import PARTS, Contents, OwnFiles
 from dynloss_core.data.splits import Labelled, Splits
+from dynloss_core.data.user_files import PARTS, Contents, UserFiles
 
 __all__ = ["TableConfig"]
 
@@ -27,7 +27,7 @@ _READABLE = ".parquet, .csv, .tsv (or .csv.gz, .tsv.gz) or .npz"
 
 
 @dataclass(frozen=True)
-class TableConfig(OwnFiles):
+class TableConfig(UserFiles):
     """A table with a column of classes, or arrays of inputs and classes.
 
     Args:
@@ -93,7 +93,7 @@ def _load(config: TableConfig) -> Splits:
     given = None
     if columns.parts is not None:
         given = torch.tensor([PARTS.index(part) for part in columns.parts])
-    train, validation, test = config.parts_of(targets, given)
+    train, validation, test = config.split_indices(targets, given)
     if config.scaling == "standardised":
         inputs = _standardised(inputs.double(), inputs[train].double())
     learned, chosen, reported = (

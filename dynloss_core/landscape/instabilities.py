@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dynloss_core.landscape.curvature_samples import CurvatureSamples, Sample
-from dynloss_core.landscape.period_doubling import ROUNDING, WINDOW, Regime, cascade, finite_head
+from dynloss_core.landscape.period_doubling import ROUNDING, WINDOW, Segment, cascade, finite_head
 
 __all__ = [
     "SHORTEST_PERIOD",
@@ -80,7 +80,7 @@ class Instability:
         period_number: k = onset // T.
         boundary_offset: steps from the nearest start of a period to the onset, negative before it.
         relative_amplitude: largest a / F.
-        cascade: its regimes, in order and without gaps.
+        cascade: its segments, in order and without gaps.
         hessian_before: last Hessian lambda_max at or before the onset.
         hessian_at_onset: linearly interpolated; None without a value on either side.
         ntk_before: last NTK lambda_max at or before the onset.
@@ -95,7 +95,7 @@ class Instability:
     period_number: int | None
     boundary_offset: int | None
     relative_amplitude: float
-    cascade: tuple[Regime, ...]
+    cascade: tuple[Segment, ...]
     hessian_before: Sample | None = None
     hessian_at_onset: float | None = None
     ntk_before: Sample | None = None

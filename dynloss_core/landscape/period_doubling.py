@@ -1,4 +1,4 @@
-"""The regimes of a trace, window by window: period 1, 2, 4, ..., or aperiodic.
+"""The segments of a trace, window by window: period 1, 2, 4, ..., or aperiodic.
 
 Symbols
     n      steps of the trace
@@ -24,7 +24,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ROUNDING", "WINDOW", "Regime", "cascade", "finite_head", "regimes"]
+__all__ = ["ROUNDING", "WINDOW", "Segment", "cascade", "finite_head", "segments"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
@@ -36,10 +36,10 @@ ROUNDING = 1e-6
 is resolved to 16 * 2^-24 = 1e-6. Losses are of order 1; one far below 1 is resolved no better."""
 
 WINDOW = 64
-"""Steps of a window, over which a regime is recognised: four returns at the longest period."""
+"""Steps of a window, over which a segment is recognised: four returns at the longest period."""
 
 HOP = 16
-"""Steps between two windows: the resolution of the bounds of a regime."""
+"""Steps between two windows: the resolution of the bounds of a segment."""
 
 LONGEST = 16
 """Longest period searched for: all later doublings of the logistic map span 0.0012 of r."""
@@ -58,7 +58,7 @@ white jitter. Chaos that keeps to two bands passes 0.9 too, but does not close a
 
 
 @dataclass(frozen=True)
-class Regime:
+class Segment:
     """Steps of one kind of oscillation.
 
     Args:
@@ -76,8 +76,8 @@ class Regime:
     residual: float
 
 
-def regimes(trace: ArrayLike, *, first_step: int = 0) -> tuple[Regime, ...]:
-    """The regimes of a whole trace (n,), of F or any other observable, up to its first value that
+def segments(trace: ArrayLike, *, first_step: int = 0) -> tuple[Segment, ...]:
+    """The segments of a whole trace (n,), of F or any other observable, up to its first value that
     is not finite; none if that leaves fewer than 3 steps."""
     values = finite_head(np.asarray(trace, dtype=np.float64))
     return cascade(values, 0, len(values), first_step) if len(values) > 2 else ()
@@ -89,8 +89,8 @@ def finite_head(trace: Floats) -> Floats:
     return trace[: broken[0]] if len(broken) else trace
 
 
-def cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Regime, ...]:
-    """Regimes of the steps [start, end) of a trace; the steps around them help at the ends."""
+def cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Segment, ...]:
+    """Segments of the steps [start, end) of a trace; the steps around them help at the ends."""
     edges = np.arange(start, max(end - HOP // 2, start + 1), HOP)  # (w,) each stands for HOP steps
     low = np.clip(edges + (HOP - WINDOW) // 2, start, max(start, end - WINDOW))
     high = np.minimum(low + WINDOW, end)
@@ -109,10 +109,10 @@ def cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Regim
     residual = np.where(periods > 0, rho[periods - 1, np.arange(len(edges))], np.nanmin(rho, 0))
     for index in range(1, len(edges) - 1):
         if periods[index - 1] != periods[index] != periods[index + 1]:
-            periods[index] = periods[index - 1]  # a single window is not a regime
+            periods[index] = periods[index - 1]  # a single window is not a segment
     bounds = [0, *(np.flatnonzero(np.diff(periods)) + 1), len(edges)]
     return tuple(
-        Regime(
+        Segment(
             start=first_step + int(edges[a]),
             end=first_step + (int(edges[b]) if b < len(edges) else end),
             period=int(periods[a]) or None,

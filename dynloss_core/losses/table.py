@@ -173,7 +173,7 @@ def output_gradient(
     loss = _called(name)
     if loss.gradient is None:
         raise ValueError(refusal_of_form(name, "gradient"))
-    return loss.gradient(outputs, one_hot, spread(loss, one_hot, class_weights, groups))
+    return loss.gradient(outputs, one_hot, broadcast_weights(loss, one_hot, class_weights, groups))
 
 
 def output_curvature(
@@ -188,10 +188,10 @@ def output_curvature(
     loss = _called(name)
     if loss.curvature is None:
         raise ValueError(refusal_of_form(name, "curvature"))
-    return loss.curvature(outputs, one_hot, spread(loss, one_hot, class_weights, groups))
+    return loss.curvature(outputs, one_hot, broadcast_weights(loss, one_hot, class_weights, groups))
 
 
-def spread(
+def broadcast_weights(
     loss: Loss, one_hot: Tensor, class_weights: Tensor, groups: Tensor | None = None
 ) -> Tensor:
     """The weights of the samples, (M, 1, N), or of the output units, (M, C, 1)."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor
 
 from dynloss_core.losses import LOSSES, Loss
-from dynloss_core.losses.table import spread
+from dynloss_core.losses.table import broadcast_weights
 from dynloss_core.testing.agreement import assert_equal
 from dynloss_core.testing.cases import CASES, setup_of
 from dynloss_core.training import ENGINES, AutogradEngine
@@ -92,7 +92,8 @@ class LossContract:
         for drawn in _BATCHES:
             (expected,) = torch.func.grad(self.loss.value, argnums=(0,))(*drawn)
             outputs, one_hot, weights = _stacked(*drawn)
-            found = self.loss.gradient(outputs, one_hot, spread(self.loss, one_hot, weights))
+            own = broadcast_weights(self.loss, one_hot, weights)
+            found = self.loss.gradient(outputs, one_hot, own)
             torch.testing.assert_close(found[0].mT, expected, rtol=1e-10, atol=1e-14)
 
     def test_closed_form_curvature_is_the_hessian(self) -> None:
@@ -102,7 +103,7 @@ class LossContract:
         for drawn in _BATCHES:
             whole = torch.func.hessian(self.loss.value)(*drawn)  # (N, C, N, C)
             outputs, one_hot, weights = _stacked(*drawn)
-            own = spread(self.loss, one_hot, weights)
+            own = broadcast_weights(self.loss, one_hot, weights)
             diagonal, outer = self.loss.curvature(outputs, one_hot, own)
             for j in range(len(whole)):
                 d, u = diagonal[0, :, j], outer[0, :, j]

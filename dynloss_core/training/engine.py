@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dynloss_core.compute.repeatable import repeatable
+from dynloss_core.compute.deterministic import deterministic
 from dynloss_core.landscape.trackers.choose_tracker import stack_parameters
 from dynloss_core.losses import weighted_loss
 from dynloss_core.training.probes import Prober, Probes
@@ -179,7 +179,7 @@ class Engine(ABC):
             }
         return named
 
-    @repeatable()
+    @deterministic()
     def held_out(self) -> HeldOut:
         """Metrics on the test set with the current parameters; NaN for a stopped member."""
         loss, accuracy, _ = self._metrics("test", self._unit_weights())
@@ -263,7 +263,7 @@ class Engine(ABC):
         """The most moments that `_advance_by_moments` accepts."""
         return 1
 
-    @repeatable()
+    @deterministic()
     def _train(
         self, steps: int
     ) -> tuple[Trace | None, CurvatureSeries | None, ValleySeries | None]:
@@ -295,14 +295,14 @@ class Engine(ABC):
             ValleySeries.joined(valleys) if valleys else None,
         )
 
-    @repeatable()
+    @deterministic()
     def _probe(self) -> tuple[CurvatureSeries, ValleySeries | None]:
         """The curvature, and the valleys, before the first step."""
         assert self._prober is not None
         present = self._present(self._prober.members)
         return self._prober.measure([self.step], present, self._learning_rates([self.step]))
 
-    @repeatable()
+    @deterministic()
     def _renew_caps(self) -> None:
         """Measure the curvature that the learning rate follows, if that is due."""
         follower = self._follower
@@ -353,7 +353,7 @@ class Engine(ABC):
         rates = self._learning_rates(every_step.tolist())
         return buffer.trace(self.setup, every_step, rates, frozen), parameters
 
-    @repeatable()
+    @deterministic()
     def _evaluate(
         self,
         trace: Trace | None = None,

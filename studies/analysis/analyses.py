@@ -25,10 +25,10 @@ from studies.analysis.figures.style import arms_of_study
 from studies.analysis.figures.verdict import draw_verdict
 from studies.analysis.gains import gain_map, learning_curves, regimes, speed
 from studies.analysis.landscape import instabilities, minima, peristalsis, threshold, valleys
-from studies.analysis.own_analyses import Cards
 from studies.analysis.question import Question
 from studies.analysis.study_analysis import Analysis, analysis_of
 from studies.analysis.study_tables import Tables
+from studies.analysis.user_analyses import Cards
 
 __all__ = ["ANALYSES", "analyse"]
 
@@ -77,7 +77,7 @@ def analyse(
         curves: the curves table; can be empty.
         question: what the tables do not say.
         recorded: further recorded tables by kind (see `studies.blocks.recorder.KINDS`).
-        own: further analyses by name, shown after the suite's own (see `own_analyses`).
+        own: further analyses by name, shown after the suite's own (see `user_analyses`).
     """
     if members.empty:
         return Analysis()

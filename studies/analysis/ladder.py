@@ -1,8 +1,8 @@
 """The ladder: what a gain is due to, one step at a time.
 
-Each rung of a study's `ladder`, one arm, has one thing more than the rung below, for instance: the
+Each arm of a study's `ladder` has one thing more than the arm below, for instance: the
 static loss, the static loss with a schedule, a loss that rises and falls as a whole, random groups
-of samples that take turns, groups that each contain every class, classes. Every rung is at its own
+of samples that take turns, groups that each contain every class, classes. Every arm is at its own
 best point, so a step is what that one thing adds. Steps are paired comparisons on fresh seeds;
 neighbours are equivalent only within the margin that was set beforehand.
 """
@@ -26,23 +26,23 @@ from studies.analysis.statistics.pairing import counted
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
 
-__all__ = ["Ladder", "Rung", "cards", "ladders_of"]
+__all__ = ["Ladder", "LadderArm", "cards", "ladders_of"]
 
 
 @dataclass(frozen=True)
-class Rung:
+class LadderArm:
     """One arm of a ladder.
 
     Args:
-        arm: the name of the arm.
+        name: of the arm.
         mean: mean of the metric over fresh seeds; a diverged network has accuracy 0.
         low: lower end of the 95% t interval of that mean.
         high: upper end.
         n: number of seeds.
-        step: the comparison with the rung below; None for the lowest.
+        step: the comparison with the arm below; None for the lowest.
     """
 
-    arm: str
+    name: str
     mean: float
     low: float
     high: float
@@ -57,24 +57,24 @@ class Ladder:
     Args:
         label: the setting in words; empty if the study has none.
         metric: what is compared.
-        rungs: the rungs, from the lowest to the highest.
+        arms: the arms, from the lowest to the highest.
         whole: the comparison of the highest with the lowest; None if the study does not make it.
     """
 
     label: str
     metric: str
-    rungs: tuple[Rung, ...]
+    arms: tuple[LadderArm, ...]
     whole: SettingVerdict | None
 
     @property
     def steps(self) -> list[SettingVerdict]:
         """The comparisons of neighbours, from the lowest up."""
-        return [rung.step for rung in self.rungs if rung.step is not None]
+        return [arm.step for arm in self.arms if arm.step is not None]
 
     def sentence(self) -> str:
         """What the gain is due to."""
         where = f"At {self.label}" if self.label else "Overall"
-        top, bottom = self.rungs[-1].arm, self.rungs[0].arm
+        top, bottom = self.arms[-1].name, self.arms[0].name
         metric = self.metric.replace("_", " ")
         text = f"{where}, {top} against {bottom} in {metric}: "
         if self.whole is not None:
@@ -87,7 +87,7 @@ def _step(step: SettingVerdict) -> str:
     words = OUTCOME_IN_WORDS[test.outcome]
     if test.outcome == "equivalent":
         words += f" within ±{test.margin:g}"
-    if test.may_be_undone:
+    if test.is_fragile:
         words += f" (of {test.holds_for})"
     text = f"{test.pair.arm} over {test.pair.reference} {test.interval()}, {words}"
     if test.outcome in ("equivalent", "undecided"):
@@ -118,7 +118,7 @@ def cards(tables: Tables, draw: Draws[Sequence[Ladder]]) -> Iterator[Card]:
 
 
 def ladders_of(tables: Tables) -> tuple[Ladder, ...]:
-    """The ladder at each setting at which every rung was confirmed along with its neighbours."""
+    """The ladder at each setting at which every arm was confirmed along with its neighbours."""
     asked = tables.question
     if not asked.ladder:
         return ()
@@ -130,34 +130,34 @@ def ladders_of(tables: Tables) -> tuple[Ladder, ...]:
         steps = [here.get(Pair(above, below)) for below, above in itertools.pairwise(asked.ladder)]
         if not here or None in steps:
             continue
-        rungs = [
-            _rung(rows, metric, arm, step)
-            for arm, step in zip(asked.ladder, [None, *steps], strict=True)
+        arms = [
+            _arm(rows, metric, name, step)
+            for name, step in zip(asked.ladder, [None, *steps], strict=True)
         ]
         label = next(iter(here.values())).label
         whole = here.get(Pair(asked.ladder[-1], asked.ladder[0]))
-        found.append(Ladder(label, metric, tuple(rungs), whole))
+        found.append(Ladder(label, metric, tuple(arms), whole))
     return tuple(found)
 
 
-def _rung(rows: pd.DataFrame, metric: str, arm: str, step: SettingVerdict | None) -> Rung:
-    values = counted(rows[rows[keys.ARM] == arm], metric).dropna().to_numpy(dtype=float)
+def _arm(rows: pd.DataFrame, metric: str, name: str, step: SettingVerdict | None) -> LadderArm:
+    values = counted(rows[rows[keys.ARM] == name], metric).dropna().to_numpy(dtype=float)
     found = compare(values)
-    return Rung(arm, found.mean, found.low, found.high, found.n, step)
+    return LadderArm(name, found.mean, found.low, found.high, found.n, step)
 
 
 def _table(ladders: Sequence[Ladder]) -> pd.DataFrame:
-    """One row per rung."""
+    """One row per arm."""
     return pd.DataFrame(
         [
             {
                 "setting": ladder.label,
-                "arm": rung.arm,
+                "arm": arm.name,
                 "metric": ladder.metric,
-                "mean": rung.mean,
-                "low": rung.low,
-                "high": rung.high,
-                "n": rung.n,
+                "mean": arm.mean,
+                "low": arm.low,
+                "high": arm.high,
+                "n": arm.n,
                 "step": step and step.test.difference,
                 "step_low": step and step.test.low,
                 "step_high": step and step.test.high,
@@ -165,7 +165,7 @@ def _table(ladders: Sequence[Ladder]) -> pd.DataFrame:
                 "outcome": step and step.test.outcome,
             }
             for ladder in ladders
-            for rung in ladder.rungs
-            for step in [rung.step]
+            for arm in ladder.arms
+            for step in [arm.step]
         ]
     )

@@ -97,7 +97,7 @@ class SettingVerdict:
             claim += f" within ±{self.test.margin or 0:g}"
         elif outcome != "undecided":
             claim = f"{self.test.pair.losses[0].capitalize()} is {OUTCOME_IN_WORDS[outcome]}"
-        if self.test.may_be_undone:
+        if self.test.is_fragile:
             claim = f"Of networks that train: {claim[0].lower()}{claim[1:]}"
         over = "on fresh seeds" if self.test.luck is None else f"over {self.test.n} searches"
         return f"{claim}{where} {over}"

@@ -176,7 +176,7 @@ class Tables:
         return rows if self.searches == 1 else _by_search(rows, self.question)
 
     @cached_property
-    def searches_apart(self) -> list[pd.DataFrame]:
+    def rows_by_search(self) -> list[pd.DataFrame]:
         """Rows of each search that has begun, labelled as if it were the only one."""
         searches = search_number(self.members)[self.is_searched]
         rows = self.members[self.is_searched]

@@ -37,7 +37,7 @@ _SIGNIFICANT = 0.05
 
 def health_of(tables: Tables) -> list[SearchHealth]:
     """The health of each search; importances, which are slow, are computed for all together."""
-    searches = tables.searches_apart
+    searches = tables.rows_by_search
     alone = len(searches) == 1
     each = (_health_in(tables, tried, importances=alone) for tried in searches)
     return [health for health in each if health is not None]
@@ -45,7 +45,7 @@ def health_of(tables: Tables) -> list[SearchHealth]:
 
 def together_of(tables: Tables) -> SearchHealth:
     """The health of a study's searches, treated as one search."""
-    health = _health_in(tables, trials_together(tables.searches_apart), importances=True)
+    health = _health_in(tables, trials_together(tables.rows_by_search), importances=True)
     assert health is not None
     return health
 
@@ -99,7 +99,7 @@ def warnings_of(
     if tables.question.one_split:
         shared.append(ONE_SPLIT if tables.searches == 1 else ONE_TEST_SET)
     own = _own(test, setting, tables, missed, searched=bool(health))
-    origins = several_origins(tables.fresh_networks, *tables.searches_apart)
+    origins = several_origins(tables.fresh_networks, *tables.rows_by_search)
     return [*origins, *(f"{where}{warning}" for warning in own), *shared]
 
 
@@ -113,7 +113,7 @@ def _own(
 ) -> Iterator[str]:
     """The warnings about this verdict alone."""
     if searched:
-        searches = tables.searches_apart
+        searches = tables.rows_by_search
         yield from of_searches([_beside_the_best(s, tables.question, setting) for s in searches])
     up = keys.higher_is_better(test.metric)
     if missed is not None and missed.p_t < _SIGNIFICANT and (missed.mean > 0) == up:
@@ -122,7 +122,7 @@ def _own(
             f"{reference} is better at the settings of {arm} than at its own, by "
             f"{abs(missed.mean):.3g}: its search missed its optimum"
         )
-    if test.may_be_undone:
+    if test.is_fragile:
         yield test.unseen_failures()
     best = max(test.arm.mean, test.reference.mean)
     if up and best <= tables.question.chance:

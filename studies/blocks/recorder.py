@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dynloss_core import keys
-from dynloss_core.compute.repeatable import repeatable
+from dynloss_core.compute.deterministic import deterministic
 from dynloss_core.landscape import (
     HessianOperator,
     balanced_subset,
@@ -223,7 +223,7 @@ def _values(samples: Sequence[Any]) -> list[float]:
     return [float("nan") if sample is None else sample.value for sample in samples]
 
 
-@repeatable()
+@deterministic()
 def _final_curvature(engine: Engine, index: int, samples: int | None) -> dict[str, float]:
     """Largest eigenvalue and trace of the Hessian of the *static* loss on the training set, or on
     that many samples of it; NaN for a member that was frozen."""

@@ -53,9 +53,9 @@ def check(
     if importlib.util.find_spec("pytest") is None:
         raise ConfigError("", "the contracts need pytest", "pip install 'dynloss[testing]'")
     from dynloss_core.data import DATA_SETS
-    from dynloss_core.plugins import parts_of, read_plugin
+    from dynloss_core.plugins import definitions_in, read_plugin
 
-    parts = parts_of(read_plugin(plugin))
+    parts = definitions_in(read_plugin(plugin))
     sets = {name: build(cls, {}) for kind, name, cls in parts if kind == "data set"}
     networks = {name: build(cls, {}) for kind, name, cls in parts if kind == "network"}
     chosen = data or next(iter(sets), "digits")

@@ -40,7 +40,7 @@ def oscillation(
     from dynloss_core.config import ConfigError, build, reason_of
     from dynloss_core.oscillation import Oscillation
     from studies.analysis.figures.oscillation import draw_oscillation
-    from studies.analysis.figures.style import own_style
+    from studies.analysis.figures.style import suite_style
 
     choices: dict[str, object] = {
         "groups": groups,
@@ -62,7 +62,7 @@ def oscillation(
         seed=seed,
     )
     try:
-        with own_style():
+        with suite_style():
             figure.savefig(out)
     except (OSError, ValueError) as error:
         problem = f"{out} cannot be written: {reason_of(error)}"

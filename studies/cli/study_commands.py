@@ -118,7 +118,7 @@ def analyse(
 ) -> None:
     """Analyse a study again from its tables; compare several in one table and one figure."""
     from dynloss_core.config import ConfigError
-    from studies.analysis.own_analyses import Cards, read_analyses
+    from studies.analysis.user_analyses import Cards, read_analyses
     from studies.storage.recorded import recorded_study
     from studies.storage.study_folder import StudyFolder
 

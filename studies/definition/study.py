@@ -23,7 +23,7 @@ from dynloss_core.config import (
 )
 from dynloss_core.data import DATA_SETS, DataConfig
 from dynloss_core.models import MODELS, ModelConfig
-from dynloss_core.plugins import Luggage, Plugin, changes_results
+from dynloss_core.plugins import Plugin, PluginTexts, changes_results
 from dynloss_core.training import EngineName, Member, Problem, Training, steps_per_epoch
 from search_spaces import Space
 from search_spaces import load as load_space
@@ -171,7 +171,7 @@ class Study:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Its plug-ins travel with it, and are loaded before anything that they define."""
-        return _empty, (Luggage(self.plugins),), self.__dict__
+        return _empty, (PluginTexts(self.plugins),), self.__dict__
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA_VERSION:

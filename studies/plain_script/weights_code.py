@@ -51,7 +51,7 @@ def weights_constants(problem: Problem, member: Member, groups: int, shift: int)
     """
     of = "the classes" if problem.oscillation.is_by_class else f"{problem.oscillation.groups}"
     lines = [
-        f"PERIOD = {member.turn}  # T, in steps: how long one turn lasts",
+        f"PERIOD = {member.nominal_period}  # T, in steps: how long one turn lasts",
         f"AMPLITUDE = {member.amplitude!r}  # A",
         f"GROUPS = {groups}  # G, how many take turns: {of}"
         if takes_turns(problem)

@@ -104,12 +104,12 @@ def _oscillation(winner: RecordedWinner, setup: Setup, data: dict[str, Any]) -> 
     groups = oscillation.count(setup.num_classes, len(train))
     if train.groups is not None:
         data["groups"] = train.groups
-    shift = shift_of(oscillation, groups, member.turn, member.seed)
+    shift = shift_of(oscillation, groups, member.nominal_period, member.seed)
     if not takes_turns(problem):
         data["shifts"] = shift
         return 0
     if oscillation.order != "cyclic" and groups > 1:
-        turns = (problem.steps + int(shift)) // member.turn + 1
+        turns = (problem.steps + int(shift)) // member.nominal_period + 1
         drawn = active_groups(oscillation.order, groups, turns, member.seed)
         data["turns"] = torch.from_numpy(drawn)
     return int(shift)

@@ -19,10 +19,10 @@ from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
 from studies.analysis.card import Card
 from studies.analysis.figures.files import save_animation, save_figure
-from studies.analysis.own_analyses import AnalysisError, Cards, analyses_of
 from studies.analysis.question import Question
 from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
+from studies.analysis.user_analyses import AnalysisError, Cards, analyses_of
 from studies.blocks.recorder import KINDS
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
@@ -129,8 +129,9 @@ def write_results(
     Args:
         stored: the study.
         into: where to write; None writes to the folder of the study.
-        own: further analyses by name (see `studies.analysis.own_analyses`), in addition to those of
-            the study's plug-ins. If one of the latter fails, the results are written without them.
+        own: further analyses by name (see `studies.analysis.user_analyses`), in addition to those
+            of the study's plug-ins. If one of the latter fails, the results are written without
+            them.
 
     Raises:
         ConfigError: if a table is damaged, an analysis of `own` fails, or the results cannot be

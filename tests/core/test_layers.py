@@ -53,7 +53,7 @@ LEVELS = {
     "studies.analysis": [
         "question", "card", "settings", "statistics", "study_tables", "search_health", "verdict_warnings",
         "setting_verdicts", "verdict_cards", "searches", "ladder", "search_card", "gains", "landscape",
-        "study_analysis", "across_studies", "own_analyses", "figures", "analyses",
+        "study_analysis", "across_studies", "user_analyses", "figures", "analyses",
     ],
 }  # fmt: skip
 

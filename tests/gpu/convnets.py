@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from dynloss_core.compute.cuda_graph import CapturedStep
-from dynloss_core.compute.repeatable import repeatable
+from dynloss_core.compute.deterministic import deterministic
 from dynloss_core.training import ConvnetEngine, Member, Setup
 from dynloss_core.training.engines import convnet
 from tests.benchmarks.engines import product_rate, wait_for
@@ -64,7 +64,7 @@ def epochs(setup: Setup, job: Job, variant: str, count: int) -> tuple[list[float
     return seconds, {"recorded": all(recorded), "finite": finite}
 
 
-@repeatable()
+@deterministic()
 def convolution_error(device: str) -> float:
     """Of a convolution in float32 as the engines take it, relative to float64: 1e-7 is float32,
     1e-4 is TF32."""

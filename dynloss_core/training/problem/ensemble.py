@@ -199,7 +199,7 @@ def ensemble_class_weights(
     return GroupWeights(
         oscillation,
         oscillation.count(num_classes, problem.data.training_samples),
-        torch.tensor([member.turn for member in members]),
+        torch.tensor([member.nominal_period for member in members]),
         torch.tensor([member.amplitude for member in members], dtype=torch.float64),
         torch.tensor([member.stop(steps, tail) for member in members]),
         [member.seed for member in members],

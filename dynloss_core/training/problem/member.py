@@ -52,10 +52,10 @@ class Member:
             raise ConfigError("weight_decay", f"{self.weight_decay} is negative", "use >= 0")
 
     @property
-    def turn(self) -> int:
+    def nominal_period(self) -> int:
         """T; an arbitrary number of steps for the static arm, whose weights are 1 at every step."""
         return self.period or _STATIC_PERIOD
 
     def stop(self, steps: int, static_tail: int) -> int:
         """The step from which a run trains statically (see `oscillation_stop`)."""
-        return oscillation_stop(steps, static_tail, self.turn)
+        return oscillation_stop(steps, static_tail, self.nominal_period)

@@ -1,3 +1,3 @@
 """Figures, drawn from results alone."""
 
-import studies.analysis.figures.own_matplotlib  # noqa: F401  # before matplotlib
+import studies.analysis.figures.clean_matplotlib  # noqa: F401  # before matplotlib

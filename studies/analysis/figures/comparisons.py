@@ -73,19 +73,17 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
     Args:
         ladders: at least one, all with the same arms.
     """
-    arms = [rung.arm for rung in ladders[0].rungs]
+    arms = [arm.name for arm in ladders[0].arms]
     styles = arm_styles(arms)
     with blank_figure(9.6, 1.3 + (0.9 + 0.3 * len(arms)) * len(ladders)) as figure:
         grid = figure.subplots(len(ladders), 2, squeeze=False, sharex="col")
         for (left, right), ladder in zip(grid, ladders, strict=True):
-            for place, rung in enumerate(ladder.rungs):
-                colour, marker = styles[rung.arm]
-                half = [[rung.mean - rung.low], [rung.high - rung.mean]]
-                left.errorbar(
-                    rung.mean, place, xerr=half, fmt=marker, color=colour, capsize=4, ms=6
-                )
-                if rung.step is not None:
-                    difference_of(right, rung.step, place - 0.5)
+            for place, arm in enumerate(ladder.arms):
+                colour, marker = styles[arm.name]
+                half = [[arm.mean - arm.low], [arm.high - arm.mean]]
+                left.errorbar(arm.mean, place, xerr=half, fmt=marker, color=colour, capsize=4, ms=6)
+                if arm.step is not None:
+                    difference_of(right, arm.step, place - 0.5)
             _margin_band(right, ladder.steps[0])
             right.axvline(0, color="black", lw=0.9)
             for axes in (left, right):
@@ -123,7 +121,7 @@ def difference_of(axes: Axes, verdict: SettingVerdict, place: float) -> None:
     test, colour = verdict.test, _COLOURS[verdict.test.outcome]
     half = np.array([[test.difference - test.low], [test.high - test.difference]])
     unit = "" if test.luck is None else " searches"
-    trained = "*" if test.may_be_undone else ""
+    trained = "*" if test.is_fragile else ""
     filled = colour if verdict.p_adjusted < _SIGNIFICANT else "white"
     axes.errorbar(test.difference, place, xerr=half, fmt="D", color=colour, mfc=filled, capsize=4)
     beside(axes, place, f"{_SHORT[test.outcome]}{trained}, n = {test.n}{unit}", colour)
@@ -154,7 +152,7 @@ def small_print(verdicts: Sequence[SettingVerdict]) -> str:
     if (margin := verdicts[0].test.margin) is not None:
         text += f" Band: the margin of equivalence, ±{margin:g}."
     tests = [verdict.test for verdict in verdicts]
-    if any(test.may_be_undone for test in tests):
+    if any(test.is_fragile for test in tests):
         text += " * Of networks that train: failures not yet seen could undo it."
     if any(test.arm.diverged or test.reference.diverged for test in tests):
         up = keys.higher_is_better(tests[0].metric)

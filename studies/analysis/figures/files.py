@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dynloss_core.atomic import atomic_file, write_atomically
 from studies.analysis.card import Animation
-from studies.analysis.figures.style import own_style
+from studies.analysis.figures.style import suite_style
 
 __all__ = ["save_animation", "save_figure"]
 
@@ -21,7 +21,7 @@ def save_figure(
 ) -> list[Path]:
     """Write a figure in each of the formats."""
     paths = [folder / f"{name}.{ending}" for ending in endings]
-    with own_style():
+    with suite_style():
         for path in paths:
             kind = path.suffix.removeprefix(".")
             metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
@@ -34,7 +34,7 @@ def save_animation(animation: Animation, folder: Path, name: str) -> list[Path]:
     """Write an animation as a looping GIF, and the frame that represents it as PNG."""
     moving, still = (folder / f"{name}.{ending}" for ending in ("gif", "png"))
     writer, figure = PillowWriter(fps=15), animation.figure
-    with own_style(), tempfile.TemporaryDirectory(prefix="dynloss-frames-") as making:
+    with suite_style(), tempfile.TemporaryDirectory(prefix="dynloss-frames-") as making:
         made = Path(making) / moving.name  # the writer needs a name
         with writer.saving(figure, str(made), dpi=100):
             for frame in range(animation.frames):

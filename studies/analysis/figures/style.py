@@ -34,7 +34,7 @@ __all__ = [
     "blank_figure",
     "headline",
     "note",
-    "own_style",
+    "suite_style",
     "plain_axis",
     "thousands",
     "words",
@@ -105,7 +105,7 @@ def arms_of_study(arms: Iterable[str], draw: Callable[[], T]) -> Callable[[], T]
 
 
 @contextmanager
-def own_style() -> Iterator[None]:
+def suite_style() -> Iterator[None]:
     """The suite's style on top of matplotlib's defaults, whatever the user has set. Some settings
     are read when a figure is made and others when it is written, so do both inside it."""
     with mpl.rc_context():
@@ -117,7 +117,7 @@ def own_style() -> Iterator[None]:
 @contextmanager
 def blank_figure(width: float, height: float) -> Iterator[Figure]:
     """A figure of a size in inches, in the suite's style, without pyplot's global state."""
-    with own_style():
+    with suite_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure

@@ -309,7 +309,7 @@ def cards(tables: Tables, draw: Draws[GainMap]) -> Iterator[Card]:
 def maps_of(tables: Tables) -> dict[str, GainMap]:
     """The gain maps of a study, by the name of their files."""
     asked = tables.question
-    searches = [_mapped(rows[~is_stopped(rows)], asked) for rows in tables.searches_apart]
+    searches = [_mapped(rows[~is_stopped(rows)], asked) for rows in tables.rows_by_search]
     found = {
         name: gain_map(searches, asked.objective, x, pair=asked.pair, adaptive=asked.adaptive)
         for name, x in MAPS.items()

@@ -92,14 +92,14 @@ class MinimaAtSize:
         correlations: one per arm.
         left_out: number of pairs left out: one run diverged, or a lambda_max or trace is not
             positive.
-        matched: the ratios at equal training loss; empty if too little was measured.
+        at_equal_loss: the ratios at equal training loss; empty if too little was measured.
     """
 
     size: float | None
     ratios: tuple[Ratio, ...]
     correlations: tuple[Correlation, ...]
     left_out: int
-    matched: tuple[Ratio, ...] = ()
+    at_equal_loss: tuple[Ratio, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ class Minima:
         rows = []
         for each in self.sizes:
             found = {f"rho_{c.arm}": c.rho for c in each.correlations}
-            for at, ratios in (("end", each.ratios), ("equal_loss", each.matched)):
+            for at, ratios in (("end", each.ratios), ("equal_loss", each.at_equal_loss)):
                 rows += [{"size": each.size, "at": at, **vars(r), **found} for r in ratios]
         return pd.DataFrame(rows)
 
@@ -172,12 +172,12 @@ class Minima:
             ]
             line = f"{where} {'; '.join(parts)} ({_pairs(each.ratios)}"
             line += f", {each.left_out} left out)." if each.left_out else ")."
-            if each.matched:
+            if each.at_equal_loss:
                 line += " At equal training loss, the ratio is " + " and ".join(
                     f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}] for the {_NAMES[r.metric]}"
-                    for r in each.matched
+                    for r in each.at_equal_loss
                 )
-                line += f" ({_pairs(each.matched)})."
+                line += f" ({_pairs(each.at_equal_loss)})."
             if each.correlations:
                 line += " Rank correlation of lambda_max with validation accuracy: " + ", ".join(
                     f"{c.rho:+.2f} [{c.low:+.2f}, {c.high:+.2f}] ({c.arm})"
@@ -239,8 +239,8 @@ def minima(
     for size, rows in groups:
         found = _at_size(size, rows, pair)
         if found is not None:
-            matched = () if along is None else _matched(rows, along, pair)
-            sizes.append(replace(found, matched=matched))
+            at_equal_loss = () if along is None else _at_equal_loss(rows, along, pair)
+            sizes.append(replace(found, at_equal_loss=at_equal_loss))
     return Minima(parameter, tuple(sizes), runs, pair) if sizes else None
 
 
@@ -268,7 +268,7 @@ def _at_size(size: object, rows: pd.DataFrame, pair: Pair) -> MinimaAtSize | Non
     )
 
 
-def _matched(rows: pd.DataFrame, along: pd.DataFrame, pair: Pair) -> tuple[Ratio, ...]:
+def _at_equal_loss(rows: pd.DataFrame, along: pd.DataFrame, pair: Pair) -> tuple[Ratio, ...]:
     """The ratios at the larger final training loss of each pair."""
     final = paired_by_seed(rows, keys.TRAIN_LOSS)
     runs = dict(iter(along.groupby([keys.ARM, keys.SEED])))

@@ -14,7 +14,7 @@ Symbols
 There is one number per run, because instabilities of one run are not independent. Only those are
 used that begin while the class weights oscillate, after the first steps, with a known lambda_max.
 Seeing no difference shows nothing: settings have the same threshold if the ratio of any two is
-shown to lie within 10% (see `statistics.blocks`).
+shown to lie within 10% (see `statistics.within_blocks`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ from scipy import stats
 from dynloss_core import keys
 from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings_of
-from studies.analysis.statistics.blocks import largest_difference, p_of_no_difference, power
+from studies.analysis.statistics.within_blocks import (
+    largest_difference,
+    p_of_no_difference,
+    power_law,
+)
 from studies.analysis.study_tables import Tables
 
 __all__ = ["SettingThreshold", "Threshold", "cards", "threshold"]
@@ -324,7 +328,7 @@ def _at_setting(runs: pd.DataFrame, *, alone: bool) -> SettingThreshold:
     half, half_90 = (float(stats.t.ppf(level, len(logs) - 1)) * error for level in (0.975, 0.95))
     slope: tuple[float, float, float] | tuple[None, None, None] = (None, None, None)
     if runs[keys.LEARNING_RATE].nunique() > 1 and len(runs) > 2:
-        slope = power(runs[keys.LEARNING_RATE], runs["threshold"])
+        slope = power_law(runs[keys.LEARNING_RATE], runs["threshold"])
     away = abs(logs.mean() - np.log(bound)) + half_90
     return SettingThreshold(
         arm=str(runs[keys.ARM].iloc[0]),

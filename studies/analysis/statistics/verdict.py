@@ -116,16 +116,16 @@ class Verdict:
     def outcome_in_words(self) -> str:
         """The outcome, and whether it is only about networks that train."""
         words = OUTCOME_IN_WORDS[self.outcome]
-        return f"{words} (of networks that train)" if self.may_be_undone else words
+        return f"{words} (of networks that train)" if self.is_fragile else words
 
     @property
     def holds_for(self) -> str:
         """What the outcome is about: `all networks`, or `networks that train` if unseen failures
         could undo it."""
-        return "networks that train" if self.may_be_undone else "all networks"
+        return "networks that train" if self.is_fragile else "all networks"
 
     @property
-    def may_be_undone(self) -> bool:
+    def is_fragile(self) -> bool:
         """Whether unseen failures could undo the claim."""
         found = self.failures
         if found is None or self.outcome == "undecided":
@@ -179,7 +179,7 @@ class Verdict:
             what = "" if self.luck is None else " searches"
             notes.append(f"about {self.seeds_needed}{what} would settle it")
         claim = claims[self.outcome]
-        if self.may_be_undone:
+        if self.is_fragile:
             claim = f"Of networks that train, {claim[0].lower()}{claim[1:]}"
         return (
             f"{claim}: {self.metric.replace('_', ' ')} {self.arm.mean:.3f} "

@@ -48,7 +48,7 @@ def render(report: Report) -> str:
         script=(_HERE / "report.js").read_text(encoding="utf-8"),
         digest=_digest,
         trials=None if report.trials is None else _trials(report.trials),
-        provenance=_groups(report.provenance),
+        provenance=_by_prefix(report.provenance),
         position=_position,
         columns_of=columns_of,
         missing=MISSING,
@@ -98,7 +98,7 @@ def _position(estimate: Estimate) -> dict[str, float] | None:
     return {name: round(50 + 50 * end / reach, 2) for name, end in ends.items()}
 
 
-def _groups(provenance: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def _by_prefix(provenance: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Dotted keys grouped by the part before the first dot; keys without a dot first."""
     groups: dict[str, dict[str, str]] = {"": {}}
     for key, value in provenance.items():

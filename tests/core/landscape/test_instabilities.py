@@ -18,7 +18,7 @@ from dynloss_core.landscape.instabilities import (
     Instability,
     find_instabilities,
 )
-from dynloss_core.landscape.period_doubling import ROUNDING, Regime, regimes
+from dynloss_core.landscape.period_doubling import ROUNDING, Segment, segments
 from tests.golden.reference_runs import GOLDEN, first_instability
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -87,7 +87,7 @@ def test_an_alternation_is_found_whatever_the_slope(size: float, slope: float) -
     (found,) = find_instabilities(2 + slope * t + size * (-1.0) ** t)
     assert found.begins_before
     assert found.continues
-    assert dataclasses.replace(found.cascade[0], residual=0.0) == Regime(0, 200, 2, 0.0)
+    assert dataclasses.replace(found.cascade[0], residual=0.0) == Segment(0, 200, 2, 0.0)
     assert found.cascade[0].residual < 1e-6
 
 
@@ -290,7 +290,7 @@ def test_short_and_constant_traces_have_none(steps: int, value: float) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert find_instabilities(np.full(steps, value)) == ()
-        regimes(np.full(steps, value))
+        segments(np.full(steps, value))
 
 
 def test_twelve_steps_are_enough() -> None:

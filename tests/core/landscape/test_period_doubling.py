@@ -1,4 +1,4 @@
-"""Regimes and cascades of the logistic map, which are known."""
+"""Segments and cascades of the logistic map, which are known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynloss_core.landscape.instabilities import find_instabilities
-from dynloss_core.landscape.period_doubling import regimes
+from dynloss_core.landscape.period_doubling import segments
 
 
 def logistic(rates: np.ndarray, start: float = 0.4) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_a_stationary_orbit_of_the_logistic_map_has_its_period(
     rate: float, period: int | None, steps: int
 ) -> None:
     orbit = logistic(np.full(8000, rate))[-steps:]
-    assert [(each.start, each.end, each.period) for each in regimes(orbit)] == [(0, steps, period)]
+    assert [(each.start, each.end, each.period) for each in segments(orbit)] == [(0, steps, period)]
 
 
 def test_the_logistic_map_driven_through_r_shows_its_cascade() -> None:
@@ -54,8 +54,8 @@ def test_the_logistic_map_driven_through_r_shows_its_cascade() -> None:
     assert found.continues
     assert not found.begins_before
     reached: dict[int | None, float] = {}
-    for regime in found.cascade:
-        reached.setdefault(regime.period, float(rates[regime.start]))
+    for segment in found.cascade:
+        reached.setdefault(segment.period, float(rates[segment.start]))
     expected = {2: 3.0, 4: 1 + 6**0.5, 8: 3.54409, None: 3.56995, 3: 1 + 8**0.5}
     assert list(reached)[:3] == [2, 4, 8]
     for period, rate in expected.items():
@@ -76,4 +76,4 @@ def test_a_regime_survives_jitter_and_a_slow_drift(seed: int, period: int, slope
     t = np.arange(400)
     noise = 2e-3 * np.ptp(orbit) * np.random.default_rng(seed).standard_normal(400)
     drifting = (1 + 2e-4 * t) * orbit + slope * t + noise
-    assert [each.period for each in regimes(drifting)] == [period]
+    assert [each.period for each in segments(drifting)] == [period]

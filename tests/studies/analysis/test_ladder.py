@@ -121,7 +121,7 @@ def test_a_pair_alone_is_what_it_is_in_a_study_of_two_arms() -> None:
 
 def test_the_ladder_says_which_step_a_gain_is_owed_to() -> None:
     (ladder,) = ladders_of(Tables(members_of(), pd.DataFrame(), question()))
-    assert [rung.arm for rung in ladder.rungs] == list(LADDER)
+    assert [arm.name for arm in ladder.arms] == list(LADDER)
     assert [step.test.outcome for step in ladder.steps] == ["better", "equivalent"]
     assert ladder.whole is not None
     steps = sum(step.test.difference for step in ladder.steps)

@@ -11,7 +11,7 @@ import matplotlib as mpl
 import pytest
 
 from studies.analysis.figures.files import save_figure
-from studies.analysis.figures.style import own_style
+from studies.analysis.figures.style import suite_style
 from tests.studies.analysis.figures import figure
 
 ROOT = Path(__file__).parents[3]
@@ -91,5 +91,5 @@ def test_settings_changed_in_this_process_are_neither_followed_nor_lost(tmp_path
     with mpl.rc_context(theirs):
         assert [p.read_bytes() for p in save_figure(figure(), tmp_path, "theirs")] == plain
         assert {key: mpl.rcParams[key] for key in theirs} == theirs
-        with own_style():
+        with suite_style():
             assert mpl.rcParams["font.size"] == 10

@@ -10,7 +10,7 @@ import pytest
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
-from dynloss_core.data import FolderConfig, own_images
+from dynloss_core.data import FolderConfig, user_images
 from studies.definition.study_files import LIBRARY, load_study
 from studies.runner.run_study import run_study
 from studies.storage.stored_study import stored_definition
@@ -55,7 +55,7 @@ def test_a_study_trains_on_a_folder_until_it_changes(
         ConfigError, match=r"the data have other contents than when the study was begun"
     ):
         run_study(changed, tmp_path / "out", resume=True)
-    own_images._load.cache_clear()  # as in another process
+    user_images._load.cache_clear()  # as in another process
     recorded = tmp_path / "out" / "photos" / "study.yaml"
     with pytest.raises(ConfigError, match="photos has changed since the study was made"):
         run_study(load_study(recorded).with_(name="again"), tmp_path / "out")

@@ -40,7 +40,7 @@ def draw_minima(found: Minima) -> Figure:
 
 
 def _is_matched(found: Minima) -> bool:
-    return any(each.matched for each in found.sizes)
+    return any(each.at_equal_loss for each in found.sizes)
 
 
 def _over_sizes(axes: Axes, found: Minima, metric: str) -> None:
@@ -51,7 +51,7 @@ def _over_sizes(axes: Axes, found: Minima, metric: str) -> None:
         if found.parameter is not None:
             rows = rows[rows[found.parameter] == size.size]
         ratio = next(each for each in size.ratios if each.metric == metric)
-        matched = [each for each in size.matched if each.metric == metric]
+        matched = [each for each in size.at_equal_loss if each.metric == metric]
         for arm, role, side in sides:
             own = rows[rows[keys.ARM] == arm][metric].dropna()
             spread = place + side + np.linspace(-0.09, 0.09, len(own))

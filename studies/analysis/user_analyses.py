@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from dynloss_core.config import ConfigError, show
-from dynloss_core.plugins import Plugin, defined_in, failure_in, parts_of
+from dynloss_core.plugins import Plugin, defined_in, definitions_in, failure_in
 from studies.analysis.card import Card
 from studies.analysis.study_tables import Tables
 from studies.definition.installed_plugins import GROUPS, installed_plugin
@@ -35,7 +35,7 @@ def analyses_of(plugins: Sequence[Plugin]) -> dict[str, Cards]:
     return {
         name: partial(_cards, function, name, plugin.file)
         for plugin in plugins
-        for kind, name, function in parts_of(plugin)
+        for kind, name, function in definitions_in(plugin)
         if kind == "analysis"
     }
 
@@ -63,24 +63,24 @@ def read_analyses(file_or_name: str) -> dict[str, Cards]:
 def _cards(function: Cards, name: str, source: str, tables: Tables) -> Iterator[Card]:
     """The cards of an analysis, checked, with failures reported by line."""
     source = getattr(getattr(function, "__code__", None), "co_filename", source)
-    told = partial(_telling, name=name, source=source)
-    found = told(lambda: function(tables))()
+    named = partial(_naming_failures, name=name, source=source)
+    found = named(lambda: function(tables))()
     remedy = "yield studies.analysis.card.Card, or nothing"
     if not isinstance(found, Iterable):
         raise AnalysisError("", f"the analysis {name!r} returns {show(found)}", remedy, source)
-    for card in told(lambda: list(found))():
+    for card in named(lambda: list(found))():
         if not isinstance(card, Card):
             raise AnalysisError("", f"the analysis {name!r} yields {show(card)}", remedy, source)
         yield replace(
             card,
-            drawings=[drawing.wrapped(told) for drawing in card.drawings],
+            drawings=[drawing.wrapped(named) for drawing in card.drawings],
             warnings=[f"{card.title}: {warning}" for warning in card.warnings],
         )
 
 
-def _telling(function: Callable[P, R], *, name: str, source: str) -> Callable[P, R]:
+def _naming_failures(function: Callable[P, R], *, name: str, source: str) -> Callable[P, R]:
     @wraps(function)
-    def telling(*args: P.args, **kwargs: P.kwargs) -> R:
+    def named(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except ConfigError:
@@ -90,4 +90,4 @@ def _telling(function: Callable[P, R], *, name: str, source: str) -> Callable[P,
             problem = f"the analysis {name!r} fails: {problem}"
             raise AnalysisError("", problem, "correct it there", where) from None
 
-    return telling
+    return named

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dynloss_core.config import ConfigError, build, config_hash, to_dict
-from dynloss_core.data import DATA_SETS, FolderConfig, Splits, own_images, use_data_folder
+from dynloss_core.data import DATA_SETS, FolderConfig, Splits, use_data_folder, user_images
 from dynloss_core.data.image_folders import DATA_FOLDER
 from dynloss_core.testing import DataSetContract
 from tests.core.data.photos import write_photos
@@ -111,7 +111,7 @@ def test_folders_may_name_the_parts(parted: Path) -> None:
     assert sizes(splits) == [24, 8, 10]
     for part, name in zip(PARTS, ("train", "val", "test"), strict=True):
         alone = {
-            own_images.decoded(path, path.read_bytes(), 6, 3).numpy().tobytes()
+            user_images.decoded(path, path.read_bytes(), 6, 3).numpy().tobytes()
             for path in (parted / name).rglob("*.png")
         }
         assert images_of(splits)[PARTS.index(part)] == alone
@@ -167,9 +167,9 @@ def test_grey_images_have_one_channel(photos: Path) -> None:
 
 
 def test_it_is_decoded_once_in_a_process(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own_images._pixels.cache_clear()
-    decoder, count = own_images.decoded, []
-    monkeypatch.setattr(own_images, "decoded", lambda *a: count.append(a[0]) or decoder(*a))
+    user_images._pixels.cache_clear()
+    decoder, count = user_images.decoded, []
+    monkeypatch.setattr(user_images, "decoded", lambda *a: count.append(a[0]) or decoder(*a))
     made = config(photos)
     assert made.load(0) is made.load(1)
     replace(made, validation_seed=1).load(0)

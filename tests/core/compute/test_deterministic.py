@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.backends import cuda, cudnn, mkldnn
 
-from dynloss_core.compute.repeatable import repeatable
+from dynloss_core.compute.deterministic import deterministic
 from tests.devices import DEVICES
 
 OPERATIONS = (cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
@@ -66,13 +66,13 @@ every_caller = pytest.mark.parametrize("caller", CALLERS, indirect=True)
 def test_it_is_exact_and_deterministic_inside_and_as_before_outside(caller: None) -> None:
     before = settings()
     expected = [True, False, True, *["ieee"] * len(OPERATIONS), "highest", False, False]
-    with repeatable():
+    with deterministic():
         assert settings() == expected
-        with repeatable():
+        with deterministic():
             assert settings() == expected
         assert settings() == expected
     assert settings() == before
-    with pytest.raises(ZeroDivisionError), repeatable():
+    with pytest.raises(ZeroDivisionError), deterministic():
         raise ZeroDivisionError
     assert settings() == before
 
@@ -90,7 +90,7 @@ def test_float32_is_float32(caller: None, device: str) -> None:
     def error(found: Tensor, exact: Tensor) -> float:
         return float((found.cpu().double() - exact).norm() / exact.norm())
 
-    with repeatable():
+    with deterministic():
         convolved, product = torch.conv2d(*singles[:2]), singles[2] @ singles[3]
     assert error(convolved, torch.conv2d(images, kernel)) < 2e-6
     assert error(product, one @ other) < 2e-6

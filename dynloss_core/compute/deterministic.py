@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch.backends import cudnn
 
-__all__ = ["repeatable"]
+__all__ = ["deterministic"]
 
 _Setting = TypeVar("_Setting")
 
@@ -24,7 +24,7 @@ _OPERATIONS = (
 
 
 @contextmanager
-def repeatable() -> Iterator[None]:
+def deterministic() -> Iterator[None]:
     """Make arithmetic repeatable inside a `with` block, and restore the settings after it.
 
     Convolutions on CUDA use deterministic algorithms, chosen without benchmarking. float32 is

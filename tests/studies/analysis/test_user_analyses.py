@@ -12,7 +12,7 @@ import pytest
 import studies
 from dynloss_core import plugins
 from dynloss_core.config import ConfigError
-from studies.analysis.own_analyses import read_analyses
+from studies.analysis.user_analyses import read_analyses
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results

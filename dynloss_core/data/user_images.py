@@ -20,9 +20,9 @@ from torch import Tensor
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data.class_folders import ClassFolders, class_folders
-from dynloss_core.data.own_files import PARTS, Contents, OwnFiles
 from dynloss_core.data.pixels import decoded, scale_of
 from dynloss_core.data.splits import Labelled, Splits
+from dynloss_core.data.user_files import PARTS, Contents, UserFiles
 
 __all__ = ["FolderConfig"]
 
@@ -30,7 +30,7 @@ _LARGEST = 1024  # pixels of a side
 
 
 @dataclass(frozen=True)
-class FolderConfig(OwnFiles):
+class FolderConfig(UserFiles):
     """A folder of images, with a folder for each class.
 
     An image is turned upright according to its EXIF data and scaled (bilinear, with antialiasing)
@@ -120,7 +120,7 @@ def _parts(config: FolderConfig, listed: ClassFolders) -> tuple[Tensor, Tensor, 
     """
     targets = torch.tensor(listed.targets)
     given = None if listed.parts is None else torch.tensor(listed.parts)
-    parts = config.parts_of(targets, given)
+    parts = config.split_indices(targets, given)
     for name, chosen in zip(PARTS, parts, strict=True):
         counts = torch.bincount(targets[chosen], minlength=len(listed.classes))
         if not counts.all():

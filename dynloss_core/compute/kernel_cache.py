@@ -16,7 +16,7 @@ from typing import Any
 
 from numba.core.caching import FunctionCache
 
-__all__ = ["kept_code"]
+__all__ = ["cached_kernel"]
 
 
 class _KeyedCache(FunctionCache):
@@ -41,7 +41,7 @@ class _KeyedCache(FunctionCache):
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
 
 
-def kept_code(kernel: Any, *made_for: object) -> Any:
+def cached_kernel(kernel: Any, *made_for: object) -> Any:
     """The kernel, compiled only if no earlier process has compiled the same one.
 
     Args:

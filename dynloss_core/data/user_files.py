@@ -18,7 +18,7 @@ from dynloss_core.config import NOT_HASHED, ConfigError, refuse_other_choices
 from dynloss_core.data.image_folders import chosen_folder
 from dynloss_core.data.splits import Splits, check_seeds, disjoint
 
-__all__ = ["PARTS", "Contents", "OwnFiles"]
+__all__ = ["PARTS", "Contents", "UserFiles"]
 
 PARTS = ("train", "validation", "test")
 _FEWEST = 5  # samples in a part
@@ -44,7 +44,7 @@ class Contents:
 
 
 @dataclass(frozen=True)
-class OwnFiles(ABC):
+class UserFiles(ABC):
     """A file, or a folder of files, that is split once for all members.
 
     The split does not depend on a member's seed, for the reason given in `DigitsConfig`.
@@ -172,7 +172,7 @@ class OwnFiles(ABC):
             remedy = f"put the {self.KIND} back, or choose another name for the study"
             raise ConfigError("data.path", problem, remedy)
 
-    def parts_of(self, targets: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def split_indices(self, targets: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Indices of the training, validation and test sets; parts that are drawn have the classes
         in equal shares.
 

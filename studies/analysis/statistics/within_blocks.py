@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["largest_difference", "p_of_no_difference", "power"]
+__all__ = ["largest_difference", "p_of_no_difference", "power_law"]
 
 
 def largest_difference(settings: Sequence[pd.Series]) -> float | None:
@@ -59,7 +59,7 @@ def p_of_no_difference(
     return float(stats.f.sf(((less - more) / (many - few)) / (more / left), many - few, left))
 
 
-def power(x: pd.Series, y: pd.Series) -> tuple[float, float, float]:
+def power_law(x: pd.Series, y: pd.Series) -> tuple[float, float, float]:
     """The exponent b of y ~ x^b, fitted to the logarithms, and its 95% interval."""
     fit = stats.linregress(np.log(x), np.log(y))
     half = float(stats.t.ppf(0.975, len(x) - 2) * fit.stderr)
