@@ -13,37 +13,40 @@ networks are different networks.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import linecache
 import re
 import sys
 import traceback
 import types
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dynloss_core.config import PLUGIN_DIGEST, ConfigError, reason_of
-from dynloss_core.data import DATA_SETS
-from dynloss_core.losses import LOSSES, Loss
-from dynloss_core.models import MODELS
-from dynloss_core.oscillation import SHAPES
+from dynloss_core.plugin_definitions import (
+    ANALYSES,
+    TABLES,
+    Definition,
+    Kind,
+    definitions_of,
+    mapped,
+    where_defined,
+)
 
 __all__ = [
     "ANALYSES",
     "Kind",
-    "PluginTexts",
     "Plugin",
+    "PluginTexts",
     "changes_results",
     "defined_in",
     "defines",
+    "definitions_in",
     "failure_in",
     "is_built_in",
     "load_plugin",
-    "definitions_in",
     "plugin_of",
     "read_plugin",
     "source_of",
@@ -51,27 +54,6 @@ __all__ = [
 
 _LARGEST_FILE = 1_000_000  # bytes
 _DIGITS = 12
-_MODEL = ("build",)
-_DATA_SET = ("load", "num_classes", "training_samples", "input_shape")
-Kind = Literal["network", "data set", "loss", "shape", "analysis"]
-"""What a plug-in can define."""
-
-ANALYSES: dict[str, Any] = {}
-"""Analyses of plug-ins; the suite's own are in `studies.analysis`."""
-
-_TABLES: dict[Kind, dict[str, Any]] = {
-    "network": MODELS,
-    "data set": DATA_SETS,
-    "loss": LOSSES,
-    "shape": SHAPES,
-    "analysis": ANALYSES,
-}
-_FITS: dict[Kind, tuple[str, Callable[[Any], bool], str]] = {
-    "loss": ("LOSSES", lambda value: isinstance(value, Loss), "a losses.Loss"),
-    "shape": ("SHAPES", callable, "a function of tau and the period"),
-    "analysis": ("ANALYSES", callable, "a function from a study's tables to cards"),
-}
-"""Kinds that are defined in a mapping: its name, a check of its values, and their description."""
 _sources: dict[Plugin, str] = {}
 _owners: dict[tuple[Kind, str], Plugin] = {}  # the plug-in of each row that is not built in
 
@@ -117,7 +99,7 @@ def defined_in(path: Path, kind: Kind) -> dict[str, Any]:
     text = _text_in(path)
     plugin = _plugin_of(path.name, text)
     module = sys.modules.get(_module_name(plugin)) or _run(plugin, text, str(path))
-    return {name: value for _, name, value in _mapped(module, str(path), kind)}
+    return {name: value for _, name, value in mapped(module, str(path), kind)}
 
 
 def _text_in(path: Path) -> str:
@@ -159,24 +141,26 @@ def load_plugin(file: str, text: str, source: str = "") -> Plugin:
         found = _module_of(plugin)
     else:
         found = _run(plugin, text, source)
-    rows = list(_rows(found, source))
-    if not rows:
+    definitions = list(definitions_of(found, source))
+    if not definitions:
         problem = "defines no network, data set, loss, shape or analysis"
         remedy = "define a frozen dataclass with `name: Literal[...]` and `build` or `load`"
         raise ConfigError("", problem, f"{remedy}, or LOSSES, SHAPES or ANALYSES by name", source)
-    for index, (kind, name, value) in enumerate(rows):
-        _refuse_taken(kind, name, file, source)
-        if any((kind, name) == known[:2] for known in rows[:index]):
-            problem = f"defines {name!r} twice, the second time by class {value.__name__}"
-            raise ConfigError("", problem, "choose another name", source)
+    for index, definition in enumerate(definitions):
+        _refuse_taken(definition, file, source)
+        if any(definition[:2] == earlier[:2] for earlier in definitions[:index]):
+            name = definition.value.__name__
+            problem = f"defines {definition.name!r} twice, the second time by class {name}"
+            where = where_defined(definition, source)
+            raise ConfigError("", problem, "choose another name", where)
     for (kind, name), owner in list(_owners.items()):
         if owner.file == file:
-            _TABLES[kind].pop(name, None)
+            TABLES[kind].pop(name, None)
             del _owners[kind, name]
-    for kind, name, value in rows:
+    for kind, name, value in definitions:
         if isinstance(value, type):
             setattr(value, PLUGIN_DIGEST, plugin.digest)
-        _TABLES[kind][name] = value
+        TABLES[kind][name] = value
         _owners[kind, name] = plugin
     _sources[plugin] = text
     return plugin
@@ -195,14 +179,14 @@ def source_of(plugin: Plugin) -> str:
     return _sources[plugin]
 
 
-def definitions_in(plugin: Plugin) -> list[tuple[Kind, str, Any]]:
+def definitions_in(plugin: Plugin) -> list[Definition]:
     """What a plug-in defines, with kind and name."""
-    return list(_rows(_module_of(plugin), plugin.file))
+    return list(definitions_of(_module_of(plugin), plugin.file))
 
 
 def is_built_in(kind: Kind, name: str) -> bool:
     """Whether a name is one of the suite's own."""
-    return name in _TABLES[kind] and (kind, name) not in _owners
+    return name in TABLES[kind] and (kind, name) not in _owners
 
 
 def defines(plugin: Plugin, kind: Kind, name: str) -> bool:
@@ -228,7 +212,7 @@ def plugin_of(config: object) -> Plugin | None:
     cls = type(config)
     if hasattr(cls, PLUGIN_DIGEST):
         return next(each for each in _sources if _module_name(each) == cls.__module__)
-    if any(cls is own for kind in ("network", "data set") for own in _TABLES[kind].values()):
+    if any(cls is own for kind in ("network", "data set") for own in TABLES[kind].values()):
         return None
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     if cls.__module__ == "__main__" or file is None:
@@ -289,75 +273,13 @@ def _run(plugin: Plugin, text: str, source: str) -> types.ModuleType:
     return module
 
 
-def _rows(module: types.ModuleType, source: str) -> Iterator[tuple[Kind, str, Any]]:
-    """What a module defines, with kind and name."""
-    for value in list(vars(module).values()):
-        if not isinstance(value, type) or value.__module__ != module.__name__:
-            continue
-        if "__dataclass_params__" not in vars(value):
-            continue
-        if hasattr(value, "build") or hasattr(value, "load"):
-            yield _configuration(value, source)
-    for kind in _FITS:
-        yield from _mapped(module, source, kind)
-
-
-def _mapped(module: types.ModuleType, source: str, kind: Kind) -> Iterator[tuple[Kind, str, Any]]:
-    """The rows of a kind that a module defines as a mapping."""
-    variable, fits, what = _FITS[kind]
-    defined = vars(module).get(variable, {})
-    if defined is _TABLES[kind]:
-        return  # imported by the module, not defined in it
-    if not isinstance(defined, Mapping):
-        problem = f"{variable} is not a mapping"
-        raise ConfigError("", problem, f'write {variable} = {{"name": ...}}', source)
-    for name, value in defined.items():
-        if not isinstance(name, str) or not fits(value):
-            raise ConfigError(
-                "", f"{variable}[{name!r}] is not {what}", "see docs/how-to/own-loss.md", source
-            )
-        yield kind, name, value
-
-
-def _configuration(cls: Any, source: str) -> tuple[Kind, str, type]:
-    """The row of a network or a data set, checked."""
-    is_model = hasattr(cls, "build")
-    if is_model and not hasattr(cls, "initialisation"):
-        cls.initialisation = "lecun_normal"
-    name = _name_of(cls, source)
-    try:
-        typing.get_type_hints(cls)
-    except Exception as error:
-        problem = f"a type in class {cls.__name__} is unknown: {reason_of(error)}"
-        raise ConfigError("", problem, "import it outside TYPE_CHECKING", source) from None
-    known = {field.name for field in dataclasses.fields(cls)}
-    for needed in _MODEL if is_model else _DATA_SET:
-        if needed not in known and not hasattr(cls, needed):
-            problem = f"class {cls.__name__} has no {needed!r}"
-            remedy = f"a data set has each of: {', '.join(_DATA_SET)}"
-            raise ConfigError("", problem, remedy, source)
-    return "network" if is_model else "data set", name, cls
-
-
-def _name_of(cls: Any, source: str) -> str:
-    """The name of a configuration, which is the default of its first field."""
-    fields = dataclasses.fields(cls)
-    first = fields[0] if fields else None
-    if first is None or first.name != "name" or not isinstance(first.default, str):
-        problem = f"class {cls.__name__} does not begin with its name"
-        raise ConfigError("", problem, 'add `name: Literal["..."] = "..."` first', source)
-    if not cls.__dataclass_params__.frozen:
-        problem = f"class {cls.__name__} is not frozen"
-        raise ConfigError("", problem, "write @dataclass(frozen=True)", source)
-    name: str = first.default
-    return name
-
-
-def _refuse_taken(kind: Kind, name: str, file: str, source: str) -> None:
+def _refuse_taken(definition: Definition, file: str, source: str) -> None:
     """Refuse a name that is built in or belongs to another file."""
-    if name not in _TABLES[kind]:
+    kind, name, _ = definition
+    if name not in TABLES[kind]:
         return
     owner = _owners.get((kind, name))
     if owner is None or owner.file != file:
         whose = "is built in" if owner is None else f"is also one of {owner.file}"
-        raise ConfigError("", f"the name {name!r} {whose}", "choose another name", source)
+        problem, where = f"the name {name!r} {whose}", where_defined(definition, source)
+        raise ConfigError("", problem, "choose another name", where)

@@ -32,7 +32,9 @@ _NEED_NOT_HOLD = {  # torch sums batch statistics of (N, C) thread by thread
 
 
 @app.command(
-    epilog="Examples: `dynloss check nets.py` · `dynloss check nets.py --data fashion_mnist`"
+    epilog="Examples: `dynloss check nets.py` · `dynloss check nets.py --data fashion_mnist` · "
+    "`dynloss check nets.py --data photos/` · "
+    "`dynloss check nets.py --data '{name: table, path: own.csv, target: kind}'`"
 )
 def check(
     plugin: Annotated[Path, typer.Argument(metavar="PLUGIN.py", help="A plug-in's file.")],
@@ -40,8 +42,9 @@ def check(
         str | None,
         typer.Option(
             "--data",
-            metavar="NAME",
-            help="Data that its networks get; by default the file's own, else digits.",
+            metavar="NAME|FOLDER|MAPPING",
+            help="Data that its networks get: a name, a folder of images, or what a study writes "
+            "under `data`; by default the file's own, else digits.",
         ),
     ] = None,
 ) -> None:
@@ -52,27 +55,20 @@ def check(
     """
     if importlib.util.find_spec("pytest") is None:
         raise ConfigError("", "the contracts need pytest", "pip install 'dynloss[testing]'")
-    from dynloss_core.data import DATA_SETS
     from dynloss_core.plugins import definitions_in, read_plugin
 
     parts = definitions_in(read_plugin(plugin))
     sets = {name: build(cls, {}) for kind, name, cls in parts if kind == "data set"}
     networks = {name: build(cls, {}) for kind, name, cls in parts if kind == "network"}
-    chosen = data or next(iter(sets), "digits")
-    known = ", ".join(name for name, each in DATA_SETS.items() if not hasattr(each, "paths"))
-    if chosen not in DATA_SETS:
-        raise ConfigError("--data", f"no data set {chosen!r}", f"choose one of: {known}")
-    if hasattr(DATA_SETS[chosen], "paths"):
-        problem = f"{chosen!r} is a file or folder of yours, which its name alone does not give"
-        raise ConfigError("--data", problem, f"choose one of: {known}")
+    chosen = _data(data or next(iter(sets), "digits"))
     failures = 0
-    for name, each in sets.items():
+    for name, own in sets.items():
         console.print(f"data set {name}", style="bold")
-        failures += _show(_kept_by_data(each))
+        failures += _show(_kept_by_data(own))
     for name, model in networks.items():
-        console.print(f"network {name}, on {chosen}", style="bold")
-        failures += _show(_engines(model, DATA_SETS[chosen]()))
-        failures += _show(_kept_by_model(model, DATA_SETS[chosen]()))
+        console.print(f"network {name}, on {chosen.name}", style="bold")
+        failures += _show(_engines(model, chosen))
+        failures += _show(_kept_by_model(model, chosen))
     for kind, name, value in parts:
         if kind == "loss":
             console.print(f"loss {name}", style="bold")
@@ -87,6 +83,30 @@ def check(
             failures += _show(iter([("engines, trackers, contracts", None, look)]))
     if failures:
         raise typer.Exit(_FAILED)
+
+
+def _data(asked: str) -> DataConfig:
+    """A data set by its name, from a folder of images, or as a study writes it."""
+    from dynloss_core.data import DATA_SETS, FolderConfig
+    from search_spaces.documents import parse_document
+
+    try:
+        if asked in DATA_SETS and not hasattr(DATA_SETS[asked], "paths"):
+            return DATA_SETS[asked]()
+        if asked not in DATA_SETS and Path(asked).is_dir():
+            return FolderConfig(path=asked)
+        entry = parse_document(asked, "--data")
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name in DATA_SETS:
+            made: DataConfig = build(DATA_SETS[name], entry)
+            return made
+    except ConfigError as error:
+        raise error.inside(source="--data") from None
+    known = ", ".join(name for name, each in DATA_SETS.items() if not hasattr(each, "paths"))
+    remedy = (
+        f"write one of: {known}; a folder of images; or {{name: table, path: ..., target: ...}}"
+    )
+    raise ConfigError("--data", f"no data set {asked!r}", remedy)
 
 
 Line = tuple[str, bool | None, str]

@@ -30,8 +30,10 @@ def plugins_in(given: Any, folder: Path, source: str, *, recorded: bool) -> list
     """The plug-ins of a document, loaded: paths from its folder on, or, in a study that was begun,
     the files that it keeps."""
     read: list[Plugin] = []
-    for index, entry in enumerate(listed(given, source)):
-        key = f"plugins[{index}]"
+    entries = listed(given, source)
+    loaded = sum(isinstance(entry, Plugin) for entry in entries)  # in none of the file's lines
+    for index, entry in enumerate(entries):
+        key = f"plugins[{index - loaded}]"
         try:
             if recorded and isinstance(entry, str):
                 remedy = "put back the study's own definition"
@@ -106,6 +108,8 @@ def _plugin(entry: Any, folder: Path, key: str) -> Plugin:
     if isinstance(entry, Plugin):
         return entry
     if isinstance(entry, str):
+        if not (folder / entry).exists():
+            raise ConfigError(key, f"there is no file {folder / entry}", "check the path")
         return read_plugin(folder / entry)
     plugin = build(Plugin, entry, key=key)
     try:

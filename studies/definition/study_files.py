@@ -10,6 +10,7 @@ from typing import Any
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, build
 from dynloss_core.data import DATA_SETS
+from dynloss_core.plugins import read_plugin
 from search_spaces import from_mapping, load
 from search_spaces.documents import find_document, locating, parse_document, read_document
 from studies.definition.dotted import assign, merged
@@ -45,7 +46,7 @@ def load_study(
     document = _in_profile(read_document(path), profile, str(path))
     if plugins:
         named = listed(document.get("plugins") or [], str(path))
-        document["plugins"] = [*(str(each.absolute()) for each in plugins), *named]
+        document["plugins"] = [*map(read_plugin, plugins), *named]
     replaced = []
     for override in overrides:
         key, separator, value = override.partition("=")

@@ -140,7 +140,6 @@ def write_results(
     place = stored.folder if into is None else StudyFolder(into)
     gathered = stored.folder.parts.gather_all()
     try:
-        place.write_tables(gathered)
         of_study = analyses_of(stored.study.plugins)
         try:
             return _write_results(stored, gathered, place, {**of_study, **(own or {})})
@@ -172,6 +171,7 @@ def _write_results(
     recorded = {kind: gathered[kind] for kind in KINDS}
     reused = _reused(members)
     analysis = analyse(members, curves, question_of(study, members), recorded, own)
+    place.write_tables(gathered)  # nothing is written if an analysis fails
     tables = {name: table for card in analysis.cards for name, table in card.files.items()}
     for name, table in tables.items():
         write_atomically(place.tables / name, table.to_csv(index=False))

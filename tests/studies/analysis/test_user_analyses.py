@@ -122,6 +122,16 @@ def test_what_is_wrong_is_said_in_a_line(out: Path, text: str, words: str, tmp_p
     assert "\n" not in error
 
 
+def test_one_that_fails_leaves_nothing_where_it_was_to_write(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN.replace('groupby("arm")', 'groupby("colour")'))
+    into = tmp_path / "into"
+    done = dynloss_here(
+        "analyse", "tiny", "--out", out, "--analysis", tmp_path / "own.py", "--into", into
+    )
+    assert done.returncode == 2
+    assert not [path for path in into.rglob("*") if path.is_file()]
+
+
 def ended(file: Path, out: Path) -> StoredStudy:
     """A study of a file, trained to its end; without results."""
     session = session_of(load_study(file), out)

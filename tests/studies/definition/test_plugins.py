@@ -24,6 +24,7 @@ from studies.report.study_results import write_results
 from studies.storage.begun import Begun
 from studies.storage.reuse import KnownNetworks
 from studies.storage.stored_study import StoredStudy
+from tests.core.data.photos import write_photos
 from tests.studies.commands import dynloss, dynloss_here
 from tests.studies.definition.signal_nets import NETS
 from tests.studies.sessions import begun, finish, session_of
@@ -173,7 +174,6 @@ def test_an_option_adds_one(tmp_path: Path) -> None:
 
 SAME = "    name: Literal['mlp'] = 'mlp'\n"
 BAD = {
-    "no such file": (None, "nets.py: no such plug-in"),
     "no Python": ("def (:\n", r"nets.py:1: is not valid Python: invalid syntax"),
     "an error in it": ("x = 1\ny = 1 / 0\n", "nets.py:2: does not run: ZeroDivisionError: division by"),
     "an import that is missing": ("import no_such_module\n", "nets.py:1: does not run: ModuleNotFoundError"),
@@ -183,26 +183,50 @@ BAD = {
     "not frozen": (NETS.replace("frozen=True", ""), "SignalNet is not frozen; write @dataclass"),
     "one name twice": (
         NETS + NETS.partition("@dataclass")[1] + NETS.partition("@dataclass")[2].replace("SignalNet", "Other"),
-        "nets.py: defines 'signal_net' twice, the second time by class Other; choose another name",
+        "defines 'signal_net' twice, the second time by class Other; choose another name",
     ),
     "an exit": ("import sys; sys.exit(0)\n", "nets.py:1: does not run: SystemExit: 0"),
     "a type that is nowhere": (NETS.replace("channels: int", "channels: Nowhere"), "a type in class SignalNet is unknown"),
     "a file beside itself": ("print(__file__)\n", "name '__file__' is not defined"),
     "too large": ("#" * 1_000_001, "nets.py: is too large"),
     "half a data set": (NETS.replace("num_classes: int = 3", "classes: int = 3"), "Signals has no 'num_classes'"),
+    "no mapping": ("import os\n\nANALYSES = 3\n", "nets.py:3: ANALYSES is not a mapping"),
+    "no function": ("LOSSES = {}\nSHAPES: dict = {\n    'a': abs,\n    'b': 4,\n}\n", "nets.py:4: SHAPES['b'] is not a function"),
+    "no mapping by any line": ("globals()['LOSSES'] = 3\n", "nets.py: LOSSES is not a mapping"),
+    "a taken name in a mapping": ("SHAPES = dict(sine=abs)\n", "nets.py:1: the name 'sine' is built in"),
 }  # fmt: skip
+OF_THE_WHOLE = {"nothing", "too large", "no mapping by any line"}
 
 
-@pytest.mark.parametrize(("text", "said"), BAD.values(), ids=BAD)
-def test_a_bad_plugin_is_refused_in_one_line(tmp_path: Path, text: str | None, said: str) -> None:
-    path = written(tmp_path, text or "")
-    if text is None:
-        (tmp_path / "nets.py").unlink()
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_plugin_is_refused_in_one_line(tmp_path: Path, case: str) -> None:
+    text, said = BAD[case]
+    path = written(tmp_path, text)
     with pytest.raises(ConfigError) as error:
         load_study(path)
-    assert said in str(error.value)
-    assert str(error.value).startswith(str(tmp_path / "nets.py"))
-    assert "\n" not in str(error.value)
+    message = str(error.value)
+    assert said in message
+    assert "\n" not in message
+    where = re.match(re.escape(str(tmp_path / "nets.py")) + r"(:(\d+))?: ", message)
+    assert where is not None
+    assert (where[2] is None) == (case in OF_THE_WHOLE)
+    if re.search("Other|SignalNet|Signals", message):  # names a class: its last definition
+        culprit = re.search(r"\b(Other|SignalNet|Signals)\b", message)
+        assert culprit is not None
+        assert f"class {culprit[1]}" in text.splitlines()[int(where[2]) - 1]
+
+
+def test_a_plugin_that_is_not_there_is_named_where_the_study_names_it(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    (tmp_path / "nets.py").unlink()
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "nets.py" in text)
+    with pytest.raises(ConfigError, match=rf"mine.yaml:{line}: plugins\[0\]: there is no file "):
+        load_study(path)
+    (tmp_path / "more.py").write_text(NETS)
+    with pytest.raises(ConfigError, match=rf"mine.yaml:{line}: plugins\[0\]: there is no file "):
+        load_study(path, plugins=[tmp_path / "more.py"])
+    with pytest.raises(ConfigError, match=r"less\.py: no such plug-in; check the path"):
+        load_study(path, plugins=[tmp_path / "less.py"])
 
 
 @pytest.mark.parametrize(
@@ -246,6 +270,56 @@ def test_a_plugin_is_checked(tmp_path: Path) -> None:
     done = dynloss("check", tmp_path / "nets.py")
     assert done.returncode == 1
     assert re.search(r"one seed is one draw +FAILED: ", done.stdout)
+
+
+FLAT = """\
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Flat:
+    name: Literal["flat"] = "flat"
+
+    def build(self, input_shape, num_classes):
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), num_classes))
+"""
+
+
+def test_a_network_is_checked_on_data_of_one_s_own(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(FLAT)
+    write_photos(tmp_path / "photos")
+    rows = "".join(f"{i * 37 % 60},{i % 2},{'ab'[i % 2]}\n" for i in range(60))
+    (tmp_path / "own.csv").write_text("x,y,kind\n" + rows)
+    table = f"{{name: table, path: {tmp_path / 'own.csv'}, target: kind}}"
+    for data, name in ((tmp_path / "photos", "folder"), (table, "table")):
+        done = dynloss_here("check", tmp_path / "nets.py", "--data", data)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"network flat, on {name}" in done.stdout
+        assert re.search(r"agrees or refuses +yes", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("nothing", "no data set 'nothing'; write one of: spirals, digits"),
+        ("folder", "no data set 'folder'; write one of"),
+        ("{name: table, path: no.csv, target: kind}", "path: there is no file "),
+        ("{name: digits, pixels: 3}", "pixels: unknown key"),
+        ("{name: [1]}", "no data set '{name: [1]}'"),
+        ("{a", "not valid YAML"),
+    ],
+)
+def test_data_to_check_on_that_are_none(data: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(FLAT)
+    done = dynloss_here("check", tmp_path / "nets.py", "--data", data)
+    assert done.returncode == 2
+    assert done.stderr.startswith("dynloss: --data: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 MARK = "from pathlib import Path; Path({!r}).touch()\n"
