@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,7 +39,6 @@ NOMINAL = {
 
 SIZES = (6, 12, 24, 48, 100, 200)
 LOOKS = 5
-CHANCE = 1 / 3
 PAIR = Pair("arm", "reference")
 RESULTS = Path(__file__).parents[2] / "studies" / "results"
 
@@ -98,7 +98,9 @@ class Judged:
     high: np.ndarray
 
 
-def judged(accuracies: tuple[np.ndarray, np.ndarray], margin: float) -> Judged:
+def judged(
+    accuracies: tuple[np.ndarray, np.ndarray], margin: float, failure: Mapping[str, float]
+) -> Judged:
     """What `equivalence.decide` and `failures` say of many studies at once, (R, n) each."""
     found = compare_cells(accuracies[0] - accuracies[1], level=1 - ALPHA)
     room = margin - np.abs(found.mean)
@@ -106,7 +108,7 @@ def judged(accuracies: tuple[np.ndarray, np.ndarray], margin: float) -> Judged:
         p = stats.t.sf(room / found.sem, found.n - 1)
     p = np.where(found.sem > 0, p, np.where(room > 0, 2.0**-found.n, 1.0))
     unseen = [
-        failures(pd.DataFrame(dict(zip(PAIR, each, strict=True))), PAIR, chance=CHANCE)
+        failures(pd.DataFrame(dict(zip(PAIR, each, strict=True))), PAIR, **failure)
         for each in zip(*accuracies, strict=True)
     ]
     return Judged(
@@ -122,7 +124,7 @@ def rates(scenario: Scenario, n: int, repeats: int, seed: int = 0) -> Rates:
     """The rates of one scenario at n pairs."""
     draws, margin = np.random.default_rng([seed, n]), scenario.margin
     nothing = scenario.draw((repeats, n), 0.0, draws)
-    rounds = [judged(nothing, margin)]
+    rounds = [judged(nothing, margin, scenario.failure)]
     better, seen = [rounds[0].better], [nothing[0] - nothing[1]]
     for look in range(2, LOOKS + 1):  # each with the seeds of all before it
         arm, reference = scenario.draw((repeats, n), 0.0, draws)
@@ -130,8 +132,10 @@ def rates(scenario: Scenario, n: int, repeats: int, seed: int = 0) -> Rates:
         later = compare_cells(np.concatenate(seen, axis=1))
         better.append((later.p < ALPHA * share_of_look(look)) & (later.mean > 0))
     first, ever = rounds[0], np.logical_or.accumulate(better)
-    wide = [judged(scenario.draw((repeats, n), sign * margin, draws), margin) for sign in (1, -1)]
-    gain = judged(scenario.draw((repeats, n), 0.05, draws), margin)
+    wide, (gain,) = (
+        [judged(scenario.draw((repeats, n), m, draws), margin, scenario.failure) for m in means]
+        for means in ([margin, -margin], [0.05])
+    )
     inside = [each.same & (each.low > -margin) & (each.high < margin) for each in wide]
     return Rates(
         scenario=scenario.name,
@@ -175,6 +179,7 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=("rounds", "searches"), help="leave the others as they are"
     )
+    parser.add_argument("--match", default="", help="of rounds, only scenarios with this text")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rates.json"))
     arguments = parser.parse_args()
     out = arguments.out
@@ -183,11 +188,16 @@ def main() -> None:
     tables = list(from_tables(RESULTS))
     if arguments.only != "searches":
         scenarios: list[Scenario] = [*simulated(), *tables]
-        found = []
+        rows = {each["scenario"]: [] for each in content.get("rates", [])}
+        for row in content.get("rates", []):
+            rows[row["scenario"]].append(row)
         for scenario in scenarios:
-            found += [rates(scenario, n, arguments.repeats) for n in SIZES]
-            print(*summary(found)[-1:], flush=True)  # noqa: T201
-            content["rates"] = [asdict(each) for each in found]
+            if arguments.match in scenario.name:
+                found = [rates(scenario, n, arguments.repeats) for n in SIZES]
+                rows[scenario.name] = [asdict(each) for each in found]
+                print(*summary(found), flush=True)  # noqa: T201
+            known = [rows[each.name] for each in scenarios if each.name in rows]
+            content["rates"] = list(itertools.chain.from_iterable(known))
             write_atomically(out, json.dumps(content, indent=1) + "\n")
     if arguments.only != "rounds":
         searched = [
@@ -195,7 +205,9 @@ def main() -> None:
             for scenario, luck, r in searches.cases()
         ]
         simple = [
-            each for each in simulated() if each.shape != "skewed" and not each.reference_dies
+            each
+            for each in simulated()
+            if each.of == "accuracies" and each.shape != "skewed" and not each.reference_dies
         ]
         maps = [searches.map_rates(each, arguments.repeats) for each in [*simple, *tables]]
         print(*searches.summary(searched, maps), sep="\n", flush=True)  # noqa: T201

@@ -1,5 +1,8 @@
 """Differences of pairs as our studies have them, with a mean that is known.
 
+Of accuracies, or of the share of a run that a network has left when it reaches an accuracy (see
+`speed`): there, one that never gets there has nothing left.
+
 Symbols
     d      difference of a pair: the arm's accuracy less its reference's
     p, q   share of the arm's, and of the reference's, networks that die
@@ -17,7 +20,7 @@ at one setting, the arm's accuracies shifted by one number; whether they trained
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,7 +36,9 @@ __all__ = ["Resampled", "Scenario", "Simulated", "from_tables", "simulated"]
 
 Shape = Literal["normal", "skewed", "bimodal"]
 NOISE = 0.02
+TIME_NOISE = 0.08
 LEVEL, GAP = 0.9, 0.5
+CHANCE = 1 / 3
 DEATHS = ((0.0, 0.0), (0.01, 0.0), (0.02, 0.0), (0.05, 0.0), (0.1, 0.0), (0.02, 0.02), (0.1, 0.1))
 
 
@@ -46,21 +51,39 @@ class Simulated:
             `bimodal`: two narrow peaks, one of five pairs in the lower.
         arm_dies: p.
         reference_dies: q.
+        of: what the pairs are.
     """
 
     shape: Shape
     arm_dies: float
     reference_dies: float
+    of: Literal["accuracies", "times"] = "accuracies"
 
     @property
     def name(self) -> str:
         """`normal, 2% and 0% die`."""
-        return f"{self.shape}, {self.arm_dies:.0%} and {self.reference_dies:.0%} die"
+        what = "times, " if self.of == "times" else ""
+        return f"{what}{self.shape}, {self.arm_dies:.0%} and {self.reference_dies:.0%} die"
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the noise."""
+        return TIME_NOISE if self.of == "times" else NOISE
+
+    @property
+    def level(self) -> float:
+        """Mean of networks that live."""
+        return GAP if self.of == "times" else LEVEL
 
     @property
     def margin(self) -> float:
         """Half of a standard deviation of the noise."""
-        return NOISE / 2
+        return self.noise / 2
+
+    @property
+    def failure(self) -> Mapping[str, float]:
+        """What `failures` is told of networks that die."""
+        return {"below": 1e-9} if self.of == "times" else {"chance": CHANCE}
 
     def draw(
         self, shape: tuple[int, int], mean: float, draws: np.random.Generator
@@ -69,17 +92,20 @@ class Simulated:
         p, q = self.arm_dies, self.reference_dies
         delta = (mean + (p * (1 - q) - q * (1 - p)) * GAP) / ((1 - p) * (1 - q))
         arm_dies, reference_dies = draws.random(shape) < p, draws.random(shape) < q
-        arm = LEVEL + self._noise(shape, draws) + delta * ~(arm_dies | reference_dies)
-        return arm - GAP * arm_dies, np.full(shape, LEVEL) - GAP * reference_dies
+        arm = self.level + self._noise(shape, draws) + delta * ~(arm_dies | reference_dies)
+        reference = np.full(shape, self.level) - GAP * reference_dies
+        if self.of == "times":  # a network that never gets there has no noise
+            return np.where(arm_dies, 0.0, arm), reference
+        return arm - GAP * arm_dies, reference
 
     def _noise(self, shape: tuple[int, ...], draws: np.random.Generator) -> np.ndarray:
         if self.shape == "normal":
-            return NOISE * draws.standard_normal(shape)
+            return self.noise * draws.standard_normal(shape)
         if self.shape == "skewed":
-            return NOISE * (draws.standard_exponential(shape) - 1)
+            return self.noise * (draws.standard_exponential(shape) - 1)
         low = draws.random(shape) < 0.2
         peaks = np.where(low, -2.0, 0.5)  # mean 0, variance 1
-        return NOISE * (0.995 * peaks + 0.1 * draws.standard_normal(shape))
+        return self.noise * (0.995 * peaks + 0.1 * draws.standard_normal(shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +126,11 @@ class Resampled:
         """Half of the median standard deviation of the differences, over comparisons."""
         return 0.5 * float(np.median([(each[0] - each[1]).std() for each in self.pairs]))
 
+    @property
+    def failure(self) -> Mapping[str, float]:
+        """What `failures` is told of networks that die."""
+        return {"chance": CHANCE}
+
     def draw(
         self, shape: tuple[int, int], mean: float, draws: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -117,9 +148,10 @@ Scenario = Simulated | Resampled
 
 
 def simulated() -> list[Simulated]:
-    """Every shape with every pair of rates."""
+    """Accuracies of every shape with every pair of rates; then times."""
     shapes: tuple[Shape, ...] = ("normal", "skewed", "bimodal")
-    return [Simulated(shape, *rates) for shape in shapes for rates in DEATHS]
+    kinds: tuple[Literal["accuracies", "times"], ...] = ("accuracies", "times")
+    return [Simulated(s, *rates, of) for of in kinds for s in shapes for rates in DEATHS]
 
 
 def from_tables(folder: Path) -> Iterator[Resampled]:

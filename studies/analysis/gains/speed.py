@@ -9,6 +9,8 @@ Methodol. 13:152): it needs no guess of when the others would have arrived. Two 
 its paired difference, with a t interval over seeds or, if there are several, over searches.
 
 Claims count all comparisons of the study (Holm) and the looks at its fresh seeds, as verdicts do.
+And as there, a t interval knows only the networks that were seen: where some more that never get
+there could undo a claim, it is made of networks that get there (see `failures`).
 
 So "slower but better" can be asked: an arm may take longer to get there and end higher.
 """
@@ -27,6 +29,7 @@ from studies.analysis.card import Card, Drawing, Draws
 from studies.analysis.setting_verdicts import verdicts_of
 from studies.analysis.settings import by_setting, label_of
 from studies.analysis.statistics.comparison import Comparison, compare
+from studies.analysis.statistics.failures import failures
 from studies.analysis.statistics.multiplicity import p_values
 from studies.analysis.statistics.pairing import search_number
 from studies.analysis.study_tables import Tables
@@ -40,6 +43,7 @@ _METRIC = keys.VALIDATION_ACCURACY
 _FEWEST_EVALUATIONS = 5
 _MOST_PANELS = 9
 _SIGNIFICANT = 0.05
+_NEVER = 1e-9  # more than the share of a run that is left to a network that never gets there
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,8 @@ class Speed:
         means: restricted mean time of each arm, in steps.
         comparison: of the arm's times less the reference's, in steps.
         several: whether a pair is a search, its networks averaged, rather than a seed.
+        unseen: low and high end, in steps, of the interval of the mean difference with networks
+            that never get there and were not seen.
         p: of the paired t test, adjusted for all comparisons of the study and the look.
         compared: how many comparisons that counts.
     """
@@ -71,6 +77,7 @@ class Speed:
     means: dict[str, float]
     comparison: Comparison
     several: bool
+    unseen: tuple[float, float]
     p: float
     compared: int = 1
 
@@ -84,6 +91,12 @@ class Speed:
         """Whether it takes less time."""
         return self.p < _SIGNIFICANT and self.comparison.mean < 0
 
+    @property
+    def is_fragile(self) -> bool:
+        """Whether networks that never get there, and were not seen, could undo the claim."""
+        low, high = self.unseen
+        return (self.slower or self.faster) and low <= 0 <= high
+
     def sentence(self, outcome: str | None = None) -> str:
         """What was found, in words.
 
@@ -93,6 +106,7 @@ class Speed:
         arm, reference = self.pair
         found, where = self.comparison, f"At {self.label}: to" if self.label else "To"
         claim = "slower" if self.slower else "faster" if self.faster else "not seen to differ"
+        claim += " (of networks that get there)" if self.is_fragile else ""
         if outcome in ("better", "worse") and (self.slower or self.faster):
             joined = "but" if self.slower == (outcome == "better") else "and"
             claim += f", {joined} {outcome} at the end"
@@ -122,6 +136,8 @@ class Speed:
             "difference": self.comparison.mean,
             "low": self.comparison.low,
             "high": self.comparison.high,
+            "low_with_unseen": self.unseen[0],
+            "high_with_unseen": self.unseen[1],
             "p_adjusted": self.p,
             "n": self.comparison.n,
             "arm_reached": float(self.reached[self.pair.arm][-1]),
@@ -245,5 +261,14 @@ def speed(
         means={arm: float(paired[arm].mean()) for arm in pair},
         comparison=comparison,
         several=several,
+        unseen=_with_unseen(times.assign(unit=unit), pair, end),
         p=comparison.p_t,
     )
+
+
+def _with_unseen(times: pd.DataFrame, pair: Pair, end: int) -> tuple[float, float]:
+    """The interval of the mean difference with networks that never get there and were not seen: a
+    network's value is the share of the run that it has left."""
+    left = (1 - times.set_index(["unit", keys.SEED, keys.ARM])["time"] / end).unstack().dropna()
+    interval = failures(left, pair, below=_NEVER)
+    return -end * interval.high, -end * interval.low

@@ -60,7 +60,7 @@ def test_times_are_paired_and_cut_off() -> None:
 
 
 def test_slower_but_better_is_said() -> None:
-    times = {"dynamical": [700, 600, 800, 700], "static": [100, 200, 300, 200]}
+    times = {"dynamical": [700.0, 600, 800, 700] * 5, "static": [100.0, 200, 300, 200] * 5}
     result = found(*study(times, {"dynamical": 0.9}))
     assert result.target == pytest.approx(OF_THE_WAY * 0.8), "what the lower arm reaches too"
     assert (result.slower, result.faster) == (True, False)
@@ -70,6 +70,21 @@ def test_slower_but_better_is_said() -> None:
     turned = found(*study({"dynamical": times["static"], "static": times["dynamical"]}))
     assert "faster, and better at the end" in turned.sentence("better")
     assert "faster, but worse at the end" in turned.sentence("worse")
+
+
+def test_a_claim_that_unseen_networks_could_undo_is_of_those_that_get_there() -> None:
+    """Every network of eight gets there; almost half of the others may not, for all that is known.
+    Of eighty, that is out of the question."""
+    for pairs, fragile in ((8, True), (80, False)):
+        slow = [300.0, 400.0] * (pairs // 2)
+        result = found(*study({"dynamical": slow, "static": [200.0] * pairs}))
+        assert result.slower
+        assert result.is_fragile == fragile
+        assert ("slower (of networks that get there)" in result.sentence()) == fragile
+        assert result.unseen[0] < result.comparison.low
+        assert result.unseen[1] > result.comparison.high
+        row = result.row()
+        assert (row["low_with_unseen"], row["high_with_unseen"]) == result.unseen
 
 
 def test_no_difference_is_no_claim() -> None:
