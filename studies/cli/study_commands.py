@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from studies.cli.terminal import (
     show_results,
 )
 from studies.messages import DEFAULT_OUT, again, console
+
+if TYPE_CHECKING:
+    from studies.storage.kept_status import StudyStatus
 
 __all__ = ["analyse", "status", "stop", "sync", "ui"]
 
@@ -45,16 +48,26 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how far a study is and what it has found so far, even while it runs."""
-    from studies.storage.recorded import recorded_study
-    from studies.storage.status import study_status
+    from studies.storage.kept_status import kept_status
+    from studies.storage.recorded import recorded_paths
 
-    folder = recorded_study(study, out)
+    paths = recorded_paths(study, out)
+
+    def current() -> StudyStatus:
+        kept = kept_status(paths)
+        if kept is not None:
+            return kept
+        from studies.storage.status import study_status  # and with it all of the suite
+        from studies.storage.study_folder import StudyFolder
+
+        return study_status(StudyFolder(paths.path))
+
     if json:
-        typer.echo(study_status(folder).json())
+        typer.echo(current().json())
     elif watch:
-        show_changing(lambda: study_status(folder))
+        show_changing(current)
     else:
-        console.print(str(study_status(folder)))
+        console.print(str(current()))
 
 
 @app.command(epilog="Example: `dynloss stop quickstart`")

@@ -9,9 +9,12 @@ import os
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -22,6 +25,7 @@ from studies.blocks.block import Block
 from studies.definition.study import Study
 from studies.messages import PlainConsole, duration
 from studies.search.confirmation import Winner
+from studies.storage.kept_status import StudyStatus
 
 __all__ = ["StudyProgress"]
 
@@ -43,6 +47,7 @@ class StudyProgress:
         self, study: Study, console: Console | None = None, file: Path | None = None
     ) -> None:
         self._file, self._file_written = file, -_SECONDS_BETWEEN_FILES
+        self.status: Callable[[], StudyStatus] | None = None  # for the file, beside its progress
         self._nodes: dict[str, str] = {}  # of the blocks at work
         self._recent: deque[tuple[float, float]] = deque()  # times, and networks trained by then
         self._console = console or PlainConsole(stderr=True, soft_wrap=False)
@@ -156,20 +161,25 @@ class StudyProgress:
         while now - self._recent[0][0] > _SECONDS_OF_RATE:
             self._recent.popleft()
         (then, before), (_, trained) = self._recent[0], self._recent[-1]
-        content = {
+        content: dict[str, Any] = {
             "updated": time.time(),
-            "machine": socket.gethostname(),
             "process": os.getpid(),
             "phase": self._phase,
-            "networks": self._total,
-            "trained": trained,
-            "networks_per_minute": 60 * (trained - before) / (now - then) if now > then else None,
-            "seconds_left": self._seconds_left(),
-            "blocks": {
-                name: {"networks": done, "node": self._nodes.get(name, "")}
-                for name, done in self._running.items()
-            },
         }
+        if self.status is not None:
+            known = replace(
+                self.status(),
+                trained=trained,
+                is_driven=True,
+                machine=socket.gethostname(),
+                networks_per_minute=60 * (trained - before) / (now - then) if now > then else None,
+                seconds_left=self._seconds_left(),
+                blocks={
+                    name: {"networks": done, "node": self._nodes.get(name, "")}
+                    for name, done in self._running.items()
+                },
+            )
+            content["status"] = asdict(known)
         with suppress(OSError):  # no result depends on it
             write_atomically(self._file, json.dumps(content, indent=1) + "\n")
 

@@ -23,6 +23,7 @@ from studies.runner.extension import extended, searched_again
 from studies.runner.progress import StudyProgress
 from studies.runner.rounds import due_round, next_rounds
 from studies.runner.session import Session
+from studies.storage.kept_status import keep_status
 from studies.storage.origins import refuse_other_code
 from studies.storage.place import located
 from studies.storage.reuse import KnownNetworks
@@ -287,9 +288,12 @@ def _train(
                 known = KnownNetworks(stored) if reuse else None
                 session = Session(stored, delivery, progress, known)
                 failures = session.failures
-                if not session.has_nothing_to_train():
-                    stored = stored.with_state(provenance=provenance())
-                    backend.train(session)
+                try:
+                    if not session.has_nothing_to_train():
+                        stored = stored.with_state(provenance=provenance())
+                        backend.train(session)
+                finally:
+                    keep_status(folder, session.status())
             if not session.finished:
                 break
             due = due_round(stored)

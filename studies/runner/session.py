@@ -21,8 +21,11 @@ from studies.blocks.block_run import is_table_of
 from studies.blocks.failure import Failure, Kind
 from studies.definition.phases import Phase
 from studies.runner.progress import StudyProgress
+from studies.storage.kept_status import StudyStatus
 from studies.storage.origins import record_origin
+from studies.storage.phase_counts import PhaseCounts
 from studies.storage.reuse import KnownNetworks, joined
+from studies.storage.status import status_of
 from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
 from studies.storage.tracking.delivery import Delivery
@@ -87,6 +90,8 @@ class Session:
         self._said: set[str] = set()
         blocks = (block for confirmation in stored.rounds for block in confirmation.blocks())
         progress.expect(sum(block.members for block in blocks))
+        self._counts = PhaseCounts(stored.study, stored.rounds)
+        progress.status = self.status
         self.plan = plan_of(stored, self._recorded)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,6 +107,10 @@ class Session:
     def finished(self) -> bool:
         """Whether every block of the study has ended, trained or failed."""
         return self.plan.finished
+
+    def status(self) -> StudyStatus:
+        """How far the study has got, without what is in training."""
+        return status_of(self.stored, self._counts, self.failures)
 
     def has_nothing_to_train(self) -> bool:
         """Skip what is recorded, up to the first block to train; whether none is left."""
@@ -249,6 +258,7 @@ class Session:
         self._partial.pop(block.id, None)
         if self._known is not None:
             self._known.end(block, members)
+        self._counts.add(members)
         self.plan.receive(block, members)
         if Phase.parse(block.phase).is_search:
             self.progress.best(self.plan.winners())
@@ -266,6 +276,7 @@ class Session:
                 self.failures[block.id] = reasons.get(block.id, "unknown error")
             elif not is_table_of(block, members, self.study):
                 self.folder.parts.refuse(block)
+            self._counts.add(members)
             self.delivery.finish(block)
             self.progress.recorded(block, trained=not members.empty)
             if self._known is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynloss_core.config import ConfigError
-from search_spaces.documents import read_document
-from studies.definition.study_files import find_study
 from studies.messages import again
-from studies.storage.study_folder import StudyFolder
+from studies.storage.study_paths import StudyPaths
 
-__all__ = ["name_of_study", "recorded_study"]
+if TYPE_CHECKING:
+    from studies.storage.study_folder import StudyFolder
+
+__all__ = ["name_of_study", "recorded_paths", "recorded_study"]
 
 
 def recorded_study(study: str, out: Path) -> StudyFolder:
@@ -20,14 +22,21 @@ def recorded_study(study: str, out: Path) -> StudyFolder:
     Raises:
         ConfigError: if there is none.
     """
+    from studies.storage.study_folder import StudyFolder
+
+    return StudyFolder(recorded_paths(study, out).path)
+
+
+def recorded_paths(study: str, out: Path) -> StudyPaths:
+    """As `recorded_study`, for whoever reads no table: it imports no more than that takes."""
     for path in (Path(study), out / study):
-        if StudyFolder(path).exists():
-            return StudyFolder(path)
-    folder = StudyFolder(out / _name_in_file(study))
-    if not folder.exists():
+        if StudyPaths(path).exists():
+            return StudyPaths(path)
+    paths = StudyPaths(out / _name_in_file(study))
+    if not paths.exists():
         remedy = f"run it first ({again(['run', study], out)}), or say where it is with --out"
-        raise ConfigError("", "holds no study", remedy, str(folder.path))
-    return folder
+        raise ConfigError("", "holds no study", remedy, str(paths.path))
+    return paths
 
 
 def name_of_study(study: str) -> str:
@@ -41,4 +50,7 @@ def name_of_study(study: str) -> str:
 
 def _name_in_file(study: str) -> str:
     """The name in a study's file, which may be one of the library's."""
+    from search_spaces.documents import read_document
+    from studies.definition.study_files import find_study
+
     return str(read_document(find_study(study)).get("name", study))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,19 +11,18 @@ from typing import Any
 
 import pandas as pd
 
-from dynloss_core.atomic import PART, write_atomically
+from dynloss_core.atomic import PART
 from dynloss_core.config import ConfigError
 from studies.blocks.block import CHECKPOINTS
 from studies.blocks.recorder import KINDS
 from studies.definition.study import Study
-from studies.storage.lock import exclusive, is_taken
+from studies.storage.lock import exclusive
 from studies.storage.parts import Parts
 from studies.storage.sealed_files import read_json, read_table, write_json, write_parquet
-from studies.storage.study_paths import StudyPaths
+from studies.storage.study_paths import BEGUN, StudyPaths
 
 __all__ = ["StudyFolder"]
 
-_BEGUN = {"begun.json", "state.json", ".lock", "plugins"}  # what a start that was killed may leave
 _WRITTEN = ("", "parts", "tables", "figures", CHECKPOINTS)
 _RUNS = "delete it: the next `dynloss sync` writes it again"
 
@@ -46,26 +44,12 @@ class StudyFolder(StudyPaths):
         """The folder of a study in an output folder."""
         return cls(out / study.name)
 
-    def exists(self) -> bool:
-        """Whether a study was begun here; what a start that was killed leaves is not enough."""
-        if os.access(self.definition, os.R_OK):
-            return True
-        return self.begun.exists() and bool(self._names() - _BEGUN)
-
     def refuse_foreign(self) -> None:
         """Refuse a folder that is not empty and holds no study."""
-        if self.path.exists() and self._names() - _BEGUN:
+        if self.path.exists() and self.names() - BEGUN:
             raise ConfigError(
                 "", "is not empty and holds no study", "choose another --out", str(self.path)
             )
-
-    def _names(self) -> set[str]:
-        """Names of what is in the folder, except files that are being written."""
-        try:
-            return {path.name for path in self.path.iterdir() if path.suffix != PART}
-        except OSError as error:
-            problem = f"cannot be read: {error.strerror}"
-            raise ConfigError("", problem, "choose another --out", str(self.path)) from None
 
     def has_training(self) -> bool:
         """Whether anything was trained here: a block that is finished, or saved while in flight."""
@@ -102,23 +86,11 @@ class StudyFolder(StudyPaths):
                     if not self.exists():
                         self.discard()
 
-    def is_locked(self) -> bool:
-        """Whether a driver is running here."""
-        return is_taken(self.lock)
-
     def _sweep_parts(self) -> None:
         """Remove files that writers left half written when they were killed."""
         for name in _WRITTEN:
             for path in (self.path / name).glob(f"*{PART}"):
                 path.unlink(missing_ok=True)
-
-    def ask_to_stop(self) -> None:
-        """Ask the driver running here, on whatever machine, to end as after Ctrl-C."""
-        write_atomically(self.stop_request, "")
-
-    def is_asked_to_stop(self) -> bool:
-        """Whether somebody asked the driver to end."""
-        return self.stop_request.exists()
 
     def runs(self) -> pd.DataFrame:
         """MLflow's run id of each trial (see `Tracker.runs`); empty before a session has ended."""

@@ -44,8 +44,8 @@ LEVELS = {
         "runner", "api", "cli", "__main__", "library",
     ],
     "studies.storage": [
-        "write_errors", "lock", "sealed_files", "parts", "study_paths", "study_folder", "recorded", "begun",
-        "stored_study", "recorded_winner", "place", "stored_plan", "origins", "reuse", "status", "tracking",
+        "write_errors", "lock", "sealed_files", "parts", "study_paths", "kept_status", "study_folder", "recorded", "begun",
+        "stored_study", "recorded_winner", "place", "stored_plan", "origins", "reuse", "phase_counts", "status", "tracking",
     ],
     "studies.runner": [
         "progress", "rounds", "extension", "session", "run_study", "dry_run", "single_run",

@@ -25,6 +25,7 @@ def test_status_while_a_driver_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     first, second, third = (next_block(session) for _ in range(3))
     with session.folder.locked():
         session.progress = StudyProgress(study, file=session.folder.progress)
+        session.progress.status = session.status
         train(session, first)
         session.failed(second, "OSError: the machine is gone")
         session.started(third)

@@ -1,0 +1,186 @@
+"""How far a study has got, in words, and kept in its folder so that to ask costs a file.
+
+A driver writes it beside its progress while it runs (`progress.json`), and once more when it ends
+(`status.json`), with the times of what it depends on. Nothing here imports more than it takes to
+read that: an answer comes in a fraction of a second however large the study is. Where there is no
+such file, or something changed since, `status.study_status` counts again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dynloss_core.atomic import write_atomically
+from studies.messages import duration
+from studies.storage.study_paths import StudyPaths
+
+__all__ = ["PhaseStatus", "StudyStatus", "keep_status", "kept_status"]
+
+_CLOCK = 20_000_000  # nanoseconds within which two times of files may be the same
+
+
+@dataclass(frozen=True)
+class PhaseStatus:
+    """What one arm has done in one phase.
+
+    Args:
+        phase: `search`, or a round of confirmation.
+        arm: the name of the arm.
+        done: number of trials searched, or of networks confirmed.
+        wanted: their number in the end.
+        unit: the unit of both.
+        diverged: number of trials with a network that diverged.
+        stopped: number of trials stopped early.
+        best: the best trial's mean objective; None outside the search, or before there is one.
+    """
+
+    phase: str
+    arm: str
+    done: int
+    wanted: int
+    unit: str
+    diverged: int = 0
+    stopped: int = 0
+    best: float | None = None
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """How far a study has got.
+
+    Args:
+        name: the name of the study.
+        mode: `map`, `optimize` or `confirm`.
+        objective: the metric that `best` measures.
+        networks: number of networks to train in all.
+        trained: number trained so far, those in training counted by their fraction.
+        is_driven: whether a driver is running.
+        machine: the driver's machine; empty if none is running.
+        networks_per_minute: rate over the last minutes; None if it is not known.
+        seconds_left: estimate by the rate so far; None if it is not known.
+        blocks: the blocks in training: how many networks each has trained, and on which node.
+        failures: blocks that failed, and why.
+        phases: one entry per phase and arm.
+        summary: the path of the results; None before there are any.
+    """
+
+    name: str
+    mode: str
+    objective: str
+    networks: int
+    trained: float
+    is_driven: bool
+    machine: str
+    networks_per_minute: float | None
+    seconds_left: float | None
+    blocks: dict[str, dict[str, Any]]
+    failures: dict[str, str]
+    phases: tuple[PhaseStatus, ...]
+    summary: str | None
+
+    def json(self) -> str:
+        """The status as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+    def __str__(self) -> str:
+        """The status in a few readable lines."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        on = f" on {self.machine}" if self.machine else ""
+        driver = f"a driver is running{on}" if self.is_driven else "no driver is running"
+        share = self.trained / self.networks
+        yield f"{self.name} ({self.mode}): {share:.0%} of its networks trained, {driver}"
+        for phase in self.phases:
+            line = f"  {phase.phase:<8} {phase.arm:<10} {phase.done} of {phase.wanted} {phase.unit}"
+            line += f", {phase.diverged} diverged" if phase.diverged else ""
+            line += f", {phase.stopped} stopped early" if phase.stopped else ""
+            if phase.best is not None:
+                line += f", best {self.objective.replace('_', ' ')} {phase.best:.3f}"
+            yield line
+        if self.networks_per_minute is not None:
+            left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+            yield f"  rate     {self.networks_per_minute:.3g} networks per minute{left}"
+        nodes: dict[str, list[str]] = {}
+        for name, block in self.blocks.items():
+            nodes.setdefault(block["node"] or "starting", []).append(name)
+        for node, block_names in nodes.items():
+            yield f"  node     {node}: {', '.join(block_names)}"
+        for name, reason in self.failures.items():
+            yield f"  failed   {name}: {reason}"
+        if self.summary is not None:
+            yield f"  summary  {self.summary}"
+
+
+def kept_status(paths: StudyPaths) -> StudyStatus | None:
+    """The status that a study's folder keeps; None if it keeps none, or keeps one of the past."""
+    if paths.is_locked():
+        found = _read(paths.progress).get("status")
+        current = _status(found) if isinstance(found, dict) else None
+    else:
+        content = _read(paths.status)
+        is_current = content.get("times") == _times(paths) and isinstance(content["status"], dict)
+        current = _status(content["status"]) if is_current else None
+    summary = str(paths.summary) if paths.summary.exists() else None
+    return current and replace(current, summary=summary)
+
+
+def keep_status(paths: StudyPaths, status: StudyStatus) -> None:
+    """Keep a status for whoever asks once no driver is running; without effect if it cannot be
+    written.
+
+    Args:
+        paths: of the study's folder.
+        status: of all that lies there now.
+    """
+    ended = replace(
+        status, is_driven=False, machine="", networks_per_minute=None, seconds_left=None, blocks={}
+    )
+    times = _times(paths)
+    while time.time_ns() - max((t for t in times.values() if t), default=0) < _CLOCK:
+        time.sleep(_CLOCK / 1e9)  # so that what is written from now on has another time
+    with suppress(OSError):
+        if times == _times(paths):
+            content = {"times": times, "status": asdict(ended)}
+            write_atomically(paths.status, json.dumps(content) + "\n")
+
+
+def _times(paths: StudyPaths) -> dict[str, int | None]:
+    """When what a status depends on was last changed, in nanoseconds; None where it is not there.
+    A folder changes with each file that is added, replaced or removed."""
+    files = [paths.definition, paths.begun, paths.confirm, paths.parts_folder]
+    if not paths.parts_folder.exists():
+        files.append(paths.tables / "members.parquet")
+    files += sorted(paths.plugins.glob("*"))
+    return {str(file.relative_to(paths.path)): _time(file) for file in files}
+
+
+def _time(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a file; empty if it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _status(content: Mapping[str, Any]) -> StudyStatus | None:
+    """A status from JSON; None if it is of another version."""
+    try:
+        phases = tuple(PhaseStatus(**phase) for phase in content["phases"])
+        return StudyStatus(**{**content, "phases": phases})
+    except (KeyError, TypeError):
+        return None
