@@ -42,7 +42,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
     classes or others, and the weights of the groups, `class_weights` (k, M, G); the number of
     samples without padding; `kernel_samples` (M or 1, D, n) and their number without padding. Then,
     for the Hessian and again for the tangent kernel: start vectors `fresh` (M, .), and the last
-    result, `found` (M, 2, .), zero if there is none, which is overwritten. Last, the `share` of the
+    result, `ritz` (M, 2, .), zero if there is none, which is overwritten. Last, the `share` of the
     fresh vectors, the two `tolerances`, `max_iterations`, and `results` (k, M, 2, 4), filled with
     value, residual, number of products and convergence, for the Hessian and the tangent kernel.
     """
@@ -129,10 +129,10 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
         delta: Any, diagonal: Any, outer: Any,
     ) -> None:  # fmt: skip
         for j in range(values.shape[1]):
-            there = 0.0
+            mask = 0.0
             for c in range(classes):
-                there += one_hot[c, j]  # 0 for padding
-            of_sample = class_weights[groups[j]] * there
+                mask += one_hot[c, j]  # 0 for padding
+            of_sample = class_weights[groups[j]] * mask
             if cross_entropy:
                 largest = values[0, j]
                 for c in range(1, classes):
@@ -151,7 +151,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
                     outer[c, j] = root * probability
             else:
                 for c in range(classes):
-                    weight = class_weights[c] * there if by_output else of_sample
+                    weight = class_weights[c] * mask if by_output else of_sample
                     diagonal[c, j] = weight * 2 / (count * classes)
                     delta[c, j] = diagonal[c, j] * (values[c, j] - one_hot[c, j])
                     outer[c, j] = 0.0
@@ -161,7 +161,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
         cross_entropy: bool, by_output: bool, members: Any, weights: Any, biases: Any,
         samples: Any, one_hot: Any, groups: Any, class_weights: Any, count: int,
         kernel_samples: Any, kernel_count: int,
-        fresh: Any, found: Any, kernel_fresh: Any, kernel_found: Any,
+        fresh: Any, ritz: Any, kernel_fresh: Any, kernel_ritz: Any,
         share: float, tolerances: Any, max_iterations: int, results: Any,
     ) -> None:  # fmt: skip
         moments, width = len(weights), weights.shape[3]
@@ -196,7 +196,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
             times_inputs(delta, x, products)
             gather(own, x, products, residual)
             state = (own, x, diagonal, outer, residual, units, values, inner, products, sums)
-            hessian_lanczos(state, fresh[m], found[m], share, tolerances, max_iterations, result[0])
+            hessian_lanczos(state, fresh[m], ritz[m], share, tolerances, max_iterations, result[0])
             for w in range(width):
                 strength[w] = 0.0
                 for c in range(classes):
@@ -204,7 +204,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
             few_x = kernel_samples[m % len(kernel_samples)]
             few_state = (own, few_x, kernel_count, strength, units, few_values, few_products, sums)
             kernel_lanczos(
-                few_state, kernel_fresh[m], kernel_found[m], share, tolerances, max_iterations,
+                few_state, kernel_fresh[m], kernel_ritz[m], share, tolerances, max_iterations,
                 result[1],
             )  # fmt: skip
 

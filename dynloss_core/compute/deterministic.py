@@ -34,7 +34,7 @@ def deterministic() -> Iterator[None]:
     PyTorch stores each precision twice, per operation and in an older form, and refuses to read the
     older one while the two differ. So both are set, and inside the block they agree.
     """
-    precisions = [each.fp32_precision for each in _OPERATIONS]
+    precisions = [operation.fp32_precision for operation in _OPERATIONS]
     products = _older(torch.get_float32_matmul_precision)
     convolutions = {name: _older(partial(getattr, cudnn, name)) for name in _CUDNN}
     _set("highest", _CUDNN, ["ieee"] * len(_OPERATIONS))

@@ -68,7 +68,7 @@ def steps_kernel(
     `kept_weights` (k, D + 1 + C, W) and `kept_bias` (k, C); `groups` (N,) of the samples, and
     scratch `of_samples` (N,), zero in the padding: a grouped kernel takes the weights (n, G) of the
     groups in place of `class_weights`. Last, the `radius` of a sharp kernel, and its scratch:
-    `there` and `slope`, like `weights`, and `bias_there`, like `bias`.
+    `worst_weights` and `slope`, like `weights`, and `worst_bias`, like `bias`.
     """
     forward = _forward(inputs, classes, form, traced, grouped)
     backward = _backward(inputs, classes)
@@ -99,9 +99,9 @@ def steps_kernel(
         groups: Any,
         of_samples: Any,
         radius: Any,
-        there: Any,
+        worst_weights: Any,
         slope: Any,
-        bias_there: Any,
+        worst_bias: Any,
     ) -> None:
         kept = 0
         zero = radius * 0
@@ -126,16 +126,18 @@ def steps_kernel(
                     for column in range(weights.shape[1]):
                         square += slope[row, column] * slope[row, column]
                 for c in range(classes):
-                    bias_there[c] = sums[c].sum()
-                    square += bias_there[c] * bias_there[c]
+                    worst_bias[c] = sums[c].sum()
+                    square += worst_bias[c] * worst_bias[c]
                 scale = radius / np.sqrt(square) if square > 0 else zero
                 for row in range(weights.shape[0]):
                     for column in range(weights.shape[1]):
-                        there[row, column] = weights[row, column] + scale * slope[row, column]
+                        worst_weights[row, column] = (
+                            weights[row, column] + scale * slope[row, column]
+                        )
                 for c in range(classes):
-                    bias_there[c] = bias[c] + scale * bias_there[c]
-                forward(there, bias_there, samples, one_hot, delta, sums, gamma, count)
-                backward(there, slope, samples, delta, count, zero, zero, zero, zero, False)
+                    worst_bias[c] = bias[c] + scale * worst_bias[c]
+                forward(worst_weights, worst_bias, samples, one_hot, delta, sums, gamma, count)
+                backward(worst_weights, slope, samples, delta, count, zero, zero, zero, zero, False)
                 for row in range(weights.shape[0]):
                     for column in range(weights.shape[1]):
                         move = slope[row, column] + weight_decay * weights[row, column]
@@ -274,8 +276,8 @@ def _sum(lanes: Lanes, values: list[Any]) -> Any:
 def _of_sample(lanes: Lanes, target: list[Any], of_class: list[Any]) -> Any:
     """The weight of each sample's class; 0 for padding."""
     total = lanes.mul(target[0], of_class[0])
-    for own, weight in zip(target[1:], of_class[1:], strict=True):
-        total = lanes.fma(own, weight, total)
+    for expected, weight in zip(target[1:], of_class[1:], strict=True):
+        total = lanes.fma(expected, weight, total)
     return total
 
 
@@ -286,8 +288,8 @@ def _emit_output_gradient(
     """The gradient with respect to the outputs, as in `losses.output_gradient`."""
     classes = range(len(z))
     if form.by_output:
-        there = _sum(lanes, target)  # 0 for padding
-        errors = [lanes.mul(lanes.sub(z[c], target[c]), there) for c in classes]
+        mask = _sum(lanes, target)  # 0 for padding
+        errors = [lanes.mul(lanes.sub(z[c], target[c]), mask) for c in classes]
         return [lanes.mul(errors[c], of_class[c]) for c in classes]
     if not form.softmax:
         return [lanes.mul(lanes.sub(z[c], target[c]), of_sample) for c in classes]
@@ -310,11 +312,11 @@ def _emit_class_losses(
     Terms shared with the gradient are emitted twice, and merged by LLVM.
     """
     classes = range(len(z))
-    there = _sum(lanes, target)
+    mask = _sum(lanes, target)
     errors = [lanes.sub(z[c], target[c]) for c in classes]
     squares = [lanes.mul(error, error) for error in errors]
     if form.by_output:
-        return [lanes.mul(square, there) for square in squares]
+        return [lanes.mul(square, mask) for square in squares]
     if not form.softmax:
         of_sample = _sum(lanes, squares)
         return [lanes.mul(of_sample, target[c]) for c in classes]

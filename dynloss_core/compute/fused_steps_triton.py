@@ -133,10 +133,10 @@ def train_steps(
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...], weights: Tensor) -> None:
     """Refuse what the kernel would misread: it sees nothing but addresses."""
-    other = {"active": torch.int64, "groups": torch.int64, "correct": tensor.dtype}
-    dtype = other.get(name, weights.dtype)
-    wanted, found = (shape, dtype, weights.device), (tensor.shape, tensor.dtype, tensor.device)
-    if wanted != found or not tensor.is_contiguous():
+    dtypes = {"active": torch.int64, "groups": torch.int64, "correct": tensor.dtype}
+    dtype = dtypes.get(name, weights.dtype)
+    wanted, actual = (shape, dtype, weights.device), (tensor.shape, tensor.dtype, tensor.device)
+    if wanted != actual or not tensor.is_contiguous():
         raise ValueError(
             f"{name} must be a contiguous {dtype} {shape} on {weights.device}, got {tensor.dtype} "
             f"{tuple(tensor.shape)} on {tensor.device} with strides {tensor.stride()}"
@@ -169,8 +169,12 @@ def _block(size: int, warps: int, most: int) -> int:
     One more element per lane costs about as much as loading the scalars for all of them.
     """
     lanes = warps * _WARP
-    work = {each: -(-size // (lanes * each)) * (each + 1) for each in (4, 2, 1) if each <= most}
-    return lanes * min(work, key=lambda each: work[each])
+    work = {
+        elements: -(-size // (lanes * elements)) * (elements + 1)
+        for elements in (4, 2, 1)
+        if elements <= most
+    }
+    return lanes * min(work, key=lambda elements: work[elements])
 
 
 @triton.jit(do_not_specialize=["steps", "members", "width", "count", "columns"])
@@ -220,8 +224,8 @@ def _train(
             if groups is not None:
                 whole = weighted + moment + row - 2 * classes
                 tl.store(whole, total * share, mask=row == 2 * classes)
-        there = row < classes
-        _descend(bias + row, bias_velocity + row, there, total, rate, friction, decay, nesterov)
+        mask = row < classes
+        _descend(bias + row, bias_velocity + row, mask, total, rate, friction, decay, nesterov)
         _backward(
             weights, velocity, samples, scratch, width, count, rate, friction, decay,
             inputs, classes, scratch_rows, nesterov, block_units,
@@ -244,9 +248,9 @@ def _forward(
     right = tl.zeros((block_samples,), share.dtype)
     for first in range(0, count, block_samples):
         sample = first + tl.arange(0, block_samples)
-        there = sample < count
-        x = _rows(samples + sample, count, inputs, there)
-        z = [each + tl.zeros((block_samples,), share.dtype) for each in offset]
+        mask = sample < count
+        x = _rows(samples + sample, count, inputs, mask)
+        z = [row + tl.zeros((block_samples,), share.dtype) for row in offset]
         for unit in tl.range(0, width, loop_unroll_factor=_UNROLL):
             parameters = _rows(weights + unit, width, inputs + 1 + classes, True)
             before = parameters[inputs]
@@ -257,20 +261,20 @@ def _forward(
             for c in tl.static_range(classes):
                 sums += (tl.fma(hidden, parameters[inputs + 1 + c], z[c]),)
             z = sums
-        target = _rows(one_hot + sample, count, classes, there)
+        target = _rows(one_hot + sample, count, classes, mask)
         own = target[0]
         if groups is not None:
-            group = tl.load(groups + sample, mask=there, other=0)
-            own = tl.load(class_weights + group, mask=there, other=0.0)
+            group = tl.load(groups + sample, mask=mask, other=0)
+            own = tl.load(class_weights + group, mask=mask, other=0.0)
         gradients, losses, whole = _output_gradient(
             z, target, weight, own, share, classes, softmax, by_output, groups is not None
         )
         for c in tl.static_range(classes):
-            tl.store(scratch + sample * scratch_rows + c, gradients[c], mask=there)
+            tl.store(scratch + sample * scratch_rows + c, gradients[c], mask=mask)
             if traced:
-                tl.store(scratch + sample * scratch_rows + classes + c, losses[c], mask=there)
+                tl.store(scratch + sample * scratch_rows + classes + c, losses[c], mask=mask)
         if traced and groups is not None:
-            tl.store(scratch + sample * scratch_rows + 2 * classes, whole * own, mask=there)
+            tl.store(scratch + sample * scratch_rows + 2 * classes, whole * own, mask=mask)
         if traced:
             right += _correct(z, target, classes)  # 0 for padding: it has no target
     return tl.sum(right)  # whole numbers: exact in any order
@@ -291,14 +295,14 @@ def _output_gradient(
         largest = z[0]
         for c in tl.static_range(1, classes):
             largest = tl.maximum(largest, z[c])
-        powers = [tl.exp(each - largest) for each in z]
+        powers = [tl.exp(logit - largest) for logit in z]
         norm = tl.zeros_like(z[0])
         for c in tl.static_range(classes):
             norm += powers[c]
             total = tl.fma(target[c], largest - z[c], total)
         total += tl.log(norm)
         scale = _divide(1.0, norm)
-        predicted = [each * scale for each in powers]
+        predicted = [power * scale for power in powers]
     else:
         share = 2.0 * share
         for c in tl.static_range(classes):
@@ -341,9 +345,9 @@ def _backward(
     """Update the hidden units, block by block."""
     for first in range(0, width, block_units):
         unit = first + tl.arange(0, block_units)
-        there = unit < width
-        parameters = _rows(weights + unit, width, inputs + 1 + classes, there)
-        gradients = [tl.zeros_like(each) for each in parameters]
+        mask = unit < width
+        parameters = _rows(weights + unit, width, inputs + 1 + classes, mask)
+        gradients = [tl.zeros_like(parameter) for parameter in parameters]
         for sample in tl.range(0, count, loop_unroll_factor=_UNROLL):
             x = _rows(samples + sample, count, inputs, True)
             d = _rows(scratch + sample * scratch_rows, 1, classes, True)
@@ -366,27 +370,27 @@ def _backward(
         for k in tl.static_range(inputs + 1 + classes):
             at = k * width + unit
             _descend(
-                weights + at, velocity + at, there, gradients[k], rate, friction, decay, nesterov
+                weights + at, velocity + at, mask, gradients[k], rate, friction, decay, nesterov
             )
 
 
 @triton.jit
-def _descend(parameter, velocity, there, gradient, rate, friction, decay, nesterov: tl.constexpr):
+def _descend(parameter, velocity, mask, gradient, rate, friction, decay, nesterov: tl.constexpr):
     """One update of the parameters under the pointers."""
-    value = tl.load(parameter, mask=there, other=0.0)
+    value = tl.load(parameter, mask=mask, other=0.0)
     gradient = tl.fma(decay, value, gradient)
-    speed = tl.fma(friction, tl.load(velocity, mask=there, other=0.0), gradient)
-    tl.store(velocity, speed, mask=there)
+    speed = tl.fma(friction, tl.load(velocity, mask=mask, other=0.0), gradient)
+    tl.store(velocity, speed, mask=mask)
     move = tl.fma(friction, speed, gradient) if nesterov else speed
-    tl.store(parameter, tl.fma(-rate, move, value), mask=there)
+    tl.store(parameter, tl.fma(-rate, move, value), mask=mask)
 
 
 @triton.jit
-def _rows(pointer, stride, rows: tl.constexpr, there):
+def _rows(pointer, stride, rows: tl.constexpr, mask):
     """The values under the pointers in several rows of an array, 0 where masked, as a tuple."""
     loaded = ()
     for k in tl.static_range(rows):
-        loaded += (tl.load(pointer + k * stride, mask=there, other=0.0),)
+        loaded += (tl.load(pointer + k * stride, mask=mask, other=0.0),)
     return loaded
 
 

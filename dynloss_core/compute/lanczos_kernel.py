@@ -34,7 +34,7 @@ Kernel = Callable[..., None]
 def lanczos_kernel(product: Any) -> Kernel:
     """The compiled iteration for an operator `product(state, vector, result)`.
 
-    Its arguments are the operator's `state`; `fresh` (P,), a random vector of length 1; `found`
+    Its arguments are the operator's `state`; `fresh` (P,), a random vector of length 1; `ritz`
     (2, P), the last Ritz vectors or zeros, overwritten by the new ones; `share`, the length of the
     fresh vector in the start; two relative `tolerances`, for the largest value and the next;
     `max_iterations`; and `result` (4,): value, residual, products, whether both converged.
@@ -42,7 +42,7 @@ def lanczos_kernel(product: Any) -> Kernel:
 
     @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
     def lanczos(
-        state: Any, fresh: Any, found: Any, share: float, tolerances: Any, max_iterations: int,
+        state: Any, fresh: Any, ritz: Any, share: float, tolerances: Any, max_iterations: int,
         result: Any,
     ) -> None:  # fmt: skip
         size = len(fresh)
@@ -51,7 +51,7 @@ def lanczos_kernel(product: Any) -> Kernel:
         diagonal, beside = np.empty(capacity), np.empty(capacity)
         values, vectors = np.empty(capacity), np.empty((capacity, capacity))
         work = np.empty(capacity)
-        _begin(basis[0], fresh, found, share)
+        _begin(basis[0], fresh, ritz, share)
         j, largest = 0, 0.0
         for iteration in range(1, max_iterations + 1):
             rest = basis[j + 1]
@@ -85,14 +85,14 @@ def lanczos_kernel(product: Any) -> Kernel:
                 and next_residual <= tolerances[1] * scale
             )
             if converged or last or j == capacity:
-                _combine(basis, vectors, j, first, found[0])
-                _combine(basis, vectors, j, second, found[1])
+                _combine(basis, vectors, j, first, ritz[0])
+                _combine(basis, vectors, j, second, ritz[1])
             if converged or last:
                 result[0], result[1] = values[first], residual
                 result[2], result[3] = iteration, 1.0 if converged else 0.0
                 return
             if j == capacity:
-                _begin(basis[0], fresh, found, 1.0)
+                _begin(basis[0], fresh, ritz, 1.0)
                 j = 0
             else:
                 _scale(rest, 1 / length)
@@ -121,10 +121,10 @@ def _scale(a: Any, factor: float) -> None:
 
 
 @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
-def _begin(start: Any, fresh: Any, found: Any, share: float) -> None:
+def _begin(start: Any, fresh: Any, ritz: Any, share: float) -> None:
     """The sum of the last Ritz vectors and a share of the fresh one, scaled to length 1."""
     for i in range(len(start)):
-        start[i] = found[0, i] + found[1, i] + share * fresh[i]
+        start[i] = ritz[0, i] + ritz[1, i] + share * fresh[i]
     _scale(start, 1 / np.sqrt(_dot(start, start)))
 
 
