@@ -66,26 +66,26 @@ def class_folders(folder: Path) -> ClassFolders:
 def _class_folders(folder: Path) -> ClassFolders:
     names = _folders_in(folder)
     nested = "train" in names and _has_folders(folder / "train")
-    found: list[tuple[str, str, int]]  # file, class, part
+    entries: list[tuple[str, str, int]]  # file, class, part
     if not names or not (nested or set(names) <= set(_FOLDER_OF)):
         classes = _classes_of(folder, names)
         parted = False
-        found = [(f"{name}/{file}", name, 0) for name in classes for file in classes[name]]
+        entries = [(f"{name}/{file}", name, 0) for name in classes for file in classes[name]]
     else:
         by_part = _parts_of(folder, names)
-        classes, parted, found = by_part[0][1], True, []
+        classes, parted, entries = by_part[0][1], True, []
         for name, files_by_class in by_part:
             _refuse_other_classes(folder, name, set(files_by_class), set(classes))
             part = PARTS.index(_FOLDER_OF[name])
             for kind, files in files_by_class.items():
-                found += [(f"{name}/{kind}/{file}", kind, part) for file in files]
-    found.sort()
+                entries += [(f"{name}/{kind}/{file}", kind, part) for file in files]
+    entries.sort()
     index = {name: i for i, name in enumerate(sorted(classes))}
     return ClassFolders(
         classes=tuple(index),
-        files=tuple(file for file, _, _ in found),
-        targets=tuple(index[name] for _, name, _ in found),
-        parts=tuple(part for _, _, part in found) if parted else None,
+        files=tuple(file for file, _, _ in entries),
+        targets=tuple(index[name] for _, name, _ in entries),
+        parts=tuple(part for _, _, part in entries) if parted else None,
     )
 
 
@@ -117,11 +117,11 @@ def _classes_of(folder: Path, names: list[str]) -> dict[str, list[str]]:
 
 
 def _refuse_other_classes(folder: Path, part: str, own: set[str], trained: set[str]) -> None:
-    for some, others, lacks, has in (
+    for classes, others, lacks, has in (
         (own, trained, part, "train"),
         (trained, own, "train", part),
     ):
-        if missing := sorted(others - some):
+        if missing := sorted(others - classes):
             problem = f"{folder / lacks} has no class {show(missing[0])}, which {has}/ has"
             raise ConfigError("path", problem, "give every part the same class folders")
 

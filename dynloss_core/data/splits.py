@@ -158,8 +158,8 @@ def disjoint(labels: Tensor, sizes: Sequence[int], seed: int, part: int) -> list
     pools = [order[labels[order] == label] for label in torch.unique(labels)]
     chosen = []
     for size in sizes:
-        there = np.array([len(pool) for pool in pools])
-        count, remainder = np.divmod(size * there, there.sum())
+        pool_sizes = np.array([len(pool) for pool in pools])
+        count, remainder = np.divmod(size * pool_sizes, pool_sizes.sum())
         largest = np.argsort(-remainder, kind="stable")
         count[largest[: size - count.sum()]] += 1
         taken = [pool[:n] for pool, n in zip(pools, count.tolist(), strict=True)]

@@ -97,7 +97,7 @@ def _load(config: TableConfig) -> Splits:
     if config.scaling == "standardised":
         inputs = _standardised(inputs.double(), inputs[train].double())
     learned, chosen, reported = (
-        Labelled(inputs[each], targets[each]) for each in (train, validation, test)
+        Labelled(inputs[indices], targets[indices]) for indices in (train, validation, test)
     )
     return Splits(learned, chosen, reported, config.num_classes)
 
@@ -176,7 +176,7 @@ def _read_arrays(
             raise ConfigError(key, problem, "give an array of one axis, class indices or text")
     if inputs.dtype.kind not in "biuf" or not np.isfinite(inputs).all():
         raise ConfigError("features", f"{names[0]!r} has values that are not finite", "correct it")
-    lengths = {np.shape(each)[:1] for each in (inputs, target, parts) if each is not None}
+    lengths = {np.shape(values)[:1] for values in (inputs, target, parts) if values is not None}
     if lengths != {target.shape}:
         raise ConfigError("path", "its arrays differ in length", "give one entry per sample")
     wide = inputs.astype(np.float64 if inputs.dtype.kind == "f" else np.int64)  # of any byte order
@@ -196,19 +196,19 @@ def _read_table(
         table = pd.read_csv(path, sep="\t" if name.endswith(".tsv") else ",")
     else:
         raise ConfigError("path", f"{config.path} has an unknown format", f"give {_READABLE}")
-    own = [each for each in (config.target, config.split) if each is not None]
-    names = list(config.features) or [each for each in table.columns if each not in own]
+    own = [column for column in (config.target, config.split) if column is not None]
+    names = list(config.features) or [column for column in table.columns if column not in own]
     for key, wanted in (("target", own[:1]), ("split", own[1:]), ("features", names)):
-        for each in wanted:
-            if each not in table:
-                raise _missing(key, each, [str(column) for column in table.columns])
-            if table[each].isna().any():
-                row = int(np.flatnonzero(table[each].isna())[0])
-                problem = f"{each!r} lacks a value in row {row}, counted from 0"
+        for label in wanted:
+            if label not in table:
+                raise _missing(key, label, [str(column) for column in table.columns])
+            if table[label].isna().any():
+                row = int(np.flatnonzero(table[label].isna())[0])
+                problem = f"{label!r} lacks a value in row {row}, counted from 0"
                 raise ConfigError(key, problem, "fill it, or drop the row")
-    for each in names:
-        if not pd.api.types.is_numeric_dtype(table[each]):
-            problem = f"{each!r} is not a column of numbers"
+    for label in names:
+        if not pd.api.types.is_numeric_dtype(table[label]):
+            problem = f"{label!r} is not a column of numbers"
             raise ConfigError("features", problem, "encode it, or leave it out of `features`")
     inputs = table[names].to_numpy(dtype=np.float64)
     if not np.isfinite(inputs).all():

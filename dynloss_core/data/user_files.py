@@ -194,5 +194,7 @@ class UserFiles(ABC):
                 return train, validation, test
             left = torch.cat([train, validation]).sort().values
         sizes = [validation_size, train_size]
-        validation, train = (left[each] for each in disjoint(targets[left], sizes, seed, part=0))
+        validation, train = (
+            left[indices] for indices in disjoint(targets[left], sizes, seed, part=0)
+        )
         return train, validation, test

@@ -107,7 +107,7 @@ def _load(config: FolderConfig) -> Splits:
     learned = images.pixels[train]
     scale = scale_of(learned)
     chosen, reported = (
-        Labelled(images.pixels[each], targets[each], scale) for each in (validation, test)
+        Labelled(images.pixels[indices], targets[indices], scale) for indices in (validation, test)
     )
     return Splits(Labelled(learned, targets[train], scale), chosen, reported, config.num_classes)
 
