@@ -54,12 +54,12 @@ class CurvatureSamples:
 
     def last(self, quantity: Quantity, step: int) -> Sample | None:
         """The last finite value measured at or before a step."""
-        early = [each for each in self._measured(quantity) if each.step <= step]
+        early = [sample for sample in self._measured(quantity) if sample.step <= step]
         return early[-1] if early else None
 
     def first(self, quantity: Quantity, step: int) -> Sample | None:
         """The first finite value measured at or after a step."""
-        late = [each for each in self._measured(quantity) if each.step >= step]
+        late = [sample for sample in self._measured(quantity) if sample.step >= step]
         return late[0] if late else None
 
     def at(self, quantity: Quantity, step: int) -> float | None:
@@ -74,4 +74,4 @@ class CurvatureSamples:
         if values is None:
             return []
         pairs = zip(np.asarray(self.steps), np.asarray(values, dtype=np.float64), strict=True)
-        return [Sample(int(step), float(each)) for step, each in pairs if np.isfinite(each)]
+        return [Sample(int(step), float(value)) for step, value in pairs if np.isfinite(value)]

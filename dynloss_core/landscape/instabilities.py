@@ -134,7 +134,7 @@ def find_instabilities(
     trace = finite_head(trace)
     turning = _Turning.of(trace)
     after = curvature or CurvatureSamples([])
-    found = []
+    instabilities = []
     for turns in turning.stretches(MERGE if period is None else min(MERGE, period // 4)):
         begins_before = bool(turns[0] <= LINK)
         start = int(turns[0]) if begins_before else _first_run(turns)
@@ -145,7 +145,7 @@ def find_instabilities(
         if period is not None and (stop is None or onset < stop):
             number, tau = divmod(onset, period)
             place = (number, tau if 2 * tau < period else tau - period)
-        found.append(
+        instabilities.append(
             Instability(
                 onset=onset,
                 end=first_step + end,
@@ -161,7 +161,7 @@ def find_instabilities(
                 ntk_after=after.first("ntk_lambda_max", first_step + end),
             )
         )
-    return tuple(found)
+    return tuple(instabilities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,11 +189,11 @@ class _Turning:
     def stretches(self, pause: int) -> list[Integers]:
         """The turns of each instability, pauses of up to `pause` steps included."""
         linked = _split(np.flatnonzero(self.turns), LINK)
-        dense = [each for each in linked if len(each) >= ALTERNATIONS]
+        dense = [stretch for stretch in linked if len(stretch) >= ALTERNATIONS]
         if not dense:
             return []
         close = _split(np.concatenate(dense), min(WINDOW, pause))
-        large = [each for each in close if self.relative[each].max() >= PEAK]
+        large = [stretch for stretch in close if self.relative[stretch].max() >= PEAK]
         return _split(np.concatenate(large), pause) if large else []
 
 

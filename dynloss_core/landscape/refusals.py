@@ -45,8 +45,8 @@ def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
             outputs that differ from call to call or depend on the other samples, or a network
             without trainable parameters.
     """
-    some = next((each for each in network.parameters() if each.requires_grad), None)
-    if some is None:
+    first = next((parameter for parameter in network.parameters() if parameter.requires_grad), None)
+    if first is None:
         raise LandscapeError(
             f"{type(network).__name__} has no trainable parameters",
             "set requires_grad on those to be measured",
@@ -77,7 +77,7 @@ def refuse_unmeasurable(network: nn.Module, inputs: Tensor) -> None:
                     "call network.eval() first",
                 )
     with torch.no_grad():
-        few = inputs.to(some.device, some.dtype)
+        few = inputs.to(first.device, first.dtype)
         together, again, alone = network(few), network(few), network(few[:1])
     if not torch.allclose(together, again, rtol=_SAME, atol=_SAME, equal_nan=True):
         raise LandscapeError(

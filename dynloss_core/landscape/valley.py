@@ -76,8 +76,8 @@ class Valley:
 
     def parabola(self) -> Tensor:
         """(S,) what F would be on the line if it were quadratic."""
-        here = self.weighted_loss[self.offsets == 0][0]
-        return here + self.slope * self.offsets + self.lambda_max * self.offsets**2 / 2
+        bottom = self.weighted_loss[self.offsets == 0][0]
+        return bottom + self.slope * self.offsets + self.lambda_max * self.offsets**2 / 2
 
 
 def valley(
@@ -116,27 +116,27 @@ def valley(
     if top is None:
         top = hessian_top(network, loss, data, class_weights, batch_size=batch_size)
     parameters = trainable(network)
-    some = next(iter(parameters.values()))
-    found = top.vectors[0].detach().cpu().double()  # (P,)
+    parameter = next(iter(parameters.values()))
+    eigenvector = top.vectors[0].detach().cpu().double()  # (P,)
     dimension = sum(tensor.numel() for tensor in parameters.values())
-    for vector in (found, found if towards is None else towards):
+    for vector in (eigenvector, eigenvector if towards is None else towards):
         if tuple(vector.shape) != (dimension,):
             raise LandscapeError(
                 f"a direction of shape {tuple(vector.shape)} for {dimension} parameters",
                 "give one number for each trainable parameter, in the order of their names",
             )
-    direction, overlap = _turned(found, towards)
-    line = _Line(network, parameters, direction.to(some.device, some.dtype), loss)
+    direction, overlap = _turned(eigenvector, towards)
+    line = _Line(network, parameters, direction.to(parameter.device, parameter.dtype), loss)
     at = torch.tensor(offsets, dtype=torch.float64)
     weights = torch.stack([class_weights.detach().cpu().double(), torch.ones(len(class_weights))])
-    weights = weights.to(some.device, some.dtype)  # (2, C): of the moment, and static
+    weights = weights.to(parameter.device, parameter.dtype)  # (2, C): of the moment, and static
     values = torch.zeros(2, len(at), dtype=torch.float64)
     slope = 0.0
     size = batch_size or len(data)
     for first in range(0, len(data), size):
-        batch = data.at(slice(first, first + size)).to(some.dtype, some.device)
+        batch = data.at(slice(first, first + size)).to(parameter.dtype, parameter.device)
         share = len(batch) / len(data)
-        values += share * line.values(at.to(some.device, some.dtype), batch, weights)
+        values += share * line.values(at.to(parameter.device, parameter.dtype), batch, weights)
         slope += share * line.slope(batch, weights[0])
     return Valley(
         offsets=at,
@@ -192,13 +192,13 @@ class _Line:
         return outputs
 
 
-def _turned(found: Tensor, towards: Tensor | None) -> tuple[Tensor, float]:
+def _turned(vector: Tensor, towards: Tensor | None) -> tuple[Tensor, float]:
     """The direction, with its sign chosen, and how well it agrees with the one before."""
-    if towards is None or not bool(towards.any()) or not bool(found.any()):
-        return found, float("nan")
+    if towards is None or not bool(towards.any()) or not bool(vector.any()):
+        return vector, float("nan")
     before = towards.detach().cpu().double()
-    cosine = float(found @ before / before.norm())
-    return (-found if cosine < 0 else found), abs(cosine)
+    cosine = float(vector @ before / before.norm())
+    return (-vector if cosine < 0 else vector), abs(cosine)
 
 
 def _check(offsets: tuple[float, ...]) -> None:

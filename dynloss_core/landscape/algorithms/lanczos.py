@@ -101,7 +101,7 @@ def top_eigen(
     bounds = torch.as_tensor(tolerance, dtype=torch.float64, device=rows.device).expand(k)
     capacity = max(basis_size or _SMALLEST_BASIS, k + 2, 0 if basis_size else 4 * k)
     basis = KrylovBasis(operator, rows, capacity)
-    found = _Found(members, k, rows)
+    eigenpairs = _Found(members, k, rows)
     for iteration in range(1, max_iterations + 1):
         basis.expand()
         full, last = basis.size == basis.capacity, iteration == max_iterations
@@ -109,11 +109,11 @@ def top_eigen(
             continue
         ritz = basis.ritz()
         exhausted = full and basis.capacity == dimension
-        if found.keep(basis, ritz, bounds, iteration, everyone=last or exhausted):
+        if eigenpairs.keep(basis, ritz, bounds, iteration, everyone=last or exhausted):
             break
         if full:
             basis.compress(ritz, keep=k + (basis.capacity - k) // 2)
-    return found.result(single=start.ndim == 1)
+    return eigenpairs.result(single=start.ndim == 1)
 
 
 def warm_start(previous: TopEigen, fresh: Tensor, share: float = 0.1) -> Tensor:
@@ -170,7 +170,7 @@ class _Found:
 
     def result(self, *, single: bool) -> TopEigen:
         """The results, without the leading M for a single operator."""
-        found = TopEigen(
+        top = TopEigen(
             self._values, self._vectors, self._residuals, self._converged, self._iterations
         )
-        return found.member(0) if single else found
+        return top.member(0) if single else top

@@ -106,7 +106,7 @@ def spectral_density(
         raise LandscapeError(f"a kernel of width {kernel_width}", "use a width above 0")
     signs = rademacher(dimension, probes, seed, Purpose.DENSITY).to(device)
     parts = [_quadrature(operator, part, steps) for part in torch.split(signs, probes_at_once)]
-    nodes, weights = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
+    nodes, weights = (torch.cat(chunks).cpu() for chunks in zip(*parts, strict=True))
     if not bool(torch.isfinite(nodes).all()):
         raise LandscapeError("the operator returns values that are not finite", "measure earlier")
     low, high = nodes.min().item(), nodes.max().item()

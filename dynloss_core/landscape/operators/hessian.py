@@ -75,8 +75,8 @@ class HessianOperator:
         refuse_unmeasurable(network, few)
         self._network, self._loss, self._data = network, loss, data
         self._parameters = trainable(network)
-        some = next(iter(self._parameters.values()))
-        self.dtype, self.device = some.dtype, some.device
+        first = next(iter(self._parameters.values()))
+        self.dtype, self.device = first.dtype, first.device
         self.dimension = sum(tensor.numel() for tensor in self._parameters.values())  # P
         self._batch_size = batch_size or len(data)
         self._vectors_at_once = vectors_at_once

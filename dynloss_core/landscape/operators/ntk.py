@@ -67,8 +67,8 @@ class NTKOperator:
         refuse_unmeasurable(network, inputs[:2])
         self._network, self._kernel = network, kernel
         self._parameters = trainable(network)
-        some = next(iter(self._parameters.values()))
-        self.dtype, self.device = some.dtype, some.device
+        first = next(iter(self._parameters.values()))
+        self.dtype, self.device = first.dtype, first.device
         self._inputs = inputs.to(self.device, self.dtype)
         outputs, self._pull = vjp(self._outputs, self._parameters)[:2]
         self.samples, self.classes = outputs.shape

@@ -125,8 +125,8 @@ class PatternHessian:
         gathered = pattern.backward(back)  # Q
         of_into = (weights * gathered + out * residual).sum(1).mT  # (M, W, D + 1)
         of_out = (own * gathered + along * residual).sum(2)  # (M, C, W)
-        found = of_into[..., :-1], of_into[..., -1], of_out, back.sum(-1)
-        return torch.cat([part.flatten(1) for part in found], dim=1).to(vectors.dtype)
+        products = of_into[..., :-1], of_into[..., -1], of_out, back.sum(-1)
+        return torch.cat([part.flatten(1) for part in products], dim=1).to(vectors.dtype)
 
 
 class PatternNTK:

@@ -133,8 +133,8 @@ class VmappedNTK(_Stacked):
 
     def __call__(self, vectors: Tensor) -> Tensor:
         product = vmap(self._product, chunk_size=max(1, self._at_once // self.dimension))
-        found = product(self._parameters, self._inputs, vectors.to(self._dtype))
-        return found.to(vectors.dtype)
+        products = product(self._parameters, self._inputs, vectors.to(self._dtype))
+        return products.to(vectors.dtype)
 
     def _product(self, at: Named, inputs: Tensor, row: Tensor) -> Tensor:
         of = partial(self._outputs, inputs=inputs)

@@ -40,11 +40,11 @@ def choose_tracker(
                 return tracker
             if name == tracker.name:
                 raise LandscapeError(f"the {name} tracker: {reason}", "use 'auto'")
-    names = ", ".join(repr(each.name) for each in _TRACKERS)
+    names = ", ".join(repr(kind.name) for kind in _TRACKERS)
     raise LandscapeError(f"no tracker {name!r}", f"use 'auto', or one of {names}")
 
 
 def stack_parameters(parameters: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Stack the parameters of M members, such as `[engine.parameters(m) for m in range(M)]`, into
     tensors (M, ...)."""
-    return {name: torch.stack([each[name] for each in parameters]) for name in parameters[0]}
+    return {name: torch.stack([member[name] for member in parameters]) for name in parameters[0]}

@@ -75,7 +75,9 @@ class CompiledTracker(CurvatureTracker):
 
     def _measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
         return _curvature(
-            self._results({name: each[None] for name, each in parameters.items()}, class_weights)[0]
+            self._results(
+                {name: tensor[None] for name, tensor in parameters.items()}, class_weights
+            )[0]
         )
 
     def _follow(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:

@@ -62,28 +62,30 @@ class SequentialTracker(RitzTracker):
     def _operators(
         self, member: int, own: Mapping[str, Tensor], class_weights: Tensor
     ) -> tuple[HessianOperator, NTKOperator]:
-        some = next(iter(own.values()))
-        self._network.to(some.dtype).load_state_dict(own)
-        if some.dtype not in self._data:
+        first = next(iter(own.values()))
+        self._network.to(first.dtype).load_state_dict(own)
+        if first.dtype not in self._data:
             everyones = self.problem.data
-            self._data[some.dtype] = [each.to(some.dtype, self.device) for each in everyones]
-        data = self._data[some.dtype][member if len(self.problem.data) > 1 else 0]
+            self._data[first.dtype] = [
+                samples.to(first.dtype, self.device) for samples in everyones
+            ]
+        data = self._data[first.dtype][member if len(self.problem.data) > 1 else 0]
         hessian = HessianOperator(
             self._network, self.problem.loss, data, class_weights, batch_size=self.samples_at_once
         )
         return hessian, NTKOperator(self._network, data.inputs[: self.ntk_samples])
 
-    def _largest(self, operator: Operator, found: Tensor, fresh: Tensor) -> TopEigen:
-        """The two largest eigenvalues; writes their Ritz vectors to `found` (2, .) for the next
+    def _largest(self, operator: Operator, ritz: Tensor, fresh: Tensor) -> TopEigen:
+        """The two largest eigenvalues; writes their Ritz vectors to `ritz` (2, .) for the next
         measurement."""
         top = top_eigen(
             operator,
-            found.sum(0) + self.tracking.share * fresh,
+            ritz.sum(0) + self.tracking.share * fresh,
             k=2,
             tolerance=self.tracking.tolerances,
             max_iterations=self.tracking.max_iterations,
         )
-        found.copy_(torch.nan_to_num(top.vectors))
+        ritz.copy_(torch.nan_to_num(top.vectors))
         return top
 
 

@@ -49,11 +49,11 @@ class StackedTracker(RitzTracker):
 
     @torch.no_grad()
     def _measure(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
-        here = {name: parameters[name].detach().to(self.device) for name in self._shapes}
-        dtype = next(iter(here.values())).dtype
+        tensors = {name: parameters[name].detach().to(self.device) for name in self._shapes}
+        dtype = next(iter(tensors.values())).dtype
         if dtype not in self._samples:
             self._samples[dtype] = self.problem.samples(dtype, self.device)
-        hessian, ntk = self._operators(here, class_weights.to(self.device, dtype), dtype)
+        hessian, ntk = self._operators(tensors, class_weights.to(self.device, dtype), dtype)
         of_loss, self._hessian = self._largest(hessian, self._hessian, self._fresh)
         of_kernel, self._ntk = self._largest(ntk, self._ntk, self._ntk_fresh)
         return Curvature(of_loss, of_kernel)
@@ -84,13 +84,13 @@ class StackedTracker(RitzTracker):
         return hessian, VmappedNTK(network, parameters, few, samples_at_once=at_once)
 
     def _largest(
-        self, operator: Operator, found: Tensor, fresh: Tensor
+        self, operator: Operator, ritz: Tensor, fresh: Tensor
     ) -> tuple[LargestEigenvalue, Tensor]:
         """The largest eigenvalues, and the Ritz vectors (M, 2, .) that the next measurement starts
         from."""
         top = top_eigen(
             operator,
-            found.sum(1) + self.tracking.share * fresh,
+            ritz.sum(1) + self.tracking.share * fresh,
             k=2,
             tolerance=self.tracking.tolerances,
             max_iterations=self.tracking.max_iterations,

@@ -132,7 +132,7 @@ class TrackedProblem:
                 f"{len(self.data)} data sets for {len(self.seeds)} members",
                 "give one per member, or one for all",
             )
-        if len({len(each) for each in self.data}) != 1 or len(self.data[0]) < 2:
+        if len({len(samples) for samples in self.data}) != 1 or len(self.data[0]) < 2:
             raise LandscapeError(
                 "the members' data sets differ in size or hold fewer than two samples",
                 "give data sets of the same size",
@@ -165,15 +165,15 @@ class TrackedProblem:
     @property
     def classes(self) -> int:
         """C, outputs of the network."""
-        some = next(self.network.parameters())
+        first = next(self.network.parameters())
         with torch.no_grad():
-            outputs = self.network(self.data[0].inputs[:1].to(some.device, some.dtype))
+            outputs = self.network(self.data[0].inputs[:1].to(first.device, first.dtype))
         return int(outputs.shape[-1])
 
     def samples(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """Inputs (M or 1, N, ...) and targets (M or 1, N)."""
-        inputs = torch.stack([each.inputs for each in self.data]).to(device, dtype)
-        return inputs, torch.stack([each.targets for each in self.data]).to(device)
+        inputs = torch.stack([data.inputs for data in self.data]).to(device, dtype)
+        return inputs, torch.stack([data.targets for data in self.data]).to(device)
 
 
 class CurvatureTracker(ABC):
@@ -298,12 +298,13 @@ class CurvatureTracker(ABC):
         self._go_on_from(hessian, ntk)
 
     def _follow(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
-        found = [
-            self._measure({name: each[i] for name, each in parameters.items()}, weights)
+        moments = [
+            self._measure({name: tensor[i] for name, tensor in parameters.items()}, weights)
             for i, weights in enumerate(class_weights)
         ]
         return Curvature(
-            _stacked([each.hessian for each in found]), _stacked([each.ntk for each in found])
+            _stacked([moment.hessian for moment in moments]),
+            _stacked([moment.ntk for moment in moments]),
         )
 
     @abstractmethod
@@ -326,5 +327,5 @@ def samples_together(data: Labelled, most: int = Tracking.samples_at_once) -> in
 def _stacked(moments: Sequence[LargestEigenvalue]) -> LargestEigenvalue:
     names = ("value", "residual", "converged", "iterations")
     return LargestEigenvalue(
-        **{name: torch.stack([getattr(each, name) for each in moments]) for name in names}
+        **{name: torch.stack([getattr(moment, name) for moment in moments]) for name in names}
     )
