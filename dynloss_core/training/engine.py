@@ -150,9 +150,13 @@ class Engine(ABC):
     def run(self) -> History:
         """Train from the current step to the end of the budget, and return the whole history."""
         evaluations = tuple(self.evaluations())
-        traces = [each.trace for each in evaluations if each.trace is not None]
-        series = [each.curvature for each in evaluations if each.curvature is not None]
-        valleys = [each.valleys for each in evaluations if each.valleys is not None]
+        traces = [evaluation.trace for evaluation in evaluations if evaluation.trace is not None]
+        series = [
+            evaluation.curvature for evaluation in evaluations if evaluation.curvature is not None
+        ]
+        valleys = [
+            evaluation.valleys for evaluation in evaluations if evaluation.valleys is not None
+        ]
         members = range(len(self.setup.members))
         return History(
             evaluations=evaluations,

@@ -126,9 +126,11 @@ class Prober:
             raise ValueError(f"probes must name members 0 to {len(setup.members) - 1}")
         problem = setup.tracked(self.members, probes.samples)
         self._tracker = choose_tracker(problem, str(device))(problem, Tracking(), device)
-        asked = probes.valleys
+        valleys = probes.valleys
         self._rows = [
-            row for row, m in enumerate(self.members) if asked is not None and m in asked.members
+            row
+            for row, m in enumerate(self.members)
+            if valleys is not None and m in valleys.members
         ]
         self._data = problem.data
         self._network = copy.deepcopy(problem.network).to(device)
@@ -154,8 +156,8 @@ class Prober:
         `learning_rates` (k, M) of all members."""
         moments = torch.tensor(steps)
         weights = self._setup.class_weights(moments)[:, list(self.members)]  # (k, K, C)
-        found = self._tracker.follow(parameters, weights)
-        series = _series(moments, self.members, found, learning_rates)
+        curvature = self._tracker.follow(parameters, weights)
+        series = _series(moments, self.members, curvature, learning_rates)
         if self.probes.trace_probes is not None:
             value, error = self._traces(parameters, weights, self.probes.trace_probes)
             series = replace(series, hessian_trace=value, hessian_trace_error=error)
@@ -170,9 +172,9 @@ class Prober:
     ) -> tuple[Tensor, Tensor]:
         """Traces of the Hessians at k moments and their standard errors, (k, K) each; NaN for a
         member whose parameters are not finite."""
-        found = torch.full((2, *weights.shape[:2]), torch.nan, dtype=torch.float64)
+        traces = torch.full((2, *weights.shape[:2]), torch.nan, dtype=torch.float64)
         for moment, row in np.ndindex(*weights.shape[:2]):
-            own = {name: each[moment, row] for name, each in parameters.items()}
+            own = {name: tensor[moment, row] for name, tensor in parameters.items()}
             if not all(bool(torch.isfinite(tensor).all()) for tensor in own.values()):
                 continue
             self._network.load_state_dict(own)
@@ -190,8 +192,8 @@ class Prober:
             trace = hutchinson_trace(
                 operator, operator.dimension, probes=probes, seed=seed, device=device
             )
-            found[:, moment, row] = torch.tensor([trace.value, trace.standard_error])
-        return found[0], found[1]
+            traces[:, moment, row] = torch.tensor([trace.value, trace.standard_error])
+        return traces[0], traces[1]
 
     def _samples_of(self, row: int) -> Labelled:
         return self._data[row if len(self._data) > 1 else 0]
@@ -206,7 +208,9 @@ class Prober:
         directions = self._tracker.directions()  # (K, P)
         seen = []
         for place, row in enumerate(self._rows):
-            self._network.load_state_dict({name: each[row] for name, each in parameters.items()})
+            self._network.load_state_dict(
+                {name: tensor[row] for name, tensor in parameters.items()}
+            )
             one = valley(
                 self._network,
                 self._setup.problem.loss,
@@ -239,15 +243,15 @@ class Prober:
 
 
 def _series(
-    steps: Tensor, members: tuple[int, ...], found: Curvature, learning_rates: Tensor
+    steps: Tensor, members: tuple[int, ...], curvature: Curvature, learning_rates: Tensor
 ) -> CurvatureSeries:
     return CurvatureSeries(
         steps=steps,
         members=torch.tensor(members),
-        hessian_lambda_max=found.hessian.value,
-        hessian_residual=found.hessian.residual,
-        hessian_converged=found.hessian.converged,
-        ntk_lambda_max=found.ntk.value,
+        hessian_lambda_max=curvature.hessian.value,
+        hessian_residual=curvature.hessian.residual,
+        hessian_converged=curvature.hessian.converged,
+        ntk_lambda_max=curvature.ntk.value,
         learning_rate=learning_rates[:, list(members)],
     )
 
@@ -256,14 +260,14 @@ def _valley_moment(
     step: int, members: tuple[int, ...], class_weights: Tensor, seen: list[Valley]
 ) -> ValleySeries:
     def row(name: str) -> Tensor:  # (1, K)
-        return torch.tensor([[getattr(each, name) for each in seen]], dtype=torch.float64)
+        return torch.tensor([[getattr(profile, name) for profile in seen]], dtype=torch.float64)
 
     return ValleySeries(
         steps=torch.tensor([step]),
         members=torch.tensor(members),
         offsets=seen[0].offsets,
-        weighted_loss=torch.stack([each.weighted_loss for each in seen])[None],
-        loss=torch.stack([each.loss for each in seen])[None],
+        weighted_loss=torch.stack([profile.weighted_loss for profile in seen])[None],
+        loss=torch.stack([profile.loss for profile in seen])[None],
         class_weights=class_weights[None],
         slope=row("slope"),
         overlap=row("overlap"),

@@ -50,8 +50,8 @@ class RateFollower:
     def measure(self, step: int, parameters: Mapping[str, Tensor]) -> None:
         """Renew the caps after `step` steps, from the parameters (M, ...) of all members."""
         weights = self._setup.class_weights(torch.tensor([step]))[0]  # (M, C)
-        found = self._tracker.measure(parameters, weights).hessian
-        self.caps = caps_of(found.value, found.converged, self.rule.target, self.caps)
+        hessian = self._tracker.measure(parameters, weights).hessian
+        self.caps = caps_of(hessian.value, hessian.converged, self.rule.target, self.caps)
 
     def state_dict(self) -> dict[str, Any]:
         """The caps, and what the next measurement starts from."""

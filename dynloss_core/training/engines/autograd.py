@@ -155,15 +155,17 @@ def _at_the_worst(network: nn.Module, radius: float) -> Iterator[None]:
     """Move the network's parameters to where the loss is largest within a radius, with gradients
     zeroed; on exit restore the parameters and keep the new gradients. Other state, such as batch
     statistics, is that of the original parameters."""
-    moved = [each for each in network.parameters() if each.grad is not None]
-    stood = [each.detach().clone() for each in moved]
+    moved = [tensor for tensor in network.parameters() if tensor.grad is not None]
+    stood = [tensor.detach().clone() for tensor in moved]
     kept = [buffer.clone() for buffer in network.buffers()]
     with torch.no_grad():
-        ascent = steepest_ascent([each.grad for each in moved if each.grad is not None], radius)
-        for each, change in zip(moved, ascent, strict=True):
-            each.add_(change)
-    for each in moved:
-        each.grad = None
+        ascent = steepest_ascent(
+            [tensor.grad for tensor in moved if tensor.grad is not None], radius
+        )
+        for parameter, change in zip(moved, ascent, strict=True):
+            parameter.add_(change)
+    for parameter in moved:
+        parameter.grad = None
     yield
     with torch.no_grad():
         for places, numbers in ((moved, stood), (network.buffers(), kept)):

@@ -177,11 +177,11 @@ class ConvnetEngine(Engine):
             share = loss if parts == 1 else loss * (len(targets) / size)
             return outputs.detach(), torch.autograd.grad(share, self._parameters)
 
-        found = self._threads.map(part, zip(places.tensor_split(parts), pieces, strict=True))
-        outputs, total = found[0]
-        for _, gradients in found[1:]:
+        results = self._threads.map(part, zip(places.tensor_split(parts), pieces, strict=True))
+        outputs, total = results[0]
+        for _, gradients in results[1:]:
             total = torch._foreach_add(total, gradients)
-        return torch.cat([each for each, _ in found]) if parts > 1 else outputs, total
+        return torch.cat([chunk for chunk, _ in results]) if parts > 1 else outputs, total
 
     def _parts(self, samples: Samples, size: int) -> int:
         """The number of parts for a batch of `size` samples: equal shares for the threads, none
@@ -199,8 +199,8 @@ class ConvnetEngine(Engine):
         if draws is None or inputs.ndim != 4:
             return samples.seen(inputs[places])
         crop = self.setup.problem.augmentation.crop
-        found = gather_augmented(inputs.permute(0, 2, 3, 1), places, draws, crop)
-        return samples.seen(found.permute(0, 3, 1, 2))
+        images = gather_augmented(inputs.permute(0, 2, 3, 1), places, draws, crop)
+        return samples.seen(images.permute(0, 3, 1, 2))
 
     def _weighted_loss(
         self, images: Tensor, targets: Tensor, class_weights: Tensor, groups: Tensor | None
@@ -218,11 +218,11 @@ class ConvnetEngine(Engine):
     @torch.no_grad()
     def _outputs(self, split: SplitName) -> Tensor:
         self._network.eval()
-        found, pixels = [], PIXELS[self.device.type]
+        outputs, pixels = [], PIXELS[self.device.type]
         for member, samples in enumerate(self._split_samples(split)):
             self._bring(member)
-            found.append(samples.outputs(self._forward, pixels, self._threads))
-        return torch.stack(found)
+            outputs.append(samples.outputs(self._forward, pixels, self._threads))
+        return torch.stack(outputs)
 
     def _initial(self, member: int) -> list[Tensor]:
         """A member's initial state in the order of `_working`, with zero velocity."""
@@ -259,7 +259,7 @@ class ConvnetEngine(Engine):
 
     def _parameters_state(self) -> Any:
         self._park()
-        return [[tensor.cpu().clone() for tensor in each] for each in self._parked]
+        return [[tensor.cpu().clone() for tensor in tensors] for tensors in self._parked]
 
     @torch.no_grad()
     def _load_parameters_state(self, state: Any) -> None:

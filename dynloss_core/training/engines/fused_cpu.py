@@ -54,9 +54,9 @@ class _Kept:
         due = [i for i, moment in enumerate(self.moments) if chunk.start < moment <= chunk.stop]
         if not due or member not in self.rows:
             return self.nothing(self.weights.dtype)
-        here = self.rows[member], slice(due[0], due[-1] + 1)
+        place = self.rows[member], slice(due[0], due[-1] + 1)
         after = np.array([self.moments[i] - chunk.start for i in due])
-        return after, self.weights[here], self.bias[here]
+        return after, self.weights[place], self.bias[place]
 
     @staticmethod
     def nothing(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -133,9 +133,9 @@ class FusedCPUEngine(FusedEngine):
         def train(m: int, chunk: range, class_weights: Tensor, factors: np.ndarray) -> None:
             into = None
             if trace is not None and m in rows:
-                here = rows[m], slice(chunk.start - self.step, chunk.stop - self.step)
+                place = rows[m], slice(chunk.start - self.step, chunk.stop - self.step)
                 seen = trace.class_losses, trace.correct, trace.weighted
-                into = tuple(tensor[here].numpy() for tensor in seen)
+                into = tuple(tensor[place].numpy() for tensor in seen)
             due = _Kept.nothing(empty) if kept is None else kept.within(chunk, m)
             self._train_member(m, class_weights.numpy(), factors, into, due)
 

@@ -125,9 +125,9 @@ class BatchedEngine(Engine):
         self._weights = list(torch._foreach_add(stood, ascent))
         activations, outputs = self._forward(inputs)
         delta = output_gradient(problem.loss, outputs, one_hot, class_weights, groups)
-        found = self._gradients(activations, delta)
+        worst_gradients = self._gradients(activations, delta)
         self._weights = stood
-        return found
+        return worst_gradients
 
     def _forward(self, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
         """The input of every layer, each with its row of ones, and the outputs (M, C, N)."""

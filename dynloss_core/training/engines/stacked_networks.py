@@ -97,8 +97,8 @@ class VmappedEngine(Engine):
             gradients, (loss, outputs) = self._gradients(self._stacked, *seen)
             if problem.sam_radius:
                 ascent = steepest_ascent(list(gradients.values()), problem.sam_radius, stacked=True)
-                there = torch._foreach_add([self._stacked[name] for name in gradients], ascent)
-                worst = dict(zip(gradients, there, strict=True))
+                tensors = torch._foreach_add([self._stacked[name] for name in gradients], ascent)
+                worst = dict(zip(gradients, tensors, strict=True))
                 gradients, _ = self._gradients(worst, *seen)
             if trace is not None:
                 self._record(trace, offset, outputs, targets, loss)
@@ -143,17 +143,17 @@ class VmappedEngine(Engine):
 
     def _seen(self, inputs: Tensor) -> Tensor:
         """Inputs (M or 1, B, ...) as the networks see them."""
-        each = zip(inputs, self._split_samples("train"), strict=False)
-        return torch.stack([samples.seen(own) for own, samples in each])
+        pairs = zip(inputs, self._split_samples("train"), strict=False)
+        return torch.stack([samples.seen(own) for own, samples in pairs])
 
     @torch.no_grad()
     def _outputs(self, split: SplitName) -> Tensor:
-        found = []
+        outputs = []
         for member, samples in enumerate(self._split_samples(split)):
             own = {name: tensor[member] for name, tensor in self._stacked.items()}
             network = partial(functional_call, self._network, own)
-            found.append(samples.outputs(network, PIXELS_TOGETHER))
-        return torch.stack(found)
+            outputs.append(samples.outputs(network, PIXELS_TOGETHER))
+        return torch.stack(outputs)
 
     def _freeze(self, members: Tensor) -> None:
         """Set parameters and learning rate to zero: finite, and unchanged by further steps."""

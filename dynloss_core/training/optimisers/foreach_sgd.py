@@ -32,7 +32,7 @@ class ForeachSGD:
         self._nesterov = setup.problem.nesterov
         self._decays = any(member.weight_decay > 0 for member in setup.members)
         moves = any(member.momentum > 0 for member in setup.members)
-        self.velocity = [torch.zeros_like(each) for each in parameters] if moves else []
+        self.velocity = [torch.zeros_like(parameter) for parameter in parameters] if moves else []
 
     @torch.no_grad()
     def step(

@@ -68,20 +68,20 @@ class Setup:
         seeds = {member.seed for member in members}
         splits = {seed: _grouped(problem, problem.data.load(seed), seed) for seed in seeds}
         networks = {seed: _initial_network(problem, splits[seed], seed) for seed in seeds}
-        some = splits[members[0].seed]
+        first_splits = splits[members[0].seed]
         first = networks[members[0].seed]
         if _left_as_built(first):
-            _refuse_other_draws(problem, some, members[0].seed)
+            _refuse_other_draws(problem, first_splits, members[0].seed)
         steps_per_epoch(problem)
         setup = cls(
             problem=problem,
             members=tuple(members),
             splits=tuple(splits[member.seed] for member in members),
             networks=tuple(networks[member.seed] for member in members),
-            class_weights=ensemble_class_weights(problem, members, some.num_classes),
+            class_weights=ensemble_class_weights(problem, members, first_splits.num_classes),
         )
         if setup.traits.unusual is not None:
-            _refuse_company(problem, some, first)
+            _refuse_company(problem, first_splits, first)
         return setup
 
     @property

@@ -32,7 +32,7 @@ class _Along:
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """Join consecutive parts with the same members and offsets."""
-        first = {each.name: getattr(parts[0], each.name) for each in fields(cls)}
+        first = {field.name: getattr(parts[0], field.name) for field in fields(cls)}
         longer = {
             name: torch.cat([getattr(part, name) for part in parts])
             for name, value in first.items()

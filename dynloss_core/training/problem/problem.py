@@ -170,15 +170,15 @@ def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) 
         try:
             with torch.device("meta"):  # shapes only, without memory
                 network = model.build(input_shape, num_classes)
-                found = traits_of(network)
+                traits = traits_of(network)
                 inputs = torch.zeros(2, *input_shape)
         except (NotImplementedError, RuntimeError):  # it computes with values
             network = model.build(input_shape, num_classes)
-            found = traits_of(network)
+            traits = traits_of(network)
             inputs = torch.zeros(2, *input_shape)
         if hasattr(model, PLUGIN_DIGEST):
             _refuse_other_outputs(model.name, network, inputs, num_classes)
-    return found
+    return traits
 
 
 @contextmanager

@@ -67,8 +67,8 @@ class Samples:
         deviation = torch.tensor(data.scale.deviation, dtype=torch.float64).view(1, -1, 1, 1)
         factor, offset = 1 / (255 * deviation), -mean / deviation
         scale = tuple(
-            each.expand(1, *inputs.shape[1:]).to(device, dtype).contiguous(memory_format=layout)
-            for each in (factor, offset)
+            tensor.expand(1, *inputs.shape[1:]).to(device, dtype).contiguous(memory_format=layout)
+            for tensor in (factor, offset)
         )
         return cls(inputs, targets, dtype, (scale[0], scale[1]), groups)
 
