@@ -28,7 +28,7 @@ def assert_equal(
 ) -> None:
     """Assert that two runs evaluate at the same steps with the same values: bit for bit, or up to
     rounding in float64."""
-    assert [each.step for each in found] == [each.step for each in expected]
+    assert [evaluation.step for evaluation in found] == [evaluation.step for evaluation in expected]
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.diverged_step, other.diverged_step)
         for metric in METRICS:
@@ -45,9 +45,9 @@ def assert_same_trace(found: Trace | None, expected: Trace | None, *, exactly: b
         _assert_close(getattr(found, name), getattr(expected, name), exactly)
 
 
-def _assert_close(found: torch.Tensor, expected: torch.Tensor, exactly: bool) -> None:
+def _assert_close(actual: torch.Tensor, expected: torch.Tensor, exactly: bool) -> None:
     rtol, atol = (0.0, 0.0) if exactly else (1e-9, 1e-12)
-    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol, equal_nan=True)
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
 def assert_plain_values(config: Any) -> None:

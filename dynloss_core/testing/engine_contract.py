@@ -49,17 +49,17 @@ class EngineContract:
     ) -> tuple[list[Evaluation], Engine]:
         """All evaluations of a run that was saved after some of them and resumed, and the resumed
         engine."""
-        first, found = self.engine(setup_of(case)), []
+        first, evaluations = self.engine(setup_of(case)), []
         for evaluation in first.evaluations():
-            found.append(evaluation)
+            evaluations.append(evaluation)
             first.stop(stops.get(evaluation.step, []))
-            if len(found) == after:
+            if len(evaluations) == after:
                 break
         save_checkpoint(file, first.state_dict())
         second, state = self.engine(setup_of(case)), load_checkpoint(file)
         assert state is not None
         second.load_state_dict(state)
-        return [*found, *second.evaluations()], second
+        return [*evaluations, *second.evaluations()], second
 
     def test_it_trains_a_case_with_several_members(self) -> None:
         """Otherwise these tests would show nothing about it."""
@@ -69,22 +69,22 @@ class EngineContract:
         reference, other = AutogradEngine(setup_of(case)), self.engine(setup_of(case))
         assert_equal(list(other.evaluations()), list(reference.evaluations()), exactly=False)
         for metric in ("test_loss", "test_accuracy"):
-            found, expected = (getattr(each.held_out(), metric) for each in (other, reference))
-            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+            actual, expected = (getattr(engine.held_out(), metric) for engine in (other, reference))
+            torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
 
     def test_report_points(self) -> None:
         total = self.some.problem.steps
         for every in (1, total - 1, total, total + 1):
             problem = replace(self.some.problem, evaluate_every=every)
             setup = Setup.build(problem, self.some.members)
-            steps = [each.step for each in self.engine(setup).evaluations()]
+            steps = [evaluation.step for evaluation in self.engine(setup).evaluations()]
             assert steps == [*range(0, total, every), total]
 
     def test_resumed_equals_uninterrupted_bit_for_bit(self, case: Case, tmp_path: Path) -> None:
         after = (2, 3, 5)[self.trained().index(case) % 3]  # evaluations, in turn
         whole = list(self.engine(setup_of(case)).evaluations())
-        found, second = self._resumed(case, after, {}, tmp_path / "state.pt")
-        assert_equal(found, whole, exactly=True)
+        evaluations, second = self._resumed(case, after, {}, tmp_path / "state.pt")
+        assert_equal(evaluations, whole, exactly=True)
         resumed = self.engine(setup_of(case))
         resumed.load_state_dict(second.state_dict())
         assert torch.equal(resumed.held_out().test_loss, second.held_out().test_loss)
@@ -104,22 +104,24 @@ class EngineContract:
                     torch.testing.assert_close(mirrored, expected)
 
     def test_amplitude_one_is_the_static_arm_bit_for_bit(self) -> None:
-        found, expected = (
+        actual, expected = (
             list(self.engine(Setup.build(self.some.problem, [member])).evaluations())
             for period in (7, None)
             for member in [replace(self.some.members[0], period=period, amplitude=1.0)]
         )
-        assert_equal(found, expected, exactly=True)
-        for evaluation in found:
+        assert_equal(actual, expected, exactly=True)
+        for evaluation in actual:
             assert torch.equal(evaluation.weighted_loss, evaluation.train_loss)
 
     @pytest.mark.parametrize("rate", [1e200, 1e308])
     def test_a_diverged_member_is_frozen_flagged_and_alone(self, rate: float) -> None:
         case = self.some
         bad = replace(case.members[0], learning_rate=rate)
-        found = list(self.engine(Setup.build(case.problem, [bad, *case.members])).evaluations())
+        evaluations = list(
+            self.engine(Setup.build(case.problem, [bad, *case.members])).evaluations()
+        )
         sound = list(self.engine(setup_of(case)).evaluations())
-        last = found[-1]
+        last = evaluations[-1]
         assert last.step == case.problem.steps
         assert 0 < int(last.diverged_step[0]) <= case.problem.steps
         for metric in METRICS:
@@ -129,19 +131,21 @@ class EngineContract:
 
     def test_stops_early_when_every_member_has_diverged(self) -> None:
         bad = replace(self.some.members[0], learning_rate=1e200)
-        found = list(self.engine(Setup.build(self.some.problem, [bad])).evaluations())
-        assert found[-1].step < self.some.problem.steps
-        assert int(found[-1].diverged_step[0]) == found[-1].step
+        evaluations = list(self.engine(Setup.build(self.some.problem, [bad])).evaluations())
+        assert evaluations[-1].step < self.some.problem.steps
+        assert int(evaluations[-1].diverged_step[0]) == evaluations[-1].step
 
     def test_stopped_members_leave_the_others_as_they_are(self, case: Case) -> None:
         whole = list(self.engine(setup_of(case)).evaluations())
         at, last = whole[1].step, len(case.members) - 1
         stopping = self.engine(setup_of(case))
-        found = _run_with_stops(stopping, {at: [last]})
+        evaluations = _run_with_stops(stopping, {at: [last]})
         if last == 0:
-            assert [each.step for each in found] == [0, at], "a wholly stopped ensemble ends"
+            assert [evaluation.step for evaluation in evaluations] == [0, at], (
+                "a wholly stopped ensemble ends"
+            )
             return
-        for one, other in zip(found, whole, strict=True):
+        for one, other in zip(evaluations, whole, strict=True):
             assert torch.equal(one.diverged_step, other.diverged_step)
             for metric in METRICS:
                 a, b = getattr(one, metric), getattr(other, metric)
@@ -151,43 +155,47 @@ class EngineContract:
                 )
         assert stopping.stopped_step.tolist() == [-1] * last + [at]
         assert bool(torch.isnan(stopping.held_out().test_loss[last]))
-        numbers = [each for each in stopping.parameters(last).values() if each.is_floating_point()]
-        assert all(bool(torch.isnan(each).all()) for each in numbers)
-        others = [each for each in stopping.parameters(0).values() if each.is_floating_point()]
-        assert all(bool(torch.isfinite(each).all()) for each in others)
+        numbers = [
+            tensor for tensor in stopping.parameters(last).values() if tensor.is_floating_point()
+        ]
+        assert all(bool(torch.isnan(tensor).all()) for tensor in numbers)
+        others = [
+            tensor for tensor in stopping.parameters(0).values() if tensor.is_floating_point()
+        ]
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in others)
 
     def test_resumed_after_a_stop_equals_uninterrupted(self, case: Case, tmp_path: Path) -> None:
         stops = {case.problem.evaluate_every: [0]}
         whole = _run_with_stops(self.engine(setup_of(case)), stops)
-        found, second = self._resumed(case, 2, stops, tmp_path / "state.pt")
-        assert_equal(found, whole, exactly=True)
+        evaluations, second = self._resumed(case, 2, stops, tmp_path / "state.pt")
+        assert_equal(evaluations, whole, exactly=True)
         assert second.stopped_step[0] == case.problem.evaluate_every
 
     def test_a_stop_is_no_divergence_and_comes_once(self) -> None:
-        one, members = self.engine(setup_of(self.some)), len(self.some.members)
-        evaluations = one.evaluations()
+        engine, members = self.engine(setup_of(self.some)), len(self.some.members)
+        evaluations = engine.evaluations()
         next(evaluations), next(evaluations)
-        one.stop([1])
-        step = one.step
+        engine.stop([1])
+        step = engine.step
         next(evaluations)
-        one.stop([1])
-        assert one.stopped_step.tolist() == [-1, step, *[-1] * (members - 2)]
-        assert one.diverged_step.tolist() == [-1] * members
+        engine.stop([1])
+        assert engine.stopped_step.tolist() == [-1, step, *[-1] * (members - 2)]
+        assert engine.diverged_step.tolist() == [-1] * members
         with pytest.raises(ValueError, match=f"member {members} is not one of 0 to {members - 1}"):
-            one.stop([members])
+            engine.stop([members])
 
     def test_a_class_absent_from_the_data(self) -> None:
         setup = setup_of(self.some)
         keep = setup.splits[0].train.targets != 1
         splits = []
-        for each in setup.splits:
-            train = Labelled(each.train.inputs[keep], each.train.targets[keep], each.train.scale)
-            splits.append(Splits(train, each.validation, each.test, each.num_classes))
+        for parts in setup.splits:
+            train = Labelled(parts.train.inputs[keep], parts.train.targets[keep], parts.train.scale)
+            splits.append(Splits(train, parts.validation, parts.test, parts.num_classes))
         fewer = replace(setup, splits=tuple(splits))
-        found, expected = (
-            list(each(fewer).evaluations()) for each in (self.engine, AutogradEngine)
+        actual, expected = (
+            list(engine(fewer).evaluations()) for engine in (self.engine, AutogradEngine)
         )
-        assert_equal(found, expected, exactly=self.engine is AutogradEngine)
+        assert_equal(actual, expected, exactly=self.engine is AutogradEngine)
 
     def test_refuses_the_state_of_another_ensemble(self) -> None:
         case = self.some
@@ -205,8 +213,8 @@ class EngineContract:
 
 def _run_with_stops(engine: Engine, stops: dict[int, list[int]]) -> list[Evaluation]:
     """All evaluations, with members stopped after the evaluations at the given steps."""
-    found = []
+    evaluations = []
     for evaluation in engine.evaluations():
-        found.append(evaluation)
+        evaluations.append(evaluation)
         engine.stop(stops.get(evaluation.step, []))
-    return found
+    return evaluations

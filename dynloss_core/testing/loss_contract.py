@@ -83,8 +83,8 @@ class LossContract:
                 self.loss.value(logits[j, None], targets[j, None], ones) for j in range(len(groups))
             ]
             expected = (of_groups[groups] * torch.stack(alone)).mean()
-            found = self.loss.value(logits, targets, of_groups, groups)
-            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+            actual = self.loss.value(logits, targets, of_groups, groups)
+            torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-14)
 
     def test_closed_form_gradient_equals_autograd(self) -> None:
         if self.loss.gradient is None:
@@ -93,8 +93,8 @@ class LossContract:
             (expected,) = torch.func.grad(self.loss.value, argnums=(0,))(*drawn)
             outputs, one_hot, weights = _stacked(*drawn)
             own = broadcast_weights(self.loss, one_hot, weights)
-            found = self.loss.gradient(outputs, one_hot, own)
-            torch.testing.assert_close(found[0].mT, expected, rtol=1e-10, atol=1e-14)
+            actual = self.loss.gradient(outputs, one_hot, own)
+            torch.testing.assert_close(actual[0].mT, expected, rtol=1e-10, atol=1e-14)
 
     def test_closed_form_curvature_is_the_hessian(self) -> None:
         """Sample by sample; the blocks between samples are zero."""
@@ -107,8 +107,8 @@ class LossContract:
             diagonal, outer = self.loss.curvature(outputs, one_hot, own)
             for j in range(len(whole)):
                 d, u = diagonal[0, :, j], outer[0, :, j]
-                found = d.diag() - u[:, None] * u
-                torch.testing.assert_close(found, whole[j, :, j], rtol=0, atol=1e-14)
+                actual = d.diag() - u[:, None] * u
+                torch.testing.assert_close(actual, whole[j, :, j], rtol=0, atol=1e-14)
 
     def test_every_engine_that_has_its_forms_trains_it_alike(
         self, monkeypatch: pytest.MonkeyPatch
@@ -118,17 +118,17 @@ class LossContract:
         expected = list(AutogradEngine(setup_of(case)).evaluations())
         for engine in itertools.chain.from_iterable(ENGINES.values()):
             if engine.refusal(case.problem) is None:
-                found = list(engine(setup_of(case)).evaluations())
-                assert_equal(found, expected, exactly=engine is AutogradEngine)
+                actual = list(engine(setup_of(case)).evaluations())
+                assert_equal(actual, expected, exactly=engine is AutogradEngine)
 
     @pytest.mark.parametrize("dtype", _INTEGERS, ids=str)
     def test_labels_of_any_integer_type_give_the_same(self, dtype: torch.dtype) -> None:
         for logits, targets, weights in _BATCHES:
-            found, expected = (
+            actual, expected = (
                 torch.func.grad_and_value(self.loss.value)(logits, labels, weights)
                 for labels in (targets.to(dtype), targets)
             )
-            assert all(map(torch.equal, found, expected))
+            assert all(map(torch.equal, actual, expected))
 
     @pytest.mark.parametrize("wrong", [3, 100, -1, -3, -100])
     @pytest.mark.parametrize("way", ["alone", "gradient", "in an ensemble"])

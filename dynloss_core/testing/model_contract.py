@@ -80,13 +80,13 @@ class ModelContract:
         assert not all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
     def test_the_number_of_threads_changes_nothing(self) -> None:
-        found: list[list[Evaluation]] = []
+        runs: list[list[Evaluation]] = []
         for threads in (1, 2, 1):
             torch.set_num_threads(threads)
-            torch.manual_seed(len(found))
-            found.append(self.trained(AutogradEngine))
-        assert_equal(found[1], found[0], exactly=True)
-        assert_equal(found[2], found[0], exactly=True)
+            torch.manual_seed(len(runs))
+            runs.append(self.trained(AutogradEngine))
+        assert_equal(runs[1], runs[0], exactly=True)
+        assert_equal(runs[2], runs[0], exactly=True)
 
     def test_every_engine_agrees_or_refuses(self) -> None:
         torch.set_num_threads(2)
@@ -95,10 +95,10 @@ class ModelContract:
         for engine in itertools.chain.from_iterable(ENGINES.values()):
             if engine.refusal(self.problem) is not None:
                 continue
-            found = engine(self.ensemble())
-            assert_equal(list(found.evaluations()), evaluations, exactly=False)
-            for member in range(len(found.setup.members)):
-                named, wanted = found.parameters(member), reference.parameters(member)
+            candidate = engine(self.ensemble())
+            assert_equal(list(candidate.evaluations()), evaluations, exactly=False)
+            for member in range(len(candidate.setup.members)):
+                named, wanted = candidate.parameters(member), reference.parameters(member)
                 assert named.keys() == wanted.keys()
                 for name, tensor in named.items():
                     torch.testing.assert_close(tensor, wanted[name], rtol=1e-9, atol=1e-12)
@@ -107,12 +107,12 @@ class ModelContract:
         engine = choose_engine(self.problem)
         whole = self.trained(engine)
         first = engine(self.ensemble())
-        found = list(itertools.islice(first.evaluations(), 2))
+        evaluations = list(itertools.islice(first.evaluations(), 2))
         save_checkpoint(tmp_path / "state.pt", first.state_dict())
         second, state = engine(self.ensemble()), load_checkpoint(tmp_path / "state.pt")
         assert state is not None
         second.load_state_dict(state)
-        assert_equal([*found, *second.evaluations()], whole, exactly=True)
+        assert_equal([*evaluations, *second.evaluations()], whole, exactly=True)
 
     def test_the_chosen_tracker_agrees_with_the_sequential_one(self) -> None:
         if not self.measured:
@@ -121,7 +121,7 @@ class ModelContract:
         data = [setup.splits[0].train.to(torch.float64, "cpu")]
         network = setup.networks[0].eval()
         problem = TrackedProblem(network, self.problem.loss, data, [1, 2])
-        stacked = stack_parameters([each.state_dict() for each in setup.networks])
+        stacked = stack_parameters([member.state_dict() for member in setup.networks])
         weights = torch.rand(2, setup.num_classes, dtype=torch.float64) + 0.5
         chosen, sequential = (
             choose_tracker(problem, name=name)(problem, Tracking(tolerance=1e-6)).measure(
@@ -130,8 +130,8 @@ class ModelContract:
             for name in ("auto", "sequential")
         )
         for which in ("hessian", "ntk"):
-            found, expected = getattr(chosen, which).value, getattr(sequential, which).value
-            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+            actual, expected = getattr(chosen, which).value, getattr(sequential, which).value
+            torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-9)
 
     def test_its_configuration_is_plain_values(self) -> None:
         assert_plain_values(self.model)

@@ -34,9 +34,9 @@ class ShapeContract:
         """One for each member of an ensemble, broadcast against the steps."""
         tau = torch.tensor([[0], [1]])
         periods = torch.tensor([2, 10, 101])
-        found = SHAPES[self.shape](tau, periods)
+        values = SHAPES[self.shape](tau, periods)
         for column, period in enumerate(periods.tolist()):
-            assert torch.equal(found[:, column], SHAPES[self.shape](torch.arange(2), period))
+            assert torch.equal(values[:, column], SHAPES[self.shape](torch.arange(2), period))
 
     def test_the_mean_is_a_half(self) -> None:
         """So that arms that differ only in the shape apply the same total weight."""
