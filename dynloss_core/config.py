@@ -187,8 +187,8 @@ def _convert(hint: Any, value: object, key: str) -> object:
         if isinstance(choices, NameIn):
             return _choice(tuple(choices.table), value, key)
         classes = list(choices.table.values())
-        given = isinstance(value, tuple(classes)) or hasattr(value, PLUGIN_DIGEST)
-        return value if given else _build_tagged(classes, value, key)
+        is_built = isinstance(value, tuple(classes)) or hasattr(value, PLUGIN_DIGEST)
+        return value if is_built else _build_tagged(classes, value, key)
     if origin in (Union, types.UnionType):
         return _convert_union(arguments, value, key)
     if origin is Literal:
@@ -229,19 +229,19 @@ def refuse_other_choices(config: Any) -> None:
 @cache
 def _choices(cls: type) -> dict[str, tuple[Any, ...] | NameIn]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    found: dict[str, tuple[Any, ...] | NameIn] = {}
+    by_field: dict[str, tuple[Any, ...] | NameIn] = {}
     for name in (field.name for field in dataclasses.fields(cls)):
         origin, arguments = typing.get_origin(hints[name]), typing.get_args(hints[name])
         if origin is Literal:
-            found[name] = arguments
+            by_field[name] = arguments
         elif origin is Annotated and isinstance(choices := _table_of(arguments), NameIn):
-            found[name] = choices
-    return found
+            by_field[name] = choices
+    return by_field
 
 
 def _table_of(arguments: Sequence[Any]) -> OneOf | NameIn:
     """The table in the metadata of an annotation."""
-    return next(each for each in arguments if isinstance(each, (OneOf, NameIn)))
+    return next(argument for argument in arguments if isinstance(argument, (OneOf, NameIn)))
 
 
 def _convert_mapping(arguments: tuple[Any, ...], value: object, key: str) -> object:
@@ -251,7 +251,7 @@ def _convert_mapping(arguments: tuple[Any, ...], value: object, key: str) -> obj
         if not isinstance(name, str):
             raise ConfigError(key, f"key {show(name)} is not text", "put quotes around it")
     item = arguments[1] if arguments else Any
-    return {name: _convert(item, each, join_key(key, name)) for name, each in value.items()}
+    return {name: _convert(item, entry, join_key(key, name)) for name, entry in value.items()}
 
 
 def _convert_union(arguments: tuple[Any, ...], value: object, key: str) -> object:
@@ -266,8 +266,8 @@ def _convert_union(arguments: tuple[Any, ...], value: object, key: str) -> objec
     if len(members) == 1:
         return _convert(members[0], value, key)
     # 4 is first an integer, then a number; a mapping is refused as a mapping, not as a bad list
-    given: object = type(value)
-    members.sort(key=lambda member: (typing.get_origin(member) or member) is not given)
+    kind: object = type(value)
+    members.sort(key=lambda member: (typing.get_origin(member) or member) is not kind)
     refusals = []
     for member in members:
         try:
@@ -280,12 +280,12 @@ def _convert_union(arguments: tuple[Any, ...], value: object, key: str) -> objec
 def _build_tagged(classes: list[Any], value: object, key: str) -> object:
     """Build the dataclass of a union that the first field, a literal such as `name`, selects."""
     tag = dataclasses.fields(classes[0])[0].name
-    by_name = {dataclasses.fields(each)[0].default: each for each in classes}
+    by_name = {dataclasses.fields(cls)[0].default: cls for cls in classes}
     if isinstance(value, str):
         value = {tag: value}
     name = value.get(tag) if isinstance(value, Mapping) else None
     if not isinstance(name, str) or name not in by_name:
-        known = ", ".join(str(each) for each in by_name)
+        known = ", ".join(str(choice) for choice in by_name)
         problem = "missing" if name is None else f"{show(name)} is not one of the choices"
         raise ConfigError(join_key(key, tag), problem, f"choose one of: {known}")
     return _build(by_name[name], value, key)
@@ -314,9 +314,9 @@ def _plain_only(value: object, key: str) -> object:
     """A value of no fixed type, unchanged, if JSON could hold it too: YAML also has dates and
     bytes."""
     if isinstance(value, Mapping):
-        return {name: _plain_only(each, join_key(key, str(name))) for name, each in value.items()}
+        return {name: _plain_only(item, join_key(key, str(name))) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain_only(each, f"{key}[{i}]") for i, each in enumerate(value)]
+        return [_plain_only(item, f"{key}[{i}]") for i, item in enumerate(value)]
     if value is None or isinstance(value, (bool, str)):
         return value
     for kind in (int, float):
@@ -397,7 +397,9 @@ def _rebuilt(config: Any) -> Any:
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         return config
     parts = {
-        each.name: getattr(config, each.name) for each in dataclasses.fields(config) if each.init
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.init
     }
     plain = {
         name: _rebuilt(part) if dataclasses.is_dataclass(part) else _plain(part)

@@ -37,12 +37,12 @@ def schema_of(cls: Any) -> JSONSchema:
 
 def descriptions_of(cls: type) -> dict[str, str]:
     """The descriptions of a dataclass's fields from its docstring, each on one line."""
-    found: dict[str, str] = {}
-    for each in reversed(cls.__mro__):
-        _, _, arguments = inspect.cleandoc(each.__doc__ or "").partition("Args:\n")
+    descriptions: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        _, _, arguments = inspect.cleandoc(base.__doc__ or "").partition("Args:\n")
         for names, text in _ARGUMENT.findall(arguments):
-            found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
-    return found
+            descriptions |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return descriptions
 
 
 def _of_class(cls: Any, definitions: dict[str, JSONSchema], tag: str | None = None) -> JSONSchema:
@@ -75,7 +75,7 @@ def _of_class(cls: Any, definitions: dict[str, JSONSchema], tag: str | None = No
 def _of_hint(hint: Any, definitions: dict[str, JSONSchema]) -> JSONSchema:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        (choices,) = (each for each in arguments if isinstance(each, (OneOf, NameIn)))
+        (choices,) = (argument for argument in arguments if isinstance(argument, (OneOf, NameIn)))
         if isinstance(choices, NameIn):
             return {"enum": list(choices.table)}
         return _tagged(list(choices.table.values()), definitions)
@@ -94,13 +94,13 @@ def _of_hint(hint: Any, definitions: dict[str, JSONSchema]) -> JSONSchema:
 
 
 def _of_union(arguments: Sequence[Any], definitions: dict[str, JSONSchema]) -> JSONSchema:
-    members = [each for each in arguments if each is not type(None)]
-    classes = [each for each in members if dataclasses.is_dataclass(each)]
-    others = [_of_hint(each, definitions) for each in members if each not in classes]
+    members = [argument for argument in arguments if argument is not type(None)]
+    classes = [member for member in members if dataclasses.is_dataclass(member)]
+    others = [_of_hint(member, definitions) for member in members if member not in classes]
     if len(classes) > 1:
         others.append(_tagged(classes, definitions))
     else:
-        others += [_reference(each, definitions) for each in classes]
+        others += [_reference(cls, definitions) for cls in classes]
     if len(members) < len(arguments):
         others.append({"type": "null"})
     return others[0] if len(others) == 1 else {"anyOf": others}
@@ -108,9 +108,9 @@ def _of_union(arguments: Sequence[Any], definitions: dict[str, JSONSchema]) -> J
 
 def _tagged(classes: Sequence[Any], definitions: dict[str, JSONSchema]) -> JSONSchema:
     """Dataclasses told apart by their first field, or the name alone."""
-    names = [dataclasses.fields(each)[0].default for each in classes]
+    names = [dataclasses.fields(cls)[0].default for cls in classes]
     tag = dataclasses.fields(classes[0])[0].name
-    return {"anyOf": [{"enum": names}, *(_reference(each, definitions, tag) for each in classes)]}
+    return {"anyOf": [{"enum": names}, *(_reference(cls, definitions, tag) for cls in classes)]}
 
 
 def _reference(cls: Any, definitions: dict[str, JSONSchema], tag: str | None = None) -> JSONSchema:

@@ -246,12 +246,12 @@ def _compare_state(
         state_dict.update(own)
         return
     for name in ("period", "amplitude"):
-        saved, here = state_dict.get(prefix + name), float(getattr(module.schedule, name))
+        saved, current = state_dict.get(prefix + name), float(getattr(module.schedule, name))
         if saved is None:
             continue
         # averaging states rounds; half precision rounds more, or cannot hold the number
         rounding = torch.finfo(saved.dtype).eps if saved.is_floating_point() else 0.0
         tolerance = max(1e-5, 2 * rounding)
-        if math.isfinite(float(saved)) and abs(float(saved) - here) > tolerance * here:
-            missing.append(f"{prefix}{name} = {here:g} (the state has {float(saved):g})")
+        if math.isfinite(float(saved)) and abs(float(saved) - current) > tolerance * current:
+            missing.append(f"{prefix}{name} = {current:g} (the state has {float(saved):g})")
         state_dict[prefix + name] = own[prefix + name]

@@ -77,7 +77,7 @@ def traits_of(network: nn.Module) -> Traits:
     known = all(_is_known(layer) for layer in layers)
     return Traits(
         couples_samples=not known or any(_keeps_statistics(layer) for layer in layers),
-        draws=not known or any(isinstance(each, _DropoutNd) and each.p > 0 for each in layers),
+        draws=not known or any(isinstance(layer, _DropoutNd) and layer.p > 0 for layer in layers),
         buffers=next(network.buffers(), None) is not None,
         unusual=unusual,
         relu_mlp=_relu_mlp(network) if unusual is None else None,

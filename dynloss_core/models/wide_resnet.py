@@ -146,8 +146,8 @@ class _Block(nn.Module):
         active = F.relu(self.first_norm(hidden))
         past: Tensor = hidden if self.shortcut is None else self.shortcut(active)
         inner = F.relu(self.second_norm(self.first(active)))
-        found: Tensor = self.second(self.dropout(inner))
-        return past + found if self.scale is None else past + self.scale * found
+        residual: Tensor = self.second(self.dropout(inner))
+        return past + residual if self.scale is None else past + self.scale * residual
 
 
 def _convolution(config: WideResNetConfig, before: int, after: int, stride: int = 1) -> nn.Conv2d:

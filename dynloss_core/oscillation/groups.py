@@ -53,9 +53,11 @@ def _stratified(targets: np.ndarray, groups: int, draws: np.random.Generator) ->
 
 GROUPS: dict[str, SampleGroups] = {
     "classes": SampleGroups(lambda classes, _, __: classes, lambda targets, _, __: targets),
-    "random": SampleGroups(lambda classes, _, asked: asked or classes, _random, takes_number=True),
+    "random": SampleGroups(
+        lambda classes, _, number: number or classes, _random, takes_number=True
+    ),
     "stratified": SampleGroups(
-        lambda classes, _, asked: asked or classes, _stratified, takes_number=True
+        lambda classes, _, number: number or classes, _stratified, takes_number=True
     ),
     "all": SampleGroups(lambda *_: 1, lambda targets, _, __: np.zeros(len(targets), np.int64)),
     "samples": SampleGroups(
@@ -63,7 +65,7 @@ GROUPS: dict[str, SampleGroups] = {
         lambda targets, _, __: np.arange(len(targets)),
         takes_turns=False,
     ),
-    "own": SampleGroups(lambda _, __, asked: asked or 0, None, takes_number=True),
+    "own": SampleGroups(lambda _, __, number: number or 0, None, takes_number=True),
 }
 """By their names in a study's file:
 
