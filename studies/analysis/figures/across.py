@@ -79,14 +79,14 @@ def _against_size(
     axes: Axes, rows: Sequence[AcrossRow], colours: dict[str, str], markers: dict[str, str]
 ) -> None:
     for study in dict.fromkeys(row.study for row in rows):
-        mine = sorted(
+        series = sorted(
             (row for row in rows if row.study == study),
             key=lambda row: row.parameters_per_sample or 0,
         )
-        colour = colours[mine[0].data]
-        sizes = [row.parameters_per_sample for row in mine]
-        axes.plot(sizes, [row.gain for row in mine], color=colour, lw=1.2, alpha=0.6)  # type: ignore[arg-type]
-        for row in mine:
+        colour = colours[series[0].data]
+        sizes = [row.parameters_per_sample for row in series]
+        axes.plot(sizes, [row.gain for row in series], color=colour, lw=1.2, alpha=0.6)  # type: ignore[arg-type]
+        for row in series:
             at = row.parameters_per_sample or 0.0
             _point(axes, row, at, row.gain, colour, markers[study], along="y")
     axes.axhline(0, color="black", lw=0.9)

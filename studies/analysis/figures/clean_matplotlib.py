@@ -23,14 +23,14 @@ def _import_matplotlib() -> None:
     assert spec is not None
     assert spec.origin is not None
     backend = os.environ.pop("MPLBACKEND", None)
-    here = os.open(".", os.O_RDONLY)
+    folder = os.open(".", os.O_RDONLY)
     try:
         # The file in the current folder comes first, and matplotlib's own is in this one.
         os.chdir(Path(spec.origin).parent / "mpl-data")
         import matplotlib as mpl
     finally:
-        os.fchdir(here)
-        os.close(here)
+        os.fchdir(folder)
+        os.close(folder)
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
     if backend is not None:

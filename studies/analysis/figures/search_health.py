@@ -57,9 +57,9 @@ def draw_isolation(health: SearchHealth) -> Figure:
                 continue
             if index:
                 top.sharey(grid[0][0])
-            for each, sign in zip(panels[index], (1, -1), strict=False):
-                _best_trials(top, each, health)
-                _counts(bottom, each, sign, _style(health, each.arm).colour)
+            for isolation, sign in zip(panels[index], (1, -1), strict=False):
+                _best_trials(top, isolation, health)
+                _counts(bottom, isolation, sign, _style(health, isolation.arm).colour)
             bottom.axhline(0, color="black", linewidth=0.8)
             _parameter_axis(top, bottom, panels[index])
             _objective_axis(top, health)
@@ -86,16 +86,16 @@ def draw_convergence(health: SearchHealth, searches: Sequence[SearchHealth] = ()
         health: the health of all trials together.
         searches: the health of each search; empty if there is only one.
     """
-    each = searches or [health]
-    known = [found for found in health.importances.values() if found is not None]
+    shown = searches or [health]
+    known = [importances for importances in health.importances.values() if importances is not None]
     more = 0.3 * max(len(health.convergence) - 2, 0)  # inches, for the legend below
     with blank_figure(10.8 if known else 6.6, 4.4 + more) as figure:
         panels = figure.subplots(1, 2, width_ratios=[1.3, 1]) if known else [figure.subplots()]
-        _budget_panel(panels[0], each)
+        _budget_panel(panels[0], shown)
         if known:
             _importance_panel(panels[1], known, health.infeasible)
-        headline(figure, convergence_headline(each))
-        note(figure, _convergence_note(each, known))
+        headline(figure, convergence_headline(shown))
+        note(figure, _convergence_note(shown, known))
     return figure
 
 
@@ -107,70 +107,74 @@ def _panels(health: SearchHealth) -> list[list[Isolation]]:
     """The isolations of each parameter, arms together; separate if arms choose from different
     values."""
     panels: dict[object, list[Isolation]] = {}
-    for each in health.isolations:
-        choices = each.values if each.scale is None else None
-        panels.setdefault((each.parameter, choices), []).append(each)
+    for isolation in health.isolations:
+        choices = isolation.values if isolation.scale is None else None
+        panels.setdefault((isolation.parameter, choices), []).append(isolation)
     return list(panels.values())
 
 
 def _objective_axis(axes: Axes, health: SearchHealth) -> None:
     """The axis of the objective; logarithmic for a loss, which spans decades."""
-    feasible = any(each.count < each.trials for each in health.infeasible.values())
+    feasible = any(
+        infeasible.count < infeasible.trials for infeasible in health.infeasible.values()
+    )
     if health.objective.endswith("loss") and feasible:
         axes.set_yscale("log")
         plain_axis(axes.yaxis)
 
 
-def _best_trials(axes: Axes, found: Isolation, health: SearchHealth) -> None:
-    colour, marker = _style(health, found.arm)
-    at = _places(found, list(health.infeasible))
-    known = found.best >= 0
+def _best_trials(axes: Axes, isolation: Isolation, health: SearchHealth) -> None:
+    colour, marker = _style(health, isolation.arm)
+    at = _places(isolation, list(health.infeasible))
+    known = isolation.best >= 0
     if not known.any():
         return
-    half = np.nan_to_num([found.mean - found.low, found.high - found.mean])
+    half = np.nan_to_num([isolation.mean - isolation.low, isolation.high - isolation.mean])
     axes.errorbar(
         at[known],
-        found.mean[known],
+        isolation.mean[known],
         half[:, known],
         color=colour,
         marker=marker,
         markersize=5,
-        linewidth=1.2 if found.scale else 0,
+        linewidth=1.2 if isolation.scale else 0,
         elinewidth=1,
         capsize=2.5,
         alpha=0.9,
         zorder=3,
     )
     up = keys.higher_is_better(health.objective)
-    top = int(np.nanargmax(found.mean if up else -found.mean))
+    top = int(np.nanargmax(isolation.mean if up else -isolation.mean))
     star: dict[str, Any] = {"marker": "*", "markersize": 14, "markeredgecolor": "black"}
-    axes.plot(at[top], found.mean[top], **star, markeredgewidth=0.8, color=colour, zorder=5)
+    axes.plot(at[top], isolation.mean[top], **star, markeredgewidth=0.8, color=colour, zorder=5)
     for near in health.near_bounds:
-        if (near.arm, near.parameter) == (found.arm, found.parameter):
+        if (near.arm, near.parameter) == (isolation.arm, isolation.parameter):
             axes.axvline(near.bound, color=colour, linestyle="--", linewidth=1.2, zorder=2)
             ring: dict[str, Any] = {"marker": "o", "markersize": 19, "markerfacecolor": "none"}
-            axes.plot(near.value, found.mean[top], **ring, markeredgecolor="black", zorder=6)
+            axes.plot(near.value, isolation.mean[top], **ring, markeredgecolor="black", zorder=6)
 
 
-def _counts(axes: Axes, found: Isolation, sign: int, colour: str) -> None:
+def _counts(axes: Axes, isolation: Isolation, sign: int, colour: str) -> None:
     """Trials at each value or in each bin, infeasible ones hatched; upwards or downwards."""
-    axes.stairs(sign * found.trials, found.edges, fill=True, color=colour, alpha=0.3, linewidth=0)
-    axes.stairs(sign * found.trials, found.edges, color=colour, linewidth=1)
-    if found.infeasible.any():
+    axes.stairs(
+        sign * isolation.trials, isolation.edges, fill=True, color=colour, alpha=0.3, linewidth=0
+    )
+    axes.stairs(sign * isolation.trials, isolation.edges, color=colour, linewidth=1)
+    if isolation.infeasible.any():
         hatched: dict[str, Any] = {"facecolor": colour, "edgecolor": "black", "hatch": "/////"}
-        axes.stairs(sign * found.infeasible, found.edges, fill=True, linewidth=0, **hatched)
+        axes.stairs(sign * isolation.infeasible, isolation.edges, fill=True, linewidth=0, **hatched)
 
 
-def _parameter_axis(top: Axes, bottom: Axes, found: list[Isolation]) -> None:
+def _parameter_axis(top: Axes, bottom: Axes, isolations: list[Isolation]) -> None:
     """The parameter along the shared horizontal axis of a panel and its counts."""
-    first = found[0]
+    first = isolations[0]
     leaf = words(first.parameter.rpartition(".")[2])
     unit = f" ({first.unit})" if first.unit else ""
     bottom.set_xlabel(f"{leaf}{_SYMBOLS.get(first.parameter, '')}{unit}")
-    bottom.yaxis.set_major_locator(mpl.ticker.MaxNLocator(2 * len(found), integer=True))
+    bottom.yaxis.set_major_locator(mpl.ticker.MaxNLocator(2 * len(isolations), integer=True))
     bottom.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda n, _: thousands(abs(n))))
-    low = min(each.edges[0] for each in found)
-    high = max(each.edges[-1] for each in found)
+    low = min(isolation.edges[0] for isolation in isolations)
+    high = max(isolation.edges[-1] for isolation in isolations)
     for axes in (top, bottom):
         if first.scale == "log":
             axes.set_xscale("log")
@@ -181,17 +185,17 @@ def _parameter_axis(top: Axes, bottom: Axes, found: list[Isolation]) -> None:
             axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
         else:
             axes.set_xlim(low - 0.1, high + 0.1)
-            axes.set_xticks(range(len(first.values)), [words(str(each)) for each in first.values])
+            axes.set_xticks(range(len(first.values)), [words(str(value)) for value in first.values])
             axes.grid(visible=False, axis="x")
     top.tick_params(labelbottom=False)
 
 
-def _places(found: Isolation, arms: Sequence[str]) -> np.ndarray:
+def _places(isolation: Isolation, arms: Sequence[str]) -> np.ndarray:
     """(V,) where the values lie on the axis; choices of several arms side by side."""
-    if found.scale is None:
-        beside = 0.12 * (arms.index(found.arm) - (len(arms) - 1) / 2)
-        return np.arange(len(found.values)) + beside
-    return np.array(found.values, dtype=float)
+    if isolation.scale is None:
+        beside = 0.12 * (arms.index(isolation.arm) - (len(arms) - 1) / 2)
+        return np.arange(len(isolation.values)) + beside
+    return np.array(isolation.values, dtype=float)
 
 
 def _isolation_legend(health: SearchHealth) -> list[Line2D | Patch]:
@@ -205,20 +209,20 @@ def _isolation_legend(health: SearchHealth) -> list[Line2D | Patch]:
         ring = Line2D([], [], ls="--", marker="o", ms=13, mfc="none", mec="black", color=GREY)
         ring.set_label("near a bound")
         handles.append(ring)
-    if any(each.count for each in health.infeasible.values()):
+    if any(infeasible.count for infeasible in health.infeasible.values()):
         handles.append(Patch(facecolor=GREY, hatch="/////", label="infeasible trials"))
     return handles
 
 
 def _arm_label(health: SearchHealth, arm: str) -> str:
-    found = health.infeasible[arm]
-    plural = "trials" if found.trials > 1 else "trial"
-    label = f"{arm} ({thousands(found.trials)} {plural}"
-    return label + (f", {found.fraction:.0%} infeasible)" if found.count else ")")
+    infeasible = health.infeasible[arm]
+    plural = "trials" if infeasible.trials > 1 else "trial"
+    label = f"{arm} ({thousands(infeasible.trials)} {plural}"
+    return label + (f", {infeasible.fraction:.0%} infeasible)" if infeasible.count else ")")
 
 
 def _isolation_note(health: SearchHealth) -> str:
-    seeds = {int(n) for each in health.isolations for n in each.n if n > 0}
+    seeds = {int(n) for isolation in health.isolations for n in isolation.n if n > 0}
     text = f"Each point: the best trial {health.places}, all other parameters optimised away"
     if seeds:
         few, many = min(seeds), max(seeds)
@@ -234,7 +238,7 @@ def _isolation_note(health: SearchHealth) -> str:
 def _budget_panel(axes: Axes, searches: Sequence[SearchHealth]) -> None:
     axes.margins(y=0.1)
     health = searches[0]
-    curves = [curve for each in searches for curve in each.convergence.values()]
+    curves = [curve for search in searches for curve in search.convergence.values()]
     for arm in dict.fromkeys(curve.arm for curve in curves):
         own, style = [curve for curve in curves if curve.arm == arm], _style(health, arm)
         if len(searches) == 1:
@@ -308,21 +312,21 @@ def _curves(axes: Axes, curves: Sequence[Convergence], style: ArmStyle) -> None:
 
 
 def _importance_panel(axes: Axes, known: list[Importances], arms: Iterable[str]) -> None:
-    names = list(dict.fromkeys(name for each in known for name in each.fractions))
+    names = list(dict.fromkeys(name for of_arm in known for name in of_arm.fractions))
     height, styles = 0.8 / len(known), arm_styles(arms)
-    for k, each in enumerate(known):
+    for k, importances in enumerate(known):
         places = (
-            np.array([names.index(name) for name in each.fractions])
+            np.array([names.index(name) for name in importances.fractions])
             + (k - (len(known) - 1) / 2) * height
         )
         axes.barh(
             places,
-            list(each.fractions.values()),
+            list(importances.fractions.values()),
             height * 0.9,
-            xerr=[each.sem[name] for name in each.fractions],
-            color=styles[each.arm].colour,
+            xerr=[importances.sem[name] for name in importances.fractions],
+            color=styles[importances.arm].colour,
             error_kw={"elinewidth": 1, "capsize": 3},
-            label=f"{each.arm} (n = {each.trials} trials)",
+            label=f"{importances.arm} (n = {importances.trials} trials)",
         )
     axes.set_yticks(range(len(names)), [words(name.rpartition(".")[2]) for name in names])
     axes.set_ylim(len(names) - 0.5 + _LEGEND_ROOM, -0.5)  # the first on top
@@ -337,7 +341,7 @@ def _convergence_note(searches: Sequence[SearchHealth], known: list[Importances]
     lines, health = [], searches[0]
     if len(searches) > 1:
         lines.append(f"A line for each of {len(searches)} searches.")
-        if any(each.equal_budgets is False for each in searches):
+        if any(search.equal_budgets is False for search in searches):
             lines[0] += " The arms had unequal budgets."
     elif health.adaptive:
         tolerances = ", ".join(f"{arm} {c.tolerance:.2g}" for arm, c in health.convergence.items())
@@ -352,5 +356,5 @@ def _convergence_note(searches: Sequence[SearchHealth], known: list[Importances]
             "Mean over all orders in which the trials of the design could have been run, given at "
             "least one feasible trial."
         )
-    lines += dict.fromkeys(each.warning for each in known if each.warning)
+    lines += dict.fromkeys(importances.warning for importances in known if importances.warning)
     return "\n".join(line[0].upper() + line[1:] for line in lines)

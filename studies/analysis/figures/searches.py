@@ -34,10 +34,10 @@ def draw_searches(found: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) 
         for place, (verdict, gains) in enumerate(found):
             offsets = np.linspace(0.02, 0.38, len(gains)) if len(gains) > 1 else [0.2]
             for offset, gain in zip(offsets, gains, strict=True):
-                one = gain.comparison
-                half = [[one.mean - one.low], [one.high - one.mean]]
+                comparison = gain.comparison
+                half = [[comparison.mean - comparison.low], [comparison.high - comparison.mean]]
                 axes.errorbar(
-                    one.mean, place + offset, xerr=half, fmt="o", ms=4, lw=0.9, color=GREY
+                    comparison.mean, place + offset, xerr=half, fmt="o", ms=4, lw=0.9, color=GREY
                 )
             difference_of(axes, verdict, place - 0.2)
         forest(axes, [verdict for verdict, _ in found])

@@ -27,17 +27,17 @@ def draw_speed(speeds: Sequence[Speed]) -> Figure:
     down = -(-len(speeds) // across)
     with blank_figure(4.6 * across + 0.4, 3.5 * down) as figure:
         panels = np.atleast_1d(figure.subplots(down, across, sharey=True)).ravel()
-        for axes, each in zip(panels, speeds, strict=False):
-            for arm, style in arm_styles(each.pair).items():
-                count = round(each.reached[arm][-1] * each.networks[arm])
-                label = f"{arm} ({count} of {each.networks[arm]})"
+        for axes, speed in zip(panels, speeds, strict=False):
+            for arm, style in arm_styles(speed.pair).items():
+                count = round(speed.reached[arm][-1] * speed.networks[arm])
+                label = f"{arm} ({count} of {speed.networks[arm]})"
                 axes.step(
-                    each.steps, each.reached[arm], where="post", color=style.colour, label=label
+                    speed.steps, speed.reached[arm], where="post", color=style.colour, label=label
                 )
-                axes.axvline(each.means[arm], color=style.colour, lw=0.9, ls="--")
-            axes.set(xlabel="step", ylim=(-0.02, 1.05), xlim=(0, each.end))
-            where = f"{each.label}, " if each.label else ""
-            axes.set_title(f"{where}accuracy {each.target:.3f}", fontsize=10)
+                axes.axvline(speed.means[arm], color=style.colour, lw=0.9, ls="--")
+            axes.set(xlabel="step", ylim=(-0.02, 1.05), xlim=(0, speed.end))
+            where = f"{speed.label}, " if speed.label else ""
+            axes.set_title(f"{where}accuracy {speed.target:.3f}", fontsize=10)
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
             axes.legend(loc="lower right", fontsize=8)

@@ -39,19 +39,19 @@ def draw_minima(found: Minima) -> Figure:
     return figure
 
 
-def _is_matched(found: Minima) -> bool:
-    return any(each.at_equal_loss for each in found.sizes)
+def _is_matched(minima: Minima) -> bool:
+    return any(size.at_equal_loss for size in minima.sizes)
 
 
-def _over_sizes(axes: Axes, found: Minima, metric: str) -> None:
-    styles = arm_styles(found.pair)
-    sides = ((found.pair.reference, "reference", -0.17), (found.pair.arm, "arm", 0.17))
-    for place, size in enumerate(found.sizes):
-        rows = found.runs
-        if found.parameter is not None:
-            rows = rows[rows[found.parameter] == size.size]
-        ratio = next(each for each in size.ratios if each.metric == metric)
-        matched = [each for each in size.at_equal_loss if each.metric == metric]
+def _over_sizes(axes: Axes, minima: Minima, metric: str) -> None:
+    styles = arm_styles(minima.pair)
+    sides = ((minima.pair.reference, "reference", -0.17), (minima.pair.arm, "arm", 0.17))
+    for place, size in enumerate(minima.sizes):
+        rows = minima.runs
+        if minima.parameter is not None:
+            rows = rows[rows[minima.parameter] == size.size]
+        ratio = next(entry for entry in size.ratios if entry.metric == metric)
+        matched = [entry for entry in size.at_equal_loss if entry.metric == metric]
         for arm, role, side in sides:
             own = rows[rows[keys.ARM] == arm][metric].dropna()
             spread = place + side + np.linspace(-0.09, 0.09, len(own))
@@ -71,22 +71,22 @@ def _over_sizes(axes: Axes, found: Minima, metric: str) -> None:
         )
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    room = 0.3 if _is_matched(found) else 0.18
+    room = 0.3 if _is_matched(minima) else 0.18
     axes.set_ylim(low, high * (high / low) ** room)  # for the ratios
     plain_axis(axes.yaxis)
     axes.grid(visible=False, axis="x")
-    if found.parameter is None:
+    if minima.parameter is None:
         axes.set_xticks([])
     else:
-        axes.set_xticks(range(len(found.sizes)), [f"{size.size:g}" for size in found.sizes])
-        axes.set_xlabel(found.parameter.rpartition(".")[2])
+        axes.set_xticks(range(len(minima.sizes)), [f"{size.size:g}" for size in minima.sizes])
+        axes.set_xlabel(minima.parameter.rpartition(".")[2])
     axes.set_title(_NAMES[metric])
     axes.legend(loc="lower left", fontsize=8)
 
 
-def _against_validation(axes: Axes, found: Minima) -> None:
-    for arm, (colour, marker) in arm_styles(found.pair[::-1]).items():
-        own = found.runs[found.runs[keys.ARM] == arm]
+def _against_validation(axes: Axes, minima: Minima) -> None:
+    for arm, (colour, marker) in arm_styles(minima.pair[::-1]).items():
+        own = minima.runs[minima.runs[keys.ARM] == arm]
         axes.scatter(
             own[keys.FINAL_HESSIAN_LAMBDA_MAX], own[keys.VALIDATION_ACCURACY], s=14, marker=marker,
             color=colour, alpha=0.5, lw=0, label=arm,

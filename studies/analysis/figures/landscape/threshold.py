@@ -45,22 +45,22 @@ def draw_threshold(found: Threshold) -> Figure:
     return figure
 
 
-def _over_rates(axes: Axes, found: Threshold) -> None:
-    runs, styles = found.runs, arm_styles(found.arms)
-    values, several = sorted(runs["value"].unique()), len(found.bounds) > 1
+def _over_rates(axes: Axes, threshold: Threshold) -> None:
+    runs, styles = threshold.runs, arm_styles(threshold.arms)
+    values, several = sorted(runs["value"].unique()), len(threshold.bounds) > 1
     colours = mpl.colormaps["viridis"](np.linspace(0.05, 0.9, len(values)))
     for index, (value, colour) in enumerate(zip(values, colours, strict=True)):
         shift = 1.03 ** (index - (len(values) - 1) / 2)  # so that points do not hide each other
-        for arm in found.arms:
+        for arm in threshold.arms:
             own = runs[(runs["value"] == value) & (runs[keys.ARM] == arm)]
-            label = f"{value:g}" if found.parameter and arm == found.arms[0] else None
+            label = f"{value:g}" if threshold.parameter and arm == threshold.arms[0] else None
             level = own["k"] / own["bound"] if several else own["threshold"]
             axes.scatter(
                 own[keys.LEARNING_RATE] * shift, level, s=13, color=colour, alpha=0.75,
                 label=label, lw=0, marker=styles[arm].marker,
             )  # fmt: skip
     ends = np.array([runs[keys.LEARNING_RATE].min() / 1.2, runs[keys.LEARNING_RATE].max() * 1.2])
-    bound = [1.0, 1.0] if several else found.bounds[0] / ends
+    bound = [1.0, 1.0] if several else threshold.bounds[0] / ends
     axes.plot(ends, bound, color="black", ls="--", lw=1.0)
     axes.set_xscale("log")
     plain_axis(axes.xaxis)
@@ -72,50 +72,54 @@ def _over_rates(axes: Axes, found: Threshold) -> None:
     over = "$λ_{max}$ × learning rate / bound,\n" if several else "$λ_{max}$ "
     axes.set_ylabel(over + onset)
     axes.set_title("Threshold against learning rate")
-    if found.parameter:
-        axes.legend(title=found.name, fontsize=8, title_fontsize=8)
+    if threshold.parameter:
+        axes.legend(title=threshold.name, fontsize=8, title_fontsize=8)
 
 
-def _over_settings(axes: Axes, found: Threshold) -> None:
+def _over_settings(axes: Axes, threshold: Threshold) -> None:
     """k of each arm beside the bound, which is a line if it is the same for all."""
-    values = sorted({each.value or 0.0 for each in found.settings})
-    styles, several = arm_styles(found.arms), len(found.arms) > 1
-    one = len(found.bounds) == 1
-    if one:
-        axes.axhline(found.bounds[0], color="black", ls="--", lw=1.0)
-    for number, arm in enumerate(found.arms):
-        own = [each for each in found.settings if each.arm == arm]
-        side = 0.16 * (number - (len(found.arms) - 1) / 2)
-        places = [values.index(each.value or 0.0) + side for each in own]
-        ks = np.array([each.k for each in own])
-        ends = np.array([[each.k - each.low, each.high - each.k] for each in own]).T
+    values = sorted({setting.value or 0.0 for setting in threshold.settings})
+    styles, several = arm_styles(threshold.arms), len(threshold.arms) > 1
+    one_bound = len(threshold.bounds) == 1
+    if one_bound:
+        axes.axhline(threshold.bounds[0], color="black", ls="--", lw=1.0)
+    for number, arm in enumerate(threshold.arms):
+        own = [setting for setting in threshold.settings if setting.arm == arm]
+        side = 0.16 * (number - (len(threshold.arms) - 1) / 2)
+        places = [values.index(setting.value or 0.0) + side for setting in own]
+        ks = np.array([setting.k for setting in own])
+        ends = np.array([[setting.k - setting.low, setting.high - setting.k] for setting in own]).T
         axes.errorbar(
             places, ks, ends, fmt=styles[arm].marker, color=styles[arm].colour, capsize=4, ms=5,
             label=arm if several else None,
         )  # fmt: skip
-        if not one:
-            for place, each in zip(places, own, strict=True):
-                axes.hlines(each.bound, place - 0.2, place + 0.2, color="black", ls="--", lw=1.0)
-    if found.parameter:
+        if not one_bound:
+            for place, estimate in zip(places, own, strict=True):
+                axes.hlines(
+                    estimate.bound, place - 0.2, place + 0.2, color="black", ls="--", lw=1.0
+                )
+    if threshold.parameter:
         axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
-        axes.set_xlabel(found.name)
+        axes.set_xlabel(threshold.name)
     else:
         axes.set_xticks([])
     axes.set_xlim(-0.5, len(values) - 0.5)
-    low = min(min(each.low, each.bound) for each in found.settings)
-    high = max(max(each.high, each.bound) for each in found.settings)
+    low = min(min(setting.low, setting.bound) for setting in threshold.settings)
+    high = max(max(setting.high, setting.bound) for setting in threshold.settings)
     axes.set_ylim(0.95 * low, 1.05 * high)
     axes.grid(visible=False, axis="x")
     axes.set_ylabel("k")
-    axes.set_title(f"k at each {found.name}" if found.name else "k")
+    axes.set_title(f"k at each {threshold.name}" if threshold.name else "k")
     if several:
         axes.legend(fontsize=8)
 
 
-def _static(axes: Axes, found: Threshold) -> None:
+def _static(axes: Axes, threshold: Threshold) -> None:
     axes.axvline(1.0, color="black", ls="--", lw=1.0)
     for fails, colour, marker, label in _FATES:
-        own = found.static[(found.static["fails"] == fails) & found.static["level"].notna()]
+        own = threshold.static[
+            (threshold.static["fails"] == fails) & threshold.static["level"].notna()
+        ]
         axes.scatter(
             own["level"] / own["bound"], own[keys.ACCURACY], s=16, marker=marker, color=colour,
             alpha=0.6, lw=0, label=f"{label} (n = {len(own)})",

@@ -153,7 +153,7 @@ def shown_moments(run: ValleyRun) -> list[int]:
         number = inside[-1] if inside else len(ends) - 1
         first, last = (number - _EARLIEST) * run.period, (number + _LATEST) * run.period
         chosen = np.flatnonzero((run.steps >= first) & (run.steps <= last))
-    return [int(each) for each in chosen[:: -(-len(chosen) // _FRAMES)]]
+    return [int(moment) for moment in chosen[:: -(-len(chosen) // _FRAMES)]]
 
 
 def _colour(run: ValleyRun) -> str:
