@@ -203,29 +203,29 @@ class GainMap:
 
     def notes(self) -> list[str]:
         """Notes on how the map was made, one sentence each."""
-        found = []
+        notes = []
         if not self.is_tested:
-            found.append(f"Means over {self.searches} searches, of which nothing is claimed.")
+            notes.append(f"Means over {self.searches} searches, of which nothing is claimed.")
         if self.static_trials > 1:
             which = "the other half of the seeds"
             if self.n < _FEWEST_TO_SPLIT:
                 which = "the same seeds"
                 which += ", so no gain over it is claimed" if self.is_tested else ""
-            found.append(f"The {self.pair.reference} trial at its own best was chosen on {which}.")
+            notes.append(f"The {self.pair.reference} trial at its own best was chosen on {which}.")
         if self.trials_a_cell > 1:
             tests = ", its p value accounts for all of them" if self.is_tested else ""
-            found.append(
+            notes.append(
                 f"A cell holds up to {self.trials_a_cell} trials: its gain is cross-fitted{tests}."
             )
         if self.binned:
-            found.append("Cells are bins of scattered trials.")
+            notes.append("Cells are bins of scattered trials.")
         if self.adaptive:
-            found.append("Exploratory: an adaptive search placed the trials.")
-        return found
+            notes.append("Exploratory: an adaptive search placed the trials.")
+        return notes
 
     def sentences(self) -> list[str]:
         """How much of the map wins and loses, one sentence per baseline."""
-        found = []
+        sentences = []
         arm, against = self.pair.losses[0], f"against the {self.pair.reference} arm"
         for gain in self.gains:
             cells = int(np.isfinite(gain.gain).sum())
@@ -245,8 +245,8 @@ class GainMap:
             how = f"n = {gain.n} search seeds, sign flips, 5% over all cells"
             if not self.is_tested:
                 how = f"means over {self.searches} searches of {gain.n} seeds, none tested"
-            found.append(f"{text} ({how}).")
-        return found
+            sentences.append(f"{text} ({how}).")
+        return sentences
 
     def _place(self, gain: Gain, cell: tuple[int, int]) -> str:
         """A cell in words: its values or, for a bin, its bounds and its best trial."""
@@ -293,36 +293,38 @@ def _words(name: str) -> str:
 
 def cards(tables: Tables, draw: Draws[GainMap]) -> Iterator[Card]:
     """The maps of a search; that of an adaptive search is exploratory and gives no findings."""
-    for name, found in maps_of(tables).items():
-        notes = [f"Paired over {found.n} seeds.", *found.notes()]
-        if found.is_tested:
+    for name, result in maps_of(tables).items():
+        notes = [f"Paired over {result.n} seeds.", *result.notes()]
+        if result.is_tested:
             notes.append("The chance that any cell is called significant by mistake is at most 5%.")
         yield Card(
-            found.title,
-            [Drawing(name, found.headline(), found.caption(), partial(draw, found))],
+            result.title,
+            [Drawing(name, result.headline(), result.caption(), partial(draw, result))],
             paragraphs=[" ".join(notes)],
-            files={f"{name}.csv": found.table()},
-            sentences=[] if found.adaptive else found.sentences(),
+            files={f"{name}.csv": result.table()},
+            sentences=[] if result.adaptive else result.sentences(),
         )
 
 
 def maps_of(tables: Tables) -> dict[str, GainMap]:
     """The gain maps of a study, by the name of their files."""
-    asked = tables.question
-    searches = [_mapped(rows[~is_stopped(rows)], asked) for rows in tables.rows_by_search]
-    found = {
-        name: gain_map(searches, asked.objective, x, pair=asked.pair, adaptive=asked.adaptive)
+    question = tables.question
+    searches = [_mapped(rows[~is_stopped(rows)], question) for rows in tables.rows_by_search]
+    maps = {
+        name: gain_map(
+            searches, question.objective, x, pair=question.pair, adaptive=question.adaptive
+        )
         for name, x in MAPS.items()
     }
-    return {name: each for name, each in found.items() if each is not None}
+    return {name: result for name, result in maps.items() if result is not None}
 
 
-def _mapped(search: pd.DataFrame, asked: Question) -> pd.DataFrame:
+def _mapped(search: pd.DataFrame, question: Question) -> pd.DataFrame:
     """The rows of a search without its refinement, whose points lie near the best."""
-    refines = asked.refining.get(asked.pair.arm)
+    refines = question.refining.get(question.pair.arm)
     if not refines:
         return search
-    return search[(search[keys.ARM] != asked.pair.arm) | ~search[keys.TRIAL].isin(refines)]
+    return search[(search[keys.ARM] != question.pair.arm) | ~search[keys.TRIAL].isin(refines)]
 
 
 def gain_map(
@@ -345,19 +347,21 @@ def gain_map(
         pair: the arms.
         adaptive: whether proposals depended on results.
     """
-    found = [each for rows in searches if (each := _arms_of(rows, metric, pair, x, y)) is not None]
-    if not found:
+    matrices = [
+        both for rows in searches if (both := _arms_of(rows, metric, pair, x, y)) is not None
+    ]
+    if not matrices:
         return None
-    of_all = pd.concat([tried.trials[[x, y]] for tried, _ in found]).to_numpy(dtype=float)
+    of_all = pd.concat([tried.trials[[x, y]] for tried, _ in matrices]).to_numpy(dtype=float)
     cells = cells_of(*of_all.T)
-    stops = np.cumsum([len(tried.trials) for tried, _ in found])
+    stops = np.cumsum([len(tried.trials) for tried, _ in matrices])
     own_cells = [cells.of(slice(a, b)) for a, b in pairwise([0, *stops])]
     gains = [
         {gain.baseline: gain for gain in _gains(*arms, own, metric)}
-        for arms, own in zip(found, own_cells, strict=True)
+        for arms, own in zip(matrices, own_cells, strict=True)
     ]
-    shared = [name for name in gains[0] if all(name in each for each in gains)]
-    diverged = np.concatenate([tried.diverged for tried, _ in found])
+    shared = [name for name in gains[0] if all(name in by_baseline for by_baseline in gains)]
+    diverged = np.concatenate([tried.diverged for tried, _ in matrices])
     trials, lost = cells.count_of(np.full(len(diverged), True)), cells.count_of(diverged)
     return GainMap(
         pair,
@@ -365,15 +369,15 @@ def gain_map(
         y,
         *cells.edges,
         *cells.values,
-        gains=tuple(_mean_of([each[name] for each in gains]) for name in shared),
+        gains=tuple(_mean_of([by_baseline[name] for by_baseline in gains]) for name in shared),
         trials=trials,
         diverged=(trials > 0) & (lost == trials),
-        static_trials=max(int(np.count_nonzero(against.sound)) for _, against in found),
+        static_trials=max(int(np.count_nonzero(against.sound)) for _, against in matrices),
         metric=metric,
-        n=min(against.values.shape[1] for _, against in found),
+        n=min(against.values.shape[1] for _, against in matrices),
         binned=not cells.on_grid,
         adaptive=adaptive,
-        searches=len(found),
+        searches=len(matrices),
     )
 
 
@@ -393,11 +397,11 @@ def _mean_of(gains: Sequence[Gain]) -> Gain:
     """The mean over the searches that tried each cell; for one search, its own map."""
     if len(gains) == 1:
         return gains[0]
-    each = np.stack([gain.gain for gain in gains])  # (R, P, Q)
-    tried = np.isfinite(each)
-    total, count = np.where(tried, each, 0.0).sum(axis=0), tried.sum(axis=0)
+    maps = np.stack([gain.gain for gain in gains])  # (R, P, Q)
+    tried = np.isfinite(maps)
+    total, count = np.where(tried, maps, 0.0).sum(axis=0), tried.sum(axis=0)
     mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    of_best = np.where(tried, each, -np.inf).argmax(axis=0)[np.newaxis]
+    of_best = np.where(tried, maps, -np.inf).argmax(axis=0)[np.newaxis]
     best_x, best_y = (
         np.take_along_axis(np.stack([getattr(gain, name) for gain in gains]), of_best, axis=0)[0]
         for name in ("best_x", "best_y")
@@ -436,9 +440,9 @@ def _gains(tried: ArmMatrix, against: ArmMatrix, cells: Cells, metric: str) -> I
         at = best_of_each(differences, usable, cells)
         best_x, best_y = (np.where(at < 0, np.nan, along[at]) for along in cells.along)
         mean = rate = None
-        if len(one := np.unique(partner[usable])) == 1:
-            mean = sign * float(against.values[one[0], seeds].mean())
-            rate = float(against.trials[keys.LEARNING_RATE].iloc[one[0]])
+        if len(distinct := np.unique(partner[usable])) == 1:
+            mean = sign * float(against.values[distinct[0], seeds].mean())
+            rate = float(against.trials[keys.LEARNING_RATE].iloc[distinct[0]])
         average, p, significant = compare_each(differences, usable, cells)
         if baseline == "own best" and np.count_nonzero(against.sound) > 1 and not splits:
             p, significant = np.where(np.isnan(p), p, 1.0), np.zeros_like(significant)

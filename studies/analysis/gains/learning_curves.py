@@ -102,7 +102,7 @@ def learning_curves(
         searches: whether the seeds of each search are averaged first, so that the interval is over
             searches.
     """
-    found = []
+    arm_curves = []
     for arm, rows in curves.groupby(keys.ARM, sort=True):
         table = rows.pivot(index=keys.STEP, columns=keys.SEED, values=metric)
         in_logs = metric.endswith("loss")
@@ -114,7 +114,7 @@ def learning_curves(
         mean = values.mean(axis=1).to_numpy()
         half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * values.sem(axis=1).to_numpy()
         back = np.exp if in_logs else np.asarray
-        found.append(
+        arm_curves.append(
             LearningCurve(
                 arm=str(arm),
                 metric=metric,
@@ -127,7 +127,7 @@ def learning_curves(
                 of="searches" if searches else "seeds",
             )
         )
-    return found
+    return arm_curves
 
 
 def curves_headline(curves: Sequence[LearningCurve]) -> str:

@@ -74,7 +74,7 @@ def cells_of(x: np.ndarray, y: np.ndarray) -> Cells:
     if not on_grid:
         values = _middles(edges[0]), _middles(edges[1])
     places = _cell_of(x, edges[0]), _cell_of(y, edges[1])
-    of_trial = np.ravel_multi_index(places, [len(each) for each in values])
+    of_trial = np.ravel_multi_index(places, [len(axis) for axis in values])
     return Cells((x, y), edges, values, of_trial, on_grid)
 
 
@@ -108,14 +108,14 @@ def compare_each(
     held = cells.count_of(usable).ravel()
     gains, loses = np.ones(len(held)), np.zeros(len(held))
     p = np.full(len(held), np.nan)
-    there = held > 0
-    if there.any():
+    filled = held > 0
+    if filled.any():
         above, below = flipped_p(differences)
         np.minimum.at(gains, cell, above)
         np.maximum.at(loses, cell, below)
-        p[there] = np.minimum(1.0, 2 * np.minimum(gains, loses)[there])
+        p[filled] = np.minimum(1.0, 2 * np.minimum(gains, loses)[filled])
     gain = _cross_fitted(differences, cell, len(held))
-    significant = there & (p < _SIGNIFICANT)
+    significant = filled & (p < _SIGNIFICANT)
     return gain.reshape(cells.shape), p.reshape(cells.shape), significant.reshape(cells.shape)
 
 
@@ -141,8 +141,8 @@ def _cross_fitted(differences: np.ndarray, cell: np.ndarray, cells: int) -> np.n
     single = stops - starts == 1
     gain[single] = differences[order[starts[single]]].mean(axis=1)
     for index in np.flatnonzero(stops - starts > 1):
-        mine = order[starts[index] : stops[index]]
-        chosen = mine[others[mine].argmax(axis=0)]  # (n,)
+        places = order[starts[index] : stops[index]]
+        chosen = places[others[places].argmax(axis=0)]  # (n,)
         gain[index] = differences[chosen, np.arange(n)].mean()
     return gain
 
@@ -155,16 +155,18 @@ def partners_of(trials: pd.DataFrame, against: ArmMatrix) -> np.ndarray:
     order = np.argsort(-against.values.mean(axis=1), kind="stable")  # the best first; NaN last
     partner = np.full(len(trials), -1)
     rates, static_rates = (t[keys.LEARNING_RATE].to_numpy(dtype=float) for t in (trials, static))
-    mine, theirs = (t[shared].fillna(0.0).to_numpy(dtype=float) for t in (trials, static))
-    for values in np.unique(mine, axis=0) if shared else [np.empty(0)]:
-        here = (mine == values).all(axis=1)
-        usable = order[(sound & (theirs == values).all(axis=1))[order]]
+    hyperparameters, static_hyperparameters = (
+        t[shared].fillna(0.0).to_numpy(dtype=float) for t in (trials, static)
+    )
+    for values in np.unique(hyperparameters, axis=0) if shared else [np.empty(0)]:
+        matching = (hyperparameters == values).all(axis=1)
+        usable = order[(sound & (static_hyperparameters == values).all(axis=1))[order]]
         _, first = np.unique(static_rates[usable], return_index=True)
         usable = usable[np.sort(first)]
         if len(usable):
-            there = np.zeros(len(static), dtype=bool)
-            there[usable] = True
-            partner[here] = _same_rate(rates[here], static_rates, there)
+            candidates = np.zeros(len(static), dtype=bool)
+            candidates[usable] = True
+            partner[matching] = _same_rate(rates[matching], static_rates, candidates)
     return partner
 
 

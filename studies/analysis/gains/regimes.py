@@ -104,10 +104,12 @@ class Regimes:
 
     def _where(self) -> str:
         """Where each arm interpolates."""
-        asked = f"fit their training data, of which {ENOUGH:.0%} make interpolation"
+        criterion = f"fit their training data, of which {ENOUGH:.0%} make interpolation"
         if self.attainable < 1:
-            asked += f" (accuracy {self.attainable:.4f} is attainable)"
-        return f"{self._where_of(self.pair.reference)} {asked}. {self._where_of(self.pair.arm)}."
+            criterion += f" (accuracy {self.attainable:.4f} is attainable)"
+        return (
+            f"{self._where_of(self.pair.reference)} {criterion}. {self._where_of(self.pair.arm)}."
+        )
 
     def _where_of(self, arm: str) -> str:
         threshold, largest = self._interpolates_from(arm), self.sizes[-1]
@@ -172,14 +174,14 @@ class Regimes:
 
 def cards(tables: Tables, draw: Draws[Regimes]) -> Iterator[Card]:
     """Both arms over each parameter that sets a size."""
-    for found in tables.cached(regimes_of).values():
-        name, sentences, table = f"regimes_{found.name}", found.sentences(), found.table()
+    for result in tables.cached(regimes_of).values():
+        name, sentences, table = f"regimes_{result.name}", result.sentences(), result.table()
         yield Card(
             "From under- to overparametrized",
-            [Drawing(name, found.headline(), found.caption(), partial(draw, found))],
+            [Drawing(name, result.headline(), result.caption(), partial(draw, result))],
             paragraphs=sentences[:1],
             table=table,
-            table_caption=f"Both arms at each {found.name}, in both metrics.",
+            table_caption=f"Both arms at each {result.name}, in both metrics.",
             files={f"{name}.csv": table},
             sentences=sentences,
         )
@@ -187,22 +189,22 @@ def cards(tables: Tables, draw: Draws[Regimes]) -> Iterator[Card]:
 
 def regimes_of(tables: Tables) -> dict[str, Regimes]:
     """The regimes of a study, by the parameter that sets the size."""
-    asked = tables.question
-    found = {
+    question = tables.question
+    by_parameter = {
         name: regimes(
             tables.search,
             tables.compared,
             name,
-            asked.objective,
-            asked.pair,
-            attainable=asked.attainable,
-            margin=asked.margin,
+            question.objective,
+            question.pair,
+            attainable=question.attainable,
+            margin=question.margin,
             look=1 if tables.latest_round is None else tables.look(tables.latest_round),
             networks=tables.fresh_networks if tables.searches > 1 else None,
         )
         for name in tables.sizes
     }
-    return {name: each for name, each in found.items() if each is not None}
+    return {name: result for name, result in by_parameter.items() if result is not None}
 
 
 def regimes(
@@ -232,25 +234,27 @@ def regimes(
     """
     chosen, fresh = _chosen(search, confirm, parameter, objective)
     metrics = (keys.TRAIN_ACCURACY, keys.on_test_set(objective) if fresh else objective)
-    found = [] if chosen is None else _paired(chosen, parameter, metrics, pair)
-    if len(found) < 2:
+    paired = [] if chosen is None else _paired(chosen, parameter, metrics, pair)
+    if len(paired) < 2:
         return None
     sizes = []
-    by_size = _gains(found, metrics, pair, objective, margin, look if fresh else 1)
-    for each, gains in zip(found, by_size, strict=True):
-        rows = each.rows
+    by_size = _gains(paired, metrics, pair, objective, margin, look if fresh else 1)
+    for paired_size, gains in zip(paired, by_size, strict=True):
+        rows = paired_size.rows
         trained = (
-            rows if networks is None or not fresh else networks[networks[parameter] == each.value]
+            rows
+            if networks is None or not fresh
+            else networks[networks[parameter] == paired_size.value]
         )
         fit = {arm: interpolation_of(trained[trained[keys.ARM] == arm], attainable) for arm in pair}
         of_reference = search[
-            (search[parameter] == each.value) & (search[keys.ARM] == pair.reference)
+            (search[parameter] == paired_size.value) & (search[keys.ARM] == pair.reference)
         ]
         best = _best_fit(
             of_reference if len(of_reference) else rows[rows[keys.ARM] == pair.reference]
         )
         parameters, samples = _whole(rows, keys.PARAMETERS), _whole(rows, keys.TRAIN_SAMPLES)
-        sizes.append(Size(each.value, parameters, samples, fit, best, gains))
+        sizes.append(Size(paired_size.value, parameters, samples, fit, best, gains))
     counts = [gain.comparison.n for size in sizes for gain in size.gains]
     return Regimes(
         parameter=parameter,
@@ -295,17 +299,17 @@ def _paired(
     chosen: pd.DataFrame, parameter: str, metrics: tuple[str, str], pair: Pair
 ) -> list[_PairedSize]:
     """The sizes at which both arms have at least two seeds in common, ascending."""
-    found = []
+    sizes = []
     for value, rows in chosen.groupby(parameter):
         pairs = {metric: paired_by_seed(rows, metric) for metric in metrics}
-        enough = all(len(each) >= 2 for each in pairs.values())
+        enough = all(len(by_seed) >= 2 for by_seed in pairs.values())
         if set(rows[keys.ARM]) == set(pair) and enough:
-            found.append(_PairedSize(float(str(value)), rows, pairs))
-    return found
+            sizes.append(_PairedSize(float(str(value)), rows, pairs))
+    return sizes
 
 
 def _gains(
-    found: list[_PairedSize],
+    paired: list[_PairedSize],
     metrics: tuple[str, str],
     pair: Pair,
     objective: str,
@@ -315,7 +319,7 @@ def _gains(
     """The gains at each size, their p values adjusted over the sizes."""
     by_metric = []
     for metric in metrics:
-        pairs = [each.pairs[metric] for each in found]
+        pairs = [size.pairs[metric] for size in paired]
         compared = [compare((p[pair.arm] - p[pair.reference]).to_numpy(dtype=float)) for p in pairs]
         own = margin if _kind(metric) == _kind(objective) else None
         differ, same = p_values(compared, own, method="benjamini-hochberg", look=look)
@@ -329,7 +333,7 @@ def _gains(
                     compared,
                     differ,
                     same,
-                    (bool(each.rows[keys.DIVERGED].any()) for each in found),
+                    (bool(size.rows[keys.DIVERGED].any()) for size in paired),
                     strict=True,
                 )
             ]

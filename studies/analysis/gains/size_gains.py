@@ -60,10 +60,10 @@ class MetricGain:
     def gain(self) -> tuple[float, float, float]:
         """Mean, lower and upper end of the paired difference, oriented so that positive is a gain
         of the arm."""
-        found = self.comparison
+        comparison = self.comparison
         if keys.higher_is_better(self.metric):
-            return found.mean, found.low, found.high
-        return -found.mean, -found.high, -found.low
+            return comparison.mean, comparison.low, comparison.high
+        return -comparison.mean, -comparison.high, -comparison.low
 
 
 @dataclass(frozen=True)
@@ -134,5 +134,5 @@ def metric_gain(
 
 def _mean_interval(values: pd.Series) -> tuple[float, float, float]:
     """Mean of n >= 2 values and its 95% t interval."""
-    found = compare(values.to_numpy(dtype=float))
-    return found.mean, found.low, found.high
+    comparison = compare(values.to_numpy(dtype=float))
+    return comparison.mean, comparison.low, comparison.high

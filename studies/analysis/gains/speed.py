@@ -104,7 +104,7 @@ class Speed:
             outcome: the verdict on the arm, such as `better`, which is said beside its speed.
         """
         arm, reference = self.pair
-        found, where = self.comparison, f"At {self.label}: to" if self.label else "To"
+        comparison, where = self.comparison, f"At {self.label}: to" if self.label else "To"
         claim = "slower" if self.slower else "faster" if self.faster else "not seen to differ"
         claim += " (of networks that get there)" if self.is_fragile else ""
         if outcome in ("better", "worse") and (self.slower or self.faster):
@@ -113,15 +113,15 @@ class Speed:
         what = "searches" if self.several else "fresh seeds"
         over = f"; p = {self.p:.2g} over {self.compared} (Holm)" if self.compared > 1 else ""
         counts = " and ".join(
-            f"{round(self.reached[each][-1] * self.networks[each])} of {self.networks[each]}"
-            for each in self.pair
+            f"{round(self.reached[name][-1] * self.networks[name])} of {self.networks[name]}"
+            for name in self.pair
         )
         steps, others = self.means[arm], self.means[reference]
         return (
             f"{where} reach a validation accuracy of {self.target:.3f}, {arm} takes {steps:,.0f} "
-            f"steps and {reference} {others:,.0f}, of {self.end:,}: {claim} ({found.mean:+,.0f} "
-            f"[{found.low:+,.0f}, {found.high:+,.0f}], 95%, n = {found.n} {what}, paired; {counts} "
-            f"networks get there{over})."
+            f"steps and {reference} {others:,.0f}, of {self.end:,}: {claim} "
+            f"({comparison.mean:+,.0f} [{comparison.low:+,.0f}, {comparison.high:+,.0f}], 95%, "
+            f"n = {comparison.n} {what}, paired; {counts} networks get there{over})."
         )
 
     def row(self) -> dict[str, object]:
@@ -152,9 +152,9 @@ def cards(tables: Tables, draw: Draws[list[Speed]]) -> Iterator[Card]:
     if not speeds:
         return
     latest, _ = tables.cached(verdicts_of)
-    outcomes = {(each.test.pair, each.label): each.test.outcome for each in latest}
-    sentences = [each.sentence(outcomes.get((each.pair, each.label))) for each in speeds]
-    table = pd.DataFrame([each.row() for each in speeds])
+    outcomes = {(verdict.test.pair, verdict.label): verdict.test.outcome for verdict in latest}
+    sentences = [result.sentence(outcomes.get((result.pair, result.label))) for result in speeds]
+    table = pd.DataFrame([result.row() for result in speeds])
     caption = (
         f"Share of networks that have reached {OF_THE_WAY:.0%} of the way from guessing to where "
         "the arm that ends lower ends, on fresh seeds. A network's time is the first evaluation "
@@ -184,25 +184,26 @@ def speeds_headline(speeds: Sequence[Speed]) -> str:
 
 def speeds_of(tables: Tables) -> list[Speed]:
     """The speeds of a study: of each arm against the reference, at each setting."""
-    found = []
-    for each in tables.against_reference:
-        fresh = each.fresh_networks
-        for setting, rows in by_setting(fresh, each.question.scientific) if len(fresh) else []:
+    speeds = []
+    for of_pair in tables.against_reference:
+        fresh = of_pair.fresh_networks
+        for setting, rows in by_setting(fresh, of_pair.question.scientific) if len(fresh) else []:
             one = speed(
                 rows,
-                each.curves,
-                each.question.pair,
+                of_pair.curves,
+                of_pair.question.pair,
                 label_of(setting),
-                chance=each.question.chance,
-                several=each.searches > 1,
+                chance=of_pair.question.chance,
+                several=of_pair.searches > 1,
             )
-            found += [] if one is None else [one]
-    if not found:
+            speeds += [] if one is None else [one]
+    if not speeds:
         return []
     look = tables.look(tables.latest_round) if tables.latest_round is not None else 1
-    adjusted, _ = p_values([each.comparison for each in found], None, method="holm", look=look)
+    adjusted, _ = p_values([result.comparison for result in speeds], None, method="holm", look=look)
     return [
-        replace(each, p=p, compared=len(found)) for each, p in zip(found, adjusted, strict=True)
+        replace(result, p=p, compared=len(speeds))
+        for result, p in zip(speeds, adjusted, strict=True)
     ]
 
 
@@ -228,20 +229,20 @@ def speed(
     by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
     if curves.empty or not {*by, keys.STEP, _METRIC} <= set(curves.columns):
         return None
-    mine = networks[networks[keys.ARM].isin(list(pair))]
-    rows = curves.merge(mine[[*by, keys.STEPS]], on=by)
+    compared = networks[networks[keys.ARM].isin(list(pair))]
+    rows = curves.merge(compared[[*by, keys.STEPS]], on=by)
     values = rows.pivot(index=by, columns=keys.STEP, values=_METRIC)
     present = {arm: values[values.index.get_level_values(keys.ARM) == arm] for arm in pair}
-    if values.shape[1] < _FEWEST_EVALUATIONS or any(len(each) < 2 for each in present.values()):
+    if values.shape[1] < _FEWEST_EVALUATIONS or any(len(table) < 2 for table in present.values()):
         return None
-    lower = min(float(each.ffill(axis=1).iloc[:, -1].median()) for each in present.values())
+    lower = min(float(table.ffill(axis=1).iloc[:, -1].median()) for table in present.values())
     if not lower > chance:
         return None
     target, end = chance + OF_THE_WAY * (lower - chance), int(rows[keys.STEPS].max())
-    there = values.ge(target).cummax(axis=1)  # has been there by then
+    reached = values.ge(target).cummax(axis=1)  # has been there by then
     steps = values.columns.to_numpy()
-    first = np.where(there.any(axis=1), steps[there.to_numpy().argmax(axis=1)], end)
-    times = there.index.to_frame(index=False).assign(time=first.astype(float))
+    first = np.where(reached.any(axis=1), steps[reached.to_numpy().argmax(axis=1)], end)
+    times = reached.index.to_frame(index=False).assign(time=first.astype(float))
     unit = search_number(times) if several else times[keys.SEED]
     paired = times.groupby([unit.rename("unit"), keys.ARM])["time"].mean().unstack().dropna()
     if len(paired) < 2:
@@ -254,10 +255,10 @@ def speed(
         end=end,
         steps=steps,
         reached={
-            arm: there[there.index.get_level_values(keys.ARM) == arm].mean(axis=0).to_numpy()
+            arm: reached[reached.index.get_level_values(keys.ARM) == arm].mean(axis=0).to_numpy()
             for arm in pair
         },
-        networks={arm: len(each) for arm, each in present.items()},
+        networks={arm: len(table) for arm, table in present.items()},
         means={arm: float(paired[arm].mean()) for arm in pair},
         comparison=comparison,
         several=several,
