@@ -58,22 +58,22 @@ def sentences(recorded: Recordings) -> list[str]:
     if there are several searches; nothing for runs at several points of a map (see `threshold`)."""
     if not recorded.one_point and not recorded.winners:
         return []
-    found = []
+    lines = []
     for arm, runs in recorded.by_arm().items():
         if recorded.watched:
-            found.append(_instabilities(arm, runs))
+            lines.append(_instabilities(arm, runs))
         if runs[0].period is not None:
-            found += [each for each in (_sharpness(arm, runs), _kernel(arm, runs)) if each]
+            lines += [line for line in (_sharpness(arm, runs), _kernel(arm, runs)) if line]
     ends = {arm: _ends(runs) for arm, runs in recorded.by_arm().items()}
     known = {arm: end for arm, end in ends.items() if len(end)}
     if len(known) > 1:
-        each = "; ".join(
+        spreads = "; ".join(
             f"{arm} {_spread(end[:, 0], 2)}, training accuracy {_spread(end[:, 1], 3)} "
             f"(n = {len(end)})"
             for arm, end in known.items()
         )
-        found.append(f"Largest eigenvalue at the end, mean ± sd over runs: {each}.")
-    return found
+        lines.append(f"Largest eigenvalue at the end, mean ± sd over runs: {spreads}.")
+    return lines
 
 
 def _instabilities(arm: str, runs: Sequence[RecordedRun]) -> str:
@@ -82,7 +82,7 @@ def _instabilities(arm: str, runs: Sequence[RecordedRun]) -> str:
     counts = [len(run.instabilities) for run in runs]
     line = f"{len(unstable)} of {len(runs)} runs of {arm} become unstable"
     if unstable:
-        first = _spread([each["onset"].iloc[0] for each in unstable], 0)
+        first = _spread([table["onset"].iloc[0] for table in unstable], 0)
         line += f", {_spread(counts, 1)} times per run, first at step {first}"
     return f"{line}."
 
@@ -92,7 +92,7 @@ def _sharpness(arm: str, runs: Sequence[RecordedRun]) -> str:
     rows = [run.instabilities for run in runs if "hessian_at_onset" in run.instabilities]
     if not rows:
         return ""
-    sharp = pd.concat([each["hessian_at_onset"] * each[keys.LEARNING_RATE] for each in rows])
+    sharp = pd.concat([table["hessian_at_onset"] * table[keys.LEARNING_RATE] for table in rows])
     sharp = sharp.dropna()
     if sharp.empty:
         return ""
@@ -107,7 +107,7 @@ def _sharpness(arm: str, runs: Sequence[RecordedRun]) -> str:
 
 def _kernel(arm: str, runs: Sequence[RecordedRun]) -> str:
     """What an instability does to the tangent kernel, and what happens without one."""
-    tables = [each for run in runs if not (each := kernel_falls(run)).empty]
+    tables = [of_run for run in runs if not (of_run := kernel_falls(run)).empty]
     if not tables:
         return ""
     falls = pd.concat(tables)
@@ -115,12 +115,12 @@ def _kernel(arm: str, runs: Sequence[RecordedRun]) -> str:
         f"The tangent kernel's lambda_max falls across {int((falls['fall'] > 0).sum())} of "
         f"{len(falls)} instabilities of {arm}, by {_spread(falls['fall'].tolist(), 2)} of its value"
     )
-    placebo = [each.dropna(subset="placebo") for each in tables]
-    placebo = [each for each in placebo if len(each)]
+    placebo = [table.dropna(subset="placebo") for table in tables]
+    placebo = [table for table in placebo if len(table)]
     if not placebo:
         return f"{line}; no other period has a window without an instability to compare with."
     windows = pd.concat(placebo)
-    excess = [float((each["fall"] - each["placebo"]).mean()) for each in placebo]
+    excess = [float((table["fall"] - table["placebo"]).mean()) for table in placebo]
     line += (
         f"; {len(windows)} of them can be compared with windows of equal length, at the same "
         f"place in other periods, without an instability: there it falls by "

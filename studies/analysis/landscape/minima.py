@@ -127,16 +127,16 @@ class Minima:
     @property
     def pairs(self) -> str:
         """How many pairs a ratio is based on: `n = 31 to 32 pairs`."""
-        return _pairs([ratio for each in self.sizes for ratio in each.ratios])
+        return _pairs([ratio for size in self.sizes for ratio in size.ratios])
 
     def headline(self) -> str:
         """What the figure shows."""
-        ratios = [each.ratios[0] for each in self.sizes]
+        ratios = [size.ratios[0] for size in self.sizes]
         lower = sum(ratio.high < 1 for ratio in ratios)
         higher = sum(ratio.low > 1 for ratio in ratios)
         if self.parameter is None:
-            found = "lower" if lower else "higher" if higher else "neither lower nor higher"
-            return f"λmax ends {found} in {self.pair.arm} than in {self.pair.reference}"
+            direction = "lower" if lower else "higher" if higher else "neither lower nor higher"
+            return f"λmax ends {direction} in {self.pair.arm} than in {self.pair.reference}"
         return (
             f"λmax ends lower in {self.pair.arm} than in {self.pair.reference} at {lower} of "
             f"{len(ratios)} sizes, higher at {higher}"
@@ -152,40 +152,40 @@ class Minima:
     def table(self) -> pd.DataFrame:
         """One row per size and metric."""
         rows = []
-        for each in self.sizes:
-            found = {f"rho_{c.arm}": c.rho for c in each.correlations}
-            for at, ratios in (("end", each.ratios), ("equal_loss", each.at_equal_loss)):
-                rows += [{"size": each.size, "at": at, **vars(r), **found} for r in ratios]
+        for size in self.sizes:
+            correlations = {f"rho_{c.arm}": c.rho for c in size.correlations}
+            for at, ratios in (("end", size.ratios), ("equal_loss", size.at_equal_loss)):
+                rows += [{"size": size.size, "at": at, **vars(r), **correlations} for r in ratios]
         return pd.DataFrame(rows)
 
     def sentences(self) -> list[str]:
         """What was found, in words."""
-        name, found = self.name, []
-        for each in self.sizes:
-            where = "At the end" if each.size is None else f"At {name} {each.size:g}, at the end,"
+        name, lines = self.name, []
+        for size in self.sizes:
+            where = "At the end" if size.size is None else f"At {name} {size.size:g}, at the end,"
             parts = [
                 f"the {_NAMES[ratio.metric]} of the Hessian "
                 f"is {ratio.arm:.3g} in {self.pair.arm} and {ratio.reference:.3g} in "
                 f"{self.pair.reference}, a ratio of {ratio.value:.2f} "
                 f"[{ratio.low:.2f}, {ratio.high:.2f}]"
-                for ratio in each.ratios
+                for ratio in size.ratios
             ]
-            line = f"{where} {'; '.join(parts)} ({_pairs(each.ratios)}"
-            line += f", {each.left_out} left out)." if each.left_out else ")."
-            if each.at_equal_loss:
+            line = f"{where} {'; '.join(parts)} ({_pairs(size.ratios)}"
+            line += f", {size.left_out} left out)." if size.left_out else ")."
+            if size.at_equal_loss:
                 line += " At equal training loss, the ratio is " + " and ".join(
                     f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}] for the {_NAMES[r.metric]}"
-                    for r in each.at_equal_loss
+                    for r in size.at_equal_loss
                 )
-                line += f" ({_pairs(each.at_equal_loss)})."
-            if each.correlations:
+                line += f" ({_pairs(size.at_equal_loss)})."
+            if size.correlations:
                 line += " Rank correlation of lambda_max with validation accuracy: " + ", ".join(
                     f"{c.rho:+.2f} [{c.low:+.2f}, {c.high:+.2f}] ({c.arm})"
-                    for c in each.correlations
+                    for c in size.correlations
                 )
                 line += "."
-            found.append(line)
-        return found
+            lines.append(line)
+        return lines
 
 
 def _pairs(ratios: Sequence[Ratio]) -> str:
@@ -198,17 +198,17 @@ def cards(tables: Tables, draw: Draws[Minima]) -> Iterator[Card]:
     """The final sharpness of the networks of the latest round, or of the search without one."""
     members = tables.search if tables.fresh_networks.empty else tables.fresh_networks
     along = curvature_at_rest(members, tables)
-    found = minima(members, tables.size, tables.question.pair, along)
-    if found is not None:
-        table = found.table()
-        size = f"{found.name} and " if found.name else ""
+    result = minima(members, tables.size, tables.question.pair, along)
+    if result is not None:
+        table = result.table()
+        size = f"{result.name} and " if result.name else ""
         yield Card(
             "Sharpness of the minima",
-            [Drawing("minima", found.headline(), found.caption(), partial(draw, found))],
+            [Drawing("minima", result.headline(), result.caption(), partial(draw, result))],
             table=table,
             table_caption=f"One row per {size}measure.",
             files={"minima.csv": table},
-            sentences=found.sentences(),
+            sentences=result.sentences(),
             subject="landscape",
         )
 
@@ -237,10 +237,10 @@ def minima(
     groups = [(None, runs)] if parameter is None else list(runs.groupby(parameter, sort=True))
     sizes = []
     for size, rows in groups:
-        found = _at_size(size, rows, pair)
-        if found is not None:
+        at_size = _at_size(size, rows, pair)
+        if at_size is not None:
             at_equal_loss = () if along is None else _at_equal_loss(rows, along, pair)
-            sizes.append(replace(found, at_equal_loss=at_equal_loss))
+            sizes.append(replace(at_size, at_equal_loss=at_equal_loss))
     return Minima(parameter, tuple(sizes), runs, pair) if sizes else None
 
 
@@ -260,9 +260,9 @@ def _at_size(size: object, rows: pd.DataFrame, pair: Pair) -> MinimaAtSize | Non
         size=None if size is None else float(str(size)),
         ratios=tuple(ratios),
         correlations=tuple(
-            found
+            correlation
             for arm in pair
-            if (found := _correlation(arm, rows[rows[keys.ARM] == arm])) is not None
+            if (correlation := _correlation(arm, rows[rows[keys.ARM] == arm])) is not None
         ),
         left_out=left_out,
     )

@@ -35,8 +35,8 @@ def peristalsis(recorded: Recordings) -> pd.DataFrame | None:
     row per run and whole period: `seed`, `period_number`, `lambda_ratio` (largest Hessian
     eigenvalue at the end divided by that in the middle) and `loss_ratio` (F likewise). None without
     any."""
-    found = [row for run in recorded.oscillating for row in _periods(run)]
-    return pd.DataFrame(found) if recorded.one_point and found else None
+    rows = [row for run in recorded.oscillating for row in _periods(run)]
+    return pd.DataFrame(rows) if recorded.one_point and rows else None
 
 
 def sentence(periods: pd.DataFrame) -> str:
@@ -68,7 +68,7 @@ def _periods(run: RecordedRun) -> list[dict[str, float]]:
         middle, end = number * run.period + run.period // 2, (number + 1) * run.period
         if not {middle, end} <= known or not np.ptp(weights.loc[middle].to_numpy(float)):
             continue
-        rise = [float(each[end] / each[middle]) for each in (lambda_max, loss)]
+        rise = [float(series[end] / series[middle]) for series in (lambda_max, loss)]
         if min(rise) > 0 and np.isfinite(rise).all():
             ratios = dict(zip(("lambda_ratio", "loss_ratio"), rise, strict=True))
             rows.append({keys.SEED: run.seed, "period_number": number, **ratios})

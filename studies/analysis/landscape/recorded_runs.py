@@ -65,7 +65,7 @@ class RecordedRun:
     def spans(self) -> tuple[tuple[int, int], ...]:
         """Onset and end of each instability, in steps."""
         return tuple(
-            (int(each["onset"]), int(each["end"])) for _, each in self.instabilities.iterrows()
+            (int(row["onset"]), int(row["end"])) for _, row in self.instabilities.iterrows()
         )
 
     def headline(self) -> str:
@@ -144,14 +144,14 @@ def recordings_of(tables: Tables) -> Recordings | None:
     """The recorded runs of a study's latest round, or of its search if there was none."""
     winners = not tables.fresh_networks.empty
     question = tables.question
-    found = recordings(
+    recorded = recordings(
         tables.fresh_networks if winners else tables.search,
         tables.recorded,
         tail=question.tail,
         nesterov=question.nesterov,
         watched=question.watched,
     )
-    return None if found is None else replace(found, winners=winners)
+    return None if recorded is None else replace(recorded, winners=winners)
 
 
 def recordings(

@@ -118,12 +118,12 @@ class Threshold:
     @property
     def arms(self) -> list[str]:
         """The arms with a threshold."""
-        return list(dict.fromkeys(each.arm for each in self.settings))
+        return list(dict.fromkeys(setting.arm for setting in self.settings))
 
     @property
     def bounds(self) -> list[float]:
         """The distinct bounds of the settings."""
-        return sorted({each.bound for each in self.settings})
+        return sorted({setting.bound for setting in self.settings})
 
     @property
     def equivalent(self) -> bool:
@@ -138,7 +138,7 @@ class Threshold:
     def headline(self) -> str:
         """What the figure shows."""
         ratio = len(self.bounds) > 1
-        ks = [each.k / each.bound if ratio else each.k for each in self.settings]
+        ks = [setting.k / setting.bound if ratio else setting.k for setting in self.settings]
         between = f"{min(ks):.2f}" if len(ks) == 1 else f"{min(ks):.2f} to {max(ks):.2f}"
         if ratio:
             return f"Instabilities begin at {between} times the stability bound"
@@ -155,35 +155,38 @@ class Threshold:
 
     def table(self) -> pd.DataFrame:
         """One row per arm and setting."""
-        return pd.DataFrame([asdict(each) for each in self.settings])
+        return pd.DataFrame([asdict(setting) for setting in self.settings])
 
     def sentences(self) -> list[str]:
         """What was found, in words."""
-        found = [self._at(each) for each in self.settings]
+        lines = [self._at(setting) for setting in self.settings]
         if len(self.settings) > 1:
-            found.append(self._together())
-        found += [self._levels(fails=True), self._levels(fails=False)]
-        return [each for each in found if each]
+            lines.append(self._together())
+        lines += [self._levels(fails=True), self._levels(fails=False)]
+        return [line for line in lines if line]
 
-    def _at(self, each: SettingThreshold) -> str:
-        where = "" if each.value is None else f"at {self.name} {each.value:g} "
-        who = f"of {each.arm} " if len(self.arms) > 1 else ""
+    def _at(self, setting: SettingThreshold) -> str:
+        where = "" if setting.value is None else f"at {self.name} {setting.value:g} "
+        who = f"of {setting.arm} " if len(self.arms) > 1 else ""
         line = (
             f"{where}instabilities {who}begin at lambda_max = k / learning rate with k = "
-            f"{each.k:.2f} [{each.low:.2f}, {each.high:.2f}], where the bound is {each.bound:.3g} "
-            f"({each.instabilities} instabilities, n = {each.runs} runs)"
+            f"{setting.k:.2f} [{setting.low:.2f}, {setting.high:.2f}], where the bound is "
+            f"{setting.bound:.3g} ({setting.instabilities} instabilities, n = {setting.runs} runs)"
         )
-        line += "" if each.equivalent else f"; agreement within {WITHIN:.0%} is not shown"
-        if each.exponent is not None:
+        line += "" if setting.equivalent else f"; agreement within {WITHIN:.0%} is not shown"
+        if setting.exponent is not None:
             line += (
-                f"; the exponent of the learning rate is {each.exponent:.2f} "
-                f"[{each.exponent_low:.2f}, {each.exponent_high:.2f}]"
+                f"; the exponent of the learning rate is {setting.exponent:.2f} "
+                f"[{setting.exponent_low:.2f}, {setting.exponent_high:.2f}]"
             )
         return line[0].upper() + line[1:] + "."
 
     def _together(self) -> str:
         quantity = "k / bound" if len(self.bounds) > 1 else "k"
-        ks = [each.k / (each.bound if len(self.bounds) > 1 else 1.0) for each in self.settings]
+        ks = [
+            setting.k / (setting.bound if len(self.bounds) > 1 else 1.0)
+            for setting in self.settings
+        ]
         between = f"from {min(ks):.2f} to {max(ks):.2f}"
         which = f"at any two values of {self.name}" if self.name else "in any two arms"
         if len(self.arms) > 1 and self.name:
@@ -222,16 +225,16 @@ class Threshold:
 def cards(tables: Tables, draw: Draws[Threshold]) -> Iterator[Card]:
     """The threshold over learning rates and sizes, or over momenta if those differ instead."""
     recorded, attainable = tables.cached(recordings_of), tables.question.attainable
-    found = None if recorded is None else threshold(recorded, tables.size, attainable)
-    if found is not None:
-        table = found.table()
+    result = None if recorded is None else threshold(recorded, tables.size, attainable)
+    if result is not None:
+        table = result.table()
         yield Card(
             "The instability threshold",
-            [Drawing("threshold", found.headline(), found.caption(), partial(draw, found))],
+            [Drawing("threshold", result.headline(), result.caption(), partial(draw, result))],
             table=table,
-            table_caption=f"One row per arm and {found.name}." if found.name else "",
+            table_caption=f"One row per arm and {result.name}." if result.name else "",
             files={"threshold.csv": table},
-            sentences=found.sentences(),
+            sentences=result.sentences(),
             subject="landscape",
         )
 
@@ -351,12 +354,14 @@ def _compared(groups: Sequence[pd.DataFrame]) -> tuple[float | None, float | Non
     if len(groups) < 2:
         return None, None
     blocks = [keys.SEED, keys.LEARNING_RATE]
-    logs = [np.log(each.set_index(blocks)["k"] / float(each["bound"].iloc[0])) for each in groups]
+    logs = [
+        np.log(group.set_index(blocks)["k"] / float(group["bound"].iloc[0])) for group in groups
+    ]
     joined = pd.concat(logs)
     p = p_of_no_difference(
         joined.to_numpy(dtype=np.float64),
         joined.groupby(level=blocks).ngroup().to_numpy(dtype=np.intp),
-        np.repeat(np.arange(len(logs)), [len(each) for each in logs]),
+        np.repeat(np.arange(len(logs)), [len(log) for log in logs]),
     )
     apart = largest_difference(logs)
     return p, None if apart is None else float(np.exp(apart))

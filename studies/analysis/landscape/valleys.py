@@ -59,8 +59,8 @@ class ValleyRun:
     @property
     def bottom(self) -> Array:
         """(k,) F at offset 0, where the network is."""
-        here: Array = self.loss[:, len(self.offsets) // 2]
-        return here
+        bottom: Array = self.loss[:, len(self.offsets) // 2]
+        return bottom
 
     def boundaries(self) -> list[int]:
         """Steps at which an oscillating period ends; none in the static arm."""
