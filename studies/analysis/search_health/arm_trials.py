@@ -170,10 +170,10 @@ def _settings(
     if scale_of(parameter) is None:
         assert isinstance(parameter, ChoiceParameter)
         index = {value: i for i, value in enumerate(parameter.values)}
-        found = [index.get(None if pd.isna(v) else v, -1) for v in points[name]]
-        if min(found, default=0) < 0:
+        indices = [index.get(None if pd.isna(v) else v, -1) for v in points[name]]
+        if min(indices, default=0) < 0:
             raise ValueError(f"{name}: the members table has values that the space does not list")
-        return np.array(found)
+        return np.array(indices)
     values = points[name].to_numpy(dtype=float, na_value=np.nan)
     if np.isnan(values).any():
         raise ValueError(f"{name}: the members table lacks values of what the space searches")

@@ -55,9 +55,9 @@ def too_coarse(trials: ArmTrials, space: Space, margin: float | None) -> list[Co
         return []
     ((name, values),) = varied
     parameter = space.parameters[name]
-    asked = "." in name and parameter.role == "scientific"
+    scientific = "." in name and parameter.role == "scientific"
     known = np.isfinite(trials.score)
-    if asked or scale_of(parameter) is None or np.unique(values[known]).size < _FEWEST_TRIED:
+    if scientific or scale_of(parameter) is None or np.unique(values[known]).size < _FEWEST_TRIED:
         return []
     levels = np.unique(values[known])
     score = np.array([trials.score[known & (values == level)].max() for level in levels])

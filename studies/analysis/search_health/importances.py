@@ -104,12 +104,12 @@ def _fractions(trials: ArmTrials, space: Space, rows: np.ndarray) -> dict[str, f
 
     with _quiet():
         study = _optuna_study(trials, space, rows)
-        found = optuna.importance.get_param_importances(
+        fractions = optuna.importance.get_param_importances(
             study,
             evaluator=optuna.importance.FanovaImportanceEvaluator(n_trees=_TREES, seed=_SEED),
             normalize=False,
         )
-    return {name: float(found[name]) for name in trials.settings}
+    return {name: float(fractions[name]) for name in trials.settings}
 
 
 def _optuna_study(trials: ArmTrials, space: Space, rows: np.ndarray) -> optuna.Study:

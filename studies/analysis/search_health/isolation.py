@@ -125,13 +125,13 @@ def near_bounds(trials: ArmTrials, space: Space) -> list[NearBound]:
     (amplitude 1 is the static loss); and a scientific parameter of the problem (`model.width`),
     which is a condition of the study, not a setting to tune.
     """
-    found = []
+    bounds = []
     best = trials.best()
     for name, values in trials.settings.items():
         parameter = space.parameters[name]
         scale = scale_of(parameter)
-        asked = "." in name and parameter.role == "scientific"
-        if asked or scale is None or not best.size or np.unique(values).size < _FEWEST_TRIED:
+        scientific = "." in name and parameter.role == "scientific"
+        if scientific or scale is None or not best.size or np.unique(values).size < _FEWEST_TRIED:
             continue
         low, high = bounds_of(parameter)
         listed = isinstance(parameter, ChoiceParameter)
@@ -143,8 +143,8 @@ def near_bounds(trials: ArmTrials, space: Space) -> list[NearBound]:
         if _can_widen(space, name, side):
             bound = low if side == "lower" else high
             value = float(values[best[0]])
-            found.append(NearBound(trials.arm, name, parameter.unit, value, bound, side, listed))
-    return found
+            bounds.append(NearBound(trials.arm, name, parameter.unit, value, bound, side, listed))
+    return bounds
 
 
 def _number(value: float) -> str:

@@ -145,16 +145,20 @@ class SearchHealth:
 
     def of(self, arms: Collection[str]) -> SearchHealth:
         """The health of only some arms."""
-        convergence = {arm: each for arm, each in self.convergence.items() if arm in arms}
-        equal = len({each.trials for each in convergence.values()}) == 1
+        convergence = {arm: curve for arm, curve in self.convergence.items() if arm in arms}
+        equal = len({curve.trials for curve in convergence.values()}) == 1
         return replace(
             self,
             arms=tuple(arm for arm in self.arms if arm in arms),
-            isolations=tuple(each for each in self.isolations if each.arm in arms),
-            near_bounds=tuple(each for each in self.near_bounds if each.arm in arms),
-            infeasible={arm: each for arm, each in self.infeasible.items() if arm in arms},
+            isolations=tuple(isolation for isolation in self.isolations if isolation.arm in arms),
+            near_bounds=tuple(near for near in self.near_bounds if near.arm in arms),
+            infeasible={
+                arm: infeasible for arm, infeasible in self.infeasible.items() if arm in arms
+            },
             convergence=convergence,
-            importances={arm: each for arm, each in self.importances.items() if arm in arms},
+            importances={
+                arm: importance for arm, importance in self.importances.items() if arm in arms
+            },
             equal_budgets=None
             if self.equal_budgets is None
             else equal and len(convergence) == len(arms),
@@ -162,40 +166,40 @@ class SearchHealth:
 
     def warnings(self) -> list[str]:
         """Reasons not to trust the search, one sentence each."""
-        return [*(each.sentence() for each in self.near_bounds), *self.search_warnings()]
+        return [*(near.sentence() for near in self.near_bounds), *self.search_warnings()]
 
     def search_warnings(self) -> list[str]:
         """The warnings about the search as a whole: all but those about bounds."""
-        found = []
-        for arm, each in self.infeasible.items():
-            share = f"{each.count} of {each.trials} trials"
-            if each.count == each.trials:
-                found.append(f"{arm}: {share} were infeasible: no setting can be chosen")
-            elif each.low > _MANY_INFEASIBLE:
-                found.append(
-                    f"{arm}: {share} ({each.fraction:.0%}, {LEVEL:.0%} interval {each.low:.0%} to "
-                    f"{each.high:.0%}) were infeasible: narrow the space where the isolation "
-                    "figure shows them"
+        warnings = []
+        for arm, infeasible in self.infeasible.items():
+            share = f"{infeasible.count} of {infeasible.trials} trials"
+            if infeasible.count == infeasible.trials:
+                warnings.append(f"{arm}: {share} were infeasible: no setting can be chosen")
+            elif infeasible.low > _MANY_INFEASIBLE:
+                warnings.append(
+                    f"{arm}: {share} ({infeasible.fraction:.0%}, {LEVEL:.0%} interval "
+                    f"{infeasible.low:.0%} to {infeasible.high:.0%}) were infeasible: narrow the "
+                    "space where the isolation figure shows them"
                 )
         for arm, curve in self.convergence.items():
             if curve.standing == "too few":
-                found.append(
+                warnings.append(
                     f"{arm}: too few trials ({curve.trials}) to say whether the search converged: "
                     f"give it {_FEWEST_TO_CONVERGE} or more"
                 )
             elif curve.standing == "late":
-                found.append(
+                warnings.append(
                     f"{arm}: not converged: in the last third of its {curve.trials} trials the "
                     f"best still improved by more than {curve.tolerance:.2g}: extend the search"
                 )
         if self.equal_budgets is False:
             budgets = {arm: curve.trials for arm, curve in self.convergence.items()}
             listed = " and ".join(f"{budgets.get(arm, 0)} {arm}" for arm in self.arms)
-            found.append(
+            warnings.append(
                 f"unequal budgets: {listed} trials: the arm with more has the better chance of a "
                 f"good one; give {'both' if len(self.arms) == 2 else 'all'} the same number"
             )
-        return found
+        return warnings
 
     def convergence_headline(self) -> str:
         """What the figure of the objective against the budget shows."""
@@ -204,13 +208,13 @@ class SearchHealth:
             "too few": f"Fewer than {_FEWEST_TO_CONVERGE} trials, too few to say",
             "late": "Not converged",
         }
-        found = [
+        lines = [
             f"{problem}: {listed(arms)}"
             for standing, problem in problems.items()
             if (arms := [a for a, c in self.convergence.items() if c.standing == standing])
         ]
-        if found:
-            return "; ".join(found)
+        if lines:
+            return "; ".join(lines)
         if not self.adaptive:
             return "What smaller budgets would have found"
         return "Converged: no gain beyond the tolerance in the last third of the trials"
@@ -225,20 +229,24 @@ class SearchHealth:
                 "The best objective to expect from that many trials of the design, drawn at random "
                 f"({arms})."
             )
-        if any(each is not None for each in self.importances.values()):
+        if any(importance is not None for importance in self.importances.values()):
             text += " Right: how much of its variance each parameter explains alone."
         return text
 
     def isolation_headline(self) -> str:
         """What the figure of the best at each value shows."""
-        found = []
-        without = [arm for arm, each in self.infeasible.items() if each.count == each.trials]
+        lines = []
+        without = [
+            arm
+            for arm, infeasible in self.infeasible.items()
+            if infeasible.count == infeasible.trials
+        ]
         if without:
-            found.append(f"No feasible trial: {listed(without)}")
+            lines.append(f"No feasible trial: {listed(without)}")
         if self.near_bounds:
             names = (f"{near.arm} {near.parameter.replace('_', ' ')}" for near in self.near_bounds)
-            found.append(f"Best setting near a bound: {', '.join(names)}")
-        return "; ".join(found) or "No best setting calls for a wider range"
+            lines.append(f"Best setting near a bound: {', '.join(names)}")
+        return "; ".join(lines) or "No best setting calls for a wider range"
 
     def isolation_caption(self) -> str:
         """How to read that figure."""
@@ -250,7 +258,7 @@ class SearchHealth:
     @property
     def places(self) -> str:
         """Where the best trials of the isolations are: `at each value`, or in bins."""
-        binned = [each.binned for each in self.isolations]
+        binned = [isolation.binned for isolation in self.isolations]
         if binned and all(binned):
             return "in each bin"
         return "at each value or in each bin" if any(binned) else "at each value"
@@ -293,18 +301,18 @@ def search_health(
     if not arms:
         return None
     up = keys.higher_is_better(objective)
-    equal = len(arms) == len(spaces) and len({len(each.number) for each in arms}) == 1
+    equal = len(arms) == len(spaces) and len({len(trials.number) for trials in arms}) == 1
     return SearchHealth(
         arms=tuple(spaces),
         objective=objective,
         adaptive=adaptive,
-        isolations=tuple(chain(*(isolate(each, spaces[each.arm]) for each in arms))),
-        near_bounds=tuple(chain(*(near_bounds(each, spaces[each.arm]) for each in arms))),
-        infeasible={each.arm: _infeasible(each) for each in arms},
-        convergence={each.arm: _convergence(each, adaptive, up, margin) for each in arms},
+        isolations=tuple(chain(*(isolate(trials, spaces[trials.arm]) for trials in arms))),
+        near_bounds=tuple(chain(*(near_bounds(trials, spaces[trials.arm]) for trials in arms))),
+        infeasible={trials.arm: _infeasible(trials) for trials in arms},
+        convergence={trials.arm: _convergence(trials, adaptive, up, margin) for trials in arms},
         importances={
-            each.arm: importances(each, spaces[each.arm], adaptive=adaptive)
-            for each in arms
+            trials.arm: importances(trials, spaces[trials.arm], adaptive=adaptive)
+            for trials in arms
             if with_importances and is_installed("optuna")
         },
         equal_budgets=equal if adaptive and len(spaces) > 1 else None,

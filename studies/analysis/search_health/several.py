@@ -22,22 +22,22 @@ def trials_together(searches: Sequence[pd.DataFrame]) -> pd.DataFrame:
     Args:
         searches: rows of the members table, search by search.
     """
-    found, first = [], 0
+    renumbered, first = [], 0
     for rows in searches:
-        found.append(rows.assign(**{keys.TRIAL: rows[keys.TRIAL] + first}))
+        renumbered.append(rows.assign(**{keys.TRIAL: rows[keys.TRIAL] + first}))
         first += int(rows[keys.TRIAL].max()) + 1
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(renumbered, ignore_index=True)
 
 
 def convergence_headline(searches: Sequence[SearchHealth]) -> str:
     """What the figure of the objective against the budget shows."""
     if len(searches) == 1 or not searches[0].adaptive:
         return searches[0].convergence_headline()
-    every = {arm for each in searches for arm in each.convergence}
+    every = {arm for search in searches for arm in search.convergence}
     counts = {
         arm: sum(
-            arm in each.convergence and each.convergence[arm].standing == "converged"
-            for each in searches
+            arm in search.convergence and search.convergence[arm].standing == "converged"
+            for search in searches
         )
         for arm in searches[0].arms
         if arm in every
