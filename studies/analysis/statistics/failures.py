@@ -96,19 +96,19 @@ def failures(
     arm_failed, reference_failed = arm < below, reference < below
     trained = ~arm_failed & ~reference_failed
     alone = arm_failed & ~reference_failed, reference_failed & ~arm_failed
-    few, many = (int(each.sum()) for each in alone)
+    few, many = (int(mask.sum()) for mask in alone)
     part = (1 - level) / 2 / 3
     (least_few, most_few), (least_many, most_many) = (
-        proportion_confint(each, n, alpha=2 * part, method="beta") for each in (few, many)
+        proportion_confint(count, n, alpha=2 * part, method="beta") for count in (few, many)
     )
     failed = int(arm_failed.sum()), int(reference_failed.sum())
     limits = [proportion_confint(f, n, alpha=2 * (1 - level), method="beta")[1] for f in failed]
     low, high = _mean_interval(difference[trained], part)
     gaps = [
-        float(np.abs(difference[each]).mean())
-        if each.any()
+        float(np.abs(difference[mask]).mean())
+        if mask.any()
         else max(0.0, float(other[trained].mean()) - chance if trained.any() else 1.0)
-        for each, other in zip(alone, (reference, arm), strict=True)
+        for mask, other in zip(alone, (reference, arm), strict=True)
     ]
     whole = float((arm_failed & reference_failed).mean())
 

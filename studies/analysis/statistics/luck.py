@@ -74,12 +74,14 @@ def luck(by_search: Sequence[np.ndarray]) -> Luck:
     """
     if len(by_search) < 2:
         raise ValueError(f"{len(by_search)} searches: at least two are needed")
-    counts = np.array([len(each) for each in by_search])
-    means = np.array([each.mean() for each in by_search])
+    counts = np.array([len(differences) for differences in by_search])
+    means = np.array([differences.mean() for differences in by_search])
     free = int((counts - 1).sum())
     within = None
     if free:
-        within = sum(((each - each.mean()) ** 2).sum() for each in by_search) / free
+        within = (
+            sum(((differences - differences.mean()) ** 2).sum() for differences in by_search) / free
+        )
     noise = (within or 0.0) * float((1 / counts).mean())
     added = max(0.0, float(means.var(ddof=1)) - noise)
     return Luck(

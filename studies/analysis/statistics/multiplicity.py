@@ -33,11 +33,11 @@ def p_values(
     """The p values of the t tests, and of the two one-sided tests against a margin (None without
     one), adjusted for the number of comparisons and the number of the look (see `looks`). If given,
     the p values `differ` replace those of the t tests."""
-    own = [each.p_t for each in comparisons] if differ is None else differ
+    own = [comparison.p_t for comparison in comparisons] if differ is None else differ
     adjusted = _adjusted(own, method, look)
     if margin is None:
         return adjusted, [None] * len(comparisons)
-    tests = [equivalence_test(each, margin) for each in comparisons]
+    tests = [equivalence_test(comparison, margin) for comparison in comparisons]
     return adjusted, _adjusted(tests, method, look)
 
 

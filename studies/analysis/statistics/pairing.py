@@ -117,8 +117,8 @@ def _held_out(
     complete = (known | diverged).all(axis=1, keepdims=True)
     mean[~complete | (diverged @ chooses)] = -np.inf
     best = mean.max(axis=0)
-    found = np.isfinite(best)
-    mean, best, read = mean[:, found], best[found], read[found]
+    has_best = np.isfinite(best)
+    mean, best, read = mean[:, has_best], best[has_best], read[has_best]
     chosen = (mean >= best - _TIE * np.abs(best)).argmax(axis=0)
     best_rows: np.ndarray = rows[chosen, read]
     return best_rows

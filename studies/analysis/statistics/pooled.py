@@ -66,18 +66,21 @@ def pooled(gains: Sequence[np.ndarray], *, resamples: int = 2000) -> Pooled:
     Raises:
         ValueError: without comparisons, or if one has no pairs.
     """
-    if not gains or any(len(each) == 0 for each in gains):
+    if not gains or any(len(comparison) == 0 for comparison in gains):
         raise ValueError("give at least one comparison; each needs pairs")
     draws = np.random.default_rng(0)
-    drawn = [each[draws.integers(len(each), size=(resamples, len(each)))] for each in gains]
-    improves = np.mean([_share(each) for each in drawn], axis=0)
+    drawn = [
+        comparison[draws.integers(len(comparison), size=(resamples, len(comparison)))]
+        for comparison in gains
+    ]
+    improves = np.mean([_share(resampled) for resampled in drawn], axis=0)
     middle = _middle(drawn)
     improves_low, improves_high = np.quantile(improves, [0.025, 0.975])
     middle_low, middle_high = np.quantile(middle, [0.025, 0.975])
-    own = [each[np.newaxis] for each in gains]
+    own = [comparison[np.newaxis] for comparison in gains]
     return Pooled(
         comparisons=len(gains),
-        improves=float(np.mean([_share(each) for each in own])),
+        improves=float(np.mean([_share(comparison) for comparison in own])),
         improves_low=float(improves_low),
         improves_high=float(improves_high),
         middle=float(_middle(own)[0]),
@@ -95,7 +98,7 @@ def _share(gains: np.ndarray) -> np.ndarray:
 def _middle(gains: Sequence[np.ndarray]) -> np.ndarray:
     """(B,) interquartile mean over comparisons, pairs (B, n) each."""
     shares = (np.arange(_POINTS) + 0.5) / _POINTS
-    points = np.concatenate([np.quantile(each, shares, axis=1) for each in gains])
+    points = np.concatenate([np.quantile(comparison, shares, axis=1) for comparison in gains])
     points.sort(axis=0)
     cut = len(points) // 4
     middle: np.ndarray = points[cut : len(points) - cut].mean(axis=0)

@@ -127,12 +127,12 @@ class Verdict:
     @property
     def is_fragile(self) -> bool:
         """Whether unseen failures could undo the claim."""
-        found = self.failures
-        if found is None or self.outcome == "undecided":
+        failed = self.failures
+        if failed is None or self.outcome == "undecided":
             return False
         if self.outcome == "equivalent":
-            return max(-found.low, found.high) >= (self.margin or 0.0)
-        return found.low <= 0 if self.difference > 0 else found.high >= 0
+            return max(-failed.low, failed.high) >= (self.margin or 0.0)
+        return failed.low <= 0 if self.difference > 0 else failed.high >= 0
 
     def sentence(self) -> str:
         """The verdict in words, with its uncertainty; if all differences are equal there is no
@@ -159,10 +159,10 @@ class Verdict:
         if self.outcome == "equivalent" or self.outcome.endswith("within_margin"):
             notes.append(f"{tests} p = {self.p_equivalence:.2g}")
         if self.failures is not None and (self.failures.arm or self.failures.reference):
-            found = self.failures
+            failed = self.failures
             notes.append(
-                f"{found.arm} {self.pair.arm} and {found.reference} {self.pair.reference} networks "
-                f"failed, below {found.below:.2f}: p = {found.p:.2g}"
+                f"{failed.arm} {self.pair.arm} and {failed.reference} {self.pair.reference} "
+                f"networks failed, below {failed.below:.2f}: p = {failed.p:.2g}"
             )
         if self.matched is not None:
             beside = self.matched
@@ -189,21 +189,21 @@ class Verdict:
 
     def unseen_failures(self) -> str:
         """How unseen failures may change the mean difference of accuracies."""
-        found = self.failures
-        assert found is not None
+        failed = self.failures
+        assert failed is not None
         arms = "; ".join(
-            f"{count} of {found.n} {arm} networks failed, and up to {most:.1%} may"
+            f"{count} of {failed.n} {arm} networks failed, and up to {most:.1%} may"
             for arm, count, most in (
-                (self.pair.arm, found.arm, found.arm_most),
-                (self.pair.reference, found.reference, found.reference_most),
+                (self.pair.arm, failed.arm, failed.arm_most),
+                (self.pair.reference, failed.reference, failed.reference_most),
             )
         )
-        if not found.arm and not found.reference:
-            most = f"{found.arm_most:.1%}"
-            arms = f"no network of {found.n} pairs failed, but up to {most} of either arm may"
+        if not failed.arm and not failed.reference:
+            most = f"{failed.arm_most:.1%}"
+            arms = f"no network of {failed.n} pairs failed, but up to {most} of either arm may"
         return (
-            f"{arms}: with unseen failures, the mean difference lies between {found.low:+.3f} and "
-            f"{found.high:+.3f}; the claim is about networks that train"
+            f"{arms}: with unseen failures, the mean difference lies between {failed.low:+.3f} and "
+            f"{failed.high:+.3f}; the claim is about networks that train"
         )
 
     def interval(self) -> str:
@@ -221,7 +221,7 @@ class Verdict:
 def interval_in_words(value: float, low: float, high: float) -> str:
     """A value and its interval, with as many decimals as the interval's width needs."""
     decimals = 3 if high - low > 0.01 else 5
-    return "{} [{}, {}]".format(*(f"{each:+.{decimals}f}" for each in (value, low, high)))
+    return "{} [{}, {}]".format(*(f"{number:+.{decimals}f}" for number in (value, low, high)))
 
 
 def against_both(own: Comparison, matched: Comparison | None, *, higher_is_better: bool) -> float:
@@ -280,30 +280,30 @@ def judge(
         raise ValueError(f"a verdict needs at least two pairs, got {len(pairs)}")
     differences = (pairs[pair.arm] - pairs[pair.reference]).to_numpy(dtype=float)
     higher_is_better = keys.higher_is_better(metric)
-    found = compare(differences, level=1 - _ALPHA * share_of_look(look))
+    comparison = compare(differences, level=1 - _ALPHA * share_of_look(look))
     decision = decide(
-        found,
+        comparison,
         margin,
         higher_is_better=higher_is_better,
-        p=against_both(found, matched, higher_is_better=higher_is_better) if p is None else p,
+        p=against_both(comparison, matched, higher_is_better=higher_is_better) if p is None else p,
         p_equivalence=p_equivalence,
         survivors_only=not higher_is_better and bool(of_pair[keys.DIVERGED].any()),
     )
-    if matched is not None and decision.outcome == "undecided" and found.p_t < matched.p_t:
+    if matched is not None and decision.outcome == "undecided" and comparison.p_t < matched.p_t:
         decision = replace(decision, seeds_needed=None)  # that number belongs to another comparison
     return Verdict(
         pair=pair,
         outcome=decision.outcome,
         metric=metric,
-        difference=found.mean,
-        median=found.median,
-        low=found.low,
-        high=found.high,
-        level=found.level,
-        n=found.n,
-        effect_size=found.effect_size,
-        p_t=found.p_t,
-        p_wilcoxon=found.p_wilcoxon,
+        difference=comparison.mean,
+        median=comparison.median,
+        low=comparison.low,
+        high=comparison.high,
+        level=comparison.level,
+        n=comparison.n,
+        effect_size=comparison.effect_size,
+        p_t=comparison.p_t,
+        p_wilcoxon=comparison.p_wilcoxon,
         p_equivalence=decision.p_equivalence,
         margin=margin,
         seeds_needed=decision.seeds_needed,
