@@ -151,13 +151,13 @@ def _rows(study: StudyTables) -> list[AcrossRow]:
             members = at_own_best(search, metric, [*scientific, keys.ARM], choosing="half")
         except ValueError:  # one seed per point
             return []
-    found = []
+    entries = []
     for setting, rows in by_setting(members, scientific):
         for pair in against_reference(study.question.pairs):
             row = _row(study, metric, label_of(setting), pair, rows)
             if row is not None:
-                found.append(row)
-    return found
+                entries.append(row)
+    return entries
 
 
 def _row(
@@ -172,13 +172,16 @@ def _row(
     up = keys.higher_is_better(metric)
     first, second = pair if up else reversed(pair)
     gains = (pairs[first] - pairs[second]).to_numpy(dtype=float)
-    found = compare(gains)
+    comparison = compare(gains)
     survivors_only = not up and bool(rows[keys.DIVERGED].any())
     decision = decide(
-        found, study.question.margin, higher_is_better=True, survivors_only=survivors_only
+        comparison, study.question.margin, higher_is_better=True, survivors_only=survivors_only
     )
-    known = {(each.label, each.test.pair): each for each in study.analysis.verdicts}
-    verdict, gain = known.get((setting, pair)), (found.mean, found.low, found.high)
+    known = {
+        (setting_verdict.label, setting_verdict.test.pair): setting_verdict
+        for setting_verdict in study.analysis.verdicts
+    }
+    verdict, gain = known.get((setting, pair)), (comparison.mean, comparison.low, comparison.high)
     if verdict is not None:
         test = verdict.test
         gain = (test.difference, test.low, test.high)
@@ -193,12 +196,12 @@ def _row(
         gain=gain[0],
         low=gain[1],
         high=gain[2],
-        n=found.n if verdict is None else verdict.test.n,
+        n=comparison.n if verdict is None else verdict.test.n,
         fresh=bool(study.analysis.verdicts),
         outcome=decision.outcome if verdict is None else verdict.test.outcome,
         warnings=_warnings(study, verdict),
         holds_for="all networks" if verdict is None else verdict.test.holds_for,
-        gains=tuple(float(each) for each in gains),
+        gains=tuple(float(value) for value in gains),
         unit="seeds" if verdict is None or verdict.test.luck is None else "searches",
     )
 

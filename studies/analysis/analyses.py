@@ -38,9 +38,11 @@ def of_each_pair(cards: Cards) -> Cards:
 
     def of_study(tables: Tables) -> Iterator[Card]:
         pairs = tables.against_reference
-        for each in pairs:
-            for card in cards(each):
-                yield card if len(tables.question.pairs) < 2 else card.of_pair(*each.question.pair)
+        for of_pair in pairs:
+            for card in cards(of_pair):
+                yield (
+                    card if len(tables.question.pairs) < 2 else card.of_pair(*of_pair.question.pair)
+                )
 
     return of_study
 

@@ -99,7 +99,7 @@ class Card:
         return replace(
             self,
             title=f"{self.title}: {words}",
-            drawings=[replace(each, name=each.name + suffix) for each in self.drawings],
+            drawings=[replace(drawing, name=drawing.name + suffix) for drawing in self.drawings],
             files={f"{Path(n).stem}{suffix}{Path(n).suffix}": t for n, t in self.files.items()},
             sentences=[f"{words}: {sentence}" for sentence in self.sentences],
         )

@@ -97,8 +97,8 @@ def _step(step: SettingVerdict) -> str:
 
 def cards(tables: Tables, draw: Draws[Sequence[Ladder]]) -> Iterator[Card]:
     """The ladder at each setting; nothing in a study without one."""
-    found = tables.cached(ladders_of)
-    if not found:
+    ladders = tables.cached(ladders_of)
+    if not ladders:
         return
     headline = "What each step of the ladder adds"
     caption = (
@@ -106,12 +106,12 @@ def cards(tables: Tables, draw: Draws[Sequence[Ladder]]) -> Iterator[Card]:
         "each arm minus the one below it, paired by seed; the band is the margin of equivalence. "
         "Filled: significant over all comparisons of the study (Holm, 5%)."
     )
-    sentences = [ladder.sentence() for ladder in found]
+    sentences = [ladder.sentence() for ladder in ladders]
     yield Card(
         "The ladder",
-        [Drawing("ladder", headline, caption, partial(draw, found))],
+        [Drawing("ladder", headline, caption, partial(draw, ladders))],
         paragraphs=sentences,
-        files={"ladder.csv": _table(found)},
+        files={"ladder.csv": _table(ladders)},
         sentences=sentences,
         subject="winners",
     )
@@ -119,31 +119,33 @@ def cards(tables: Tables, draw: Draws[Sequence[Ladder]]) -> Iterator[Card]:
 
 def ladders_of(tables: Tables) -> tuple[Ladder, ...]:
     """The ladder at each setting at which every arm was confirmed along with its neighbours."""
-    asked = tables.question
-    if not asked.ladder:
+    question = tables.question
+    if not question.ladder:
         return ()
-    metric = keys.on_test_set(asked.objective)
+    metric = keys.on_test_set(question.objective)
     verdicts, _ = tables.cached(verdicts_of)
-    found = []
-    for setting, rows in by_setting(tables.compared, asked.scientific):
-        here = {each.test.pair: each for each in verdicts if each.setting == setting}
-        steps = [here.get(Pair(above, below)) for below, above in itertools.pairwise(asked.ladder)]
-        if not here or None in steps:
+    ladders = []
+    for setting, rows in by_setting(tables.compared, question.scientific):
+        by_pair = {verdict.test.pair: verdict for verdict in verdicts if verdict.setting == setting}
+        steps = [
+            by_pair.get(Pair(above, below)) for below, above in itertools.pairwise(question.ladder)
+        ]
+        if not by_pair or None in steps:
             continue
         arms = [
             _arm(rows, metric, name, step)
-            for name, step in zip(asked.ladder, [None, *steps], strict=True)
+            for name, step in zip(question.ladder, [None, *steps], strict=True)
         ]
-        label = next(iter(here.values())).label
-        whole = here.get(Pair(asked.ladder[-1], asked.ladder[0]))
-        found.append(Ladder(label, metric, tuple(arms), whole))
-    return tuple(found)
+        label = next(iter(by_pair.values())).label
+        whole = by_pair.get(Pair(question.ladder[-1], question.ladder[0]))
+        ladders.append(Ladder(label, metric, tuple(arms), whole))
+    return tuple(ladders)
 
 
 def _arm(rows: pd.DataFrame, metric: str, name: str, step: SettingVerdict | None) -> LadderArm:
     values = counted(rows[rows[keys.ARM] == name], metric).dropna().to_numpy(dtype=float)
-    found = compare(values)
-    return LadderArm(name, found.mean, found.low, found.high, found.n, step)
+    comparison = compare(values)
+    return LadderArm(name, comparison.mean, comparison.low, comparison.high, comparison.n, step)
 
 
 def _table(ladders: Sequence[Ladder]) -> pd.DataFrame:

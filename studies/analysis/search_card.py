@@ -38,7 +38,7 @@ def cards(
         latest, _ = tables.cached(verdicts_of)
         several = any(verdict.setting for verdict in latest)
         warnings += of_searches(
-            [each.search_warnings() if several else each.warnings() for each in searches]
+            [search.search_warnings() if several else search.warnings() for search in searches]
         )
         if len(searches) > 1:
             title = f"The health of {len(searches)} searches"
@@ -46,7 +46,7 @@ def cards(
         if len(health.arms) > 2:
             beside = {arm: {arm} for arm in health.arms}
             if tables.question.pairs:
-                pairs = [each.question.pair for each in tables.against_reference]
+                pairs = [of_pair.question.pair for of_pair in tables.against_reference]
                 beside = {pair.arm: set(pair) for pair in pairs}
             each_shown = {f"isolation_{arm}": health.of(arms) for arm, arms in beside.items()}
         drawings = [

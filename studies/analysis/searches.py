@@ -41,8 +41,8 @@ def cards(
     if tables.searches == 1:
         return
     verdicts, _ = tables.cached(verdicts_of)
-    found = [(verdict, list(_gains(tables, verdict))) for verdict in verdicts]
-    if not found:
+    comparisons = [(verdict, list(_gains(tables, verdict))) for verdict in verdicts]
+    if not comparisons:
         return
     level = f"{verdicts[0].test.level * 100:.4g}%"
     caption = (
@@ -51,10 +51,10 @@ def cards(
         f"searches and its {level} interval, which is about searching as such."
     )
     headline = f"{tables.searches} searches, each with its own winners and fresh seeds"
-    table = _table(found)
+    table = _table(comparisons)
     yield Card(
         "Search by search",
-        [Drawing("searches", headline, caption, partial(draw, found))],
+        [Drawing("searches", headline, caption, partial(draw, comparisons))],
         paragraphs=[
             f"{verdict.label.capitalize() or str(verdict.test.pair).capitalize()}: "
             f"{verdict.test.luck.sentence()}."
@@ -84,7 +84,7 @@ def _gains(tables: Tables, verdict: SettingVerdict) -> Iterator[SearchGain]:
                 yield SearchGain(int(str(number)), points, compare(difference))
 
 
-def _table(found: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) -> pd.DataFrame:
+def _table(comparisons: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) -> pd.DataFrame:
     """One row per comparison and search."""
     return pd.DataFrame(
         [
@@ -105,7 +105,7 @@ def _table(found: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) -> pd.D
                     if name not in verdict.setting
                 },
             }
-            for verdict, gains in found
+            for verdict, gains in comparisons
             for gain in gains
         ]
     )

@@ -105,9 +105,9 @@ class SettingVerdict:
     def caption(self) -> str:
         """How to read its figure."""
         test = self.test
-        each = "seed's pair of networks" if test.luck is None else "search's means over fresh seeds"
+        unit = "seed's pair of networks" if test.luck is None else "search's means over fresh seeds"
         text = (
-            f"Left: each {each}, with mean and standard deviation of both arms. "
+            f"Left: each {unit}, with mean and standard deviation of both arms. "
             "Right: the differences within pairs, their mean and its "
             f"{test.level * 100:.4g}% interval."
         )
@@ -165,29 +165,31 @@ def verdicts_in(
     tables: Tables, phase: str, health: Sequence[SearchHealth]
 ) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
     """The verdicts of a given round; `health` describes the searches that chose its winners."""
-    found = [each for of_pair in tables.of_pairs for each in _comparisons(of_pair, phase)]
-    if not found:
+    comparisons = [
+        compared for of_pair in tables.of_pairs for compared in _comparisons(of_pair, phase)
+    ]
+    if not comparisons:
         return (), ()
     look = tables.look(phase)
     pairs, margin = len(tables.question.pairs), tables.question.margin
     method: Method = "benjamini-hochberg" if pairs < 2 else "holm"
-    up = keys.higher_is_better(found[0].metric)
+    up = keys.higher_is_better(comparisons[0].metric)
     p_difference, p_equivalence = p_values(
-        [each.differences for each in found],
+        [compared.differences for compared in comparisons],
         margin,
         method=method,
         look=look,
         differ=[
-            against_both(each.differences, each.against_matched, higher_is_better=up)
-            for each in found
+            against_both(compared.differences, compared.against_matched, higher_is_better=up)
+            for compared in comparisons
         ],
     )
     verdicts = []
-    for each, p, p_same in zip(found, p_difference, p_equivalence, strict=True):
-        question = each.tables.question
+    for comparison, p, p_same in zip(comparisons, p_difference, p_equivalence, strict=True):
+        question = comparison.tables.question
         test = judge(
-            each.rows,
-            each.metric,
+            comparison.rows,
+            comparison.metric,
             question.pair,
             margin=margin,
             p=p,
@@ -195,26 +197,32 @@ def verdicts_in(
             fails_below=question.fails_below,
             chance=question.chance,
             look=look,
-            networks=each.networks,
-            matched=each.against_matched,
+            networks=comparison.networks,
+            matched=comparison.against_matched,
         )
         validation = judge(
-            each.rows, question.objective, question.pair, margin=margin, networks=each.networks
+            comparison.rows,
+            question.objective,
+            question.pair,
+            margin=margin,
+            networks=comparison.networks,
         )
         verdict = SettingVerdict(
-            setting=each.setting,
+            setting=comparison.setting,
             test=test,
             validation=validation,
-            points={arm: point_of(question, each.rows, arm) for arm in question.spaces},
+            points={arm: point_of(question, comparison.rows, arm) for arm in question.spaces},
             p_adjusted=p,
-            compared=len(found),
+            compared=len(comparisons),
             pairs=pairs,
             look=look,
         )
         health_of_pair = [of_search.of(question.spaces) for of_search in health]
-        warnings = warnings_of(test, each.setting, each.tables, health_of_pair, each.matched_gain)
+        warnings = warnings_of(
+            test, comparison.setting, comparison.tables, health_of_pair, comparison.matched_gain
+        )
         verdicts.append(replace(verdict, warnings=tuple(warnings)))
-    return tuple(verdicts), tuple(each.by_seed for each in found)
+    return tuple(verdicts), tuple(compared.by_seed for compared in comparisons)
 
 
 def _comparisons(tables: Tables, phase: str) -> Iterator[_Comparison]:
@@ -261,13 +269,13 @@ def _matched(
     if matched is None or phase not in matched.rounds:
         return []
     rows = by_setting(matched.compared_in(phase), matched.question.scientific)
-    found = [(at, _compared(each, metric, matched.question.pair)) for at, each in rows]
-    return [(at, each) for at, each in found if each is not None]
+    results = [(at, _compared(part, metric, matched.question.pair)) for at, part in rows]
+    return [(at, result) for at, result in results if result is not None]
 
 
 def _at(setting: dict[str, object], settings: Sequence[tuple[dict[str, object], T]]) -> T | None:
     """The entry for a setting; None if there is none."""
-    return next((each for at, each in settings if at == setting), None)
+    return next((entry for at, entry in settings if at == setting), None)
 
 
 def _compared(

@@ -64,7 +64,7 @@ class Analysis:
 
     def other_warnings(self) -> list[str]:
         """The warnings that belong to no verdict."""
-        beside = {warning for each in self.verdicts for warning in each.warnings}
+        beside = {warning for verdict in self.verdicts for warning in verdict.warnings}
         return [warning for warning in self.warnings() if warning not in beside]
 
 
@@ -76,7 +76,7 @@ def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
     diverged = {arm: rows[arm].groupby(by)[keys.DIVERGED].any() for arm in arms}
     latest, _ = tables.cached(verdicts_of)
     return Analysis(
-        trials={arm: (len(found), int(found.sum())) for arm, found in diverged.items()},
+        trials={arm: (len(flags), int(flags.sum())) for arm, flags in diverged.items()},
         stopped={arm: len(r[is_stopped(r)].drop_duplicates(by)) for arm, r in rows.items()},
         verdicts=latest,
         phase=tables.latest_round,
@@ -91,7 +91,7 @@ def _regimes(tables: Tables) -> dict[str, Regimes]:
     """The regimes of every arm against the reference."""
     several = len(tables.question.pairs) > 1
     return {
-        f"{name}, {each.question.pair}" if several else name: found
-        for each in tables.against_reference
-        for name, found in each.cached(regimes_of).items()
+        f"{name}, {of_pair.question.pair}" if several else name: regimes
+        for of_pair in tables.against_reference
+        for name, regimes in of_pair.cached(regimes_of).items()
     }

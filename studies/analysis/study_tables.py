@@ -75,7 +75,7 @@ class Tables:
     def against_reference(self) -> list[Tables]:
         """The tables of the pairs that share the first one's reference."""
         shared = against_reference(self.question.pairs) or [self.question.pair]
-        return [each for each in self.of_pairs if each.question.pair in shared]
+        return [of_pair for of_pair in self.of_pairs if of_pair.question.pair in shared]
 
     def _of(self, pair: Pair) -> Tables:
         spaces = {arm: space for arm, space in self.question.spaces.items() if arm in pair}
@@ -163,8 +163,8 @@ class Tables:
         """The networks of a round, and of earlier rounds of the same winners, which are further
         fresh seeds of the same comparison. One row each."""
         phases = list(self.rounds)
-        rounds = [self.rounds[each] for each in phases[: phases.index(phase) + 1]]
-        winners = [_winners_in(each) for each in rounds]
+        rounds = [self.rounds[name] for name in phases[: phases.index(phase) + 1]]
+        winners = [_winners_in(rows) for rows in rounds]
         same = [rows for rows, own in zip(rounds, winners, strict=True) if own == winners[-1]]
         return pd.concat(same) if len(same) > 1 else same[0]
 

@@ -53,22 +53,24 @@ def read_analyses(file_or_name: str) -> dict[str, Cards]:
             problem = f"no file, and no installed package offers it ({GROUPS['analysis']})"
             raise ConfigError("", problem, "give a Python file", file_or_name)
         return {file_or_name: analyses_of([plugin])[file_or_name]}
-    found = defined_in(path, "analysis")
-    if not found:
+    functions = defined_in(path, "analysis")
+    if not functions:
         remedy = 'write ANALYSES = {"name": function}, of functions from Tables to cards'
         raise ConfigError("", "defines no analysis", remedy, str(path))
-    return {name: partial(_cards, function, name, str(path)) for name, function in found.items()}
+    return {
+        name: partial(_cards, function, name, str(path)) for name, function in functions.items()
+    }
 
 
 def _cards(function: Cards, name: str, source: str, tables: Tables) -> Iterator[Card]:
     """The cards of an analysis, checked, with failures reported by line."""
     source = getattr(getattr(function, "__code__", None), "co_filename", source)
     named = partial(_naming_failures, name=name, source=source)
-    found = named(lambda: function(tables))()
+    cards = named(lambda: function(tables))()
     remedy = "yield studies.analysis.card.Card, or nothing"
-    if not isinstance(found, Iterable):
-        raise AnalysisError("", f"the analysis {name!r} returns {show(found)}", remedy, source)
-    for card in named(lambda: list(found))():
+    if not isinstance(cards, Iterable):
+        raise AnalysisError("", f"the analysis {name!r} returns {show(cards)}", remedy, source)
+    for card in named(lambda: list(cards))():
         if not isinstance(card, Card):
             raise AnalysisError("", f"the analysis {name!r} yields {show(card)}", remedy, source)
         yield replace(

@@ -39,8 +39,8 @@ def health_of(tables: Tables) -> list[SearchHealth]:
     """The health of each search; importances, which are slow, are computed for all together."""
     searches = tables.rows_by_search
     alone = len(searches) == 1
-    each = (_health_in(tables, tried, importances=alone) for tried in searches)
-    return [health for health in each if health is not None]
+    healths = (_health_in(tables, tried, importances=alone) for tried in searches)
+    return [health for health in healths if health is not None]
 
 
 def together_of(tables: Tables) -> SearchHealth:
@@ -51,14 +51,14 @@ def together_of(tables: Tables) -> SearchHealth:
 
 
 def _health_in(tables: Tables, tried: pd.DataFrame, *, importances: bool) -> SearchHealth | None:
-    asked = tables.question
+    question = tables.question
     return search_health(
         tried,
-        asked.spaces,
-        asked.objective,
-        adaptive=asked.adaptive,
-        epochs=asked.epochs,
-        margin=asked.margin,
+        question.spaces,
+        question.objective,
+        adaptive=question.adaptive,
+        epochs=question.epochs,
+        margin=question.margin,
         with_importances=importances,
     )
 
@@ -67,14 +67,14 @@ def of_searches(warnings: Sequence[Sequence[str]]) -> list[str]:
     """The warnings about several searches, each once: if warnings differ only in their numbers, the
     first represents all."""
     if len(warnings) < 2:
-        return [warning for each in warnings for warning in each]
-    found: dict[str, list[tuple[int, str]]] = {}
-    for number, each in enumerate(warnings, start=1):
-        for warning in each:
-            found.setdefault(_NUMBER.sub("", warning), []).append((number, warning))
+        return [warning for search in warnings for warning in search]
+    by_text: dict[str, list[tuple[int, str]]] = {}
+    for number, of_search in enumerate(warnings, start=1):
+        for warning in of_search:
+            by_text.setdefault(_NUMBER.sub("", warning), []).append((number, warning))
     return [
         f"in {len(same)} of {len(warnings)} searches, such as number {same[0][0]}: {same[0][1]}"
-        for same in found.values()
+        for same in by_text.values()
     ]
 
 
@@ -95,7 +95,7 @@ def warnings_of(
         missed: the reference at the settings of the arm's winner, minus the reference at its own.
     """
     where = f"at {label_of(setting)}: " if setting else ""
-    shared = of_searches([each.search_warnings() for each in health])
+    shared = of_searches([search.search_warnings() for search in health])
     if tables.question.one_split:
         shared.append(ONE_SPLIT if tables.searches == 1 else ONE_TEST_SET)
     own = _own(test, setting, tables, missed, searched=bool(health))
@@ -169,10 +169,12 @@ def _beside_the_best(
     one setting: other settings have another best."""
     for name, value in setting.items():
         search = search[search[name] == value]
-    found = []
+    sentences = []
     for arm, space in question.spaces.items():
         if (search[keys.ARM] == arm).any():
             trials = arm_trials(search, arm, space, question.objective, epochs=question.epochs)
-            found += [each.sentence() for each in near_bounds(trials, space)]
-            found += [each.sentence() for each in too_coarse(trials, space, question.margin)]
-    return found
+            sentences += [near.sentence() for near in near_bounds(trials, space)]
+            sentences += [
+                coarse.sentence() for coarse in too_coarse(trials, space, question.margin)
+            ]
+    return sentences
