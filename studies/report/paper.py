@@ -98,8 +98,8 @@ def _numbers(name: str, analysis: Analysis) -> Iterator[str]:
 def _command(name: str, verdict: SettingVerdict, quantity: str) -> str:
     """The name of a command, in letters: `digitsDifference`."""
     pair = " ".join(verdict.test.pair) if verdict.pairs > 1 else ""
-    found = re.findall(r"[A-Za-z]+|[0-9]", f"{name} {verdict.label} {pair} {quantity}")
-    words: list[str] = [_DIGITS[int(word)] if word.isdigit() else word for word in found]
+    pieces = re.findall(r"[A-Za-z]+|[0-9]", f"{name} {verdict.label} {pair} {quantity}")
+    words: list[str] = [_DIGITS[int(word)] if word.isdigit() else word for word in pieces]
     first, *others = words
     return first[0].lower() + first[1:] + "".join(word[0].upper() + word[1:] for word in others)
 

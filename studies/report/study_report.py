@@ -75,15 +75,15 @@ def _findings(analysis: Analysis) -> Iterable[Finding]:
     """Ladders first, which summarise many verdicts; then each verdict, then everything else."""
     ladders = [ladder.sentence() for ladder in analysis.ladders]
     yield from (Finding(sentence) for sentence in ladders)
-    for each in analysis.verdicts:
-        yield _finding(each)
+    for verdict in analysis.verdicts:
+        yield _finding(verdict)
     for sentence in analysis.findings()[len(analysis.verdicts) :]:
         if sentence not in ladders:
             yield Finding(sentence)
 
 
-def _finding(each: SettingVerdict) -> Finding:
-    verdict = each.test
+def _finding(setting_verdict: SettingVerdict) -> Finding:
+    verdict = setting_verdict.test
     up = keys.higher_is_better(verdict.metric)
     better, worse = (f"{arm} better" for arm in verdict.pair)
     numbers = {
@@ -95,14 +95,14 @@ def _finding(each: SettingVerdict) -> Finding:
         numbers["Effect size d_z"] = f"{verdict.effect_size:.2f}"
     if verdict.p_equivalence is not None:
         numbers["Equivalence p"] = f"{verdict.p_equivalence:.2g}"
-    for arm, point in each.points.items():
+    for arm, point in setting_verdict.points.items():
         settings = ", ".join(f"{k.replace('_', ' ')} {brief(v)}" for k, v in point.items())
         of_first = "" if verdict.luck is None else " of search 1"
         numbers[f"{arm.capitalize()} winner{of_first}"] = settings
     return Finding(
-        sentence=each.sentence(),
+        sentence=setting_verdict.sentence(),
         outcome=verdict.outcome,
-        warnings=each.warnings,
+        warnings=setting_verdict.warnings,
         estimate=Estimate(
             value=verdict.difference,
             low=verdict.low,

@@ -62,9 +62,12 @@ class Results:
 
     def metrics(self) -> dict[str, float]:
         """The verdicts as metrics of the parent run."""
-        found: dict[str, float] = {}
-        for each in self.analysis.verdicts:
-            verdict, where = each.test, each.label.replace(" ", "_").replace(",", "")
+        metrics: dict[str, float] = {}
+        for setting_verdict in self.analysis.verdicts:
+            verdict, where = (
+                setting_verdict.test,
+                setting_verdict.label.replace(" ", "_").replace(",", ""),
+            )
             named = {
                 "difference": verdict.difference,
                 "low": verdict.low,
@@ -74,10 +77,12 @@ class Results:
                 f"{verdict.pair.arm}_mean": verdict.arm.mean,
                 f"{verdict.pair.reference}_mean": verdict.reference.mean,
             }
-            if each.pairs > 1:
+            if setting_verdict.pairs > 1:
                 where = "_".join((where, *verdict.pair)).strip("_")
-            found |= {"_".join(p for p in ("verdict", where, k) if p): v for k, v in named.items()}
-        return found
+            metrics |= {
+                "_".join(p for p in ("verdict", where, k) if p): v for k, v in named.items()
+            }
+        return metrics
 
     def tags(self) -> dict[str, str]:
         """Tags of the parent run: the origin of its networks, the outcome, and its warnings."""
@@ -85,10 +90,12 @@ class Results:
         if not verdicts:
             return {"origin": self.origins}
         outcomes = [
-            " ".join(filter(None, (each.label, each.pair_in_words, each.test.outcome_in_words)))
-            for each in verdicts
+            " ".join(
+                filter(None, (verdict.label, verdict.pair_in_words, verdict.test.outcome_in_words))
+            )
+            for verdict in verdicts
         ]
-        against = dict.fromkeys(warning for each in verdicts for warning in each.warnings)
+        against = dict.fromkeys(warning for verdict in verdicts for warning in verdict.warnings)
         return {
             "origin": self.origins,
             "verdict": ", ".join(outcomes),
@@ -176,8 +183,8 @@ def _write_results(
     for name, table in tables.items():
         write_atomically(place.tables / name, table.to_csv(index=False))
     if not members.empty:
-        found = summary(stored, analysis, members)
-        write_atomically(place.summary, json.dumps(found, indent=2, default=str) + "\n")
+        content = summary(stored, analysis, members)
+        write_atomically(place.summary, json.dumps(content, indent=2, default=str) + "\n")
     drawn = draw_figures(analysis, place.figures)
     if not members.empty:
         report = report_of(stored, analysis, members, drawn)
@@ -217,15 +224,15 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
     study = stored.study
     verdicts = [
         {
-            "setting": each.setting,
-            **(each.test.pair._asdict() if each.pairs > 1 else {}),
-            "points": each.points,
-            "p_adjusted": each.p_adjusted,
-            "test": _by_name(each.test),
-            "validation": _by_name(each.validation),
-            "warnings": each.warnings,
+            "setting": verdict.setting,
+            **(verdict.test.pair._asdict() if verdict.pairs > 1 else {}),
+            "points": verdict.points,
+            "p_adjusted": verdict.p_adjusted,
+            "test": _by_name(verdict.test),
+            "validation": _by_name(verdict.validation),
+            "warnings": verdict.warnings,
         }
-        for each in analysis.verdicts
+        for verdict in analysis.verdicts
     ]
     content: dict[str, Any] = _strict(
         {
@@ -239,8 +246,8 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
             "confirmation": analysis.phase,
             "verdicts": verdicts,
             "regimes": {
-                name: json.loads(each.table().to_json(orient="records"))
-                for name, each in analysis.regimes.items()
+                name: json.loads(regimes.table().to_json(orient="records"))
+                for name, regimes in analysis.regimes.items()
             },
             "provenance": stored.state.get("provenance", {}),
             "origins": origins_in(members, stored.folder),
@@ -251,19 +258,19 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
 
 def _by_name(verdict: Verdict) -> dict[str, Any]:
     """A verdict as plain data, with its two arms under their names."""
-    found = asdict(verdict)
-    del found["pair"]
+    plain = asdict(verdict)
+    del plain["pair"]
     roles = dict(zip(("arm", "reference"), verdict.pair, strict=True))
-    return {roles.get(name, name): value for name, value in found.items()}
+    return {roles.get(name, name): value for name, value in plain.items()}
 
 
 def _trials(study: Study, analysis: Analysis) -> dict[str, dict[str, int]]:
     """The number of trials of each arm; the number stopped early only if the study stops trials."""
-    found = {arm: {"tried": t, "diverged": d} for arm, (t, d) in analysis.trials.items()}
+    by_arm = {arm: {"tried": t, "diverged": d} for arm, (t, d) in analysis.trials.items()}
     if study.early_stopping is not None:
-        for arm, counts in found.items():
+        for arm, counts in by_arm.items():
             counts["stopped"] = analysis.stopped[arm]
-    return found
+    return by_arm
 
 
 def _reused(members: pd.DataFrame) -> dict[str, int]:
@@ -276,9 +283,9 @@ def _reused(members: pd.DataFrame) -> dict[str, int]:
 def _strict(value: Any) -> Any:
     """Replace NaN and infinities by null, because strict JSON cannot express them."""
     if isinstance(value, dict):
-        return {key: _strict(each) for key, each in value.items()}
+        return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(each) for each in value]
+        return [_strict(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -111,10 +111,10 @@ class Picture:
     def size(self) -> tuple[int, int] | None:
         """Width and height in CSS pixels (96 per inch); None for an SVG without a size."""
         if not self.image.startswith(_PNG):
-            found = _SVG_SIZE.search(self.image[:4096])
-            scale = 96 / 72 if found and found[2] == b"pt" else 1.0
+            match = _SVG_SIZE.search(self.image[:4096])
+            scale = 96 / 72 if match and match[2] == b"pt" else 1.0
             return (
-                (round(float(found[1]) * scale), round(float(found[3]) * scale)) if found else None
+                (round(float(match[1]) * scale), round(float(match[3]) * scale)) if match else None
             )
         width, height = struct.unpack(">II", self.image[16:24])
         density = re.search(rb"pHYs(.{4}).{4}\x01", self.image[:4096], re.DOTALL)
