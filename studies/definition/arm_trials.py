@@ -57,8 +57,8 @@ class ArmTrials:
         design = self.design if names else None
         if design is None:
             return [()]
-        found = {tuple(point[name] for name in names) for point in design}
-        return sorted(found, key=lambda values: [(str(type(v)), v) for v in values])
+        settings = {tuple(point[name] for name in names) for point in design}
+        return sorted(settings, key=lambda values: [(str(type(v)), v) for v in values])
 
     @property
     def refined(self) -> list[str]:

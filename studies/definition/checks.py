@@ -100,7 +100,7 @@ def check_spaces(study: Study) -> None:
 
 def _check_period(whole: Space, space: Space, arm: str) -> None:
     """Refuse a period whose unit is not that of the study's, in which tables are read."""
-    ours, own = (each.parameters.get(keys.PERIOD) for each in (whole, space))
+    ours, own = (searched.parameters.get(keys.PERIOD) for searched in (whole, space))
     if own is not None and (ours is None or own.unit != ours.unit):
         unit = "no period" if ours is None else f"its period in {ours.unit}"
         raise ConfigError(

@@ -19,10 +19,10 @@ def confirmed_last(members: pd.DataFrame) -> dict[tuple[int, str], pd.DataFrame]
     Returns:
         In the order of searches and arms; empty if nothing was confirmed.
     """
-    found: dict[tuple[int, str], tuple[int, pd.DataFrame]] = {}
+    latest: dict[tuple[int, str], tuple[int, pd.DataFrame]] = {}
     for (name, arm), rows in members.groupby([keys.PHASE, keys.ARM]) if len(members) else []:
         phase = Phase.parse(str(name))
         place = phase.search, str(arm)
-        if phase.is_fresh and phase.round > found.get(place, (0, rows))[0]:
-            found[place] = phase.round, rows
-    return {place: found[place][1] for place in sorted(found)}
+        if phase.is_fresh and phase.round > latest.get(place, (0, rows))[0]:
+            latest[place] = phase.round, rows
+    return {place: latest[place][1] for place in sorted(latest)}

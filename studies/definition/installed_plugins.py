@@ -46,10 +46,10 @@ def installed_plugins(document: Mapping[str, Any], known: Sequence[Plugin]) -> l
         ConfigError: if one cannot be read, does not define what its package says, or has the name
             of another.
     """
-    found: dict[str, Plugin] = {}
+    plugins: dict[str, Plugin] = {}
     for key, kind, name in _named(document):
-        mine = (*known, *found.values())
-        if is_built_in(kind, name) or any(defines(plugin, kind, name) for plugin in mine):
+        loaded = (*known, *plugins.values())
+        if is_built_in(kind, name) or any(defines(plugin, kind, name) for plugin in loaded):
             continue
         try:
             plugin = installed_plugin(kind, name)
@@ -57,11 +57,11 @@ def installed_plugins(document: Mapping[str, Any], known: Sequence[Plugin]) -> l
             raise error.inside(key) from None
         if plugin is None:
             continue
-        if any(each.file == plugin.file for each in known):
+        if any(named.file == plugin.file for named in known):
             problem = f"{name!r} is of an installed file {plugin.file!r}, as a plug-in is called"
             raise ConfigError(key, problem, "give the plug-in another name")
-        found[plugin.file] = plugin
-    return list(found.values())
+        plugins[plugin.file] = plugin
+    return list(plugins.values())
 
 
 def installed_plugin(kind: Kind, name: str) -> Plugin | None:
@@ -89,18 +89,18 @@ def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, Kind, str]]:
 def _named_in(value: Any, key: str, kind: Kind | None) -> Iterator[tuple[str, Kind, str]]:
     """Losses and shapes, also among the choices of a parameter such as `training.loss`."""
     if isinstance(value, Mapping):
-        for name, each in value.items():
+        for name, item in value.items():
             below = _KINDS.get(str(name).rpartition(".")[2], kind)
-            yield from _named_in(each, f"{key}.{name}", below)
+            yield from _named_in(item, f"{key}.{name}", below)
     elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _named_in(each, key, kind)
+        for item in value:
+            yield from _named_in(item, key, kind)
     elif isinstance(value, str) and kind is not None:
         yield key, kind, value
 
 
 def _read(offers: Sequence[EntryPoint], kind: Kind, name: str) -> Plugin:
-    packages = sorted({_package(each) for each in offers})
+    packages = sorted({_package(entry) for entry in offers})
     if len(packages) > 1:
         problem = f"{name!r} is offered by several packages: {', '.join(packages)}"
         raise ConfigError("", problem, "uninstall all but one")

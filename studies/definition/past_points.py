@@ -45,7 +45,7 @@ def points_of(
         raise ConfigError(
             "points_from", f"{show(given)} is no list", "write [./results/quickstart]"
         )
-    found: dict[str, list[dict[str, Any]]] = {}
+    winners: dict[str, list[dict[str, Any]]] = {}
     seen: set[int] = set()
     for index, entry in enumerate(given):
         key = f"points_from[{index}]"
@@ -63,24 +63,24 @@ def points_of(
         for arm, points in _winners(members, list(space["parameters"])).items():
             if arm not in arms:
                 continue
-            kept = found.setdefault(arm, [])
+            kept = winners.setdefault(arm, [])
             kept += [point for point in points if point not in kept]
-        if not found:
+        if not winners:
             problem = f"{show(str(entry))} has no winner of {' or '.join(arms)}"
             raise ConfigError(key, problem, "confirm them first, or leave it out")
-    return found, sorted(seen)
+    return winners, sorted(seen)
 
 
 def _winners(members: pd.DataFrame, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """What was confirmed last in each search, by arm: values of the parameters searched there."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    winners: dict[str, list[dict[str, Any]]] = {}
     columns = [name for name in names if name in members]
     for (_, arm), rows in confirmed_last(members).items():
         for _, first in rows.drop_duplicates(columns).iterrows():
-            found.setdefault(arm, []).append(
+            winners.setdefault(arm, []).append(
                 {name: _plain(first[name]) for name in columns if not _is_missing(first[name])}
             )
-    return found
+    return winners
 
 
 def _is_missing(value: Any) -> bool:

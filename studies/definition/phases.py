@@ -43,10 +43,10 @@ class Phase(NamedTuple):
         Raises:
             ValueError: if it names none.
         """
-        found = _NAME.fullmatch(name)
-        if found is None:
+        match = _NAME.fullmatch(name)
+        if match is None:
             raise ValueError(f"{name!r} names no phase")
-        kind, number, search = found.groups()
+        kind, number, search = match.groups()
         return Phase(kind, int(number or 1), int(search or 1))
 
     @property

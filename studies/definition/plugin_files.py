@@ -41,7 +41,7 @@ def plugins_in(given: Any, folder: Path, source: str, *, recorded: bool) -> list
             plugin = _plugin(entry, folder, key)
         except ConfigError as error:
             raise error.inside(source=source) from None
-        twin = next((each for each in read if each.file == plugin.file), None)
+        twin = next((earlier for earlier in read if earlier.file == plugin.file), None)
         if twin is not None:
             problem = f"a second file of the name {plugin.file!r}"
             raise ConfigError(key, problem, "give each another name", source)
@@ -92,7 +92,7 @@ def _with_plain_parts(document: Mapping[str, Any]) -> dict[str, Any]:
         plain[key] = to_dict(given)
         if plugin is not None:
             known = listed(plain.get("plugins") or [], "")
-            plain["plugins"] = [*(each for each in known if not _is_of(each, plugin)), plugin]
+            plain["plugins"] = [*(entry for entry in known if not _is_of(entry, plugin)), plugin]
     return plain
 
 

@@ -59,12 +59,12 @@ def schema_text(kind: FileKind) -> str:
 
 def _in_file(space: JSONSchema, definitions: dict[str, JSONSchema]) -> JSONSchema:
     """A space as files write it: laid over another one, its parameters with what differs."""
-    kinds = [each for name, each in definitions.items() if name.endswith("Parameter")]
+    kinds = [definition for name, definition in definitions.items() if name.endswith("Parameter")]
     fields: dict[str, Any] = {}
-    for each in kinds:
-        for name, schema in each["properties"].items():
+    for kind in kinds:
+        for name, schema in kind["properties"].items():
             fields.setdefault(name, {k: v for k, v in schema.items() if k != "default"})
-    fields["type"] = {"enum": [each["properties"]["type"]["enum"][0] for each in kinds]}
+    fields["type"] = {"enum": [definition["properties"]["type"]["enum"][0] for definition in kinds]}
     changed = {"type": "object", "properties": fields, "additionalProperties": False}
     properties = {"extends": _EXTENDS, **space["properties"]}
     properties["parameters"] = {

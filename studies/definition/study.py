@@ -181,7 +181,7 @@ class Study:
         check_name(self.name)
         for key in ("data", "model"):
             digest = getattr(getattr(self, key), PLUGIN_DIGEST, None)
-            if digest is not None and digest not in {each.digest for each in self.plugins}:
+            if digest is not None and digest not in {plugin.digest for plugin in self.plugins}:
                 raise ConfigError(key, "is of a plug-in that is not named", "add it to `plugins`")
         check_numbers(self, most_seeds=MOST_SEEDS)
         check_names(self.arms)
@@ -250,7 +250,7 @@ class Study:
             storage=Storage(),
             resources=Resources(),
             backend="ray",
-            plugins=tuple(each for each in self.plugins if changes_results(each)),
+            plugins=tuple(plugin for plugin in self.plugins if changes_results(plugin)),
         )
 
     @cached_property
@@ -408,7 +408,7 @@ class Study:
             ConfigError: if a dotted parameter names nothing, or has a value its owner refuses.
         """
         own: dict[str, Any] = {"data": self.data, "model": self.model}
-        parts = {name: to_dict(each) for name, each in own.items()}
+        parts = {name: to_dict(part) for name, part in own.items()}
         changed = self.options(arm).training
         parts["training"] = merged(to_dict(self.training), changed)
         for name, value in (point or {}).items():
@@ -420,9 +420,9 @@ class Study:
         training = parts.pop("training")
         try:
             same = {  # by its own class: a plug-in's name may mean another text by now
-                name: build(type(own[name]), each, key=name)
-                for name, each in parts.items()
-                if each["name"] == own[name].name
+                name: build(type(own[name]), part, key=name)
+                for name, part in parts.items()
+                if part["name"] == own[name].name
             }
             problem = build(Problem, {**parts, **same, **training})
         except ConfigError as error:

@@ -60,7 +60,7 @@ class StudySeeds:
     def of_searches(self) -> list[int]:
         """All of these, of every search."""
         searches = [self.study.search(k).seeds for k in range(1, self.study.searches + 1)]
-        return [seed for each in searches for seed in (*each.search, *each.finals, *each.fresh)]
+        return [seed for seeds in searches for seed in (*seeds.search, *seeds.finals, *seeds.fresh)]
 
     def _from(self, first: int, count: int) -> list[int]:
         return [self.study.seed * IN_ALL + first + index for index in range(count)]
