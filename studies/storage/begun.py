@@ -80,19 +80,19 @@ def differences(
 
     def inside(old: dict[str, Any], new: dict[str, Any], prefix: str) -> Iterator[str]:
         for key in dict.fromkeys([*old, *new]):
-            one, other = old.get(key), new.get(key)
-            if isinstance(one, dict) and isinstance(other, dict):
-                yield from inside(one, other, f"{prefix}{key}.")
-            elif one != other and (prefix, key) == ("data.contents.", "sha256"):
+            before, after = old.get(key), new.get(key)
+            if isinstance(before, dict) and isinstance(after, dict):
+                yield from inside(before, after, f"{prefix}{key}.")
+            elif before != after and (prefix, key) == ("data.contents.", "sha256"):
                 yield "the data have other contents than when the study was begun"
-            elif one != other and key == "plugins":
-                yield f"{key} is {_files(one)} {then} and {_files(other)} {now}"
-            elif one != other:
-                yield f"{prefix}{key} is {show(one)} {then} and {show(other)} {now}"
+            elif before != after and key == "plugins":
+                yield f"{key} is {_files(before)} {then} and {_files(after)} {now}"
+            elif before != after:
+                yield f"{prefix}{key} is {show(before)} {then} and {show(after)} {now}"
 
     return list(inside(to_dict(before), to_dict(after), ""))
 
 
 def _files(plugins: Sequence[Mapping[str, str]] | None) -> str:
     """Plug-ins in words: `nets.py (1f0c9a2b33d4)`."""
-    return ", ".join(f"{each['file']} ({each['digest']})" for each in plugins or ()) or "none"
+    return ", ".join(f"{plugin['file']} ({plugin['digest']})" for plugin in plugins or ()) or "none"

@@ -107,7 +107,7 @@ class StoredStudy:
     @property
     def networks(self) -> int:
         """How many networks it trains in all, those of the rounds that were asked for included."""
-        rounds = [block.members for each in self.rounds for block in each.blocks()]
+        rounds = [block.members for confirmation in self.rounds for block in confirmation.blocks()]
         return self.study.members() + sum(rounds)
 
     def with_identity(self, identity: str | None = None) -> StoredStudy:

@@ -203,21 +203,21 @@ class DatabaseWriter:
                 ],
             )
             named = ({**run.tags, _NAME: run.name} for run in runs)
-            rows = [_text(i, *t) for i, each in zip(made, named, strict=True) for t in each.items()]
+            rows = [_text(i, *t) for i, tags in zip(made, named, strict=True) for t in tags.items()]
             database.execute(sa.insert(_TAGS), rows)
         return made
 
     def write(self, runs: Iterable[RunRows]) -> None:
         """See `RunWriter.write`."""
         with self._engine.begin() as database:
-            for some in _in_parts(list(runs), _AT_ONCE):
-                self._write(database, some)
+            for part in _in_parts(list(runs), _AT_ONCE):
+                self._write(database, part)
 
     def _write(self, database: sa.Connection, runs: Sequence[RunRows]) -> None:
         names = [run.run for run in runs]
         self._refuse_deleted(database, names)
         self._insert_params(database, runs, names)
-        metrics = [_number(run.run, each) for run in runs for each in run.metrics]
+        metrics = [_number(run.run, metric) for run in runs for metric in run.metrics]
         _insert(database, _METRICS, metrics, held="left")
         self._update_latest(database, metrics, names)
         tags = {(run.run, key): value for run in runs for key, value in run.tags.items()}
@@ -233,19 +233,19 @@ class DatabaseWriter:
 
     def _place_of(self, database: sa.Connection, experiment: str) -> str:
         """The folder of an experiment's artifacts."""
-        asked = sa.select(_EXPERIMENTS.c.artifact_location, _EXPERIMENTS.c.lifecycle_stage)
-        found = database.execute(
-            asked.where(_EXPERIMENTS.c.experiment_id == int(experiment))
+        query = sa.select(_EXPERIMENTS.c.artifact_location, _EXPERIMENTS.c.lifecycle_stage)
+        row = database.execute(
+            query.where(_EXPERIMENTS.c.experiment_id == int(experiment))
         ).one_or_none()
-        if found is None or found.lifecycle_stage != LifecycleStage.ACTIVE:
+        if row is None or row.lifecycle_stage != LifecycleStage.ACTIVE:
             raise MlflowException(f"the experiment {experiment} is not active")
-        return str(found.artifact_location)
+        return str(row.artifact_location)
 
     def _refuse_deleted(self, database: sa.Connection, names: Sequence[str]) -> None:
-        asked = sa.select(_RUNS.c.run_uuid).where(
+        query = sa.select(_RUNS.c.run_uuid).where(
             _RUNS.c.run_uuid.in_(names), _RUNS.c.lifecycle_stage == LifecycleStage.ACTIVE
         )
-        active = {row.run_uuid for row in database.execute(asked.with_for_update())}
+        active = {row.run_uuid for row in database.execute(query.with_for_update())}
         lost = next((name for name in names if name not in active), None)
         if lost is not None:
             raise MlflowException(f"the run {lost} is not active")
@@ -254,11 +254,11 @@ class DatabaseWriter:
         self, database: sa.Connection, runs: Sequence[RunRows], names: Sequence[str]
     ) -> None:
         """Insert the parameters that a run does not have."""
-        given = {(run.run, each.key): str(each.value) for run in runs for each in run.params}
+        given = {(run.run, param.key): str(param.value) for run in runs for param in run.params}
         if not given:
             return
-        asked = sa.select(_PARAMS).where(_PARAMS.c.run_uuid.in_(names))
-        known = {(row.run_uuid, row.key): row.value for row in database.execute(asked)}
+        query = sa.select(_PARAMS).where(_PARAMS.c.run_uuid.in_(names))
+        known = {(row.run_uuid, row.key): row.value for row in database.execute(query)}
         for place, value in given.items():
             if known.get(place, value) != value:
                 raise MlflowException(f"the parameter {place[1]} of {place[0]} has another value")
@@ -270,8 +270,8 @@ class DatabaseWriter:
     ) -> None:
         """Let the table of latest values have those of the last step."""
         latest: dict[tuple[str, str], dict[str, Any]] = {}
-        asked = sa.select(_LATEST).where(_LATEST.c.run_uuid.in_(names))
-        held = [dict(row._mapping) for row in database.execute(asked)]
+        query = sa.select(_LATEST).where(_LATEST.c.run_uuid.in_(names))
+        held = [dict(row._mapping) for row in database.execute(query)]
         before = {(row["run_uuid"], row["key"]): row for row in held}
         for row in metrics:
             place = row["run_uuid"], row["key"]
@@ -290,13 +290,13 @@ class DatabaseWriter:
         """Insert rows, each in place of the one of its run and key, if there is one."""
         if not rows:
             return
-        asked = sa.select(table.c.run_uuid, table.c.key).where(table.c.run_uuid.in_(names))
-        there = [tuple(row) for row in database.execute(asked) if tuple(row) in rows]
-        if there:
-            one = sa.delete(table).where(
+        query = sa.select(table.c.run_uuid, table.c.key).where(table.c.run_uuid.in_(names))
+        present = [tuple(row) for row in database.execute(query) if tuple(row) in rows]
+        if present:
+            statement = sa.delete(table).where(
                 table.c.run_uuid == sa.bindparam("of_run"), table.c.key == sa.bindparam("of_key")
             )
-            database.execute(one, [{"of_run": run, "of_key": key} for run, key in there])
+            database.execute(statement, [{"of_run": run, "of_key": key} for run, key in present])
         _insert(database, table, list(rows.values()))
 
 
@@ -319,9 +319,9 @@ def writer_for(client: MlflowClient, uri: str) -> RunWriter:
 
 def _has_known_columns(engine: sa.Engine) -> bool:
     """Whether the tables are there with the columns that are filled here, and no others."""
-    found = sa.MetaData()
-    found.reflect(engine, only=lambda name, _: name in _METADATA.tables, resolve_fks=False)
-    names = {table.name: set(table.c.keys()) for table in found.tables.values()}
+    metadata = sa.MetaData()
+    metadata.reflect(engine, only=lambda name, _: name in _METADATA.tables, resolve_fks=False)
+    names = {table.name: set(table.c.keys()) for table in metadata.tables.values()}
     return names == {table.name: set(table.c.keys()) for table in _METADATA.tables.values()}
 
 
