@@ -74,7 +74,7 @@ def due_round(stored: StoredStudy) -> Confirmation | None:
     numbers = range(1, stored.study.searches + 1)
     choosing = {number: _chosen_from(stored.study, members, number) for number in numbers}
     due = (_due_round(stored, number, rows) for number, rows in choosing.items())
-    return next((found for found in due if found is not None), None)
+    return next((confirmation for confirmation in due if confirmation is not None), None)
 
 
 def _due_round(stored: StoredStudy, of_search: int, search: pd.DataFrame) -> Confirmation | None:

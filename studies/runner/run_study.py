@@ -138,8 +138,8 @@ def confirm_study(
         planned = next_rounds(stored, seeds)
         if not code_changed:
             refuse_other_code(stored, trains=bool(planned))
-        for each in planned:
-            stored = stored.with_round(each)
+        for confirmation in planned:
+            stored = stored.with_round(confirmation)
         return _go_on(stored)
 
 
@@ -172,8 +172,8 @@ def confirm_until_decided(
             folder, seeds=seeds, address=address, backend=backend, code_changed=code_changed
         )
         verdicts = outcome.results.analysis.verdicts
-        undecided = sum(each.test.outcome == "undecided" for each in verdicts)
-        look = max((each.look for each in verdicts), default=at_most)
+        undecided = sum(verdict.test.outcome == "undecided" for verdict in verdicts)
+        look = max((verdict.look for verdict in verdicts), default=at_most)
         if not outcome.finished or not undecided or look >= at_most:
             return outcome
         say(f"look {look}: {undecided} of {len(verdicts)} undecided; looking again")

@@ -137,13 +137,15 @@ class ArmSearch:
 
     def finalists(self, count: int) -> list[tuple[Trial, ...]]:
         """The best trials at each setting that has any, best first, the earliest of equals."""
-        found = []
+        finalists = []
         for setting in self._settings:
-            here = [each for each in self._complete if self._setting_of(each[1]) == setting]
-            here.sort(key=lambda each: (-each[2], each[0]))
+            ranked = [trial for trial in self._complete if self._setting_of(trial[1]) == setting]
+            ranked.sort(key=lambda trial: (-trial[2], trial[0]))
             constants = self.space.constants()
-            found.append(tuple(Trial(n, {**constants, **point}) for n, point, _ in here[:count]))
-        return [trials for trials in found if trials]
+            finalists.append(
+                tuple(Trial(n, {**constants, **point}) for n, point, _ in ranked[:count])
+            )
+        return [trials for trials in finalists if trials]
 
     def _thresholds(self, blocks: int) -> tuple[float | None, ...]:
         """What trials must reach, from the results of the first blocks; empty without the rule."""

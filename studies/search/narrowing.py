@@ -72,11 +72,11 @@ def _best(
 ) -> pd.DataFrame:
     """The best trials of an arm, of each study."""
     ascending = not keys.higher_is_better(objective)
-    found = []
+    kept = []
     for table in trials.values():
         rows = table[table[keys.ARM] == arm].sort_values(objective, ascending=ascending)
-        found.append(rows.head(max(1, math.ceil(top * len(rows)))))
-    best = pd.concat(found)
+        kept.append(rows.head(max(1, math.ceil(top * len(rows)))))
+    best = pd.concat(kept)
     if len(best) < _FEWEST:
         problem = f"the best {top:.0%} are {len(best)} trials of {arm} that did not diverge"
         remedy = f"a range needs {_FEWEST}: keep more, or give further studies with --from"

@@ -119,16 +119,16 @@ class _OneSearch:
         diverged. Empty until the finals are over."""
         if not self._in_finals or any(rows is None for _, rows in self._in_finals.values()):
             return {}
-        found: dict[str, Winner | None] = {}
+        winners: dict[str, Winner | None] = {}
         for block, members in self._in_finals.values():
-            found.setdefault(block.arm, None)
+            winners.setdefault(block.arm, None)
             best = None
             if members is not None and not members.empty:
                 best = best_of(self.study, block.arm, members)
-            if best is not None and found[block.arm] is None:
+            if best is not None and winners[block.arm] is None:
                 points = {trial.number: trial.point for trial in block.trials}
-                found[block.arm] = replace(best, point=points[best.trial])
-        return found
+                winners[block.arm] = replace(best, point=points[best.trial])
+        return winners
 
     def _confirmation(self) -> list[Block]:
         rounds = list(self._rounds)
@@ -198,10 +198,10 @@ class Plan:
 
     def winners(self) -> dict[str, Winner]:
         """The best point of each arm so far, in the latest search that has one, or that given."""
-        found: dict[str, Winner] = {}
+        winners: dict[str, Winner] = {}
         for search in self.searches:
-            found |= search.winners()
-        return found
+            winners |= search.winners()
+        return winners
 
     def _next(self) -> Block | None:
         blocks = (search.next_block() for search in self.searches)

@@ -45,7 +45,7 @@ def refined(
     """
     if not tried or not names:
         raise ValueError("there is nothing to refine")
-    best, _ = max(tried, key=lambda each: each[1])  # the earliest of equals
+    best, _ = max(tried, key=lambda trial: trial[1])  # the earliest of equals
     name = names[number % len(names)]
     parameter = space.parameters[name]
     value = best[name]
@@ -58,4 +58,4 @@ def refined(
         low = place + _OTHER_WAY * step
     if high > 1:
         high = place - _OTHER_WAY * step
-    return [{**best, name: parameter.at(min(max(each, 0.0), 1.0))} for each in (low, high)]
+    return [{**best, name: parameter.at(min(max(end, 0.0), 1.0))} for end in (low, high)]
