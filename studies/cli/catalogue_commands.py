@@ -58,8 +58,8 @@ def show(
 
     loaded = load_study(study, overrides or (), profile, plugins or ())
     trials = ", ".join(f"{loaded.trials_of(arm).count} {arm}" for arm in loaded.arms)
-    each = "trials" if loaded.searches == 1 else f"trials in each of {loaded.searches} searches"
-    typer.echo(f"# {loaded.members():,} networks; {each}: {trials}; hash {loaded.hash}")
+    unit = "trials" if loaded.searches == 1 else f"trials in each of {loaded.searches} searches"
+    typer.echo(f"# {loaded.members():,} networks; {unit}: {trials}; hash {loaded.hash}")
     for plugin in loaded.plugins:
         typer.echo(f"# needs {plugin.file} in a folder plugins/ beside this file")
     typer.echo(f"# yaml-language-server: $schema={LIBRARY / 'study.schema.json'}")
@@ -110,9 +110,9 @@ def _recorded(out: Path) -> list[dict[str, str]]:
     """Name, state and verdict of each study in an output folder, the latest first."""
     from studies.storage.study_paths import StudyPaths
 
-    found = [StudyPaths(path.parent) for path in out.glob("*/study.yaml")]
-    found.sort(key=lambda study: study.definition.stat().st_mtime, reverse=True)
-    return [{"name": study.path.name, **_state_of(study)} for study in found]
+    folders = [StudyPaths(path.parent) for path in out.glob("*/study.yaml")]
+    folders.sort(key=lambda study: study.definition.stat().st_mtime, reverse=True)
+    return [{"name": study.path.name, **_state_of(study)} for study in folders]
 
 
 def _state_of(study: StudyPaths) -> dict[str, str]:
@@ -135,7 +135,7 @@ def _state_of(study: StudyPaths) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"state": "unknown", "verdict": f"{study.summary.name} cannot be read"}
     only = len(outcomes) == 1 and outcomes.total() == 1
-    words = [each if only else f"{count} {each}" for each, count in outcomes.most_common()]
+    words = [outcome if only else f"{count} {outcome}" for outcome, count in outcomes.most_common()]
     return {"state": "running" if is_taken(study.lock) else state, "verdict": ", ".join(words)}
 
 

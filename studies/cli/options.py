@@ -125,7 +125,7 @@ Direction = Annotated[str, typer.Option(help="Which way the active group's weigh
 
 def with_plugins(plugins: list[Path] | None) -> list[str]:
     """The options that name plug-ins, to be typed again."""
-    return [word for each in plugins or [] for word in ("--plugin", str(each))]
+    return [word for plugin in plugins or [] for word in ("--plugin", str(plugin))]
 
 
 def with_data(folder: Path | None) -> list[str]:

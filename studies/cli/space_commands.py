@@ -123,9 +123,9 @@ def space_diff(
     before, after = search_spaces.load(one), search_spaces.load(other)
     table = Table("parameter", before.name, after.name, box=None)
     for arm, spaces in (("", (before, after)), ("static: ", (before.static(), after.static()))):
-        first, second = (each.parameters for each in spaces)
+        first, second = (space.parameters for space in spaces)
         for name in dict.fromkeys([*first, *second]):
-            shown = [_described(each.get(name)) for each in (first, second)]
+            shown = [_described(parameters.get(name)) for parameters in (first, second)]
             if shown[0] != shown[1]:
                 table.add_row(arm + name, *shown)
     if not table.row_count:
@@ -165,17 +165,17 @@ def space_narrow(
     number = top.removesuffix("%")
     if not number.replace(".", "", 1).isdigit() or not 0 < float(number) <= 100:
         raise ConfigError("--top", f"{top!r} is not a percentage", "write 10%, say")
-    found = [StoredStudy.read(recorded_study(study, out)) for study in studies]
-    objectives = {stored.study.objective for stored in found}
+    stored_studies = [StoredStudy.read(recorded_study(study, out)) for study in studies]
+    objectives = {stored.study.objective for stored in stored_studies}
     if len(objectives) > 1:
         problem = f"these studies have different objectives: {', '.join(sorted(objectives))}"
         raise ConfigError("--from", problem, "narrow from studies of one objective")
     trials = {
         stored.study.name: searched_trials(stored.study, stored.folder.parts.gather("members"))
-        for stored in found
+        for stored in stored_studies
     }
     loaded = search_spaces.load(space)
-    made = narrowed(loaded, trials, found[0].study.objective, float(number) / 100)
+    made = narrowed(loaded, trials, stored_studies[0].study.objective, float(number) / 100)
     typer.echo(dump_document(to_dict(made)), nl=False)
 
 

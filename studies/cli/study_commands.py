@@ -143,11 +143,11 @@ def analyse(
         stored = StoredStudy.read(folders[0])
         own: dict[str, Cards] = {}
         for file in analysis or []:
-            found = read_analyses(file)
-            if twice := own.keys() & found.keys():
+            functions = read_analyses(file)
+            if twice := own.keys() & functions.keys():
                 problem = f"{min(twice)!r} is in two files"
                 raise ConfigError("--analysis", problem, "give one of them another name")
-            own |= found
+            own |= functions
         results = write_results(stored, into, own)
         place = stored.folder if into is None else StudyFolder(into)
         show_results(stored.study, place, results)
