@@ -252,15 +252,15 @@ def _main(facts: _Facts, construction: str) -> str:
 
 
 def _optimiser(facts: _Facts) -> str:
-    member, given = facts.winner.member, ["model.parameters()", "lr=LEARNING_RATE"]
+    member, arguments = facts.winner.member, ["model.parameters()", "lr=LEARNING_RATE"]
     values = {name: getattr(member, name) for name in (keys.MOMENTUM, keys.WEIGHT_DECAY)}
-    given += [f"{name}={value!r}" for name, value in values.items() if value]
+    arguments += [f"{name}={value!r}" for name, value in values.items() if value]
     if facts.winner.problem.nesterov and member.momentum > 0:
-        given.append("nesterov=True")
-    line = f"torch.optim.SGD({', '.join(given)})"
+        arguments.append("nesterov=True")
+    line = f"torch.optim.SGD({', '.join(arguments)})"
     if len(line) <= 80:
         return line
-    return f"torch.optim.SGD(\n        {', '.join(given)}\n    )"
+    return f"torch.optim.SGD(\n        {', '.join(arguments)}\n    )"
 
 
 def _loop(facts: _Facts) -> Iterator[str]:

@@ -73,8 +73,8 @@ def _tensors(winner: RecordedWinner, setup: Setup) -> tuple[dict[str, Any], int]
     if splits.train.scale is not None:
         scale, shape = splits.train.scale, (1, -1, 1, 1)
         mean, deviation = (
-            torch.tensor(each, dtype=torch.float64).view(shape)
-            for each in (scale.mean, scale.deviation)
+            torch.tensor(values, dtype=torch.float64).view(shape)
+            for values in (scale.mean, scale.deviation)
         )
         data["factor"] = (1 / (255 * deviation)).to(problem.torch_dtype)
         data["offset"] = (-mean / deviation).to(problem.torch_dtype)
