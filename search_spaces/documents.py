@@ -171,22 +171,22 @@ def _place(node: yaml.Node | None, parts: list[str], at_least: int) -> int | Non
     """The line, from 1, of a key or of as much of it as is there; None if that is less."""
     line, taken = None, 0
     while taken < len(parts):
-        rest, found = parts[taken:], None
+        rest, matched = parts[taken:], None
         if isinstance(node, yaml.MappingNode):
             names = {str(key.value): (key, value) for key, value in node.value}
             ends = range(len(rest), 0, -1)  # `model.width` is one key of a space
-            found = next((end for end in ends if ".".join(rest[:end]) in names), None)
-            if found is not None:
-                key, node = names[".".join(rest[:found])]
+            matched = next((end for end in ends if ".".join(rest[:end]) in names), None)
+            if matched is not None:
+                key, node = names[".".join(rest[:matched])]
                 line = key.start_mark.line + 1
         elif isinstance(node, yaml.SequenceNode) and rest[0].strip("[]").isdigit():
             index = int(rest[0].strip("[]"))
             if index < len(node.value):
-                node, found = node.value[index], 1
+                node, matched = node.value[index], 1
                 line = node.start_mark.line + 1
-        if found is None:
+        if matched is None:
             break
-        taken += found
+        taken += matched
     return line if taken >= at_least else None
 
 
