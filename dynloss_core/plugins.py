@@ -138,10 +138,10 @@ def load_plugin(file: str, text: str, source: str = "") -> Plugin:
     source = source or file
     plugin = _plugin_of(file, text)
     if plugin in _sources:
-        found = _module_of(plugin)
+        module = _module_of(plugin)
     else:
-        found = _run(plugin, text, source)
-    definitions = list(definitions_of(found, source))
+        module = _run(plugin, text, source)
+    definitions = list(definitions_of(module, source))
     if not definitions:
         problem = "defines no network, data set, loss, shape or analysis"
         remedy = "define a frozen dataclass with `name: Literal[...]` and `build` or `load`"
@@ -211,7 +211,7 @@ def plugin_of(config: object) -> Plugin | None:
     """
     cls = type(config)
     if hasattr(cls, PLUGIN_DIGEST):
-        return next(each for each in _sources if _module_name(each) == cls.__module__)
+        return next(plugin for plugin in _sources if _module_name(plugin) == cls.__module__)
     if any(cls is own for kind in ("network", "data set") for own in TABLES[kind].values()):
         return None
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)

@@ -102,7 +102,7 @@ def _data(asked: str) -> DataConfig:
             return made
     except ConfigError as error:
         raise error.inside(source="--data") from None
-    known = ", ".join(name for name, each in DATA_SETS.items() if not hasattr(each, "paths"))
+    known = ", ".join(name for name, cls in DATA_SETS.items() if not hasattr(cls, "paths"))
     remedy = (
         f"write one of: {known}; a folder of images; or {{name: table, path: ..., target: ...}}"
     )
@@ -188,7 +188,7 @@ def _kept(contract: Any) -> Iterator[Line]:
             results = [_tried(test, given) for given in _parameters(test)]
         finally:
             torch.set_num_threads(threads)
-        good, why = next((each for each in results if not each[0]), (True, ""))
+        good, why = next((result for result in results if not result[0]), (True, ""))
         if good is False and what in _NEED_NOT_HOLD:
             good, why = None, _NEED_NOT_HOLD[what]
         yield what, good, why
