@@ -121,8 +121,8 @@ class StudyStatus:
 def kept_status(paths: StudyPaths) -> StudyStatus | None:
     """The status that a study's folder keeps; None if it keeps none, or keeps one of the past."""
     if paths.is_locked():
-        found = _read(paths.progress).get("status")
-        current = _status(found) if isinstance(found, dict) else None
+        content = _read(paths.progress).get("status")
+        current = _status(content) if isinstance(content, dict) else None
     else:
         content = _read(paths.status)
         is_current = content.get("times") == _times(paths) and isinstance(content["status"], dict)

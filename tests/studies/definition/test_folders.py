@@ -11,11 +11,10 @@ import pytest
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from dynloss_core.data import FolderConfig, user_images
-from studies.definition.study_files import LIBRARY, load_study
+from studies.definition.study_files import load_study
 from studies.runner.run_study import run_study
 from studies.storage.stored_study import stored_definition
 from tests.core.data.photos import write_photos
-from tests.studies.commands import dynloss_here
 from tests.studies.tiny import MAP, tiny_document
 
 
@@ -66,11 +65,3 @@ def test_the_line_of_a_mistake_is_named(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(json.dumps(document))
     with pytest.raises(ConfigError, match=r"own\.yaml:1: data\.path: there is no folder"):
         load_study(tmp_path / "own.yaml")
-
-
-@pytest.mark.parametrize("name", ["table", "folder"])
-def test_a_plugin_is_not_checked_on_files_of_one_s_own(name: str) -> None:
-    done = dynloss_here("check", LIBRARY / "templates" / "my_network.py", "--data", name)
-    assert done.returncode == 2
-    assert f"--data: '{name}' is a file or folder of yours" in done.stderr
-    assert "choose one of: spirals, digits, fashion_mnist, cifar10" in done.stderr
