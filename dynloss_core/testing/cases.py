@@ -99,9 +99,9 @@ def _problem(**changes: Any) -> Problem:
         "data": SMALL_SPIRALS,
         "model": MLPConfig(width=11),
         "dtype": "float64",
-        "steps": 53,
-        "static_tail": 9,
-        "evaluate_every": 10,
+        "steps": 31,
+        "static_tail": 6,
+        "evaluate_every": 6,
     }
     return Problem(**{**defaults, **changes})
 
@@ -151,7 +151,7 @@ CASES = [
     ),
     Case(
         "digits",
-        _problem(data=DigitsConfig(), batch_size=64, steps=41, model=MLPConfig(width=5)),
+        _problem(data=DigitsConfig(), batch_size=64, steps=25, model=MLPConfig(width=5)),
         WITH_MOMENTUM,
     ),
     Case(

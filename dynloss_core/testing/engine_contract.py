@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
 from dynloss_core.data import Labelled, Splits
 from dynloss_core.testing.agreement import METRICS, assert_equal
 from dynloss_core.testing.cases import CASES, Case, setup_of
-from dynloss_core.training import AutogradEngine, Engine, Evaluation, Setup
+from dynloss_core.training import AutogradEngine, Engine, Evaluation, HeldOut, Setup
 
 __all__ = ["EngineContract"]
 
@@ -66,23 +67,26 @@ class EngineContract:
         assert any(len(case.members) > 1 for case in self.trained())
 
     def test_agrees_with_the_reference(self, case: Case) -> None:
-        reference, other = AutogradEngine(setup_of(case)), self.engine(setup_of(case))
-        assert_equal(list(other.evaluations()), list(reference.evaluations()), exactly=False)
+        (actual, tested), (expected, on_test) = (
+            _uninterrupted(engine, case) for engine in (self.engine, AutogradEngine)
+        )
+        assert_equal(actual, expected, exactly=False)
         for metric in ("test_loss", "test_accuracy"):
-            actual, expected = (getattr(engine.held_out(), metric) for engine in (other, reference))
-            torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
+            values = getattr(tested, metric), getattr(on_test, metric)
+            torch.testing.assert_close(*values, rtol=1e-9, atol=1e-12)
 
     def test_report_points(self) -> None:
-        total = self.some.problem.steps
+        total = 7
         for every in (1, total - 1, total, total + 1):
-            problem = replace(self.some.problem, evaluate_every=every)
+            few = replace(self.some.problem, steps=total, static_tail=2)
+            problem = replace(few, evaluate_every=every)
             setup = Setup.build(problem, self.some.members)
             steps = [evaluation.step for evaluation in self.engine(setup).evaluations()]
             assert steps == [*range(0, total, every), total]
 
     def test_resumed_equals_uninterrupted_bit_for_bit(self, case: Case, tmp_path: Path) -> None:
         after = (2, 3, 5)[self.trained().index(case) % 3]  # evaluations, in turn
-        whole = list(self.engine(setup_of(case)).evaluations())
+        whole, _ = _uninterrupted(self.engine, case)
         evaluations, second = self._resumed(case, after, {}, tmp_path / "state.pt")
         assert_equal(evaluations, whole, exactly=True)
         resumed = self.engine(setup_of(case))
@@ -91,7 +95,7 @@ class EngineContract:
 
     def test_members_do_not_depend_on_their_neighbours_or_order(self) -> None:
         case = self.some
-        together = list(self.engine(setup_of(case)).evaluations())
+        together, _ = _uninterrupted(self.engine, case)
         reverse = Setup.build(case.problem, case.members[::-1])
         backwards = list(self.engine(reverse).evaluations())
         for index, member in enumerate(case.members):
@@ -120,7 +124,7 @@ class EngineContract:
         evaluations = list(
             self.engine(Setup.build(case.problem, [bad, *case.members])).evaluations()
         )
-        sound = list(self.engine(setup_of(case)).evaluations())
+        sound, _ = _uninterrupted(self.engine, case)
         last = evaluations[-1]
         assert last.step == case.problem.steps
         assert 0 < int(last.diverged_step[0]) <= case.problem.steps
@@ -136,7 +140,7 @@ class EngineContract:
         assert int(evaluations[-1].diverged_step[0]) == evaluations[-1].step
 
     def test_stopped_members_leave_the_others_as_they_are(self, case: Case) -> None:
-        whole = list(self.engine(setup_of(case)).evaluations())
+        whole, _ = _uninterrupted(self.engine, case)
         at, last = whole[1].step, len(case.members) - 1
         stopping = self.engine(setup_of(case))
         evaluations = _run_with_stops(stopping, {at: [last]})
@@ -206,9 +210,16 @@ class EngineContract:
     def test_float32_stays_close_to_float64(self) -> None:
         case = self.some
         single = Setup.build(replace(case.problem, dtype="float32"), case.members)
-        runs = (self.engine(setup).evaluations() for setup in (single, setup_of(case)))
-        for one, other in zip(*runs, strict=True):
+        doubles, _ = _uninterrupted(self.engine, case)
+        for one, other in zip(self.engine(single).evaluations(), doubles, strict=True):
             torch.testing.assert_close(one.train_loss, other.train_loss, rtol=1e-3, atol=1e-4)
+
+
+@cache
+def _uninterrupted(engine: type[Engine], case: Case) -> tuple[list[Evaluation], HeldOut]:
+    """The evaluations of a whole run and its last one on the test set; run once for all tests."""
+    trained = engine(setup_of(case))
+    return list(trained.evaluations()), trained.held_out()
 
 
 def _run_with_stops(engine: Engine, stops: dict[int, list[int]]) -> list[Evaluation]:

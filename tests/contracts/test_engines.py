@@ -33,6 +33,16 @@ QUICK = tuple(case for case in CASES if case.name not in UNHURRIED)
 FLAT = tuple(case for case in QUICK if isinstance(case.problem.model, MLPConfig))
 
 
+STOPPED = (
+    "one hidden layer, full batch",
+    "mini-batch with momentum",
+    "sharpness-aware",
+    "small convnet",
+    "dropout",
+)
+"""Cases in which members are stopped each time; in the others that is slow tests' work."""
+
+
 class Unhurried(EngineContract):
     """The contract on the cases that take minutes: networks like another, but larger."""
 
@@ -44,14 +54,26 @@ class Quick(EngineContract):
 
     cases = QUICK
 
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """As in the contract, with few cases of members that are stopped."""
+        if "case" in metafunc.fixturenames:
+            stops = "stop" in metafunc.function.__name__
+            later = [case for case in self.trained() if stops and case.name not in STOPPED]
+            marks = {True: pytest.mark.slow, False: ()}
+            cases = [
+                pytest.param(case, id=case.name, marks=marks[case in later])
+                for case in self.trained()
+            ]
+            metafunc.parametrize("case", cases)
 
-class Flat(EngineContract):
+
+class Flat(Quick):
     """The contract on networks without convolutions, for an engine that takes long over those."""
 
     cases = FLAT
 
 
-class Images(EngineContract):
+class Images(Quick):
     """The contract on the rest of the quick ones."""
 
     cases = tuple(case for case in QUICK if case not in FLAT)

@@ -225,7 +225,8 @@ def operator_at(engine: Engine, member: int, samples: int | None) -> HessianOper
 @every_engine_unhurried
 def test_a_subset_and_the_trace(engine: type[Engine]) -> None:
     case = CASES[0]
-    probes = replace(probes_of(case), every=10, samples=10, trace_probes=6)
+    every = case.problem.evaluate_every
+    probes = replace(probes_of(case), every=every, samples=10, trace_probes=6)
     plain = engine(setup_of(case)).run()
     probed = engine(setup_of(case), probes=probes)
     evaluations = []

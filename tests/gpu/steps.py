@@ -74,7 +74,7 @@ ON_CUDA: tuple[Stage, ...] = (
         ),
         _tests(
             "trackers",
-            "tests/gpu/test_on_device.py tests/core/compute/test_repeatable.py "
+            "tests/gpu/test_on_device.py tests/core/compute/test_deterministic.py "
             f"{CONTRACTS}/test_probes.py",
             "cuda",
         ),
