@@ -40,12 +40,13 @@ from dynloss_core.training import Member, Problem
 
 __all__ = [
     "EarlyStopping",
+    "RungMeans",
     "Rungs",
+    "Thresholds",
     "check_rungs",
     "is_stopped",
     "rung_columns",
     "rung_steps",
-    "thresholds",
     "trial_means",
     "trials_to_stop",
     "window",
@@ -192,33 +193,51 @@ def trial_means(members: pd.DataFrame, rule: EarlyStopping) -> pd.DataFrame:
     return members.groupby(keys.TRIAL)[rung_columns(rule)].mean(skipna=False)
 
 
-def thresholds(rule: EarlyStopping, earlier: Sequence[pd.DataFrame], objective: str) -> Thresholds:
-    """What a trial must reach at each rung.
+class RungMeans:
+    """The values of trials at the rungs, block by block, and what they ask of later ones.
 
     Args:
         rule: the study's rule.
-        earlier: members tables of earlier blocks of the same arm; a failed block's is empty.
         objective: static validation metric.
-
-    Returns:
-        The quantile of the earlier trials that did not diverge and have a value at the rung, itself
-        the value of one of them; None where there are fewer than `min_trials`.
     """
-    trained = [table for table in earlier if not table.empty]
-    if not trained:
-        return (None,) * rule.rungs
-    members = pd.concat(trained, ignore_index=True)
-    undiverged = members[~members.groupby(keys.TRIAL)[keys.DIVERGED].transform("any").astype(bool)]
-    if undiverged.empty:
-        return (None,) * rule.rungs
-    means, sign = trial_means(undiverged, rule), 1.0 if keys.higher_is_better(objective) else -1.0
-    quantiles: list[float | None] = []
-    for column in means:
-        known = means[column].dropna().to_numpy()
-        enough = len(known) >= rule.min_trials
-        score = np.quantile(sign * known, rule.quantile, method="lower") if enough else None
-        quantiles.append(None if score is None else sign * float(score))
-    return tuple(quantiles)
+
+    def __init__(self, rule: EarlyStopping, objective: str) -> None:
+        self._rule = rule
+        self._sign = 1.0 if keys.higher_is_better(objective) else -1.0
+        self._values = np.empty((0, rule.rungs))  # (trials and room for more, R)
+        self._ends = [0]  # number of trials after each block
+
+    def add(self, members: pd.DataFrame) -> None:
+        """Add the members table of the next block; a failed block's is empty. A trial that
+        diverged counts for nothing."""
+        means = np.empty((0, self._rule.rungs))
+        if not members.empty:
+            diverged = members.groupby(keys.TRIAL)[keys.DIVERGED].any().to_numpy(dtype=bool)
+            means = trial_means(members, self._rule).to_numpy(dtype=float)[~diverged]
+        start, end = self._ends[-1], self._ends[-1] + len(means)
+        if end > len(self._values):
+            room = np.empty((end, self._rule.rungs))
+            self._values = np.concatenate([self._values, room])
+        self._values[start:end] = means
+        self._ends.append(end)
+
+    def thresholds(self, blocks: int) -> Thresholds:
+        """What a trial must reach at each rung.
+
+        Args:
+            blocks: how many blocks, from the first, count.
+
+        Returns:
+            The quantile of the trials that have a value at the rung, itself the value of one of
+            them; None where there are fewer than `min_trials`.
+        """
+        quantiles: list[float | None] = []
+        for column in self._sign * self._values[: self._ends[blocks]].T:
+            known = column[~np.isnan(column)]
+            enough = len(known) >= self._rule.min_trials
+            score = np.quantile(known, self._rule.quantile, method="lower") if enough else None
+            quantiles.append(None if score is None else self._sign * float(score))
+        return tuple(quantiles)
 
 
 def trials_to_stop(

@@ -21,10 +21,10 @@ from dynloss_core import keys
 from search_spaces import Point
 from studies.blocks.block import Block, Trial
 from studies.definition.early_stopping import (
+    RungMeans,
     is_stopped,
     rung_columns,
     rung_steps,
-    thresholds,
     trial_means,
 )
 from studies.definition.phases import Phase
@@ -75,6 +75,8 @@ class ArmSearch:
         self.asked = 0  # blocks handed out
         self._told = 0  # blocks told to Optuna
         self._results: dict[int, pd.DataFrame] = {}
+        rule = study.early_stopping
+        self._at_rungs = None if rule is None else RungMeans(rule, study.objective)
         self._points: dict[int, Point] = {}
         self._asked_at: dict[int, datetime] = {}
         self.best: Winner | None = None  # the best completed point so far, the earliest of equals
@@ -149,11 +151,9 @@ class ArmSearch:
 
     def _thresholds(self, blocks: int) -> tuple[float | None, ...]:
         """What trials must reach, from the results of the first blocks; empty without the rule."""
-        rule = self.study.early_stopping
-        if rule is None:
+        if self._at_rungs is None:
             return ()
-        earlier = [self._results[index] for index in range(blocks)]
-        return thresholds(rule, earlier, self.study.objective)
+        return self._at_rungs.thresholds(blocks)
 
     def _point(self, number: int) -> Point:
         self._asked_at[number] = datetime.now()
@@ -222,8 +222,9 @@ class ArmSearch:
                 self._compare(number, ended.point, ended.value)
             if self.kept is not None:
                 self.kept.add(ended)
-        if self.study.early_stopping is None:  # otherwise thresholds need them
-            del self._results[index]
+        if self._at_rungs is not None:
+            self._at_rungs.add(members)
+        del self._results[index]
         self._told += 1
 
     def _ended(self, number: int, rows: pd.DataFrame | None) -> EndedTrial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from dynloss_core.oscillation import oscillation_stop
 from dynloss_core.training import Member, Problem
 from studies.definition.early_stopping import (
     EarlyStopping,
+    RungMeans,
     Rungs,
+    Thresholds,
     rung_steps,
-    thresholds,
     trials_to_stop,
     window,
 )
@@ -137,6 +139,53 @@ def members_table(values: dict[int, list[float]], *, diverged: int = -1) -> pd.D
         for value in pair
     ]
     return pd.DataFrame(rows)
+
+
+def thresholds(rule: EarlyStopping, blocks: Sequence[pd.DataFrame], objective: str) -> Thresholds:
+    means = RungMeans(rule, objective)
+    for block in blocks:
+        means.add(block)
+    return means.thresholds(len(blocks))
+
+
+tables = st.lists(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.booleans(), st.sampled_from([0.1, 0.25, 0.5, 0.7, np.nan])),
+        max_size=6,
+    ),
+    max_size=6,
+)
+
+
+@given(blocks=tables, quantile=st.sampled_from([0.25, 0.5, 0.75]), loss=st.booleans())
+def test_thresholds_of_some_blocks_are_those_of_one_table(
+    blocks: list[list[tuple[int, bool, float]]], quantile: float, loss: bool
+) -> None:
+    """Blocks whose trials are numbered on, a prefix of them at a time, against all rows at once."""
+    rule = EarlyStopping(rungs=1, min_trials=2, quantile=quantile)
+    objective = keys.VALIDATION_LOSS if loss else keys.VALIDATION_ACCURACY
+    means, rows = RungMeans(rule, objective), []
+    for index, block in enumerate(blocks):
+        named = [(10 * index + trial, *rest) for trial, *rest in block]
+        table = pd.DataFrame(named, columns=[keys.TRIAL, keys.DIVERGED, "rung_1"])
+        means.add(table)
+        rows.append(table)
+    for count in range(len(blocks) + 1):
+        trials: dict[int, list[tuple[bool, float]]] = {}
+        for table in rows[:count]:
+            for trial, diverged, value in table.itertuples(index=False):
+                trials.setdefault(trial, []).append((diverged, value))
+        values = [
+            sum(value for _, value in networks) / len(networks)
+            for networks in trials.values()
+            if not any(diverged for diverged, _ in networks)
+        ]
+        worst_first = sorted((v for v in values if not np.isnan(v)), reverse=loss)
+        (threshold,) = means.thresholds(count)
+        if len(worst_first) < 2:
+            assert threshold is None
+        else:
+            assert threshold == pytest.approx(worst_first[int(quantile * (len(worst_first) - 1))])
 
 
 def test_a_threshold_is_the_quantile_of_sound_trials_that_got_there() -> None:
