@@ -222,6 +222,8 @@ class ArmSearch:
                 self._compare(number, ended.point, ended.value)
             if self.kept is not None:
                 self.kept.add(ended)
+        if self.kept is not None:
+            self.kept.write()
         if self._at_rungs is not None:
             self._at_rungs.add(members)
         del self._results[index]

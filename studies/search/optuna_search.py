@@ -22,6 +22,7 @@ from search_spaces import Point, Space
 from studies.definition.samplers import Sampler
 from studies.definition.study import Study
 from studies.search.ended_trial import EndedTrial
+from studies.search.trial_rows import rows_of
 
 __all__ = ["KeptTrials", "Proposals"]
 
@@ -113,6 +114,8 @@ class KeptTrials:
             direction=_direction(study.objective),
             load_if_exists=True,
         )
+        self._rows = rows_of(storage, self.study.study_name)
+        self._ended: list[FrozenTrial] = []  # since the last `write`
         self._kept = self.study.get_trials(deepcopy=False)
         if not all(trial.state.is_finished() for trial in self._kept):
             problem = f"Optuna's storage holds trials of {study.name} that never ended"
@@ -131,11 +134,19 @@ class KeptTrials:
         return dict(self._kept[number].params) if number < len(self._kept) else None
 
     def add(self, ended: EndedTrial) -> None:
-        """Keep a trial that has ended, unless an earlier session did."""
+        """Keep a trial that has ended, unless an earlier session did; it is there after `write`."""
         if ended.number < len(self._kept):
             return
         params, distributions = _named(self._space, ended.point)
-        self.study.add_trial(_frozen(ended, params, distributions))
+        self._ended.append(_frozen(ended, params, distributions))
+
+    def write(self) -> None:
+        """Write the trials that were added into the storage."""
+        ended, self._ended = self._ended, []
+        if self._rows is not None:
+            self._rows.add(ended)
+        else:
+            self.study.add_trials(ended)
 
 
 def _frozen(
