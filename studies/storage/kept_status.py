@@ -143,10 +143,11 @@ def keep_status(paths: StudyPaths, status: StudyStatus) -> None:
         status, is_driven=False, machine="", networks_per_minute=None, seconds_left=None, blocks={}
     )
     times = _times(paths)
-    while time.time_ns() - max((t for t in times.values() if t), default=0) < _CLOCK:
+    last = max((moment for moment in times.values() if moment), default=0)
+    if last > time.time_ns() - _CLOCK:
         time.sleep(_CLOCK / 1e9)  # so that what is written from now on has another time
     with suppress(OSError):
-        if times == _times(paths):
+        if times == _times(paths) and last < time.time_ns():  # a disk's clock may be ahead
             content = {"times": times, "status": asdict(ended)}
             write_atomically(paths.status, json.dumps(content) + "\n")
 

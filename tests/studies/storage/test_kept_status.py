@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,11 +137,23 @@ def test_what_changes_while_it_is_counted_is_not_kept(
     def another_part(_: float) -> None:
         a_part_is_added(folder)
 
-    monkeypatch.setattr("time.sleep", another_part)
+    monkeypatch.setattr("studies.storage.kept_status.time.sleep", another_part)
     monkeypatch.setattr("studies.storage.kept_status._CLOCK", 10**15)
-    monkeypatch.setattr("time.time_ns", iter([0, 10**19]).__next__)
     keep_status(folder, status)
     assert kept_status(folder) is None
+    session.delivery.close()
+
+
+def test_a_clock_that_is_ahead_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """As of a file server: then nothing tells what is written from now on."""
+    session = session_of(tiny_study(), tmp_path)
+    train_next(session)
+    later = time.time() + 3600
+    os.utime(session.folder.parts_folder, (later, later))
+    started = time.monotonic()
+    keep_status(session.folder, session.status())
+    assert time.monotonic() - started < 10
+    assert kept_status(session.folder) is None
     session.delivery.close()
 
 
