@@ -26,7 +26,7 @@ from dynloss_core.training import (
 )
 from dynloss_core.training.rate_follower import caps_of
 from tests.cases import CASES, MIXED, WITH_MOMENTUM, Case
-from tests.contracts.engines import ENGINES, assert_equal, assert_same_trace, every_engine
+from tests.contracts.engines import ENGINES, assert_equal, assert_same_trace, every_engine_unhurried
 
 WIDE = "wide residual network, batch normalisation"
 FEW = (
@@ -118,7 +118,7 @@ def test_resumes_where_it_stopped(case: Case, engine: type[Engine], tmp_path: Pa
         assert torch.equal(one.learning_rate, other.learning_rate)
 
 
-@every_engine
+@every_engine_unhurried
 def test_recording_changes_nothing(engine: type[Engine]) -> None:
     case = CASES[0]
     plain = engine(following(case, tight(case)), traced=[0]).run()
@@ -163,7 +163,7 @@ def test_the_rate_is_the_target_over_the_largest_eigenvalue(case: Case) -> None:
             assert float(evaluation.learning_rate[m]) == pytest.approx(expected, rel=1e-4)
 
 
-@every_engine
+@every_engine_unhurried
 def test_a_parabola_in_closed_form(engine: type[Engine]) -> None:
     """A linear network with the squared error: the Hessian is 2 / C times the second moment of the
     inputs with their ones, whatever the parameters are. At target 1 no rate is too large."""
@@ -189,7 +189,7 @@ def test_a_parabola_in_closed_form(engine: type[Engine]) -> None:
     assert all(float(each.learning_rate[2]) == 1e-3 for each in evaluations)
 
 
-@every_engine
+@every_engine_unhurried
 def test_a_diverged_member_leaves_the_others_their_caps(engine: type[Engine]) -> None:
     case = CASES[0]
     rule = CurvatureRate(every=3, target=0.3, samples=15)

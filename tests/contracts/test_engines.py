@@ -135,7 +135,7 @@ RANDOM_MEMBERS = st.lists(
 @pytest.mark.parametrize(
     "engine", [BatchedEngine, VmappedEngine, FusedCPUEngine], ids=lambda each: each.__name__
 )
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(problem=RANDOM_PROBLEMS, members=RANDOM_MEMBERS)
 def test_agrees_with_the_reference_on_random_problems(
     engine: type[Engine], problem: Problem, members: list[Member]

@@ -72,10 +72,10 @@ def clouds(inputs: int, classes: int, **changes: object) -> Problem:
     ("inputs", "classes", "loss"),
     [
         (2, 3, "cross_entropy"),
-        (3, 3, "cross_entropy"),
+        pytest.param(3, 3, "cross_entropy", marks=pytest.mark.slow),
         (1, 2, "mse_sample_weighted"),
         (8, 2, "mse_output_weighted"),
-        (2, 8, "cross_entropy"),
+        pytest.param(2, 8, "cross_entropy", marks=pytest.mark.slow),
         (9, 1, "mse_sample_weighted"),
     ],
 )

@@ -358,6 +358,7 @@ def of_the_pair() -> tuple[Classifier, Tensor, Tensor]:
     return model, inputs, torch.randint(C, (40,), generator=draws)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     torch.multiprocessing.start_processes(
         one_of_two,

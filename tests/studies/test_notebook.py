@@ -18,6 +18,7 @@ def output_of(cell: nbformat.NotebookNode) -> dict[str, str]:
     return dict(shown.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_runs(path: Path, tmp_path: Path) -> None:
     shutil.copy(path, tmp_path)

@@ -75,7 +75,11 @@ def test_a_batch_in_parts_is_the_batch(
     assert_equal(found, list(AutogradEngine(setup_of(case)).evaluations()), exactly=False)
 
 
-@pytest.mark.parametrize("case", [GROUP_NORM, IMAGES[-1]], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(GROUP_NORM, marks=pytest.mark.slow), IMAGES[-1]],
+    ids=lambda case: case.name,
+)
 def test_threads_share_a_batch_and_change_nothing(case: Case, two_threads: None) -> None:
     found = list(ConvnetEngine(setup_of(case)).evaluations())
     assert_equal(found, list(ConvnetEngine(setup_of(case)).evaluations()), exactly=True)

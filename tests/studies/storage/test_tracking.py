@@ -61,7 +61,9 @@ def tracker(study: Study, store: Path) -> MLflowTracker:
     return MLflowTracker(study, "id", f"sqlite:///{store}", store.parent)
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_killed_while_the_store_is_made(
     end: signal.Signals, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ def rows_in(store: Path) -> dict[str, int]:
     return {**rows, "schema": hash(tuple(sorted(schema.items()))), "all": rest}
 
 
+@pytest.mark.slow
 def test_two_studies_make_one_store(tiny: Path, tmp_path: Path) -> None:
     store = tmp_path / "mlflow.db"
     both = [connecting(tiny, store) for _ in range(2)]
