@@ -28,10 +28,10 @@ from studies.plain_script.write_export import export_winner
 from studies.report.study_result import StudyResult
 from studies.report.study_results import write_results
 from studies.runner.run_study import Outcome, confirm_study, confirm_until_decided, run_study
-from studies.storage.kept_status import StudyStatus
-from studies.storage.recorded import recorded_study
+from studies.storage.find_study import recorded_study
 from studies.storage.recorded_winner import recorded_winner
 from studies.storage.status import study_status
+from studies.storage.status_file import StudyStatus
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 

@@ -3,9 +3,9 @@
 from dynloss_core.data.digits import DigitsConfig
 from dynloss_core.data.image_folders import chosen_folder, use_data_folder
 from dynloss_core.data.images import CIFAR10Config, FashionMNISTConfig, ImageConfig
+from dynloss_core.data.registry import DATA_SETS, DataConfig
 from dynloss_core.data.spirals import SpiralsConfig
 from dynloss_core.data.splits import Labelled, PixelScale, Splits, attainable_accuracy
-from dynloss_core.data.table import DATA_SETS, DataConfig
 from dynloss_core.data.tabular import TableConfig
 from dynloss_core.data.torch_data_sets import splits_of
 from dynloss_core.data.user_images import FolderConfig

@@ -2,7 +2,7 @@
 
 from dynloss_core.losses.closed_forms import one_hot_rows
 from dynloss_core.losses.modules import DynamicalCrossEntropy, DynamicalLoss, DynamicalMSE
-from dynloss_core.losses.table import (
+from dynloss_core.losses.registry import (
     LOSSES,
     KernelForm,
     Loss,

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812  torch's own convention
 from torch import Tensor
 
 from dynloss_core.losses import LOSSES, Loss
-from dynloss_core.losses.table import broadcast_weights
+from dynloss_core.losses.registry import broadcast_weights
 from dynloss_core.testing.agreement import assert_equal
 from dynloss_core.testing.cases import CASES, setup_of
 from dynloss_core.training import ENGINES, AutogradEngine

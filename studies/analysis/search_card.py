@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.search_health.combined_health import convergence_caption, convergence_headline
 from studies.analysis.search_health.search_health import SearchHealth
-from studies.analysis.search_health.several import convergence_caption, convergence_headline
 from studies.analysis.setting_verdicts import verdicts_of
 from studies.analysis.study_tables import Tables
 from studies.analysis.verdict_warnings import (

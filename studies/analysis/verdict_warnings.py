@@ -10,10 +10,10 @@ import pandas as pd
 from dynloss_core import keys
 from studies.analysis.question import Question, stop_of
 from studies.analysis.search_health.arm_trials import arm_trials
-from studies.analysis.search_health.coarse import too_coarse
+from studies.analysis.search_health.combined_health import trials_together
+from studies.analysis.search_health.grid_spacing import too_coarse
 from studies.analysis.search_health.isolation import near_bounds
 from studies.analysis.search_health.search_health import SearchHealth, search_health
-from studies.analysis.search_health.several import trials_together
 from studies.analysis.settings import label_of
 from studies.analysis.statistics.comparison import Comparison
 from studies.analysis.statistics.verdict import Verdict

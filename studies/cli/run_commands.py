@@ -206,7 +206,7 @@ def confirm(
     from studies.cluster.backends import named
     from studies.definition.data_sets import provide
     from studies.runner.run_study import confirm_study, confirm_until_decided
-    from studies.storage.recorded import name_of_study, recorded_study
+    from studies.storage.find_study import name_of_study, recorded_study
     from studies.storage.stored_study import stored_definition
 
     trains = None if backend is None else named(backend)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from studies.report.side_by_side import SideBySide
     from studies.report.study_results import Results
     from studies.runner.dry_run import Cost
-    from studies.storage.kept_status import StudyStatus
+    from studies.storage.status_file import StudyStatus
     from studies.storage.study_folder import StudyFolder
 
 __all__ = [

@@ -58,7 +58,8 @@ class Spread:
 
     Args:
         seeds: standard deviation of the paired difference over the fresh seeds of one search.
-        searches: what the luck of the search adds (see `studies.analysis.statistics.luck`).
+        searches: what the luck of the search adds (see
+            `studies.analysis.statistics.search_variance`).
     """
 
     seeds: float

@@ -17,7 +17,7 @@ import pandas as pd
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, reason_of, show
 from search_spaces.documents import read_document
-from studies.definition.confirmed import confirmed_last
+from studies.definition.latest_confirmation import confirmed_last
 from studies.definition.study_seeds import IN_ALL
 
 if TYPE_CHECKING:

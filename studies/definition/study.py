@@ -46,8 +46,8 @@ from studies.definition.checks import (
     check_problems,
     check_spaces,
 )
-from studies.definition.dotted import assign, merged
 from studies.definition.early_stopping import EarlyStopping
+from studies.definition.nested_keys import assign, merged
 from studies.definition.options import BackendName, Budget, Resources, Spread, Storage
 from studies.definition.plugin_files import with_plugins
 from studies.definition.recording_options import Record

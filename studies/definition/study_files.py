@@ -13,7 +13,7 @@ from dynloss_core.data import DATA_SETS
 from dynloss_core.plugins import read_plugin
 from search_spaces import from_mapping, load
 from search_spaces.documents import find_document, locating, parse_document, read_document
-from studies.definition.dotted import assign, merged
+from studies.definition.nested_keys import assign, merged
 from studies.definition.past_points import points_of, refuse_unfit
 from studies.definition.plugin_files import listed, with_plugins
 from studies.definition.study import Study

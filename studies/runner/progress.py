@@ -25,7 +25,7 @@ from studies.blocks.block import Block
 from studies.definition.study import Study
 from studies.messages import PlainConsole, duration
 from studies.search.confirmation import Winner
-from studies.storage.kept_status import StudyStatus
+from studies.storage.status_file import StudyStatus
 
 __all__ = ["StudyProgress"]
 

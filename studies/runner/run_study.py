@@ -23,11 +23,11 @@ from studies.runner.extension import extended, searched_again
 from studies.runner.progress import StudyProgress
 from studies.runner.rounds import due_round, next_rounds
 from studies.runner.session import Session
-from studies.storage.kept_status import keep_status
 from studies.storage.origins import refuse_other_code
 from studies.storage.place import located
 from studies.storage.reuse import KnownNetworks
 from studies.storage.sealed_files import write_parquet
+from studies.storage.status_file import keep_status
 from studies.storage.stored_plan import optuna_of
 from studies.storage.stored_study import StoredStudy, stored_definition
 from studies.storage.study_folder import StudyFolder
@@ -153,8 +153,8 @@ def confirm_until_decided(
     code_changed: bool = False,
 ) -> Outcome:
     """Confirm again and again, until no verdict is undecided. Each look counts (see
-    `studies.analysis.statistics.looks`), so that looking until one likes what one sees finds no
-    more than looking once may.
+    `studies.analysis.statistics.alpha_spending`), so that looking until one likes what one sees
+    finds no more than looking once may.
 
     Args:
         folder: the folder of the study.

@@ -21,11 +21,11 @@ from studies.blocks.block_run import is_table_of
 from studies.blocks.failure import Failure, Kind
 from studies.definition.phases import Phase
 from studies.runner.progress import StudyProgress
-from studies.storage.kept_status import StudyStatus
 from studies.storage.origins import record_origin
 from studies.storage.phase_counts import PhaseCounts
 from studies.storage.reuse import KnownNetworks, joined
 from studies.storage.status import status_of
+from studies.storage.status_file import StudyStatus
 from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
 from studies.storage.tracking.delivery import Delivery

@@ -31,8 +31,8 @@ from studies.definition.phases import Phase
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
 from studies.search.confirmation import Winner
-from studies.search.ended_trial import EndedTrial, State
 from studies.search.refinement import refined
+from studies.search.trial_outcome import EndedTrial, State
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

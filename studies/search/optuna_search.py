@@ -21,7 +21,7 @@ from dynloss_core.config import ConfigError
 from search_spaces import Point, Space
 from studies.definition.samplers import Sampler
 from studies.definition.study import Study
-from studies.search.ended_trial import EndedTrial
+from studies.search.trial_outcome import EndedTrial
 from studies.search.trial_rows import rows_of
 
 __all__ = ["KeptTrials", "Proposals"]

@@ -14,7 +14,7 @@ from studies.definition.early_stopping import is_stopped
 from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.search.confirmation import Confirmation
-from studies.storage.kept_status import PhaseStatus
+from studies.storage.status_file import PhaseStatus
 
 __all__ = ["PhaseCounts"]
 

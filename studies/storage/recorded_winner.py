@@ -19,7 +19,7 @@ from search_spaces.documents import parse_document
 from studies.analysis.settings import by_setting
 from studies.blocks.tables import member_hashes
 from studies.definition.arms import reference_of
-from studies.definition.confirmed import confirmed_last
+from studies.definition.latest_confirmation import confirmed_last
 from studies.definition.study import Study
 from studies.messages import again, brief
 from studies.search.confirmation import point_of_row

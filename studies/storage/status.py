@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from studies.storage.kept_status import StudyStatus, keep_status, kept_status
 from studies.storage.phase_counts import PhaseCounts
+from studies.storage.status_file import StudyStatus, keep_status, kept_status
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 

@@ -11,7 +11,7 @@ tables/         members.parquet and curves.parquet, and what was recorded beside
 figures/        PNG and SVG, GIF if it moves; `.written`: what was written there and in tables/ last
 confirm.json    rounds of confirmation asked for after the search
 progress.json   while a driver runs: how far it has got
-status.json     how far the last one had got (see `kept_status`)
+status.json     how far the last one had got (see `status_file`)
 stop            while the driver is asked to end
 summary.json    the answer
 report.html     the answer, to be read

@@ -16,9 +16,9 @@ from scipy import stats
 
 from dynloss_core.atomic import write_atomically
 from studies.analysis.figures.files import save_figure
+from studies.analysis.statistics.alpha_spending import share_of_look
 from studies.analysis.statistics.comparison import compare_cells
 from studies.analysis.statistics.failures import failures
-from studies.analysis.statistics.looks import share_of_look
 from studies.definition.arms import Pair
 from tests.calibration import searches
 from tests.calibration.figure import draw_rates

@@ -25,7 +25,7 @@ from dynloss_core.testing import (
 )
 from dynloss_core.training import AutogradEngine
 from dynloss_core.training.tracing import TraceBuffer
-from tests.foreign import FOREIGN, AnotherActivation, ForeignConfig
+from tests.unfamiliar_networks import FOREIGN, AnotherActivation, ForeignConfig
 
 ROOT = Path(__file__).parents[2]
 ENTROPY = LOSSES["cross_entropy"]

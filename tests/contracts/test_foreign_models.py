@@ -37,7 +37,7 @@ from dynloss_core.training import (
     choose_engine,
 )
 from tests.contracts.inherited import inherited
-from tests.foreign import FOREIGN, ForeignConfig, foreign_problem
+from tests.unfamiliar_networks import FOREIGN, ForeignConfig, foreign_problem
 
 ENSEMBLE_ENGINES = [FusedCPUEngine, BatchedEngine, VmappedEngine, ConvnetEngine]
 TRAINED_BY_AUTOGRAD_ALONE = {

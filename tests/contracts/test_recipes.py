@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from dynloss_core.data import DATA_SETS, Labelled, Splits
-from dynloss_core.losses.table import LOSSES, Loss
+from dynloss_core.losses.registry import LOSSES, Loss
 from dynloss_core.losses.weighted import weighted_mse
 from dynloss_core.models import MODELS, Initialisation
 from dynloss_core.oscillation import (

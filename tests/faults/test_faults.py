@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import count_up
-from tests.faults.strikes import KINDS, strike_study, undisturbed
+from tests.faults.injected_faults import KINDS, strike_study, undisturbed
 from tests.faults.study import LONG, SHORT, SLOW, Tally
 from tests.machines import needs_namespaces
 

@@ -25,10 +25,10 @@ from studies.analysis.figures.style import (
     thousands,
     words,
 )
+from studies.analysis.search_health.combined_health import convergence_headline
 from studies.analysis.search_health.importances import Importances
 from studies.analysis.search_health.isolation import LEVEL, Isolation
 from studies.analysis.search_health.search_health import Convergence, SearchHealth
-from studies.analysis.search_health.several import convergence_headline
 
 __all__ = ["draw_convergence", "draw_isolation"]
 

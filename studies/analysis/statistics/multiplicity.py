@@ -12,9 +12,9 @@ from typing import Literal
 
 from statsmodels.stats.multitest import multipletests
 
+from studies.analysis.statistics.alpha_spending import share_of_look
 from studies.analysis.statistics.comparison import Comparison
 from studies.analysis.statistics.equivalence import equivalence_test
-from studies.analysis.statistics.looks import share_of_look
 
 __all__ = ["Method", "p_values"]
 

@@ -7,7 +7,8 @@ normal distribution, is a second check. That neither arm beats the other is a se
 against a margin set beforehand (see `equivalence`).
 
 With one search, the verdict is about its two winners. With several, each with its own fresh seeds,
-it is about searching: each pair is then a search, with each arm's mean over its seeds (see `luck`).
+it is about searching: each pair is then a search, with each arm's mean over its seeds (see
+`search_variance`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from dynloss_core import keys
+from studies.analysis.statistics.alpha_spending import share_of_look
 from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import (
     OUTCOME_IN_WORDS,
@@ -24,9 +26,8 @@ from studies.analysis.statistics.equivalence import (
     decide,
 )
 from studies.analysis.statistics.failures import Failures, failures
-from studies.analysis.statistics.looks import share_of_look
-from studies.analysis.statistics.luck import Luck, luck
 from studies.analysis.statistics.pairing import paired_by_seed, search_number
+from studies.analysis.statistics.search_variance import SearchVariance, search_variance
 from studies.definition.arms import Pair
 
 __all__ = ["ArmSummary", "Verdict", "against_both", "judge"]
@@ -97,7 +98,7 @@ class Verdict:
     arm: ArmSummary
     reference: ArmSummary
     failures: Failures | None = None
-    luck: Luck | None = None
+    luck: SearchVariance | None = None
     matched: Comparison | None = None
 
     @property
@@ -313,16 +314,18 @@ def judge(
         if higher_is_better
         else None,
         matched=matched,
-        luck=None if networks is None else _luck(of_pair, by_seed, pair, len(pairs)),
+        luck=None if networks is None else _search_variance(of_pair, by_seed, pair, len(pairs)),
     )
 
 
-def _luck(networks: pd.DataFrame, pairs: pd.DataFrame, pair: Pair, searches: int) -> Luck | None:
+def _search_variance(
+    networks: pd.DataFrame, pairs: pd.DataFrame, pair: Pair, searches: int
+) -> SearchVariance | None:
     """How the searches behind a comparison differ, from their pairs of networks."""
     number = networks.assign(number=search_number(networks)).groupby(keys.SEED)["number"].first()
     difference = pairs[pair.arm] - pairs[pair.reference]
     by_search = [d.to_numpy(dtype=float) for _, d in difference.groupby(number)]
-    return luck(by_search) if len(by_search) == searches else None
+    return search_variance(by_search) if len(by_search) == searches else None
 
 
 def _summary(members: pd.DataFrame, pairs: pd.DataFrame, arm: str) -> ArmSummary:

@@ -13,9 +13,9 @@ from dynloss_core import keys
 from search_spaces import ChoiceParameter, ConstParameter, FloatParameter, Space
 from studies.analysis.figures.search_health import draw_convergence, draw_isolation
 from studies.analysis.search_health.arm_trials import arm_trials
+from studies.analysis.search_health.combined_health import convergence_headline, trials_together
 from studies.analysis.search_health.importances import importances
 from studies.analysis.search_health.search_health import search_health
-from studies.analysis.search_health.several import convergence_headline, trials_together
 from tests.studies.analysis.figures import texts
 from tests.studies.analysis.search_tables import (
     ACCURACY,

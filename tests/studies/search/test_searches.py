@@ -13,7 +13,7 @@ from scipy import stats
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.analysis.analyses import analyse
-from studies.analysis.statistics.luck import luck
+from studies.analysis.statistics.search_variance import search_variance
 from studies.analysis.study_analysis import Analysis
 from studies.definition.phases import Phase
 from studies.definition.study import Study
@@ -184,7 +184,7 @@ def test_the_spread_has_two_parts(sizes: tuple[int, ...]) -> None:
     groups = [
         draws.normal(place, 0.1, n) for place, n in zip(draws.normal(0, 1, 9), sizes, strict=False)
     ]
-    result = luck(groups)
+    result = search_variance(groups)
     within = sum(((g - g.mean()) ** 2).sum() for g in groups) / (sum(sizes) - len(sizes))
     assert result.of_seeds == pytest.approx(np.sqrt(within))
     if len(set(sizes)) == 1:  # the textbook's mean squares
@@ -199,7 +199,7 @@ def test_the_parts_are_right_on_average() -> None:
     found = []
     for _ in range(400):
         places = draws.normal(0, of_search, 6)
-        found.append(luck([draws.normal(place, of_seeds, 8) for place in places]))
+        found.append(search_variance([draws.normal(place, of_seeds, 8) for place in places]))
     assert np.mean([each.of_seeds**2 for each in found]) == pytest.approx(of_seeds**2, rel=0.05)  # type: ignore[operator]
     means = [np.var(each.differences, ddof=1) - of_seeds**2 / 8 for each in found]
     assert np.mean(means) == pytest.approx(of_search**2, rel=0.15)
@@ -207,10 +207,10 @@ def test_the_parts_are_right_on_average() -> None:
 
 def test_seeds_alone_leave_nothing_to_the_search() -> None:
     same = np.array([0.1, -0.1, 0.3, -0.3])
-    assert luck([same, same]).of_search == 0
-    assert luck([np.array([0.1]), np.array([0.3])]).of_seeds is None
+    assert search_variance([same, same]).of_search == 0
+    assert search_variance([np.array([0.1]), np.array([0.3])]).of_seeds is None
     with pytest.raises(ValueError, match="at least two"):
-        luck([same])
+        search_variance([same])
 
 
 def test_a_map_is_searched_again_too(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from scipy import stats
 
 from dynloss_core import keys
 from studies.analysis.analyses import analyse
+from studies.analysis.statistics.alpha_spending import share_of_look
 from studies.analysis.statistics.comparison import Comparison
-from studies.analysis.statistics.looks import share_of_look
 from studies.analysis.study_tables import Tables
 from studies.runner.run_study import confirm_until_decided, run_study
 from studies.storage.stored_study import StoredStudy

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Luck", "luck"]
+__all__ = ["SearchVariance", "search_variance"]
 
 
 @dataclass(frozen=True)
-class Luck:
+class SearchVariance:
     """What the spread of a comparison over searches is made of.
 
     Args:
@@ -63,7 +63,7 @@ class Luck:
         return text
 
 
-def luck(by_search: Sequence[np.ndarray]) -> Luck:
+def search_variance(by_search: Sequence[np.ndarray]) -> SearchVariance:
     """The parts of the spread over searches.
 
     Args:
@@ -84,7 +84,7 @@ def luck(by_search: Sequence[np.ndarray]) -> Luck:
         )
     noise = (within or 0.0) * float((1 / counts).mean())
     added = max(0.0, float(means.var(ddof=1)) - noise)
-    return Luck(
+    return SearchVariance(
         searches=len(by_search),
         fewest=int(counts.min()),
         most=int(counts.max()),

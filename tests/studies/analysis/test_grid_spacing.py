@@ -8,7 +8,7 @@ import pytest
 from dynloss_core import keys
 from search_spaces import FloatParameter
 from studies.analysis.search_health.arm_trials import arm_trials
-from studies.analysis.search_health.coarse import Coarse, too_coarse
+from studies.analysis.search_health.grid_spacing import CoarseGrid, too_coarse
 from tests.studies.analysis.search_tables import ACCURACY, RATE, rates, space, table
 
 SPACE = space(learning_rate=RATE)
@@ -16,7 +16,7 @@ SPACE = space(learning_rate=RATE)
 
 def found(
     values: list[float], points: list[float], margin: float | None = 0.01, **options: list[int]
-) -> list[Coarse]:
+) -> list[CoarseGrid]:
     rows = table(rates(*points), values, keys.STATIC, **options)  # type: ignore[arg-type]
     return too_coarse(arm_trials(rows, keys.STATIC, SPACE, ACCURACY), SPACE, margin)
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from dynloss_core import keys
 from studies.definition.early_stopping import is_stopped
 from studies.runner.run_study import confirm_study, run_study
-from studies.storage.kept_status import PhaseStatus, StudyStatus, keep_status, kept_status
 from studies.storage.phase_counts import PhaseCounts
 from studies.storage.status import study_status
+from studies.storage.status_file import PhaseStatus, StudyStatus, keep_status, kept_status
 from studies.storage.study_folder import StudyFolder
 from tests.studies.sessions import next_block, run_without_ray, session_of, train, train_next
 from tests.studies.tiny import tiny_study
@@ -137,8 +137,8 @@ def test_what_changes_while_it_is_counted_is_not_kept(
     def another_part(_: float) -> None:
         a_part_is_added(folder)
 
-    monkeypatch.setattr("studies.storage.kept_status.time.sleep", another_part)
-    monkeypatch.setattr("studies.storage.kept_status._CLOCK", 10**15)
+    monkeypatch.setattr("studies.storage.status_file.time.sleep", another_part)
+    monkeypatch.setattr("studies.storage.status_file._CLOCK", 10**15)
     keep_status(folder, status)
     assert kept_status(folder) is None
     session.delivery.close()

@@ -10,13 +10,13 @@ from search_spaces import Space
 from studies.analysis.search_health.arm_trials import ArmTrials, along, bounds_of, scale_of
 from studies.analysis.search_health.isolation import NEAR
 
-__all__ = ["Coarse", "too_coarse"]
+__all__ = ["CoarseGrid", "too_coarse"]
 
 _FEWEST_TRIED = 3  # two values say nothing about what lies between them
 
 
 @dataclass(frozen=True)
-class Coarse:
+class CoarseGrid:
     """The objective changes by more than the margin from an arm's best value to the next one tried,
     so a value in between may be better by as much.
 
@@ -45,7 +45,7 @@ class Coarse:
         )
 
 
-def too_coarse(trials: ArmTrials, space: Space, margin: float | None) -> list[Coarse]:
+def too_coarse(trials: ArmTrials, space: Space, margin: float | None) -> list[CoarseGrid]:
     """At most one, for an arm that varies a single ordered parameter. With several parameters,
     neighbours seldom agree in all others, so nothing is said."""
     varied = [
@@ -73,4 +73,4 @@ def too_coarse(trials: ArmTrials, space: Space, margin: float | None) -> list[Co
     change = float(score[best] - score[worst])
     if change <= margin:
         return []
-    return [Coarse(trials.arm, name, float(levels[best]), float(levels[worst]), change, margin)]
+    return [CoarseGrid(trials.arm, name, float(levels[best]), float(levels[worst]), change, margin)]
