@@ -17,7 +17,7 @@ from typing import Any
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import use_data_folder
-from studies.analysis.user_analyses import Cards
+from studies.analysis.user_analyses import AnalysisFunction
 from studies.definition.data_sets import provide
 from studies.definition.options import BackendName
 from studies.definition.plugin_files import listed
@@ -158,7 +158,7 @@ def analyse(
     study: Recorded,
     out: str | PathLike[str] = DEFAULT_OUT,
     *,
-    analyses: Mapping[str, Cards] | None = None,
+    analyses: Mapping[str, AnalysisFunction] | None = None,
 ) -> StudyResult:
     """Analyse a study from its tables, finished or not, and train nothing.
 

@@ -132,7 +132,7 @@ def find_instabilities(
             f"with a period of {period} steps, the class weights alone make F alternate"
         )
     trace = finite_head(trace)
-    turning = _Turning.of(trace)
+    turning = _TurningPoints.of(trace)
     after = curvature or CurvatureSamples([])
     instabilities = []
     for turns in turning.stretches(MERGE if period is None else min(MERGE, period // 4)):
@@ -165,7 +165,7 @@ def find_instabilities(
 
 
 @dataclass(frozen=True, eq=False)
-class _Turning:
+class _TurningPoints:
     """Where a trace turns, and how strongly; entry j belongs to F(j), F(j+1), F(j+2).
 
     Args:
@@ -177,7 +177,7 @@ class _Turning:
     relative: Floats
 
     @classmethod
-    def of(cls, trace: Floats) -> _Turning:
+    def of(cls, trace: Floats) -> _TurningPoints:
         quarters = trace / 4  # so that the sums of a run about to diverge do not overflow
         rises = np.diff(quarters)
         amplitude = np.abs(np.diff(rises))

@@ -28,12 +28,12 @@ from studies.analysis.landscape import instabilities, minima, peristalsis, thres
 from studies.analysis.question import Question
 from studies.analysis.study_analysis import Analysis, analysis_of
 from studies.analysis.study_tables import Tables
-from studies.analysis.user_analyses import Cards
+from studies.analysis.user_analyses import AnalysisFunction
 
 __all__ = ["ANALYSES", "analyse"]
 
 
-def of_each_pair(cards: Cards) -> Cards:
+def of_each_pair(cards: AnalysisFunction) -> AnalysisFunction:
     """Turn an analysis of two arms into one of each arm against the study's reference."""
 
     def of_study(tables: Tables) -> Iterator[Card]:
@@ -47,7 +47,7 @@ def of_each_pair(cards: Cards) -> Cards:
     return of_study
 
 
-ANALYSES: dict[str, Cards] = {
+ANALYSES: dict[str, AnalysisFunction] = {
     "verdicts": partial(verdict_cards.cards, draw=draw_verdict, overview=draw_comparisons),
     "searches": partial(searches.cards, draw=draw_searches),
     "ladder": partial(ladder.cards, draw=draw_ladder),
@@ -70,7 +70,7 @@ def analyse(
     curves: pd.DataFrame,
     question: Question,
     recorded: Mapping[str, pd.DataFrame] | None = None,
-    own: Mapping[str, Cards] | None = None,
+    own: Mapping[str, AnalysisFunction] | None = None,
 ) -> Analysis:
     """Analyse a study, finished or not, with the results so far.
 

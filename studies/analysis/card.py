@@ -16,10 +16,10 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["SUBJECTS", "Animation", "Card", "Drawing", "Draws"]
+__all__ = ["SUBJECTS", "Animation", "Card", "Drawing", "DrawFunction"]
 
 P = ParamSpec("P")
-Draws = Callable[P, "Figure"]
+DrawFunction = Callable[P, "Figure"]
 Subject = Literal["winners", "landscape", "settings"]
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 """In the order of the findings."""

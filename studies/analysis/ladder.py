@@ -17,7 +17,7 @@ from functools import partial
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.setting_verdicts import SettingVerdict, verdicts_of
 from studies.analysis.settings import by_setting
 from studies.analysis.statistics.comparison import compare
@@ -95,7 +95,7 @@ def _step(step: SettingVerdict) -> str:
     return f"{text}, p = {step.p_adjusted:.2g} over {step.counted}"
 
 
-def cards(tables: Tables, draw: Draws[Sequence[Ladder]]) -> Iterator[Card]:
+def cards(tables: Tables, draw: DrawFunction[Sequence[Ladder]]) -> Iterator[Card]:
     """The ladder at each setting; nothing in a study without one."""
     ladders = tables.cached(ladders_of)
     if not ladders:

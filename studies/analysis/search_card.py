@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.search_health.combined_health import convergence_caption, convergence_headline
 from studies.analysis.search_health.search_health import SearchHealth
 from studies.analysis.setting_verdicts import verdicts_of
@@ -21,7 +21,7 @@ __all__ = ["cards"]
 
 
 def cards(
-    tables: Tables, isolation: Draws[SearchHealth], convergence: Draws[...]
+    tables: Tables, isolation: DrawFunction[SearchHealth], convergence: DrawFunction[...]
 ) -> Iterator[Card]:
     """Whether the search can be trusted; if there are several settings, bounds are checked for
     each. Several searches are shown together, with warnings about each.

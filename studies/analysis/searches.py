@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.setting_verdicts import SettingVerdict, verdicts_of
 from studies.analysis.settings import by_setting, point_of
 from studies.analysis.statistics.comparison import Comparison, compare
@@ -35,7 +35,7 @@ class SearchGain:
 
 
 def cards(
-    tables: Tables, draw: Draws[Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]]
+    tables: Tables, draw: DrawFunction[Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]]
 ) -> Iterator[Card]:
     """Every search beside the verdict on all of them; nothing for a study with one search."""
     if tables.searches == 1:

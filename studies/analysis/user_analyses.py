@@ -19,18 +19,18 @@ from studies.analysis.card import Card
 from studies.analysis.study_tables import Tables
 from studies.definition.installed_plugins import GROUPS, installed_plugin
 
-__all__ = ["AnalysisError", "Cards", "analyses_of", "read_analyses"]
+__all__ = ["AnalysisError", "AnalysisFunction", "analyses_of", "read_analyses"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Cards = Callable[[Tables], Iterable[Card]]
+AnalysisFunction = Callable[[Tables], Iterable[Card]]
 
 
 class AnalysisError(ConfigError):
     """A user's own analysis raised an exception, or yielded something other than cards."""
 
 
-def analyses_of(plugins: Sequence[Plugin]) -> dict[str, Cards]:
+def analyses_of(plugins: Sequence[Plugin]) -> dict[str, AnalysisFunction]:
     """The analyses that a study's plug-ins define, by name."""
     return {
         name: partial(_cards, function, name, plugin.file)
@@ -40,7 +40,7 @@ def analyses_of(plugins: Sequence[Plugin]) -> dict[str, Cards]:
     }
 
 
-def read_analyses(file_or_name: str) -> dict[str, Cards]:
+def read_analyses(file_or_name: str) -> dict[str, AnalysisFunction]:
     """The analyses in a file, or the one that an installed package offers under a name.
 
     Raises:
@@ -62,7 +62,7 @@ def read_analyses(file_or_name: str) -> dict[str, Cards]:
     }
 
 
-def _cards(function: Cards, name: str, source: str, tables: Tables) -> Iterator[Card]:
+def _cards(function: AnalysisFunction, name: str, source: str, tables: Tables) -> Iterator[Card]:
     """The cards of an analysis, checked, with failures reported by line."""
     source = getattr(getattr(function, "__code__", None), "co_filename", source)
     named = partial(_naming_failures, name=name, source=source)

@@ -8,7 +8,7 @@ from functools import partial
 
 import pandas as pd
 
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.setting_verdicts import SettingVerdict, verdicts_in, verdicts_of
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.study_tables import Tables
@@ -18,8 +18,8 @@ __all__ = ["cards", "comparison_table"]
 
 def cards(
     tables: Tables,
-    draw: Draws[pd.DataFrame, SettingVerdict],
-    overview: Draws[Sequence[SettingVerdict]],
+    draw: DrawFunction[pd.DataFrame, SettingVerdict],
+    overview: DrawFunction[Sequence[SettingVerdict]],
 ) -> Iterator[Card]:
     """The winners on fresh seeds, in the latest round and in earlier ones: one figure per verdict,
     or one for all verdicts if several pairs are compared."""

@@ -131,7 +131,7 @@ def analyse(
 ) -> None:
     """Analyse a study again from its tables; compare several in one table and one figure."""
     from dynloss_core.config import ConfigError
-    from studies.analysis.user_analyses import Cards, read_analyses
+    from studies.analysis.user_analyses import AnalysisFunction, read_analyses
     from studies.storage.find_study import recorded_study
     from studies.storage.study_folder import StudyFolder
 
@@ -141,7 +141,7 @@ def analyse(
         from studies.storage.stored_study import StoredStudy
 
         stored = StoredStudy.read(folders[0])
-        own: dict[str, Cards] = {}
+        own: dict[str, AnalysisFunction] = {}
         for file in analysis or []:
             functions = read_analyses(file)
             if twice := own.keys() & functions.keys():

@@ -21,7 +21,7 @@ _SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _ScriptInputs:
     """What decides how a script looks.
 
     Args:
@@ -65,22 +65,22 @@ def script_of(winner: RecordedWinner, setup: Setup, shift: int, data: Mapping[st
         shift: steps by which the oscillation begins later in its turn.
         data: what is in the file of tensors beside it, by name.
     """
-    facts = _Facts(winner, setup, shift, data)
+    given = _ScriptInputs(winner, setup, shift, data)
     network = network_code(winner.problem)
-    parts = [_constants(facts), network.definition]
-    if facts.oscillates:
-        parts.append(weights_code(winner.problem, winner.member, facts.groups, shift))
-    parts.append(loss_code(winner.problem, oscillates=facts.oscillates))
-    if facts.has_schedule:
-        parts.append(_schedule(facts))
+    parts = [_constants(given), network.definition]
+    if given.oscillates:
+        parts.append(weights_code(winner.problem, winner.member, given.groups, shift))
+    parts.append(loss_code(winner.problem, oscillates=given.oscillates))
+    if given.has_schedule:
+        parts.append(_schedule(given))
     if winner.problem.sam_radius:
         parts.append(_CLIMB)
-    parts += [_evaluation(facts), _main(facts, network.construction)]
+    parts += [_evaluation(given), _main(given, network.construction)]
     body = "\n\n".join(parts)
     needs_math = ["import math"] if "math." in body else []
     imports = sorted([*network.imports, *needs_math, "from pathlib import Path"], key=_as_sorted)
     head = "\n".join(["from __future__ import annotations", "", *imports])
-    return f"""{_docstring(facts)}
+    return f"""{_docstring(given)}
 {head}
 
 import torch
@@ -99,8 +99,8 @@ def _as_sorted(line: str) -> tuple[bool, str]:
     return line.startswith("from"), line
 
 
-def _docstring(facts: _Facts) -> str:
-    winner, problem = facts.winner, facts.winner.problem
+def _docstring(given: _ScriptInputs) -> str:
+    winner, problem = given.winner, given.winner.problem
     point = ", ".join(f"{name} {value!r}" for name, value in winner.point.items())
     return f'''"""The winner of the study {winner.study.name}, trained by plain PyTorch.
 
@@ -126,20 +126,20 @@ def _command(winner: RecordedWinner) -> str:
     return shlex.join(words)
 
 
-def _constants(facts: _Facts) -> str:
-    problem, member = facts.winner.problem, facts.winner.member
+def _constants(given: _ScriptInputs) -> str:
+    problem, member = given.winner.problem, given.winner.member
     lines = [
         f"STEPS = {problem.steps:_}  # optimiser updates",
         f"LEARNING_RATE = {member.learning_rate!r}",
     ]
     if problem.batch_size is not None:
         lines.append(f"BATCH_SIZE = {problem.batch_size}")
-    if facts.oscillates:
-        lines += weights_constants(problem, member, facts.groups, facts.shift)
+    if given.oscillates:
+        lines += weights_constants(problem, member, given.groups, given.shift)
     if problem.sam_radius:
         lines.append(f"RADIUS = {problem.sam_radius!r}  # of sharpness-aware minimisation")
     lines += ["", "RECORDED = {  # loss and accuracy at the end, in the study"]
-    recorded = facts.winner.recorded(problem, member)
+    recorded = given.winner.recorded(problem, member)
     for split in _SPLITS:
         loss, accuracy = recorded.get(f"{split}_loss"), recorded.get(f"{split}_accuracy")
         if loss is not None and accuracy is not None:
@@ -154,8 +154,8 @@ def _constants(facts: _Facts) -> str:
     return "\n".join(lines)
 
 
-def _schedule(facts: _Facts) -> str:
-    schedule = facts.winner.problem.learning_rate_schedule
+def _schedule(given: _ScriptInputs) -> str:
+    schedule = given.winner.problem.learning_rate_schedule
     lines = [
         "def learning_rate(step: int) -> float:",
         '    """Of the update that follows `step` updates."""',
@@ -196,14 +196,14 @@ _CLIMB = '''def climb(model: nn.Module) -> list[Tensor]:
 '''
 
 
-def _evaluation(facts: _Facts) -> str:
-    is_image = len(facts.winner.problem.data.input_shape) == 3
-    outputs = "model(seen(inputs))" if "factor" in facts.data else "model(inputs)"
+def _evaluation(given: _ScriptInputs) -> str:
+    is_image = len(given.winner.problem.data.input_shape) == 3
+    outputs = "model(seen(inputs))" if "factor" in given.data else "model(inputs)"
     if is_image:
         part = outputs.replace("inputs", "part")
         outputs = f"torch.cat([{part} for part in inputs.split({_IMAGES})])"
     seen = ""
-    if "factor" in facts.data:
+    if "factor" in given.data:
         seen = '''def seen(images: Tensor) -> Tensor:
     """Bytes (N, channels, H, W) as the network sees them."""
     factor, offset = DATA["factor"], DATA["offset"]  # (1, channels, 1, 1)
@@ -211,7 +211,7 @@ def _evaluation(facts: _Facts) -> str:
 
 
 '''
-    mode = "    model.eval()\n" if facts.has_modes else ""
+    mode = "    model.eval()\n" if given.has_modes else ""
     return f'''{seen}@torch.no_grad()
 def evaluated(model: nn.Module, split: str) -> tuple[float, float]:
     """Static loss and accuracy on a split."""
@@ -222,21 +222,21 @@ def evaluated(model: nn.Module, split: str) -> tuple[float, float]:
 '''
 
 
-def _main(facts: _Facts, construction: str) -> str:
-    dtype = facts.winner.problem.dtype
-    every = max(1, facts.winner.problem.steps // _LINES)
-    loop = "\n".join(f"        {line}" for line in _loop(facts))
-    names, stored = _samples(facts)
+def _main(given: _ScriptInputs, construction: str) -> str:
+    dtype = given.winner.problem.dtype
+    every = max(1, given.winner.problem.steps // _LINES)
+    loop = "\n".join(f"        {line}" for line in _loop(given))
+    names, stored = _samples(given)
     whole = f"    {', '.join(names)} = " + ", ".join(f'DATA["{name}"]' for name in stored)
-    is_small = facts.winner.problem.traits.relu_mlp is not None
+    is_small = given.winner.problem.traits.relu_mlp is not None
     threads = "    torch.set_num_threads(1)  # more only wait for each other\n" if is_small else ""
-    before = f"{whole}\n" if facts.winner.problem.batch_size is None else ""
+    before = f"{whole}\n" if given.winner.problem.batch_size is None else ""
     return f'''def main() -> None:
     """Train, and print what the study recorded beside what comes out."""
 {threads}    model = {construction}
     model = model.to(DEVICE, torch.{dtype})
     model.load_state_dict(DATA["network"])
-    optimiser = {_optimiser(facts)}
+    optimiser = {_optimiser(given)}
 {before}    for step in range(STEPS):
 {loop}
         if step % {every} == 0:
@@ -251,11 +251,11 @@ def _main(facts: _Facts, construction: str) -> str:
 '''
 
 
-def _optimiser(facts: _Facts) -> str:
-    member, arguments = facts.winner.member, ["model.parameters()", "lr=LEARNING_RATE"]
+def _optimiser(given: _ScriptInputs) -> str:
+    member, arguments = given.winner.member, ["model.parameters()", "lr=LEARNING_RATE"]
     values = {name: getattr(member, name) for name in (keys.MOMENTUM, keys.WEIGHT_DECAY)}
     arguments += [f"{name}={value!r}" for name, value in values.items() if value]
-    if facts.winner.problem.nesterov and member.momentum > 0:
+    if given.winner.problem.nesterov and member.momentum > 0:
         arguments.append("nesterov=True")
     line = f"torch.optim.SGD({', '.join(arguments)})"
     if len(line) <= 80:
@@ -263,44 +263,44 @@ def _optimiser(facts: _Facts) -> str:
     return f"torch.optim.SGD(\n        {', '.join(arguments)}\n    )"
 
 
-def _loop(facts: _Facts) -> Iterator[str]:
+def _loop(given: _ScriptInputs) -> Iterator[str]:
     """The lines of one update."""
-    problem, (names, stored) = facts.winner.problem, _samples(facts)
+    problem, (names, stored) = given.winner.problem, _samples(given)
     if problem.batch_size is not None:
         yield 'epoch, place = divmod(step, DATA["batch_order"].shape[1] // BATCH_SIZE)'
         yield "chosen = slice(place * BATCH_SIZE, (place + 1) * BATCH_SIZE)"
         yield 'batch = DATA["batch_order"][epoch, chosen].long()'
         for name, place in zip(names, stored, strict=True):
             yield f'{name} = DATA["{place}"][batch]'
-    if facts.has_schedule:
+    if given.has_schedule:
         yield 'optimiser.param_groups[0]["lr"] = learning_rate(step)'
-    if facts.has_modes:
+    if given.has_modes:
         yield "model.train()"
     yield "optimiser.zero_grad()"
-    if facts.setup.traits.draws:
+    if given.setup.traits.draws:
         yield 'torch.manual_seed(int(DATA["dropout_seeds"][step]))'
-    yield from _backward(facts, names)
+    yield from _backward(given, names)
     if problem.sam_radius:
         yield "were = climb(model)"
-        yield from _backward(facts, names, again=True)
+        yield from _backward(given, names, again=True)
         yield "with torch.no_grad():"
         yield "    for parameter, before in zip(model.parameters(), were):"
         yield "        parameter.copy_(before)"
     yield "optimiser.step()"
 
 
-def _samples(facts: _Facts) -> tuple[list[str], list[str]]:
+def _samples(given: _ScriptInputs) -> tuple[list[str], list[str]]:
     """The variables that hold the samples of a step, and where all of them are stored."""
     names, stored = ["inputs", "targets"], ["train_inputs", "train_targets"]
-    if "groups" in facts.data:
+    if "groups" in given.data:
         names, stored = [*names, "groups"], [*stored, "groups"]
     return names, stored
 
 
-def _backward(facts: _Facts, names: list[str], *, again: bool = False) -> Iterator[str]:
+def _backward(given: _ScriptInputs, names: list[str], *, again: bool = False) -> Iterator[str]:
     inputs, *others = names
-    shown = f"seen({inputs})" if "factor" in facts.data else inputs
-    if facts.oscillates:
+    shown = f"seen({inputs})" if "factor" in given.data else inputs
+    if given.oscillates:
         if not again:
             yield f"outputs = model({shown})"
             yield "weights = weights_at(step).to(outputs)"

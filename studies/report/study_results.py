@@ -22,7 +22,7 @@ from studies.analysis.figures.files import save_animation, save_figure
 from studies.analysis.question import Question
 from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
-from studies.analysis.user_analyses import AnalysisError, Cards, analyses_of
+from studies.analysis.user_analyses import AnalysisError, AnalysisFunction, analyses_of
 from studies.blocks.recorder import KINDS
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
@@ -127,7 +127,7 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
 
 
 def write_results(
-    stored: StoredStudy, into: Path | None = None, own: Mapping[str, Cards] | None = None
+    stored: StoredStudy, into: Path | None = None, own: Mapping[str, AnalysisFunction] | None = None
 ) -> Results:
     """Gather the tables of a study, analyse them, draw the figures and write everything.
 
@@ -171,7 +171,7 @@ def _write_results(
     stored: StoredStudy,
     gathered: dict[str, pd.DataFrame],
     place: StudyFolder,
-    own: Mapping[str, Cards] | None,
+    own: Mapping[str, AnalysisFunction] | None,
 ) -> Results:
     study, folder = stored.study, stored.folder
     members, curves = gathered["members"], gathered["curves"]

@@ -25,7 +25,7 @@ __all__ = ["CurvatureSeries", "Evaluation", "HeldOut", "History", "Trace", "Vall
 
 
 @dataclass(frozen=True, eq=False)
-class _Along:
+class _TimeSeries:
     """What is recorded along a run: tensors whose first axis is time, except those that hold for
     the whole run."""
 
@@ -42,7 +42,7 @@ class _Along:
 
 
 @dataclass(frozen=True, eq=False)
-class Trace(_Along):
+class Trace(_TimeSeries):
     """Every step of some members.
 
     Row i is the state *after* `steps[i]` updates, as seen by the next update: with its class
@@ -70,7 +70,7 @@ class Trace(_Along):
 
 
 @dataclass(frozen=True, eq=False)
-class CurvatureSeries(_Along):
+class CurvatureSeries(_TimeSeries):
     """The curvature of some members along their training.
 
     Row i is the landscape of F after `steps[i]` updates, at the class weights of the next update. A
@@ -101,7 +101,7 @@ class CurvatureSeries(_Along):
 
 
 @dataclass(frozen=True, eq=False)
-class ValleySeries(_Along):
+class ValleySeries(_TimeSeries):
     """F on a line through the parameters of some members, along their training.
 
     Row i is the landscape of F after `steps[i]` updates, at the class weights of the next update;

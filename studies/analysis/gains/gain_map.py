@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.gains.map_cells import (
     ArmMatrix,
     Cells,
@@ -291,7 +291,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def cards(tables: Tables, draw: Draws[GainMap]) -> Iterator[Card]:
+def cards(tables: Tables, draw: DrawFunction[GainMap]) -> Iterator[Card]:
     """The maps of a search; that of an adaptive search is exploratory and gives no findings."""
     for name, result in maps_of(tables).items():
         notes = [f"Paired over {result.n} seeds.", *result.notes()]

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.question import stop_of
 from studies.analysis.setting_verdicts import winners_of
 from studies.analysis.settings import by_setting
@@ -59,7 +59,7 @@ class LearningCurve:
         return f"{self.arm} (n = {self.n}{what}{fewer})"
 
 
-def cards(tables: Tables, draw: Draws[...]) -> Iterator[Card]:
+def cards(tables: Tables, draw: DrawFunction[...]) -> Iterator[Card]:
     """The curves of the winners, one panel per metric; only for a single setting."""
     confirm, scientific = tables.compared, tables.question.scientific
     if tables.curves.empty or not winners_of(tables) or len(by_setting(confirm, scientific)) != 1:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.gains.interpolation import ENOUGH, interpolation_of
 from studies.analysis.gains.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
 from studies.analysis.statistics.comparison import compare
@@ -172,7 +172,7 @@ class Regimes:
         return pd.DataFrame(rows)
 
 
-def cards(tables: Tables, draw: Draws[Regimes]) -> Iterator[Card]:
+def cards(tables: Tables, draw: DrawFunction[Regimes]) -> Iterator[Card]:
     """Both arms over each parameter that sets a size."""
     for result in tables.cached(regimes_of).values():
         name, sentences, table = f"regimes_{result.name}", result.sentences(), result.table()

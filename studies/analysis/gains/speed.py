@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.setting_verdicts import verdicts_of
 from studies.analysis.settings import by_setting, label_of
 from studies.analysis.statistics.comparison import Comparison, compare
@@ -146,7 +146,7 @@ class Speed:
         }
 
 
-def cards(tables: Tables, draw: Draws[list[Speed]]) -> Iterator[Card]:
+def cards(tables: Tables, draw: DrawFunction[list[Speed]]) -> Iterator[Card]:
     """How fast the winners of each pair of arms are, on fresh seeds."""
     speeds = tables.cached(speeds_of)
     if not speeds:

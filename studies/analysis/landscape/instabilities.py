@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings_of
 from studies.analysis.study_tables import Tables
 
@@ -40,7 +40,7 @@ def cards(tables: Tables) -> Iterator[Card]:
         )
 
 
-def trajectory_cards(tables: Tables, draw: Draws[RecordedRun]) -> Iterator[Card]:
+def trajectory_cards(tables: Tables, draw: DrawFunction[RecordedRun]) -> Iterator[Card]:
     """The first traced run of each arm."""
     recorded = tables.cached(recordings_of)
     traced = [] if recorded is None else [run for run in recorded.runs if not run.trace.empty]

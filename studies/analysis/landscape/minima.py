@@ -22,7 +22,7 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.landscape.equal_loss import ALONG, curvature_at_rest, when_first_at
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.study_tables import Tables
@@ -194,7 +194,7 @@ def _pairs(ratios: Sequence[Ratio]) -> str:
     return f"n = {few} pairs" if few == many else f"n = {few} to {many} pairs"
 
 
-def cards(tables: Tables, draw: Draws[Minima]) -> Iterator[Card]:
+def cards(tables: Tables, draw: DrawFunction[Minima]) -> Iterator[Card]:
     """The final sharpness of the networks of the latest round, or of the search without one."""
     members = tables.search if tables.fresh_networks.empty else tables.fresh_networks
     along = curvature_at_rest(members, tables)

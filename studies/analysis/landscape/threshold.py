@@ -28,7 +28,7 @@ import pandas as pd
 from scipy import stats
 
 from dynloss_core import keys
-from studies.analysis.card import Card, Drawing, Draws
+from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings_of
 from studies.analysis.statistics.within_blocks import (
     largest_difference,
@@ -222,7 +222,7 @@ class Threshold:
         )
 
 
-def cards(tables: Tables, draw: Draws[Threshold]) -> Iterator[Card]:
+def cards(tables: Tables, draw: DrawFunction[Threshold]) -> Iterator[Card]:
     """The threshold over learning rates and sizes, or over momenta if those differ instead."""
     recorded, attainable = tables.cached(recordings_of), tables.question.attainable
     result = None if recorded is None else threshold(recorded, tables.size, attainable)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.card import Animation, Card, Drawing, Draws
+from studies.analysis.card import Animation, Card, DrawFunction, Drawing
 from studies.analysis.landscape.recorded_runs import Recordings, recordings_of
 from studies.analysis.study_tables import Tables
 
@@ -73,7 +73,7 @@ class ValleyRun:
 
 def cards(
     tables: Tables,
-    draw: Draws[Sequence[ValleyRun]],
+    draw: DrawFunction[Sequence[ValleyRun]],
     animate: Callable[[Sequence[ValleyRun]], Animation],
 ) -> Iterator[Card]:
     """The first run with known valleys, and the first of another arm with the same seed and

@@ -35,7 +35,7 @@ _SECONDS_TO_END = 5.0
 
 
 @dataclass
-class _Order:
+class _Request:
     """Work for the thread to do once everything before it is delivered."""
 
     work: Callable[[Tracker], Any]
@@ -85,14 +85,14 @@ class Delivery:
     def ask(self, work: Callable[[Tracker], T]) -> T | None:
         """Have work done once everything before it is delivered, and wait for its result; None if
         one more attempt does not reach the tracker. Other errors of `work` are raised here."""
-        order = _Order(work)
-        self._events.put(("ask", order))
-        while not order.done.wait(0.2):  # wakes for Ctrl-C
+        request = _Request(work)
+        self._events.put(("ask", request))
+        while not request.done.wait(0.2):  # wakes for Ctrl-C
             if not self._thread.is_alive():
                 raise self._error or RuntimeError("the delivery has ended")
-        if order.error is not None:
-            raise order.error
-        result: T | None = order.result
+        if request.error is not None:
+            raise request.error
+        result: T | None = request.result
         return result
 
     def close(self) -> None:
@@ -130,17 +130,17 @@ class Delivery:
         self._finished[block.id] = block
         self._deliver()
 
-    def _on_ask(self, order: _Order) -> None:
+    def _on_ask(self, request: _Request) -> None:
         self._next_attempt = 0.0
 
         def work(tracker: Tracker) -> None:
-            order.result = order.work(tracker)
+            request.result = request.work(tracker)
 
         try:
             self._deliver(work)
         except Exception as error:
-            order.error = error
-        order.done.set()
+            request.error = error
+        request.done.set()
 
     def _deliver(self, work: Callable[[Tracker], None] | None = None) -> None:
         """Deliver everything that waits, then do some work. If the tracker is unreachable, keep the
