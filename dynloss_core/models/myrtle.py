@@ -61,7 +61,7 @@ class Myrtle5(nn.Module):
     """
 
     samplewise: ClassVar[bool] = True
-    convolutions_alone: ClassVar[bool] = True
+    convolutions_only: ClassVar[bool] = True
 
     def __init__(self, inputs: int, channels: int, outputs: int) -> None:
         super().__init__()

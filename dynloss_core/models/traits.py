@@ -53,7 +53,7 @@ class Traits:
             outputs. Its class declares `relu_mlp = True`: a sample is flattened and goes through
             `layers`, linear with biases, with a ReLU between any two. None for other networks.
         channels: the largest number of channels in a plain stack of convolutions, whose class
-            declares `convolutions_alone = True`. None for other networks.
+            declares `convolutions_only = True`. None for other networks.
     """
 
     couples_samples: bool
@@ -114,7 +114,7 @@ def _relu_mlp(network: nn.Module) -> tuple[int, ...] | None:
 
 
 def _channels(network: nn.Module) -> int | None:
-    if not _says(network, "convolutions_alone"):
+    if not _says(network, "convolutions_only"):
         return None
     every = [layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     return max(every, default=None)

@@ -192,7 +192,7 @@ def _weights(
     raw = torch.where(moves, _raw(oscillation, elevation, amplitude), 1.0)
     if _all_oscillate(oscillation):  # (n, M, G)
         return raw * (groups / raw.sum(-1, keepdim=True)) if oscillation.normalised else raw
-    if _is_alone(oscillation, groups):
+    if _is_single_group(oscillation, groups):
         return torch.where(moves, raw / mean, 1.0)[..., None]
     is_active = torch.arange(groups, device=t.device) == active(
         torch.div(t, period, rounding_mode="floor")
@@ -220,7 +220,7 @@ def shift_of(oscillation: Oscillation, groups: int, period: int, seed: int) -> T
 
 def _mean(oscillation: Oscillation, groups: int, period: int, amplitude: float) -> float:
     """The mean of m over a period for a single, normalised group; else 1."""
-    if not (_is_alone(oscillation, groups) and oscillation.normalised):
+    if not (_is_single_group(oscillation, groups) and oscillation.normalised):
         return 1.0
     of_period = torch.arange(period, device="cpu")
     elevation = SHAPES[oscillation.shape](of_period, period)
@@ -232,5 +232,5 @@ def _all_oscillate(oscillation: Oscillation) -> bool:
     return not GROUPS[oscillation.groups].takes_turns
 
 
-def _is_alone(oscillation: Oscillation, groups: int) -> bool:
+def _is_single_group(oscillation: Oscillation, groups: int) -> bool:
     return groups == 1 and not oscillation.is_by_class

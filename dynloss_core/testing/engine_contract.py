@@ -41,7 +41,7 @@ class EngineContract:
         return [case for case in self.cases if self.engine.refusal(case.problem) is None]
 
     @property
-    def some(self) -> Case:
+    def multi_member_case(self) -> Case:
         """The first of them with several members."""
         return next(case for case in self.trained() if len(case.members) > 1)
 
@@ -78,9 +78,9 @@ class EngineContract:
     def test_report_points(self) -> None:
         total = 7
         for every in (1, total - 1, total, total + 1):
-            few = replace(self.some.problem, steps=total, static_tail=2)
+            few = replace(self.multi_member_case.problem, steps=total, static_tail=2)
             problem = replace(few, evaluate_every=every)
-            setup = Setup.build(problem, self.some.members)
+            setup = Setup.build(problem, self.multi_member_case.members)
             steps = [evaluation.step for evaluation in self.engine(setup).evaluations()]
             assert steps == [*range(0, total, every), total]
 
@@ -94,7 +94,7 @@ class EngineContract:
         assert torch.equal(resumed.held_out().test_loss, second.held_out().test_loss)
 
     def test_members_do_not_depend_on_their_neighbours_or_order(self) -> None:
-        case = self.some
+        case = self.multi_member_case
         together, _ = _uninterrupted(self.engine, case)
         reverse = Setup.build(case.problem, case.members[::-1])
         backwards = list(self.engine(reverse).evaluations())
@@ -109,9 +109,9 @@ class EngineContract:
 
     def test_amplitude_one_is_the_static_arm_bit_for_bit(self) -> None:
         actual, expected = (
-            list(self.engine(Setup.build(self.some.problem, [member])).evaluations())
+            list(self.engine(Setup.build(self.multi_member_case.problem, [member])).evaluations())
             for period in (7, None)
-            for member in [replace(self.some.members[0], period=period, amplitude=1.0)]
+            for member in [replace(self.multi_member_case.members[0], period=period, amplitude=1.0)]
         )
         assert_equal(actual, expected, exactly=True)
         for evaluation in actual:
@@ -119,7 +119,7 @@ class EngineContract:
 
     @pytest.mark.parametrize("rate", [1e200, 1e308])
     def test_a_diverged_member_is_frozen_flagged_and_alone(self, rate: float) -> None:
-        case = self.some
+        case = self.multi_member_case
         bad = replace(case.members[0], learning_rate=rate)
         evaluations = list(
             self.engine(Setup.build(case.problem, [bad, *case.members])).evaluations()
@@ -134,9 +134,10 @@ class EngineContract:
         assert last.diverged_step[1:].tolist() == [-1] * len(case.members)
 
     def test_stops_early_when_every_member_has_diverged(self) -> None:
-        bad = replace(self.some.members[0], learning_rate=1e200)
-        evaluations = list(self.engine(Setup.build(self.some.problem, [bad])).evaluations())
-        assert evaluations[-1].step < self.some.problem.steps
+        case = self.multi_member_case
+        bad = replace(case.members[0], learning_rate=1e200)
+        evaluations = list(self.engine(Setup.build(case.problem, [bad])).evaluations())
+        assert evaluations[-1].step < case.problem.steps
         assert int(evaluations[-1].diverged_step[0]) == evaluations[-1].step
 
     def test_stopped_members_leave_the_others_as_they_are(self, case: Case) -> None:
@@ -176,7 +177,8 @@ class EngineContract:
         assert second.stopped_step[0] == case.problem.evaluate_every
 
     def test_a_stop_is_no_divergence_and_comes_once(self) -> None:
-        engine, members = self.engine(setup_of(self.some)), len(self.some.members)
+        case = self.multi_member_case
+        engine, members = self.engine(setup_of(case)), len(case.members)
         evaluations = engine.evaluations()
         next(evaluations), next(evaluations)
         engine.stop([1])
@@ -189,7 +191,7 @@ class EngineContract:
             engine.stop([members])
 
     def test_a_class_absent_from_the_data(self) -> None:
-        setup = setup_of(self.some)
+        setup = setup_of(self.multi_member_case)
         keep = setup.splits[0].train.targets != 1
         splits = []
         for parts in setup.splits:
@@ -202,13 +204,13 @@ class EngineContract:
         assert_equal(actual, expected, exactly=self.engine is AutogradEngine)
 
     def test_refuses_the_state_of_another_ensemble(self) -> None:
-        case = self.some
+        case = self.multi_member_case
         state = self.engine(setup_of(case)).state_dict()
         with pytest.raises(ValueError, match="belongs to engine"):
             self.engine(Setup.build(case.problem, case.members[:1])).load_state_dict(state)
 
     def test_float32_stays_close_to_float64(self) -> None:
-        case = self.some
+        case = self.multi_member_case
         single = Setup.build(replace(case.problem, dtype="float32"), case.members)
         doubles, _ = _uninterrupted(self.engine, case)
         for one, other in zip(self.engine(single).evaluations(), doubles, strict=True):

@@ -46,7 +46,7 @@ class ModelContract:
     measured: ClassVar[bool] = True
 
     @pytest.fixture(autouse=True)
-    def _torch_as_it_was(self) -> Iterator[None]:
+    def _restored_torch_state(self) -> Iterator[None]:
         threads, state = torch.get_num_threads(), torch.random.get_rng_state()
         yield
         torch.set_num_threads(threads)

@@ -39,7 +39,7 @@ def choose_engine(problem: Problem, name: EngineName = "auto", device: str = "cp
     if name == "auto":
         every = (engine for engines in ENGINES.values() for engine in engines)
         able = (engine for engine in every if engine.refusal(problem, device) is None)
-        return next(engine for engine in able if engine.pays(problem))
+        return next(engine for engine in able if engine.is_faster(problem))
     if name not in ENGINES:
         known = ", ".join(ENGINES)
         raise ConfigError("engine", f"there is no engine {name!r}", f"choose one of: auto, {known}")

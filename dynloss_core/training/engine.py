@@ -95,7 +95,7 @@ class Engine(ABC):
         """Why this engine cannot train `problem` on `device` here; None if it can."""
 
     @classmethod
-    def pays(cls, problem: Problem) -> bool:
+    def is_faster(cls, problem: Problem) -> bool:
         """Whether it trains `problem`, which it can, faster than the engines after it in the
         table."""
         return True
@@ -339,7 +339,9 @@ class Engine(ABC):
         """The members that still train."""
         return [member for member, frozen in enumerate(self.frozen.tolist()) if not frozen]
 
-    def _go(self, steps: int, moments: range, trace: TraceBuffer | None) -> Mapping[str, Tensor]:
+    def _advance_for_probes(
+        self, steps: int, moments: range, trace: TraceBuffer | None
+    ) -> Mapping[str, Tensor]:
         """Advance; given moments, to the last of them, and return the parameters to measure."""
         if self._prober is not None and moments:
             return self._advance_by_moments(moments, self._prober.members, trace)
@@ -349,11 +351,11 @@ class Engine(ABC):
     def _watch(self, steps: int, moments: range) -> tuple[Trace | None, Mapping[str, Tensor]]:
         """Advance, and return a trace of what the engine saw, if one was asked for."""
         if not self.traced:
-            return None, self._go(steps, moments, None)
+            return None, self._advance_for_probes(steps, moments, None)
         every_step = torch.arange(self.step, self.step + steps)
         frozen = self.frozen  # before these steps
         buffer = TraceBuffer.empty(self.setup, self.traced, steps, self.device)
-        parameters = self._go(steps, moments, buffer)
+        parameters = self._advance_for_probes(steps, moments, buffer)
         rates = self._learning_rates(every_step.tolist())
         return buffer.trace(self.setup, every_step, rates, frozen), parameters
 

@@ -184,7 +184,7 @@ class Prober:
                 self._setup.problem.loss,
                 data,
                 weights[moment, row],
-                batch_size=self._tracker.samples_at_once,
+                batch_size=self._tracker.max_samples_per_pass,
                 vectors_at_once=1 if data.inputs.ndim == 4 else _VECTORS_AT_ONCE,
             )
             seed = self._setup.members[self.members[row]].seed
@@ -224,7 +224,7 @@ class Prober:
                     iterations=torch.tensor(0),
                 ),
                 towards=self._before[place],
-                batch_size=self._tracker.samples_at_once,
+                batch_size=self._tracker.max_samples_per_pass,
             )
             self._before[place] = one.direction
             seen.append(one)

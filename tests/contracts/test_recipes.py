@@ -175,7 +175,7 @@ class PatientEngine(AutogradEngine):
         return None if device == "cpu" else "it runs on the CPU"
 
     @classmethod
-    def pays(cls, problem: Problem) -> bool:
+    def is_faster(cls, problem: Problem) -> bool:
         return problem.batch_size is None
 
 

@@ -42,7 +42,7 @@ EPOCHS = 5
 def epochs(setup: Setup, job: Job, variant: str, count: int) -> tuple[list[float], dict[str, bool]]:
     """Seconds of each of some epochs after a first one that prepares, which is put first; and
     whether the steps were recorded."""
-    convnet._EARNS_COMPILING = 0 if variant == "compiled" else NEVER
+    convnet._MIN_STEPS_TO_COMPILE = 0 if variant == "compiled" else NEVER
     recorder = convnet.captured
     if variant == "plain":
         convnet.captured = lambda step, arguments, changed: step

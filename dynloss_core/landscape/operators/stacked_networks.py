@@ -54,8 +54,8 @@ class VmappedHessian(_Stacked):
         class_weights: (M, C) Gamma at the moment of the measurement; with `groups`, the weights
             (M, G) of the groups.
         groups: (M or 1, N) the group of each sample, which decides the sample's weight.
-        samples_at_once: samples times members seen together, which bounds the memory. A larger data
-            set is split into batches, which changes nothing but the rounding.
+        max_samples_per_pass: samples times members seen together, which bounds the memory. A larger
+            data set is split into batches, which changes nothing but the rounding.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class VmappedHessian(_Stacked):
         class_weights: Tensor,
         groups: Tensor | None = None,
         *,
-        samples_at_once: int = 4096,
+        max_samples_per_pass: int = 4096,
     ) -> None:
         super().__init__(network, parameters)
-        self._at_once = samples_at_once
+        self._at_once = max_samples_per_pass
         members = len(class_weights)
         self._groups = None if groups is None else groups.expand(members, -1)
         self._loss = loss
@@ -114,7 +114,7 @@ class VmappedNTK(_Stacked):
         network: the architecture; its own parameters are not used.
         parameters: stacked, named as in the network.
         inputs: (M or 1, n, ...).
-        samples_at_once: samples times members seen together, which bounds the memory.
+        max_samples_per_pass: samples times members seen together, which bounds the memory.
     """
 
     def __init__(
@@ -123,10 +123,10 @@ class VmappedNTK(_Stacked):
         parameters: Mapping[str, Tensor],
         inputs: Tensor,
         *,
-        samples_at_once: int = 4096,
+        max_samples_per_pass: int = 4096,
     ) -> None:
         super().__init__(network, parameters)
-        self._at_once = samples_at_once
+        self._at_once = max_samples_per_pass
         members = len(next(iter(parameters.values())))
         self._inputs = inputs.expand(members, *inputs.shape[1:])
         self.dimension = inputs.shape[1]

@@ -143,7 +143,7 @@ class CompiledTracker(CurvatureTracker):
         hessian = torch.cat([part.flatten(2) for part in parts], dim=-1)
         return hessian, torch.from_numpy(self._ntk_directions)[..., : self.ntk_samples]
 
-    def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None:
+    def _resume_from(self, hessian: Tensor, ntk: Tensor) -> None:
         self._directions[:] = self._to_kernel(hessian)
         self._ntk_directions[:] = _pad(ntk)
 

@@ -32,6 +32,6 @@ class RitzTracker(CurvatureTracker):
     def _found(self) -> tuple[Tensor, Tensor]:
         return self._hessian, self._ntk
 
-    def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None:
+    def _resume_from(self, hessian: Tensor, ntk: Tensor) -> None:
         self._hessian = hessian.to(self.device, copy=True)
         self._ntk = ntk.to(self.device, copy=True)

@@ -71,7 +71,11 @@ class SequentialTracker(RitzTracker):
             ]
         data = self._data[first.dtype][member if len(self.problem.data) > 1 else 0]
         hessian = HessianOperator(
-            self._network, self.problem.loss, data, class_weights, batch_size=self.samples_at_once
+            self._network,
+            self.problem.loss,
+            data,
+            class_weights,
+            batch_size=self.max_samples_per_pass,
         )
         return hessian, NTKOperator(self._network, data.inputs[: self.ntk_samples])
 

@@ -70,7 +70,7 @@ class StackedTracker(RitzTracker):
                 PatternHessian(parameters, loss, inputs, targets, class_weights, groups),
                 PatternNTK(parameters, few),
             )
-        at_once = self.samples_at_once
+        at_once = self.max_samples_per_pass
         hessian = VmappedHessian(
             network,
             parameters,
@@ -79,9 +79,9 @@ class StackedTracker(RitzTracker):
             targets,
             class_weights,
             groups,
-            samples_at_once=at_once,
+            max_samples_per_pass=at_once,
         )
-        return hessian, VmappedNTK(network, parameters, few, samples_at_once=at_once)
+        return hessian, VmappedNTK(network, parameters, few, max_samples_per_pass=at_once)
 
     def _largest(
         self, operator: Operator, ritz: Tensor, fresh: Tensor

@@ -82,9 +82,9 @@ class Tracking:
         share: length of the random part of a start vector.
         max_iterations: most products per member and measurement.
         ntk_samples: n; the paper's figure takes 50.
-        samples_at_once: samples times members seen together; bounds the memory where the network
-            is not small, and changes nothing but the rounding. Of images larger than 8 x 8 fewer
-            are seen, so that the number of pixels stays the same.
+        max_samples_per_pass: samples times members seen together; bounds the memory where the
+            network is not small, and changes nothing but the rounding. Of images larger than 8 x 8
+            fewer are seen, so that the number of pixels stays the same.
     """
 
     tolerance: float = 1e-3
@@ -92,13 +92,13 @@ class Tracking:
     share: float = 0.1
     max_iterations: int = 200
     ntk_samples: int = 50
-    samples_at_once: int = 4096
+    max_samples_per_pass: int = 4096
 
     def __post_init__(self) -> None:
         for name in ("tolerance", "next_tolerance", "share"):
             if not 0 < getattr(self, name) < 1:
                 raise LandscapeError(f"{name} = {getattr(self, name)}", "use a number in (0, 1)")
-        for name in ("max_iterations", "ntk_samples", "samples_at_once"):
+        for name in ("max_iterations", "ntk_samples", "max_samples_per_pass"):
             if getattr(self, name) < 2:
                 raise LandscapeError(f"{name} = {getattr(self, name)}", "use at least 2")
 
@@ -213,9 +213,9 @@ class CurvatureTracker(ABC):
         """Convert the network and the data to the tracker's own form."""
 
     @property
-    def samples_at_once(self) -> int:
+    def max_samples_per_pass(self) -> int:
         """Samples times members that a network sees together."""
-        return samples_together(self.problem.data[0], self.tracking.samples_at_once)
+        return samples_together(self.problem.data[0], self.tracking.max_samples_per_pass)
 
     @classmethod
     @abstractmethod
@@ -295,7 +295,7 @@ class CurvatureTracker(ABC):
                 f"expected {expected[0]} and {expected[1]}",
                 "load it with the members and the network that it was saved with",
             )
-        self._go_on_from(hessian, ntk)
+        self._resume_from(hessian, ntk)
 
     def _follow(self, parameters: Mapping[str, Tensor], class_weights: Tensor) -> Curvature:
         moments = [
@@ -314,10 +314,10 @@ class CurvatureTracker(ABC):
     def _found(self) -> tuple[Tensor, Tensor]: ...
 
     @abstractmethod
-    def _go_on_from(self, hessian: Tensor, ntk: Tensor) -> None: ...
+    def _resume_from(self, hessian: Tensor, ntk: Tensor) -> None: ...
 
 
-def samples_together(data: Labelled, most: int = Tracking.samples_at_once) -> int:
+def samples_together(data: Labelled, most: int = Tracking.max_samples_per_pass) -> int:
     """How many samples a network should see at once while its curvature is measured: `most`, or
     fewer for images larger than 8 x 8, so that the number of pixels stays the same."""
     shape = data.inputs.shape

@@ -44,7 +44,7 @@ from dynloss_core.training.tracing import TraceBuffer
 __all__ = ["PIXELS", "ConvnetEngine"]
 
 PIXELS = {"cpu": 2**16, "cuda": 2**21}  # seen at once by a network
-_EARNS_COMPILING = 5_000  # member-steps on CUDA
+_MIN_STEPS_TO_COMPILE = 5_000  # member-steps on CUDA
 
 
 class ConvnetEngine(Engine):
@@ -100,7 +100,7 @@ class ConvnetEngine(Engine):
         rows = {} if trace is None else {m: row for row, m in enumerate(trace.members)}
         self._network.train()
         for member in self._active():
-            self._bring(member)
+            self._load_member(member)
             rates = factors * self._hyperparameters["learning_rate"][member]
             if self._caps is not None:
                 rates = torch.minimum(rates, self._caps[member])
@@ -153,14 +153,14 @@ class ConvnetEngine(Engine):
 
             # a graph would repeat the dropout masks that it was recorded with
             records = self.device.type == "cuda" and not self._traits.draws
-            if records and self._earns_compiling():
+            if records and self._worth_compiling():
                 self._loss = torch.compile(self._weighted_loss, dynamic=False)
             self._steps[key] = captured(step, arguments, self._working) if records else step
         return self._steps[key]
 
-    def _earns_compiling(self) -> bool:
+    def _worth_compiling(self) -> bool:
         work = self.setup.problem.steps * len(self.setup.members)
-        return work >= _EARNS_COMPILING and importlib.util.find_spec("triton") is not None
+        return work >= _MIN_STEPS_TO_COMPILE and importlib.util.find_spec("triton") is not None
 
     def _gradients(
         self, samples: Samples, places: Tensor, draws: Tensor | None, class_weights: Tensor
@@ -220,7 +220,7 @@ class ConvnetEngine(Engine):
         self._network.eval()
         outputs, pixels = [], PIXELS[self.device.type]
         for member, samples in enumerate(self._split_samples(split)):
-            self._bring(member)
+            self._load_member(member)
             outputs.append(samples.outputs(self._forward, pixels, self._threads))
         return torch.stack(outputs)
 
@@ -233,7 +233,7 @@ class ConvnetEngine(Engine):
         return own + [torch.zeros_like(velocity) for velocity in self._sgd.velocity]
 
     @torch.no_grad()
-    def _bring(self, member: int) -> None:
+    def _load_member(self, member: int) -> None:
         """Load a member's state into the network, and park the state that was there."""
         if self._held == member:
             return

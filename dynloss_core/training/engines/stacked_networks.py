@@ -30,7 +30,7 @@ from dynloss_core.training.tracing import TraceBuffer
 
 __all__ = ["VmappedEngine"]
 
-_PAYS = 2**14  # activations in a layer of one member, see `VmappedEngine.pays`
+_MAX_ACTIVATIONS = 2**14  # activations in a layer of one member, see `VmappedEngine.is_faster`
 
 
 class VmappedEngine(Engine):
@@ -70,7 +70,7 @@ class VmappedEngine(Engine):
         return plain_refusal(problem)
 
     @classmethod
-    def pays(cls, problem: Problem) -> bool:
+    def is_faster(cls, problem: Problem) -> bool:
         """Whether several members of a convolutional network gain more from sharing each call than
         they lose by its layout.
 
@@ -83,7 +83,7 @@ class VmappedEngine(Engine):
         if channels is None:
             return False
         batch = problem.batch_size or problem.data.training_samples
-        return batch * math.prod(problem.data.input_shape[1:]) * channels <= _PAYS
+        return batch * math.prod(problem.data.input_shape[1:]) * channels <= _MAX_ACTIVATIONS
 
     @torch.no_grad()
     def _advance(self, steps: int, trace: TraceBuffer | None) -> None:

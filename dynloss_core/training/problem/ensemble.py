@@ -81,7 +81,7 @@ class Setup:
             class_weights=ensemble_class_weights(problem, members, first_splits.num_classes),
         )
         if setup.traits.unusual is not None:
-            _refuse_company(problem, first_splits, first)
+            _require_samplewise_evaluation(problem, first_splits, first)
         return setup
 
     @property
@@ -245,7 +245,7 @@ def _refuse_other_draws(problem: Problem, splits: Splits, seed: int) -> None:
             )
 
 
-def _refuse_company(problem: Problem, splits: Splits, network: nn.Module) -> None:
+def _require_samplewise_evaluation(problem: Problem, splits: Splits, network: nn.Module) -> None:
     """Refuse a network whose outputs for a sample in evaluation differ from call to call, or depend
     on the other samples: its metrics would depend on how many are seen at once."""
     few = Labelled(splits.train.inputs[:3], splits.train.targets[:3], splits.train.scale)

@@ -315,7 +315,7 @@ def test_a_compiled_step_repeats_itself_and_stays_close(
     model = WideResNetConfig(depth=10, widening=1, normalisation=normalisation)  # type: ignore[arg-type]
     problem = plain(model=model, dtype=dtype, augmentation=Augmentation(crop=2, flip=True))
     loose = on_cuda(problem, ConvnetEngine)
-    monkeypatch.setattr(convnet, "_EARNS_COMPILING", 0)
+    monkeypatch.setattr(convnet, "_MIN_STEPS_TO_COMPILE", 0)
     compiled, again = on_cuda(problem, ConvnetEngine), on_cuda(problem, ConvnetEngine)
     for one, other, plainly in zip(compiled, again, loose, strict=True):
         assert torch.equal(one, other)

@@ -34,7 +34,7 @@ def test_products_in_closed_form_are_those_of_autograd(loss: LossName) -> None:
     for operator in (
         PatternHessian(*given),
         VmappedHessian(network, *given),
-        VmappedHessian(network, *given, samples_at_once=7),
+        VmappedHessian(network, *given, max_samples_per_pass=7),
     ):
         assert operator.dimension == 69
         torch.testing.assert_close(operator(vectors), expected, rtol=0, atol=1e-12)
@@ -53,6 +53,6 @@ def test_kernel_products_in_closed_form_are_those_of_autograd() -> None:
     for operator in (
         PatternNTK(ensemble.parameters, x),
         VmappedNTK(ensemble.networks[0], ensemble.parameters, x),
-        VmappedNTK(ensemble.networks[0], ensemble.parameters, x, samples_at_once=2),
+        VmappedNTK(ensemble.networks[0], ensemble.parameters, x, max_samples_per_pass=2),
     ):
         torch.testing.assert_close(operator(vectors), expected, rtol=1e-12, atol=1e-12)

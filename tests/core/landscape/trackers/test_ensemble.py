@@ -71,7 +71,7 @@ def test_other_networks(network: nn.Module) -> None:
     members = [network_like(type_like(network), seed, scale=0.4) for seed in (1, 2)]
     data, gamma = labelled(9, shape, 3, seed=1), torch.stack([weights_of(3, s) for s in (1, 2)])
     problem = TrackedProblem(members[0], "cross_entropy", [data], [0, 1])
-    tracking = Tracking(tolerance=1e-8, samples_at_once=12)
+    tracking = Tracking(tolerance=1e-8, max_samples_per_pass=12)
     tracker = choose_tracker(problem)(problem, tracking)
     assert tracker.name == "stacked"
     found = tracker.measure(
