@@ -18,7 +18,7 @@ from typing import Any
 from dynloss_core.config import ConfigError
 from dynloss_core.data import use_data_folder
 from studies.analysis.user_analyses import AnalysisFunction
-from studies.definition.data_sets import provide
+from studies.definition.data_sets import ensure_data
 from studies.definition.options import BackendName
 from studies.definition.plugin_files import listed
 from studies.definition.study import Study
@@ -100,7 +100,7 @@ def run(
     definition = study if isinstance(study, Study) else load(study)
     if backend is not None:
         definition = definition.with_(backend=backend)
-    provide(definition.data, None if data_dir is None else Path(data_dir), download=download)
+    ensure_data(definition.data, None if data_dir is None else Path(data_dir), download=download)
     outcome = run_study(
         definition,
         Path(out),

@@ -22,7 +22,7 @@ from dynloss_core.config import printable
 __all__ = [
     "DEFAULT_OUT",
     "PlainConsole",
-    "again",
+    "repeat_command",
     "brief",
     "console",
     "duration",
@@ -89,7 +89,7 @@ def brief(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def again(arguments: Sequence[str], out: Path, address: str | None = None) -> str:
+def repeat_command(arguments: Sequence[str], out: Path, address: str | None = None) -> str:
     """A `dynloss` command to type again, quoted for the shell.
 
     Args:

@@ -127,13 +127,13 @@ def _own(
     best = max(test.arm.mean, test.reference.mean)
     if up and best <= tables.question.chance:
         yield f"neither arm does better than guessing, {tables.question.chance:.3f}"
-    yield from _without_a_turn(tables, setting)
+    yield from _unfinished_turns(tables, setting)
     if test.luck is not None and test.n < tables.searches:
         lost = tables.searches - test.n
         yield f"{lost} of {tables.searches} searches have no winner in one of the arms"
 
 
-def _without_a_turn(tables: Tables, setting: Mapping[str, object]) -> Iterator[str]:
+def _unfinished_turns(tables: Tables, setting: Mapping[str, object]) -> Iterator[str]:
     """Whether runs of an arm's winner oscillate for less than a period: no turn came to its end."""
     rows = tables.fresh_networks
     for name, value in setting.items():

@@ -87,7 +87,7 @@ class BlockTraining:
             self._result() if finished else None,
         )
 
-    def leave(self) -> None:
+    def save_unfinished(self) -> None:
         """Save the block if it is unfinished, so that it can be resumed."""
         if self._unfinished:
             self._save()

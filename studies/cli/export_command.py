@@ -46,14 +46,14 @@ def export(
     download: Download = False,
 ) -> None:
     """Write a study's winner as a script that needs torch alone, and its tensors in a file."""
-    from studies.definition.data_sets import provide
+    from studies.definition.data_sets import ensure_data
     from studies.plain_script.write_export import export_winner
     from studies.storage.find_study import recorded_study
     from studies.storage.recorded_winner import recorded_winner
     from studies.storage.stored_study import StoredStudy
 
     stored = StoredStudy.read(recorded_study(study, out))
-    provide(stored.study.data, data_dir, download=download)
+    ensure_data(stored.study.data, data_dir, download=download)
     winner = recorded_winner(stored, arm=arm, search=search, seed=seed, settings=setting or [])
     script = export_winner(winner, into)
     console.print(f"winner of {winner}")

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-def never_an_option(study: str | None) -> str | None:
+def escape_leading_dash(study: str | None) -> str | None:
     """A study's argument, with `./` before a leading dash, so that it can be typed again."""
     return f"./{study}" if study is not None and study.startswith("-") else study
 
@@ -41,7 +41,7 @@ StudyArgument = Annotated[
     typer.Argument(
         metavar="STUDY",
         help="A study from the library, by name, or a .yaml file.",
-        callback=never_an_option,
+        callback=escape_leading_dash,
     ),
 ]
 RecordedStudy = Annotated[
@@ -49,7 +49,7 @@ RecordedStudy = Annotated[
     typer.Argument(
         metavar="STUDY",
         help="A study that has been run: its name, file or folder.",
-        callback=never_an_option,
+        callback=escape_leading_dash,
     ),
 ]
 Out = Annotated[

@@ -27,7 +27,7 @@ from studies.cli.options import (
     with_plugins,
 )
 from studies.cli.terminal import show_crash, show_estimate, show_results
-from studies.messages import DEFAULT_OUT, again, console, say
+from studies.messages import DEFAULT_OUT, console, repeat_command, say
 
 if TYPE_CHECKING:
     from studies.definition.study import Study
@@ -82,7 +82,7 @@ def run(
     from dynloss_core.data import use_data_folder
     from studies.cluster.addresses import is_client
     from studies.cluster.backends import named
-    from studies.definition.data_sets import provide
+    from studies.definition.data_sets import ensure_data
     from studies.definition.study_files import load_study
 
     given = set_ or []
@@ -99,7 +99,7 @@ def run(
     arguments += with_plugins(plugin)
     arguments += with_data(data_dir) + ([] if reuse else ["--no-reuse"])
     arguments += ["--code-changed"] if code_changed else []
-    go_on = again(arguments, out, address)
+    go_on = repeat_command(arguments, out, address)
     if is_client(address) and definition.backend == "ray":
         flags = {"--dry-run": dry_run, "--resume": resume, "--no-reuse": not reuse}
         flags |= {"--download": download, "--code-changed": code_changed}
@@ -111,7 +111,7 @@ def run(
     if dry_run:
         _estimate(definition, address, data_dir, download=download)
         return
-    provide(definition.data, data_dir, download=download)
+    ensure_data(definition.data, data_dir, download=download)
     from studies.analysis.statistics.power import power_of
     from studies.runner.run_study import run_study
 
@@ -204,7 +204,7 @@ def confirm(
     """Rerun each arm's winner on fresh seeds and write the verdict, or finish a round."""
     from studies.cluster.addresses import is_client
     from studies.cluster.backends import named
-    from studies.definition.data_sets import provide
+    from studies.definition.data_sets import ensure_data
     from studies.runner.run_study import confirm_study, confirm_until_decided
     from studies.storage.find_study import name_of_study, recorded_study
     from studies.storage.stored_study import stored_definition
@@ -215,12 +215,12 @@ def confirm(
         options += ["--until-decided", "--at-most", str(at_most)] if until_decided else []
         options += ["--download"] if download else []
         options += ["--code-changed"] if code_changed else []
-        go_on = again(["confirm", study, *with_data(data_dir)], out, address)
+        go_on = repeat_command(["confirm", study, *with_data(data_dir)], out, address)
         words = ["confirm", name_of_study(study), *options, *with_data(data_dir)]
         _drive(None, address, out, go_on, *words)
     folder = recorded_study(study, out)
     definition = stored_definition(folder)
-    provide(definition.data, data_dir, download=download)
+    ensure_data(definition.data, data_dir, download=download)
     arguments = ["confirm", study, *with_data(data_dir)]
     arguments += [] if backend is None else ["--backend", backend]
 
@@ -238,12 +238,12 @@ def confirm(
             code_changed=code_changed,
         )
 
-    _conclude(definition, folder.path.parent, work, again(arguments, out, address))
+    _conclude(definition, folder.path.parent, work, repeat_command(arguments, out, address))
 
 
 def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) -> None:
     """Do the work, print its outcome, and exit with the code for it."""
-    deliver = again(["sync", study.name], out)
+    deliver = repeat_command(["sync", study.name], out)
     try:
         outcome = work()
     except ConfigError:
@@ -288,11 +288,11 @@ def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments:
 
 def _estimate(study: Study, address: str | None, data: Path | None, *, download: bool) -> None:
     from studies.cluster.backends import backend_of
-    from studies.definition.data_sets import provide
+    from studies.definition.data_sets import ensure_data
     from studies.runner.dry_run import cost_of
 
     if download or data is None or data.is_dir():  # otherwise it may be another machine's folder
-        provide(study.data, data, download=download)
+        ensure_data(study.data, data, download=download)
     with backend_of(study).joined(address) as capacity:
         pass
     show_estimate(study, cost_of(study, capacity), capacity)

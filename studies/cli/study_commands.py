@@ -15,7 +15,7 @@ from studies.cli.terminal import (
     show_comparison,
     show_results,
 )
-from studies.messages import DEFAULT_OUT, again, console
+from studies.messages import DEFAULT_OUT, console, repeat_command
 
 if TYPE_CHECKING:
     from studies.storage.status_file import StudyStatus
@@ -93,7 +93,7 @@ def stop(
     if not is_driven:
         return
     arguments = ["run", str(folder.definition), "--resume"]
-    console.print(f"continue with:  {again(arguments, folder.path.parent)}")
+    console.print(f"continue with:  {repeat_command(arguments, folder.path.parent)}")
 
 
 @app.command(

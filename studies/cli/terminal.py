@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.live import Live
 from rich.table import Table
 
-from studies.messages import again, brief, console, duration, say
+from studies.messages import brief, console, duration, repeat_command, say
 
 if TYPE_CHECKING:
     from studies.cluster.capacity import Capacity
@@ -103,7 +103,7 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
     console.print(f"tables     {folder.tables}")
     console.print(f"report     {folder.report}")
     if study.storage.tracker == "mlflow":
-        console.print(f"browse     {again(['ui'], folder.path.parent)}")
+        console.print(f"browse     {repeat_command(['ui'], folder.path.parent)}")
 
 
 def show_changing(status: Callable[[], StudyStatus]) -> None:

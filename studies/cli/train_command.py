@@ -107,7 +107,7 @@ def train(
 ) -> None:
     """Train one network with the dynamical loss and watch it."""
     from dynloss_core.training import Member, Problem
-    from studies.definition.data_sets import provide
+    from studies.definition.data_sets import ensure_data
     from studies.runner.single_run import retrain, train_one
 
     given = _typed(context)
@@ -117,7 +117,7 @@ def train(
         from studies.storage.stored_study import StoredStudy
 
         stored = StoredStudy.read(recorded_study(from_, out))
-        provide(stored.study.data, data_dir, download=download)
+        ensure_data(stored.study.data, data_dir, download=download)
         winner = recorded_winner(stored, arm=arm, search=search, seed=seed, settings=setting or [])
         changed = _changed(winner.problem, winner.member, given)
         console.print(f"winner of {winner}")
@@ -153,7 +153,7 @@ def train(
     }
     built = build(Problem, problem, source="dynloss train")
     one = build(Member, member, source="dynloss train")
-    provide(built.data, data_dir, download=download)
+    ensure_data(built.data, data_dir, download=download)
     train_one(built, one, console, trace)
 
 

@@ -13,7 +13,14 @@ from typing import TypeGuard
 
 from dynloss_core.config import ConfigError
 
-__all__ = ["CLIENT", "answers", "has_cluster", "is_client", "meant_by", "reaches_beyond"]
+__all__ = [
+    "CLIENT",
+    "check_reachable",
+    "has_cluster",
+    "is_client",
+    "resolve_address",
+    "reaches_beyond",
+]
 
 CLIENT = "ray://"
 _VARIABLE = "RAY_ADDRESS"
@@ -27,7 +34,7 @@ def is_client(address: str | None) -> TypeGuard[str]:
     return address is not None and address.startswith(CLIENT)
 
 
-def meant_by(address: str) -> tuple[str, str]:
+def resolve_address(address: str) -> tuple[str, str]:
     """The address that `auto` stands for, and what says so: a variable or a file.
 
     `auto` is the value of RAY_ADDRESS, else the address that `ray start` left on this machine. With
@@ -49,7 +56,7 @@ def has_cluster(address: str, source: str) -> None:
 
     Args:
         address: HOST:PORT or `ray://HOST:PORT`.
-        source: where the address comes from (see `meant_by`).
+        source: where the address comes from (see `resolve_address`).
 
     Raises:
         ConfigError: if nothing answers there, or something that is not Ray.
@@ -59,11 +66,13 @@ def has_cluster(address: str, source: str) -> None:
         _VARIABLE: "unset it, or give --address HOST:PORT",
     }
     remedy = remedies.get(source, "start a cluster, or give --address HOST:PORT")
-    answers(address.removeprefix(CLIENT), remedy, source=source, asks=_HTTP2)
+    check_reachable(address.removeprefix(CLIENT), remedy, source=source, probe=_HTTP2)
 
 
-def answers(address: str, remedy: str, *, source: str = "--address", asks: bytes = b"") -> None:
-    """Fail if nothing listens at HOST:PORT, or if `asks` is sent and no HTTP/2 server answers.
+def check_reachable(
+    address: str, remedy: str, *, source: str = "--address", probe: bytes = b""
+) -> None:
+    """Fail if nothing listens at HOST:PORT, or if `probe` is sent and no HTTP/2 server answers.
 
     Raises:
         ConfigError: naming where the address comes from, and the remedy.
@@ -71,8 +80,8 @@ def answers(address: str, remedy: str, *, source: str = "--address", asks: bytes
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER) as line:
-            if asks and os.environ.get("RAY_USE_TLS", "0") == "0":
-                line.sendall(asks)
+            if probe and os.environ.get("RAY_USE_TLS", "0") == "0":
+                line.sendall(probe)
                 if line.recv(9)[3:4] != bytes([_SETTINGS]):
                     raise OSError("what listens there is not Ray")
     except (OSError, ValueError, OverflowError) as error:
@@ -81,7 +90,7 @@ def answers(address: str, remedy: str, *, source: str = "--address", asks: bytes
 
 def reaches_beyond(address: str) -> bool:
     """Whether a cluster listens beyond this machine's loopback, judging by its address."""
-    return not meant_by(address)[0].removeprefix(CLIENT).startswith(("127.", "localhost"))
+    return not resolve_address(address)[0].removeprefix(CLIENT).startswith(("127.", "localhost"))
 
 
 def _temporary_folder() -> Path:

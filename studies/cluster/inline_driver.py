@@ -56,4 +56,4 @@ def _train(source: BlockSource, block: Block) -> None:
             if report.result is not None:
                 return
     finally:
-        training.leave()
+        training.save_unfinished()

@@ -20,7 +20,7 @@ from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of, to_dict
 from search_spaces.documents import dump_document
-from studies.cluster.addresses import answers, reaches_beyond
+from studies.cluster.addresses import check_reachable, reaches_beyond
 from studies.cluster.ray_cluster import set_environment
 from studies.definition.plugin_files import write_plugins
 from studies.definition.redaction import hide_password
@@ -114,7 +114,7 @@ def _client(address: str) -> tuple[Any, tuple[type[Exception], ...]]:
     if scheme not in ("http", "https") or not rest:
         remedy = "give http://HOST:8265, where the head's dashboard is"
         raise ConfigError("--address", f"{address} is not a dashboard", remedy)
-    answers(rest.rstrip("/"), "give http://HOST:8265, where the head's dashboard is")
+    check_reachable(rest.rstrip("/"), "give http://HOST:8265, where the head's dashboard is")
     set_environment(rest)
     logging.getLogger("ray").setLevel(logging.WARNING)
     try:

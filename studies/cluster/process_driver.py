@@ -50,7 +50,7 @@ def train(source: BlockSource) -> None:
             busy = {worker.connection: worker for worker in workers.values() if worker.block}
             for ready in wait(list(busy), _SECONDS_TO_WAIT):
                 worker = busy[ready]  # type: ignore[index]  # it was given connections alone
-                worker.pass_on(source)
+                worker.forward_report(source)
                 if worker.block is None:
                     free.append(worker.device)
                 if worker.is_gone:
@@ -58,19 +58,19 @@ def train(source: BlockSource) -> None:
     finally:
         for worker in workers.values():
             worker.ask_to_end()
-        _take_the_last(source, list(workers.values()))
+        _drain(source, list(workers.values()))
         for worker in workers.values():
             worker.end()
 
 
-def _take_the_last(source: BlockSource, workers: list[_Worker]) -> None:
+def _drain(source: BlockSource, workers: list[_Worker]) -> None:
     """Take what processes that are to end still report: one that cannot send its tables, because
     nobody reads them, does not end."""
     deadline = time.monotonic() + _SECONDS_TO_SAVE
     left = {worker.connection: worker for worker in workers}
     while left and time.monotonic() < deadline:
         for ready in wait(list(left), _SECONDS_TO_WAIT):
-            if not left[ready].take_the_last(source):  # type: ignore[index]  # as above
+            if not left[ready].drain(source):  # type: ignore[index]  # as above
                 del left[ready]  # type: ignore[arg-type]
 
 
@@ -112,7 +112,7 @@ class _Worker:
         with suppress(OSError):  # it is gone, which the next look at its connection tells
             self.connection.send(block)
 
-    def pass_on(self, source: BlockSource) -> None:
+    def forward_report(self, source: BlockSource) -> None:
         """Tell the source what the process reports of its block."""
         assert self.block is not None
         block = self.block
@@ -137,7 +137,7 @@ class _Worker:
             self.block = None
         source.reported(block, report.fraction, report.means, report.result)
 
-    def take_the_last(self, source: BlockSource) -> bool:
+    def drain(self, source: BlockSource) -> bool:
         """Tell the source what the process still reports, and whether it may report more."""
         try:
             report: Report | Failure | None = self.connection.recv()
@@ -205,4 +205,4 @@ def _train(connection: Connection, training: BlockTraining) -> None:
                 return
             connection.send(report)
     finally:
-        training.leave()
+        training.save_unfinished()

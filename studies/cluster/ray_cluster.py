@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
-from studies.cluster.addresses import has_cluster, is_client, meant_by, reaches_beyond
+from studies.cluster.addresses import has_cluster, is_client, reaches_beyond, resolve_address
 from studies.cluster.capacity import Capacity, available_cpus
 from studies.messages import say
 
@@ -41,7 +41,7 @@ def joined_cluster(
         ConfigError: if no cluster answers at `address`, or Ray cannot start here.
     """
     if address is not None:
-        address, source = meant_by(address)
+        address, source = resolve_address(address)
         if is_client(address) and environment is None:
             remedy = "give it to the dynloss command as --address, which runs the driver there"
             raise ConfigError(source, f"{address}: Ray's client cannot run Tune", remedy)

@@ -72,7 +72,7 @@ class BlockTrainable(tune.Trainable):
 
     def cleanup(self) -> None:
         """Save an unfinished block when the study ends, so that it can be resumed."""
-        self._training.leave()
+        self._training.save_unfinished()
 
     def _begin(self, block: Block) -> None:
         self._training = BlockTraining(self._study, block, self._folder)

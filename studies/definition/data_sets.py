@@ -11,10 +11,10 @@ from pathlib import Path
 from dynloss_core.config import ConfigError
 from dynloss_core.data import DataConfig, ImageConfig, use_data_folder
 
-__all__ = ["provide"]
+__all__ = ["ensure_data"]
 
 
-def provide(data: DataConfig, folder: Path | None = None, *, download: bool = False) -> None:
+def ensure_data(data: DataConfig, folder: Path | None = None, *, download: bool = False) -> None:
     """Set where image data are looked for, and download them if asked to and they are missing.
 
     Args:

@@ -92,11 +92,14 @@ def _with_plain_parts(document: Mapping[str, Any]) -> dict[str, Any]:
         plain[key] = to_dict(given)
         if plugin is not None:
             known = listed(plain.get("plugins") or [], "")
-            plain["plugins"] = [*(entry for entry in known if not _is_of(entry, plugin)), plugin]
+            plain["plugins"] = [
+                *(entry for entry in known if not _belongs_to(entry, plugin)),
+                plugin,
+            ]
     return plain
 
 
-def _is_of(entry: Any, plugin: Plugin) -> bool:
+def _belongs_to(entry: Any, plugin: Plugin) -> bool:
     """Whether an entry of `plugins` is of the file of a plug-in."""
     if isinstance(entry, Mapping):
         return bool(entry.get("file") == plugin.file)

@@ -52,7 +52,7 @@ class StudySeeds:
         return self.study.seed * IN_ALL + _FIRST_FRESH
 
     @property
-    def fresh_in_all(self) -> int:
+    def fresh_seed_capacity(self) -> int:
         """Number of fresh seeds that a study may use."""
         return IN_ALL - _FIRST_FRESH
 

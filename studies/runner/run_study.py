@@ -85,7 +85,7 @@ def run_study(
             do not suit the study.
     """
     folder = StudyFolder.of(study, out)
-    with _able_to_train(study, address):
+    with _training_resources(study, address):
         extends = more is not None or more_searches is not None
         if extends and not folder.exists():
             option = "--extend" if more is not None else "--extend-searches"
@@ -101,7 +101,7 @@ def run_study(
                 stored = extended(stored, more)
             if more_searches is not None:
                 stored = searched_again(stored, more_searches)
-            return _go_on(stored, reuse=reuse)
+            return _continue(stored, reuse=reuse)
 
 
 def confirm_study(
@@ -128,7 +128,7 @@ def confirm_study(
     """
     study = stored_definition(folder)
     backend = backend or study.backend
-    with _able_to_train(replace(study, backend=backend), address), folder.locked():
+    with _training_resources(replace(study, backend=backend), address), folder.locked():
         stored = located(StoredStudy.read(folder))
         stored = replace(stored, study=replace(stored.study, backend=backend))
         stored.refuse_lost_rounds()
@@ -140,7 +140,7 @@ def confirm_study(
             refuse_other_code(stored, trains=bool(planned))
         for confirmation in planned:
             stored = stored.with_round(confirmation)
-        return _go_on(stored)
+        return _continue(stored)
 
 
 def confirm_until_decided(
@@ -209,7 +209,7 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
 
 
 @contextmanager
-def _able_to_train(study: Study, address: str | None) -> Iterator[None]:
+def _training_resources(study: Study, address: str | None) -> Iterator[None]:
     """Refuse a study whose data are missing or whose blocks are too large for the machines, before
     anything is written: every block would fail."""
     for plugin in study.plugins:  # another text of a file may have been read since
@@ -220,7 +220,7 @@ def _able_to_train(study: Study, address: str | None) -> Iterator[None]:
         yield
 
 
-def _go_on(stored: StoredStudy, *, reuse: bool = True) -> Outcome:
+def _continue(stored: StoredStudy, *, reuse: bool = True) -> Outcome:
     """Train what is left and write the results; a study that could not even start is discarded."""
     folder, delivery = stored.folder, None
     with ExitStack() as stack:

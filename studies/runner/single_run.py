@@ -89,7 +89,7 @@ def train_one(
     device: str = "cpu",
 ) -> tuple[Evaluation, Engine]:
     """Train one member, print about twenty lines of progress, and return its last evaluation and
-    the engine that trained it. The data set is looked for where `provide` said.
+    the engine that trained it. The data set is looked for where `ensure_data` said.
 
     Args:
         problem: what is trained, how, and for how long.

@@ -136,7 +136,7 @@ def plan_confirmation(
             f"; left out because some arm has no trial that did not diverge: {', '.join(without)}"
         )
     first = study.seeds.first_fresh + used
-    if used + seeds > study.seeds.fresh_in_all:
+    if used + seeds > study.seeds.fresh_seed_capacity:
         raise ConfigError("--seeds", f"{seeds} more seeds are not left", "use fewer")
     fresh = tuple(range(first, first + seeds))
     return Confirmation(number, fresh, with_matched(study, winners), reason, search=of_search)

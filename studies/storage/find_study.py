@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynloss_core.config import ConfigError
-from studies.messages import again
+from studies.messages import repeat_command
 from studies.storage.study_paths import StudyPaths
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def recorded_paths(study: str, out: Path) -> StudyPaths:
             return StudyPaths(path)
     paths = StudyPaths(out / _name_in_file(study))
     if not paths.exists():
-        remedy = f"run it first ({again(['run', study], out)}), or say where it is with --out"
+        remedy = (
+            f"run it first ({repeat_command(['run', study], out)}), or say where it is with --out"
+        )
         raise ConfigError("", "holds no study", remedy, str(paths.path))
     return paths
 

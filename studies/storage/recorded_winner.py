@@ -21,7 +21,7 @@ from studies.blocks.tables import member_hashes
 from studies.definition.arms import reference_of
 from studies.definition.latest_confirmation import confirmed_last
 from studies.definition.study import Study
-from studies.messages import again, brief
+from studies.messages import brief, repeat_command
 from studies.search.confirmation import point_of_row
 from studies.storage.stored_study import StoredStudy
 
@@ -142,7 +142,7 @@ def _without_winner(stored: StoredStudy, arm: str, search: int) -> ConfigError:
     problem = f"arm {arm} has no confirmed winner{of_search} yet"
     command = folder.resume_command
     if not study.confirms():
-        command = again(["confirm", study.name], folder.path.parent)
+        command = repeat_command(["confirm", study.name], folder.path.parent)
     return ConfigError("", problem, f"finish it with `{command}`", str(folder.path))
 
 

@@ -74,7 +74,7 @@ class StoredStudy:
         if folder.exists():
             stored = cls.read(folder)
             known = stored.study
-            if known.hash not in (study.hash, _as_far(study, known).hash):
+            if known.hash not in (study.hash, _extended_like(study, known).hash):
                 changed = "; ".join(differences(known, study))
                 problem = f"holds another study of this name: {changed}"
                 remedy = "rename yours, or choose another --out"
@@ -135,7 +135,7 @@ class StoredStudy:
 
     def updated_from(self, study: Study) -> StoredStudy:
         """The study updated from another file of it, whose changes have no effect on results."""
-        study = _as_far(study, self.study)
+        study = _extended_like(study, self.study)
         changed = differences(self.study, study)
         if not changed:
             write_plugins(study.plugins, self.folder.path)  # a copy may be lost
@@ -173,7 +173,7 @@ class StoredStudy:
                 raise ConfigError("", problem, remedy, str(self.folder.confirm))
 
 
-def _as_far(study: Study, known: Study) -> Study:
+def _extended_like(study: Study, known: Study) -> Study:
     """A study's definition, extended as far as a state of it that may be longer."""
     begins = study.extensions == known.extensions[: len(study.extensions)]
     if not begins or study.searches > known.searches:
@@ -210,7 +210,7 @@ def _definition(folder: StudyFolder, begun: Begun | None) -> Study:
         raise ConfigError(error.key, error.problem, remedy, error.source) from None
     if begun is None:
         return study
-    study = _as_far(study, begun.study)  # killed while extending
+    study = _extended_like(study, begun.study)  # killed while extending
     check_unchanged(begun.study, study, folder.definition)
     return study
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from dynloss_core.atomic import PART, write_atomically
 from dynloss_core.config import ConfigError
-from studies.messages import again
+from studies.messages import repeat_command
 from studies.storage.lock import is_taken
 
 __all__ = ["BEGUN", "StudyPaths"]
@@ -107,4 +107,4 @@ class StudyPaths:
     @property
     def resume_command(self) -> str:
         """The command that resumes the study, from the current folder."""
-        return again(["run", str(self.definition), "--resume"], self.path.parent)
+        return repeat_command(["run", str(self.definition), "--resume"], self.path.parent)

@@ -22,7 +22,7 @@ from dynloss_core.config import ConfigError, printable
 from studies.definition.sqlite import sqlite_path, sqlite_url
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-from studies.messages import PlainConsole, again, replace_what_cannot_be_shown, say
+from studies.messages import PlainConsole, repeat_command, replace_what_cannot_be_shown, say
 from studies.runner.progress import StudyProgress
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.commands import dynloss, dynloss_here
@@ -153,7 +153,7 @@ def test_a_progress_bar_reads_no_markup(monkeypatch: pytest.MonkeyPatch) -> None
 @every_nasty
 def test_a_printed_command_means_what_it_says(text: str) -> None:
     arguments = ["run", text, "--set", f"description={text}"]
-    typed = shlex.split(again(arguments, Path(text), f"http://{text}"))
+    typed = shlex.split(repeat_command(arguments, Path(text), f"http://{text}"))
     assert typed == ["dynloss", *arguments, "--out", text, "--address", f"http://{text}"]
 
 

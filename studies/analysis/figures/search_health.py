@@ -306,7 +306,7 @@ def _curves(axes: Axes, curves: Sequence[Convergence], style: ArmStyle) -> None:
         low, high = (f"{end:#.3g}" for end in (min(ends), max(ends)))
         label = f"{curves[0].arm}: {low} to {high}"
     if any(curve.converged is not None for curve in sound):
-        converged = sum(curve.standing == "converged" for curve in curves)
+        converged = sum(curve.convergence_status == "converged" for curve in curves)
         label += f", converged in {converged} of {len(curves)}"
     axes.plot([], [], color=style.colour, marker=style.marker, ms=5, label=label)
 

@@ -147,7 +147,7 @@ class GainMap:
         return self.searches == 1
 
     @property
-    def trials_a_cell(self) -> int:
+    def max_trials_per_cell(self) -> int:
         """The largest number of trials in a cell."""
         return int(self.trials.max())
 
@@ -212,10 +212,11 @@ class GainMap:
                 which = "the same seeds"
                 which += ", so no gain over it is claimed" if self.is_tested else ""
             notes.append(f"The {self.pair.reference} trial at its own best was chosen on {which}.")
-        if self.trials_a_cell > 1:
+        if self.max_trials_per_cell > 1:
             tests = ", its p value accounts for all of them" if self.is_tested else ""
             notes.append(
-                f"A cell holds up to {self.trials_a_cell} trials: its gain is cross-fitted{tests}."
+                f"A cell holds up to {self.max_trials_per_cell} trials: "
+                f"its gain is cross-fitted{tests}."
             )
         if self.binned:
             notes.append("Cells are bins of scattered trials.")

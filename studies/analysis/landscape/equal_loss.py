@@ -9,7 +9,7 @@ from dynloss_core import keys
 from studies.analysis.question import stop_of
 from studies.analysis.study_tables import Tables
 
-__all__ = ["ALONG", "curvature_at_rest", "when_first_at"]
+__all__ = ["ALONG", "curvature_at_rest", "value_at_loss"]
 
 ALONG = {
     keys.HESSIAN_LAMBDA_MAX: keys.FINAL_HESSIAN_LAMBDA_MAX,
@@ -41,7 +41,7 @@ def curvature_at_rest(members: pd.DataFrame, tables: Tables) -> pd.DataFrame | N
     return along[rests].sort_values(keys.STEP)
 
 
-def when_first_at(loss: float, run: pd.DataFrame, name: str) -> float:
+def value_at_loss(loss: float, run: pd.DataFrame, name: str) -> float:
     """A quantity when a run first reaches this training loss or less, interpolated linearly in the
     logarithms between the moments around it; NaN if the run never reaches it, or starts there."""
     losses = run[keys.TRAIN_LOSS].to_numpy(dtype=float)

@@ -23,7 +23,7 @@ from scipy import stats
 
 from dynloss_core import keys
 from studies.analysis.card import Card, DrawFunction, Drawing
-from studies.analysis.landscape.equal_loss import ALONG, curvature_at_rest, when_first_at
+from studies.analysis.landscape.equal_loss import ALONG, curvature_at_rest, value_at_loss
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
@@ -278,7 +278,7 @@ def _at_equal_loss(rows: pd.DataFrame, along: pd.DataFrame, pair: Pair) -> tuple
             continue
         values = {
             seed: [
-                when_first_at(loss, runs[arm, seed], name) if (arm, seed) in runs else np.nan
+                value_at_loss(loss, runs[arm, seed], name) if (arm, seed) in runs else np.nan
                 for arm in pair
             ]
             for seed, loss in final.max(axis=1).items()

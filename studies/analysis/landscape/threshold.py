@@ -32,7 +32,7 @@ from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.landscape.recorded_runs import RecordedRun, Recordings, recordings_of
 from studies.analysis.statistics.within_blocks import (
     largest_difference,
-    p_of_no_difference,
+    p_value_of_settings,
     power_law,
 )
 from studies.analysis.study_tables import Tables
@@ -358,7 +358,7 @@ def _compared(groups: Sequence[pd.DataFrame]) -> tuple[float | None, float | Non
         np.log(group.set_index(blocks)["k"] / float(group["bound"].iloc[0])) for group in groups
     ]
     joined = pd.concat(logs)
-    p = p_of_no_difference(
+    p = p_value_of_settings(
         joined.to_numpy(dtype=np.float64),
         joined.groupby(level=blocks).ngroup().to_numpy(dtype=np.intp),
         np.repeat(np.arange(len(logs)), [len(log) for log in logs]),

@@ -36,7 +36,7 @@ def convergence_headline(searches: Sequence[SearchHealth]) -> str:
     every = {arm for search in searches for arm in search.convergence}
     counts = {
         arm: sum(
-            arm in search.convergence and search.convergence[arm].standing == "converged"
+            arm in search.convergence and search.convergence[arm].convergence_status == "converged"
             for search in searches
         )
         for arm in searches[0].arms

@@ -103,7 +103,7 @@ class Convergence:
     converged: bool | None
 
     @property
-    def standing(self) -> Literal["design", "infeasible", "too few", "late", "converged"]:
+    def convergence_status(self) -> Literal["design", "infeasible", "too few", "late", "converged"]:
         """What can be said about convergence: nothing for a design, without a feasible trial, or
         with too few trials."""
         if self.best.size == 0:
@@ -182,12 +182,12 @@ class SearchHealth:
                     "space where the isolation figure shows them"
                 )
         for arm, curve in self.convergence.items():
-            if curve.standing == "too few":
+            if curve.convergence_status == "too few":
                 warnings.append(
                     f"{arm}: too few trials ({curve.trials}) to say whether the search converged: "
                     f"give it {_FEWEST_TO_CONVERGE} or more"
                 )
-            elif curve.standing == "late":
+            elif curve.convergence_status == "late":
                 warnings.append(
                     f"{arm}: not converged: in the last third of its {curve.trials} trials the "
                     f"best still improved by more than {curve.tolerance:.2g}: extend the search"
@@ -210,8 +210,8 @@ class SearchHealth:
         }
         lines = [
             f"{problem}: {listed(arms)}"
-            for standing, problem in problems.items()
-            if (arms := [a for a, c in self.convergence.items() if c.standing == standing])
+            for status, problem in problems.items()
+            if (arms := [a for a, c in self.convergence.items() if c.convergence_status == status])
         ]
         if lines:
             return "; ".join(lines)

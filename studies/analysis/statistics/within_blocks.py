@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["largest_difference", "p_of_no_difference", "power_law"]
+__all__ = ["largest_difference", "p_value_of_settings", "power_law"]
 
 
 def largest_difference(settings: Sequence[pd.Series]) -> float | None:
@@ -39,7 +39,7 @@ def largest_difference(settings: Sequence[pd.Series]) -> float | None:
     return max(most, default=None)
 
 
-def p_of_no_difference(
+def p_value_of_settings(
     values: NDArray[np.float64], blocks: NDArray[np.intp], settings: NDArray[np.intp]
 ) -> float | None:
     """p of an F test between nested least-squares fits: blocks alone, and with settings added.

@@ -56,7 +56,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _asks(method: Callable[P, R]) -> Callable[P, R]:
+def _raises_unreachable(method: Callable[P, R]) -> Callable[P, R]:
     """A method that calls MLflow, with MLflow's errors turned into `Unreachable`."""
 
     @wraps(method)
@@ -127,7 +127,7 @@ class MLflowTracker:
             "tracking_uri": hide_password(self.uri),
         }
 
-    @_asks
+    @_raises_unreachable
     def discard(self) -> None:
         """Delete the run of a study that came to nothing."""
         self._client.delete_run(self.parent)
@@ -137,7 +137,7 @@ class MLflowTracker:
         rows = [(*key, run) for key, run in sorted(self._runs.items())]
         return pd.DataFrame(rows, columns=[keys.PHASE, keys.ARM, keys.TRIAL, "mlflow_run"])
 
-    @_asks
+    @_raises_unreachable
     def start(self, block: Block) -> None:
         """Create a run for each trial of a block that has none."""
         points = {(block.phase, block.arm, t.number): t.point for t in block.trials}
@@ -149,7 +149,7 @@ class MLflowTracker:
             self._logged[key] = self._steps_held(key)
         self._params |= {key: _as_params(block, points[key]) for key in (*new, *again)}
 
-    @_asks
+    @_raises_unreachable
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
         """Take mean curves (see `tables.mean_curves`), which are sent every few seconds in batches,
         each step once; those that the study wants in its tables alone are left out."""
@@ -192,7 +192,7 @@ class MLflowTracker:
                 logged.setdefault(entry.key, set()).add(entry.step)
         return taken
 
-    @_asks
+    @_raises_unreachable
     def finish(self, block: Block, members: pd.DataFrame) -> int:
         """Close the runs of a block: FINISHED, KILLED where the trial was stopped early, or FAILED
         with the reason as a tag. Return how many were open.
@@ -224,7 +224,7 @@ class MLflowTracker:
         keys_of_block = {(block.phase, block.arm, trial.number) for trial in block.trials}
         return keys_of_block <= self._finished
 
-    @_asks
+    @_raises_unreachable
     def close(
         self,
         *,

@@ -39,7 +39,7 @@ def test_a_known_gain_over_both_baselines() -> None:
     assert found.diverged.tolist() == [[False] * 2] * 4 + [[True] * 2]
     assert np.isnan(own.gain[4]).all()
     assert (found.n, own.n, same.n) == (16, 8, 16), "half of the seeds choose the static trial"
-    assert (found.trials_a_cell, found.binned) == (2, False)
+    assert (found.max_trials_per_cell, found.binned) == (2, False)
     edges = found.x_edges
     assert all(a < v < b for a, v, b in zip(edges[:-1], PERIODS, edges[1:], strict=True))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dynloss_core.config import ConfigError
-from studies.cluster.addresses import has_cluster, meant_by
+from studies.cluster.addresses import has_cluster, resolve_address
 from studies.cluster.ray_cluster import joined_cluster
 from tests.services import free_port
 from tests.studies.commands import dynloss_here
@@ -57,16 +57,16 @@ def server(answer: bytes | None) -> Iterator[str]:
 def test_auto_is_the_variable_then_the_file_then_rays_own_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert meant_by("host:1") == ("host:1", "--address")
-    assert meant_by("auto") == ("auto", "--address")
+    assert resolve_address("host:1") == ("host:1", "--address")
+    assert resolve_address("auto") == ("auto", "--address")
     file = left_by_ray(tmp_path, "10.0.0.1:6379\n")
-    assert meant_by("auto") == ("10.0.0.1:6379", str(file))
+    assert resolve_address("auto") == ("10.0.0.1:6379", str(file))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
-    assert meant_by("auto") == ("10.0.0.2:6379", "RAY_ADDRESS")
+    assert resolve_address("auto") == ("10.0.0.2:6379", "RAY_ADDRESS")
     monkeypatch.setenv("RAY_ADDRESS", "")
     monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert meant_by("auto") == ("10.0.0.1:6379", str(file)), "Ray's folder on Linux"
+    assert resolve_address("auto") == ("10.0.0.1:6379", str(file)), "Ray's folder on Linux"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "local", "here:there", "[::1]:{port}"])

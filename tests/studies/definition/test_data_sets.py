@@ -44,8 +44,8 @@ def test_missing_data_are_refused_before_anything_starts(
 def test_a_data_folder_that_is_none_is_refused(nowhere: None, tmp_path: Path) -> None:
     data = SpiralsConfig()
     with pytest.raises(ConfigError, match=r"--data-dir: .*gone is not a folder"):
-        data_sets.provide(data, tmp_path / "gone")
-    data_sets.provide(data, tmp_path / "gone", download=True)
+        data_sets.ensure_data(data, tmp_path / "gone")
+    data_sets.ensure_data(data, tmp_path / "gone", download=True)
     assert image_folders.chosen_folder() == str(tmp_path / "gone")
     assert not (tmp_path / "gone").exists(), "spirals need no folder"
 
@@ -68,7 +68,7 @@ def test_a_download_is_asked_for_once_and_by_the_driver(
     asked = []
     monkeypatch.setattr(images.ImageConfig, "download", lambda config: asked.append(config))
     study = load_study(written(tmp_path, "cifar10"))
-    data_sets.provide(study.data)
+    data_sets.ensure_data(study.data)
     assert asked == []
-    data_sets.provide(study.data, download=True)
+    data_sets.ensure_data(study.data, download=True)
     assert asked == [study.data]

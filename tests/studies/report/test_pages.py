@@ -168,7 +168,7 @@ def test_what_is_said_of_the_last_third_is_true(values: list[float]) -> None:
     few = [warning for warning in found.warnings() if "too few trials" in warning]
     assert (
         bool(few)
-        == (curve.standing == "too few")
+        == (curve.convergence_status == "too few")
         == ("too few to say: static" in found.convergence_headline())
     )
 
