@@ -52,7 +52,7 @@ __all__ = [
     "source_of",
 ]
 
-_LARGEST_FILE = 1_000_000  # bytes
+_MAX_FILE_BYTES = 1_000_000
 _DIGITS = 12
 _sources: dict[Plugin, str] = {}
 _owners: dict[tuple[Kind, str], Plugin] = {}  # the plug-in of each row that is not built in
@@ -105,13 +105,13 @@ def defined_in(path: Path, kind: Kind) -> dict[str, Any]:
 def _text_in(path: Path) -> str:
     try:
         with path.open(encoding="utf-8-sig") as file:
-            text = file.read(_LARGEST_FILE)
+            text = file.read(_MAX_FILE_BYTES)
     except FileNotFoundError:
         raise ConfigError("", "no such plug-in", "check the path", str(path)) from None
     except (OSError, ValueError) as error:
         problem = f"cannot be read: {reason_of(error)}"
         raise ConfigError("", problem, "give a Python file", str(path)) from None
-    if len(text) == _LARGEST_FILE:
+    if len(text) == _MAX_FILE_BYTES:
         raise ConfigError("", "is too large", "give a file of less than a megabyte", str(path))
     return text
 

@@ -18,9 +18,9 @@ from dynloss_core.config import ConfigError, show
 
 __all__ = ["dump_document", "find_document", "locating", "parse_document", "read_document"]
 
-_LARGEST_FILE = 1_000_000  # bytes
-_MOST_VALUES = 100_000  # with every alias written out
-_DEEPEST = 50
+_MAX_FILE_BYTES = 1_000_000
+_MAX_VALUES = 100_000  # with every alias written out
+_MAX_DEPTH = 50
 
 
 _PLAIN = {
@@ -103,8 +103,8 @@ def _check_content(document: Any) -> None:
     while pending:
         value, depth = pending.pop()
         count += 1
-        if count > _MOST_VALUES or depth > _DEEPEST:
-            limit = f"{_MOST_VALUES:,} values, {_DEEPEST} levels"
+        if count > _MAX_VALUES or depth > _MAX_DEPTH:
+            limit = f"{_MAX_VALUES:,} values, {_MAX_DEPTH} levels"
             raise ConfigError("", f"holds more than {limit}", "write it without aliases")
         if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
             problem = (
@@ -125,13 +125,13 @@ def read_document(path: Path) -> dict[str, Any]:
     source = str(path)
     try:
         with path.open(encoding="utf-8") as file:
-            text = file.read(_LARGEST_FILE)
+            text = file.read(_MAX_FILE_BYTES)
     except FileNotFoundError:
         raise ConfigError("", "no such file", "check the path", source) from None
     except (OSError, UnicodeDecodeError, ValueError) as error:
         problem = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         raise ConfigError("", problem, "give a readable UTF-8 text file", source) from None
-    if len(text) == _LARGEST_FILE:
+    if len(text) == _MAX_FILE_BYTES:
         raise ConfigError("", "is too large", "give a file of less than a megabyte", source)
     document = parse_document(text, source)
     if not isinstance(document, dict):

@@ -34,9 +34,9 @@ Point = dict[str, Value]
 
 SCHEMA_VERSION = 1
 
-_MOST_POINTS = 1_000_000  # in a grid, or on one of its axes
+_MAX_POINTS = 1_000_000  # in a grid, or on one of its axes
 
-_SMALLEST = {
+_MIN_VALUES = {
     keys.PERIOD: (2.0, "a period lasts at least 2 steps"),
     keys.AMPLITUDE: (1.0, "amplitude 1 is the static loss"),
     keys.MOMENTUM: (0.0, "momentum lies in [0, 1)"),
@@ -153,11 +153,11 @@ class Space:
             if count is None or count < 1:
                 problem = "missing" if count is None else f"{count} is below 1"
                 raise ConfigError(f"grid.{name}", problem, f"add `{name}: <number of values>`")
-            if count > _MOST_POINTS:
+            if count > _MAX_POINTS:
                 raise ConfigError(f"grid.{name}", f"{count} is too many", "use fewer values")
             axes.append(parameter.grid(count))
-        if (points := math.prod(map(len, axes))) > _MOST_POINTS:
-            raise ConfigError("grid", f"has {points} points", f"use at most {_MOST_POINTS:,}")
+        if (points := math.prod(map(len, axes))) > _MAX_POINTS:
+            raise ConfigError("grid", f"has {points} points", f"use at most {_MAX_POINTS:,}")
         return [
             dict(zip(self.parameters, values, strict=True)) for values in itertools.product(*axes)
         ]
@@ -293,7 +293,7 @@ def _check_meaning(name: str, parameter: Parameter) -> None:
 def _check_range(name: str, parameter: Parameter, low: float, high: float) -> None:
     """Refuse numbers that a member cannot have."""
     lower_key = f"parameters.{name}.{_lower_key(parameter)}"
-    smallest, reason = _SMALLEST.get(name, (-math.inf, ""))
+    smallest, reason = _MIN_VALUES.get(name, (-math.inf, ""))
     in_epochs = name == keys.PERIOD and parameter.unit == "epochs"
     if low < smallest and not (in_epochs and low > 0):
         remedy = f"use >= {smallest:g}: {reason}"

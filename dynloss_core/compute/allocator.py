@@ -15,7 +15,7 @@ __all__ = ["keep_freed_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEPT = 2**30  # bytes; glibc takes an int
-_LEAST = 2**25  # the documented limit of the mmap threshold; newer versions take more
+_LIMIT = 2**25  # documented, of the mmap threshold; newer versions take more
 
 
 @cache
@@ -27,6 +27,6 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    if not any(library.mallopt(_MMAP_THRESHOLD, size) == 1 for size in (_KEPT, _LEAST)):
+    if not any(library.mallopt(_MMAP_THRESHOLD, size) == 1 for size in (_KEPT, _LIMIT)):
         return False  # the other setting alone would freeze the threshold at its present value
     return bool(library.mallopt(_TRIM_THRESHOLD, _KEPT) == 1)

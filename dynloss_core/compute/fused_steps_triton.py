@@ -45,7 +45,7 @@ from dynloss_core.losses import LossName, kernel_form
 __all__ = ["launch_plan", "train_steps"]
 
 _WARP = 32
-_MOST_WARPS = 8
+_MAX_WARPS = 8
 _WARPS_A_PROCESSOR = 16  # enough to hide the latency of the cache
 _UNROLL = tl.constexpr(4)  # iterations whose scalars are loaded together
 
@@ -156,7 +156,7 @@ def launch_plan(
         and warps per member: powers of two that affect the speed, never the result.
     """
     warps = 1
-    most = min(_MOST_WARPS, _WARPS_A_PROCESSOR * processors // members)
+    most = min(_MAX_WARPS, _WARPS_A_PROCESSOR * processors // members)
     while 2 * warps <= most and warps * _WARP < width:
         warps *= 2
     units = 4 if dtype == torch.float32 else 2  # per lane; more would not fit the registers

@@ -20,7 +20,7 @@ __all__ = ["Lanes", "lane_count"]
 
 _REGISTER_BYTES = 64
 _TAYLOR_DEGREE = {4: 7, 8: 13}  # exp(r), |r| <= ln(2)/2, to the last bit of the type
-_SMALLEST_EXPONENT = {4: -87.0, 8: -708.0}
+_MIN_EXPONENT = {4: -87.0, 8: -708.0}
 _MANTISSA_BITS = {4: 23, 8: 52}
 _EXPONENT_BIAS = {4: 127, 8: 1023}
 _ATANH_TERMS = {4: 5, 8: 11}  # atanh(s), |s| <= 3 - sqrt(8), to the last bit of the type
@@ -115,7 +115,7 @@ class Lanes:
     def exp(self, x: Any) -> Any:
         """exp(x) for x <= 0: x = k ln 2 + r, Taylor's series for exp(r), 2^k from its bits."""
         builder = self.builder
-        lowest = self.constant(_SMALLEST_EXPONENT[self.bytes])
+        lowest = self.constant(_MIN_EXPONENT[self.bytes])
         x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
         k = self._call("nearbyint", self.mul(x, self.constant(1 / math.log(2))))
         high = 0.693359375 if self.bytes == 4 else 0.6931471803691238  # few bits: k * high is exact

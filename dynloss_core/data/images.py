@@ -37,7 +37,7 @@ from dynloss_core.data.splits import Labelled, Splits, check_seeds, disjoint
 __all__ = ["CIFAR10Config", "FashionMNISTConfig", "ImageConfig"]
 
 _NUM_CLASSES = 10
-_FEWEST = 5 * _NUM_CLASSES  # samples of a part
+_MIN_SAMPLES = 5 * _NUM_CLASSES  # samples of a part
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class ImageConfig(ABC):
         check_label_noise(self.label_noise)
         left = self.TRAINING - self.validation
         for key, most in (
-            ("validation", self.TRAINING - _FEWEST),
+            ("validation", self.TRAINING - _MIN_SAMPLES),
             ("train_samples", left),
             ("test_samples", self.TEST),
         ):
             size = getattr(self, key)
-            if size is not None and not _FEWEST <= size <= most:
-                problem = f"{size} is not between {_FEWEST} and {most}"
+            if size is not None and not _MIN_SAMPLES <= size <= most:
+                problem = f"{size} is not between {_MIN_SAMPLES} and {most}"
                 raise ConfigError(key, problem, "choose a number in this range")
 
     @property

@@ -21,7 +21,7 @@ from dynloss_core.data.splits import Splits, check_seeds, disjoint
 __all__ = ["PARTS", "Contents", "UserFiles"]
 
 PARTS = ("train", "validation", "test")
-_FEWEST = 5  # samples in a part
+_MIN_SAMPLES = 5  # samples in a part
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class UserFiles(ABC):
         if self.contents is None:
             object.__setattr__(self, "contents", self._read_contents())
         train, validation, test = self.sizes
-        if min(train, validation, test) < _FEWEST:
+        if min(train, validation, test) < _MIN_SAMPLES:
             problem = f"{train} training, {validation} validation and {test} test samples"
-            raise ConfigError("test", problem, f"each part needs {_FEWEST}")
+            raise ConfigError("test", problem, f"each part needs {_MIN_SAMPLES}")
 
     @abstractmethod
     def _read_contents(self) -> Contents:

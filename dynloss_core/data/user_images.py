@@ -26,7 +26,7 @@ from dynloss_core.data.user_files import PARTS, Contents, UserFiles
 
 __all__ = ["FolderConfig"]
 
-_LARGEST = 1024  # pixels of a side
+_MAX_SIDE = 1024  # pixels of a side
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class FolderConfig(UserFiles):
     FORM: ClassVar[str] = "with a folder of images for each class"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= _LARGEST:
-            problem = f"{self.size} is not between 1 and {_LARGEST}"
+        if not 1 <= self.size <= _MAX_SIDE:
+            problem = f"{self.size} is not between 1 and {_MAX_SIDE}"
             raise ConfigError("size", problem, "choose a number of pixels in this range")
         super().__post_init__()
         if self.input_shape != self._shape:  # from images read in another size

@@ -41,7 +41,7 @@ WINDOW = 64
 HOP = 16
 """Steps between two windows: the resolution of the bounds of a segment."""
 
-LONGEST = 16
+MAX_PERIOD = 16
 """Longest period searched for: all later doublings of the logistic map span 0.0012 of r."""
 
 CLOSES = 0.05
@@ -94,13 +94,13 @@ def cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Segme
     edges = np.arange(start, max(end - HOP // 2, start + 1), HOP)  # (w,) each stands for HOP steps
     low = np.clip(edges + (HOP - WINDOW) // 2, start, max(start, end - WINDOW))
     high = np.minimum(low + WINDOW, end)
-    first = max(start - 2 * LONGEST, 0)
-    around = trace[first : end + 2 * LONGEST]
+    first = max(start - 2 * MAX_PERIOD, 0)
+    around = trace[first : end + 2 * MAX_PERIOD]
     scale = max(float(np.abs(around).max()), 1.0)  # a run about to diverge has huge squares
     rho, alternating, swing = _returns(np.diff(around) / scale, low - first, high - first)
     splits = (rho > SPLITS) & (alternating >= CONSISTENT)
-    closes = (rho < CLOSES) & ~splits  # (LONGEST, w)
-    for p in range(4, LONGEST + 1):
+    closes = (rho < CLOSES) & ~splits  # (MAX_PERIOD, w)
+    for p in range(4, MAX_PERIOD + 1):
         for q in (q for q in range(2, p) if p % q == 0):  # where q closes up to jitter, so does p
             closes[p - 1] &= splits[q - 1] | (rho[p - 1] < rho[q - 1] / 2)
     closes[0] = swing < ROUNDING
@@ -123,11 +123,11 @@ def cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Segme
 
 
 def _returns(d: Floats, low: Integers, high: Integers) -> tuple[Floats, Floats, Floats]:
-    """rho_p and c_p (LONGEST, w) in the windows of steps [low, high), NaN where a window holds less
-    than one return; and the rms amplitude (w,)."""
-    power = np.full((LONGEST, len(low)), np.nan)
+    """rho_p and c_p (MAX_PERIOD, w) in the windows of steps [low, high), NaN where a window holds
+    less than one return; and the rms amplitude (w,)."""
+    power = np.full((MAX_PERIOD, len(low)), np.nan)
     alternating = power.copy()
-    for p in range(1, LONGEST + 1):
+    for p in range(1, MAX_PERIOD + 1):
         r = (d[: -2 * p] - 2 * d[p:-p] + d[2 * p :]) / 4  # entry j is r_p at step j + p + 1
         pairs = r[:-p] ** 2 + r[p:] ** 2, -2 * r[:-p] * r[p:]
         windows = low - p - 1, high - p - 1, p

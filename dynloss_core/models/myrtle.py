@@ -21,7 +21,7 @@ from dynloss_core.models.sizes import require_images, require_size
 
 __all__ = ["Myrtle5", "Myrtle5Config"]
 
-_SMALLEST_SIDE = 8  # three poolings by two leave one pixel
+_MIN_SIDE = 8  # three poolings by two leave one pixel
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Myrtle5Config:
         Raises:
             ConfigError: if samples are not images of at least 8 x 8 pixels.
         """
-        require_images(self.name, input_shape, _SMALLEST_SIDE)
+        require_images(self.name, input_shape, _MIN_SIDE)
         return Myrtle5(input_shape[0], self.channels, num_classes)
 
 

@@ -42,7 +42,7 @@ Normalisation = Literal["batch", "group", "none"]
 
 _STEM = 16  # channels of the first convolution
 _GROUP = 16  # channels per group
-_SMALLEST_SIDE = 4  # halving it twice leaves one pixel
+_MIN_SIDE = 4  # halving it twice leaves one pixel
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class WideResNetConfig:
         Raises:
             ConfigError: if samples are not images of at least 4 x 4 pixels.
         """
-        require_images(self.name, input_shape, _SMALLEST_SIDE)
+        require_images(self.name, input_shape, _MIN_SIDE)
         return WideResNet(self, input_shape[0], num_classes)
 
 

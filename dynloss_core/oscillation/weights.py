@@ -37,7 +37,7 @@ from dynloss_core.seeding import Stream, generator
 
 __all__ = ["GroupWeights", "OneGroupWeights", "shift_of"]
 
-_MOST_TURNS_DRAWN = 2**14  # for a run of unknown length
+_MAX_DRAWN_TURNS = 2**14  # for a run of unknown length
 
 
 class GroupWeights:
@@ -136,7 +136,7 @@ class OneGroupWeights(nn.Module):
         self.stop = torch.iinfo(torch.int64).max if stop is None else stop
         self._oscillation, self._seed = oscillation, seed
         self._mean = _mean(oscillation, groups, period, amplitude)
-        self._drawn = _MOST_TURNS_DRAWN if stop is None else stop // period + 2
+        self._drawn = _MAX_DRAWN_TURNS if stop is None else stop // period + 2
         self.register_buffer("shift", self._first_shift(), persistent=False)
         self.register_buffer("turns", self._first_turns(), persistent=False)
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 Status = Literal["passed", "failed", "out of time", "left out"]
 
-_LEAST = 15.0  # seconds that a step is worth starting with
+_MIN_SECONDS = 15.0  # seconds that a step is worth starting with
 _GRACE = 8.0  # that a step has to write what it knows, once it was told to stop
 _TAIL = 4_000  # characters of a failed step's output
 
@@ -76,7 +76,7 @@ def run_side_by_side(
         folder: for what they write.
     """
     left -= _GRACE
-    if left < _LEAST:
+    if left < _MIN_SECONDS:
         yield from (Outcome(step.name, "left out") for step in steps)
         return
     running = [_start(step, extra, min(step.limit, left), folder) for step in steps]

@@ -30,7 +30,7 @@ from dynloss_core.landscape.refusals import LandscapeError
 
 __all__ = ["Operator", "TopEigen", "top_eigen", "warm_start"]
 
-_SMALLEST_BASIS = 40
+_MIN_BASIS = 40
 _ALWAYS_CHECKED = 12  # up to this many products, convergence is checked after each
 _CHECKED_EVERY = 4
 
@@ -99,7 +99,7 @@ def top_eigen(
     if not bool((torch.isfinite(lengths) & (lengths > 0)).all()):
         raise LandscapeError("a start vector has length 0 or is not finite", "use `start_vectors`")
     bounds = torch.as_tensor(tolerance, dtype=torch.float64, device=rows.device).expand(k)
-    capacity = max(basis_size or _SMALLEST_BASIS, k + 2, 0 if basis_size else 4 * k)
+    capacity = max(basis_size or _MIN_BASIS, k + 2, 0 if basis_size else 4 * k)
     basis = KrylovBasis(operator, rows, capacity)
     eigenpairs = _Found(members, k, rows)
     for iteration in range(1, max_iterations + 1):

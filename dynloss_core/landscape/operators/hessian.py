@@ -35,7 +35,7 @@ from dynloss_core.losses import LossName, weighted_loss
 
 __all__ = ["HessianOperator", "hessian_top", "trainable"]
 
-_LARGEST_DENSE = 20_000  # parameters: 3.2 GB in float64
+_MAX_DENSE_PARAMETERS = 20_000  # 3.2 GB in float64
 
 
 class HessianOperator:
@@ -114,7 +114,7 @@ class HessianOperator:
         Raises:
             LandscapeError: above 20,000 parameters.
         """
-        if self.dimension > _LARGEST_DENSE:
+        if self.dimension > _MAX_DENSE_PARAMETERS:
             raise LandscapeError(
                 f"a Hessian of {self.dimension} parameters does not fit in memory",
                 "use the operator with `top_eigen`, `hutchinson_trace` or `spectral_density`",

@@ -26,7 +26,7 @@ from dynloss_core.losses import kernel_form, one_hot_rows, refusal_of_form
 __all__ = ["CompiledTracker"]
 
 _NAMES = ("layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias")
-_MOST_SUMS = 12  # C (D + 1): the kernel's sums must fit the registers
+_MAX_SUMS = 12  # C (D + 1): the kernel's sums must fit the registers
 _LANES = 8  # doubles in a vector
 
 
@@ -66,8 +66,8 @@ class CompiledTracker(CurvatureTracker):
         sizes = problem.traits.one_hidden_layer
         if sizes is None or problem.data[0].inputs.ndim != 2:
             return "it only follows networks with one hidden layer, on flat inputs"
-        if sizes[2] * (sizes[0] + 1) > _MOST_SUMS:
-            limit = f"C (D + 1) <= {_MOST_SUMS} for C classes and D inputs"
+        if sizes[2] * (sizes[0] + 1) > _MAX_SUMS:
+            limit = f"C (D + 1) <= {_MAX_SUMS} for C classes and D inputs"
             return f"it only follows networks with {limit}"
         if importlib.util.find_spec("numba") is None:
             return "it needs numba (pip install numba)"

@@ -30,8 +30,8 @@ from dynloss_core.training.problem.problem import Problem, plain_refusal
 
 __all__ = ["FusedEngine"]
 
-_MOST_CLASSES = 8  # sums of all classes must fit the registers
-_MOST_ROWS = 10  # D + C, for the same reason
+_MAX_CLASSES = 8  # sums of all classes must fit the registers
+_MAX_ROWS = 10  # D + C, for the same reason
 _HIDDEN_VALUES = 2**26  # hidden activations held at once in an evaluation
 
 
@@ -69,10 +69,10 @@ class FusedEngine(Engine):
         if problem.batch_size is not None:
             return "it only trains on full batches"
         shape, classes = problem.data.input_shape, problem.data.num_classes
-        if len(shape) != 1 or classes > _MOST_CLASSES or shape[0] + classes > _MOST_ROWS:
+        if len(shape) != 1 or classes > _MAX_CLASSES or shape[0] + classes > _MAX_ROWS:
             return (
-                f"it only trains on flat inputs and up to {_MOST_CLASSES} classes, "
-                f"together at most {_MOST_ROWS}"
+                f"it only trains on flat inputs and up to {_MAX_CLASSES} classes, "
+                f"together at most {_MAX_ROWS}"
             )
         reason = refusal_of_form(problem.loss, "kernel") or plain_refusal(problem)
         if reason is not None:

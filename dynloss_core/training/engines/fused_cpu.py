@@ -28,7 +28,7 @@ __all__ = ["FusedCPUEngine"]
 
 _CHUNK = 512  # steps for which class weights are computed at once
 _KEPT_VALUES = 2**22  # parameters kept at once for the probes
-_MOST_MOMENTS = 64  # kept at once; more would not be cheaper
+_MAX_MOMENTS = 64  # kept at once; more would not be cheaper
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ class FusedCPUEngine(FusedEngine):
     def _moments_at_once(self) -> int:
         assert self._prober is not None
         values = len(self._prober.members) * self._weights[0].numel()
-        return max(1, min(_MOST_MOMENTS, _KEPT_VALUES // values))
+        return max(1, min(_MAX_MOMENTS, _KEPT_VALUES // values))
 
     def _advance_by_moments(
         self, moments: range, members: Sequence[int], trace: TraceBuffer | None
