@@ -9,7 +9,7 @@ from dynloss_core.config import ConfigError
 
 __all__ = ["Failure", "Kind", "failure_to_train", "in_a_line"]
 
-_LONGEST = 300
+_MAX_CHARACTERS = 300
 
 
 class Kind(Enum):
@@ -49,4 +49,4 @@ def failure_to_train(error: Exception) -> Failure:
 def in_a_line(error: BaseException) -> str:
     """`ValueError: what it says`, on one line."""
     words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}"[:_LONGEST].removesuffix(": ")
+    return f"{type(error).__name__}: {words}"[:_MAX_CHARACTERS].removesuffix(": ")

@@ -14,7 +14,7 @@ from studies.blocks.failure import Failure, Kind, failure_to_train, in_a_line
 
 __all__ = ["failure_of", "read_error"]
 
-_LONGEST = 300
+_MAX_CHARACTERS = 300
 _OF_IMPORTS = (AttributeError, ImportError, SyntaxError)
 _NAMES_OF_IMPORTS = {"ModuleNotFoundError", *(error.__name__ for error in _OF_IMPORTS)}
 
@@ -47,9 +47,9 @@ def failure_of(error: Exception | str | None) -> Failure:
     if isinstance(error, RayActorError) and error.actor_init_failed:
         raised = _end_of_traceback(str(error))
         importing = raised.partition(":")[0] in _NAMES_OF_IMPORTS
-        return Failure(Kind.NO_WORKER if importing else Kind.NOT_STARTED, raised[:_LONGEST])
+        return Failure(Kind.NO_WORKER if importing else Kind.NOT_STARTED, raised[:_MAX_CHARACTERS])
     last = (str(error or "").strip() or "no reason is known").splitlines()[-1].strip()
-    return Failure(Kind.LOST, f"its process or machine is gone: {last}"[:_LONGEST])
+    return Failure(Kind.LOST, f"its process or machine is gone: {last}"[:_MAX_CHARACTERS])
 
 
 def _end_of_traceback(text: str) -> str:

@@ -21,9 +21,9 @@ __all__ = ["check_mode", "check_name", "check_numbers", "check_problems", "check
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # what lies beside the studies' folders; some file systems ignore case
 _RESERVED = re.compile(r"artifacts|across|mlflow(\..*)?", re.IGNORECASE)
-_MOST_TRIALS = 1_000_000
-_MOST_SEARCHES = 1_000
-_SMALLEST = {
+_MAX_TRIALS_PER_ARM = 1_000_000
+_MAX_SEARCHES = 1_000
+_MIN_VALUES = {
     "searches": 1,
     "refine": 0,
     "finalists": 1,
@@ -45,17 +45,17 @@ def check_name(name: str) -> None:
         raise ConfigError("name", problem, f"use another, such as {name}-study")
 
 
-def check_numbers(study: Study, most_seeds: int) -> None:
-    """Refuse numbers out of range; the search, and a round, have at most `most_seeds`."""
-    for key, smallest in _SMALLEST.items():
+def check_numbers(study: Study, max_seeds: int) -> None:
+    """Refuse numbers out of range; the search, and a round, have at most `max_seeds`."""
+    for key, smallest in _MIN_VALUES.items():
         if getattr(study, key) < smallest:
             raise ConfigError(key, f"{getattr(study, key)} is below {smallest}", "raise it")
-    if study.searches > _MOST_SEARCHES:
-        raise ConfigError("searches", f"{study.searches} exceeds {_MOST_SEARCHES}", "lower it")
+    if study.searches > _MAX_SEARCHES:
+        raise ConfigError("searches", f"{study.searches} exceeds {_MAX_SEARCHES}", "lower it")
     for key in ("seeds_per_point", "finalist_seeds", "confirm_seeds"):
         number = getattr(study, key)
-        if number is not None and number > most_seeds:
-            raise ConfigError(key, f"{number} exceeds {most_seeds}", "lower it")
+        if number is not None and number > max_seeds:
+            raise ConfigError(key, f"{number} exceeds {max_seeds}", "lower it")
     if study.finalist_seeds is not None and study.finalist_seeds < 1:
         raise ConfigError("finalist_seeds", f"{study.finalist_seeds} is below 1", "raise it")
     if study.finalist_seeds is not None and study.finalists == 1:
@@ -117,7 +117,7 @@ def check_mode(study: Study) -> None:
         choices = " or ".join(allowed)
         raise ConfigError("sampler", f"{study.sampler!r} in mode {study.mode}", f"use {choices}")
     for key in ("searches", "refine", "finalists") if study.mode == "confirm" else ():
-        if getattr(study, key) > _SMALLEST[key]:
+        if getattr(study, key) > _MIN_VALUES[key]:
             raise ConfigError(
                 key, "given in mode confirm", "nothing is searched there: leave it out"
             )
@@ -146,9 +146,9 @@ def _check_trials(study: Study) -> None:
     if study.extensions and (not needed or min(study.extensions) < 1):
         problem = f"{list(study.extensions)} in mode {study.mode} with sampler {study.sampler}"
         raise ConfigError("extensions", problem, "leave it out, or use numbers >= 1")
-    if study.proposed > _MOST_TRIALS:
+    if study.proposed > _MAX_TRIALS_PER_ARM:
         raise ConfigError(
-            "trials_per_arm", f"{study.proposed} exceeds {_MOST_TRIALS:,}", "lower it"
+            "trials_per_arm", f"{study.proposed} exceeds {_MAX_TRIALS_PER_ARM:,}", "lower it"
         )
 
 

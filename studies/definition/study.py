@@ -52,7 +52,7 @@ from studies.definition.options import BackendName, Budget, Resources, Spread, S
 from studies.definition.plugin_files import with_plugins
 from studies.definition.recording_options import Record
 from studies.definition.samplers import SAMPLERS, SamplerName, samplers_of
-from studies.definition.study_seeds import MOST_SEEDS, StudySeeds
+from studies.definition.study_seeds import MAX_SEEDS_PER_PHASE, StudySeeds
 
 __all__ = ["Mode", "Study"]
 
@@ -183,7 +183,7 @@ class Study:
             digest = getattr(getattr(self, key), PLUGIN_DIGEST, None)
             if digest is not None and digest not in {plugin.digest for plugin in self.plugins}:
                 raise ConfigError(key, "is of a plug-in that is not named", "add it to `plugins`")
-        check_numbers(self, most_seeds=MOST_SEEDS)
+        check_numbers(self, max_seeds=MAX_SEEDS_PER_PHASE)
         check_names(self.arms)
         check_compared(self.arms, self.reference, self.comparisons, self.ladder)
         check_spaces(self)

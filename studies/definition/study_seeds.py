@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from studies.definition.study import Study
 
-__all__ = ["IN_ALL", "MOST_SEEDS", "StudySeeds"]
+__all__ = ["IN_ALL", "MAX_SEEDS_PER_PHASE", "StudySeeds"]
 
 IN_ALL = 100_000
 """Seeds that belong to a study of one search, from `seed` times as many on."""
@@ -17,7 +17,7 @@ IN_ALL = 100_000
 _FIRST_OF_FINALS = 25_000
 _FIRST_FRESH = 50_000
 
-MOST_SEEDS = _FIRST_OF_FINALS
+MAX_SEEDS_PER_PHASE = _FIRST_OF_FINALS
 """That a search, a final or a round of confirmation can have."""
 
 

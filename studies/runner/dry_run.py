@@ -24,7 +24,7 @@ from studies.definition.study import Study
 __all__ = ["Cost", "cost_of"]
 
 _CALIBRATION_SECONDS = 1.5
-_MOST_PROBLEMS = 8  # to calibrate, if a study's points change the problem itself
+_MAX_PROBLEMS = 8  # to calibrate, if a study's points change the problem itself
 _SECONDS_PER_BLOCK = 1.0  # scheduling, tables and tracking of a block, measured on two cores
 
 
@@ -134,7 +134,7 @@ def _representatives(study: Study, arm: str) -> list[Point]:
     ]
     if study.winners is not None:
         return [middle]
-    return points[:: -(-len(points) // _MOST_PROBLEMS)]
+    return points[:: -(-len(points) // _MAX_PROBLEMS)]
 
 
 def _calibrate(study: Study, arm: str, point: Point) -> float:

@@ -34,7 +34,7 @@ __all__ = ["Session"]
 
 _RETRIES_PER_BLOCK = 2
 _LOST_WORKERS_PER_BLOCK = 8  # limited, as a block that outgrows the memory is killed every time
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds after a loss, until the cluster has noticed it
+_FIRST_PAUSE, _MAX_PAUSE = 1.0, 30.0  # seconds after a loss, until the cluster has noticed it
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class Session:
             self._say_once(f"block {block}: {failure.reason}; trying again", failure.reason)
             self._retries.append(block)
             if lost:
-                pause = min(_FIRST_PAUSE * 2 ** (attempts - 1), _LONGEST_PAUSE)
+                pause = min(_FIRST_PAUSE * 2 ** (attempts - 1), _MAX_PAUSE)
                 self._pause_until = max(self._pause_until, time.monotonic() + pause)
         return again
 

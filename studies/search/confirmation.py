@@ -40,8 +40,8 @@ __all__ = [
     "with_matched",
 ]
 
-FEWEST_SEEDS = 20
-MOST_SEEDS = 100
+MIN_CONFIRM_SEEDS = 20
+MAX_CONFIRM_SEEDS = 100
 _TIE_DECIMALS = 12  # equal means may differ in the last digits, by the order of their terms
 
 
@@ -210,12 +210,13 @@ def point_of_row(study: Study, arm: str, row: pd.Series) -> Point:
 def _seeds_needed(study: Study, search: pd.DataFrame, settings: Sequence[str]) -> tuple[int, str]:
     """Seeds for 90% power in every comparison, and the reason in words."""
     if not study.pairs:
-        return FEWEST_SEEDS, "the default where no arms are compared"
+        return MIN_CONFIRM_SEEDS, "the default where no arms are compared"
     needed: list[int | None] = []
     try:
         best = at_own_best(search[~is_stopped(search)], study.objective, [*settings, keys.ARM])
     except ValueError:
-        return FEWEST_SEEDS, f"one seed per point gives no spread to plan with: {FEWEST_SEEDS}"
+        reason = f"one seed per point gives no spread to plan with: {MIN_CONFIRM_SEEDS}"
+        return MIN_CONFIRM_SEEDS, reason
     for _, group in best.groupby(list(settings)) if settings else [((), best)]:
         for pair in study.pairs:
             of_pair = group[group[keys.ARM].isin(pair)]
@@ -232,8 +233,8 @@ def _seeds_needed(study: Study, search: pd.DataFrame, settings: Sequence[str]) -
             if study.equivalence_margin is not None:
                 options.append(seeds_for_equivalence(sd, effect, study.equivalence_margin))
             needed.append(min((n for n in options if n is not None), default=None))
-    wanted = max((MOST_SEEDS if n is None else n for n in needed), default=FEWEST_SEEDS)
-    seeds = math.ceil(min(max(wanted, FEWEST_SEEDS), MOST_SEEDS))
+    wanted = max((MAX_CONFIRM_SEEDS if n is None else n for n in needed), default=MIN_CONFIRM_SEEDS)
+    seeds = math.ceil(min(max(wanted, MIN_CONFIRM_SEEDS), MAX_CONFIRM_SEEDS))
     enough = sum(n is not None and n <= seeds for n in needed)
     what = "comparison" if len(needed) == 1 else "comparisons"
     return seeds, (

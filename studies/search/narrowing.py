@@ -19,7 +19,7 @@ from search_spaces import FloatParameter, IntParameter, Parameter, Space
 
 __all__ = ["narrowed"]
 
-_FEWEST = 3  # trials that a range is taken from
+_MIN_TRIALS = 3  # trials that a range is taken from
 
 
 def narrowed(
@@ -77,9 +77,9 @@ def _best(
         rows = table[table[keys.ARM] == arm].sort_values(objective, ascending=ascending)
         kept.append(rows.head(max(1, math.ceil(top * len(rows)))))
     best = pd.concat(kept)
-    if len(best) < _FEWEST:
+    if len(best) < _MIN_TRIALS:
         problem = f"the best {top:.0%} are {len(best)} trials of {arm} that did not diverge"
-        remedy = f"a range needs {_FEWEST}: keep more, or give further studies with --from"
+        remedy = f"a range needs {_MIN_TRIALS}: keep more, or give further studies with --from"
         raise ConfigError("--top", problem, remedy)
     return best
 

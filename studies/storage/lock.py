@@ -15,7 +15,7 @@ from dynloss_core.config import ConfigError
 __all__ = ["Lock", "exclusive", "is_taken"]
 
 _SECONDS_OF_A_CHECK = 0.5  # longer than `is_taken` in another process holds the lock
-_MOST_DISCARDS = 100  # of the folder by others, while this process opens the file on a slow disk
+_MAX_DISCARDS = 100  # of the folder by others, while this process opens the file on a slow disk
 
 
 class Lock:
@@ -59,7 +59,7 @@ def _take(path: Path) -> IO[str]:
             file = path.open("a")
         except FileNotFoundError:  # the folder, or its parent, was discarded just now
             discards += 1
-            if discards == _MOST_DISCARDS:
+            if discards == _MAX_DISCARDS:
                 raise
             continue
         try:

@@ -22,7 +22,7 @@ from studies.storage.study_folder import StudyFolder
 
 __all__ = ["record_origin", "origins_in", "origins_in_words", "origins_of", "refuse_other_code"]
 
-_MOST_NAMED = 6
+_MAX_NAMED_CHANGES = 6
 
 
 def origins_of(folder: StudyFolder) -> dict[str, dict[str, Any]]:
@@ -97,8 +97,8 @@ def refuse_other_code(stored: StoredStudy, *, trains: bool) -> None:
         changed = Origin(last["files"], last["versions"]).differences(now)
     else:
         changed = ["its networks do not say which code trained them"]
-    if len(changed) > _MOST_NAMED:
-        changed = [*changed[:_MOST_NAMED], f"{len(changed) - _MOST_NAMED} more"]
+    if len(changed) > _MAX_NAMED_CHANGES:
+        changed = [*changed[:_MAX_NAMED_CHANGES], f"{len(changed) - _MAX_NAMED_CHANGES} more"]
     remedy = "go back to that code, or continue with --code-changed; the results will say so"
     problem = f"was trained with different code: {'; '.join(changed)}"
     raise ConfigError("", problem, remedy, str(folder.path))

@@ -38,8 +38,8 @@ EVERY = 25  # steps between two measurements
 PERIOD, AMPLITUDE, LEARNING_RATE = 5000, 70.0, 1.0
 EVALUATE_EVERY = 500  # as studies do
 WARM_UP = 100  # steps; the kernels are compiled in them
-MOST_STEPS = 10_000  # two periods
-FEWEST_STEPS = 500
+MAX_STEPS = 10_000  # two periods
+MIN_STEPS = 500
 WORK = 3.0e6  # steps x members x (width + 60) of a row and thread: about a second, see `steps_of`
 GOAL = 1.0
 SIZES = ["20x1", "100x1", "800x1", "20x256", "100x256", "800x64"]  # width x members
@@ -91,7 +91,7 @@ def steps_of(job: Job) -> int:
     """
     threads = min(job.threads, job.members)
     affordable = WORK * threads / (job.members * (job.width + 60))
-    return max(FEWEST_STEPS, min(MOST_STEPS, int(affordable) // 500 * 500))
+    return max(MIN_STEPS, min(MAX_STEPS, int(affordable) // 500 * 500))
 
 
 def setup_of(job: Job, steps: int, period: int) -> Setup:

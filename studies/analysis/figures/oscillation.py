@@ -16,7 +16,7 @@ from studies.analysis.figures.style import (
 
 __all__ = ["draw_oscillation"]
 
-_MOST_GROUPS = len(CLASS_COLOURS)  # with a colour each; if there are more, all are drawn alike
+_MAX_GROUPS = len(CLASS_COLOURS)  # with a colour each; if there are more, all are drawn alike
 _CALLED = {"classes": "class", "samples": "sample"}
 _WHAT = {
     "classes": "classes take turns",
@@ -50,7 +50,7 @@ def draw_oscillation(
     schedule = ClassWeightSchedule(groups, period, amplitude, oscillation=oscillation, seed=seed)
     weights = schedule(torch.arange(steps + 1), dtype=torch.float64).numpy()  # (n, G)
     called = _CALLED.get(oscillation.groups, "group")
-    few = groups <= _MOST_GROUPS
+    few = groups <= _MAX_GROUPS
     with blank_figure(8.6, 3.6) as figure:
         axes = figure.subplots()
         for group in range(groups):

@@ -51,7 +51,7 @@ from studies.definition.early_stopping import is_stopped
 
 __all__ = ["Baseline", "Gain", "GainMap", "cards", "gain_map", "maps_of"]
 
-_FEWEST_TO_SPLIT = 12  # seeds; half of fewer can show nothing at 5% (see `sign_flips`)
+_MIN_SEEDS_TO_SPLIT = 12  # seeds; half of fewer can show nothing at 5% (see `sign_flips`)
 MAPS = {"gain_map": keys.PERIOD, "learning_rate_map": keys.LEARNING_RATE}
 Baseline = Literal["own best", "same learning rate"]
 
@@ -208,7 +208,7 @@ class GainMap:
             notes.append(f"Means over {self.searches} searches, of which nothing is claimed.")
         if self.static_trials > 1:
             which = "the other half of the seeds"
-            if self.n < _FEWEST_TO_SPLIT:
+            if self.n < _MIN_SEEDS_TO_SPLIT:
                 which = "the same seeds"
                 which += ", so no gain over it is claimed" if self.is_tested else ""
             notes.append(f"The {self.pair.reference} trial at its own best was chosen on {which}.")
@@ -424,7 +424,7 @@ def _gains(tried: ArmMatrix, against: ArmMatrix, cells: Cells, metric: str) -> I
     be mostly empty."""
     sign = 1.0 if keys.higher_is_better(metric) else -1.0
     n = against.values.shape[1]
-    splits = np.count_nonzero(against.sound) > 1 and n >= _FEWEST_TO_SPLIT
+    splits = np.count_nonzero(against.sound) > 1 and n >= _MIN_SEEDS_TO_SPLIT
     chooses = np.arange(n) % 2 == 0 if splits else np.full(n, True)
     read = ~chooses if splits else chooses
     best = int(np.where(against.sound, against.values[:, chooses].mean(axis=1), -np.inf).argmax())

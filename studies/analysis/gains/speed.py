@@ -40,8 +40,8 @@ __all__ = ["OF_THE_WAY", "Speed", "cards", "speed", "speeds_headline", "speeds_o
 OF_THE_WAY = 0.9
 """How far from guessing to the lower end the accuracy to reach lies."""
 _METRIC = keys.VALIDATION_ACCURACY
-_FEWEST_EVALUATIONS = 5
-_MOST_PANELS = 9
+_MIN_EVALUATIONS = 5
+_MAX_PANELS = 9
 _SIGNIFICANT = 0.05
 _NEVER = 1e-9  # more than the share of a run that is left to a network that never gets there
 
@@ -160,12 +160,12 @@ def cards(tables: Tables, draw: DrawFunction[list[Speed]]) -> Iterator[Card]:
         "the arm that ends lower ends, on fresh seeds. A network's time is the first evaluation "
         "there; where it never is, the whole run."
     )
-    shown = speeds[:_MOST_PANELS]
+    shown = speeds[:_MAX_PANELS]
     yield Card(
         "How fast",
         [Drawing("speed", speeds_headline(shown), caption, partial(draw, shown))],
         files={"speed.csv": table},
-        paragraphs=sentences[:_MOST_PANELS],
+        paragraphs=sentences[:_MAX_PANELS],
         sentences=sentences,
     )
 
@@ -233,7 +233,7 @@ def speed(
     rows = curves.merge(compared[[*by, keys.STEPS]], on=by)
     values = rows.pivot(index=by, columns=keys.STEP, values=_METRIC)
     present = {arm: values[values.index.get_level_values(keys.ARM) == arm] for arm in pair}
-    if values.shape[1] < _FEWEST_EVALUATIONS or any(len(table) < 2 for table in present.values()):
+    if values.shape[1] < _MIN_EVALUATIONS or any(len(table) < 2 for table in present.values()):
         return None
     lower = min(float(table.ffill(axis=1).iloc[:, -1].median()) for table in present.values())
     if not lower > chance:

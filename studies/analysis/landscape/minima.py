@@ -34,7 +34,7 @@ _NAMES = {
     keys.FINAL_HESSIAN_LAMBDA_MAX: "largest eigenvalue",
     keys.FINAL_HESSIAN_TRACE: "trace",
 }
-_SMALLEST_SAMPLE = 4  # with three, a rank correlation is ±1 by chance one time in three
+_MIN_SAMPLE_SIZE = 4  # with three, a rank correlation is ±1 by chance one time in three
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,7 @@ def _ratio(metric: str, pairs: pd.DataFrame, pair: Pair) -> Ratio:
 
 def _correlation(arm: str, rows: pd.DataFrame) -> Correlation | None:
     pair = rows[[keys.FINAL_HESSIAN_LAMBDA_MAX, keys.VALIDATION_ACCURACY]].dropna()
-    if len(pair) < _SMALLEST_SAMPLE or (pair.nunique() < 2).any():
+    if len(pair) < _MIN_SAMPLE_SIZE or (pair.nunique() < 2).any():
         return None
     rho = float(stats.spearmanr(pair.iloc[:, 0], pair.iloc[:, 1]).statistic)
     z = np.arctanh(np.clip(rho, -0.999999, 0.999999))

@@ -12,7 +12,7 @@ from studies.analysis.search_health.isolation import NEAR
 
 __all__ = ["CoarseGrid", "too_coarse"]
 
-_FEWEST_TRIED = 3  # two values say nothing about what lies between them
+_MIN_TRIED = 3  # two values say nothing about what lies between them
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def too_coarse(trials: ArmTrials, space: Space, margin: float | None) -> list[Co
     parameter = space.parameters[name]
     scientific = "." in name and parameter.role == "scientific"
     known = np.isfinite(trials.score)
-    if scientific or scale_of(parameter) is None or np.unique(values[known]).size < _FEWEST_TRIED:
+    if scientific or scale_of(parameter) is None or np.unique(values[known]).size < _MIN_TRIED:
         return []
     levels = np.unique(values[known])
     score = np.array([trials.score[known & (values == level)].max() for level in levels])

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Importances", "importances"]
 
-_FEWEST = 20
-_MOST = 200  # time grows almost as the square: Optuna's 64 trees take 2 minutes for 2,000 trials
+_MIN_FITTED_TRIALS = 20
+# time grows almost as the square: Optuna's 64 trees take 2 minutes for 2,000 trials
+_MAX_FITTED_TRIALS = 200
 _TREES = 16
 _GROUPS = 5
 _SEED = 0
@@ -78,10 +79,10 @@ def importances(trials: ArmTrials, space: Space, *, adaptive: bool) -> Importanc
         trials (outside one group of the jackknife) are equally good.
     """
     feasible = np.flatnonzero(np.isfinite(trials.score))
-    if len(feasible) < _FEWEST or len(trials.settings) < 2:
+    if len(feasible) < _MIN_FITTED_TRIALS or len(trials.settings) < 2:
         return None
     draws = np.random.default_rng(_SEED)
-    rows = draws.permutation(feasible)[:_MOST]
+    rows = draws.permutation(feasible)[:_MAX_FITTED_TRIALS]
     without = [np.delete(rows, np.s_[group::_GROUPS]) for group in range(_GROUPS)]
     if not all(np.ptp(trials.score[part]) for part in without):
         return None

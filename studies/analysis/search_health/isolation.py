@@ -29,8 +29,8 @@ __all__ = ["Isolation", "NearBound", "isolate", "near_bounds"]
 
 LEVEL = 0.95  # of the intervals
 NEAR = 0.05  # of the length of the scale
-_FEWEST_TRIED = 3  # the best of two values is always at an end
-_MOST_VALUES = 50  # shown one by one
+_MIN_TRIED = 3  # the best of two values is always at an end
+_MAX_SHOWN_VALUES = 50  # shown one by one
 _TRIALS_A_BIN = 5
 _TIE = 1e-9  # relative
 
@@ -131,7 +131,7 @@ def near_bounds(trials: ArmTrials, space: Space) -> list[NearBound]:
         parameter = space.parameters[name]
         scale = scale_of(parameter)
         scientific = "." in name and parameter.role == "scientific"
-        if scientific or scale is None or not best.size or np.unique(values).size < _FEWEST_TRIED:
+        if scientific or scale is None or not best.size or np.unique(values).size < _MIN_TRIED:
             continue
         low, high = bounds_of(parameter)
         listed = isinstance(parameter, ChoiceParameter)
@@ -211,7 +211,7 @@ def _listed(parameter: Parameter, settings: np.ndarray) -> np.ndarray | None:
     if isinstance(parameter, ChoiceParameter):
         return np.sort(np.array(parameter.values, dtype=float))
     values = np.unique(settings)
-    if len(values) > _MOST_VALUES:
+    if len(values) > _MAX_SHOWN_VALUES:
         return None
     grid = np.array(parameter.grid(len(values)), dtype=float)  # shorter where integers coincide
     on_grid = 1 < len(values) == len(grid) and np.allclose(values, grid)

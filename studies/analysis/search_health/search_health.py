@@ -50,7 +50,7 @@ __all__ = ["Convergence", "Infeasible", "SearchHealth", "search_health"]
 _MANY_INFEASIBLE = 0.1
 _ACCURACY_TOLERANCE = 0.005  # where the study has no margin of equivalence
 _LOSS_TOLERANCE = 0.01  # relative
-_FEWEST_TO_CONVERGE = 15
+_MIN_TRIALS_TO_CONVERGE = 15
 _BUDGETS = 60  # number of budgets at which an expected best is evaluated
 
 
@@ -112,7 +112,7 @@ class Convergence:
             return "design"
         if self.converged:
             return "converged"
-        return "too few" if self.trials < _FEWEST_TO_CONVERGE else "late"
+        return "too few" if self.trials < _MIN_TRIALS_TO_CONVERGE else "late"
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +185,7 @@ class SearchHealth:
             if curve.convergence_status == "too few":
                 warnings.append(
                     f"{arm}: too few trials ({curve.trials}) to say whether the search converged: "
-                    f"give it {_FEWEST_TO_CONVERGE} or more"
+                    f"give it {_MIN_TRIALS_TO_CONVERGE} or more"
                 )
             elif curve.convergence_status == "late":
                 warnings.append(
@@ -205,7 +205,7 @@ class SearchHealth:
         """What the figure of the objective against the budget shows."""
         problems = {
             "infeasible": "No feasible trial",
-            "too few": f"Fewer than {_FEWEST_TO_CONVERGE} trials, too few to say",
+            "too few": f"Fewer than {_MIN_TRIALS_TO_CONVERGE} trials, too few to say",
             "late": "Not converged",
         }
         lines = [
@@ -350,7 +350,7 @@ def _convergence(trials: ArmTrials, adaptive: bool, up: bool, margin: float | No
     converged = None
     if adaptive:
         quiet = last is not None and 3 * last <= 2 * total
-        converged = quiet and total >= _FEWEST_TO_CONVERGE
+        converged = quiet and total >= _MIN_TRIALS_TO_CONVERGE
     return Convergence(trials.arm, total, budget, sign * best, tolerance, last, converged)
 
 

@@ -52,7 +52,7 @@ OUTCOME_IN_WORDS: dict[Outcome, str] = {
     "undecided": "undecided",
 }
 
-_MOST_SEEDS = 1_000_000  # a plan for more is not a plan
+_MAX_PLANNED_SEEDS = 1_000_000  # a plan for more is not a plan
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def seeds_for_equivalence(
 
 def _fewest(power_of: Callable[[int], float], power: float) -> int | None:
     """The smallest n >= 2 with this power, which grows with n."""
-    if power_of(_MOST_SEEDS) < power:
+    if power_of(_MAX_PLANNED_SEEDS) < power:
         return None
     high = 2
     while power_of(high) < power:

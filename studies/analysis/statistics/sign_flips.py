@@ -19,7 +19,7 @@ import numpy as np
 
 __all__ = ["flipped_p"]
 
-_MOST_SEEDS = 12  # up to this many, all flips are made
+_MAX_EXHAUSTIVE_SEEDS = 12  # up to this many, all flips are made
 _DRAWN = 4095
 _CHUNK = 256
 
@@ -56,7 +56,7 @@ def flipped_p(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _flips(n: int) -> np.ndarray:
     """(B, n) signs: all combinations, or the unflipped one and randomly drawn others."""
-    if n <= _MOST_SEEDS:
+    if n <= _MAX_EXHAUSTIVE_SEEDS:
         bits = (np.arange(2**n)[:, np.newaxis] >> np.arange(n)) & 1
         return 1.0 - 2.0 * bits
     drawn = np.random.default_rng(0).integers(0, 2, (_DRAWN, n))

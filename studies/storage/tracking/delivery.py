@@ -30,7 +30,7 @@ __all__ = ["Delivery"]
 
 T = TypeVar("T")
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two attempts
+_FIRST_PAUSE, _MAX_PAUSE = 1.0, 30.0  # seconds between two attempts
 _SECONDS_TO_END = 5.0
 
 
@@ -159,7 +159,7 @@ class Delivery:
             self._tracker = None
             self.problem = hide_password(reason_of(error))[:1000]
             self._next_attempt = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._pause = min(2 * self._pause, _MAX_PAUSE)
         else:
             self.problem, self._pause = "", _FIRST_PAUSE
 

@@ -47,7 +47,7 @@ __all__ = ["MLflowTracker"]
 _UNREACHABLE = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError)
 
 _SECONDS_BETWEEN_BATCHES = 15.0
-_LONGEST_TAG = 5000  # characters
+_MAX_TAG_CHARACTERS = 5000
 _RUNS_PER_PAGE = 1000
 _PARENT = "mlflow.parentRunId"
 
@@ -329,4 +329,4 @@ def _as_params(block: Block, point: Point) -> list[Param]:
 
 def _cut(text: object) -> str:
     """A text that fits into a tag."""
-    return str(text)[:_LONGEST_TAG]
+    return str(text)[:_MAX_TAG_CHARACTERS]

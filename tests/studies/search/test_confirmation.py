@@ -12,7 +12,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.definition.study import Study
 from studies.report.study_results import write_results
-from studies.search.confirmation import FEWEST_SEEDS, MOST_SEEDS, plan_confirmation
+from studies.search.confirmation import MAX_CONFIRM_SEEDS, MIN_CONFIRM_SEEDS, plan_confirmation
 from studies.storage.status import study_status
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
@@ -123,12 +123,12 @@ def table(gain: float, sd: float, study: Study, seeds: int = 40) -> pd.DataFrame
 
 def test_seeds_follow_from_the_power_analysis(sweep: Study) -> None:
     clear = plan_confirmation(sweep, table(0.2, 0.05, sweep), 1, 0)
-    assert len(clear.seeds) == FEWEST_SEEDS
+    assert len(clear.seeds) == MIN_CONFIRM_SEEDS
     assert "enough for 90% power in 2 of 2 comparisons" in clear.reason
     smaller = plan_confirmation(sweep, table(0.04, 0.08, sweep), 1, 0)
-    assert FEWEST_SEEDS < len(smaller.seeds) < MOST_SEEDS
+    assert MIN_CONFIRM_SEEDS < len(smaller.seeds) < MAX_CONFIRM_SEEDS
     hopeless = plan_confirmation(sweep, table(0.02, 0.3, sweep), 1, 0)
-    assert len(hopeless.seeds) == MOST_SEEDS
+    assert len(hopeless.seeds) == MAX_CONFIRM_SEEDS
     assert "in 2 of 2" not in hopeless.reason
 
 
