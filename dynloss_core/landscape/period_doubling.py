@@ -44,15 +44,15 @@ HOP = 16
 MAX_PERIOD = 16
 """Longest period searched for: all later doublings of the logistic map span 0.0012 of r."""
 
-CLOSES = 0.05
+MAX_CLOSING_RHO = 0.05
 """Largest rho_p of a period p. Over the windows of the reference runs the least rho_p has two
 humps, jitter near 0.01 and chaos near 0.35, with a valley at 0.05 to 0.07. Chaos in narrower bands
 passes for a period: in the logistic map, up to r = 3.58."""
 
-SPLITS = 0.005
+MIN_SPLIT_RHO = 0.005
 """rho_p from which a consistent alternation of r_p is a doubled period, not rounding."""
 
-CONSISTENT = 0.9
+MIN_CONSISTENCY = 0.9
 """c_p from which r_p alternates: 1 for a split, 2/3 with a standard error of 0.08 in a window for
 white jitter. Chaos that keeps to two bands passes 0.9 too, but does not close at 2p."""
 
@@ -98,8 +98,8 @@ def cascade(trace: Floats, start: int, end: int, first_step: int) -> tuple[Segme
     around = trace[first : end + 2 * MAX_PERIOD]
     scale = max(float(np.abs(around).max()), 1.0)  # a run about to diverge has huge squares
     rho, alternating, swing = _returns(np.diff(around) / scale, low - first, high - first)
-    splits = (rho > SPLITS) & (alternating >= CONSISTENT)
-    closes = (rho < CLOSES) & ~splits  # (MAX_PERIOD, w)
+    splits = (rho > MIN_SPLIT_RHO) & (alternating >= MIN_CONSISTENCY)
+    closes = (rho < MAX_CLOSING_RHO) & ~splits  # (MAX_PERIOD, w)
     for p in range(4, MAX_PERIOD + 1):
         for q in (q for q in range(2, p) if p % q == 0):  # where q closes up to jitter, so does p
             closes[p - 1] &= splits[q - 1] | (rho[p - 1] < rho[q - 1] / 2)

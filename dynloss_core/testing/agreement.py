@@ -13,14 +13,14 @@ from dynloss_core.training import Evaluation, Trace
 
 __all__ = [
     "METRICS",
-    "NUMBERS_OF_A_TRACE",
+    "TRACE_COLUMNS",
     "assert_equal",
     "assert_plain_values",
     "assert_same_trace",
 ]
 
 METRICS = keys.EVALUATION_METRICS
-NUMBERS_OF_A_TRACE = ("weighted_loss", "loss", "accuracy", "class_weights")
+TRACE_COLUMNS = ("weighted_loss", "loss", "accuracy", "class_weights")
 
 
 def assert_equal(
@@ -41,7 +41,7 @@ def assert_same_trace(found: Trace | None, expected: Trace | None, *, exactly: b
     assert expected is not None
     assert torch.equal(found.steps, expected.steps)
     assert torch.equal(found.members, expected.members)
-    for name in NUMBERS_OF_A_TRACE:
+    for name in TRACE_COLUMNS:
         _assert_close(getattr(found, name), getattr(expected, name), exactly)
 
 

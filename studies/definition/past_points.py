@@ -18,7 +18,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError, reason_of, show
 from search_spaces.documents import read_document
 from studies.definition.latest_confirmation import confirmed_last
-from studies.definition.study_seeds import IN_ALL
+from studies.definition.study_seeds import SEEDS_PER_STUDY
 
 if TYPE_CHECKING:
     from studies.definition.study import Study
@@ -100,6 +100,6 @@ def refuse_unfit(study: Study, seen: Sequence[int]) -> None:
         problem = "the space gives the period in epochs, and past points have it in steps"
         raise ConfigError("points_from", problem, "leave it out, or search the period in steps")
     if set(seen) & set(study.seeds.of_searches):
-        free = max(seen) // IN_ALL + 1
+        free = max(seen) // SEEDS_PER_STUDY + 1
         problem = "its seeds were seen by a study that it starts from (points_from)"
         raise ConfigError("seed", problem, f"write seed: {free}")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from studies.definition.study import Study
 
-__all__ = ["IN_ALL", "MAX_SEEDS_PER_PHASE", "StudySeeds"]
+__all__ = ["SEEDS_PER_STUDY", "MAX_SEEDS_PER_PHASE", "StudySeeds"]
 
-IN_ALL = 100_000
+SEEDS_PER_STUDY = 100_000
 """Seeds that belong to a study of one search, from `seed` times as many on."""
 
 _FIRST_OF_FINALS = 25_000
@@ -49,12 +49,12 @@ class StudySeeds:
     @property
     def first_fresh(self) -> int:
         """The first seed that no search of this study has seen."""
-        return self.study.seed * IN_ALL + _FIRST_FRESH
+        return self.study.seed * SEEDS_PER_STUDY + _FIRST_FRESH
 
     @property
     def fresh_seed_capacity(self) -> int:
         """Number of fresh seeds that a study may use."""
-        return IN_ALL - _FIRST_FRESH
+        return SEEDS_PER_STUDY - _FIRST_FRESH
 
     @property
     def of_searches(self) -> list[int]:
@@ -63,4 +63,4 @@ class StudySeeds:
         return [seed for seeds in searches for seed in (*seeds.search, *seeds.finals, *seeds.fresh)]
 
     def _from(self, first: int, count: int) -> list[int]:
-        return [self.study.seed * IN_ALL + first + index for index in range(count)]
+        return [self.study.seed * SEEDS_PER_STUDY + first + index for index in range(count)]

@@ -31,7 +31,7 @@ __all__ = ["StudyProgress"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FILES = 2.0
-_SECONDS_OF_RATE = 300.0  # over which the rate is averaged
+_RATE_WINDOW_SECONDS = 300.0  # over which the rate is averaged
 
 
 class StudyProgress:
@@ -158,7 +158,7 @@ class StudyProgress:
             return
         self._file_written = now
         self._recent.append((now, self._trained()))
-        while now - self._recent[0][0] > _SECONDS_OF_RATE:
+        while now - self._recent[0][0] > _RATE_WINDOW_SECONDS:
             self._recent.popleft()
         (then, before), (_, trained) = self._recent[0], self._recent[-1]
         content: dict[str, Any] = {

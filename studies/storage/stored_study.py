@@ -25,7 +25,8 @@ from studies.storage.study_folder import StudyFolder
 
 __all__ = ["StoredStudy", "stored_definition"]
 
-_BESIDE = "default"  # stands for the MLflow store beside the folder, wherever both are moved
+# stands for the MLflow store beside the folder, wherever both are moved
+_STORE_BESIDE_FOLDER = "default"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +98,8 @@ class StoredStudy:
     @property
     def tracking_uri(self) -> str:
         """The MLflow store that it was begun with."""
-        uri = str(self.state.get("tracking_uri", _BESIDE))
-        if uri == _BESIDE:
+        uri = str(self.state.get("tracking_uri", _STORE_BESIDE_FOLDER))
+        if uri == _STORE_BESIDE_FOLDER:
             return self.folder.default_tracking_uri
         if "place" not in self.state and uri.startswith("sqlite:") and uri.endswith("/mlflow.db"):
             return self.folder.default_tracking_uri  # written before folders could be moved
@@ -120,7 +121,7 @@ class StoredStudy:
     def with_state(self, **changes: Any) -> StoredStudy:
         """The study with changes made to its state."""
         if changes.get("tracking_uri") == self.folder.default_tracking_uri:
-            changes["tracking_uri"] = _BESIDE
+            changes["tracking_uri"] = _STORE_BESIDE_FOLDER
         state = {**self.state, **changes}
         self.folder.write_state(state)
         return replace(self, state=state)

@@ -6,7 +6,7 @@ import pytest
 
 from dynloss_core.testing.agreement import (
     METRICS,
-    NUMBERS_OF_A_TRACE,
+    TRACE_COLUMNS,
     assert_equal,
     assert_same_trace,
 )
@@ -23,7 +23,7 @@ from tests.devices import ON_CUDA
 __all__ = [
     "ENGINES",
     "METRICS",
-    "NUMBERS_OF_A_TRACE",
+    "TRACE_COLUMNS",
     "assert_equal",
     "assert_same_trace",
     "every_engine",

@@ -17,7 +17,7 @@ from dynloss_core.training import (
 )
 from tests.cases import CASES, MIXED, Case
 from tests.contracts.engines import (
-    NUMBERS_OF_A_TRACE,
+    TRACE_COLUMNS,
     assert_equal,
     assert_same_trace,
     every_engine,
@@ -54,7 +54,7 @@ def test_some_members_are_traced_as_all_would_be(engine: type[Engine]) -> None:
     assert some is not None
     assert everyone is not None
     assert some.members.tolist() == [0, 2]
-    for name in NUMBERS_OF_A_TRACE:
+    for name in TRACE_COLUMNS:
         torch.testing.assert_close(getattr(some, name), getattr(everyone, name)[:, [0, 2]])
 
 

@@ -226,7 +226,7 @@ def disk(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
 
 
 SURVIVED = {"worker", "raylet", "tracking"}  # by the driver at work
-LAST = {"worker": 0.9, "raylet": 0.7}
+LATEST_SHARES = {"worker": 0.9, "raylet": 0.7}
 """Share of the training before which strikes begin, where they take something that is at work."""
 KINDS = {each.__name__: each for each in (driver, worker, raylet, tracking, disk, interrupt)}
 
@@ -250,7 +250,7 @@ def strike_study(kind: str, strikes: int, seed: int, folder: Path, reference: Pa
         reference: folder of the same study, `undisturbed`.
     """
     draw = random.Random(f"{kind} {seed}")
-    shares = sorted(draw.uniform(0, LAST.get(kind, 1)) for _ in range(strikes))
+    shares = sorted(draw.uniform(0, LATEST_SHARES.get(kind, 1)) for _ in range(strikes))
     written(folder, (reference / "struck.yaml").read_text())
     with KINDS[kind](folder) as (study, strike):
         for share in shares:

@@ -11,7 +11,7 @@ from dynloss_core import keys
 
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """A table without what depends on the machine and its clock, in a fixed order."""
-    frame = frame.drop(columns=list(keys.OF_THE_MACHINE), errors="ignore")
+    frame = frame.drop(columns=list(keys.MACHINE_COLUMNS), errors="ignore")
     by = [name for name in (*keys.MEMBER_IDENTITY, keys.STEP) if name in frame]
     return frame.sort_values(by).reset_index(drop=True)
 

@@ -17,7 +17,7 @@ from studies.analysis.figures.style import (
     thousands,
     words,
 )
-from studies.analysis.gains.interpolation import ENOUGH
+from studies.analysis.gains.interpolation import INTERPOLATION_SHARE
 from studies.analysis.gains.regimes import Regimes
 
 __all__ = ["draw_regimes"]
@@ -56,8 +56,9 @@ def draw_regimes(result: Regimes) -> Figure:
         text = f"Mean and 95% t interval over {result.seeds} per size, gains paired by {pair}."
         if result.threshold is not None:
             text += (
-                f" Dashed: interpolation threshold, from which on at least {ENOUGH:.0%} of the "
-                f"{result.pair.reference} networks fit their training data."
+                " Dashed: interpolation threshold, from which on at least "
+                f"{INTERPOLATION_SHARE:.0%} of the {result.pair.reference} networks fit their "
+                "training data."
             )
         note(figure, text)
     return figure

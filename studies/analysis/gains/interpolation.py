@@ -16,9 +16,9 @@ from statsmodels.stats.proportion import proportion_confint
 
 from dynloss_core import keys
 
-__all__ = ["ENOUGH", "Interpolation", "interpolation_of"]
+__all__ = ["INTERPOLATION_SHARE", "Interpolation", "interpolation_of"]
 
-ENOUGH = 0.9
+INTERPOLATION_SHARE = 0.9
 """The share of networks that must fit their training data."""
 _ROUNDING = 1e-9
 
@@ -47,7 +47,7 @@ class Interpolation:
     @property
     def holds(self) -> bool:
         """Whether the share is large enough for the arm to interpolate."""
-        return self.reached >= ENOUGH * self.n - _ROUNDING
+        return self.reached >= INTERPOLATION_SHARE * self.n - _ROUNDING
 
     def __str__(self) -> str:
         return f"{self.reached} of {self.n} networks [{self.low:.0%}, {self.high:.0%}]"

@@ -24,7 +24,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.card import Card, DrawFunction, Drawing
-from studies.analysis.gains.interpolation import ENOUGH, interpolation_of
+from studies.analysis.gains.interpolation import INTERPOLATION_SHARE, interpolation_of
 from studies.analysis.gains.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import Outcome
@@ -104,7 +104,9 @@ class Regimes:
 
     def _where(self) -> str:
         """Where each arm interpolates."""
-        criterion = f"fit their training data, of which {ENOUGH:.0%} make interpolation"
+        criterion = (
+            f"fit their training data, of which {INTERPOLATION_SHARE:.0%} make interpolation"
+        )
         if self.attainable < 1:
             criterion += f" (accuracy {self.attainable:.4f} is attainable)"
         return (

@@ -35,9 +35,9 @@ from studies.analysis.statistics.pairing import search_number
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
 
-__all__ = ["OF_THE_WAY", "Speed", "cards", "speed", "speeds_headline", "speeds_of"]
+__all__ = ["TARGET_SHARE", "Speed", "cards", "speed", "speeds_headline", "speeds_of"]
 
-OF_THE_WAY = 0.9
+TARGET_SHARE = 0.9
 """How far from guessing to the lower end the accuracy to reach lies."""
 _METRIC = keys.VALIDATION_ACCURACY
 _MIN_EVALUATIONS = 5
@@ -156,7 +156,7 @@ def cards(tables: Tables, draw: DrawFunction[list[Speed]]) -> Iterator[Card]:
     sentences = [result.sentence(outcomes.get((result.pair, result.label))) for result in speeds]
     table = pd.DataFrame([result.row() for result in speeds])
     caption = (
-        f"Share of networks that have reached {OF_THE_WAY:.0%} of the way from guessing to where "
+        f"Share of networks that have reached {TARGET_SHARE:.0%} of the way from guessing to where "
         "the arm that ends lower ends, on fresh seeds. A network's time is the first evaluation "
         "there; where it never is, the whole run."
     )
@@ -238,7 +238,7 @@ def speed(
     lower = min(float(table.ffill(axis=1).iloc[:, -1].median()) for table in present.values())
     if not lower > chance:
         return None
-    target, end = chance + OF_THE_WAY * (lower - chance), int(rows[keys.STEPS].max())
+    target, end = chance + TARGET_SHARE * (lower - chance), int(rows[keys.STEPS].max())
     reached = values.ge(target).cummax(axis=1)  # has been there by then
     steps = values.columns.to_numpy()
     first = np.where(reached.any(axis=1), steps[reached.to_numpy().argmax(axis=1)], end)

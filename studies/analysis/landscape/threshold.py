@@ -39,13 +39,13 @@ from studies.analysis.study_tables import Tables
 
 __all__ = ["SettingThreshold", "Threshold", "cards", "threshold"]
 
-WITHIN = 0.1
+RATIO_MARGIN = 0.1
 """Ratios of thresholds between 1 / (1 + this) and 1 + this count as equivalent."""
 
-FAILS = 0.9
+FAILING_SHARE = 0.9
 """A static run fails if its training accuracy ends below this share of the attainable one."""
 
-LAST = 0.1
+LAST_SHARE = 0.1
 """Share of a static run, at its end, over which the median lambda_max is its level."""
 
 
@@ -128,7 +128,7 @@ class Threshold:
     @property
     def equivalent(self) -> bool:
         """Whether all settings are shown to have the same k / bound within 10%."""
-        return self.apart is not None and self.apart <= 1 + WITHIN
+        return self.apart is not None and self.apart <= 1 + RATIO_MARGIN
 
     @property
     def shows_static(self) -> bool:
@@ -173,7 +173,7 @@ class Threshold:
             f"{setting.k:.2f} [{setting.low:.2f}, {setting.high:.2f}], where the bound is "
             f"{setting.bound:.3g} ({setting.instabilities} instabilities, n = {setting.runs} runs)"
         )
-        line += "" if setting.equivalent else f"; agreement within {WITHIN:.0%} is not shown"
+        line += "" if setting.equivalent else f"; agreement within {RATIO_MARGIN:.0%} is not shown"
         if setting.exponent is not None:
             line += (
                 f"; the exponent of the learning rate is {setting.exponent:.2f} "
@@ -196,7 +196,7 @@ class Threshold:
             return f"{quantity} is {between}{test}."
         verdict = "is the same within" if self.equivalent else "is not shown to be the same within"
         return (
-            f"{quantity} {verdict} {WITHIN:.0%} {which} ({between}; they differ by at most "
+            f"{quantity} {verdict} {RATIO_MARGIN:.0%} {which} ({between}; they differ by at most "
             f"{self.apart - 1:.1%}, 90% intervals in pairs of seed and learning rate{test})."
         )
 
@@ -208,7 +208,8 @@ class Threshold:
             return ""
         above = int((levels >= 1).sum())
         low, middle, high = levels.quantile([0.25, 0.5, 0.75])
-        which = f"fail (training accuracy below {FAILS:g} of the attainable)" if fails else "learn"
+        failing = f"fail (training accuracy below {FAILING_SHARE:g} of the attainable)"
+        which = failing if fails else "learn"
         tail = f"; {diverged} more diverged" if diverged else ""
         by_rate = levels.groupby(rows[keys.LEARNING_RATE])
         if by_rate.ngroups > 1:
@@ -307,7 +308,7 @@ def _level(run: RecordedRun, parameter: str | None, attainable: float) -> dict[s
     level = float("nan")
     if not run.curvature.empty and np.isfinite(run.final_accuracy):
         steps = run.curvature[keys.STEP]
-        last = run.curvature[steps >= (1 - LAST) * steps.max()]
+        last = run.curvature[steps >= (1 - LAST_SHARE) * steps.max()]
         level = float((last[keys.HESSIAN_LAMBDA_MAX] * last[keys.LEARNING_RATE]).median())
     return {
         keys.ARM: run.arm,
@@ -317,7 +318,7 @@ def _level(run: RecordedRun, parameter: str | None, attainable: float) -> dict[s
         "level": level,
         "bound": run.bound,
         keys.ACCURACY: run.final_accuracy,
-        "fails": not run.final_accuracy >= FAILS * attainable,
+        "fails": not run.final_accuracy >= FAILING_SHARE * attainable,
     }
 
 
@@ -340,7 +341,7 @@ def _at_setting(runs: pd.DataFrame, *, alone: bool) -> SettingThreshold:
         k=float(np.exp(logs.mean())),
         low=float(np.exp(logs.mean() - half)),
         high=float(np.exp(logs.mean() + half)),
-        equivalent=bool(away <= np.log1p(WITHIN)),
+        equivalent=bool(away <= np.log1p(RATIO_MARGIN)),
         exponent=slope[0],
         exponent_low=slope[1],
         exponent_high=slope[2],

@@ -13,8 +13,8 @@ from studies.definition.study import Study
 __all__ = ["Power", "power_of"]
 
 _ALPHA = 0.05
-_WANTED = 0.9
-_HOPELESS = 0.5
+_WANTED_POWER = 0.9
+_HOPELESS_POWER = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,19 @@ class Power:
     @property
     def is_hopeless(self) -> bool:
         """Whether there is a margin, but equivalence will more likely than not be missed."""
-        return self.equivalence is not None and self.equivalence < _HOPELESS
+        return self.equivalence is not None and self.equivalence < _HOPELESS_POWER
 
     def sentences(self) -> list[str]:
         """What to expect, one line each."""
         lines = [
-            f"a gain of {self.gain:.2g} or more, with {_WANTED:.0%} power at {self.n} {self.unit}"
+            f"a gain of {self.gain:.2g} or more, "
+            f"with {_WANTED_POWER:.0%} power at {self.n} {self.unit}"
         ]
         if self.equivalence is not None:
             text = f"equivalence within ±{self.margin:g} with {self.equivalence:.0%} power"
-            if self.equivalence < _WANTED:
+            if self.equivalence < _WANTED_POWER:
                 more = "no number" if self.needed is None else f"{self.needed} {self.unit}"
-                text += f"; {more} would show it with {_WANTED:.0%}"
+                text += f"; {more} would show it with {_WANTED_POWER:.0%}"
             lines.append(f"{text}, if the arms do not differ")
         return lines
 
@@ -69,10 +70,12 @@ def power_of(study: Study) -> Power | None:
         n, unit = study.searches, "searches"
         sd = math.hypot(study.spread.searches, study.spread.seeds / math.sqrt(study.confirm_seeds))
     alpha = _ALPHA / len(study.pairs)
-    size = TTestPower().solve_power(nobs=n, alpha=alpha, power=_WANTED, alternative="two-sided")
+    size = TTestPower().solve_power(
+        nobs=n, alpha=alpha, power=_WANTED_POWER, alternative="two-sided"
+    )
     margin = study.equivalence_margin
     equivalence = needed = None
     if margin is not None:
         equivalence = equivalence_power(n, sd, 0.0, margin, alpha)
-        needed = seeds_for_equivalence(sd, 0.0, margin, _WANTED, alpha)
+        needed = seeds_for_equivalence(sd, 0.0, margin, _WANTED_POWER, alpha)
     return Power(n, unit, float(size) * sd, margin, equivalence, needed)

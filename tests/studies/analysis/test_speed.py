@@ -11,7 +11,7 @@ from dynloss_core import keys
 from search_spaces import Space
 from search_spaces.parameters import FloatParameter
 from studies.analysis.figures.speed import draw_speed
-from studies.analysis.gains.speed import OF_THE_WAY, Speed, speed, speeds_of
+from studies.analysis.gains.speed import TARGET_SHARE, Speed, speed, speeds_of
 from studies.analysis.question import Question
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
@@ -47,7 +47,7 @@ def test_times_are_paired_and_cut_off() -> None:
     never = np.inf
     times = {"dynamical": [400, 600, 500, never], "static": [100, 250, 200, 100]}
     result = found(*study(times))
-    assert result.target == pytest.approx(OF_THE_WAY * 0.8)
+    assert result.target == pytest.approx(TARGET_SHARE * 0.8)
     assert result.means == {
         "dynamical": (400 + 600 + 500 + 1000) / 4,
         "static": (100 + 300 + 200 + 100) / 4,
@@ -62,7 +62,7 @@ def test_times_are_paired_and_cut_off() -> None:
 def test_slower_but_better_is_said() -> None:
     times = {"dynamical": [700.0, 600, 800, 700] * 5, "static": [100.0, 200, 300, 200] * 5}
     result = found(*study(times, {"dynamical": 0.9}))
-    assert result.target == pytest.approx(OF_THE_WAY * 0.8), "what the lower arm reaches too"
+    assert result.target == pytest.approx(TARGET_SHARE * 0.8), "what the lower arm reaches too"
     assert (result.slower, result.faster) == (True, False)
     assert "slower, but better at the end" in result.sentence("better")
     assert "slower, and worse at the end" in result.sentence("worse")

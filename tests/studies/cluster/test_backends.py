@@ -72,7 +72,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def members_of(folder: StudyFolder) -> pd.DataFrame:
     """The members table without what differs from machine to machine, in one order."""
     table = pd.read_parquet(folder.tables / "members.parquet")
-    clock = [name for name in keys.OF_THE_MACHINE if name in table]
+    clock = [name for name in keys.MACHINE_COLUMNS if name in table]
     by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
     return table.drop(columns=clock).sort_values(by, ignore_index=True)
 

@@ -33,7 +33,7 @@ def steps(trainable: BlockTrainable, count: int | None = None) -> list[dict[str,
 
 
 def tables(result: BlockResult) -> list[pd.DataFrame]:
-    clock = [name for name in keys.OF_THE_MACHINE if name in result.members]
+    clock = [name for name in keys.MACHINE_COLUMNS if name in result.members]
     return [result.members.drop(columns=clock), result.curves]
 
 
