@@ -27,7 +27,7 @@ _ARGUMENT = re.compile(r"^    ((?:\w+)(?:, \w+)*): (.*(?:\n        .*)*)", re.MU
 def schema_of(cls: Any) -> JSONSchema:
     """The JSON Schema (draft 2020-12) of a dataclass, with the dataclasses inside it in `$defs`."""
     definitions: dict[str, JSONSchema] = {}
-    schema = _of_class(cls, definitions)
+    schema = _class_schema(cls, definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
@@ -45,13 +45,15 @@ def descriptions_of(cls: type) -> dict[str, str]:
     return descriptions
 
 
-def _of_class(cls: Any, definitions: dict[str, JSONSchema], tag: str | None = None) -> JSONSchema:
+def _class_schema(
+    cls: Any, definitions: dict[str, JSONSchema], tag: str | None = None
+) -> JSONSchema:
     hints, described = typing.get_type_hints(cls, include_extras=True), descriptions_of(cls)
     properties, required = {}, [] if tag is None else [tag]
     for field in dataclasses.fields(cls):
         if not field.init:
             continue
-        schema = _of_hint(hints[field.name], definitions)
+        schema = _hint_schema(hints[field.name], definitions)
         if field.name in described:
             schema = {"description": described[field.name], **schema}
         default = field.default
@@ -72,7 +74,7 @@ def _of_class(cls: Any, definitions: dict[str, JSONSchema], tag: str | None = No
     }
 
 
-def _of_hint(hint: Any, definitions: dict[str, JSONSchema]) -> JSONSchema:
+def _hint_schema(hint: Any, definitions: dict[str, JSONSchema]) -> JSONSchema:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         (choices,) = (argument for argument in arguments if isinstance(argument, (OneOf, NameIn)))
@@ -80,23 +82,23 @@ def _of_hint(hint: Any, definitions: dict[str, JSONSchema]) -> JSONSchema:
             return {"enum": list(choices.table)}
         return _tagged(list(choices.table.values()), definitions)
     if origin in (Union, types.UnionType):
-        return _of_union(arguments, definitions)
+        return _union_schema(arguments, definitions)
     if origin is Literal:
         return {"enum": list(arguments)}
     if origin in (tuple, list):
-        return {"type": "array", "items": _of_hint(arguments[0], definitions)}
+        return {"type": "array", "items": _hint_schema(arguments[0], definitions)}
     if origin in (dict, Mapping):
-        item = _of_hint(arguments[1], definitions) if arguments else {}
+        item = _hint_schema(arguments[1], definitions) if arguments else {}
         return {"type": "object", "additionalProperties": item}
     if dataclasses.is_dataclass(hint):
         return _reference(hint, definitions)
     return {"type": _SCALARS[hint]} if hint in _SCALARS else {}
 
 
-def _of_union(arguments: Sequence[Any], definitions: dict[str, JSONSchema]) -> JSONSchema:
+def _union_schema(arguments: Sequence[Any], definitions: dict[str, JSONSchema]) -> JSONSchema:
     members = [argument for argument in arguments if argument is not type(None)]
     classes = [member for member in members if dataclasses.is_dataclass(member)]
-    others = [_of_hint(member, definitions) for member in members if member not in classes]
+    others = [_hint_schema(member, definitions) for member in members if member not in classes]
     if len(classes) > 1:
         others.append(_tagged(classes, definitions))
     else:
@@ -117,5 +119,5 @@ def _reference(cls: Any, definitions: dict[str, JSONSchema], tag: str | None = N
     name = cls.__name__
     if name not in definitions:
         definitions[name] = {}
-        definitions[name] = _of_class(cls, definitions, tag)
+        definitions[name] = _class_schema(cls, definitions, tag)
     return {"$ref": f"#/$defs/{name}"}

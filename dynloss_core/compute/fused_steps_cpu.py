@@ -245,7 +245,7 @@ def _emit_forward(
             z = [variable.get() for variable in outputs[v]]
             own = lanes.load(gamma, at) if grouped else None
             of_sample = (
-                _of_sample(lanes, target, of_class) if own is None else lanes.mul(own, share)
+                _sample_weight(lanes, target, of_class) if own is None else lanes.mul(own, share)
             )
             gradients = _emit_output_gradient(lanes, form, z, target, of_class, of_sample)
             for c, gradient in enumerate(gradients):
@@ -273,7 +273,7 @@ def _sum(lanes: Lanes, values: list[Any]) -> Any:
     return total
 
 
-def _of_sample(lanes: Lanes, target: list[Any], of_class: list[Any]) -> Any:
+def _sample_weight(lanes: Lanes, target: list[Any], of_class: list[Any]) -> Any:
     """The weight of each sample's class; 0 for padding."""
     total = lanes.mul(target[0], of_class[0])
     for expected, weight in zip(target[1:], of_class[1:], strict=True):

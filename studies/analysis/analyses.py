@@ -33,10 +33,10 @@ from studies.analysis.user_analyses import AnalysisFunction
 __all__ = ["ANALYSES", "analyse"]
 
 
-def of_each_pair(cards: AnalysisFunction) -> AnalysisFunction:
+def pairwise_analysis(cards: AnalysisFunction) -> AnalysisFunction:
     """Turn an analysis of two arms into one of each arm against the study's reference."""
 
-    def of_study(tables: Tables) -> Iterator[Card]:
+    def study_cards(tables: Tables) -> Iterator[Card]:
         pairs = tables.against_reference
         for of_pair in pairs:
             for card in cards(of_pair):
@@ -44,21 +44,21 @@ def of_each_pair(cards: AnalysisFunction) -> AnalysisFunction:
                     card if len(tables.question.pairs) < 2 else card.of_pair(*of_pair.question.pair)
                 )
 
-    return of_study
+    return study_cards
 
 
 ANALYSES: dict[str, AnalysisFunction] = {
     "verdicts": partial(verdict_cards.cards, draw=draw_verdict, overview=draw_comparisons),
     "searches": partial(searches.cards, draw=draw_searches),
     "ladder": partial(ladder.cards, draw=draw_ladder),
-    "regimes": of_each_pair(partial(regimes.cards, draw=draw_regimes)),
-    "gain maps": of_each_pair(partial(gain_map.cards, draw=draw_gain_map)),
+    "regimes": pairwise_analysis(partial(regimes.cards, draw=draw_regimes)),
+    "gain maps": pairwise_analysis(partial(gain_map.cards, draw=draw_gain_map)),
     "speed": partial(speed.cards, draw=draw_speed),
     "learning curves": partial(learning_curves.cards, draw=draw_learning_curves),
     "recorded runs": instabilities.cards,
     "peristalsis": peristalsis.cards,
     "threshold": partial(threshold.cards, draw=draw_threshold),
-    "minima": of_each_pair(partial(minima.cards, draw=draw_minima)),
+    "minima": pairwise_analysis(partial(minima.cards, draw=draw_minima)),
     "trajectories": partial(instabilities.trajectory_cards, draw=draw_trajectory),
     "valleys": partial(valleys.cards, draw=draw_valleys, animate=animate_valleys),
     "search": partial(search_card.cards, isolation=draw_isolation, convergence=draw_convergence),

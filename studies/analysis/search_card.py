@@ -12,7 +12,7 @@ from studies.analysis.setting_verdicts import verdicts_of
 from studies.analysis.study_tables import Tables
 from studies.analysis.verdict_warnings import (
     health_of,
-    of_searches,
+    merged_warnings,
     several_origins,
     together_of,
 )
@@ -37,7 +37,7 @@ def cards(
         health = searches[0] if len(searches) == 1 else together_of(tables)
         latest, _ = tables.cached(verdicts_of)
         several = any(verdict.setting for verdict in latest)
-        warnings += of_searches(
+        warnings += merged_warnings(
             [search.search_warnings() if several else search.warnings() for search in searches]
         )
         if len(searches) > 1:

@@ -69,7 +69,7 @@ class Tables:
         pairs = self.question.pairs
         if not pairs or set(self.question.spaces) <= set(pairs[0]):
             return [self]
-        return [self._of(pair) for pair in pairs]
+        return [self._pair_tables(pair) for pair in pairs]
 
     @property
     def against_reference(self) -> list[Tables]:
@@ -77,7 +77,7 @@ class Tables:
         shared = against_reference(self.question.pairs) or [self.question.pair]
         return [of_pair for of_pair in self.of_pairs if of_pair.question.pair in shared]
 
-    def _of(self, pair: Pair) -> Tables:
+    def _pair_tables(self, pair: Pair) -> Tables:
         spaces = {arm: space for arm, space in self.question.spaces.items() if arm in pair}
         return Tables(
             _rows_of(pair, self.members),
@@ -96,7 +96,7 @@ class Tables:
         beside = _rows_of([name], self.matched_members)
         if beside.empty or pair.arm not in spaces or pair.reference not in spaces:
             return None
-        is_fresh = _of_phases(self.members, lambda phase: phase.is_fresh)
+        is_fresh = _phase_mask(self.members, lambda phase: phase.is_fresh)
         fresh = self.members[is_fresh & (self.members[keys.ARM] == pair.arm)]
         question = replace(
             self.question,
@@ -188,7 +188,7 @@ class Tables:
     @cached_property
     def is_searched(self) -> pd.Series:
         """Whether a network belongs to a search."""
-        return _of_phases(self.members, lambda phase: phase.is_search)
+        return _phase_mask(self.members, lambda phase: phase.is_search)
 
     def look(self, phase: str) -> int:
         """The number of a round, from 1: the number of looks so far."""
@@ -205,7 +205,7 @@ class Tables:
         return next(iter(self.sizes), None)
 
 
-def _of_phases(members: pd.DataFrame, asked: Callable[[Phase], bool]) -> pd.Series:
+def _phase_mask(members: pd.DataFrame, asked: Callable[[Phase], bool]) -> pd.Series:
     """Whether each network's phase has the property asked for."""
     return members[keys.PHASE].map(lambda name: asked(Phase.parse(str(name))))
 

@@ -23,7 +23,7 @@ __all__ = [
     "ONE_SPLIT",
     "ONE_TEST_SET",
     "health_of",
-    "of_searches",
+    "merged_warnings",
     "several_origins",
     "together_of",
     "warnings_of",
@@ -63,7 +63,7 @@ def _health_in(tables: Tables, tried: pd.DataFrame, *, importances: bool) -> Sea
     )
 
 
-def of_searches(warnings: Sequence[Sequence[str]]) -> list[str]:
+def merged_warnings(warnings: Sequence[Sequence[str]]) -> list[str]:
     """The warnings about several searches, each once: if warnings differ only in their numbers, the
     first represents all."""
     if len(warnings) < 2:
@@ -95,7 +95,7 @@ def warnings_of(
         missed: the reference at the settings of the arm's winner, minus the reference at its own.
     """
     where = f"at {label_of(setting)}: " if setting else ""
-    shared = of_searches([search.search_warnings() for search in health])
+    shared = merged_warnings([search.search_warnings() for search in health])
     if tables.question.one_split:
         shared.append(ONE_SPLIT if tables.searches == 1 else ONE_TEST_SET)
     own = _own(test, setting, tables, missed, searched=bool(health))
@@ -114,7 +114,9 @@ def _own(
     """The warnings about this verdict alone."""
     if searched:
         searches = tables.rows_by_search
-        yield from of_searches([_beside_the_best(s, tables.question, setting) for s in searches])
+        yield from merged_warnings(
+            [_beside_the_best(s, tables.question, setting) for s in searches]
+        )
     up = keys.higher_is_better(test.metric)
     if missed is not None and missed.p_t < _SIGNIFICANT and (missed.mean > 0) == up:
         arm, reference = test.pair

@@ -59,13 +59,13 @@ def space_show(space: SpaceArgument) -> None:
     static = loaded.static().parameters
     for name, parameter in loaded.parameters.items():
         scale, unit = getattr(parameter, "scale", ""), parameter.unit or ""
-        of_static = _of_static(parameter, static.get(name))
+        of_static = _static_cell(parameter, static.get(name))
         table.add_row(
             name, parameter.type, _limits(parameter), scale, unit, parameter.role, of_static
         )
     for name, parameter in static.items():
         if name not in loaded.parameters:
-            table.add_row(name, "", "", "", "", "", _of_static(None, parameter))
+            table.add_row(name, "", "", "", "", "", _static_cell(None, parameter))
     console.print(loaded.name, style="bold", end="")
     console.print(f"  hash {loaded.hash}\n{loaded.description}\n")
     console.print(table)
@@ -195,7 +195,7 @@ def _limits(parameter: Parameter) -> str:
     return ", ".join(str(value) for value in parameter.grid(1))
 
 
-def _of_static(parameter: Parameter | None, kept: Parameter | None) -> str:
+def _static_cell(parameter: Parameter | None, kept: Parameter | None) -> str:
     """What the static arm makes of a parameter."""
     if kept is None:
         return "dropped"

@@ -73,10 +73,12 @@ def weights_code(problem: Problem, member: Member, groups: int, shift: int) -> s
     raised = raised if oscillation.direction == "up" else f"1 / ({raised})"
     step = "step + SHIFT" if shift else "step"
     if not takes_turns(problem):
-        return _of_all(_ELEVATIONS_OF_ALL[oscillation.shape], raised, ends, oscillation.normalised)
+        return _all_groups_code(
+            _ELEVATIONS_OF_ALL[oscillation.shape], raised, ends, oscillation.normalised
+        )
     elevation = ELEVATIONS[oscillation.shape]
     if groups == 1 and not oscillation.is_by_class:
-        return _of_one(elevation, raised, step, ends, oscillation.normalised)
+        return _one_group_code(elevation, raised, step, ends, oscillation.normalised)
     result = "weights * (GROUPS / (GROUPS - 1 + raw))" if oscillation.normalised else "weights"
     comment = "  # their mean is 1" if oscillation.normalised else ""
     return f"""def weights_at(step: int) -> Tensor:
@@ -89,7 +91,7 @@ def weights_code(problem: Problem, member: Member, groups: int, shift: int) -> s
 """
 
 
-def _of_one(elevation: str, raised: str, step: str, ends: bool, normalised: bool) -> str:
+def _one_group_code(elevation: str, raised: str, step: str, ends: bool, normalised: bool) -> str:
     """The weight of the only group: the whole loss rises and falls."""
     mean = (
         "\n\nMEAN = sum(raw_weight(tau) for tau in range(PERIOD)) / PERIOD\n" if normalised else ""
@@ -108,7 +110,7 @@ def weights_at(step: int) -> Tensor:
 """
 
 
-def _of_all(elevation: str, raised: str, ends: bool, normalised: bool) -> str:
+def _all_groups_code(elevation: str, raised: str, ends: bool, normalised: bool) -> str:
     """The weights of groups that all oscillate, each at a phase of its own."""
     result = "raw * (GROUPS / raw.sum())  # their mean is 1" if normalised else "raw"
     static = _static("torch.ones(GROUPS)") if ends else ""

@@ -336,7 +336,7 @@ def one_of_two(rank: int, address: str, results: str) -> None:
     """Three steps on half of the batch, as one of two processes."""
     dist.init_process_group("gloo", init_method=f"file://{address}", rank=rank, world_size=2)
     try:
-        model, inputs, targets = of_the_pair()
+        model, inputs, targets = pair_model_and_data()
         parallel = DistributedDataParallel(model)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
         mine = slice(rank * 20, (rank + 1) * 20)
@@ -350,7 +350,7 @@ def one_of_two(rank: int, address: str, results: str) -> None:
         dist.destroy_process_group()
 
 
-def of_the_pair() -> tuple[Classifier, Tensor, Tensor]:
+def pair_model_and_data() -> tuple[Classifier, Tensor, Tensor]:
     draws = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     model = Classifier(at_step(1)).double()
@@ -366,7 +366,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         nprocs=2,
         start_method="spawn",
     )
-    model, inputs, targets = of_the_pair()
+    model, inputs, targets = pair_model_and_data()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for _ in range(3):
         optimizer.zero_grad()

@@ -141,7 +141,7 @@ def _signal(one: _Running, number: signal.Signals) -> None:
 
 def _outcome(one: _Running) -> Outcome:
     seconds, code = time.monotonic() - one.begun, one.process.returncode
-    lines, results = _of_tests(one.results) if one.step.tests else _of_figures(one.results)
+    lines, results = _test_results(one.results) if one.step.tests else _figure_results(one.results)
     status: Status = "passed" if code == 0 else "failed"
     tail = "" if code == 0 else one.output.read_text(errors="replace")[-_TAIL:]
     if one.stopped and code != 0:
@@ -149,14 +149,14 @@ def _outcome(one: _Running) -> Outcome:
     return Outcome(one.step.name, status, seconds, one.limit, code, lines, results, tail)
 
 
-def _of_figures(path: Path) -> tuple[list[str], dict[str, Any]]:
+def _figure_results(path: Path) -> tuple[list[str], dict[str, Any]]:
     if not path.exists():
         return [], {}
     content = json.loads(path.read_text())
     return content["lines"], content["figures"]
 
 
-def _of_tests(path: Path) -> tuple[list[str], dict[str, Any]]:
+def _test_results(path: Path) -> tuple[list[str], dict[str, Any]]:
     """Counts, and the failures with the first line of why."""
     try:
         cases = list(ElementTree.parse(path).iter("testcase"))

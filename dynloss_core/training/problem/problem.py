@@ -166,7 +166,7 @@ class Problem(Training):
 
 @lru_cache(maxsize=256)
 def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) -> Traits:
-    with torch.random.fork_rng(devices=[]), _of_plugin(model):
+    with torch.random.fork_rng(devices=[]), _plugin_errors_refused(model):
         try:
             with torch.device("meta"):  # shapes only, without memory
                 network = model.build(input_shape, num_classes)
@@ -182,7 +182,7 @@ def _traits(model: ModelConfig, input_shape: tuple[int, ...], num_classes: int) 
 
 
 @contextmanager
-def _of_plugin(model: ModelConfig) -> Iterator[None]:
+def _plugin_errors_refused(model: ModelConfig) -> Iterator[None]:
     """Turn whatever a user's network raises when it is built into a refusal."""
     try:
         yield

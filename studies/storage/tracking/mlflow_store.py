@@ -40,7 +40,7 @@ def tracking_uri(stored: StoredStudy) -> str:
         ConfigError: if it began on a store whose password only the environment knew.
     """
     begun_with = stored.tracking_uri
-    uri = stored.study.storage.tracking_uri or _of_environment() or begun_with
+    uri = stored.study.storage.tracking_uri or _environment_uri() or begun_with
     if uri == begun_with and HIDDEN in uri:
         raise ConfigError(
             _VARIABLE, f"not set; the study is tracked at {uri}", "set it to continue"
@@ -50,11 +50,11 @@ def tracking_uri(stored: StoredStudy) -> str:
 
 def named_by(study: Study, uri: str) -> str:
     """The key or variable that the URI comes from."""
-    by_variable = study.storage.tracking_uri is None and uri == _of_environment()
+    by_variable = study.storage.tracking_uri is None and uri == _environment_uri()
     return _VARIABLE if by_variable else "storage.tracking_uri"
 
 
-def _of_environment() -> str:
+def _environment_uri() -> str:
     return absolute_store(os.environ.get(_VARIABLE, ""))
 
 

@@ -39,7 +39,7 @@ def trained(study: Study, out: Path) -> StoredStudy:
     return session.stored
 
 
-def of_search(members: pd.DataFrame, number: int) -> pd.DataFrame:
+def search_rows(members: pd.DataFrame, number: int) -> pd.DataFrame:
     """The rows of one search, as if there were no other."""
     phases = members[keys.PHASE].map(Phase.parse)
     rows = members[phases.map(lambda phase: phase.search) == number].copy()
@@ -67,7 +67,7 @@ def test_each_search_is_the_study_with_another_seed(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         alone = trained(tiny_study(seed=3 + number), tmp_path / str(number))
         expected = comparable(alone.folder.parts.gather("members"))
-        pd.testing.assert_frame_equal(of_search(members, number), expected)
+        pd.testing.assert_frame_equal(search_rows(members, number), expected)
     seeds = [set(rows[keys.SEED]) for _, rows in members.groupby(keys.PHASE)]
     assert len(set.union(*seeds)) == sum(map(len, seeds)), "no seed is in two phases"
 

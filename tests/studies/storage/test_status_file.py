@@ -218,10 +218,10 @@ def test_counts_are_those_of_the_whole_table(
         counts.add(table.iloc[part])
     assert counts.networks == len(table)
     for status in counts.phases():
-        assert status == of_table(status, table, objective, lower=lower)
+        assert status == status_from_table(status, table, objective, lower=lower)
 
 
-def of_table(
+def status_from_table(
     status: PhaseStatus, table: pd.DataFrame, objective: str, *, lower: bool
 ) -> PhaseStatus:
     """The same entry from the members table at once."""
