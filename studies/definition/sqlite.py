@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -74,13 +74,18 @@ def tuned_sqlite() -> Iterator[None]:
     if event.contains(Engine, "connect", _on_connect):  # whoever asked first closes
         yield
         return
-    event.listen(Engine, "connect", _on_connect)
-    event.listen(Engine, "engine_connect", _on_use)
+    listeners: dict[str, Callable[..., None]] = {
+        "connect": _on_connect,
+        "close": _on_close,
+        "engine_connect": _on_use,
+    }
+    for name, listener in listeners.items():
+        event.listen(Engine, name, listener)
     try:
         yield
     finally:
-        event.remove(Engine, "connect", _on_connect)
-        event.remove(Engine, "engine_connect", _on_use)
+        for name, listener in listeners.items():
+            event.remove(Engine, name, listener)
         _close()
 
 
@@ -91,13 +96,27 @@ def _close() -> None:
         engine.dispose()
         paths.add(Path(engine.url.database or ""))
     _engines.clear()
-    for path in paths:
-        if path.is_file():
-            with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=1)) as database:
-                database.execute("PRAGMA journal_mode = DELETE")
+    if sum(_keeps_log(path) for path in paths):
+        for connection in _open.values():  # of whoever did not close it, such as an error's frames
+            with suppress(sqlite3.Error):
+                connection.close()
+        for path in paths:
+            _keeps_log(path)
+    _open.clear()
+
+
+def _keeps_log(path: Path) -> bool:
+    """Remove a file's log; whether it has one still, because the file is in use."""
+    if not path.is_file():
+        return False
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=1)) as database:
+        mode: tuple[str] = database.execute("PRAGMA journal_mode = DELETE").fetchone()
+        return mode != ("delete",)
+    return True
 
 
 _engines: WeakSet[Engine] = WeakSet()  # those of SQLite that were used
+_open: dict[int, sqlite3.Connection] = {}
 
 
 def _on_use(connection: Connection) -> None:
@@ -107,6 +126,7 @@ def _on_use(connection: Connection) -> None:
 
 def _on_connect(connection: Any, _: Any) -> None:
     if isinstance(connection, sqlite3.Connection):
+        _open[id(connection)] = connection
         _, _, path = connection.execute("PRAGMA database_list").fetchone()
         if path and not os.access(path, os.W_OK):
             return
@@ -114,6 +134,10 @@ def _on_connect(connection: Any, _: Any) -> None:
         connection.execute(f"PRAGMA journal_mode = {'DELETE' if shared else 'WAL'}")
         if not shared:
             connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _on_close(connection: Any, _: Any) -> None:
+    _open.pop(id(connection), None)
 
 
 @cache

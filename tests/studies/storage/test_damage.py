@@ -15,9 +15,11 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from mlflow import MlflowClient
 
 from dynloss_core import keys
+from studies.definition.sqlite import tuned_sqlite
 from studies.runner.run_study import confirm_study, run_study
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
@@ -284,6 +286,20 @@ def test_looking_into_a_study_leaves_its_databases_without_a_log(
     for path in (out / "tiny" / "optuna.db", out / "mlflow.db"):
         with closing(sqlite3.connect(path)) as database:
             assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",), path
+
+
+def test_a_connection_that_nobody_closed_keeps_no_log(tmp_path: Path) -> None:
+    """As where an error's traceback holds a session."""
+    path = tmp_path / "a.db"
+    with tuned_sqlite():
+        used = sa.create_engine(f"sqlite:///{path}").connect()
+        used.execute(sa.text("CREATE TABLE t (x INTEGER)"))
+        used.commit()
+        used.execute(sa.text("SELECT * FROM t"))
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
 def test_files_that_a_killed_writer_left_are_removed(
