@@ -25,3 +25,11 @@ def own_imports() -> Iterator[None]:
     for name in set(sys.modules) - modules:
         if name.partition(".")[0] in PACKAGES:
             del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Studies are judged and reported, and nothing is drawn: for modules that look at no figure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+        yield

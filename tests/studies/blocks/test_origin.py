@@ -26,6 +26,8 @@ SOURCE = b'''
 """A module."""
 from math import pi
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 class Loss:
     """A class."""
     weight: float = 1.0

@@ -14,6 +14,8 @@ from tests.studies.commands import dynloss_here
 from tests.studies.sessions import begun_folder, finish, session_of
 from tests.studies.tiny import tiny_study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def listed(out: Path) -> dict[str, list[dict[str, str]]]:
     done = dynloss_here("list", "--json", "--out", str(out))

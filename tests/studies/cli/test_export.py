@@ -169,11 +169,9 @@ def confirmed(members: pd.DataFrame, arm: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def spirals(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
-    """A study of all arms, run to its end; nothing is drawn."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
-        return studies.run(study_of(ARMS), tmp_path_factory.mktemp("out"))
+def spirals(undrawn: None, tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+    """A study of all arms, run to its end."""
+    return studies.run(study_of(ARMS), tmp_path_factory.mktemp("out"))
 
 
 def printed_by_all(spirals: StudyResult, into: Path) -> dict[str, str]:

@@ -14,6 +14,8 @@ from studies.storage.recorded_winner import METRICS, RecordedWinner
 from tests.studies.commands import dynloss_here
 from tests.studies.tiny import MAP, tiny_study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 UNTRACKED: dict[str, Any] = {"backend": "inline", "storage": {"tracker": "none"}}
 SEARCHED_TWICE: dict[str, Any] = {
     "data": {"name": "digits"},
@@ -54,7 +56,7 @@ def measured(printed: str) -> dict[str, tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(undrawn: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output folder with a study that was searched twice."""
     folder = tmp_path_factory.mktemp("out")
     studies.run(tiny_study(**UNTRACKED, **SEARCHED_TWICE), folder)

@@ -16,6 +16,8 @@ from studies.storage.stored_study import StoredStudy
 from tests.studies.sessions import begun, finish, next_block, session_of
 from tests.studies.tiny import tiny_document
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Path:

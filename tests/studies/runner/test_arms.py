@@ -20,6 +20,8 @@ from tests.studies.sessions import run_without_ray, session_of, train, train_nex
 from tests.studies.tiny import tiny_study
 from tests.studies.trained_blocks import trained
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 POINT = {"period": 20, "amplitude": 30.0, "learning_rate": 0.5}
 
 

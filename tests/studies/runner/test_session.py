@@ -37,6 +37,8 @@ from tests.studies.sessions import (
 from tests.studies.tiny import tiny_study
 from tests.studies.trained_blocks import trained
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_a_failed_block_is_recorded_and_not_tried_again(tmp_path: Path) -> None:
     study = tiny_study()

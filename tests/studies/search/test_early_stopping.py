@@ -30,6 +30,8 @@ from tests.studies.sessions import session_of, statuses, tracker_of, train_all
 from tests.studies.tiny import tiny_study
 from tests.studies.trained_blocks import assert_same, resumed, trained
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SHORT = "space={extends: spirals-mlp, parameters: {period: {low: 4, high: 20}}, points: []}"
 ON = [SHORT, "budget.evaluate_every=4", "early_stopping={min_trials: 2}"]
 

@@ -22,6 +22,8 @@ from tests.studies.commands import dynloss_here
 from tests.studies.sessions import begun_folder, session_of, train_next
 from tests.studies.tiny import tiny_study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def begun(tiny: Path, out: Path, *overrides: str) -> StudyFolder:
     """A study with a block trained, and delivered."""
