@@ -84,10 +84,27 @@ class TestRandomLeaks(ModelContract):
     measured = False
 
 
-measured = [kind for kind in FOREIGN if kind not in ("embedding that pads", "random leaks")]
-globals().update(
-    inherited(ModelContract, "model", {kind: ForeignConfig(kind) for kind in measured})
+class TrackedLater(ModelContract):
+    """The contract, with the trackers among the slow tests."""
+
+    @pytest.mark.slow
+    def test_the_chosen_tracker_agrees_with_the_sequential_one(self) -> None:
+        super().test_the_chosen_tracker_agrees_with_the_sequential_one()
+
+
+TRACKED = (  # one of each kind that trackers tell apart
+    "a multilayer perceptron",
+    "batch normalisation",
+    "cumulative batch normalisation",
+    "dropout",
+    "embedding",
+    "convolution along a line",
+    "tied parameters",
+    "own parameters and buffers",
 )
+for kind in (kind for kind in FOREIGN if kind not in ("embedding that pads", "random leaks")):
+    contract = ModelContract if kind in TRACKED else TrackedLater
+    globals().update(inherited(contract, "model", {kind: ForeignConfig(kind)}))
 
 
 def setup_of(kind: str) -> Setup:
