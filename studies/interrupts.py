@@ -1,4 +1,8 @@
-"""Ctrl-C that cannot be lost: Python drops the exception where it arrives in a finaliser."""
+"""Ctrl-C that cannot be lost, and the end of a job or of a terminal taken for it.
+
+Python drops the exception of Ctrl-C where it arrives in a finaliser. SIGTERM, which a scheduler
+sends before it kills, and SIGHUP, of a terminal that is closed, would end the process with no word.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,47 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-__all__ = ["noted_interrupts"]
+__all__ = ["INTERRUPTS", "ends_as_interrupts", "kept_handlers", "noted_interrupts"]
+
+_ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+INTERRUPTS = (signal.SIGINT, *_ENDS)
+"""Signals that ask a study to end in order."""
 
 
 @contextmanager
-def noted_interrupts(note: Callable[[], bool]) -> Iterator[None]:
+def ends_as_interrupts() -> Iterator[None]:
+    """Take SIGTERM and SIGHUP for Ctrl-C, unless they are ignored or mean something already."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [number for number in _ENDS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Put back what SIGTERM and SIGHUP mean, where a library gives them a meaning of its own; but
+    not over what they do where nobody says."""
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _ENDS}
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if handler not in (signal.SIG_DFL, None):
+                signal.signal(number, handler)
+
+
+@contextmanager
+def noted_interrupts(
+    note: Callable[[], bool], note_end: Callable[[], bool] | None = None
+) -> Iterator[None]:
     """Have each Ctrl-C noted before anything else comes of it.
 
     Where this is not the main thread, or Ctrl-C means something else here, nothing changes.
@@ -20,6 +59,8 @@ def noted_interrupts(note: Callable[[], bool]) -> Iterator[None]:
     Args:
         note: called at once, between any two steps of the program; says whether the
             `KeyboardInterrupt` is raised as well.
+        note_end: the same for a signal that is taken for Ctrl-C (see `ends_as_interrupts`); by
+            default `note`.
     """
     alone = threading.current_thread() is threading.main_thread()
     if not alone or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -27,11 +68,17 @@ def noted_interrupts(note: Callable[[], bool]) -> Iterator[None]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if note():
+        noted = note if number == signal.SIGINT or note_end is None else note_end
+        if noted():
             signal.default_int_handler(number, frame)
 
-    signal.signal(signal.SIGINT, handle)
+    numbers = [
+        number for number in INTERRUPTS if signal.getsignal(number) is signal.default_int_handler
+    ]
+    for number in numbers:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)

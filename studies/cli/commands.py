@@ -20,6 +20,7 @@ from studies.cli import (
     train_command,
 )
 from studies.cli.app import INTERRUPTED, USAGE_ERROR, app
+from studies.interrupts import ends_as_interrupts
 from studies.messages import replace_what_cannot_be_shown, say
 
 __all__ = ["main"]
@@ -41,7 +42,8 @@ def main() -> None:
     """Entry point: a refusal is one line and exit code 2, never a traceback."""
     replace_what_cannot_be_shown()
     try:
-        app()
+        with ends_as_interrupts():
+            app()
     except ConfigError as error:
         say(f"dynloss: {error}")
         sys.exit(USAGE_ERROR)

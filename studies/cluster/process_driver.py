@@ -20,6 +20,7 @@ from studies.blocks.block_training import BlockTraining, Report
 from studies.blocks.failure import Failure, Kind, failure_to_train
 from studies.cluster.capacity import local_resources, parallel_blocks
 from studies.definition.study import Study
+from studies.interrupts import INTERRUPTS
 
 __all__ = ["train"]
 
@@ -163,13 +164,13 @@ class _Worker:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Keep Ctrl-C, which a terminal sends to every process, from those that start meanwhile: it is
-    the driver's, which asks them to end."""
+    """Keep Ctrl-C and what is taken for it, which a terminal or a scheduler sends to every process,
+    from those that start meanwhile: it is the driver's, which asks them to end."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
     resource_tracker.ensure_running()  # it would be started with the first, and unblock Ctrl-C
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(INTERRUPTS))
     try:
         yield
     finally:
@@ -180,7 +181,10 @@ def _work(
     connection: Connection, study: Study, folder: Path, data_folder: str | None, gpu: str
 ) -> None:
     """What a process does: train one block after another, until it is sent None instead of one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(INTERRUPTS))
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     use_data_folder(data_folder)

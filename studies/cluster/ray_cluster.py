@@ -13,6 +13,7 @@ from typing import Any
 from dynloss_core.config import ConfigError, reason_of
 from studies.cluster.addresses import has_cluster, is_client, reaches_beyond, resolve_address
 from studies.cluster.capacity import Capacity, available_cpus
+from studies.interrupts import kept_handlers
 from studies.messages import say
 
 __all__ = ["is_joined", "joined_cluster", "set_environment"]
@@ -51,17 +52,18 @@ def joined_cluster(
     import ray
 
     try:
-        if address is None:
-            ray.init(
-                address="local",
-                num_cpus=available_cpus(),
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-                job_config=_where_workers_import(),
-            )
-        else:
-            _join(address, environment)
+        with kept_handlers():
+            if address is None:
+                ray.init(
+                    address="local",
+                    num_cpus=available_cpus(),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    configure_logging=False,
+                    job_config=_where_workers_import(),
+                )
+            else:
+                _join(address, environment)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if address is None:
             raise _cannot_start(error) from None

@@ -31,6 +31,7 @@ __all__ = ["StudyProgress"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FILES = 2.0
+_SECONDS_AFTER_A_BLOCK = 0.5
 _RATE_WINDOW_SECONDS = 300.0  # over which the rate is averaged
 
 
@@ -91,6 +92,7 @@ class StudyProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        self._write(after=0.0)
 
     def expect(self, members: int) -> None:
         """Count networks beyond the study's own."""
@@ -122,6 +124,7 @@ class StudyProgress:
         self._running.pop(block.id, None)
         self._nodes.pop(block.id, None)
         self._count(block, trained=trained)
+        self._write(after=min(_SECONDS_AFTER_A_BLOCK, _SECONDS_BETWEEN_FILES))
         self._show()
 
     def _count(self, block: Block, *, trained: bool) -> None:
@@ -151,10 +154,10 @@ class StudyProgress:
             return None
         return (self._total - self._failed - self._trained()) * trained / fresh
 
-    def _write(self) -> None:
-        """Write the progress file, at most once every few seconds."""
-        now = time.monotonic()
-        if self._file is None or now - self._file_written < _SECONDS_BETWEEN_FILES:
+    def _write(self, *, after: float | None = None) -> None:
+        """Write the progress file, if the last time was so many seconds ago; by default a few."""
+        now, after = time.monotonic(), _SECONDS_BETWEEN_FILES if after is None else after
+        if self._file is None or now - self._file_written < after:
             return
         self._file_written = now
         self._recent.append((now, self._trained()))
@@ -163,6 +166,7 @@ class StudyProgress:
         (then, before), (_, trained) = self._recent[0], self._recent[-1]
         content: dict[str, Any] = {
             "updated": time.time(),
+            "machine": socket.gethostname(),
             "process": os.getpid(),
             "phase": self._phase,
         }

@@ -276,13 +276,16 @@ def _train(
     the ones that failed, with the reasons."""
     folder, failures, backend = stored.folder, {}, backend_of(stored.study)
 
-    def note() -> bool:
+    def asked_again() -> bool:
         again = folder.is_asked_to_stop()
         folder.ask_to_stop()  # should the exception be dropped, Tune's callback still sees it
-        return again or backend.catches_interrupts
+        return again
 
-    # Tune catches Ctrl-C, except while Ray starts
-    with noted_interrupts(note), suppress(KeyboardInterrupt), optuna_of(folder):
+    def note() -> bool:
+        return asked_again() or backend.catches_interrupts
+
+    # Tune catches Ctrl-C, except while Ray starts; of other signals it knows nothing
+    with noted_interrupts(note, asked_again), suppress(KeyboardInterrupt), optuna_of(folder):
         while True:
             with StudyProgress(stored.study, file=folder.progress) as progress:
                 known = KnownNetworks(stored) if reuse else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -120,13 +120,17 @@ class StudyStatus:
 
 def kept_status(paths: StudyPaths) -> StudyStatus | None:
     """The status that a study's folder keeps; None if it keeps none, or keeps one of the past."""
+    content = _read(paths.status)
+    is_current = content.get("times") == _times(paths)  # of all that lies there now
+    current = _status(content.get("status")) if is_current else None
     if paths.is_locked():
-        content = _read(paths.progress).get("status")
-        current = _status(content) if isinstance(content, dict) else None
-    else:
-        content = _read(paths.status)
-        is_current = content.get("times") == _times(paths) and isinstance(content["status"], dict)
-        current = _status(content["status"]) if is_current else None
+        progress = _read(paths.progress)
+        live = _status(progress.get("status"))
+        if current is None or (live is not None and live.trained >= current.trained):
+            current = live
+        else:
+            machine = str(progress.get("machine", ""))
+            current = replace(current, is_driven=True, machine=machine)
     summary = str(paths.summary) if paths.summary.exists() else None
     return current and replace(current, summary=summary)
 
@@ -178,8 +182,8 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _status(content: Mapping[str, Any]) -> StudyStatus | None:
-    """A status from JSON; None if it is of another version."""
+def _status(content: Any) -> StudyStatus | None:
+    """A status from JSON; None if it is none, or of another version."""
     try:
         phases = tuple(PhaseStatus(**phase) for phase in content["phases"])
         return StudyStatus(**{**content, "phases": phases})

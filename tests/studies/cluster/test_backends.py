@@ -187,8 +187,10 @@ def test_stops_when_asked_and_goes_on_from_there(
     pd.testing.assert_frame_equal(members_of(resumed.folder), members_of(whole.folder))
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("backend", INLINE_FIRST)
-def test_ctrl_c_ends_it_in_order(backend: str, tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_in_order(backend: str, end: signal.Signals, tmp_path: Path) -> None:
+    """And so does what a scheduler sends before it kills, and a terminal that is closed."""
     study = tmp_path / "long.yaml"
     budget = {"total": 4_000_000, "static_tail": 0, "evaluate_every": 2_000}
     study.write_text(json.dumps(tiny_document(name="long", budget=budget, **UNTRACKED)))
@@ -197,7 +199,7 @@ def test_ctrl_c_ends_it_in_order(backend: str, tmp_path: Path) -> None:
         [*words, "--backend", backend], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     wait_until(lambda: trains(StudyFolder(tmp_path / "long")), driver)
-    os.killpg(driver.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    os.killpg(driver.pid, end)  # a terminal or a scheduler sends it to the whole group
     _, said = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 130, said
     assert "stopped; everything so far is kept" in said

@@ -174,6 +174,31 @@ def test_a_running_driver_is_asked_by_a_file(
     session.delivery.close()
 
 
+def test_of_what_is_kept_the_later_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver's file says what is at work, but may be a few seconds old; where all is trained, the
+    other says so."""
+    monkeypatch.setattr("studies.runner.progress._SECONDS_BETWEEN_FILES", 0.0)
+    session = session_of(tiny_study(), tmp_path)
+    session.progress._file = session.folder.progress
+    with session.folder.locked():
+        train(session, next_block(session))
+        session.started(next_block(session))
+        keep_status(session.folder, session.status())
+        kept = kept_status(session.folder)
+        assert kept is not None
+        assert len(kept.blocks) == 1, "as many networks, and what is at work"
+        session.progress._file = None  # from now on, nothing is written there
+        train(session, next_block(session))
+        older = kept_status(session.folder)
+        assert older == kept
+        keep_status(session.folder, session.status())
+        later = kept_status(session.folder)
+        assert later is not None
+        assert (later.trained > kept.trained, later.is_driven) == (True, True)
+        assert later.machine == kept.machine
+    session.delivery.close()
+
+
 def test_to_ask_imports_neither_torch_nor_pandas(tmp_path: Path) -> None:
     session = session_of(tiny_study(), tmp_path)
     train_next(session)
