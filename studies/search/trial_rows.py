@@ -19,6 +19,8 @@ from optuna.distributions import distribution_to_json
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial
 
+from studies.definition.database_columns import has_columns
+
 __all__ = ["TrialRows", "rows_of"]
 
 _METADATA = sa.MetaData()
@@ -114,10 +116,7 @@ def rows_of(storage: BaseStorage, study: str) -> TrialRows | None:
     """A writer of the trials of a study; None if its storage is left to Optuna."""
     if not isinstance(storage, RDBStorage) or storage.engine.dialect.name != "sqlite":
         return None
-    found = sa.MetaData()
-    found.reflect(storage.engine, only=lambda name, _: name in _METADATA.tables, resolve_fks=False)
-    names = {table.name: set(table.c.keys()) for table in found.tables.values()}
-    if names != {table.name: set(table.c.keys()) for table in _METADATA.tables.values()}:
+    if not has_columns(storage.engine, _METADATA):
         return None
     return TrialRows(storage.engine, storage.get_study_id_from_name(study))
 

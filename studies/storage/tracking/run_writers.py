@@ -17,6 +17,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from studies.definition.database_columns import has_columns
 from studies.definition.sqlite import sqlite_path
 from studies.storage.tracking.mlflow_store import (
     is_served,  # sets the environment of what comes next
@@ -311,18 +312,10 @@ def writer_for(client: MlflowClient, uri: str) -> RunWriter:
         return ClientWriter(client)
     is_file = sqlite_path(uri) is not None
     engine = sa.create_engine(uri, connect_args={"timeout": 30} if is_file else {})
-    if _has_known_columns(engine):
+    if has_columns(engine, _METADATA):
         return DatabaseWriter(engine)
     engine.dispose()
     return ClientWriter(client)
-
-
-def _has_known_columns(engine: sa.Engine) -> bool:
-    """Whether the tables are there with the columns that are filled here, and no others."""
-    metadata = sa.MetaData()
-    metadata.reflect(engine, only=lambda name, _: name in _METADATA.tables, resolve_fks=False)
-    names = {table.name: set(table.c.keys()) for table in metadata.tables.values()}
-    return names == {table.name: set(table.c.keys()) for table in _METADATA.tables.values()}
 
 
 def _folder_in(place: str, run: str) -> str:
