@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.machines import machines, needs_namespaces
 from tests.services import SECONDS, wait_until
@@ -41,7 +42,7 @@ def test_a_machine_that_joins_later_trains(tiny: Path, tmp_path: Path) -> None:
             assert driver.poll() is None, "it ended by itself"
             if not folder.progress.exists():
                 return 0
-            return len(json.loads(folder.progress.read_text())["blocks"])
+            return len(study_status(folder).blocks)
 
         try:
             wait_until(lambda: at_work() == 1)
