@@ -196,7 +196,11 @@ def test_ctrl_c_ends_it_in_order(backend: str, end: signal.Signals, tmp_path: Pa
     study.write_text(json.dumps(tiny_document(name="long", budget=budget, **UNTRACKED)))
     words = [sys.executable, "-m", "studies", "run", str(study), "--out", str(tmp_path)]
     driver = subprocess.Popen(
-        [*words, "--backend", backend], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*words, "--backend", backend],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(end, signal.SIG_DFL),  # `nohup` leaves it ignored
     )
     wait_until(lambda: trains(StudyFolder(tmp_path / "long")), driver)
     os.killpg(driver.pid, end)  # a terminal or a scheduler sends it to the whole group
