@@ -196,7 +196,7 @@ def test_the_engine_around_it_agrees_with_autograd(name: str) -> None:
 
 @runs_the_kernel
 def test_a_run_begun_on_the_cpu_goes_on_in_the_kernel() -> None:
-    problem = replace(CASES[0].problem, steps=20)
+    problem = replace(CASES[0].problem, steps=20, evaluate_every=10)
     setup = Setup.build(problem, CASES[0].members)
     first = FusedCPUEngine(setup)
     for evaluation in first.evaluations():

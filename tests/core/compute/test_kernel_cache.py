@@ -14,7 +14,7 @@ PROGRAM = """
 import json, sys, time
 import torch
 from dynloss_core.compute import kernel_cache
-cached_kernel._sources = lambda: sys.argv[1]
+kernel_cache._sources = lambda: sys.argv[1]
 from dynloss_core.models import MLPConfig
 from dynloss_core.training import FusedCPUEngine, Member, Probes, Problem, Setup
 problem = Problem(model=MLPConfig(width=4), steps=20, static_tail=0, evaluate_every=20)
