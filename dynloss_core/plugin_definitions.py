@@ -19,24 +19,32 @@ from dynloss_core.losses import LOSSES, Loss
 from dynloss_core.models import MODELS
 from dynloss_core.oscillation import SHAPES
 
-__all__ = ["ANALYSES", "TABLES", "Definition", "Kind", "definitions_of", "mapped", "where_defined"]
+__all__ = [
+    "ANALYSES",
+    "TABLES",
+    "Definition",
+    "PluginKind",
+    "definitions_of",
+    "mapped",
+    "where_defined",
+]
 
 _MODEL = ("build",)
 _DATA_SET = ("load", "num_classes", "training_samples", "input_shape")
-Kind = Literal["network", "data set", "loss", "shape", "analysis"]
+PluginKind = Literal["network", "data set", "loss", "shape", "analysis"]
 """What a plug-in can define."""
 
 ANALYSES: dict[str, Any] = {}
 """Analyses of plug-ins; the suite's own are in `studies.analysis`."""
 
-TABLES: dict[Kind, dict[str, Any]] = {
+TABLES: dict[PluginKind, dict[str, Any]] = {
     "network": MODELS,
     "data set": DATA_SETS,
     "loss": LOSSES,
     "shape": SHAPES,
     "analysis": ANALYSES,
 }
-_FITS: dict[Kind, tuple[str, Callable[[Any], bool], str, str]] = {
+_FITS: dict[PluginKind, tuple[str, Callable[[Any], bool], str, str]] = {
     "loss": ("LOSSES", lambda value: isinstance(value, Loss), "a losses.Loss", "own-loss"),
     "shape": ("SHAPES", callable, "a function of tau and the period", "own-loss"),
     "analysis": ("ANALYSES", callable, "a function from a study's tables to cards", "own-analysis"),
@@ -54,7 +62,7 @@ class Definition(NamedTuple):
         value: the class, loss or function.
     """
 
-    kind: Kind
+    kind: PluginKind
     name: str
     value: Any
 
@@ -72,7 +80,7 @@ def definitions_of(module: types.ModuleType, source: str) -> Iterator[Definition
         yield from mapped(module, source, kind)
 
 
-def mapped(module: types.ModuleType, source: str, kind: Kind) -> Iterator[Definition]:
+def mapped(module: types.ModuleType, source: str, kind: PluginKind) -> Iterator[Definition]:
     """The rows of a kind that a module defines as a mapping."""
     variable, fits, what, page = _FITS[kind]
     defined = vars(module).get(variable, {})

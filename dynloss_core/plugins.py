@@ -29,7 +29,7 @@ from dynloss_core.plugin_definitions import (
     ANALYSES,
     TABLES,
     Definition,
-    Kind,
+    PluginKind,
     definitions_of,
     mapped,
     where_defined,
@@ -37,7 +37,7 @@ from dynloss_core.plugin_definitions import (
 
 __all__ = [
     "ANALYSES",
-    "Kind",
+    "PluginKind",
     "Plugin",
     "PluginTexts",
     "changes_results",
@@ -55,7 +55,7 @@ __all__ = [
 _MAX_FILE_BYTES = 1_000_000
 _DIGITS = 12
 _sources: dict[Plugin, str] = {}
-_owners: dict[tuple[Kind, str], Plugin] = {}  # the plug-in of each row that is not built in
+_owners: dict[tuple[PluginKind, str], Plugin] = {}  # the plug-in of each row that is not built in
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def read_plugin(path: Path, expected: Plugin | None = None) -> Plugin:
     return load_plugin(path.name, text, str(path))
 
 
-def defined_in(path: Path, kind: Kind) -> dict[str, Any]:
+def defined_in(path: Path, kind: PluginKind) -> dict[str, Any]:
     """The definitions of one kind in a file, by name; nothing is added to a table.
 
     Raises:
@@ -184,12 +184,12 @@ def definitions_in(plugin: Plugin) -> list[Definition]:
     return list(definitions_of(_module_of(plugin), plugin.file))
 
 
-def is_built_in(kind: Kind, name: str) -> bool:
+def is_built_in(kind: PluginKind, name: str) -> bool:
     """Whether a name is one of the suite's own."""
     return name in TABLES[kind] and (kind, name) not in _owners
 
 
-def defines(plugin: Plugin, kind: Kind, name: str) -> bool:
+def defines(plugin: Plugin, kind: PluginKind, name: str) -> bool:
     """Whether a plug-in loaded in this process defines something of a kind under a name."""
     return any(row[:2] == (kind, name) for row in definitions_in(plugin))
 

@@ -25,10 +25,10 @@ from studies.definition.study import Study
 from studies.definition.study_files import load_study, study_from_mapping
 from studies.messages import DEFAULT_OUT
 from studies.plain_script.write_export import export_winner
-from studies.report.study_result import StudyResult
+from studies.report.returned_result import StudyResult
 from studies.report.study_results import write_results
-from studies.runner.run_study import Outcome, confirm_study, confirm_until_decided, run_study
-from studies.storage.find_study import recorded_study
+from studies.runner.run_study import RunResult, confirm_study, confirm_until_decided, run_study
+from studies.storage.recorded_study import recorded_study
 from studies.storage.recorded_winner import recorded_winner
 from studies.storage.status import study_status
 from studies.storage.status_file import StudyStatus
@@ -37,7 +37,7 @@ from studies.storage.study_folder import StudyFolder
 
 __all__ = ["analyse", "confirm", "export", "load", "run", "status", "stop"]
 
-Recorded = Study | StudyResult | str | PathLike[str]
+StudyLike = Study | StudyResult | str | PathLike[str]
 """A study that was run: its definition, its result, its name, its file or its folder."""
 
 
@@ -115,7 +115,7 @@ def run(
 
 
 def confirm(
-    study: Recorded,
+    study: StudyLike,
     out: str | PathLike[str] = DEFAULT_OUT,
     *,
     seeds: int | None = None,
@@ -155,7 +155,7 @@ def confirm(
 
 
 def analyse(
-    study: Recorded,
+    study: StudyLike,
     out: str | PathLike[str] = DEFAULT_OUT,
     *,
     analyses: Mapping[str, AnalysisFunction] | None = None,
@@ -177,7 +177,7 @@ def analyse(
 
 
 def export(
-    study: Recorded,
+    study: StudyLike,
     out: str | PathLike[str] = DEFAULT_OUT,
     *,
     arm: str | None = None,
@@ -208,12 +208,12 @@ def export(
     return export_winner(winner, Path(into))
 
 
-def status(study: Recorded, out: str | PathLike[str] = DEFAULT_OUT) -> StudyStatus:
+def status(study: StudyLike, out: str | PathLike[str] = DEFAULT_OUT) -> StudyStatus:
     """How far a study is, even while it runs; as for `analyse`."""
     return study_status(_folder(study, out))
 
 
-def stop(study: Recorded, out: str | PathLike[str] = DEFAULT_OUT, *, wait: bool = True) -> bool:
+def stop(study: StudyLike, out: str | PathLike[str] = DEFAULT_OUT, *, wait: bool = True) -> bool:
     """End a running study as Ctrl-C would.
 
     Args:
@@ -233,7 +233,7 @@ def stop(study: Recorded, out: str | PathLike[str] = DEFAULT_OUT, *, wait: bool 
     return True
 
 
-def _folder(study: Recorded, out: str | PathLike[str]) -> StudyFolder:
+def _folder(study: StudyLike, out: str | PathLike[str]) -> StudyFolder:
     if isinstance(study, StudyResult):
         return study.stored.folder
     if not isinstance(study, Study):
@@ -244,7 +244,7 @@ def _folder(study: Recorded, out: str | PathLike[str]) -> StudyFolder:
     return folder
 
 
-def _result(outcome: Outcome) -> StudyResult:
+def _result(outcome: RunResult) -> StudyResult:
     return StudyResult(
         StoredStudy.read(outcome.folder),
         outcome.results,

@@ -17,7 +17,7 @@ import torch
 __all__ = ["PartThreads"]
 
 Part = TypeVar("Part")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class PartThreads:
@@ -31,7 +31,7 @@ class PartThreads:
         self.count = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
 
-    def map(self, function: Callable[[Part], Found], parts: Iterable[Part]) -> list[Found]:
+    def map(self, function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
         """Apply the function to each part, and return the results in order; gradients are on or off
         as in the caller."""
         parts = list(parts)
@@ -39,7 +39,7 @@ class PartThreads:
             return [function(part) for part in parts]
         wanted = torch.is_grad_enabled()
 
-        def apart(part: Part) -> Found:
+        def apart(part: Part) -> Result:
             with torch.set_grad_enabled(wanted):
                 return function(part)
 

@@ -11,7 +11,7 @@ from dynloss_core.landscape.refusals import LandscapeError
 from dynloss_core.landscape.stability import stability_bound
 from dynloss_core.landscape.subset import balanced_subset
 from dynloss_core.landscape.trackers.choose_tracker import (
-    TrackerName,
+    CurvatureTrackerName,
     choose_tracker,
     stack_parameters,
 )
@@ -37,7 +37,7 @@ __all__ = [
     "TopEigen",
     "TraceEstimate",
     "TrackedProblem",
-    "TrackerName",
+    "CurvatureTrackerName",
     "Tracking",
     "Valley",
     "balanced_subset",

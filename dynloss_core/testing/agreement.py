@@ -24,25 +24,27 @@ TRACE_COLUMNS = ("weighted_loss", "loss", "accuracy", "class_weights")
 
 
 def assert_equal(
-    found: Sequence[Evaluation], expected: Sequence[Evaluation], *, exactly: bool
+    computed: Sequence[Evaluation], expected: Sequence[Evaluation], *, exactly: bool
 ) -> None:
     """Assert that two runs evaluate at the same steps with the same values: bit for bit, or up to
     rounding in float64."""
-    assert [evaluation.step for evaluation in found] == [evaluation.step for evaluation in expected]
-    for one, other in zip(found, expected, strict=True):
+    assert [evaluation.step for evaluation in computed] == [
+        evaluation.step for evaluation in expected
+    ]
+    for one, other in zip(computed, expected, strict=True):
         assert torch.equal(one.diverged_step, other.diverged_step)
         for metric in METRICS:
             _assert_close(getattr(one, metric), getattr(other, metric), exactly)
 
 
-def assert_same_trace(found: Trace | None, expected: Trace | None, *, exactly: bool) -> None:
+def assert_same_trace(computed: Trace | None, expected: Trace | None, *, exactly: bool) -> None:
     """Assert that two traces have the same steps, members and values, likewise."""
-    assert found is not None
+    assert computed is not None
     assert expected is not None
-    assert torch.equal(found.steps, expected.steps)
-    assert torch.equal(found.members, expected.members)
+    assert torch.equal(computed.steps, expected.steps)
+    assert torch.equal(computed.members, expected.members)
     for name in TRACE_COLUMNS:
-        _assert_close(getattr(found, name), getattr(expected, name), exactly)
+        _assert_close(getattr(computed, name), getattr(expected, name), exactly)
 
 
 def _assert_close(actual: torch.Tensor, expected: torch.Tensor, exactly: bool) -> None:

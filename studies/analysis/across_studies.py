@@ -29,11 +29,11 @@ from studies.analysis.verdict_warnings import ONE_SPLIT
 from studies.definition.arms import Pair, against_reference
 from studies.definition.early_stopping import is_stopped
 
-__all__ = ["AcrossRow", "StudyTables", "across", "across_table", "together"]
+__all__ = ["AcrossRow", "ComparedStudy", "across", "across_table", "together"]
 
 
 @dataclass(frozen=True, eq=False)
-class StudyTables:
+class ComparedStudy:
     """What this comparison needs of a study.
 
     Args:
@@ -120,7 +120,7 @@ class AcrossRow:
         return f"{self.study}, {self.setting}" if self.setting else self.study
 
 
-def across(studies: Sequence[StudyTables]) -> list[AcrossRow]:
+def across(studies: Sequence[ComparedStudy]) -> list[AcrossRow]:
     """One row per study and scientific setting, in the order given."""
     return [row for study in studies for row in _rows(study)]
 
@@ -138,7 +138,7 @@ def together(rows: Sequence[AcrossRow]) -> Pooled | None:
     return pooled([np.array(row.gains) for row in rows])
 
 
-def _rows(study: StudyTables) -> list[AcrossRow]:
+def _rows(study: ComparedStudy) -> list[AcrossRow]:
     scientific = list(study.question.scientific)
     if study.analysis.verdicts:
         members = study.members[study.members[keys.PHASE] == study.analysis.phase]
@@ -161,7 +161,7 @@ def _rows(study: StudyTables) -> list[AcrossRow]:
 
 
 def _row(
-    study: StudyTables, metric: str, setting: str, pair: Pair, members: pd.DataFrame
+    study: ComparedStudy, metric: str, setting: str, pair: Pair, members: pd.DataFrame
 ) -> AcrossRow | None:
     rows = members[members[keys.ARM].isin(pair)]
     if set(rows[keys.ARM]) != set(pair):
@@ -206,7 +206,7 @@ def _row(
     )
 
 
-def _warnings(study: StudyTables, verdict: SettingVerdict | None) -> tuple[str, ...]:
+def _warnings(study: ComparedStudy, verdict: SettingVerdict | None) -> tuple[str, ...]:
     """Reasons to doubt a row: its verdict, or without one the search that it comes from."""
     if study.analysis.verdicts:
         return () if verdict is None else verdict.warnings

@@ -22,7 +22,7 @@ from studies.blocks.block_run import BlockRun
 from studies.blocks.resource_usage import Usage
 from studies.definition.study import Study
 
-__all__ = ["BlockTraining", "Report"]
+__all__ = ["BlockTraining", "BlockReport"]
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 
 @dataclass(frozen=True)
-class Report:
+class BlockReport:
     """What a block in training reports.
 
     Args:
@@ -66,7 +66,7 @@ class BlockTraining:
         self._unfinished = False
         self._progress = self._trained()
 
-    def advance(self) -> Report:
+    def advance(self) -> BlockReport:
         """Train for about a second, or to the end. The block's errors are raised here, also those
         of its beginning."""
         started, self._unfinished = time.monotonic(), False  # an interrupted step is not saved
@@ -81,7 +81,7 @@ class BlockTraining:
                 break
         self._unfinished = not finished
         self._usage.sample()
-        return Report(
+        return BlockReport(
             fraction,
             pd.concat(means, ignore_index=True) if means else None,
             self._result() if finished else None,

@@ -7,12 +7,12 @@ from enum import Enum, auto
 
 from dynloss_core.config import ConfigError
 
-__all__ = ["Failure", "Kind", "failure_to_train", "in_a_line"]
+__all__ = ["Failure", "FailureKind", "failure_to_train", "in_a_line"]
 
 _MAX_CHARACTERS = 300
 
 
-class Kind(Enum):
+class FailureKind(Enum):
     """What a failure means for another attempt."""
 
     LOST = auto()
@@ -36,13 +36,13 @@ class Failure:
         reason: the error's type and message, in one line.
     """
 
-    kind: Kind
+    kind: FailureKind
     reason: str
 
 
 def failure_to_train(error: Exception) -> Failure:
     """The failure that an error stands for which a block raised."""
-    kind = Kind.REFUSED if isinstance(error, ConfigError) else Kind.RAISED
+    kind = FailureKind.REFUSED if isinstance(error, ConfigError) else FailureKind.RAISED
     return Failure(kind, in_a_line(error))
 
 

@@ -109,11 +109,11 @@ def _data(asked: str) -> DataConfig:
     raise ConfigError("--data", f"no data set {asked!r}", remedy)
 
 
-Line = tuple[str, bool | None, str]
+CheckLine = tuple[str, bool | None, str]
 """What was tried; whether it holds, None if it does not and need not; why not."""
 
 
-def _show(lines: Iterator[Line]) -> int:
+def _show(lines: Iterator[CheckLine]) -> int:
     """Print lines, and count those that failed."""
     failed = 0
     for what, good, why in lines:
@@ -123,7 +123,7 @@ def _show(lines: Iterator[Line]) -> int:
     return failed
 
 
-def _engines(model: ModelConfig, data: DataConfig) -> Iterator[Line]:
+def _engines(model: ModelConfig, data: DataConfig) -> Iterator[CheckLine]:
     """Which engines and trackers take a network, the chosen one named."""
     from dynloss_core.testing.cases import short_problem
     from dynloss_core.training import ENGINES, choose_engine
@@ -138,19 +138,19 @@ def _engines(model: ModelConfig, data: DataConfig) -> Iterator[Line]:
         yield f"engine {name}{used}", takes or None, next(filter(None, refusals), "")
 
 
-def _kept_by_model(model: ModelConfig, data: DataConfig) -> Iterator[Line]:
+def _kept_by_model(model: ModelConfig, data: DataConfig) -> Iterator[CheckLine]:
     from dynloss_core.testing import ModelContract
 
     yield from _kept(type("Checked", (ModelContract,), {"model": model, "data": data})())
 
 
-def _kept_by_data(data: DataConfig) -> Iterator[Line]:
+def _kept_by_data(data: DataConfig) -> Iterator[CheckLine]:
     from dynloss_core.testing import DataSetContract
 
     yield from _kept(type("Checked", (DataSetContract,), {"data": data})())
 
 
-def _forms(name: str) -> Iterator[Line]:
+def _forms(name: str) -> Iterator[CheckLine]:
     """Which forms a loss has, beyond its value: what takes it follows from them."""
     from dynloss_core.losses import refusal_of_form
 
@@ -163,19 +163,19 @@ def _forms(name: str) -> Iterator[Line]:
         yield what, refusal is None or None, refusal or ""
 
 
-def _kept_by_loss(loss: Any) -> Iterator[Line]:
+def _kept_by_loss(loss: Any) -> Iterator[CheckLine]:
     from dynloss_core.testing import LossContract
 
     yield from _kept(type("Checked", (LossContract,), {"loss": loss})())
 
 
-def _kept_by_shape(shape: str) -> Iterator[Line]:
+def _kept_by_shape(shape: str) -> Iterator[CheckLine]:
     from dynloss_core.testing import ShapeContract
 
     yield from _kept(type("Checked", (ShapeContract,), {"shape": shape})())
 
 
-def _kept(contract: Any) -> Iterator[Line]:
+def _kept(contract: Any) -> Iterator[CheckLine]:
     """Each test of a contract, with all of its parameters."""
     import torch
 

@@ -48,7 +48,7 @@ def export(
     """Write a study's winner as a script that needs torch alone, and its tensors in a file."""
     from studies.definition.data_sets import ensure_data
     from studies.plain_script.write_export import export_winner
-    from studies.storage.find_study import recorded_study
+    from studies.storage.recorded_study import recorded_study
     from studies.storage.recorded_winner import recorded_winner
     from studies.storage.stored_study import StoredStudy
 

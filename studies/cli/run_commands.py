@@ -31,7 +31,7 @@ from studies.messages import DEFAULT_OUT, console, repeat_command, say
 
 if TYPE_CHECKING:
     from studies.definition.study import Study
-    from studies.runner.run_study import Outcome
+    from studies.runner.run_study import RunResult
 
 __all__ = ["confirm", "run", "submit"]
 
@@ -206,7 +206,7 @@ def confirm(
     from studies.cluster.backends import named
     from studies.definition.data_sets import ensure_data
     from studies.runner.run_study import confirm_study, confirm_until_decided
-    from studies.storage.find_study import name_of_study, recorded_study
+    from studies.storage.recorded_study import name_of_study, recorded_study
     from studies.storage.stored_study import stored_definition
 
     trains = None if backend is None else named(backend)
@@ -224,7 +224,7 @@ def confirm(
     arguments = ["confirm", study, *with_data(data_dir)]
     arguments += [] if backend is None else ["--backend", backend]
 
-    def work() -> Outcome:
+    def work() -> RunResult:
         if not until_decided:
             return confirm_study(
                 folder, seeds=seeds, address=address, backend=trains, code_changed=code_changed
@@ -241,7 +241,7 @@ def confirm(
     _conclude(definition, folder.path.parent, work, repeat_command(arguments, out, address))
 
 
-def _conclude(study: Study, out: Path, work: Callable[[], Outcome], go_on: str) -> None:
+def _conclude(study: Study, out: Path, work: Callable[[], RunResult], go_on: str) -> None:
     """Do the work, print its outcome, and exit with the code for it."""
     deliver = repeat_command(["sync", study.name], out)
     try:

@@ -159,7 +159,7 @@ def space_narrow(
     from search_spaces.documents import dump_document
     from studies.report.trial_table import searched_trials
     from studies.search.narrowing import narrowed
-    from studies.storage.find_study import recorded_study
+    from studies.storage.recorded_study import recorded_study
     from studies.storage.stored_study import StoredStudy
 
     number = top.removesuffix("%")

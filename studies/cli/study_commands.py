@@ -27,7 +27,7 @@ __all__ = ["analyse", "status", "stop", "sync", "ui"]
 def sync(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
     """Deliver to MLflow what has waited on disk since its server was unreachable."""
     from studies.runner.run_study import sync_study
-    from studies.storage.find_study import recorded_study
+    from studies.storage.recorded_study import recorded_study
 
     delivered, uri = sync_study(recorded_study(study, out))
     console.print(f"delivered {delivered} trials to {uri}; nothing is left")
@@ -48,7 +48,7 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how far a study is and what it has found so far, even while it runs."""
-    from studies.storage.find_study import recorded_paths
+    from studies.storage.recorded_study import recorded_paths
     from studies.storage.status_file import kept_status
 
     paths = recorded_paths(study, out)
@@ -77,7 +77,7 @@ def stop(
     wait: Annotated[bool, typer.Option(help="Wait until the study has ended.")] = True,
 ) -> None:
     """End a running study as Ctrl-C would, from another terminal or machine."""
-    from studies.storage.find_study import recorded_study
+    from studies.storage.recorded_study import recorded_study
     from studies.storage.stored_study import stored_definition
 
     folder = recorded_study(study, out)
@@ -132,7 +132,7 @@ def analyse(
     """Analyse a study again from its tables; compare several in one table and one figure."""
     from dynloss_core.config import ConfigError
     from studies.analysis.user_analyses import AnalysisFunction, read_analyses
-    from studies.storage.find_study import recorded_study
+    from studies.storage.recorded_study import recorded_study
     from studies.storage.study_folder import StudyFolder
 
     folders = [recorded_study(study, out) for study in studies]
@@ -178,7 +178,7 @@ def ui(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Open MLflow's user interface on the store of a study, on loopback only."""
-    from studies.storage.find_study import recorded_study
+    from studies.storage.recorded_study import recorded_study
     from studies.storage.tracking.mlflow_ui import serve
 
     folder = None if study is None else recorded_study(study, out)

@@ -112,7 +112,7 @@ def train(
 
     given = _typed(context)
     if from_ is not None:
-        from studies.storage.find_study import recorded_study
+        from studies.storage.recorded_study import recorded_study
         from studies.storage.recorded_winner import recorded_winner
         from studies.storage.stored_study import StoredStudy
 

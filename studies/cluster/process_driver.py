@@ -16,8 +16,8 @@ from dynloss_core.config import ConfigError
 from dynloss_core.data import chosen_folder, use_data_folder
 from studies.blocks.block import Block, BlockSource
 from studies.blocks.block_run import use_threads
-from studies.blocks.block_training import BlockTraining, Report
-from studies.blocks.failure import Failure, Kind, failure_to_train
+from studies.blocks.block_training import BlockReport, BlockTraining
+from studies.blocks.failure import Failure, FailureKind, failure_to_train
 from studies.cluster.capacity import local_resources, parallel_blocks
 from studies.definition.study import Study
 from studies.interrupts import INTERRUPTS
@@ -118,14 +118,14 @@ class _Worker:
         assert self.block is not None
         block = self.block
         try:
-            report: Report | Failure | None = self.connection.recv()
+            report: BlockReport | Failure | None = self.connection.recv()
         except (EOFError, OSError):
             self._process.join()
             if not self._is_ready:
                 remedy = 'begin a script that runs a study with `if __name__ == "__main__":`'
                 raise ConfigError("backend", "a process could not start", remedy) from None
             reason = f"its process is gone (exit code {self._process.exitcode})"
-            report, self.is_gone = Failure(Kind.LOST, reason), True
+            report, self.is_gone = Failure(FailureKind.LOST, reason), True
         if report is None:
             self._is_ready = True
             return
@@ -141,10 +141,10 @@ class _Worker:
     def drain(self, source: BlockSource) -> bool:
         """Tell the source what the process still reports, and whether it may report more."""
         try:
-            report: Report | Failure | None = self.connection.recv()
+            report: BlockReport | Failure | None = self.connection.recv()
         except (EOFError, OSError):
             return False
-        if isinstance(report, Report) and self.block is not None:
+        if isinstance(report, BlockReport) and self.block is not None:
             source.reported(self.block, report.fraction, report.means, report.result)
             self.block = None if report.result is not None else self.block
         return True

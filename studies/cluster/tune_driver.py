@@ -25,7 +25,7 @@ from dynloss_core.config import ConfigError
 from dynloss_core.data import chosen_folder
 from studies.blocks.block import BlockSource
 from studies.blocks.code_origin import current_origin
-from studies.blocks.failure import Kind
+from studies.blocks.failure import FailureKind
 from studies.cluster.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
 from studies.cluster.worker_errors import failure_of, read_error
 
@@ -177,9 +177,9 @@ class Reporter(tune.Callback):
     ) -> None:
         """Report that a block ended with an error, or that its process or machine is gone."""
         block, failure = trial.config[BLOCK], failure_of(read_error(trial))
-        again = failure.kind is Kind.NOT_STARTED and failure.reason in self._not_started
+        again = failure.kind is FailureKind.NOT_STARTED and failure.reason in self._not_started
         self._not_started.add(failure.reason)
-        if failure.kind is Kind.NO_WORKER or again:
+        if failure.kind is FailureKind.NO_WORKER or again:
             self.no_worker = f"block {block} cannot start: {failure.reason}"
             self._checked = 0.0  # end without delay
         elif not self._source.try_again(block, failure):

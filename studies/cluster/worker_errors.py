@@ -10,7 +10,7 @@ from typing import Any
 from ray import cloudpickle
 from ray.exceptions import RayActorError, RayTaskError
 
-from studies.blocks.failure import Failure, Kind, failure_to_train, in_a_line
+from studies.blocks.failure import Failure, FailureKind, failure_to_train, in_a_line
 
 __all__ = ["failure_of", "read_error"]
 
@@ -42,14 +42,17 @@ def failure_of(error: Exception | str | None) -> Failure:
     if isinstance(error, RayTaskError):
         cause = error.cause
         if isinstance(cause, ImportError):
-            return Failure(Kind.NO_WORKER, in_a_line(cause))
+            return Failure(FailureKind.NO_WORKER, in_a_line(cause))
         return failure_to_train(cause)
     if isinstance(error, RayActorError) and error.actor_init_failed:
         raised = _end_of_traceback(str(error))
         importing = raised.partition(":")[0] in _NAMES_OF_IMPORTS
-        return Failure(Kind.NO_WORKER if importing else Kind.NOT_STARTED, raised[:_MAX_CHARACTERS])
+        return Failure(
+            FailureKind.NO_WORKER if importing else FailureKind.NOT_STARTED,
+            raised[:_MAX_CHARACTERS],
+        )
     last = (str(error or "").strip() or "no reason is known").splitlines()[-1].strip()
-    return Failure(Kind.LOST, f"its process or machine is gone: {last}"[:_MAX_CHARACTERS])
+    return Failure(FailureKind.LOST, f"its process or machine is gone: {last}"[:_MAX_CHARACTERS])
 
 
 def _end_of_traceback(text: str) -> str:

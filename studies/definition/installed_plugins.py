@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
-from dynloss_core.plugins import Kind, Plugin, defines, is_built_in, read_plugin
+from dynloss_core.plugins import Plugin, PluginKind, defines, is_built_in, read_plugin
 
 __all__ = ["GROUPS", "installed_plugin", "installed_plugins"]
 
-GROUPS: dict[Kind, str] = {
+GROUPS: dict[PluginKind, str] = {
     "network": "dynloss.models",
     "data set": "dynloss.data",
     "loss": "dynloss.losses",
@@ -32,7 +32,7 @@ GROUPS: dict[Kind, str] = {
 }
 """The group of entry points for each kind. No study names an analysis: `dynloss analyse` does."""
 
-_KINDS: dict[str, Kind] = {"loss": "loss", "shape": "shape"}  # by the key that names one
+_KINDS: dict[str, PluginKind] = {"loss": "loss", "shape": "shape"}  # by the key that names one
 
 
 def installed_plugins(document: Mapping[str, Any], known: Sequence[Plugin]) -> list[Plugin]:
@@ -64,7 +64,7 @@ def installed_plugins(document: Mapping[str, Any], known: Sequence[Plugin]) -> l
     return list(plugins.values())
 
 
-def installed_plugin(kind: Kind, name: str) -> Plugin | None:
+def installed_plugin(kind: PluginKind, name: str) -> Plugin | None:
     """The plug-in of an installed package that offers a name, loaded; None if none does.
 
     Raises:
@@ -74,9 +74,9 @@ def installed_plugin(kind: Kind, name: str) -> Plugin | None:
     return _read(list(offers), kind, name) if offers else None
 
 
-def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, Kind, str]]:
+def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, PluginKind, str]]:
     """What a study names that a package may define: its key, its kind, its name."""
-    sections: dict[str, Kind] = {"data": "data set", "model": "network"}
+    sections: dict[str, PluginKind] = {"data": "data set", "model": "network"}
     for key, kind in sections.items():
         section = document.get(key)
         name = section.get("name") if isinstance(section, Mapping) else None
@@ -86,7 +86,9 @@ def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, Kind, str]]:
         yield from _named_in(document.get(key), key, None)
 
 
-def _named_in(value: Any, key: str, kind: Kind | None) -> Iterator[tuple[str, Kind, str]]:
+def _named_in(
+    value: Any, key: str, kind: PluginKind | None
+) -> Iterator[tuple[str, PluginKind, str]]:
     """Losses and shapes, also among the choices of a parameter such as `training.loss`."""
     if isinstance(value, Mapping):
         for name, item in value.items():
@@ -99,7 +101,7 @@ def _named_in(value: Any, key: str, kind: Kind | None) -> Iterator[tuple[str, Ki
         yield key, kind, value
 
 
-def _read(offers: Sequence[EntryPoint], kind: Kind, name: str) -> Plugin:
+def _read(offers: Sequence[EntryPoint], kind: PluginKind, name: str) -> Plugin:
     packages = sorted({_package(entry) for entry in offers})
     if len(packages) > 1:
         problem = f"{name!r} is offered by several packages: {', '.join(packages)}"

@@ -27,7 +27,7 @@ from dynloss_core.plugins import Plugin, PluginTexts, changes_results
 from dynloss_core.training import EngineName, Member, Problem, Training, steps_per_epoch
 from search_spaces import Space
 from search_spaces import load as load_space
-from studies.definition.arm_trials import ArmTrials
+from studies.definition.arm_design import ArmDesign
 from studies.definition.arms import (
     Arm,
     Pair,
@@ -297,14 +297,14 @@ class Study:
         given = self.start_points.get(arm)
         return space.starting_from(given) if given else space
 
-    def trials_of(self, arm: str) -> ArmTrials:
+    def trials_of(self, arm: str) -> ArmDesign:
         """The trials of an arm's search."""
         if arm not in self._trials:
-            self._trials[arm] = ArmTrials(self, arm)
+            self._trials[arm] = ArmDesign(self, arm)
         return self._trials[arm]
 
     @cached_property
-    def _trials(self) -> dict[str, ArmTrials]:
+    def _trials(self) -> dict[str, ArmDesign]:
         """Those that were asked for, by arm."""
         return {}
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
-from studies.analysis.across_studies import AcrossRow, StudyTables, across, across_table
+from studies.analysis.across_studies import AcrossRow, ComparedStudy, across, across_table
 from studies.analysis.analyses import analyse
 from studies.analysis.figures.across import draw_across
 from studies.analysis.figures.files import save_figure
@@ -56,10 +56,10 @@ def compare_studies(folders: Sequence[StudyFolder], out: Path) -> SideBySide:
     return SideBySide(tuple(rows), table, tuple(figures))
 
 
-def _tables(folder: StudyFolder) -> StudyTables:
+def _tables(folder: StudyFolder) -> ComparedStudy:
     study, members = stored_definition(folder), folder.parts.gather("members")
     question = question_of(study, members)
-    return StudyTables(
+    return ComparedStudy(
         name=study.name,
         data=study.data.name,
         model=study.model.name,

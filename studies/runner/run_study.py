@@ -35,11 +35,11 @@ from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.trackers import delivery_of
 from studies.storage.write_errors import not_written
 
-__all__ = ["Outcome", "confirm_study", "confirm_until_decided", "run_study", "sync_study"]
+__all__ = ["RunResult", "confirm_study", "confirm_until_decided", "run_study", "sync_study"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """How a run of a study ended.
 
     Args:
@@ -67,7 +67,7 @@ def run_study(
     more_searches: int | None = None,
     reuse: bool = True,
     code_changed: bool = False,
-) -> Outcome:
+) -> RunResult:
     """Run a study, or what is left of it, and write its results.
 
     Args:
@@ -111,7 +111,7 @@ def confirm_study(
     address: str | None = None,
     backend: BackendName | None = None,
     code_changed: bool = False,
-) -> Outcome:
+) -> RunResult:
     """Rerun the winners of a finished search on fresh seeds, and write the results.
 
     An unfinished round is resumed.
@@ -151,7 +151,7 @@ def confirm_until_decided(
     address: str | None = None,
     backend: BackendName | None = None,
     code_changed: bool = False,
-) -> Outcome:
+) -> RunResult:
     """Confirm again and again, until no verdict is undecided. Each look counts (see
     `studies.analysis.statistics.alpha_spending`), so that looking until one likes what one sees
     finds no more than looking once may.
@@ -220,7 +220,7 @@ def _training_resources(study: Study, address: str | None) -> Iterator[None]:
         yield
 
 
-def _continue(stored: StoredStudy, *, reuse: bool = True) -> Outcome:
+def _continue(stored: StoredStudy, *, reuse: bool = True) -> RunResult:
     """Train what is left and write the results; a study that could not even start is discarded."""
     folder, delivery = stored.folder, None
     with ExitStack() as stack:
@@ -236,7 +236,7 @@ def _continue(stored: StoredStudy, *, reuse: bool = True) -> Outcome:
             raise
 
 
-def _run(stored: StoredStudy, delivery: Delivery, *, reuse: bool) -> Outcome:
+def _run(stored: StoredStudy, delivery: Delivery, *, reuse: bool) -> RunResult:
     """Train what is left, then write the results."""
     with _closing_its_run(stored, delivery):
         stored, finished, failures = _train(stored, delivery, reuse=reuse)
@@ -247,7 +247,7 @@ def _run(stored: StoredStudy, delivery: Delivery, *, reuse: bool) -> Outcome:
     _conclude(stored, delivery, results, finished=finished)
     if finished:
         stored.folder.sweep()
-    return Outcome(finished, failures, delivery.problem, stored.folder, results)
+    return RunResult(finished, failures, delivery.problem, stored.folder, results)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import pandas as pd
 
 from studies.blocks.block import Block, BlockResult, Trial
 from studies.blocks.block_run import is_table_of
-from studies.blocks.failure import Failure, Kind
+from studies.blocks.failure import Failure, FailureKind
 from studies.definition.phases import Phase
 from studies.runner.progress import StudyProgress
 from studies.storage.origins import record_origin
@@ -218,13 +218,13 @@ class Session:
             block: the block that ended.
             failure: why it ended.
         """
-        lost = failure.kind in (Kind.LOST, Kind.NOT_STARTED)
+        lost = failure.kind in (FailureKind.LOST, FailureKind.NOT_STARTED)
         self._attempts[block.id, lost] += 1
         attempts = self._attempts[block.id, lost]
         again = attempts <= (_LOST_WORKERS_PER_BLOCK if lost else _RETRIES_PER_BLOCK)
         same = self._reasons.get(block.id) == failure.reason
         self._reasons[block.id] = failure.reason
-        if failure.kind is Kind.REFUSED or (failure.kind is Kind.RAISED and same):
+        if failure.kind is FailureKind.REFUSED or (failure.kind is FailureKind.RAISED and same):
             again = False
         if again:
             self._say_once(f"block {block}: {failure.reason}; trying again", failure.reason)

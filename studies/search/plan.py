@@ -18,9 +18,9 @@ from studies.search.confirmation import Confirmation, Winner, best_of, with_matc
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-__all__ = ["Plan", "Recorded"]
+__all__ = ["Plan", "RecordedRows"]
 
-Recorded = Callable[[Block], pd.DataFrame | None]
+RecordedRows = Callable[[Block], pd.DataFrame | None]
 
 
 class _OneSearch:
@@ -157,7 +157,7 @@ class Plan:
         self,
         study: Study,
         storage: BaseStorage | None,
-        recorded: Recorded,
+        recorded: RecordedRows,
         rounds: Sequence[Confirmation] = (),
     ) -> None:
         self.study = study

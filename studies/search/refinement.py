@@ -35,7 +35,7 @@ def refined(
 
     Args:
         space: the space of the arm.
-        names: the parameters that can be refined (see `ArmTrials.refined`).
+        names: the parameters that can be refined (see `ArmDesign.refined`).
         tried: the points so far at this setting, those of earlier rounds included.
         searched: K, the points of the search itself.
         number: k, from 0.

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dynloss_core.config import ConfigError, reason_of
 from studies.definition.optional_packages import is_installed, require
 from studies.definition.samplers import SAMPLERS
-from studies.search.plan import Plan, Recorded
+from studies.search.plan import Plan, RecordedRows
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 
@@ -39,7 +39,7 @@ def optuna_of(folder: StudyFolder) -> Iterator[None]:
         raise ConfigError("", problem, remedy, str(folder.optuna)) from None
 
 
-def plan_of(stored: StoredStudy, recorded: Recorded | None = None) -> Plan:
+def plan_of(stored: StoredStudy, recorded: RecordedRows | None = None) -> Plan:
     """The plan of the study in a folder.
 
     Args:

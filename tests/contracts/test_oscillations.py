@@ -23,7 +23,7 @@ from dynloss_core.landscape import (
     stack_parameters,
     valley,
 )
-from dynloss_core.landscape.trackers.choose_tracker import TrackerName
+from dynloss_core.landscape.trackers.choose_tracker import CurvatureTrackerName
 from dynloss_core.losses import LossName
 from dynloss_core.models import MLPConfig
 from dynloss_core.oscillation import GROUPS, ORDERS, SHAPES, GroupsName, Oscillation
@@ -291,7 +291,7 @@ def test_a_loss_that_weights_outputs_has_no_groups_of_samples() -> None:
 @pytest.mark.parametrize("groups", ["random", "all", "samples"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse_sample_weighted"])
 def test_the_curvature_is_that_of_the_loss_of_the_groups(
-    loss: LossName, groups: GroupsName, tracker: TrackerName
+    loss: LossName, groups: GroupsName, tracker: CurvatureTrackerName
 ) -> None:
     """Against a dense Hessian, of losses that are added up sample by sample."""
     problem = replace(PROBLEM, loss=loss, oscillation=Oscillation(groups=groups))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.atomic import write_atomically
-from tests.gpu.processes import ROOT, Outcome, environment, run_side_by_side
+from tests.gpu.processes import ROOT, StepResult, environment, run_side_by_side
 from tests.gpu.steps import BUDGET, ON_CPU, ON_CUDA, Stage
 
 __all__ = ["main", "run"]
@@ -33,9 +33,9 @@ _WIDTH = 150
 
 def run(
     stages: Sequence[Stage], extra: Sequence[str], folder: Path, record: dict[str, Any]
-) -> list[Outcome]:
+) -> list[StepResult]:
     """All stages within `BUDGET`, results in `gpu.json` after each step."""
-    begun, outcomes = time.monotonic(), list[Outcome]()
+    begun, outcomes = time.monotonic(), list[StepResult]()
     log = folder / "gpu.log"
     log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -58,7 +58,7 @@ def run(
     return outcomes
 
 
-def row(outcome: Outcome) -> str:
+def row(outcome: StepResult) -> str:
     """A line of the table."""
     return f"{outcome.status:<12} {outcome.seconds:6.1f} s  {outcome.name}"
 

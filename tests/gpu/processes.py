@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from tests.gpu.steps import Step
 
-__all__ = ["ROOT", "Outcome", "environment", "run_side_by_side"]
+__all__ = ["ROOT", "StepResult", "environment", "run_side_by_side"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ _TAIL = 4_000  # characters of a failed step's output
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepResult:
     """What came of a step.
 
     Args:
@@ -66,7 +66,7 @@ class _Running:
 
 def run_side_by_side(
     steps: Sequence[Step], extra: Sequence[str], left: float, folder: Path
-) -> Iterator[Outcome]:
+) -> Iterator[StepResult]:
     """Run the steps at the same time, and give each one's outcome once it has ended or was stopped.
 
     Args:
@@ -77,7 +77,7 @@ def run_side_by_side(
     """
     left -= _GRACE
     if left < _MIN_SECONDS:
-        yield from (Outcome(step.name, "left out") for step in steps)
+        yield from (StepResult(step.name, "left out") for step in steps)
         return
     running = [_start(step, extra, min(step.limit, left), folder) for step in steps]
     try:
@@ -139,14 +139,14 @@ def _signal(one: _Running, number: signal.Signals) -> None:
         os.killpg(one.process.pid, number)
 
 
-def _outcome(one: _Running) -> Outcome:
+def _outcome(one: _Running) -> StepResult:
     seconds, code = time.monotonic() - one.begun, one.process.returncode
     lines, results = _test_results(one.results) if one.step.tests else _figure_results(one.results)
     status: Status = "passed" if code == 0 else "failed"
     tail = "" if code == 0 else one.output.read_text(errors="replace")[-_TAIL:]
     if one.stopped and code != 0:
         status = "out of time"
-    return Outcome(one.step.name, status, seconds, one.limit, code, lines, results, tail)
+    return StepResult(one.step.name, status, seconds, one.limit, code, lines, results, tail)
 
 
 def _figure_results(path: Path) -> tuple[list[str], dict[str, Any]]:

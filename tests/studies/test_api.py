@@ -16,7 +16,7 @@ from dynloss_core.models import MLPConfig
 from search_spaces import load as load_space
 from studies.definition.study import Study
 from studies.definition.study_files import LIBRARY, load_study
-from studies.report.study_result import StudyResult
+from studies.report.returned_result import StudyResult
 from tests.studies.tiny import tiny_document, tiny_file, tiny_study
 
 UNTRACKED: dict[str, Any] = {"backend": "inline", "storage": {"tracker": "none"}}

@@ -101,7 +101,7 @@ def top_eigen(
     bounds = torch.as_tensor(tolerance, dtype=torch.float64, device=rows.device).expand(k)
     capacity = max(basis_size or _MIN_BASIS, k + 2, 0 if basis_size else 4 * k)
     basis = KrylovBasis(operator, rows, capacity)
-    eigenpairs = _Found(members, k, rows)
+    eigenpairs = _Eigenpairs(members, k, rows)
     for iteration in range(1, max_iterations + 1):
         basis.expand()
         full, last = basis.size == basis.capacity, iteration == max_iterations
@@ -137,7 +137,7 @@ def _is_checked(iteration: int) -> bool:
     return iteration <= _ALWAYS_CHECKED or iteration % _CHECKED_EVERY == 0
 
 
-class _Found:
+class _Eigenpairs:
     """The results of the members, each fixed when the member finished."""
 
     def __init__(self, members: int, k: int, like: Tensor) -> None:

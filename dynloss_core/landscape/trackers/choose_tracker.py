@@ -14,9 +14,9 @@ from dynloss_core.landscape.trackers.sequential import SequentialTracker
 from dynloss_core.landscape.trackers.stacked import StackedTracker
 from dynloss_core.landscape.trackers.tracker import CurvatureTracker, TrackedProblem
 
-__all__ = ["TrackerName", "choose_tracker", "stack_parameters"]
+__all__ = ["CurvatureTrackerName", "choose_tracker", "stack_parameters"]
 
-TrackerName = Literal["auto", "compiled", "stacked", "sequential"]
+CurvatureTrackerName = Literal["auto", "compiled", "stacked", "sequential"]
 
 _TRACKERS: tuple[type[CurvatureTracker], ...] = (  # fastest first
     CompiledTracker,
@@ -26,7 +26,7 @@ _TRACKERS: tuple[type[CurvatureTracker], ...] = (  # fastest first
 
 
 def choose_tracker(
-    problem: TrackedProblem, device: str = "cpu", name: TrackerName = "auto"
+    problem: TrackedProblem, device: str = "cpu", name: CurvatureTrackerName = "auto"
 ) -> type[CurvatureTracker]:
     """The fastest tracker that can follow `problem` on `device`, or the one named.
 

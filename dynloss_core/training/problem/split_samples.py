@@ -86,11 +86,13 @@ class Samples:
         on `threads`."""
         parts = torch.split(self.inputs, together(self.inputs, pixels))
 
-        def found(part: Tensor) -> Tensor:
+        def outputs_of(part: Tensor) -> Tensor:
             return network(self.seen(part))
 
         return torch.cat(
-            [found(part) for part in parts] if threads is None else threads.map(found, parts)
+            [outputs_of(part) for part in parts]
+            if threads is None
+            else threads.map(outputs_of, parts)
         )
 
 

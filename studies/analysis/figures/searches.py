@@ -20,18 +20,18 @@ from studies.analysis.setting_verdicts import SettingVerdict
 __all__ = ["draw_searches"]
 
 
-def draw_searches(found: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) -> Figure:
+def draw_searches(compared: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) -> Figure:
     """One row per comparison: a circle for each search, a diamond for all.
 
     Args:
-        found: at least one comparison, each with its searches.
+        compared: at least one comparison, each with its searches.
     """
-    longest = max(len(label_of(verdict)) for verdict, _ in found)
-    most = max(len(gains) for _, gains in found)
-    height = 1.5 + (0.45 + 0.09 * most) * len(found)
+    longest = max(len(label_of(verdict)) for verdict, _ in compared)
+    most = max(len(gains) for _, gains in compared)
+    height = 1.5 + (0.45 + 0.09 * most) * len(compared)
     with blank_figure(6.2 + 0.075 * longest, height) as figure:
         axes = figure.subplots()
-        for place, (verdict, gains) in enumerate(found):
+        for place, (verdict, gains) in enumerate(compared):
             offsets = np.linspace(0.02, 0.38, len(gains)) if len(gains) > 1 else [0.2]
             for offset, gain in zip(offsets, gains, strict=True):
                 comparison = gain.comparison
@@ -40,7 +40,7 @@ def draw_searches(found: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]]) 
                     comparison.mean, place + offset, xerr=half, fmt="o", ms=4, lw=0.9, color=GREY
                 )
             difference_of(axes, verdict, place - 0.2)
-        forest(axes, [verdict for verdict, _ in found])
-        note(figure, small_print([verdict for verdict, _ in found]))
+        forest(axes, [verdict for verdict, _ in compared])
+        note(figure, small_print([verdict for verdict, _ in compared]))
         headline(figure, f"{most} searches, each with its own winners and fresh seeds")
     return figure

@@ -20,15 +20,15 @@ from studies.analysis.setting_verdicts import SettingVerdict
 __all__ = ["draw_verdict"]
 
 
-def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
+def draw_verdict(pairs: pd.DataFrame, setting_verdict: SettingVerdict) -> Figure:
     """Each seed's pair of networks, and the distribution of their differences; warnings about the
     verdict are below.
 
     Args:
         pairs: one row per seed, one column per arm (see `pairing.paired_by_seed`).
-        found: the verdict on them.
+        setting_verdict: the verdict on them.
     """
-    verdict = found.test
+    verdict = setting_verdict.test
     metric = words(verdict.metric)
     with blank_figure(8.4, 3.9) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
@@ -70,8 +70,8 @@ def draw_verdict(pairs: pd.DataFrame, found: SettingVerdict) -> Figure:
         right.set_xticks([])
         right.set_ylabel(f"{metric}: {arm} − {reference}")
         right.set_title(f"Difference, {verdict.level * 100:.4g}% interval (n = {verdict.n})")
-        headline(figure, found.headline())
-        if found.warnings:
-            lines = "\n".join(f"But {warning}." for warning in found.warnings)
+        headline(figure, setting_verdict.headline())
+        if setting_verdict.warnings:
+            lines = "\n".join(f"But {warning}." for warning in setting_verdict.warnings)
             note(figure, lines, "#8A1C00")
     return figure

@@ -49,11 +49,11 @@ from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
 from studies.definition.early_stopping import is_stopped
 
-__all__ = ["Baseline", "Gain", "GainMap", "cards", "gain_map", "maps_of"]
+__all__ = ["ReferenceChoice", "Gain", "GainMap", "cards", "gain_map", "maps_of"]
 
 _MIN_SEEDS_TO_SPLIT = 12  # seeds; half of fewer can show nothing at 5% (see `sign_flips`)
 MAPS = {"gain_map": keys.PERIOD, "learning_rate_map": keys.LEARNING_RATE}
-Baseline = Literal["own best", "same learning rate"]
+ReferenceChoice = Literal["own best", "same learning rate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Gain:
         n: seeds in each comparison.
     """
 
-    baseline: Baseline
+    baseline: ReferenceChoice
     gain: np.ndarray
     p: np.ndarray
     significant: np.ndarray
@@ -282,7 +282,7 @@ class GainMap:
         return pd.DataFrame(rows)
 
 
-_BASELINE_NAMES: dict[Baseline, str] = {
+_BASELINE_NAMES: dict[ReferenceChoice, str] = {
     "own best": "at its own best learning rate",
     "same learning rate": "at the same learning rate",
 }
@@ -428,7 +428,7 @@ def _gains(tried: ArmMatrix, against: ArmMatrix, cells: Cells, metric: str) -> I
     chooses = np.arange(n) % 2 == 0 if splits else np.full(n, True)
     read = ~chooses if splits else chooses
     best = int(np.where(against.sound, against.values[:, chooses].mean(axis=1), -np.inf).argmax())
-    partners: dict[Baseline, np.ndarray] = {
+    partners: dict[ReferenceChoice, np.ndarray] = {
         "own best": np.full(len(tried.sound), best),
         "same learning rate": partners_of(tried.trials, against),
     }

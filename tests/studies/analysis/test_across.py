@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynloss_core import keys
-from studies.analysis.across_studies import StudyTables, across, across_table
+from studies.analysis.across_studies import ComparedStudy, across, across_table
 from studies.analysis.figures.across import draw_across
 from studies.analysis.gains.regimes import regimes
 from studies.analysis.question import Question
@@ -15,13 +15,13 @@ from tests.studies.analysis.gain_tables import search
 from tests.studies.analysis.width_sweep import WIDTH, WIDTHS, sweep
 
 
-def tables() -> list[StudyTables]:
+def tables() -> list[ComparedStudy]:
     sizes = Question(keys.VALIDATION_ACCURACY, {}, scientific=(WIDTH,))
     plain = Question(keys.VALIDATION_ACCURACY, {}, margin=0.3)
     one = search(seeds=12).assign(**{keys.PHASE: keys.SEARCH})
     return [
-        StudyTables("sweep", "spirals", "mlp", sweep(), sizes, Analysis()),
-        StudyTables("map", "digits", "mlp", one, plain, Analysis()),
+        ComparedStudy("sweep", "spirals", "mlp", sweep(), sizes, Analysis()),
+        ComparedStudy("map", "digits", "mlp", one, plain, Analysis()),
     ]
 
 
@@ -42,7 +42,7 @@ def test_a_loss_that_falls_is_a_gain() -> None:
     (study, _) = tables()
     members = study.members.assign(**{keys.VALIDATION_LOSS: -study.members[keys.TRAIN_ACCURACY]})
     question = Question(keys.VALIDATION_LOSS, {}, scientific=(WIDTH,))
-    (row, *_) = across([StudyTables("a", "b", "c", members, question, Analysis())])
+    (row, *_) = across([ComparedStudy("a", "b", "c", members, question, Analysis())])
     assert row.gain == pytest.approx(0.2, abs=0.02)
     assert row.outcome == "better"
 

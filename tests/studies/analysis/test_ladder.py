@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 
 from dynloss_core import keys
 from search_spaces import FloatParameter, IntParameter, Space
-from studies.analysis.across_studies import StudyTables, across
+from studies.analysis.across_studies import ComparedStudy, across
 from studies.analysis.analyses import analyse
 from studies.analysis.figures.comparisons import draw_comparisons, draw_ladder
 from studies.analysis.ladder import ladders_of
@@ -164,7 +164,7 @@ def test_figures_are_drawn() -> None:
 
 
 def test_beside_other_studies_each_arm_has_a_row() -> None:
-    tables = StudyTables("a", "spirals", "mlp", members_of(), question(), analysed())
+    tables = ComparedStudy("a", "spirals", "mlp", members_of(), question(), analysed())
     rows = across([tables])
     assert [row.setting for row in rows] == ["random against static", "classes against static"]
     assert not any(row.is_published for row in rows)

@@ -21,7 +21,7 @@ from dynloss_core.models import MODELS
 from dynloss_core.oscillation import SHAPES
 from studies.plain_script.loss_code import ELEMENTS
 from studies.plain_script.weights_code import ELEVATIONS
-from studies.report.study_result import StudyResult
+from studies.report.returned_result import StudyResult
 from tests.services import SECONDS
 from tests.studies.commands import dynloss_here
 from tests.studies.tiny import CONFIRM, tiny_study

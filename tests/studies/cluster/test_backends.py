@@ -24,7 +24,7 @@ from dynloss_core.config import ConfigError
 from studies.cluster.backends import BACKENDS
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-from studies.runner.run_study import Outcome, confirm_study, run_study, sync_study
+from studies.runner.run_study import RunResult, confirm_study, run_study, sync_study
 from studies.storage.status import study_status
 from studies.storage.stored_study import stored_definition
 from studies.storage.study_folder import StudyFolder
@@ -82,7 +82,7 @@ def trains(folder: StudyFolder) -> bool:
     return folder.exists() and study_status(folder).trained > 0
 
 
-def stopped_once_it_trains(study: Study, out: Path) -> Outcome:
+def stopped_once_it_trains(study: Study, out: Path) -> RunResult:
     """The outcome of a study that somebody asks to stop as soon as a block has been trained for a
     while."""
     folder = StudyFolder.of(study, out)

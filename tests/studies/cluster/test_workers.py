@@ -18,13 +18,13 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
 from dynloss_core.config import ConfigError
 from studies.blocks.code_origin import current_origin
-from studies.blocks.failure import Kind
+from studies.blocks.failure import FailureKind
 from studies.cluster.trainable import BLOCK, BlockTrainable
 from studies.cluster.tune_driver import Reporter
 from studies.cluster.worker_errors import failure_of, read_error
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
-from studies.runner.run_study import Outcome
+from studies.runner.run_study import RunResult
 from tests.services import SECONDS
 from tests.studies.cluster.example_block import BLOCK_OF_TWO
 from tests.studies.commands import dynloss, dynloss_here
@@ -120,38 +120,38 @@ IMPORTING = 'Traceback (most recent call last):\n  File "x.py", line 1, in x\n  
 @pytest.mark.parametrize(
     ("error", "kind", "reason"),
     [
-        (raised_by_a_task(ValueError("two\nlines")), Kind.RAISED, "ValueError: two lines"),
-        (raised_by_a_task(KeyError()), Kind.RAISED, "KeyError"),
-        (raised_by_a_task(ConfigError("k", "bad")), Kind.REFUSED, "ConfigError: k: bad"),
-        (raised_by_a_task(ImportError("no y")), Kind.NO_WORKER, "ImportError: no y"),
+        (raised_by_a_task(ValueError("two\nlines")), FailureKind.RAISED, "ValueError: two lines"),
+        (raised_by_a_task(KeyError()), FailureKind.RAISED, "KeyError"),
+        (raised_by_a_task(ConfigError("k", "bad")), FailureKind.REFUSED, "ConfigError: k: bad"),
+        (raised_by_a_task(ImportError("no y")), FailureKind.NO_WORKER, "ImportError: no y"),
         (
             raised_by_a_task(ModuleNotFoundError("no y")),
-            Kind.NO_WORKER,
+            FailureKind.NO_WORKER,
             "ModuleNotFoundError: no y",
         ),
         (
             raised_at_the_start(f"{IMPORTING}ImportError: cannot\nimport y"),
-            Kind.NO_WORKER,
+            FailureKind.NO_WORKER,
             "ImportError: cannot import y",
         ),
         (
             raised_at_the_start(f"{IMPORTING}AttributeError: no y in x"),
-            Kind.NO_WORKER,
+            FailureKind.NO_WORKER,
             "AttributeError: no y in x",
         ),
         (
             raised_at_the_start(f"{IMPORTING}OSError: too many files"),
-            Kind.NOT_STARTED,
+            FailureKind.NOT_STARTED,
             "OSError: too many files",
         ),
-        (ActorDiedError(), Kind.LOST, "its process or machine is gone: "),
-        (OutOfMemoryError("the node is full"), Kind.LOST, "the node is full"),
-        ("Failure # 1\nthe node is full\n", Kind.LOST, "the node is full"),
-        (None, Kind.LOST, "no reason is known"),
+        (ActorDiedError(), FailureKind.LOST, "its process or machine is gone: "),
+        (OutOfMemoryError("the node is full"), FailureKind.LOST, "the node is full"),
+        ("Failure # 1\nthe node is full\n", FailureKind.LOST, "the node is full"),
+        (None, FailureKind.LOST, "no reason is known"),
     ],
     ids=str,
 )
-def test_what_an_error_means(error: Exception | str | None, kind: Kind, reason: str) -> None:
+def test_what_an_error_means(error: Exception | str | None, kind: FailureKind, reason: str) -> None:
     failure = failure_of(error)
     assert failure.kind is kind
     assert reason in failure.reason
@@ -210,7 +210,7 @@ def test_a_study_whose_blocks_failed_is_not_said_to_have_diverged(
     while (block := session.next_block()) is not None:
         session.failed(block, "ValueError: no such activation")
     results = write_results(session.stored)
-    outcome = Outcome(True, session.failures, "", session.folder, results)
+    outcome = RunResult(True, session.failures, "", session.folder, results)
     session.delivery.close()
     monkeypatch.setattr("studies.runner.run_study.run_study", lambda *given, **named: outcome)
     done = dynloss_here("run", tiny, "--out", tmp_path)

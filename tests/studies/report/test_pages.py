@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from dynloss_core import keys
-from studies.analysis.across_studies import StudyTables, across, across_table
+from studies.analysis.across_studies import ComparedStudy, across, across_table
 from studies.analysis.analyses import analyse
 from studies.analysis.card import Drawing
 from studies.analysis.figures.across import draw_across
@@ -329,7 +329,7 @@ def test_studies_side_by_side_keep_their_warnings(confirmed: bool) -> None:
     kind = {"bound": True, "confirmed": confirmed}
     members, curves = study_tables(**kind)  # type: ignore[arg-type]
     asked = question(one_split=True)
-    tables = StudyTables("a", "d", "m", members, asked, analyse(members, curves, asked))
+    tables = ComparedStudy("a", "d", "m", members, asked, analyse(members, curves, asked))
     (row,) = across([tables])
     assert any("at the upper bound" in warning for warning in row.warnings)
     assert any("share one split" in warning for warning in row.warnings)

@@ -16,7 +16,7 @@ from rich.console import Console
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks.block_run import BlockRun
-from studies.blocks.failure import Failure, Kind
+from studies.blocks.failure import Failure, FailureKind
 from studies.definition.study_files import load_study
 from studies.report.study_results import write_results
 from studies.runner.progress import StudyProgress
@@ -179,7 +179,7 @@ def test_a_block_is_tried_again_longer_if_its_machine_was_lost(
     monkeypatch.setattr("studies.runner.session._FIRST_PAUSE", 0.0)
     session = session_of(tiny_study(), tmp_path)
     block = next_block(session)
-    for kind, times in ((Kind.RAISED, 2), (Kind.LOST, 8)):
+    for kind, times in ((FailureKind.RAISED, 2), (FailureKind.LOST, 8)):
         for attempt in range(times):
             assert session.try_again(block, Failure(kind, f"attempt {attempt}"))
             assert session.next_block() == block, "before any other"
@@ -191,7 +191,7 @@ def test_a_block_is_tried_again_longer_if_its_machine_was_lost(
 def test_after_a_loss_the_next_blocks_wait(tmp_path: Path) -> None:
     session = session_of(tiny_study(), tmp_path)
     block = next_block(session)
-    assert session.try_again(block, Failure(Kind.LOST, "gone"))
+    assert session.try_again(block, Failure(FailureKind.LOST, "gone"))
     assert session.next_block() is None
     assert not session.finished
     session._pause_until = 0.0
@@ -202,12 +202,12 @@ def test_what_cannot_change_is_not_tried_again(tmp_path: Path) -> None:
     """An error that comes back as it was, but for a machine that is lost twice; and a refusal."""
     session = session_of(tiny_study(), tmp_path)
     first, second, third = (next_block(session) for _ in range(3))
-    same = Failure(Kind.RAISED, "ValueError: bad")
+    same = Failure(FailureKind.RAISED, "ValueError: bad")
     assert session.try_again(first, same)
     assert session.try_again(second, same), "another block"
     assert not session.try_again(first, same)
-    assert not session.try_again(third, Failure(Kind.REFUSED, "ConfigError: no"))
-    gone = Failure(Kind.LOST, "gone")
+    assert not session.try_again(third, Failure(FailureKind.REFUSED, "ConfigError: no"))
+    gone = Failure(FailureKind.LOST, "gone")
     assert session.try_again(third, gone)
     assert session.try_again(third, gone)
 
@@ -217,7 +217,7 @@ def test_an_error_is_said_at_once_and_once(tmp_path: Path) -> None:
     said = StringIO()
     session.progress = StudyProgress(session.study, Console(file=said, width=1000))
     first, second = next_block(session), next_block(session)
-    failure = Failure(Kind.RAISED, "ValueError: [bold] is not a shape")
+    failure = Failure(FailureKind.RAISED, "ValueError: [bold] is not a shape")
     for block in (first, second):
         session.try_again(block, failure)
     tried = f"block {first}: ValueError: [bold] is not a shape; trying again\n"

@@ -20,21 +20,21 @@ _NAMES = {
 }
 
 
-def draw_minima(found: Minima) -> Figure:
+def draw_minima(minima: Minima) -> Figure:
     """Final lambda_max and trace of every run of both arms against size, with geometric means; and
     validation accuracy against lambda_max."""
     with blank_figure(14.4, 4.6) as figure:
         panels = figure.subplots(1, 3)
         for axes, metric in zip(panels[:2], _NAMES, strict=True):
-            _over_sizes(axes, found, metric)
-        _against_validation(panels[2], found)
-        headline(figure, found.headline())
+            _over_sizes(axes, minima, metric)
+        _against_validation(panels[2], minima)
+        headline(figure, minima.headline())
         note(
             figure,
             "Hessian of the static loss on the training set after the last step. Dots: networks; "
-            f"bars: geometric means. Ratios: {found.pair.arm} over {found.pair.reference}, in "
-            f"pairs, with 95% t intervals on the logarithm; {found.pairs}"
-            f"{' per size' if found.name else ''}.{_MATCHED if _is_matched(found) else ''}",
+            f"bars: geometric means. Ratios: {minima.pair.arm} over {minima.pair.reference}, in "
+            f"pairs, with 95% t intervals on the logarithm; {minima.pairs}"
+            f"{' per size' if minima.name else ''}.{_MATCHED if _is_matched(minima) else ''}",
         )
     return figure
 

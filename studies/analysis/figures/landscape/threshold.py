@@ -24,23 +24,23 @@ __all__ = ["draw_threshold"]
 _FATES = ((True, "#0072B2", "o", "fails"), (False, "#009E73", "^", "learns"))
 
 
-def draw_threshold(found: Threshold) -> Figure:
+def draw_threshold(threshold: Threshold) -> Figure:
     """lambda_max at the onsets against the learning rate; k at each setting; and the level at which
     static runs end, against what they learned."""
-    ratios = [1.1, 0.9, 1.1] if found.shows_static else [1.1, 0.9]
-    with blank_figure(13.2 if found.shows_static else 9.0, 4.4) as figure:
+    ratios = [1.1, 0.9, 1.1] if threshold.shows_static else [1.1, 0.9]
+    with blank_figure(13.2 if threshold.shows_static else 9.0, 4.4) as figure:
         panels = figure.subplots(1, len(ratios), width_ratios=ratios)
-        _over_rates(panels[0], found)
-        _over_settings(panels[1], found)
+        _over_rates(panels[0], threshold)
+        _over_settings(panels[1], threshold)
         text = (
             "Each dot is a run: λmax of the dynamical loss at the onset of an instability, median "
             "over its instabilities; k: geometric mean over runs, 95% t interval.\n"
             "Dashed: the stability bound of the optimiser on a quadratic."
         )
-        if found.shows_static:
-            _static(panels[2], found)
+        if threshold.shows_static:
+            _static(panels[2], threshold)
             text += " Right: median over the last tenth of each static run."
-        headline(figure, found.headline())
+        headline(figure, threshold.headline())
         note(figure, text)
     return figure
 

@@ -17,12 +17,12 @@ from studies.definition.samplers import SAMPLERS
 if TYPE_CHECKING:
     from studies.definition.study import Study
 
-__all__ = ["ArmTrials"]
+__all__ = ["ArmDesign"]
 
 
 @dataclass(frozen=True)
-class ArmTrials:
-    """What follows for one arm from the definition of a study.
+class ArmDesign:
+    """The trials of one arm, as the definition of a study lays them out.
 
     Args:
         study: the study.
