@@ -29,6 +29,7 @@ from studies.definition.study import Study
 from studies.messages import say
 from studies.report.page.html import render
 from studies.report.study_report import report_of
+from studies.storage.gathered_tables import GatheredTables
 from studies.storage.origins import origins_in, origins_in_words
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
@@ -169,16 +170,16 @@ def write_results(
 
 def _write_results(
     stored: StoredStudy,
-    gathered: dict[str, pd.DataFrame],
+    gathered: GatheredTables,
     place: StudyFolder,
     own: Mapping[str, AnalysisFunction] | None,
 ) -> Results:
     study, folder = stored.study, stored.folder
-    members, curves = gathered["members"], gathered["curves"]
-    recorded = {kind: gathered[kind] for kind in KINDS}
+    members, curves = gathered.of_kind["members"], gathered.of_kind["curves"]
+    recorded = {kind: gathered.of_kind[kind] for kind in KINDS}
     reused = _reused(members)
     analysis = analyse(members, curves, question_of(study, members), recorded, own)
-    place.write_tables(gathered)  # nothing is written if an analysis fails
+    gathered.write(place.tables)  # nothing is written if an analysis fails
     tables = {name: table for card in analysis.cards for name, table in card.files.items()}
     for name, table in tables.items():
         write_atomically(place.tables / name, table.to_csv(index=False))

@@ -6,17 +6,22 @@ that a lost one is noticed.
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
+import pyarrow as pa
 
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
 from studies.blocks.block import Block, BlockResult
 from studies.blocks.recorder import KINDS
-from studies.storage.sealed_files import marks_of, read_table, write_parquet
+from studies.storage.gathered_tables import GatheredTables, concatenated, written_tables
+from studies.storage.sealed_files import marks_in, read_arrow, read_table, write_parquet
 
 __all__ = ["Parts"]
 
@@ -92,35 +97,71 @@ class Parts:
         Raises:
             ConfigError: if a part is damaged or missing; it names the remedy.
         """
+        return self._gather((kind,), self.stamp())[kind]
+
+    def gather_all(self) -> GatheredTables:
+        """Each table of all finished blocks.
+
+        Raises:
+            ConfigError: as `gather`.
+        """
+        stamp = self.stamp()  # before they are read: a part that is written meanwhile changes it
+        return GatheredTables(self._gather(("members", "curves", *KINDS), stamp), stamp)
+
+    def stamp(self) -> str:
+        """Text that changes when a part is written, replaced or deleted; empty without a finished
+        block."""
+        if not self._path.is_dir():
+            return ""
+        with os.scandir(self._path) as entries:
+            parts = [(entry.name, entry.stat()) for entry in entries]
+        listed = sorted(
+            (name, stat.st_size, stat.st_mtime_ns)
+            for name, stat in parts
+            if name.endswith(".parquet")
+        )
+        if not any(name.endswith(".members.parquet") for name, _, _ in listed):
+            return ""
+        return hashlib.sha256(repr(listed).encode()).hexdigest()
+
+    def _gather(self, kinds: Collection[str], stamp: str) -> dict[str, pd.DataFrame]:
+        if not stamp:
+            return {kind: self._gathered_before(kind) for kind in kinds}
+        tables = written_tables(self._folder / "tables", kinds, stamp)
+        return tables or {kind: concatenated(parts) for kind, parts in self._parts(kinds)}
+
+    def _parts(self, kinds: Collection[str]) -> Iterator[tuple[str, list[pa.Table]]]:
+        """The parts of each kind, in the order of the blocks' names."""
         finished = self.files("members")
+        members = [self._read_arrow(path) for path in finished]
+        recorded = [self._kinds(path, table) for path, table in zip(finished, members, strict=True)]
+        for kind in kinds:
+            if kind == "members":
+                yield kind, members
+                continue
+            paths = [
+                self._part(self.block_of(path), kind)
+                for path, known in zip(finished, recorded, strict=True)
+                if kind in known
+            ]
+            yield kind, [self._read_arrow(path) for path in paths]
+
+    def _gathered_before(self, kind: str) -> pd.DataFrame:
+        """The table that parts which are gone were gathered into."""
         gathered = self._folder / "tables" / f"{kind}.parquet"
-        if not finished:
-            remedy = "restore it: the parts that it was gathered from are gone"
-            return read_table(gathered, remedy) if gathered.exists() else pd.DataFrame()
-        frames = [
-            frame for path in self._complete(finished, kind) if len(frame := self._read(path))
-        ]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        remedy = "restore it: the parts that it was gathered from are gone"
+        return read_table(gathered, remedy) if gathered.exists() else pd.DataFrame()
 
-    def _complete(self, finished: list[Path], kind: str) -> list[Path]:
-        """The parts of one table, one per finished block that has it."""
-        if kind == "members":
-            return finished
-        paths = []
-        for members in finished:
-            path = self._part(self.block_of(members), kind)
-            kinds = marks_of(members, self._remedy(members)).get("kinds")
-            if kinds is not None:
-                wanted = kind in kinds.split(",")
-            else:  # written by a version that did not keep the kinds
-                wanted = path.exists() or (kind == "curves" and len(self._read(members)) > 0)
-            if wanted:  # a missing one is refused when it is read
-                paths.append(path)
-        return paths
-
-    def gather_all(self) -> dict[str, pd.DataFrame]:
-        """Each table of all finished blocks, by kind."""
-        return {kind: self.gather(kind) for kind in ("members", "curves", *KINDS)}
+    def _kinds(self, part: Path, members: pa.Table) -> Collection[str]:
+        """The kinds of a finished block's other tables. One that is missing is refused when it is
+        read."""
+        kinds = marks_in(members.schema).get("kinds")
+        if kinds is not None:
+            return kinds.split(",")
+        # written by a version that did not keep the kinds
+        block = self.block_of(part)
+        present = {kind for kind in KINDS if self._part(block, kind).exists()}
+        return present | {"curves"} if len(members) else present
 
     def _failure(self, block: Block) -> Path:
         return self._path / f"{block.id}.error.txt"
@@ -135,6 +176,9 @@ class Parts:
 
     def _read(self, part: Path) -> pd.DataFrame:
         return read_table(part, self._remedy(part))
+
+    def _read_arrow(self, part: Path) -> pa.Table:
+        return read_arrow(part, self._remedy(part))
 
     def _remedy(self, part: Path) -> str:
         """The remedy for a part that is damaged or missing: its block is trained again."""

@@ -22,11 +22,22 @@ import pyarrow.parquet as pq
 from dynloss_core.atomic import atomic_file, write_atomically
 from dynloss_core.config import ConfigError, reason_of
 
-__all__ = ["SEAL", "marks_of", "read_json", "read_table", "write_json", "write_parquet"]
+__all__ = [
+    "SEAL",
+    "marks_in",
+    "marks_of",
+    "read_arrow",
+    "read_json",
+    "read_table",
+    "write_json",
+    "write_parquet",
+]
 
 SEAL = "sha256"
 _OPEN = b"dynloss-sha256=" + b"0" * 64
 _SEALED = re.compile(rb"dynloss-sha256=([0-9a-f]{64})")
+_MARK = b"dynloss."
+_LARGE = 2**20  # bytes, from which on a file is worth several threads
 _DAMAGES = (ValueError, KeyError, TypeError, MemoryError, RecursionError, pa.ArrowException)
 
 
@@ -61,16 +72,27 @@ def read_table(path: Path, remedy: str) -> pd.DataFrame:
     Raises:
         ConfigError: naming the file, what is wrong, and the remedy.
     """
+    table = read_arrow(path, remedy)
+    try:
+        frame: pd.DataFrame = table.to_pandas()
+    except _DAMAGES as error:
+        raise _damaged(path, error, remedy) from None
+    return frame
+
+
+def read_arrow(path: Path, remedy: str) -> pa.Table:
+    """As `read_table`, in Arrow's own form.
+
+    Raises:
+        ConfigError: as `read_table`.
+    """
     content = _read(path, remedy)
     try:
         _check_seal(content)
-        source = pa.BufferReader(content)
-        frame: pd.DataFrame = pq.read_table(source, page_checksum_verification=True).to_pandas()
-    except _DAMAGES as error:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        return file.read(use_threads=len(content) > _LARGE)
+    except (*_DAMAGES, OSError) as error:  # Arrow's, as the bytes are in memory
         raise _damaged(path, error, remedy) from None
-    except OSError as error:  # Arrow's, as the bytes are in memory
-        raise _damaged(path, error, remedy) from None
-    return frame
 
 
 def marks_of(path: Path, remedy: str) -> dict[str, str]:
@@ -80,15 +102,19 @@ def marks_of(path: Path, remedy: str) -> dict[str, str]:
         ConfigError: as `read_table`.
     """
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        schema = pq.read_schema(path)
     except (*_DAMAGES, OSError) as error:
         _read(path, remedy)  # refuses a missing or unreadable file
         raise _damaged(path, error, remedy) from None
-    prefix = b"dynloss."
+    return marks_in(schema)
+
+
+def marks_in(schema: pa.Schema) -> dict[str, str]:
+    """The same, of a table that was read."""
     return {
-        key.removeprefix(prefix).decode(): text.decode()
-        for key, text in metadata.items()
-        if key.startswith(prefix)
+        key.removeprefix(_MARK).decode(): text.decode()
+        for key, text in (schema.metadata or {}).items()
+        if key.startswith(_MARK)
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ import pandas as pd
 from dynloss_core.atomic import PART
 from dynloss_core.config import ConfigError
 from studies.blocks.block import CHECKPOINTS
-from studies.blocks.recorder import KINDS
 from studies.definition.study import Study
 from studies.storage.lock import exclusive
 from studies.storage.parts import Parts
-from studies.storage.sealed_files import read_json, read_table, write_json, write_parquet
+from studies.storage.sealed_files import read_json, read_table, write_json
 from studies.storage.study_paths import BEGUN, StudyPaths
 
 __all__ = ["StudyFolder"]
@@ -109,12 +108,6 @@ class StudyFolder(StudyPaths):
     def write_state(self, state: dict[str, Any]) -> None:
         """Write the state."""
         write_json(self.path / "state.json", state)
-
-    def write_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
-        """Write gathered tables; those that a study need not record, only if they have rows."""
-        for kind, frame in tables.items():
-            if kind not in KINDS or not frame.empty:
-                write_parquet(frame, self.tables / f"{kind}.parquet")
 
     def sweep(self) -> None:
         """Remove what only an unfinished study needs."""

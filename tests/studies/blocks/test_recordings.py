@@ -79,7 +79,7 @@ def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_p
         same = curvature[(curvature[keys.ARM] == rows[keys.ARM].iloc[0])]
         same = same[same[keys.SEED] == first_two[0]].set_index(keys.STEP).loc[here.index]
         assert (here[keys.HESSIAN_LAMBDA_MAX] == same[keys.HESSIAN_LAMBDA_MAX]).all()
-    recorded = recordings(members, session.folder.parts.gather_all())
+    recorded = recordings(members, session.folder.parts.gather_all().of_kind)
     assert recorded is not None
     assert [(run.arm, run.seed) for run in recorded.runs] == [
         (arm, seed) for arm in (keys.DYNAMICAL, keys.STATIC) for seed in first_two

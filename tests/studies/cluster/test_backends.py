@@ -131,7 +131,7 @@ def test_tables_are_those_of_blocks_trained_one_by_one(
     begun(study, tmp_path / "one")
     session = session_of(study, tmp_path / "one")
     finish(session)
-    session.folder.write_tables(session.folder.parts.gather_all())
+    session.folder.parts.gather_all().write(session.folder.tables)
     session.delivery.close()
     outcome = run_study(tiny_study(**changes, **UNTRACKED, backend=backend), tmp_path / "two")
     assert outcome.finished

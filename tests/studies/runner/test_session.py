@@ -109,12 +109,12 @@ def test_tables_survive_the_loss_of_their_parts(tmp_path: Path) -> None:
     session = session_of(tiny_study(), tmp_path)
     train_next(session)
     before = session.folder.parts.gather_all()
-    session.folder.write_tables(before)
+    before.write(session.folder.tables)
     for part in (session.folder.path / "parts").iterdir():
         part.unlink()
     after = session.folder.parts.gather_all()
     for kind in ("members", "curves"):
-        pd.testing.assert_frame_equal(after[kind], before[kind])
+        pd.testing.assert_frame_equal(after.of_kind[kind], before.of_kind[kind])
 
 
 def test_sync_delivers_past_a_block_in_flight(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""Gathered tables are what the parts hold, and are read in their place until a part changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from studies.blocks.block import Block, BlockResult, Trial
+from studies.storage import parts as parts_module
+from studies.storage.gathered_tables import concatenated
+from studies.storage.parts import Parts
+
+COLUMNS: dict[str, Callable[[int], pd.Series]] = {
+    "loss": lambda n: pd.Series(np.linspace(0, 1, n)),
+    "single": lambda n: pd.Series(np.linspace(0, 1, n), dtype="float32"),
+    "period": lambda n: pd.Series([None, *range(1, n)], dtype="Int64"),
+    "count": lambda n: pd.Series(range(n)),
+    "arm": lambda n: pd.Series(["static"] * n),
+    "from": lambda n: pd.Series([None] * n, dtype=object),
+    "diverged": lambda n: pd.Series([False] * n),
+}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3), st.lists(st.sampled_from(sorted(COLUMNS)), unique=True, min_size=1)
+        ),
+        max_size=8,
+    )
+)
+def test_tables_are_put_together_as_pandas_does(forms: list[tuple[int, list[str]]]) -> None:
+    frames = [pd.DataFrame({name: COLUMNS[name](n) for name in names}) for n, names in forms]
+    filled = [frame for frame in frames if len(frame)]
+    expected = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+    tables = [pa.Table.from_pandas(frame, preserve_index=False) for frame in frames]
+    one_by_one = [table.to_pandas() for table in tables if len(table)]
+    known = pd.concat(one_by_one, ignore_index=True) if one_by_one else pd.DataFrame()
+    pd.testing.assert_frame_equal(concatenated(tables), known)
+    assert list(known.columns) == list(expected.columns)
+
+
+def block(index: int, arm: str = "dynamical") -> Block:
+    return Block("search", arm, index, (Trial(index, {}),), (0,))
+
+
+def result(index: int, **columns: object) -> BlockResult:
+    members = pd.DataFrame({"trial": [index], "loss": [index / 7], **columns})
+    curves = pd.DataFrame({"trial": [index] * 3, "step": [0, 1, 2]})
+    return BlockResult(members, curves, {"traces": curves.head(index % 2)})
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    parts = Parts(tmp_path, "dynloss run study --resume")
+    for index in range(5):
+        parts.record(block(index), result(index))
+    parts.record(block(0, "static"), result(0, amplitude=1.0))
+    parts.record_failure(block(1, "static"), "ValueError: no")
+    return parts
+
+
+def write(parts: Parts, tmp_path: Path) -> None:
+    parts.gather_all().write(tmp_path / "tables")
+
+
+@pytest.fixture
+def no_part_is_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def refuse(path: Path, remedy: str) -> None:
+        raise AssertionError(f"{path.name} was read")
+
+    return lambda: monkeypatch.setattr(parts_module, "read_arrow", refuse)
+
+
+def test_they_are_read_in_place_of_their_parts(
+    parts: Parts, tmp_path: Path, no_part_is_read: Callable[[], None]
+) -> None:
+    before = parts.gather_all()
+    before.write(tmp_path / "tables")
+    no_part_is_read()
+    after = parts.gather_all()
+    for kind, table in before.of_kind.items():
+        pd.testing.assert_frame_equal(after.of_kind[kind], table)
+    pd.testing.assert_frame_equal(parts.gather("members"), before.of_kind["members"])
+    assert len(after.of_kind["traces"]) == 2
+    assert after.of_kind["valleys"].empty
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parts: parts.record(block(5), result(5)),
+        lambda parts: parts.record(block(2), result(3)),
+        lambda parts: parts.files("members")[0].unlink(),
+        lambda parts: parts.record_failure(block(6), "ValueError: no"),
+    ],
+    ids=["written", "replaced", "deleted", "failed"],
+)
+def test_a_part_that_changes_is_seen(
+    change: Callable[[Parts], None], parts: Parts, tmp_path: Path
+) -> None:
+    write(parts, tmp_path)
+    change(parts)
+    expected = [frame for path in parts.files("members") if len(frame := pd.read_parquet(path))]
+    pd.testing.assert_frame_equal(parts.gather("members"), pd.concat(expected, ignore_index=True))
+
+
+@pytest.mark.parametrize("kind", ["members", "curves", "traces"])
+def test_a_damaged_table_is_gathered_again(kind: str, parts: Parts, tmp_path: Path) -> None:
+    before = parts.gather_all().of_kind
+    write(parts, tmp_path)
+    path = tmp_path / "tables" / f"{kind}.parquet"
+    content = bytearray(path.read_bytes())
+    content[20] ^= 1
+    path.write_bytes(content)
+    pd.testing.assert_frame_equal(parts.gather(kind), before[kind])
+    path.unlink()
+    pd.testing.assert_frame_equal(parts.gather(kind), before[kind])
+
+
+def test_tables_that_are_there_are_not_written_again(parts: Parts, tmp_path: Path) -> None:
+    write(parts, tmp_path)
+    path = tmp_path / "tables" / "members.parquet"
+    before = path.stat().st_mtime_ns
+    write(parts, tmp_path)
+    assert path.stat().st_mtime_ns == before
+    parts.record(block(5), result(5))
+    write(parts, tmp_path)
+    assert len(pd.read_parquet(path)) == 7
