@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -79,28 +79,29 @@ def syntax_digest(source: bytes) -> str:
     Raises:
         SyntaxError: if it is not Python.
     """
-    digest = hashlib.sha256()
-    for word in _words(ast.parse(source)):
-        digest.update(word.encode(errors="surrogatepass") + b"\0")
-    return digest.hexdigest()[:_DIGITS]
+    words: list[str] = []
+    _add_words(ast.parse(source), words)
+    text = "".join(f"{word}\0" for word in words)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGITS]
 
 
-def _words(value: Any) -> Iterator[str]:
-    """A syntax tree as words. Empty fields are left out: new versions of Python add some."""
+def _add_words(value: Any, words: list[str]) -> None:
+    """Add a syntax tree as words. Empty fields are left out: new versions of Python add some."""
     if isinstance(value, ast.AST):
-        yield f"({type(value).__name__}"
-        for name, field in ast.iter_fields(value):
+        words.append(f"({type(value).__name__}")
+        for name in value._fields:
+            field = getattr(value, name, None)
             if field is not None and field != []:
-                yield name
-                yield from _words(field)
-        yield ")"
+                words.append(name)
+                _add_words(field, words)
+        words.append(")")
     elif isinstance(value, list):
         for item in value:
             if not _is_documentation(item):
-                yield from _words(item)
-        yield "]"
+                _add_words(item, words)
+        words.append("]")
     else:
-        yield f"{type(value).__name__} {value!r}"
+        words.append(f"{type(value).__name__} {value!r}")
 
 
 def _is_documentation(item: Any) -> bool:

@@ -101,7 +101,7 @@ def stop(
         "Examples: `dynloss analyse quickstart` · "
         "`dynloss analyse quickstart digits spirals_width_sweep` puts them side by side · "
         "`dynloss analyse /theirs/quickstart --into mine` leaves their folder as it is · "
-        "`dynloss analyse quickstart --paper` adds LaTeX tables and PDF figures · "
+        "`dynloss analyse quickstart --paper` adds LaTeX tables, and figures as PDF and SVG · "
         "`dynloss analyse quickstart --analysis deaths.py` adds an analysis of your own"
     )
 )
@@ -117,7 +117,10 @@ def analyse(
         ),
     ] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="Write LaTeX tables, numbers and PDF figures too.")
+        bool,
+        typer.Option(
+            "--paper", help="Write LaTeX tables, numbers, and figures as PDF and SVG too."
+        ),
     ] = False,
     analysis: Annotated[
         list[str] | None,

@@ -7,13 +7,19 @@ driver, a function that takes a `BlockSource`, and add a row here and its name t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from dynloss_core.config import ConfigError
 from studies.blocks.block import BlockSource
 from studies.cluster.capacity import Capacity, local_resources, parallel_blocks
-from studies.cluster.ray_cluster import is_joined, joined_cluster
+from studies.cluster.local_ray import (
+    end_local_ray,
+    ended_local_ray,
+    local_ray,
+    start_local_ray,
+)
+from studies.cluster.ray_cluster import joined_cluster
 from studies.definition.optional_packages import require
 from studies.definition.options import BackendName
 from studies.definition.study import Study
@@ -30,6 +36,10 @@ def _this_machine(address: str | None) -> Iterator[Capacity]:
     yield local_resources()
 
 
+def _nothing() -> None:
+    """What takes no time to start."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """One way to train the blocks of a study.
@@ -38,6 +48,8 @@ class Backend:
         train: trains the blocks of a source, where its machines were joined.
         joined: joins the cluster at an address, or takes this machine without one, and tells what
             blocks have room in.
+        start: begins to start what takes long to, once blocks are to be trained; does not wait.
+        end: lets go of it, once none are; does not wait.
         one_by_one: whether blocks are trained one after another.
         catches_interrupts: whether it turns the exception of Ctrl-C into an orderly end; others end
             when the source is asked to stop, and are not interrupted in the middle of a step.
@@ -47,6 +59,8 @@ class Backend:
 
     train: Callable[[BlockSource], None]
     joined: Callable[[str | None], AbstractContextManager[Capacity]] = _this_machine
+    start: Callable[[], None] = _nothing
+    end: Callable[[], None] = _nothing
     one_by_one: bool = False
     catches_interrupts: bool = False
     seconds_to_start: float = 4.0
@@ -59,16 +73,17 @@ class Backend:
 
 @contextmanager
 def _cluster(address: str | None) -> Iterator[Capacity]:
-    """The cluster at an address. Without one, Ray is not started before there is a block."""
+    """The cluster at an address. Without one, Ray starts once there is something to train."""
     if address is None:
-        yield local_resources()
+        with ended_local_ray():
+            yield local_resources()
     else:
         with joined_cluster(address) as capacity:
             yield capacity
 
 
 def _on_ray(source: BlockSource) -> None:
-    with nullcontext() if is_joined() else joined_cluster(None):
+    with local_ray():
         from studies.cluster.tune_driver import train
 
         train(source)
@@ -87,7 +102,15 @@ def _in_processes(source: BlockSource) -> None:
 
 
 BACKENDS: dict[BackendName, Backend] = {
-    "ray": Backend(_on_ray, _cluster, catches_interrupts=True, seconds_to_start=12, needs="ray"),
+    "ray": Backend(
+        train=_on_ray,
+        joined=_cluster,
+        start=start_local_ray,
+        end=end_local_ray,
+        catches_interrupts=True,
+        seconds_to_start=12,
+        needs="ray",
+    ),
     "inline": Backend(_inline, one_by_one=True),
     "processes": Backend(_in_processes, seconds_to_start=8),
 }

@@ -51,6 +51,7 @@ def joined_cluster(
     set_environment(address)
     import ray
 
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
     try:
         with kept_handlers():
             if address is None:
@@ -72,7 +73,6 @@ def joined_cluster(
         if isinstance(error, ConnectionAbortedError):  # its message is the head's traceback
             reason = f"{reason} {str(error).strip().splitlines()[-1]}"
         raise ConfigError(source, f"no cluster at {address}: {reason}", remedy) from None
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
     if address is not None and reaches_beyond(address):
         say(
             f"the cluster at {address} listens beyond this machine: anyone who can reach it can "
@@ -146,6 +146,8 @@ def set_environment(address: str | None) -> None:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # what a worker that waits for its first block imports meanwhile
+    os.environ.setdefault("RAY_preload_python_modules", "torch,pandas,pyarrow,ray.tune")
     if address is None or not reaches_beyond(address):
         # on any system, Ray's switch for nodes that use loopback only
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

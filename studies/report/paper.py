@@ -1,4 +1,4 @@
-r"""A study for a paper: its verdicts as a LaTeX table, its numbers as commands, its figures as PDF.
+r"""A study for a paper: verdicts as a LaTeX table, numbers as commands, figures as PDF and SVG.
 
 `verdicts.tex` is a `tabular` that uses the package booktabs. `numbers.tex` defines a command for
 each number, named after study, setting, arms and quantity, with letters only, as LaTeX requires:
@@ -41,7 +41,7 @@ def write_paper(name: str, analysis: Analysis, folder: Path) -> list[Path]:
         path
         for drawing in drawings
         if drawing.draw is not None
-        for path in save_figure(drawing.draw(), folder, drawing.name, ("pdf",))
+        for path in save_figure(drawing.draw(), folder, drawing.name, ("pdf", "svg"))
     ]
     return [table, numbers, *figures]
 

@@ -223,6 +223,8 @@ def _training_resources(study: Study, address: str | None) -> Iterator[None]:
 def _continue(stored: StoredStudy, *, reuse: bool = True) -> RunResult:
     """Train what is left and write the results; a study that could not even start is discarded."""
     folder, delivery = stored.folder, None
+    if stored.is_new:  # else there may be nothing to train
+        backend_of(stored.study).start()
     with ExitStack() as stack:
         try:
             opening = delivery_of(stored, at_once=stored.is_new)
@@ -240,6 +242,7 @@ def _run(stored: StoredStudy, delivery: Delivery, *, reuse: bool) -> RunResult:
     """Train what is left, then write the results."""
     with _closing_its_run(stored, delivery):
         stored, finished, failures = _train(stored, delivery, reuse=reuse)
+        backend_of(stored.study).end()
         _keep_runs(stored, delivery)
         if finished:
             say("trained; writing tables, figures and report")

@@ -8,7 +8,7 @@ optuna.db       every proposal
 parts/          tables of each finished block; it is finished once its members table exists
 checkpoints/    blocks in flight
 tables/         members.parquet and curves.parquet, and what was recorded beside them
-figures/        PNG and SVG, GIF if it moves; `.written`: what was written there and in tables/ last
+figures/        PNG, GIF if it moves; `.written`: what was written there and in tables/ last
 confirm.json    rounds of confirmation asked for after the search
 progress.json   while a driver runs: how far it has got
 status.json     how far the last one had got (see `status_file`)

@@ -306,7 +306,7 @@ def test_an_analysis(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     page, summary, names = written()
     monkeypatch.setitem(ANALYSES, "spread over seeds", row)
     with_it, told, more = written()
-    assert more - names == {"spread.png", "spread.svg", "spread.csv"}
+    assert more - names == {"spread.png", "spread.csv"}
     assert pd.read_csv(folder.tables / "spread.csv")["sd"].notna().all()
     assert (folder.figures / "spread.png").read_bytes().startswith(b"\x89PNG")
     assert [s for s in told["findings"] if s not in summary["findings"]] == [

@@ -17,9 +17,9 @@ __all__ = ["save_animation", "save_figure"]
 
 
 def save_figure(
-    figure: Figure, folder: Path, name: str, endings: Sequence[str] = ("png", "svg")
+    figure: Figure, folder: Path, name: str, endings: Sequence[str] = ("png",)
 ) -> list[Path]:
-    """Write a figure in each of the formats."""
+    """Write a figure in each of the formats: png, svg or pdf."""
     paths = [folder / f"{name}.{ending}" for ending in endings]
     with suite_style():
         for path in paths:

@@ -86,8 +86,8 @@ def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_p
     ]
     assert (tables / "instabilities.csv").exists()
     drawn = {path.name for path in results.figures}
-    assert {"trajectory_dynamical.png", "trajectory_static.svg"} <= drawn
-    assert {"valleys.png", "valleys.svg", "valley_moving.gif", "valley_moving.png"} <= drawn
+    assert {"trajectory_dynamical.png", "trajectory_static.png"} <= drawn
+    assert {"valleys.png", "valley_moving.gif", "valley_moving.png"} <= drawn
     page = session.folder.report.read_text()
     assert page.count("data:image/gif;base64,") == 1
     assert "The valley, moving" in page

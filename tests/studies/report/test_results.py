@@ -57,7 +57,7 @@ def test_a_period_in_epochs_is_analysed_in_epochs(tmp_path: Path) -> None:
         searched = members.loc[of_trial, keys.PERIOD].iloc[0]
         assert again is None if pd.isna(searched) else again == searched
     results = write_results(session.stored)
-    assert {path.name for path in results.figures} >= {"gain_map.png", "isolation.svg"}
+    assert {path.name for path in results.figures} >= {"gain_map.png", "isolation.png"}
     assert members[keys.PERIOD].dropna().min() == 2, "an epoch of two steps"
 
 

@@ -91,7 +91,7 @@ def check_records(out: Path, file: Path) -> None:
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"study.yaml", "summary.json", "report.html", "figures", "tables"} <= files
     drawn = {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
-    assert {"figures/verdict.png", "figures/gain_map.svg", "figures/learning_curves.png"} <= drawn
+    assert {"figures/verdict.png", "figures/gain_map.png", "figures/learning_curves.png"} <= drawn
 
 
 @pytest.fixture(scope="module")
