@@ -153,7 +153,7 @@ def _build(cls: Any, mapping: object, key: str) -> object:
         raise ConfigError(
             key, f"expected a mapping, got {show(mapping)}", "write `key: value` lines"
         )
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for name in mapping:
         if name not in fields:
@@ -177,6 +177,12 @@ def _build(cls: Any, mapping: object, key: str) -> object:
         problem = f"class {cls.__name__} refuses these values: {reason_of(error)}"
         raise ConfigError(key, problem, "give it plain values; lists as tuples") from None
     return typing.cast(object, built)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The annotations of a class, evaluated."""
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def _convert(hint: Any, value: object, key: str) -> object:
@@ -228,7 +234,7 @@ def refuse_other_choices(config: Any) -> None:
 
 @cache
 def _choices(cls: type) -> dict[str, tuple[Any, ...] | NameIn]:
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     by_field: dict[str, tuple[Any, ...] | NameIn] = {}
     for name in (field.name for field in dataclasses.fields(cls)):
         origin, arguments = typing.get_origin(hints[name]), typing.get_args(hints[name])

@@ -242,10 +242,12 @@ def _ensembles(study: Study, block: Block) -> list[tuple[pd.DataFrame, list[Memb
 def is_table_of(block: Block, members: pd.DataFrame, study: Study) -> bool:
     """Whether a non-empty members table holds exactly a block's trials, seeds and points."""
     wanted = {(trial.number, seed) for trial in block.trials for seed in block.seeds}
-    if set(zip(members[keys.TRIAL], members[keys.SEED], strict=True)) != wanted:
+    numbers = members[keys.TRIAL].tolist()
+    if set(zip(numbers, members[keys.SEED].tolist(), strict=True)) != wanted:
         return False
     study = study.search(Phase.parse(block.phase).search)
-    rows = members.drop_duplicates(keys.TRIAL).set_index(keys.TRIAL)
+    first = {number: place for place, number in reversed(list(enumerate(numbers)))}
+    columns: dict[str, list[Any]] = {}
     problems: dict[tuple[Any, ...], Problem] = {}
     for trial in block.trials:
         dotted = tuple((name, value) for name, value in trial.point.items() if "." in name)
@@ -256,9 +258,12 @@ def is_table_of(block: Block, members: pd.DataFrame, study: Study) -> bool:
             **dict(dotted),
             **{name: getattr(member, name) for name in keys.MEMBER_PARAMETERS},
         }
-        row = rows.loc[trial.number]
-        if not all(_is_same(row.get(name), value) for name, value in values.items()):
-            return False
+        for name, value in values.items():
+            if name not in columns:
+                absent = [None] * len(members)
+                columns[name] = members[name].tolist() if name in members else absent
+            if not _is_same(columns[name][first[trial.number]], value):
+                return False
     return True
 
 

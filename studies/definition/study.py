@@ -407,16 +407,27 @@ class Study:
         Raises:
             ConfigError: if a dotted parameter names nothing, or has a value its owner refuses.
         """
+        dotted = {name: value for name, value in (point or {}).items() if "." in name}
+        known = self._problems.get((arm, repr(dotted)))
+        if known is None:
+            known = self._problems[arm, repr(dotted)] = self._problem(arm, dotted)
+        return known
+
+    @cached_property
+    def _problems(self) -> dict[tuple[str, str], Problem]:
+        """Those that were asked for, by arm and dotted parameters."""
+        return {}
+
+    def _problem(self, arm: str, dotted: Mapping[str, Any]) -> Problem:
         own: dict[str, Any] = {"data": self.data, "model": self.model}
         parts = {name: to_dict(part) for name, part in own.items()}
         changed = self.options(arm).training
         parts["training"] = merged(to_dict(self.training), changed)
-        for name, value in (point or {}).items():
-            if "." in name:
-                owner, _, leaf = name.partition(".")
-                if owner not in parts:
-                    raise ConfigError(name, "names nothing", f"start with {', '.join(parts)}")
-                assign(parts[owner], leaf, value)
+        for name, value in dotted.items():
+            owner, _, leaf = name.partition(".")
+            if owner not in parts:
+                raise ConfigError(name, "names nothing", f"start with {', '.join(parts)}")
+            assign(parts[owner], leaf, value)
         training = parts.pop("training")
         try:
             same = {  # by its own class: a plug-in's name may mean another text by now

@@ -81,6 +81,7 @@ class Session:
         self._held: list[Block] = []  # while another block trains some of their networks
         self.delivery, self.progress = delivery, progress
         self.failures: dict[str, str] = {}
+        self._earlier = self.folder.parts.all_recorded()  # by block; each is asked for once
         self._first: Block | None = None
         self._trains = False
         self._retries: list[Block] = []
@@ -269,7 +270,9 @@ class Session:
 
         It is empty for a block that failed, which a resumed study does not try again.
         """
-        members = self.folder.parts.recorded(block)
+        members = self._earlier.pop(block.id)
+        if members is None:
+            members = self.folder.parts.recorded(block)
         if members is not None:
             if members.empty:
                 reasons = self.folder.parts.failures()

@@ -213,7 +213,7 @@ class ArmSearch:
         """Tell how every trial of a block ended: `complete` with the mean over seeds, `stopped`
         early, or `failed`."""
         members = self._results[index]
-        by_trial = {} if members.empty else dict(iter(members.groupby(keys.TRIAL)))
+        by_trial = _by_trial(members)
         for number in self._blocks[index]:
             ended = self._ended(number, by_trial.get(number))
             if self._proposals is not None:
@@ -268,3 +268,13 @@ class ArmSearch:
         if sign * value > self._best_score:
             self._best_score = sign * value
             self.best = Winner(self.arm, number, {**self.space.constants(), **point}, value)
+
+
+def _by_trial(members: pd.DataFrame) -> dict[int, pd.DataFrame]:
+    """The rows of each trial of a block."""
+    if members.empty:
+        return {}
+    numbers = set(members[keys.TRIAL].tolist())
+    if len(numbers) == 1:
+        return {numbers.pop(): members}
+    return {number: members[members[keys.TRIAL] == number] for number in numbers}

@@ -6,7 +6,7 @@ replaced or deleted, it is read in their place, and not block by block again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,8 +19,9 @@ from dynloss_core.config import ConfigError
 from studies.blocks.recorder import KINDS
 from studies.storage.sealed_files import marks_in, marks_of, read_arrow, write_parquet
 
-__all__ = ["GatheredTables", "concatenated", "written_tables"]
+__all__ = ["Frames", "GatheredTables", "concatenated", "written_tables"]
 
+_TABLES_AT_ONCE = 256
 _STAMP, _KINDS = "gathered_from", "kinds"  # marks
 
 
@@ -71,14 +72,58 @@ def written_tables(
     return None
 
 
-def concatenated(tables: Sequence[pa.Table]) -> pd.DataFrame:
+def concatenated(tables: Iterable[pa.Table]) -> pd.DataFrame:
     """Tables one below the other, as pandas would put their frames; empty ones are left out.
 
     Neighbours of one form become one frame, so that the cost is by row and not by table.
     """
-    filled = [table for table in tables if len(table)]
-    frames = [pa.concat_tables(list(alike)).to_pandas() for _, alike in groupby(filled, _form)]
+    filled = (table for table in tables if len(table))
+    frames = [_joined(alike).to_pandas() for _, alike in groupby(filled, _form)]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+class Frames:
+    """Tables as frames, each made when it is asked for, at a cost by row and not by table.
+
+    Args:
+        tables: the tables, each with its name.
+    """
+
+    def __init__(self, tables: Iterable[tuple[str, pa.Table]]) -> None:
+        self._rows: dict[str, tuple[pd.DataFrame, int, int]] = {}
+        for _, pairs in groupby(tables, lambda pair: _form(pair[1])):
+            lengths: dict[str, int] = {}
+            frame, start = _joined(_noted(pairs, lengths)).to_pandas(), 0
+            for name, length in lengths.items():
+                self._rows[name] = frame, start, start + length
+                start += length
+
+    def pop(self, name: str) -> pd.DataFrame | None:
+        """A frame, once; None if there is none of that name."""
+        if name not in self._rows:
+            return None
+        frame, start, end = self._rows.pop(name)
+        own = frame.iloc[start:end]
+        own.index = pd.RangeIndex(len(own))
+        return own
+
+
+def _noted(pairs: Iterable[tuple[str, pa.Table]], lengths: dict[str, int]) -> Iterator[pa.Table]:
+    for name, table in pairs:
+        lengths[name] = len(table)
+        yield table
+
+
+def _joined(alike: Iterable[pa.Table]) -> pa.Table:
+    """Tables of one form, one below the other. A few at a time: what a small table takes beside its
+    rows, a hundred times as much, is let go."""
+    tables, small = [], []
+    for table in alike:
+        small.append(table)
+        if len(small) == _TABLES_AT_ONCE:
+            tables.append(pa.concat_tables(small).combine_chunks())
+            small = []
+    return pa.concat_tables([*tables, *small])
 
 
 def _form(table: pa.Table) -> tuple[pa.Schema, bytes]:

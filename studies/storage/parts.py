@@ -20,7 +20,12 @@ from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
 from studies.blocks.block import Block, BlockResult
 from studies.blocks.recorder import KINDS
-from studies.storage.gathered_tables import GatheredTables, concatenated, written_tables
+from studies.storage.gathered_tables import (
+    Frames,
+    GatheredTables,
+    concatenated,
+    written_tables,
+)
 from studies.storage.sealed_files import marks_in, read_arrow, read_table, write_parquet
 
 __all__ = ["Parts"]
@@ -67,6 +72,16 @@ class Parts:
         """The members table of a finished block, empty if it failed; None if it is not finished."""
         path = self._part(block.id, "members")
         return self._read(path) if path.exists() else None
+
+    def all_recorded(self) -> Frames:
+        """What `recorded` gives, of every block by its id, read together. Parts that cannot be read
+        are left out."""
+        return Frames(self._readable())
+
+    def _readable(self) -> Iterator[tuple[str, pa.Table]]:
+        for path in self.files("members"):
+            with suppress(ConfigError):
+                yield self.block_of(path), self._read_arrow(path)
 
     def refuse(self, block: Block) -> NoReturn:
         """Refuse what is recorded of a block.
@@ -128,23 +143,23 @@ class Parts:
         if not stamp:
             return {kind: self._gathered_before(kind) for kind in kinds}
         tables = written_tables(self._folder / "tables", kinds, stamp)
-        return tables or {kind: concatenated(parts) for kind, parts in self._parts(kinds)}
-
-    def _parts(self, kinds: Collection[str]) -> Iterator[tuple[str, list[pa.Table]]]:
-        """The parts of each kind, in the order of the blocks' names."""
+        if tables is not None:
+            return tables
         finished = self.files("members")
-        members = [self._read_arrow(path) for path in finished]
-        recorded = [self._kinds(path, table) for path, table in zip(finished, members, strict=True)]
+        known: dict[Path, Collection[str]] = {}  # the kinds of each block's tables
+
+        def members() -> Iterator[pa.Table]:
+            for path in finished:
+                table = self._read_arrow(path)
+                known[path] = self._kinds(path, table.schema, len(table))
+                yield table
+
+        gathered = {"members": concatenated(members())}
         for kind in kinds:
-            if kind == "members":
-                yield kind, members
-                continue
-            paths = [
-                self._part(self.block_of(path), kind)
-                for path, known in zip(finished, recorded, strict=True)
-                if kind in known
-            ]
-            yield kind, [self._read_arrow(path) for path in paths]
+            if kind != "members":
+                paths = [self._part(self.block_of(p), kind) for p in finished if kind in known[p]]
+                gathered[kind] = concatenated(self._read_arrow(path) for path in paths)
+        return gathered
 
     def _gathered_before(self, kind: str) -> pd.DataFrame:
         """The table that parts which are gone were gathered into."""
@@ -152,16 +167,16 @@ class Parts:
         remedy = "restore it: the parts that it was gathered from are gone"
         return read_table(gathered, remedy) if gathered.exists() else pd.DataFrame()
 
-    def _kinds(self, part: Path, members: pa.Table) -> Collection[str]:
+    def _kinds(self, part: Path, schema: pa.Schema, rows: int) -> Collection[str]:
         """The kinds of a finished block's other tables. One that is missing is refused when it is
         read."""
-        kinds = marks_in(members.schema).get("kinds")
+        kinds = marks_in(schema).get("kinds")
         if kinds is not None:
             return kinds.split(",")
         # written by a version that did not keep the kinds
         block = self.block_of(part)
         present = {kind for kind in KINDS if self._part(block, kind).exists()}
-        return present | {"curves"} if len(members) else present
+        return present | {"curves"} if rows else present
 
     def _failure(self, block: Block) -> Path:
         return self._path / f"{block.id}.error.txt"

@@ -101,7 +101,7 @@ class KnownNetworks:
         for network_keys in self._keys_of.pop(block.id, {}).values():
             self._in_training.difference_update(network_keys)
         if self._shares and set(_NEEDED) <= set(members.columns):
-            self._add(members[list(_NEEDED)], self._folder)
+            self._add(members, self._folder)
 
     def is_training(self, block: Block) -> bool:
         """Whether another block is training any of this block's networks."""
@@ -167,7 +167,8 @@ class KnownNetworks:
                 self._add(known.dropna(subset=[keys.ORIGIN]), other)
 
     def _add(self, members: pd.DataFrame, folder: StudyFolder) -> None:
-        for row in members.itertuples(index=False):
+        columns = [members[name].tolist() for name in _NEEDED]
+        for row in zip(*columns, strict=True):
             phase, arm, block, trial, seed, config_hash, engine, device, origin = row
             key = _Key(config_hash, engine, device, origin, Phase.parse(phase).is_fresh)
             self._sources.setdefault(key, _Source(folder.path, phase, arm, block, trial, seed))

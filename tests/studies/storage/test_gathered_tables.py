@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studies.blocks.block import Block, BlockResult, Trial
+from studies.storage import gathered_tables
 from studies.storage import parts as parts_module
-from studies.storage.gathered_tables import concatenated
+from studies.storage.gathered_tables import Frames, concatenated
 from studies.storage.parts import Parts
 
 COLUMNS: dict[str, Callable[[int], pd.Series]] = {
@@ -45,6 +46,23 @@ def test_tables_are_put_together_as_pandas_does(forms: list[tuple[int, list[str]
     known = pd.concat(one_by_one, ignore_index=True) if one_by_one else pd.DataFrame()
     pd.testing.assert_frame_equal(concatenated(tables), known)
     assert list(known.columns) == list(expected.columns)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 256])
+def test_each_is_the_frame_that_it_would_be_alone(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathered_tables, "_TABLES_AT_ONCE", at_once)
+    names = [["loss"], ["loss"], ["loss", "period"], ["loss"], ["arm", "from"], ["arm", "from"]]
+    frames = [pd.DataFrame({n: COLUMNS[n](k) for n in own}) for k, own in enumerate(names)]
+    tables = [pa.Table.from_pandas(frame, preserve_index=False) for frame in frames]
+    known = Frames((str(place), table) for place, table in enumerate(tables))
+    for place in (3, 0, 5, 1, 2, 4):
+        pd.testing.assert_frame_equal(known.pop(str(place)), tables[place].to_pandas())
+    assert known.pop("3") is None
+    pd.testing.assert_frame_equal(
+        concatenated(tables), pd.concat([t.to_pandas() for t in tables[1:]], ignore_index=True)
+    )
 
 
 def block(index: int, arm: str = "dynamical") -> Block:
@@ -110,6 +128,19 @@ def test_a_part_that_changes_is_seen(
     change(parts)
     expected = [frame for path in parts.files("members") if len(frame := pd.read_parquet(path))]
     pd.testing.assert_frame_equal(parts.gather("members"), pd.concat(expected, ignore_index=True))
+
+
+def test_all_that_is_recorded_is_what_each_part_holds(parts: Parts) -> None:
+    damaged = parts.files("members")[1]
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    recorded = parts.all_recorded()
+    for index in (0, 2, 3, 4):
+        expected = parts.recorded(block(index))
+        pd.testing.assert_frame_equal(recorded.pop(block(index).id), expected)
+    failed = recorded.pop(block(1, "static").id)
+    assert failed is not None
+    assert failed.empty
+    assert recorded.pop(block(1).id) is None, "damaged: refused when it is asked for"
 
 
 @pytest.mark.parametrize("kind", ["members", "curves", "traces"])
