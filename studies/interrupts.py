@@ -19,6 +19,9 @@ _ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr
 INTERRUPTS = (signal.SIGINT, *_ENDS)
 """Signals that ask a study to end in order."""
 
+# a shell lets what a script starts in the background ignore Ctrl-C, but not SIGTERM
+_NOT_OWN = (signal.default_int_handler, signal.SIG_IGN)
+
 
 @contextmanager
 def ends_as_interrupts() -> Iterator[None]:
@@ -63,7 +66,7 @@ def noted_interrupts(
             default `note`.
     """
     alone = threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not alone or signal.getsignal(signal.SIGINT) not in _NOT_OWN:
         yield
         return
 

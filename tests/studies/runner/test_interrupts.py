@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.interrupts import noted_interrupts
+from studies.interrupts import ends_as_interrupts, noted_interrupts
 from studies.runner.run_study import run_study
 from studies.runner.session import Session
 from tests.studies.sessions import run_without_ray, train_next
@@ -74,3 +74,26 @@ def test_whoever_has_another_handler_keeps_it() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert caught == [signal.SIGINT]
+
+
+def test_the_end_of_a_job_is_noted_where_ctrl_c_is_ignored() -> None:
+    """As it is in what a script starts in the background, such as that of a scheduler."""
+    noted: list[int] = []
+
+    def note() -> bool:
+        noted.append(1)
+        return False
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with ends_as_interrupts(), noted_interrupts(note):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            press()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert noted == [1], "and Ctrl-C is ignored as before"
