@@ -27,6 +27,7 @@ from studies.storage.tracking.run_writers import DatabaseWriter, RunRows, writer
 from tests.services import SECONDS, free_port, wait_for
 from tests.studies.commands import dynloss
 from tests.studies.mlflow_runs import runs_in
+from tests.typed_commands import parsed
 
 DEPLOY = Path(studies.__file__).parent / "deploy"
 PASSWORD = "pass:word@/"
@@ -67,9 +68,13 @@ def ray_reads(command: str) -> None:
 def test_the_kubernetes_manifest() -> None:
     claim, cluster = documents("kuberay.yaml")
     assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
-    spec = cluster["spec"]
-    assert spec["authOptions"] == {"mode": "token"}
-    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    fits_image_and_claim(cluster["spec"], claim)
+
+
+def fits_image_and_claim(cluster: dict[str, Any], claim: dict[str, Any]) -> None:
+    """Whether a Ray cluster asks for a token, has Ray's version and shares the results."""
+    assert cluster["authOptions"] == {"mode": "token"}
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     for group in groups:
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         pod = group["template"]["spec"]
@@ -81,14 +86,69 @@ def test_the_kubernetes_manifest() -> None:
         assert set(mounts.values()) <= set(volumes)
         limits = container["resources"]["limits"]
         assert limits == container["resources"]["requests"]
-    for group in spec["workerGroupSpecs"]:
+    for group in cluster["workerGroupSpecs"]:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     pinned = (Path(studies.__file__).parents[1] / ".ci" / "constraints.txt").read_text()
     image = re.search(r"FROM rayproject/ray:([\d.]+)-py311", (DEPLOY / "Dockerfile").read_text())
     assert image is not None
-    assert f"ray=={spec['rayVersion']}\n" in pinned
-    assert image[1] == spec["rayVersion"]
+    assert f"ray=={cluster['rayVersion']}\n" in pinned
+    assert image[1] == cluster["rayVersion"]
+
+
+def test_a_study_as_a_job_on_kubernetes() -> None:
+    claim, job = documents("rayjob.yaml")
+    assert claim == documents("kuberay.yaml")[0], "results are in one place, whichever is used"
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = job["spec"]
+    cluster = spec["rayClusterSpec"]
+    fits_image_and_claim(cluster, claim)
+    typed = parsed(spec["entrypoint"])
+    assert typed["resume"], "the job is tried again, and goes on"
+    assert spec["backoffLimit"] > 0
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    mounts = {mount["mountPath"] for mount in head["containers"][0]["volumeMounts"]}
+    assert {Path("/", Path(typed[name]).parts[1]) for name in ("study", "out")} <= {
+        *map(Path, mounts)
+    }
+    (study,) = (volume["configMap"] for volume in head["volumes"] if "configMap" in volume)
+    readme = (DEPLOY / "README.md").read_text()
+    made = f"kubectl create configmap {study['name']} --from-file={Path(typed['study']).name}"
+    assert made in readme
+    assert f"kubectl get rayjob {job['metadata']['name']}\n" in readme
+
+
+def test_a_job_that_kueue_admits() -> None:
+    """What its webhook asks of a RayJob, and a quota that such a job fits."""
+    _, job = documents("rayjob.yaml")
+    flavor, cluster_queue, queue = documents("kueue.yaml")
+    assert {each["apiVersion"] for each in (flavor, cluster_queue, queue)} == {
+        "kueue.x-k8s.io/v1beta2"
+    }
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == queue["metadata"]["name"]
+    assert queue["spec"]["clusterQueue"] == cluster_queue["metadata"]["name"]
+    spec = job["spec"]
+    assert spec["shutdownAfterJobFinishes"]
+    assert "suspend" not in spec, "Kueue sets it; without Kueue the job would wait for ever"
+    cluster = spec["rayClusterSpec"]
+    assert not cluster.get("enableInTreeAutoscaling", False)
+    (group,) = cluster_queue["spec"]["resourceGroups"]
+    (offered,) = group["flavors"]
+    assert offered["name"] == flavor["metadata"]["name"]
+    quota = {each["name"]: each["nominalQuota"] for each in offered["resources"]}
+    assert list(quota) == group["coveredResources"]
+    needed = dict.fromkeys(quota, 0.0)
+    needed["cpu"] += 0.5  # of the pod that submits the job, as KubeRay makes it
+    needed["memory"] += 1.0
+    workers = cluster["workerGroupSpecs"]
+    for pods, number in [
+        (cluster["headGroupSpec"], 1),
+        *((each, each["replicas"]) for each in workers),
+    ]:
+        (container,) = pods["template"]["spec"]["containers"]
+        for name, amount in container["resources"]["requests"].items():
+            needed[name] += number * float(amount.removesuffix("Gi"))
+    assert all(needed[name] <= float(quota[name].removesuffix("Gi")) for name in quota)
 
 
 def test_the_compose_file_opens_nothing_and_names_no_secret() -> None:
