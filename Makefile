@@ -11,7 +11,7 @@ SIDE_BY_SIDE = --dist worksteal --numprocesses $(shell $(BIN)/python -c 'import 
 # tests that may run side by side when they are slow; those that start clusters may not
 WITHOUT_RAY := tests/core tests/contracts tests/docs tests/golden tests/gpu $(addprefix tests/studies/,analysis search storage runner/test_without_results.py test_results.py)
 
-.PHONY: help install quickstart docs test test-slow test-faults bench calibrate gpu lint format clean
+.PHONY: help install quickstart docs test test-slow test-faults test-slurm bench calibrate gpu lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ test-slow: $(STAMP) ## the tests that take minutes
 
 test-faults: $(STAMP) ## kill, fill up and interrupt studies, and count what is lost (40 minutes)
 	$(BIN)/python -m pytest tests/faults -m "faults or not faults"
+
+test-slurm: $(STAMP) ## studies as jobs of a Slurm that it starts, from Debian's packages (13 minutes)
+	$(BIN)/python -m pytest tests/studies/deploy -m "slurm or not slurm"
 
 bench: $(STAMP) ## engines, curvature, images, the analysis and the driver, measured; stored as JSON
 	$(BIN)/python -m tests.benchmarks.engines

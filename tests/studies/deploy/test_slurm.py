@@ -18,7 +18,7 @@ from tests.services import wait_until
 from tests.slurm_cluster import SlurmCluster, needs_slurm, slurm_cluster
 from tests.studies.tiny import MAP, tiny_document
 
-pytestmark = [pytest.mark.slow, needs_namespaces, needs_slurm]
+pytestmark = [pytest.mark.slurm, needs_namespaces, needs_slurm]
 
 SCRIPT = Path(studies.__file__).parent / "deploy" / "slurm.sh"
 NETWORKS = 4  # two arms with one point, on two seeds
