@@ -126,6 +126,9 @@ def check_mode(study: Study) -> None:
     _check_trials(study)
     _check_grid(study)
     _check_winners(study)
+    if study.refine and not any(study.trials_of(arm).refined for arm in study.arms):
+        problem = "no parameter that it could refine has a range"
+        raise ConfigError("refine", problem, "give one a low and a high, or leave refine out")
     if study.start_points and study.mode != "optimize":
         problem = f"given in mode {study.mode}: no search begins there"
         raise ConfigError("start_points", problem, "leave it out, or use mode: optimize")

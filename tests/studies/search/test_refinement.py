@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dynloss_core.config import ConfigError
 from search_spaces import FloatParameter, IntParameter, Space
 from studies.analysis.gains.gain_map import maps_of
 from studies.analysis.study_tables import Tables
@@ -101,3 +102,11 @@ def test_a_map_shows_the_design_and_holds_it_against_the_refined_reference(tmp_p
     assert found.trials.shape == (3, 2)
     assert found.trials.sum() == 3 * 2 * 2
     assert found.static_trials == 2 + 4
+
+
+def test_a_refinement_of_nothing_is_refused() -> None:
+    values = {"period": [100, 1000], "amplitude": [2.0, 5.0], "learning_rate": [0.5, 1.0]}
+    lists = {name: {"type": "choice", "values": given} for name, given in values.items()}
+    space = {"extends": "spirals-mlp", "name": "lists", "parameters": lists, "points": []}
+    with pytest.raises(ConfigError, match=r"refine: no parameter that it could refine has a range"):
+        tiny_study(**{**MAP, "space": space, "grid": {}, "refine": 2})
