@@ -47,6 +47,7 @@ bench: $(STAMP) ## engines, curvature, images, the analysis and the driver, meas
 	$(BIN)/python -m tests.benchmarks.images
 	$(BIN)/python -m tests.benchmarks.analysis
 	$(BIN)/python -m tests.benchmarks.scale
+	$(BIN)/python -m tests.benchmarks.rivals
 
 calibrate: $(STAMP) ## how often verdicts err, by simulation (half an hour); stored as JSON
 	$(BIN)/python -m tests.calibration.rates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ RESULTS = Path(__file__).parents[2] / "studies" / "results"
 FOLDERS = sorted(path.parent for path in RESULTS.glob("*/members.parquet"))
 OF_MEMBERS = ("verdicts", "searches", "ladder", "regimes", "gain maps")
 """Analyses that rest on the members table alone."""
+OF_ONE_SEARCH = {"spirals_controls_one_search"}
+"""Whose plan is one search of many points and seeds: each of its sentences is of two winners."""
 
 
 def files_of(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -29,6 +32,21 @@ def files_of(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     for name in OF_MEMBERS:
         for card in ANALYSES[name](tables):
             yield from card.files.items()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("*/summary.json")), ids=lambda p: p.parent.name
+)
+def test_a_verdict_is_of_five_searches_and_can_be_recomputed(path: Path) -> None:
+    assert (path.parent / "members.parquet").exists()
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    claims = [one for one in summary["verdicts"] if one["test"]["outcome"] != "undecided"]
+    if path.parent.name in OF_ONE_SEARCH:
+        said = [finding for finding in summary["findings"] if "fresh seeds of" in finding]
+        assert said
+        assert all("of these two winners" in finding for finding in said)
+    elif claims:
+        assert read_document(path.parent / "study.yaml")["searches"] >= 5
 
 
 @pytest.mark.slow
