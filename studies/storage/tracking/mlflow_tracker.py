@@ -28,10 +28,12 @@ from studies.definition.redaction import hide_password
 from studies.definition.study import Study
 from studies.storage.tracking.base import Unreachable
 from studies.storage.tracking.mlflow_store import (  # sets the environment of what comes next
+    is_served,
     named_by,
     probe,
 )
 from studies.storage.tracking.parent_run import find_parent
+from studies.storage.tracking.repeating_client import PARENT, RepeatingClient
 from studies.storage.tracking.run_writers import NewRun, RunRows, writer_for
 from studies.storage.tracking.trial_content import TAG, TrialContent
 
@@ -49,7 +51,6 @@ _UNREACHABLE = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Erro
 _SECONDS_BETWEEN_BATCHES = 15.0
 _MAX_TAG_CHARACTERS = 5000
 _RUNS_PER_PAGE = 1000
-_PARENT = "mlflow.parentRunId"
 
 TrialKey = tuple[str, str, int]  # phase, arm, number
 P = ParamSpec("P")
@@ -94,7 +95,8 @@ class MLflowTracker:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         try:
             probe(uri)
-            self._client = MlflowClient(tracking_uri=uri)
+            kind = RepeatingClient if is_served(uri) else MlflowClient
+            self._client = kind(tracking_uri=uri)
             self._writer = writer_for(self._client, uri)
             self.experiment, self.parent = find_parent(
                 self._client, study, study_id, run, artifacts
@@ -274,7 +276,7 @@ class MLflowTracker:
         while True:
             page = self._client.search_runs(
                 [self.experiment],
-                f"tags.`{_PARENT}` = '{self.parent}'",
+                f"tags.`{PARENT}` = '{self.parent}'",
                 run_view_type=ViewType.ALL,
                 max_results=_RUNS_PER_PAGE,
                 order_by=["attributes.start_time"],
@@ -288,7 +290,7 @@ class MLflowTracker:
     def _new_run(self, key: TrialKey, block: Block) -> NewRun:
         phase, arm, number = key
         tags = {
-            _PARENT: self.parent,
+            PARENT: self.parent,
             f"{TAG}{keys.STUDY}": self._study.name,
             f"{TAG}{keys.PHASE}": phase,
             f"{TAG}{keys.ARM}": arm,

@@ -18,6 +18,7 @@ from studies.definition.study import Study
 from studies.storage.tracking.mlflow_store import (
     is_served,  # sets the environment of what comes next
 )
+from studies.storage.tracking.repeating_client import STUDY_ID
 from studies.storage.tracking.trial_content import TAG
 
 # isort: split
@@ -27,7 +28,6 @@ from mlflow.exceptions import MlflowException
 
 __all__ = ["find_parent"]
 
-_STUDY_ID = f"{TAG}study_id"
 _ONE_AT_A_TIME = threading.Lock()
 _NOWHERE = "RESOURCE_DOES_NOT_EXIST"
 
@@ -68,7 +68,7 @@ def _found_or_created(
         client.update_run(run_id, status="RUNNING")
         return experiment, run_id
     tags = {
-        _STUDY_ID: study_id,
+        STUDY_ID: study_id,
         f"{TAG}{keys.STUDY}": study.name,
         f"{TAG}study_hash": study.hash,
         f"{TAG}space_hash": study.space.hash,
@@ -91,11 +91,11 @@ def _earlier_run(client: MlflowClient, study_id: str, known: str | None) -> Run 
             if error.error_code != _NOWHERE:  # it may be in another store
                 raise
         else:
-            if run.data.tags.get(_STUDY_ID) == study_id:
+            if run.data.tags.get(STUDY_ID) == study_id:
                 return run
     runs = client.search_runs(
         [experiment.experiment_id for experiment in _experiments(client)],
-        f"tags.`{_STUDY_ID}` = '{study_id}'",
+        f"tags.`{STUDY_ID}` = '{study_id}'",
         run_view_type=ViewType.ALL,
         order_by=["attributes.start_time", "attributes.run_id"],
     )

@@ -32,9 +32,12 @@ def _to_mlflow(stored: StoredStudy) -> Callable[[], Tracker]:
     run = stored.state.get("mlflow_run")
 
     def connect() -> Tracker:
+        nonlocal run
         if uri == folder.default_tracking_uri:
             move_artifacts(folder.default_store, artifacts)
-        return MLflowTracker(stored.study, stored.identity, uri, artifacts, run)
+        tracker = MLflowTracker(stored.study, stored.identity, uri, artifacts, run)
+        run = tracker.parent  # for whoever connects next
+        return tracker
 
     return connect
 
