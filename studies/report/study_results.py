@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.write_errors import not_written
 
-__all__ = ["Results", "draw_figures", "question_of", "write_results"]
+__all__ = ["Results", "draw_figures", "question_of", "write_report", "write_results"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,12 +188,33 @@ def _write_results(
         write_atomically(place.summary, json.dumps(content, indent=2, default=str) + "\n")
     drawn = draw_figures(analysis, place.figures)
     if not members.empty:
-        report = report_of(stored, analysis, members, drawn)
-        write_atomically(place.report, render(report))
+        _write_report(stored, analysis, members, drawn, place)
     origins = origins_in_words(members, folder)
     written = tuple(place.tables / name for name in tables)
     _remove_older(place, [*drawn, *written])
     return Results(analysis, tuple(drawn), written, reused, origins)
+
+
+def write_report(stored: StoredStudy, results: Results) -> None:
+    """Write the report of a study again, with the runs that MLflow has of its trials by now.
+
+    Args:
+        stored: the study.
+        results: its results, which are written.
+    """
+    members = stored.folder.parts.gather("members")
+    if not members.empty:
+        _write_report(stored, results.analysis, members, results.figures, stored.folder)
+
+
+def _write_report(
+    stored: StoredStudy,
+    analysis: Analysis,
+    members: pd.DataFrame,
+    drawn: Sequence[Path],
+    place: StudyFolder,
+) -> None:
+    write_atomically(place.report, render(report_of(stored, analysis, members, drawn)))
 
 
 def _remove_older(place: StudyFolder, written: Iterable[Path]) -> None:

@@ -18,7 +18,7 @@ from studies.definition.sqlite import tuned_sqlite
 from studies.definition.study import Study
 from studies.interrupts import noted_interrupts
 from studies.messages import say
-from studies.report.study_results import Results, write_results
+from studies.report.study_results import Results, write_report, write_results
 from studies.runner.extension import extended, searched_again
 from studies.runner.progress import StudyProgress
 from studies.runner.rounds import due_round, next_rounds
@@ -199,7 +199,7 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
                 with StudyProgress(stored.study) as progress:
                     session = Session(stored, delivery, progress)
                     session.recall()
-                _keep_runs(stored, delivery)
+                _keeps_runs(stored, delivery)
                 results = write_results(stored)
             _conclude(stored, delivery, results, finished=session.finished)
             uri = delivery.ask(lambda tracker: tracker.uri)
@@ -239,14 +239,15 @@ def _continue(stored: StoredStudy, *, reuse: bool = True) -> RunResult:
 
 
 def _run(stored: StoredStudy, delivery: Delivery, *, reuse: bool) -> RunResult:
-    """Train what is left, then write the results."""
+    """Train what is left, then write the results, and then wait for MLflow."""
     with _closing_its_run(stored, delivery):
         stored, finished, failures = _train(stored, delivery, reuse=reuse)
         backend_of(stored.study).end()
-        _keep_runs(stored, delivery)
         if finished:
             say("trained; writing tables, figures and report")
         results = write_results(stored)
+        if _keeps_runs(stored, delivery):
+            write_report(stored, results)  # whose table leads to them
     _conclude(stored, delivery, results, finished=finished)
     if finished:
         stored.folder.sweep()
@@ -309,11 +310,14 @@ def _train(
     return stored, False, dict(failures)
 
 
-def _keep_runs(stored: StoredStudy, delivery: Delivery) -> None:
-    """Write down the run of each trial for the report, if MLflow can be reached."""
-    runs = delivery.ask(lambda tracker: tracker.runs())
-    if runs is not None:
-        write_parquet(runs, stored.folder.tables / "runs.parquet")
+def _keeps_runs(stored: StoredStudy, delivery: Delivery) -> bool:
+    """Write down the run of each trial for the report, if MLflow can be reached and has others than
+    are written down, and return whether it has."""
+    runs, written = delivery.ask(lambda tracker: tracker.runs()), stored.folder.runs()
+    if runs is None or runs.equals(written) or (runs.empty and written.empty):
+        return False
+    write_parquet(runs, stored.folder.tables / "runs.parquet")
+    return True
 
 
 def _conclude(

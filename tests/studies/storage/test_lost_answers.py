@@ -12,7 +12,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from studies.runner.run_study import run_study
-from studies.storage.tracking.repeating_client import RepeatingClient
+from studies.storage.study_folder import StudyFolder
+from studies.storage.tracking.repeating_client import PARENT, RepeatingClient
 from tests.lossy_proxy import lossy_proxy
 from tests.services import free_port, started_mlflow
 from tests.studies.mlflow_runs import runs_in
@@ -60,6 +61,31 @@ def test_a_server_that_loses_answers_holds_each_run_once(
     assert set(names.values()) == {1}, names
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(runs) == 1 + 12 + 3
+
+
+def test_the_report_does_not_wait_for_mlflow(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server answers nobody who ends a run before the report is there; that leads to the runs
+    once all is delivered."""
+    run_without_ray(monkeypatch)
+    folder = StudyFolder(tmp_path / "waits")
+
+    def after_the_report(method: str, path: str, number: int) -> bool:
+        deadline = time.monotonic() + 20
+        while path.endswith("runs/update") and not folder.report.exists():
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(0.1)
+        return False
+
+    with lossy_proxy(server, after_the_report) as proxy:
+        study = tiny_study(name="waits", storage={"tracking_uri": proxy.address})
+        run_study(study, tmp_path)
+    assert not any(lost for *_, lost in proxy.requests)
+    runs = runs_in(MlflowClient(server), "tags.dynloss.study = 'waits'")
+    report = folder.report.read_text()
+    assert all(run.info.run_id in report for run in runs if PARENT in run.data.tags)
 
 
 def test_nothing_is_sent_again_where_nothing_listens() -> None:
