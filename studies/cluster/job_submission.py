@@ -1,7 +1,8 @@
 """A study sent to a Ray cluster as a job: its driver runs there, and nobody has to stay connected.
 
-The code is sent too, in the job's runtime environment: the three packages of the suite and the
-resolved study file. The machines of the cluster need the suite's dependencies, but not the suite.
+The code is sent too, in the job's runtime environment: the modules of the suite's three packages,
+the resolved study file and its plug-ins, and nothing else that may lie beside them. The machines of
+the cluster need the suite's dependencies, but not the suite.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 PACKAGES = ("dynloss_core", "search_spaces", "studies")
 _NO_AGENT = "No available agent"  # Ray's message from a head that has only just started
 _SECONDS_FOR_AN_AGENT = 180.0  # on a busy head
-_LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "results", ".*")  # .env holds a password
+_READ = tuple(f"studies/report/page/report.{suffix}" for suffix in ("css", "html.j2", "js"))
+"""Files that modules read where they lie; a study that was resolved needs no others."""
 
 
 def submit(study: Study, address: str, out: str, data_dir: str | None = None) -> str:
@@ -144,15 +146,44 @@ def check_out(out: str) -> None:
 
 @contextmanager
 def shipped(study: Study | None) -> Iterator[Path]:
-    """A temporary folder to send, with the code and the study, if there is one."""
+    """A temporary folder to send, with the code and the study, if there is one.
+
+    Raises:
+        ConfigError: if the suite is installed as links, which are not followed.
+    """
     source = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory(prefix="dynloss-job-") as name:
-        for package in PACKAGES:
-            shutil.copytree(source / package, Path(name) / package, ignore=_LEFT_BEHIND)
+        folder = Path(name)
+        for path in _sent_files(source):
+            copy = folder / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy, follow_symlinks=False)
+        if not (folder / "studies" / "__main__.py").is_file():
+            problem = f"{source / 'studies'} holds links, and what they lead to is not sent"
+            raise ConfigError("", problem, "install the suite as files, such as with `pip install`")
         if study is not None:
-            (Path(name) / "study.yaml").write_text(dump_document(to_dict(study)))
-            write_plugins(study.plugins, Path(name))
-        yield Path(name)
+            (folder / "study.yaml").write_text(dump_document(to_dict(study)))
+            write_plugins(study.plugins, folder)
+        yield folder
+
+
+def _sent_files(source: Path) -> Iterator[Path]:
+    """The suite's own files: the modules of its packages, and what they read. Whatever else a user
+    keeps there may be a secret, and a link may lead to one."""
+    for package in PACKAGES:
+        for place, folders, names in os.walk(source / package):
+            if "__init__.py" not in names:
+                folders.clear()
+                continue
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            modules = [Path(place, name) for name in sorted(names) if name.endswith(".py")]
+            yield from (path for path in modules if _is_own(path))
+    yield from (source / name for name in _READ if _is_own(source / name))
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is neither hidden nor a link."""
+    return not path.name.startswith(".") and not path.is_symlink() and path.is_file()
 
 
 def variables() -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,21 +77,81 @@ def test_a_store_that_refuses_its_password_does_not_say_it(
     assert "sec" not in str(refusal.value)
 
 
-def test_the_password_of_the_database_goes_nowhere(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is in `studies/deploy/.env`, as its README says."""
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the suite's packages, from which jobs are sent."""
+    code = tmp_path / "code"
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / "code" / package)
-    (tmp_path / "code" / "studies" / "deploy" / ".env").write_text("MLFLOW_DB_PASSWORD=secret")
-    here = str(tmp_path / "code" / "studies" / "cluster" / "job_submission.py")
+        leave = shutil.ignore_patterns("__pycache__", "results")
+        shutil.copytree(ROOT / package, code / package, ignore=leave)
+    here = str(code / "studies" / "cluster" / "job_submission.py")
     monkeypatch.setattr(studies.cluster.job_submission, "__file__", here)
+    return code
+
+
+def test_the_password_of_the_database_goes_nowhere(file: Path, code: Path) -> None:
+    """It is in `studies/deploy/.env`, as its README says."""
+    (code / "studies" / "deploy" / ".env").write_text("MLFLOW_DB_PASSWORD=secret")
     with shipped(load_study(file)) as folder:
-        assert (folder / "studies" / "deploy" / "compose.yaml").is_file()
         assert not list(folder.rglob(".*"))
     left_out = (ROOT / "studies" / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()
     assert {"**/.env", ".git", ".venv"} <= set(left_out)
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_only_the_suites_own_files_are_sent(file: Path, code: Path, tmp_path: Path) -> None:
+    """Not what a user keeps beside them, nor what a link leads to."""
+    modules = {path.relative_to(code) for path in code.rglob("*.py")}
+    modules -= {path for path in modules if path.match("studies/library/templates/*.py")}
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "__init__.py").touch()
+    (outside / "theirs.py").write_text("secret")
+    (code / "dynloss_core" / "linked").symlink_to(outside)
+    (code / "dynloss_core" / "linked.py").symlink_to(outside / "theirs.py")
+    for name in ("secret.pem", "mlflow.db", "library/mine.yaml", "mine/notes.py", "cli/.py", "x"):
+        path = code / "studies" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("secret")
+    plugin = tmp_path / "nets.py"
+    plugin.write_text(
+        "LOSSES = {}\nfrom dynloss_core.losses import LOSSES as known\nLOSSES['mine'] = known['focal']\n"
+    )
+    with shipped(load_study(file, plugins=[plugin])) as folder:
+        sent = {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
+        assert not any("secret" in (folder / path).read_text() for path in sent - modules)
+    page = {Path("studies/report/page") / f"report.{kind}" for kind in ("css", "html.j2", "js")}
+    assert sent == {*modules, *page, Path("study.yaml"), Path("plugins/nets.py")}
+
+
+def test_a_study_runs_from_what_is_sent(file: Path, tmp_path: Path) -> None:
+    with shipped(load_study(file, ["backend=inline", "storage={tracker: none}"])) as folder:
+        words = [
+            sys.executable,
+            "-m",
+            "studies",
+            "run",
+            "study.yaml",
+            "--out",
+            str(tmp_path / "out"),
+        ]
+        done = subprocess.run(
+            words,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "tiny" / "report.html").exists()
+
+
+def test_a_suite_that_is_installed_as_links_is_not_sent(file: Path, code: Path) -> None:
+    module = code / "studies" / "__main__.py"
+    module.rename(code / "moved.py")
+    module.symlink_to(code / "moved.py")
+    with pytest.raises(ConfigError, match="holds links"), shipped(load_study(file)):
+        pass
 
 
 def test_mlflow_gets_the_password_unseen(
