@@ -52,6 +52,7 @@ def joined_cluster(
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
+    asks = address is None or (address != "auto" and _asks_for_token(address, source))
     try:
         with kept_handlers():
             if address is None:
@@ -73,10 +74,13 @@ def joined_cluster(
         if isinstance(error, ConnectionAbortedError):  # its message is the head's traceback
             reason = f"{reason} {str(error).strip().splitlines()[-1]}"
         raise ConfigError(source, f"no cluster at {address}: {reason}", remedy) from None
-    if address is not None and reaches_beyond(address):
+    if address == "auto":  # Ray has found it
+        address = str(ray.get_runtime_context().gcs_address)
+        asks = _asks_for_token(address, source)
+    if address is not None and not asks and reaches_beyond(address):
         say(
-            f"the cluster at {address} listens beyond this machine: anyone who can reach it can "
-            "run code there, unless it asks for a token"
+            f"the cluster at {address} listens beyond this machine and asks for no token: anyone "
+            "who can reach it can run code there"
         )
     try:
         yield _capacity(ray.nodes())  # type: ignore[no-untyped-call]
@@ -88,6 +92,13 @@ def is_joined() -> bool:
     """Whether this process has joined a cluster, without importing Ray to find out."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
+
+
+def _asks_for_token(address: str, source: str) -> bool:
+    """See `studies.cluster.head_service.asks_for_token`."""
+    from studies.cluster.head_service import asks_for_token
+
+    return asks_for_token(address, source)
 
 
 def _join(address: str, environment: dict[str, Any] | None) -> None:

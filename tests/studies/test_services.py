@@ -208,7 +208,12 @@ def test_a_token_is_asked_for(tiny: Path, tmp_path: Path) -> None:
             assert refused.returncode == 2, refused.stderr
             assert "Traceback" not in refused.stderr
             assert "token" in refused.stderr
+            refused = dynloss(*run, **variables)
+            assert refused.returncode == 2, refused.stderr
+            (line,) = refused.stderr.splitlines()
+            assert "asks for a token, and " in line
         assert not (tmp_path / "sent").exists()
+        assert not (tmp_path / "run").exists()
         done = dynloss(*run, **known)
         assert done.returncode == 0, done.stderr
         assert len(table(tmp_path / "run")) == 33
