@@ -93,7 +93,8 @@ def stop(
     if not is_driven:
         return
     arguments = ["run", str(folder.definition), "--resume"]
-    console.print(f"continue with:  {repeat_command(arguments, folder.path.parent)}")
+    go_on = repeat_command(arguments, folder.path.parent, folder.state().get("address"))
+    console.print(f"continue with:  {go_on}")
 
 
 @app.command(

@@ -101,7 +101,7 @@ def run_study(
                 stored = extended(stored, more)
             if more_searches is not None:
                 stored = searched_again(stored, more_searches)
-            return _continue(stored, reuse=reuse)
+            return _continue(stored.with_state(address=address), reuse=reuse)
 
 
 def confirm_study(
@@ -140,7 +140,7 @@ def confirm_study(
             refuse_other_code(stored, trains=bool(planned))
         for confirmation in planned:
             stored = stored.with_round(confirmation)
-        return _continue(stored)
+        return _continue(stored.with_state(address=address))
 
 
 def confirm_until_decided(

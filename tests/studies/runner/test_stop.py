@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from studies.cluster.backends import BACKENDS
+from studies.cluster.capacity import local_resources
 from studies.definition.study_files import load_study
 from studies.runner.progress import StudyProgress
+from studies.runner.run_study import run_study
+from studies.runner.session import Session
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.services import SECONDS, wait_until
 from tests.studies.commands import dynloss_here, start
-from tests.studies.sessions import begun_folder, next_block, session_of, train
+from tests.studies.sessions import begun_folder, next_block, run_without_ray, session_of, train
 from tests.studies.tiny import tiny_study
 
 
@@ -74,6 +80,24 @@ def test_go_on_where_the_study_lies(tmp_path: Path) -> None:
     with folder.locked():
         done = dynloss_here("stop", folder.path, "--no-wait")
     assert f"--out '{folder.path.parent}'" in done.stdout
+    assert "--address" not in done.stdout
+
+
+def test_go_on_on_the_cluster_that_the_study_was_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def stopped(session: Session) -> None:
+        session.folder.ask_to_stop()
+        said.append(dynloss_here("stop", session.folder.path, "--no-wait").stdout)
+
+    run_without_ray(monkeypatch, stopped)
+    joined = replace(BACKENDS["ray"], joined=lambda _: nullcontext(local_resources()))
+    monkeypatch.setitem(BACKENDS, "ray", joined)
+    for address in ("10.0.0.1:6379", None):
+        run_study(tiny_study(), tmp_path, address=address, resume=True)
+        assert (" --address 10.0.0.1:6379\n" in said[-1]) == (address is not None)
 
 
 @pytest.mark.slow
