@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SECONDS", "free_port", "start_mlflow", "started_mlflow", "wait_for", "wait_until"]
+__all__ = [
+    "SECONDS", "free_port", "ray_head", "start_mlflow", "started_mlflow", "wait_for", "wait_until",
+]  # fmt: skip
 
 SECONDS = 600  # that anything may take: far more than it does on a machine that has other work
 
@@ -70,3 +73,32 @@ def started_mlflow(folder: Path) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=30)
+
+
+@contextmanager
+def ray_head(*options: str, **variables: str) -> Iterator[int]:
+    """A Ray head on loopback, with its own session folder; its port."""
+    programs = str(Path(sys.executable).parent)
+    ray = shutil.which("ray", path=programs)
+    assert ray is not None
+    port = free_port()
+    path = os.pathsep.join([programs, os.environ["PATH"]])  # whose `python` jobs run
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PATH": path}
+    environment |= {"PYTHONPATH": "", **variables}
+    head = subprocess.Popen(
+        [
+            ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2",
+            "--disable-usage-stats", "--block", *options,
+        ],
+        start_new_session=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(port)
+        time.sleep(3)
+        yield port
+    finally:
+        head.terminate()  # it ends its own processes
+        head.wait(timeout=60)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -26,6 +27,7 @@ from dynloss_core.data import chosen_folder
 from studies.blocks.block import BlockSource
 from studies.blocks.code_origin import current_origin
 from studies.blocks.failure import FailureKind
+from studies.cluster.head_watch import watched_head
 from studies.cluster.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
 from studies.cluster.worker_errors import failure_of, read_error
 
@@ -63,7 +65,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
     )
     reporter = Reporter(source)
     try:
-        tune.Tuner(
+        fit = tune.Tuner(
             trains,
             tune_config=tune.TuneConfig(
                 search_alg=BlockSearcher(source),
@@ -81,7 +83,9 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
-        ).fit()
+        ).fit
+        with watched_head(str(ray.get_runtime_context().gcs_address), source.say):
+            fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
     if reporter.no_worker:

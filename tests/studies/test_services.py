@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +14,7 @@ from mlflow import MlflowClient
 from dynloss_core import keys
 from studies.storage.study_folder import StudyFolder
 from tests.core.data.image_files import needs_fashion_mnist
-from tests.services import SECONDS, free_port, started_mlflow, wait_for, wait_until
+from tests.services import SECONDS, free_port, ray_head, started_mlflow, wait_for, wait_until
 from tests.studies.commands import command, dynloss
 from tests.studies.definition.image_study import run_where_only_the_data_dir_is_sound
 from tests.studies.mlflow_runs import runs_in
@@ -32,35 +28,6 @@ def server(tmp_path: Path) -> Iterator[str]:
     """An MLflow server on loopback."""
     with started_mlflow(tmp_path) as address:
         yield address
-
-
-@contextmanager
-def ray_head(*options: str, **variables: str) -> Iterator[int]:
-    """A Ray head on loopback, with its own session folder; its port."""
-    programs = str(Path(sys.executable).parent)
-    ray = shutil.which("ray", path=programs)
-    assert ray is not None
-    port = free_port()
-    path = os.pathsep.join([programs, os.environ["PATH"]])  # whose `python` jobs run
-    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PATH": path}
-    environment |= {"PYTHONPATH": "", **variables}
-    head = subprocess.Popen(
-        [
-            ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2",
-            "--disable-usage-stats", "--block", *options,
-        ],
-        start_new_session=True,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        wait_for(port)
-        time.sleep(3)
-        yield port
-    finally:
-        head.terminate()  # it ends its own processes
-        head.wait(timeout=60)
 
 
 @pytest.fixture
