@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
+from uuid import uuid4
 
 from dynloss_core.config import ConfigError, reason_of, to_dict
 from search_spaces.documents import dump_document
@@ -164,6 +165,9 @@ def shipped(study: Study | None) -> Iterator[Path]:
         if study is not None:
             (folder / "study.yaml").write_text(dump_document(to_dict(study)))
             write_plugins(study.plugins, folder)
+        # Ray knows a folder by its content, and deletes it when the job that sent it ends: one that
+        # was sent twice would be gone under the second
+        (folder / "sent_as").write_text(uuid4().hex)
         yield folder
 
 

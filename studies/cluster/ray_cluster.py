@@ -72,7 +72,9 @@ def joined_cluster(
         remedy = "check `ray status`, and whether it needs a token (`ray get-auth-token`)"
         reason = reason_of(error)
         if isinstance(error, ConnectionAbortedError):  # its message is the head's traceback
-            reason = f"{reason} {str(error).strip().splitlines()[-1]}"
+            *_, last = str(error).strip().splitlines() or [""]
+            said = "it started no server for Ray's client, and does not say why"
+            reason = said if last == reason or not last else f"{reason} {last}"
         raise ConfigError(source, f"no cluster at {address}: {reason}", remedy) from None
     if address == "auto":  # Ray has found it
         address = str(ray.get_runtime_context().gcs_address)
@@ -103,7 +105,8 @@ def _asks_for_token(address: str, source: str) -> bool:
 
 def _join(address: str, environment: dict[str, Any] | None) -> None:
     """Join a running cluster. A head starts a server for each of Ray's clients, and waits only half
-    a minute for it: on a busy head, or one that has just started, one try is not enough."""
+    a minute for it: on a busy head, or one that has just started, one try is not enough. It may
+    also lose one that has just begun: a first question shows that it has not."""
     import ray
 
     job = {} if is_client(address) else {"job_config": _where_workers_import()}
@@ -116,10 +119,12 @@ def _join(address: str, environment: dict[str, Any] | None) -> None:
                 runtime_env=environment,
                 **job,
             )
+            ray.nodes()  # type: ignore[no-untyped-call]
             return
-        except ConnectionAbortedError:
-            if not tries_left:
+        except ConnectionError:
+            if not tries_left or not is_client(address):
                 raise
+            ray.shutdown()  # what is left of it would be taken for a connection
 
 
 def _where_workers_import() -> Any:

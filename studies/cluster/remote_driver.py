@@ -51,8 +51,6 @@ def drive(study: Study | None, address: str, out: str, *arguments: str) -> int:
     ):
         import ray
 
-        actor = ray.remote(_Driver).options(num_cpus=0, max_concurrency=2, resources=_HEAD)
-        driver: Any = actor.remote(words)
         pressed = threading.Event()  # Ctrl-C, and it is not passed on yet
 
         def note() -> bool:
@@ -61,8 +59,10 @@ def drive(study: Study | None, address: str, out: str, *arguments: str) -> int:
             return again
 
         with noted_interrupts(note):
-            while True:
-                try:
+            try:
+                actor = ray.remote(_Driver).options(num_cpus=0, max_concurrency=2, resources=_HEAD)
+                driver: Any = actor.remote(words)
+                while True:
                     output, code = ray.get(driver.read.remote())
                     sys.stdout.buffer.write(output)
                     sys.stdout.flush()
@@ -71,9 +71,9 @@ def drive(study: Study | None, address: str, out: str, *arguments: str) -> int:
                     if pressed.is_set():
                         ray.get(driver.interrupt.remote())
                         pressed.clear()
-                except (ConnectionError, ray.exceptions.RayError) as error:
-                    problem = f"the connection to {address} was lost: {reason_of(error)[:200]}"
-                    raise ConfigError("--address", problem, "continue with --resume") from None
+            except (ConnectionError, ray.exceptions.RayError) as error:
+                problem = f"the connection to {address} was lost: {reason_of(error)[:200]}"
+                raise ConfigError("--address", problem, "continue with --resume") from None
 
 
 class _Driver:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray._private.runtime_env.packaging import get_uri_for_directory
 
 import studies.cluster.job_submission
 from dynloss_core.config import ConfigError
@@ -121,7 +122,7 @@ def test_only_the_suites_own_files_are_sent(file: Path, code: Path, tmp_path: Pa
         sent = {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
         assert not any("secret" in (folder / path).read_text() for path in sent - modules)
     page = {Path("studies/report/page") / f"report.{kind}" for kind in ("css", "html.j2", "js")}
-    assert sent == {*modules, *page, Path("study.yaml"), Path("plugins/nets.py")}
+    assert sent == {*modules, *page, *map(Path, ("study.yaml", "plugins/nets.py", "sent_as"))}
 
 
 def test_a_study_runs_from_what_is_sent(file: Path, tmp_path: Path) -> None:
@@ -144,6 +145,13 @@ def test_a_study_runs_from_what_is_sent(file: Path, tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "tiny" / "report.html").exists()
+
+
+def test_no_two_that_are_sent_are_one_to_ray(file: Path) -> None:
+    """Ray deletes what one job sent when that ends, and so under another that sent the same."""
+    with shipped(load_study(file)) as one, shipped(load_study(file)) as other:
+        names = [get_uri_for_directory(str(each), include_gitignore=True) for each in (one, other)]
+    assert names[0] != names[1]
 
 
 def test_a_suite_that_is_installed_as_links_is_not_sent(file: Path, code: Path) -> None:

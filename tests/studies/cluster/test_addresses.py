@@ -108,8 +108,16 @@ def test_rays_client_in_the_variable_is_refused(monkeypatch: pytest.MonkeyPatch)
         joined_cluster("auto").__enter__()
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("Initialization failure from server:\nTraceback (most ...\nRuntimeError: busy\n", "busy"),
+        ("Initialization failure from server:\n", "does not say why"),
+        ("", "does not say why"),
+    ],
+)
 def test_a_head_that_starts_no_server_at_once_is_asked_again(
-    monkeypatch: pytest.MonkeyPatch,
+    said: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one does that is busy or has just started; after three times its last word is said."""
     asked: list[str] = []
@@ -117,7 +125,6 @@ def test_a_head_that_starts_no_server_at_once_is_asked_again(
     def init(address: str, **_: object) -> None:
         asked.append(address)
         if len(asked) < 3 or address.endswith("2"):
-            said = "Initialization failure from server:\nTraceback (most ...\nRuntimeError: busy\n"
             raise ConnectionAbortedError(said)
 
     monkeypatch.setattr("ray.init", init)
@@ -126,6 +133,22 @@ def test_a_head_that_starts_no_server_at_once_is_asked_again(
     with joined_cluster("ray://127.0.0.1:1", {}):
         assert len(asked) == 3
     asked.clear()
-    with pytest.raises(ConfigError, match=r"from server: RuntimeError: busy; check `ray status`"):
+    with pytest.raises(ConfigError, match=rf"no cluster at .*{why}; check `ray status`"):
         joined_cluster("ray://127.0.0.1:2", {}).__enter__()
     assert len(asked) == 3
+
+
+def test_a_connection_that_is_lost_at_once_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def nodes() -> list[object]:
+        asked.append(1)
+        if len(asked) < 3:
+            raise ConnectionError("client has already been disconnected")
+        return []
+
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    monkeypatch.setattr("ray.nodes", nodes)
+    monkeypatch.setattr("studies.cluster.ray_cluster.has_cluster", lambda *_: None)
+    with joined_cluster("ray://127.0.0.1:1", {}):
+        assert len(asked) == 4, "the last asks what the cluster has"
