@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ __all__ = [
     "brief",
     "console",
     "duration",
+    "notes",
+    "point_in_words",
+    "question_in",
     "replace_what_cannot_be_shown",
     "say",
 ]
@@ -61,10 +64,13 @@ class PlainConsole(Console):
 console = PlainConsole()
 """Standard output."""
 
+notes = PlainConsole(stderr=True)
+"""Standard error. What is shown there while a study runs stays below what is printed on it."""
+
 
 def say(line: str) -> None:
     """A line for the user that is not part of the answer."""
-    PlainConsole(stderr=True).print(line)
+    notes.print(line)
 
 
 def replace_what_cannot_be_shown() -> None:
@@ -87,6 +93,17 @@ def duration(seconds: float) -> str:
 def brief(value: object) -> str:
     """A value with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def point_in_words(point: Mapping[str, object]) -> str:
+    """`period 300, amplitude 20`."""
+    return ", ".join(f"{name} {brief(value)}" for name, value in point.items())
+
+
+def question_in(description: str) -> str:
+    """A description up to its first question mark; its first sentence if it asks nothing."""
+    question, mark, _ = description.partition("?")
+    return question + mark if mark else description.partition(". ")[0]
 
 
 def repeat_command(arguments: Sequence[str], out: Path, address: str | None = None) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 from dynloss_core.config import ConfigError
 from studies.cli.app import app
 from studies.cli.options import Out, Overrides, Plugins, Profile, StudyArgument
-from studies.messages import DEFAULT_OUT, console
+from studies.messages import DEFAULT_OUT, console, question_in
 
 if TYPE_CHECKING:
     from studies.storage.study_paths import StudyPaths
@@ -94,16 +94,10 @@ def _library() -> list[dict[str, str]]:
         {
             "name": str(document["name"]),
             "mode": str(document.get("mode", "optimize")),
-            "question": _question(str(document.get("description", ""))),
+            "question": question_in(str(document.get("description", ""))),
         }
         for document in documents
     ]
-
-
-def _question(description: str) -> str:
-    """A description up to its first question mark; its first sentence if it asks nothing."""
-    question, mark, _ = description.partition("?")
-    return question + mark if mark else description.partition(". ")[0]
 
 
 def _recorded(out: Path) -> list[dict[str, str]]:

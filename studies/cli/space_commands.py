@@ -9,8 +9,7 @@ from rich.table import Table
 
 from dynloss_core.config import ConfigError
 from studies.cli.options import Out
-from studies.cli.terminal import in_a_line
-from studies.messages import DEFAULT_OUT, brief, console
+from studies.messages import DEFAULT_OUT, brief, console, point_in_words
 
 if TYPE_CHECKING:
     from search_spaces import Parameter
@@ -70,7 +69,7 @@ def space_show(space: SpaceArgument) -> None:
     console.print(f"  hash {loaded.hash}\n{loaded.description}\n")
     console.print(table)
     for point in loaded.points:
-        console.print(f"starts from: {in_a_line(point)}")
+        console.print(f"starts from: {point_in_words(point)}")
 
 
 @space_app.command("sample", epilog="Example: `dynloss space sample spirals-mlp -n 8 --sobol`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.live import Live
 from rich.table import Table
 
-from studies.messages import brief, console, duration, repeat_command, say
+from studies.messages import console, duration, point_in_words, repeat_command, say
 
 if TYPE_CHECKING:
     from studies.cluster.capacity import Capacity
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from studies.storage.study_folder import StudyFolder
 
 __all__ = [
-    "in_a_line",
     "show_changing",
     "show_comparison",
     "show_crash",
@@ -83,7 +82,7 @@ def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
     elif len(verdicts) <= 1:
         winners = verdicts[0].points if verdicts else analysis.winners
         for arm, point in winners.items():
-            console.print(f"winner     {arm:<10} {in_a_line(point)}")
+            console.print(f"winner     {arm:<10} {point_in_words(point)}")
     for verdict in verdicts:
         console.print(f"\n{verdict.sentence()}", style="bold")
         for warning in verdict.warnings:
@@ -152,8 +151,3 @@ def show_crash(error: Exception, folder: Path) -> None:
         log.write_text(text, encoding="utf-8", errors="backslashreplace")
     line = (str(error).strip() or repr(error)).splitlines()[-1][:300]
     say(f"dynloss: {type(error).__name__}: {line} (see {log})")
-
-
-def in_a_line(point: Mapping[str, object]) -> str:
-    """`period 300, amplitude 20`."""
-    return ", ".join(f"{name} {brief(value)}" for name, value in point.items())

@@ -1,5 +1,5 @@
-"""What a user sees while a study runs: a bar in a terminal, plain lines elsewhere, and a file in
-the study's folder for whoever asks from another terminal or machine (see
+"""How far a study is while it runs: shown in a panel, or in plain lines where there is no terminal,
+and kept in a file of the study's folder for whoever asks from another terminal or machine (see
 `studies.storage.status`)."""
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from dynloss_core import keys
 from dynloss_core.atomic import write_atomically
 from studies.blocks.block import Block
 from studies.definition.study import Study
-from studies.messages import PlainConsole, duration
+from studies.messages import duration, notes
+from studies.runner.panel import StudyPanel
 from studies.search.confirmation import Winner
 from studies.storage.status_file import StudyStatus
 
@@ -32,6 +32,7 @@ __all__ = ["StudyProgress"]
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FILES = 2.0
 _SECONDS_AFTER_A_BLOCK = 0.5
+_SECONDS_BETWEEN_VIEWS = 0.25
 _RATE_WINDOW_SECONDS = 300.0  # over which the rate is averaged
 
 
@@ -40,48 +41,40 @@ class StudyProgress:
 
     Args:
         study: the study.
-        console: where to show it; standard error by default.
+        console: where to show it without a panel; standard error by default.
         file: a file to keep it in for others; None keeps it nowhere.
+        panel: the panel that shows it, in a terminal.
     """
 
     def __init__(
-        self, study: Study, console: Console | None = None, file: Path | None = None
+        self,
+        study: Study,
+        console: Console | None = None,
+        file: Path | None = None,
+        panel: StudyPanel | None = None,
     ) -> None:
         self._file, self._file_written = file, -_SECONDS_BETWEEN_FILES
         self.status: Callable[[], StudyStatus] | None = None  # for the file, beside its progress
         self._nodes: dict[str, str] = {}  # of the blocks at work
         self._recent: deque[tuple[float, float]] = deque()  # times, and networks trained by then
-        self._console = console or PlainConsole(stderr=True, soft_wrap=False)
+        self._panel = panel
+        self._console = console or (notes if panel is None else panel.console)
         self._total = study.members()
         self._objective = study.objective.replace("_", " ")
         self._done = 0.0
         self._failed = 0
         self._at_start = 0.0
         self._running: dict[str, float] = {}
-        self._best: dict[str, float] = {}
+        self._best: dict[str, Winner] = {}
         self._started = time.monotonic()
         self._training_since: float | None = None
         self._last_line = -_SECONDS_BETWEEN_LINES
         self._phase = keys.SEARCH
-        self._bar: Progress | None = None
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}", markup=False),
-                TextColumn("{task.fields[best]}", markup=False),
-                console=self._console,
-                transient=True,
-            )
-            self._task = self._bar.add_task(
-                keys.SEARCH, total=self._total, left="", best="", start=True
-            )
+        self._last_view = -_SECONDS_BETWEEN_VIEWS
 
     def __enter__(self) -> StudyProgress:
-        if self._bar is not None:
-            self._bar.start()
+        if self._panel is not None:
+            self._panel.begin_lines()
         return self
 
     def __exit__(
@@ -90,15 +83,13 @@ class StudyProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
         self._write(after=0.0)
+        if error is None:
+            self._view(after=0.0)
 
     def expect(self, members: int) -> None:
         """Count networks beyond the study's own."""
         self._total += members
-        if self._bar is not None:
-            self._bar.update(self._task, total=self._total)
 
     def recorded(self, block: Block, *, trained: bool) -> None:
         """Count a block that an earlier session trained, or saw fail."""
@@ -109,7 +100,9 @@ class StudyProgress:
     def started(self, block: Block) -> None:
         """Take note that a block has started."""
         self._running.setdefault(block.id, 0.0)
+        self._phase = block.phase
         self._write()
+        self._view()
 
     def advance(self, block: Block, fraction: float, node: str = "") -> None:
         """Show that a running block has done `fraction` of its training, on some machine."""
@@ -134,13 +127,12 @@ class StudyProgress:
             self._failed += block.members
 
     def say(self, line: str) -> None:
-        """Show the user a line above the progress bar."""
+        """Show the user a line, above the panel if there is one."""
         self._console.print(line, markup=False, soft_wrap=True)
 
     def best(self, winners: dict[str, Winner]) -> None:
         """Show the best points so far."""
-        known = ((arm, winner.objective) for arm, winner in winners.items())
-        self._best = {arm: value for arm, value in known if value is not None}
+        self._best = winners
 
     def _trained(self) -> float:
         """Number of networks trained, those in training counted by their fraction."""
@@ -163,7 +155,6 @@ class StudyProgress:
         self._recent.append((now, self._trained()))
         while now - self._recent[0][0] > _RATE_WINDOW_SECONDS:
             self._recent.popleft()
-        (then, before), (_, trained) = self._recent[0], self._recent[-1]
         content: dict[str, Any] = {
             "updated": time.time(),
             "machine": socket.gethostname(),
@@ -171,37 +162,50 @@ class StudyProgress:
             "phase": self._phase,
         }
         if self.status is not None:
-            known = replace(
-                self.status(),
-                trained=trained,
-                is_driven=True,
-                machine=socket.gethostname(),
-                networks_per_minute=60 * (trained - before) / (now - then) if now > then else None,
-                seconds_left=self._seconds_left(),
-                blocks={
-                    name: {"networks": done, "node": self._nodes.get(name, "")}
-                    for name, done in self._running.items()
-                },
-            )
-            content["status"] = asdict(known)
+            content["status"] = asdict(self._known(self.status(), now))
         with suppress(OSError):  # no result depends on it
             write_atomically(self._file, json.dumps(content, indent=1) + "\n")
 
+    def _known(self, status: StudyStatus, now: float) -> StudyStatus:
+        """A status, with what only the driver knows."""
+        trained = self._trained()
+        then, before = self._recent[0] if self._recent else (now, trained)
+        return replace(
+            status,
+            trained=trained,
+            is_driven=True,
+            machine=socket.gethostname(),
+            networks_per_minute=60 * (trained - before) / (now - then) if now > then else None,
+            seconds_left=self._seconds_left(),
+            blocks={
+                name: {"networks": done, "node": self._nodes.get(name, "")}
+                for name, done in self._running.items()
+            },
+        )
+
+    def _view(self, *, after: float = _SECONDS_BETWEEN_VIEWS) -> None:
+        """Show how far the study is in the panel, if the last time was so many seconds ago."""
+        now = time.monotonic()
+        if self._panel is None or not self._panel.is_shown or self.status is None:
+            return
+        if now - self._last_view >= after:
+            self._last_view = now
+            self._panel.show(self._known(self.status(), now), self._phase, self._best)
+
     def _show(self) -> None:
         self._write()
-        done = self._trained()
-        elapsed = time.monotonic() - self._started
-        seconds_left = self._seconds_left()
-        left = "" if seconds_left is None else f"{duration(seconds_left)} left"
-        shown = [f"{arm} {value:.3f}" for arm, value in self._best.items()]
-        best = f"best {self._objective}: {', '.join(shown)}" if shown else ""
-        if self._bar is not None:
-            self._bar.update(
-                self._task, completed=done, description=self._phase, left=left, best=best
-            )
+        if self._panel is not None and self._panel.is_shown:
+            self._view()
             return
         now = time.monotonic()
-        if now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            parts = [f"{self._phase} {done / self._total:4.0%}", duration(elapsed), left, best]
-            self._console.print("  ".join(part for part in parts if part), soft_wrap=True)
+        if now - self._last_line < _SECONDS_BETWEEN_LINES:
+            return
+        self._last_line = now
+        seconds_left = self._seconds_left()
+        left = "" if seconds_left is None else f"{duration(seconds_left)} left"
+        values = [(arm, winner.objective) for arm, winner in self._best.items()]
+        shown = [f"{arm} {value:.3f}" for arm, value in values if value is not None]
+        best = f"best {self._objective}: {', '.join(shown)}" if shown else ""
+        share = f"{self._phase} {self._trained() / self._total:4.0%}"
+        parts = [share, duration(now - self._started), left, best]
+        self.say("  ".join(part for part in parts if part))

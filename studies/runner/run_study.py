@@ -20,6 +20,7 @@ from studies.interrupts import noted_interrupts
 from studies.messages import say
 from studies.report.study_results import Results, write_report, write_results
 from studies.runner.extension import extended, searched_again
+from studies.runner.panel import StudyPanel
 from studies.runner.progress import StudyProgress
 from studies.runner.rounds import due_round, next_rounds
 from studies.runner.session import Session
@@ -85,7 +86,7 @@ def run_study(
             do not suit the study.
     """
     folder = StudyFolder.of(study, out)
-    with _training_resources(study, address):
+    with StudyPanel(study, folder.path) as panel, _training_resources(study, address):
         extends = more is not None or more_searches is not None
         if extends and not folder.exists():
             option = "--extend" if more is not None else "--extend-searches"
@@ -101,7 +102,7 @@ def run_study(
                 stored = extended(stored, more)
             if more_searches is not None:
                 stored = searched_again(stored, more_searches)
-            return _continue(stored.with_state(address=address), reuse=reuse)
+            return _continue(stored.with_state(address=address), panel, reuse=reuse)
 
 
 def confirm_study(
@@ -128,7 +129,11 @@ def confirm_study(
     """
     study = stored_definition(folder)
     backend = backend or study.backend
-    with _training_resources(replace(study, backend=backend), address), folder.locked():
+    with (
+        StudyPanel(study, folder.path) as panel,
+        _training_resources(replace(study, backend=backend), address),
+        folder.locked(),
+    ):
         stored = located(StoredStudy.read(folder))
         stored = replace(stored, study=replace(stored.study, backend=backend))
         stored.refuse_lost_rounds()
@@ -140,7 +145,7 @@ def confirm_study(
             refuse_other_code(stored, trains=bool(planned))
         for confirmation in planned:
             stored = stored.with_round(confirmation)
-        return _continue(stored.with_state(address=address))
+        return _continue(stored.with_state(address=address), panel)
 
 
 def confirm_until_decided(
@@ -220,7 +225,7 @@ def _training_resources(study: Study, address: str | None) -> Iterator[None]:
         yield
 
 
-def _continue(stored: StoredStudy, *, reuse: bool = True) -> RunResult:
+def _continue(stored: StoredStudy, panel: StudyPanel, *, reuse: bool = True) -> RunResult:
     """Train what is left and write the results; a study that could not even start is discarded."""
     folder, delivery = stored.folder, None
     if stored.is_new:  # else there may be nothing to train
@@ -229,7 +234,7 @@ def _continue(stored: StoredStudy, *, reuse: bool = True) -> RunResult:
         try:
             opening = delivery_of(stored, at_once=stored.is_new)
             delivery, stored = stack.enter_context(opening)
-            return _run(stored, delivery, reuse=reuse)
+            return _run(stored, delivery, panel, reuse=reuse)
         except ConfigError:
             if stored.is_new and not folder.has_training():
                 if delivery is not None:
@@ -238,12 +243,13 @@ def _continue(stored: StoredStudy, *, reuse: bool = True) -> RunResult:
             raise
 
 
-def _run(stored: StoredStudy, delivery: Delivery, *, reuse: bool) -> RunResult:
+def _run(stored: StoredStudy, delivery: Delivery, panel: StudyPanel, *, reuse: bool) -> RunResult:
     """Train what is left, then write the results, and then wait for MLflow."""
     with _closing_its_run(stored, delivery):
-        stored, finished, failures = _train(stored, delivery, reuse=reuse)
+        stored, finished, failures = _train(stored, delivery, panel, reuse=reuse)
         backend_of(stored.study).end()
-        if finished:
+        panel.at("writing results")
+        if finished and not panel.is_shown:
             say("trained; writing tables, figures and report")
         results = write_results(stored)
         if _keeps_runs(stored, delivery):
@@ -274,7 +280,7 @@ def _closing_its_run(stored: StoredStudy, delivery: Delivery) -> Iterator[None]:
 
 
 def _train(
-    stored: StoredStudy, delivery: Delivery, *, reuse: bool
+    stored: StoredStudy, delivery: Delivery, panel: StudyPanel, *, reuse: bool
 ) -> tuple[StoredStudy, bool, dict[str, str]]:
     """Train what is left, and return the study as it is then, whether all blocks have ended, and
     the ones that failed, with the reasons."""
@@ -291,7 +297,7 @@ def _train(
     # Tune catches Ctrl-C, except while Ray starts; of other signals it knows nothing
     with noted_interrupts(note, asked_again), suppress(KeyboardInterrupt), optuna_of(folder):
         while True:
-            with StudyProgress(stored.study, file=folder.progress) as progress:
+            with StudyProgress(stored.study, file=folder.progress, panel=panel) as progress:
                 known = KnownNetworks(stored) if reuse else None
                 session = Session(stored, delivery, progress, known)
                 failures = session.failures

@@ -22,8 +22,15 @@ from dynloss_core.config import ConfigError, printable
 from studies.definition.sqlite import sqlite_path, sqlite_url
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-from studies.messages import PlainConsole, repeat_command, replace_what_cannot_be_shown, say
-from studies.runner.progress import StudyProgress
+from studies.messages import (
+    PlainConsole,
+    question_in,
+    repeat_command,
+    replace_what_cannot_be_shown,
+    say,
+)
+from studies.runner.panel import StudyPanel
+from studies.storage.status_file import PhaseStatus, StudyStatus
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
 from tests.studies.commands import dynloss, dynloss_here
 from tests.studies.sessions import begun_folder
@@ -137,17 +144,32 @@ def test_nothing_is_interpreted_on_the_way_to_the_terminal(
     assert capsys.readouterr().err.count(printable(text)) == 3
 
 
-def test_a_progress_bar_reads_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
-    monkeypatch.setenv("TERM", "xterm")
-    console = PlainConsole(stderr=True, soft_wrap=False)
-    console.file = io.StringIO()
-    with StudyProgress(tiny_study(), console) as progress:
-        assert progress._bar is not None
-        progress._bar.update(progress._task, description="x[/y]", left="[b]", best="[/]")
-        progress._bar.refresh()
-    shown = console.file.getvalue()
-    assert all(text in shown for text in ("x[/y]", "[b]", "[/]"))
+@every_nasty
+def test_the_panel_reads_no_markup(text: str) -> None:
+    status = StudyStatus(
+        name="tiny",
+        mode="optimize",
+        objective="test_loss",
+        networks=8,
+        trained=1.0,
+        is_driven=True,
+        machine="",
+        networks_per_minute=None,
+        seconds_left=None,
+        blocks={text: {"networks": 0.0, "node": text}},
+        failures={},
+        phases=(PhaseStatus("search", text, 1, 2, "trials"),),
+        summary=None,
+    )
+    panel = StudyPanel(tiny_study(description=text), Path(text), PlainConsole())
+    panel.show(status, "search", {})
+    console = PlainConsole()
+    with console.capture() as shown:
+        console.print(panel)
+    assert all(line.isprintable() for line in shown.get().splitlines())
+    question = " ".join(text.split())
+    for expected in (question_in(question), text, f"{text} on {text}"):
+        assert printable(expected) in shown.get()
 
 
 @every_nasty
