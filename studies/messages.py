@@ -27,6 +27,7 @@ __all__ = [
     "console",
     "duration",
     "notes",
+    "paragraph",
     "point_in_words",
     "question_in",
     "replace_what_cannot_be_shown",
@@ -66,6 +67,11 @@ console = PlainConsole()
 
 notes = PlainConsole(stderr=True)
 """Standard error. What is shown there while a study runs stays below what is printed on it."""
+
+
+def paragraph(text: str, *, style: str | None = None) -> None:
+    """A sentence or more on standard output, in lines of whole words where there is a terminal."""
+    console.print(text, style=style, soft_wrap=not console.is_terminal)
 
 
 def say(line: str) -> None:

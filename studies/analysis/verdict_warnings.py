@@ -22,6 +22,7 @@ from studies.analysis.study_tables import Tables
 __all__ = [
     "ONE_SPLIT",
     "ONE_TEST_SET",
+    "counted_warnings",
     "health_of",
     "merged_warnings",
     "several_origins",
@@ -76,6 +77,21 @@ def merged_warnings(warnings: Sequence[Sequence[str]]) -> list[str]:
         f"in {len(same)} of {len(warnings)} searches, such as number {same[0][0]}: {same[0][1]}"
         for same in by_text.values()
     ]
+
+
+def counted_warnings(warnings: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
+    """How many of several verdicts have a warning, and the warning, the commonest first: if
+    warnings differ only in their numbers, the first represents all."""
+    by_text: dict[str, list[str]] = {}
+    for of_verdict in warnings:
+        known = {_NUMBER.sub("", warning): warning for warning in reversed(of_verdict)}
+        for text, warning in known.items():
+            by_text.setdefault(text, []).append(warning)
+    counted = []
+    for same in by_text.values():
+        example = "for example, " if len(set(same)) > 1 else ""
+        counted.append((len(same), f"{example}{same[0]}"))
+    return sorted(counted, key=lambda each: -each[0])
 
 
 def warnings_of(

@@ -26,7 +26,8 @@ from studies.cli.options import (
     with_data,
     with_plugins,
 )
-from studies.cli.terminal import show_crash, show_estimate, show_results
+from studies.cli.result_lines import show_results
+from studies.cli.terminal import show_crash, show_estimate
 from studies.messages import DEFAULT_OUT, console, repeat_command, say
 
 if TYPE_CHECKING:

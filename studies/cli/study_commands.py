@@ -10,11 +10,8 @@ import typer
 
 from studies.cli.app import app
 from studies.cli.options import Out, RecordedStudy
-from studies.cli.terminal import (
-    show_changing,
-    show_comparison,
-    show_results,
-)
+from studies.cli.result_lines import show_results
+from studies.cli.terminal import show_changing, show_comparison
 from studies.messages import DEFAULT_OUT, console, repeat_command
 
 if TYPE_CHECKING:
@@ -154,7 +151,7 @@ def analyse(
             own |= functions
         results = write_results(stored, into, own)
         place = stored.folder if into is None else StudyFolder(into)
-        show_results(stored.study, place, results)
+        show_results(stored.study, place, results, stored.folder)
         if paper:
             from studies.report.paper import write_paper
 

@@ -12,23 +12,20 @@ from typing import TYPE_CHECKING
 from rich.live import Live
 from rich.table import Table
 
-from studies.messages import console, duration, point_in_words, repeat_command, say
+from studies.messages import console, duration, say
 
 if TYPE_CHECKING:
     from studies.cluster.capacity import Capacity
     from studies.definition.study import Study
     from studies.report.side_by_side import SideBySide
-    from studies.report.study_results import Results
     from studies.runner.dry_run import Cost
     from studies.storage.status_file import StudyStatus
-    from studies.storage.study_folder import StudyFolder
 
 __all__ = [
     "show_changing",
     "show_comparison",
     "show_crash",
     "show_estimate",
-    "show_results",
 ]
 
 _SECONDS_BETWEEN_UPDATES = 2.0
@@ -59,50 +56,6 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
         console.print(f"can show   {line}")
     for lack in cost.missing:
         console.print(f"missing    {lack}")
-
-
-def show_results(study: Study, folder: StudyFolder, results: Results) -> None:
-    """Print what a study found, and where it is."""
-    analysis = results.analysis
-    if not analysis.trials:
-        console.print("nothing to analyse yet: no block of this study has finished")
-        return
-    for arm, (tried, diverged) in analysis.trials.items():
-        if study.trials_of(arm).count == 0:
-            continue  # its point was given
-        lost = f", a network diverged in {diverged} of them" if diverged else ""
-        stopped = analysis.stopped.get(arm, 0)
-        given_up = f", {stopped} stopped early" if stopped else ""
-        console.print(f"searched   {arm:<10} {tried} trials{lost}{given_up}")
-    for name, networks in results.reused.items():
-        console.print(f"reused     {networks} networks trained for {name}")
-    verdicts = analysis.verdicts
-    if len(verdicts) == 1 and verdicts[0].test.luck is not None:
-        console.print(f"winners    of each search: {folder.tables / 'searches.csv'}")
-    elif len(verdicts) <= 1:
-        winners = verdicts[0].points if verdicts else analysis.winners
-        for arm, point in winners.items():
-            console.print(f"winner     {arm:<10} {point_in_words(point)}")
-    for verdict in verdicts:
-        console.print(f"\n{verdict.sentence()}", style="bold")
-        for warning in verdict.warnings:
-            console.print(f"warning: {warning}")
-        if len(verdicts) == 1:
-            test, validation = verdict.test, verdict.validation
-            console.print(
-                f"Wilcoxon signed-rank p = {test.p_wilcoxon:.2g}. "
-                f"{study.objective.replace('_', ' ').capitalize()} on the same seeds: "
-                f"{validation.arm.mean:.4g} against {validation.reference.mean:.4g}."
-            )
-    for finding in analysis.findings()[len(verdicts) :]:
-        console.print(f"\n{finding}", style="bold")
-    for warning in analysis.other_warnings():
-        console.print(f"\nwarning: {warning}")
-    console.print(f"\nfigures    {folder.figures}")
-    console.print(f"tables     {folder.tables}")
-    console.print(f"report     {folder.report}")
-    if study.storage.tracker == "mlflow":
-        console.print(f"browse     {repeat_command(['ui'], folder.path.parent)}")
 
 
 def show_changing(status: Callable[[], StudyStatus]) -> None:

@@ -29,7 +29,7 @@ from studies.analysis.gains.learning_curves import curves_caption, learning_curv
 from studies.analysis.gains.regimes import regimes
 from studies.analysis.study_analysis import Analysis
 from studies.analysis.study_tables import Tables
-from studies.cli.terminal import show_results
+from studies.cli.result_lines import show_results
 from studies.messages import console
 from studies.report.page.document import Finding, Report
 from studies.report.page.html import render

@@ -18,7 +18,7 @@ from studies.analysis.search_health.search_health import search_health
 from studies.analysis.study_tables import Tables
 from studies.analysis.verdict_warnings import health_of
 from studies.blocks.block import Block, Trial
-from studies.cli.terminal import show_results
+from studies.cli.result_lines import show_results
 from studies.definition.early_stopping import EarlyStopping, is_stopped, rung_steps
 from studies.definition.study_files import load_study
 from studies.messages import console
