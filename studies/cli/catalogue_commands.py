@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -112,12 +111,12 @@ def _recorded(out: Path) -> list[dict[str, str]]:
 def _state_of(study: StudyPaths) -> dict[str, str]:
     """State and verdict, from the summary alone: a study that runs is not disturbed."""
     from studies.storage.lock import is_taken
+    from studies.storage.recorded_verdicts import outcomes_in
 
-    outcomes: Counter[str] = Counter()
-    state = "begun"
+    state, verdict = "begun", ""
     try:
         summary = json.loads(study.summary.read_text(encoding="utf-8"))
-        outcomes.update(str(v["test"]["outcome"]).replace("_", " ") for v in summary["verdicts"])
+        verdict = outcomes_in(summary)
         state = "analysed"  # by a version that did not count
         if networks := summary.get("networks"):
             trained, in_all = int(networks["trained"]), int(networks["in_all"])
@@ -128,9 +127,7 @@ def _state_of(study: StudyPaths) -> dict[str, str]:
         pass
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"state": "unknown", "verdict": f"{study.summary.name} cannot be read"}
-    only = len(outcomes) == 1 and outcomes.total() == 1
-    words = [outcome if only else f"{count} {outcome}" for outcome, count in outcomes.most_common()]
-    return {"state": "running" if is_taken(study.lock) else state, "verdict": ", ".join(words)}
+    return {"state": "running" if is_taken(study.lock) else state, "verdict": verdict}
 
 
 def _print(title: str, rows: list[dict[str, str]], columns: list[str]) -> None:

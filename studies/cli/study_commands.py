@@ -12,7 +12,7 @@ from studies.cli.app import app
 from studies.cli.options import Out, RecordedStudy
 from studies.cli.result_lines import show_results
 from studies.cli.terminal import show_changing, show_comparison
-from studies.messages import DEFAULT_OUT, console, repeat_command
+from studies.messages import DEFAULT_OUT, console, paragraph, repeat_command
 
 if TYPE_CHECKING:
     from studies.storage.status_file import StudyStatus
@@ -64,7 +64,8 @@ def status(
     elif watch:
         show_changing(current)
     else:
-        console.print(str(current()))
+        for line in str(current()).splitlines():
+            paragraph(line)
 
 
 @app.command(epilog="Example: `dynloss stop quickstart`")

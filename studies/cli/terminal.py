@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from dynloss_core.config import printable
 from studies.messages import console, duration, say
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def show_changing(status: Callable[[], StudyStatus]) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             current = status()
-            live.update(str(current), refresh=True)
+            live.update(Text(printable(str(current)), no_wrap=False, overflow="fold"), refresh=True)
             if not current.is_driven:
                 return
             time.sleep(_SECONDS_BETWEEN_UPDATES)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from studies.storage.phase_counts import PhaseCounts
-from studies.storage.status_file import StudyStatus, keep_status, kept_status
+from studies.storage.status_file import StudyStatus, keep_status, kept_status, with_results
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 
@@ -40,7 +40,7 @@ def status_of(stored: StoredStudy, counts: PhaseCounts, failures: Mapping[str, s
         failures: blocks that failed, and why.
     """
     study, folder = stored.study, stored.folder
-    return StudyStatus(
+    status = StudyStatus(
         name=study.name,
         mode=study.mode,
         objective=study.objective,
@@ -53,5 +53,6 @@ def status_of(stored: StoredStudy, counts: PhaseCounts, failures: Mapping[str, s
         blocks={},
         failures=dict(failures),
         phases=counts.phases(),
-        summary=str(folder.summary) if folder.summary.exists() else None,
+        summary=None,
     )
+    return with_results(status, folder)

@@ -18,9 +18,10 @@ from typing import Any
 
 from dynloss_core.atomic import write_atomically
 from studies.messages import duration
+from studies.storage.recorded_verdicts import recorded_verdicts
 from studies.storage.study_paths import StudyPaths
 
-__all__ = ["PhaseStatus", "StudyStatus", "keep_status", "kept_status"]
+__all__ = ["PhaseStatus", "StudyStatus", "keep_status", "kept_status", "with_results"]
 
 _CLOCK = 20_000_000  # nanoseconds within which two times of files may be the same
 
@@ -68,6 +69,7 @@ class StudyStatus:
         failures: blocks that failed, and why.
         phases: one entry per phase and arm.
         summary: the path of the results; None before there are any.
+        verdicts: what the results say (see `recorded_verdicts`); empty while a driver is running.
     """
 
     name: str
@@ -83,6 +85,7 @@ class StudyStatus:
     failures: dict[str, str]
     phases: tuple[PhaseStatus, ...]
     summary: str | None
+    verdicts: tuple[str, ...] = ()
 
     def json(self) -> str:
         """The status as JSON."""
@@ -116,6 +119,8 @@ class StudyStatus:
             yield f"  failed   {name}: {reason}"
         if self.summary is not None:
             yield f"  summary  {self.summary}"
+        for verdict in self.verdicts:
+            yield f"  verdict  {verdict}"
 
 
 def kept_status(paths: StudyPaths) -> StudyStatus | None:
@@ -131,8 +136,14 @@ def kept_status(paths: StudyPaths) -> StudyStatus | None:
         else:
             machine = str(progress.get("machine", ""))
             current = replace(current, is_driven=True, machine=machine)
+    return current and with_results(current, paths)
+
+
+def with_results(status: StudyStatus, paths: StudyPaths) -> StudyStatus:
+    """A status together with the results that there are now."""
     summary = str(paths.summary) if paths.summary.exists() else None
-    return current and replace(current, summary=summary)
+    verdicts = () if status.is_driven or summary is None else recorded_verdicts(paths)
+    return replace(status, summary=summary, verdicts=verdicts)
 
 
 def keep_status(paths: StudyPaths, status: StudyStatus) -> None:
@@ -186,6 +197,6 @@ def _status(content: Any) -> StudyStatus | None:
     """A status from JSON; None if it is none, or of another version."""
     try:
         phases = tuple(PhaseStatus(**phase) for phase in content["phases"])
-        return StudyStatus(**{**content, "phases": phases})
+        return StudyStatus(**{**content, "phases": phases, "verdicts": ()})
     except (KeyError, TypeError):
         return None
