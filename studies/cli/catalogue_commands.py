@@ -131,7 +131,10 @@ def _state_of(study: StudyPaths) -> dict[str, str]:
 
 
 def _print(title: str, rows: list[dict[str, str]], columns: list[str]) -> None:
-    table = Table(*columns[:-1], box=None, title=title, title_justify="left", title_style="bold")
+    table = Table(box=None, title=title, title_justify="left", title_style="bold")
+    table.add_column(columns[0], no_wrap=True)  # to be typed
+    for name in columns[1:-1]:
+        table.add_column(name)
     table.add_column(columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*(row[name] for name in columns))

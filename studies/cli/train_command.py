@@ -108,7 +108,7 @@ def train(
     """Train one network with the dynamical loss and watch it."""
     from dynloss_core.training import Member, Problem
     from studies.definition.data_sets import ensure_data
-    from studies.runner.single_run import retrain, train_one
+    from studies.runner.single_run import retrain, train_alone
 
     given = _typed(context)
     if from_ is not None:
@@ -154,7 +154,7 @@ def train(
     built = build(Problem, problem, source="dynloss train")
     one = build(Member, member, source="dynloss train")
     ensure_data(built.data, data_dir, download=download)
-    train_one(built, one, console, trace)
+    train_alone(built, one, console, trace)
 
 
 def _typed(context: typer.Context) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,7 @@ from studies.messages import duration
 from studies.storage.recorded_winner import METRICS, RecordedWinner
 from studies.storage.sealed_files import write_parquet
 
-__all__ = ["retrain", "train_one"]
+__all__ = ["retrain", "train_alone", "train_one"]
 
 _LINES = 20
 
@@ -79,6 +80,26 @@ def retrain(
     return measured
 
 
+def train_alone(
+    problem: Problem, member: Member, console: Console, trace: Path | None = None
+) -> float:
+    """Train one member as `train_one` does, print its test accuracy, and return that.
+
+    Args:
+        problem: what is trained, how, and for how long.
+        member: the network.
+        console: where to print.
+        trace: Parquet file to write, with one row per step.
+
+    Raises:
+        ConfigError: for a value that is refused.
+    """
+    _, engine = train_one(problem, member, console, trace)
+    accuracy = float(engine.held_out().test_accuracy)
+    console.print(f"test accuracy {accuracy:.3f}", style="bold")
+    return accuracy
+
+
 def train_one(
     problem: Problem,
     member: Member,
@@ -110,6 +131,8 @@ def train_one(
     console.print(
         f"{problem.data.name}, {_described(problem)}, {problem.steps:,} steps, engine {engine.name}"
     )
+    for line in _said_of(problem, member):
+        console.print(line)
     header = f"{'step':>8}  {'train loss':>10}  {'train acc':>9}  {'val acc':>8}  {'F':>10}"
     console.print(header, style="bold")
     started, every = time.perf_counter(), max(1, problem.steps // problem.evaluate_every // _LINES)
@@ -139,6 +162,30 @@ def train_one(
 def _check_writable(path: Path) -> None:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigError("--trace", f"{path.parent} is not a folder to write to", "make it first")
+
+
+def _said_of(problem: Problem, member: Member) -> Iterator[str]:
+    """The point, and what the column F is."""
+    rate = f"learning rate {member.learning_rate:g}"
+    rate += f", momentum {member.momentum:g}" if member.momentum else ""
+    loss = problem.loss.replace("_", " ")
+    if member.amplitude == 1:
+        yield f"A = 1, the static loss; {rate}"
+        yield f"F is what is minimised: {loss}, every {_weighted(problem)} alike"
+        return
+    yield f"T = {member.period:,} steps, A = {member.amplitude:g}, {rate}"
+    until = f" until step {problem.steps - problem.static_tail:,}" if problem.static_tail else ""
+    yield (
+        f"F is what is minimised: {loss}, with weights of the {_weighted(problem, several=True)} "
+        f"that oscillate{until}"
+    )
+
+
+def _weighted(problem: Problem, *, several: bool = False) -> str:
+    """What the weights belong to."""
+    if problem.oscillation.groups == "classes":
+        return "classes" if several else "class"
+    return "samples" if several else "sample"
 
 
 def _described(problem: Problem) -> str:

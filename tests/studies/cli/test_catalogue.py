@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from studies.definition.study_files import LIBRARY, load_study
+from studies.messages import console
 from studies.report.study_results import write_results
 from studies.storage.stored_study import StoredStudy
 from tests.studies.commands import dynloss_here
@@ -68,3 +69,15 @@ def test_what_is_shown_can_be_run(arguments: list[str], tmp_path: Path) -> None:
     study = load_study(tmp_path / "mine.yaml")
     assert f"hash {study.hash}" in done.stdout.splitlines()[0]
     assert f"# {study.members():,} networks" in done.stdout
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_names_can_be_typed_from_a_narrow_list(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_width", width)
+    lines = dynloss_here("list", "--out", str(tmp_path)).stdout.splitlines()
+    assert {path.stem for path in LIBRARY.glob("*.yaml")} <= {
+        line[1:].split(" ")[0] for line in lines
+    }
+    assert all(len(line) <= width for line in lines if "start with" not in line)

@@ -176,8 +176,18 @@ def test_train_shows_a_run() -> None:
     done = dynloss_here("train", "--width", 10, "--steps", 200, "--static-tail", 50, "--period", 20)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[1].split()[:2] == ["step", "train"]
-    assert lines[-2].split()[0] == "200"
+    assert lines[1] == "T = 20 steps, A = 70, learning rate 1"
+    assert lines[2] == (
+        "F is what is minimised: cross entropy, with weights of the classes that oscillate until "
+        "step 150"
+    )
+    assert lines[3].split()[:2] == ["step", "train"]
+    assert lines[-3].split()[0] == "200"
+    assert 0 <= float(lines[-1].removeprefix("test accuracy ")) <= 1
+    words = ("--amplitude", 1, "--momentum", 0.5, "--steps", 20, "--groups", "random")
+    static = dynloss_here("train", *words).stdout.splitlines()
+    assert static[1] == "A = 1, the static loss; learning rate 1, momentum 0.5"
+    assert static[2] == "F is what is minimised: cross entropy, every sample alike"
     diverged = dynloss_here(
         "train", "--width", 10, "--steps", 200, "--static-tail", 0, "--lr", 1e300
     )
