@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dynloss_core.config import ConfigError
 from studies.cli.app import app
+from studies.cli.examples import examples
 from studies.cli.options import Out, Overrides, Plugins, Profile, StudyArgument
 from studies.messages import DEFAULT_OUT, console, question_in
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["list_studies", "schema", "show"]
 
 
-@app.command("list", epilog="Examples: `dynloss list` · `dynloss list --out /shared/results`")
+@app.command("list", epilog=examples("`dynloss list`", "`dynloss list --out /shared/results`"))
 def list_studies(
     out: Out = DEFAULT_OUT,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -39,9 +40,9 @@ def list_studies(
 
 
 @app.command(
-    epilog=(
-        "Examples: `dynloss show quickstart` · "
-        "`dynloss show quickstart > mine.yaml` begins a study of your own"
+    epilog=examples(
+        "`dynloss show quickstart`",
+        "`dynloss show quickstart > mine.yaml` begins a study of your own",
     )
 )
 def show(
@@ -66,10 +67,11 @@ def show(
 
 
 @app.command(
-    epilog=(
-        "Examples: `dynloss schema > study.schema.json` · `dynloss schema space`. An editor that "
-        "speaks YAML checks a file that begins with "
-        "`# yaml-language-server: $schema=study.schema.json`."
+    epilog=examples(
+        "`dynloss schema > study.schema.json`",
+        "`dynloss schema space`",
+        note="An editor that speaks YAML checks a file that begins with "
+        "`# yaml-language-server: $schema=study.schema.json`.",
     )
 )
 def schema(

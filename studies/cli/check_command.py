@@ -13,6 +13,7 @@ import typer
 
 from dynloss_core.config import ConfigError, build, reason_of
 from studies.cli.app import app
+from studies.cli.examples import examples
 from studies.messages import console
 
 if TYPE_CHECKING:
@@ -32,9 +33,12 @@ _NEED_NOT_HOLD = {  # torch sums batch statistics of (N, C) thread by thread
 
 
 @app.command(
-    epilog="Examples: `dynloss check nets.py` · `dynloss check nets.py --data fashion_mnist` · "
-    "`dynloss check nets.py --data photos/` · "
-    "`dynloss check nets.py --data '{name: table, path: own.csv, target: kind}'`"
+    epilog=examples(
+        "`dynloss check nets.py`",
+        "`dynloss check nets.py --data fashion_mnist`",
+        "`dynloss check nets.py --data photos/`",
+        "`dynloss check nets.py --data '{name: table, path: own.csv, target: kind}'`",
+    )
 )
 def check(
     plugin: Annotated[Path, typer.Argument(metavar="PLUGIN.py", help="A plug-in's file.")],

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from studies.cli.app import app
+from studies.cli.examples import examples
 from studies.cli.options import (
     ArmOption,
     DataDir,
@@ -24,10 +25,10 @@ __all__ = ["export"]
 
 
 @app.command(
-    epilog=(
-        "Examples: `dynloss export quickstart` · "
-        "`dynloss export quickstart --arm static --search 2 --into scripts` · "
-        "`dynloss export spirals_width_sweep --setting model.width=100`"
+    epilog=examples(
+        "`dynloss export quickstart`",
+        "`dynloss export quickstart --arm static --search 2 --into scripts`",
+        "`dynloss export spirals_width_sweep --setting model.width=100`",
     )
 )
 def export(

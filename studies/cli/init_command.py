@@ -9,6 +9,7 @@ import typer
 
 from dynloss_core.config import ConfigError
 from studies.cli.app import app
+from studies.cli.examples import examples
 from studies.messages import console
 
 __all__ = ["init"]
@@ -20,9 +21,10 @@ _FILES = {"model": "my_network.py", "data": "my_data.py", "space": "my_space.yam
 
 
 @app.command(
-    epilog=(
-        "Examples: `dynloss init mine` writes all four, wired together · "
-        "`dynloss init --model` only a network · `dynloss init mine --study --data`"
+    epilog=examples(
+        "`dynloss init mine` writes all four, wired together",
+        "`dynloss init --model` only a network",
+        "`dynloss init mine --study --data`",
     )
 )
 def init(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from studies.cli.app import app
+from studies.cli.examples import examples
 from studies.cli.options import Direction, Groups, Order, Shape
 from studies.messages import console
 
@@ -15,10 +16,10 @@ __all__ = ["oscillation"]
 
 
 @app.command(
-    epilog=(
-        "Examples: `dynloss oscillation` is the published one · "
-        "`dynloss oscillation --groups stratified --shape sine` · "
-        "`dynloss oscillation --groups samples --period 500 --steps 1500 --out samples.svg`"
+    epilog=examples(
+        "`dynloss oscillation` is the published one",
+        "`dynloss oscillation --groups stratified --shape sine`",
+        "`dynloss oscillation --groups samples --period 500 --steps 1500 --out samples.svg`",
     )
 )
 def oscillation(

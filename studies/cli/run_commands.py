@@ -11,6 +11,7 @@ import typer
 
 from dynloss_core.config import ConfigError
 from studies.cli.app import INTERRUPTED, app
+from studies.cli.examples import examples
 from studies.cli.options import (
     Address,
     BackendOption,
@@ -38,14 +39,15 @@ __all__ = ["confirm", "run", "submit"]
 
 
 @app.command(
-    epilog=(
-        "Examples: `dynloss run quickstart` · `dynloss run my.yaml --dry-run` · "
-        "`dynloss run quickstart --set budget.total=2000 --set budget.static_tail=500 --out tmp` · "
-        "`dynloss run quickstart --extend-searches 4` · "
-        "`dynloss run quickstart --backend inline` · "
-        "`dynloss run quickstart --plugin nets.py --set model.name=my_net` · "
-        "`dynloss run my.yaml --address auto` · "
-        "`dynloss run my.yaml --address ray://HOST:10001 --out /shared/results`"
+    epilog=examples(
+        "`dynloss run quickstart`",
+        "`dynloss run my.yaml --dry-run`",
+        "`dynloss run quickstart --set budget.total=2000 --set budget.static_tail=500 --out tmp`",
+        "`dynloss run quickstart --extend-searches 4`",
+        "`dynloss run quickstart --backend inline`",
+        "`dynloss run quickstart --plugin nets.py --set model.name=my_net`",
+        "`dynloss run my.yaml --address auto`",
+        "`dynloss run my.yaml --address ray://HOST:10001 --out /shared/results`",
     )
 )
 def run(
@@ -138,8 +140,8 @@ def run(
 
 
 @app.command(
-    epilog=(
-        "Example: `dynloss submit my.yaml --address http://127.0.0.1:8265 --out /shared/results`"
+    epilog=examples(
+        "`dynloss submit my.yaml --address http://127.0.0.1:8265 --out /shared/results`"
     )
 )
 def submit(
@@ -176,10 +178,10 @@ def submit(
 
 
 @app.command(
-    epilog=(
-        "Examples: `dynloss confirm spirals_width_sweep` · "
-        "`dynloss confirm quickstart --seeds 60` · "
-        "`dynloss confirm quickstart --until-decided --at-most 4`"
+    epilog=examples(
+        "`dynloss confirm spirals_width_sweep`",
+        "`dynloss confirm quickstart --seeds 60`",
+        "`dynloss confirm quickstart --until-decided --at-most 4`",
     )
 )
 def confirm(

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from dynloss_core.config import ConfigError
+from studies.cli.examples import examples
 from studies.cli.options import Out
 from studies.messages import DEFAULT_OUT, brief, console, point_in_words
 
@@ -38,7 +39,7 @@ def space_list() -> None:
         console.print(f"  {', '.join(space.searched())}\n    {space.description}")
 
 
-@space_app.command("validate", epilog="Example: `dynloss space validate my_space.yaml`")
+@space_app.command("validate", epilog=examples("`dynloss space validate my_space.yaml`"))
 def space_validate(spaces: Annotated[list[str], typer.Argument(metavar="SPACE...")]) -> None:
     """Check spaces; stop at the first bad one with a line that says why, and exit code 2."""
     import search_spaces
@@ -48,7 +49,7 @@ def space_validate(spaces: Annotated[list[str], typer.Argument(metavar="SPACE...
         console.print(f"{name}: valid, {len(space.searched())} parameters, hash {space.hash}")
 
 
-@space_app.command("show", epilog="Example: `dynloss space show spirals-mlp`")
+@space_app.command("show", epilog=examples("`dynloss space show spirals-mlp`"))
 def space_show(space: SpaceArgument) -> None:
     """Show a space with its inheritance resolved."""
     import search_spaces
@@ -72,7 +73,7 @@ def space_show(space: SpaceArgument) -> None:
         console.print(f"starts from: {point_in_words(point)}")
 
 
-@space_app.command("sample", epilog="Example: `dynloss space sample spirals-mlp -n 8 --sobol`")
+@space_app.command("sample", epilog=examples("`dynloss space sample spirals-mlp -n 8 --sobol`"))
 def space_sample(
     space: SpaceArgument,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Points.")] = 5,
@@ -90,7 +91,7 @@ def space_sample(
 
 
 @space_app.command(
-    "grid", epilog="Example: `dynloss space grid spirals-mlp period=8 amplitude=8 learning_rate=3`"
+    "grid", epilog=examples("`dynloss space grid spirals-mlp period=8 amplitude=8 learning_rate=3`")
 )
 def space_grid(
     space: SpaceArgument,
@@ -111,7 +112,7 @@ def space_grid(
         typer.echo(json.dumps(point))
 
 
-@space_app.command("diff", epilog="Example: `dynloss space diff spirals-mlp my_space.yaml`")
+@space_app.command("diff", epilog=examples("`dynloss space diff spirals-mlp my_space.yaml`"))
 def space_diff(
     one: SpaceArgument,
     other: Annotated[str, typer.Argument(metavar="SPACE", help="Another one.")],
@@ -136,9 +137,9 @@ def space_diff(
 
 @space_app.command(
     "narrow",
-    epilog=(
-        "Examples: `dynloss space narrow spirals-mlp --from quickstart > narrow.yaml` · "
-        "`dynloss space narrow spirals-mlp --from a --from b --top 5%`"
+    epilog=examples(
+        "`dynloss space narrow spirals-mlp --from quickstart > narrow.yaml`",
+        "`dynloss space narrow spirals-mlp --from a --from b --top 5%`",
     ),
 )
 def space_narrow(

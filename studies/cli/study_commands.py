@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from studies.cli.app import app
+from studies.cli.examples import examples
 from studies.cli.options import Out, RecordedStudy
 from studies.cli.result_lines import show_results
 from studies.cli.terminal import show_changing, show_comparison
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["analyse", "status", "stop", "sync", "ui"]
 
 
-@app.command(epilog="Example: `dynloss sync quickstart`")
+@app.command(epilog=examples("`dynloss sync quickstart`"))
 def sync(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
     """Deliver to MLflow what has waited on disk since its server was unreachable."""
     from studies.runner.run_study import sync_study
@@ -31,9 +32,10 @@ def sync(study: RecordedStudy, out: Out = DEFAULT_OUT) -> None:
 
 
 @app.command(
-    epilog=(
-        "Examples: `dynloss status quickstart` · `dynloss status quickstart --watch` · "
-        "`dynloss status quickstart --json`"
+    epilog=examples(
+        "`dynloss status quickstart`",
+        "`dynloss status quickstart --watch`",
+        "`dynloss status quickstart --json`",
     )
 )
 def status(
@@ -68,7 +70,7 @@ def status(
             paragraph(line)
 
 
-@app.command(epilog="Example: `dynloss stop quickstart`")
+@app.command(epilog=examples("`dynloss stop quickstart`"))
 def stop(
     study: RecordedStudy,
     out: Out = DEFAULT_OUT,
@@ -96,12 +98,12 @@ def stop(
 
 
 @app.command(
-    epilog=(
-        "Examples: `dynloss analyse quickstart` · "
-        "`dynloss analyse quickstart digits spirals_width_sweep` puts them side by side · "
-        "`dynloss analyse /theirs/quickstart --into mine` leaves their folder as it is · "
-        "`dynloss analyse quickstart --paper` adds LaTeX tables, and figures as PDF and SVG · "
-        "`dynloss analyse quickstart --analysis deaths.py` adds an analysis of your own"
+    epilog=examples(
+        "`dynloss analyse quickstart`",
+        "`dynloss analyse quickstart digits spirals_width_sweep` puts them side by side",
+        "`dynloss analyse /theirs/quickstart --into mine` leaves their folder as it is",
+        "`dynloss analyse quickstart --paper` adds LaTeX tables, and figures as PDF and SVG",
+        "`dynloss analyse quickstart --analysis deaths.py` adds an analysis of your own",
     )
 )
 def analyse(
@@ -166,7 +168,7 @@ def analyse(
     show_comparison(compare_studies(folders, out / "across" if into is None else into))
 
 
-@app.command(epilog="Examples: `dynloss ui` · `dynloss ui quickstart --port 5001`")
+@app.command(epilog=examples("`dynloss ui`", "`dynloss ui quickstart --port 5001`"))
 def ui(
     study: Annotated[
         str | None,

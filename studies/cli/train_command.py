@@ -10,6 +10,7 @@ import typer
 
 from dynloss_core.config import ConfigError, build
 from studies.cli.app import app
+from studies.cli.examples import examples
 from studies.cli.options import (
     ArmOption,
     DataDir,
@@ -43,15 +44,15 @@ _OF_A_STUDY = ("arm", "search", "setting", "out")
 
 
 @app.command(
-    epilog=(
-        "Examples: `dynloss train` is the published spiral run, shortened · "
-        "`dynloss train --amplitude 1` is its static baseline · "
-        "`dynloss train --groups stratified` oscillates groups that mix all classes equally · "
-        "`dynloss train --trace steps.parquet` keeps every step · "
+    epilog=examples(
+        "`dynloss train` is the published spiral run, shortened",
+        "`dynloss train --amplitude 1` is its static baseline",
+        "`dynloss train --groups stratified` oscillates groups that mix all classes equally",
+        "`dynloss train --trace steps.parquet` keeps every step",
         "`dynloss train --data digits --width 10 --batch-size 64 --momentum 0.9 --lr 0.1 "
-        "--period 40 --steps 1000 --static-tail 200` · "
-        "`dynloss train --from quickstart` trains the winner of a study again · "
-        "`dynloss train --from quickstart --arm static --seed 7 --lr 1` with another seed and rate"
+        "--period 40 --steps 1000 --static-tail 200`",
+        "`dynloss train --from quickstart` trains the winner of a study again",
+        "`dynloss train --from quickstart --arm static --seed 7 --lr 1` with another seed and rate",
     )
 )
 def train(

@@ -46,6 +46,14 @@ def test_every_command_has_help_and_an_example(arguments: tuple[str, ...]) -> No
     assert "Usage:" in done.stdout
     if arguments and arguments != ("space",):
         assert "Example" in done.stdout
+        assert " · " not in done.stdout
+
+
+def test_examples_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    lines = [line.strip() for line in dynloss_here("run", "--help").stdout.splitlines()]
+    assert any(line.endswith("dynloss run quickstart") for line in lines)
+    assert any(line.endswith("dynloss run my.yaml --dry-run") for line in lines)
 
 
 def test_the_version_is_one() -> None:
