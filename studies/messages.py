@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "question_in",
     "replace_what_cannot_be_shown",
     "say",
+    "starting",
 ]
 
 DEFAULT_OUT = Path("results")
@@ -77,6 +79,16 @@ def paragraph(text: str, *, style: str | None = None) -> None:
 def say(line: str) -> None:
     """A line for the user that is not part of the answer."""
     notes.print(line)
+
+
+@contextmanager
+def starting(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """While the suite is imported, which takes seconds, a terminal says what starts."""
+    if quiet or not notes.is_interactive:
+        yield
+        return
+    with notes.status(Text(f"starting {printable(what)}"), spinner="line"):
+        yield
 
 
 def replace_what_cannot_be_shown() -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "Overrides",
     "Plugins",
     "Profile",
+    "Quiet",
     "RecordedStudy",
     "SearchOption",
     "Settings",
@@ -89,6 +90,9 @@ Profile = Annotated[
 CodeChanged = Annotated[
     bool,
     typer.Option("--code-changed", help="Continue although the code or versions have changed."),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the results and what fails; no progress.")
 ]
 DataDir = Annotated[
     Path | None,

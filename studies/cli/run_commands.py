@@ -22,6 +22,7 @@ from studies.cli.options import (
     Overrides,
     Plugins,
     Profile,
+    Quiet,
     RecordedStudy,
     StudyArgument,
     with_data,
@@ -29,7 +30,7 @@ from studies.cli.options import (
 )
 from studies.cli.result_lines import show_results
 from studies.cli.terminal import show_crash, show_estimate
-from studies.messages import DEFAULT_OUT, console, repeat_command, say
+from studies.messages import DEFAULT_OUT, console, repeat_command, say, starting
 
 if TYPE_CHECKING:
     from studies.definition.study import Study
@@ -80,13 +81,17 @@ def run(
     plugin: Plugins = None,
     data_dir: DataDir = None,
     download: Download = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a study to its verdict: search, confirmation, tables, figures."""
-    from dynloss_core.data import use_data_folder
-    from studies.cluster.addresses import is_client
-    from studies.cluster.backends import named
-    from studies.definition.data_sets import ensure_data
-    from studies.definition.study_files import load_study
+    with starting(study, quiet=quiet):
+        from dynloss_core.data import use_data_folder
+        from studies.analysis.statistics.power import power_of
+        from studies.cluster.addresses import is_client
+        from studies.cluster.backends import named
+        from studies.definition.data_sets import ensure_data
+        from studies.definition.study_files import load_study
+        from studies.runner.run_study import run_study
 
     given = set_ or []
     chosen = [] if backend is None else [f"backend={named(backend)}"]
@@ -106,6 +111,7 @@ def run(
     if is_client(address) and definition.backend == "ray":
         flags = {"--dry-run": dry_run, "--resume": resume, "--no-reuse": not reuse}
         flags |= {"--download": download, "--code-changed": code_changed}
+        flags |= {"--quiet": quiet}
         options = [flag for flag, given in flags.items() if given]
         for name, more in (("--extend", extend), ("--extend-searches", extend_searches)):
             options += [] if more is None else [name, str(more)]
@@ -115,9 +121,6 @@ def run(
         _estimate(definition, address, data_dir, download=download)
         return
     ensure_data(definition.data, data_dir, download=download)
-    from studies.analysis.statistics.power import power_of
-    from studies.runner.run_study import run_study
-
     power = power_of(definition)
     if power is not None and power.is_hopeless:
         say(f"this study is unlikely to succeed: {power.sentences()[-1]}")
@@ -134,6 +137,7 @@ def run(
             more_searches=extend_searches,
             reuse=reuse,
             code_changed=code_changed,
+            quiet=quiet,
         ),
         go_on,
     )
@@ -203,14 +207,16 @@ def confirm(
     out: Out = DEFAULT_OUT,
     data_dir: DataDir = None,
     download: Download = False,
+    quiet: Quiet = False,
 ) -> None:
     """Rerun each arm's winner on fresh seeds and write the verdict, or finish a round."""
-    from studies.cluster.addresses import is_client
-    from studies.cluster.backends import named
-    from studies.definition.data_sets import ensure_data
-    from studies.runner.run_study import confirm_study, confirm_until_decided
-    from studies.storage.recorded_study import name_of_study, recorded_study
-    from studies.storage.stored_study import stored_definition
+    with starting(study, quiet=quiet):
+        from studies.cluster.addresses import is_client
+        from studies.cluster.backends import named
+        from studies.definition.data_sets import ensure_data
+        from studies.runner.run_study import confirm_study, confirm_until_decided
+        from studies.storage.recorded_study import name_of_study, recorded_study
+        from studies.storage.stored_study import stored_definition
 
     trains = None if backend is None else named(backend)
     if is_client(address) and trains in (None, "ray"):
@@ -218,6 +224,7 @@ def confirm(
         options += ["--until-decided", "--at-most", str(at_most)] if until_decided else []
         options += ["--download"] if download else []
         options += ["--code-changed"] if code_changed else []
+        options += ["--quiet"] if quiet else []
         go_on = repeat_command(["confirm", study, *with_data(data_dir)], out, address)
         words = ["confirm", name_of_study(study), *options, *with_data(data_dir)]
         _drive(None, address, out, go_on, *words)
@@ -230,7 +237,12 @@ def confirm(
     def work() -> RunResult:
         if not until_decided:
             return confirm_study(
-                folder, seeds=seeds, address=address, backend=trains, code_changed=code_changed
+                folder,
+                seeds=seeds,
+                address=address,
+                backend=trains,
+                code_changed=code_changed,
+                quiet=quiet,
             )
         return confirm_until_decided(
             folder,
@@ -239,6 +251,7 @@ def confirm(
             address=address,
             backend=trains,
             code_changed=code_changed,
+            quiet=quiet,
         )
 
     _conclude(definition, folder.path.parent, work, repeat_command(arguments, out, address))

@@ -57,10 +57,13 @@ class StudyPanel:
         study: the study.
         folder: its folder.
         console: where to show it; standard error by default.
+        quiet: whether to show nothing.
     """
 
-    def __init__(self, study: Study, folder: Path, console: Console | None = None) -> None:
-        self.console = console or notes
+    def __init__(
+        self, study: Study, folder: Path, console: Console | None = None, *, quiet: bool = False
+    ) -> None:
+        self.console, self._quiet = console or notes, quiet
         self._name, self._objective = study.name, study.objective.replace("_", " ")
         self._question = question_in(" ".join(study.description.split()))
         self._where = {
@@ -74,7 +77,7 @@ class StudyPanel:
         self._training: _Training | None = None
         self._is_begun = False
         self._live: Live | None = None
-        if self.console.is_interactive:
+        if self.console.is_interactive and not quiet:
             self._live = Live(self, console=self.console, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> StudyPanel:
@@ -96,9 +99,14 @@ class StudyPanel:
         """Whether there is a terminal to show it in."""
         return self._live is not None
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether plain lines stand for it."""
+        return self._live is None and not self._quiet
+
     def begin_lines(self) -> None:
         """Say once what it says of the study itself, where there is no terminal."""
-        if self._live is None and not self._is_begun:
+        if self.has_lines and not self._is_begun:
             line = f"{self._name}: {self._question}" if self._question else self._name
             self.console.print(line, markup=False, soft_wrap=True)
             for label, value in self._where.items():

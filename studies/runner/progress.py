@@ -198,7 +198,8 @@ class StudyProgress:
             self._view()
             return
         now = time.monotonic()
-        if now - self._last_line < _SECONDS_BETWEEN_LINES:
+        is_quiet = self._panel is not None and not self._panel.has_lines
+        if is_quiet or now - self._last_line < _SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
         seconds_left = self._seconds_left()

@@ -21,20 +21,19 @@ from studies.messages import say
 from studies.report.study_results import Results, write_report, write_results
 from studies.runner.extension import extended, searched_again
 from studies.runner.panel import StudyPanel
+from studies.runner.parent_run import closing_its_run, conclude, keeps_runs
 from studies.runner.progress import StudyProgress
 from studies.runner.rounds import due_round, next_rounds
 from studies.runner.session import Session
 from studies.storage.origins import refuse_other_code
 from studies.storage.place import located
 from studies.storage.reuse import KnownNetworks
-from studies.storage.sealed_files import write_parquet
 from studies.storage.status_file import keep_status
 from studies.storage.stored_plan import optuna_of
 from studies.storage.stored_study import StoredStudy, stored_definition
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.trackers import delivery_of
-from studies.storage.write_errors import not_written
 
 __all__ = ["RunResult", "confirm_study", "confirm_until_decided", "run_study", "sync_study"]
 
@@ -68,6 +67,7 @@ def run_study(
     more_searches: int | None = None,
     reuse: bool = True,
     code_changed: bool = False,
+    quiet: bool = False,
 ) -> RunResult:
     """Run a study, or what is left of it, and write its results.
 
@@ -80,13 +80,15 @@ def run_study(
         more_searches: number of searches to add to a finished study.
         reuse: whether to reuse networks that were trained before (see `studies.storage.reuse`).
         code_changed: whether to continue with other code or versions than the study began with.
+        quiet: whether to show nothing of its progress.
 
     Raises:
         ConfigError: before anything has started, if the data, the folder, the store or the cluster
             do not suit the study.
     """
     folder = StudyFolder.of(study, out)
-    with StudyPanel(study, folder.path) as panel, _training_resources(study, address):
+    panel = StudyPanel(study, folder.path, quiet=quiet)
+    with panel, _training_resources(study, address):
         extends = more is not None or more_searches is not None
         if extends and not folder.exists():
             option = "--extend" if more is not None else "--extend-searches"
@@ -112,6 +114,7 @@ def confirm_study(
     address: str | None = None,
     backend: BackendName | None = None,
     code_changed: bool = False,
+    quiet: bool = False,
 ) -> RunResult:
     """Rerun the winners of a finished search on fresh seeds, and write the results.
 
@@ -123,6 +126,7 @@ def confirm_study(
         address: the address of a Ray cluster; None starts one on this machine.
         backend: what trains; by default that of the study.
         code_changed: as in `run_study`.
+        quiet: as in `run_study`.
 
     Raises:
         ConfigError: if the search is not finished or has no winner, or the data are missing.
@@ -130,7 +134,7 @@ def confirm_study(
     study = stored_definition(folder)
     backend = backend or study.backend
     with (
-        StudyPanel(study, folder.path) as panel,
+        StudyPanel(study, folder.path, quiet=quiet) as panel,
         _training_resources(replace(study, backend=backend), address),
         folder.locked(),
     ):
@@ -156,6 +160,7 @@ def confirm_until_decided(
     address: str | None = None,
     backend: BackendName | None = None,
     code_changed: bool = False,
+    quiet: bool = False,
 ) -> RunResult:
     """Confirm again and again, until no verdict is undecided. Each look counts (see
     `studies.analysis.statistics.alpha_spending`), so that looking until one likes what one sees
@@ -168,13 +173,19 @@ def confirm_until_decided(
         address: as in `confirm_study`.
         backend: as in `confirm_study`.
         code_changed: as in `run_study`.
+        quiet: as in `run_study`.
 
     Raises:
         ConfigError: as `confirm_study` does.
     """
     while True:
         outcome = confirm_study(
-            folder, seeds=seeds, address=address, backend=backend, code_changed=code_changed
+            folder,
+            seeds=seeds,
+            address=address,
+            backend=backend,
+            code_changed=code_changed,
+            quiet=quiet,
         )
         verdicts = outcome.results.analysis.verdicts
         undecided = sum(verdict.test.outcome == "undecided" for verdict in verdicts)
@@ -200,13 +211,13 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
     with tuned_sqlite(), folder.locked():
         stored = located(StoredStudy.read(folder))
         with delivery_of(stored, at_once=True) as (delivery, stored):
-            with _closing_its_run(stored, delivery):
+            with closing_its_run(stored, delivery):
                 with StudyProgress(stored.study) as progress:
                     session = Session(stored, delivery, progress)
                     session.recall()
-                _keeps_runs(stored, delivery)
+                keeps_runs(stored, delivery)
                 results = write_results(stored)
-            _conclude(stored, delivery, results, finished=session.finished)
+            conclude(stored, delivery, results, finished=session.finished)
             uri = delivery.ask(lambda tracker: tracker.uri)
             if delivery.problem or uri is None:
                 raise ConfigError("storage.tracking_uri", delivery.problem, "try again later")
@@ -245,38 +256,19 @@ def _continue(stored: StoredStudy, panel: StudyPanel, *, reuse: bool = True) -> 
 
 def _run(stored: StoredStudy, delivery: Delivery, panel: StudyPanel, *, reuse: bool) -> RunResult:
     """Train what is left, then write the results, and then wait for MLflow."""
-    with _closing_its_run(stored, delivery):
+    with closing_its_run(stored, delivery):
         stored, finished, failures = _train(stored, delivery, panel, reuse=reuse)
         backend_of(stored.study).end()
         panel.at("writing results")
-        if finished and not panel.is_shown:
+        if finished and panel.has_lines:
             say("trained; writing tables, figures and report")
         results = write_results(stored)
-        if _keeps_runs(stored, delivery):
+        if keeps_runs(stored, delivery):
             write_report(stored, results)  # whose table leads to them
-    _conclude(stored, delivery, results, finished=finished)
+    conclude(stored, delivery, results, finished=finished)
     if finished:
         stored.folder.sweep()
     return RunResult(finished, failures, delivery.problem, stored.folder, results)
-
-
-@contextmanager
-def _closing_its_run(stored: StoredStudy, delivery: Delivery) -> Iterator[None]:
-    """Work on a study, and close its run in MLflow if that fails, or is interrupted.
-
-    Raises:
-        ConfigError: if a file of the study cannot be written.
-    """
-    try:
-        yield
-    except (Exception, KeyboardInterrupt) as error:
-        with suppress(Exception):  # the first error is the one to report
-            state = stored.folder.state()  # with what was written since
-            _conclude(replace(stored, state=state), delivery, None, finished=False)
-        if isinstance(error, OSError) and error.filename is not None:
-            remedy = "make it writable and continue with --resume"
-            raise not_written(error, stored.folder.path, remedy) from error
-        raise
 
 
 def _train(
@@ -314,39 +306,3 @@ def _train(
                 return stored, True, dict(failures)
             stored = stored.with_round(due)
     return stored, False, dict(failures)
-
-
-def _keeps_runs(stored: StoredStudy, delivery: Delivery) -> bool:
-    """Write down the run of each trial for the report, if MLflow can be reached and has others than
-    are written down, and return whether it has."""
-    runs, written = delivery.ask(lambda tracker: tracker.runs()), stored.folder.runs()
-    if runs is None or runs.equals(written) or (runs.empty and written.empty):
-        return False
-    write_parquet(runs, stored.folder.tables / "runs.parquet")
-    return True
-
-
-def _conclude(
-    stored: StoredStudy, delivery: Delivery, results: Results | None, *, finished: bool
-) -> None:
-    """Close the study's run in MLflow, with the results if there are any, if it can be reached."""
-    origin = {key: str(value) for key, value in stored.state.get("provenance", {}).items()}
-    metrics, tags, artifacts = {}, origin, []
-    if results is not None:
-        metrics, tags = results.metrics(), {**origin, **results.tags()}
-        artifacts = _artifacts(stored.folder, results, finished=finished)
-    delivery.ask(
-        lambda tracker: tracker.close(
-            finished=finished, metrics=metrics, tags=tags, artifacts=artifacts
-        )
-    )
-
-
-def _artifacts(folder: StudyFolder, results: Results, *, finished: bool) -> list[tuple[Path, str]]:
-    """The files that belong to the parent run, with their folders."""
-    files = [(folder.definition, ""), *((path, "figures") for path in results.figures)]
-    files += [(path, "") for path in (folder.summary, folder.report) if path.exists()]
-    files += [(path, "tables") for path in results.tables]
-    if finished:
-        files += [(path, "tables") for path in sorted(folder.tables.glob("*.parquet"))]
-    return files

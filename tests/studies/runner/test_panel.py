@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from dynloss_core import keys
 from studies.definition.study import Study
-from studies.messages import PlainConsole, say
+from studies.messages import PlainConsole, say, starting
 from studies.runner.panel import StudyPanel
 from studies.runner.progress import StudyProgress
 from studies.search.confirmation import Winner
@@ -143,3 +144,40 @@ def test_without_a_terminal_there_are_plain_lines(tmp_path: Path) -> None:
     assert sum(line.startswith("folder") for line in lines) == 1
     assert any(line.startswith("search ") and "%" in line for line in lines)
     assert "\x1b" not in said.getvalue()
+
+
+def test_a_quiet_study_shows_its_failures_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, study = terminal(monkeypatch), asking()
+    session = session_of(study, tmp_path)
+    panel = StudyPanel(study, session.path, console, quiet=True)
+    with panel, StudyProgress(study, panel=panel) as progress:
+        session.progress = progress
+        progress.status = session.status
+        finish(session)
+        progress.say("block search-static-00000 failed")
+    assert not panel.is_shown
+    assert console.file.getvalue() == "block search-static-00000 failed\n"  # type: ignore[attr-defined]
+
+
+def test_a_terminal_says_at_once_what_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = terminal(monkeypatch)
+    monkeypatch.setattr("studies.messages.notes", console)
+    with starting("x[/y]", quiet=True):
+        pass
+    assert not console.file.getvalue()  # type: ignore[attr-defined]
+    with starting("x[/y]"):
+        pass
+    assert "starting x[/y]" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    console = terminal(monkeypatch)
+    panel = StudyPanel(asking(), Path("results/tiny"), console, quiet=True)
+    panel.show(status(), keys.SEARCH, WINNERS)
+    console.print(panel)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    colours = re.findall(r"\x1b\[([0-9;]*)m", text)
+    assert set(colours) <= {"0", "1", "2", ""}, "bold and dim are no colours"
