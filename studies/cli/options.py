@@ -27,6 +27,7 @@ __all__ = [
     "Settings",
     "Shape",
     "StudyArgument",
+    "Verbose",
     "with_data",
     "with_plugins",
 ]
@@ -93,6 +94,10 @@ CodeChanged = Annotated[
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print the results and what fails; no progress.")
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Show what libraries log, too; log.txt keeps it anyway."),
 ]
 DataDir = Annotated[
     Path | None,

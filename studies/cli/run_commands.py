@@ -25,6 +25,7 @@ from studies.cli.options import (
     Quiet,
     RecordedStudy,
     StudyArgument,
+    Verbose,
     with_data,
     with_plugins,
 )
@@ -82,6 +83,7 @@ def run(
     data_dir: DataDir = None,
     download: Download = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run a study to its verdict: search, confirmation, tables, figures."""
     with starting(study, quiet=quiet):
@@ -111,7 +113,7 @@ def run(
     if is_client(address) and definition.backend == "ray":
         flags = {"--dry-run": dry_run, "--resume": resume, "--no-reuse": not reuse}
         flags |= {"--download": download, "--code-changed": code_changed}
-        flags |= {"--quiet": quiet}
+        flags |= {"--quiet": quiet, "--verbose": verbose}
         options = [flag for flag, given in flags.items() if given]
         for name, more in (("--extend", extend), ("--extend-searches", extend_searches)):
             options += [] if more is None else [name, str(more)]
@@ -138,6 +140,7 @@ def run(
             reuse=reuse,
             code_changed=code_changed,
             quiet=quiet,
+            verbose=verbose,
         ),
         go_on,
     )
@@ -208,6 +211,7 @@ def confirm(
     data_dir: DataDir = None,
     download: Download = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Rerun each arm's winner on fresh seeds and write the verdict, or finish a round."""
     with starting(study, quiet=quiet):
@@ -225,6 +229,7 @@ def confirm(
         options += ["--download"] if download else []
         options += ["--code-changed"] if code_changed else []
         options += ["--quiet"] if quiet else []
+        options += ["--verbose"] if verbose else []
         go_on = repeat_command(["confirm", study, *with_data(data_dir)], out, address)
         words = ["confirm", name_of_study(study), *options, *with_data(data_dir)]
         _drive(None, address, out, go_on, *words)
@@ -243,6 +248,7 @@ def confirm(
                 backend=trains,
                 code_changed=code_changed,
                 quiet=quiet,
+                verbose=verbose,
             )
         return confirm_until_decided(
             folder,
@@ -252,6 +258,7 @@ def confirm(
             backend=trains,
             code_changed=code_changed,
             quiet=quiet,
+            verbose=verbose,
         )
 
     _conclude(definition, folder.path.parent, work, repeat_command(arguments, out, address))

@@ -20,6 +20,7 @@ from studies.interrupts import noted_interrupts
 from studies.messages import say
 from studies.report.study_results import Results, write_report, write_results
 from studies.runner.extension import extended, searched_again
+from studies.runner.library_log import library_log
 from studies.runner.panel import StudyPanel
 from studies.runner.parent_run import closing_its_run, conclude, keeps_runs
 from studies.runner.progress import StudyProgress
@@ -68,6 +69,7 @@ def run_study(
     reuse: bool = True,
     code_changed: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> RunResult:
     """Run a study, or what is left of it, and write its results.
 
@@ -81,6 +83,7 @@ def run_study(
         reuse: whether to reuse networks that were trained before (see `studies.storage.reuse`).
         code_changed: whether to continue with other code or versions than the study began with.
         quiet: whether to show nothing of its progress.
+        verbose: whether to show what libraries log, which is kept in `log.txt` anyway.
 
     Raises:
         ConfigError: before anything has started, if the data, the folder, the store or the cluster
@@ -104,7 +107,8 @@ def run_study(
                 stored = extended(stored, more)
             if more_searches is not None:
                 stored = searched_again(stored, more_searches)
-            return _continue(stored.with_state(address=address), panel, reuse=reuse)
+            with library_log(folder.log, aloud=verbose):
+                return _continue(stored.with_state(address=address), panel, reuse=reuse)
 
 
 def confirm_study(
@@ -115,6 +119,7 @@ def confirm_study(
     backend: BackendName | None = None,
     code_changed: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> RunResult:
     """Rerun the winners of a finished search on fresh seeds, and write the results.
 
@@ -127,6 +132,7 @@ def confirm_study(
         backend: what trains; by default that of the study.
         code_changed: as in `run_study`.
         quiet: as in `run_study`.
+        verbose: as in `run_study`.
 
     Raises:
         ConfigError: if the search is not finished or has no winner, or the data are missing.
@@ -149,7 +155,8 @@ def confirm_study(
             refuse_other_code(stored, trains=bool(planned))
         for confirmation in planned:
             stored = stored.with_round(confirmation)
-        return _continue(stored.with_state(address=address), panel)
+        with library_log(folder.log, aloud=verbose):
+            return _continue(stored.with_state(address=address), panel)
 
 
 def confirm_until_decided(
@@ -161,6 +168,7 @@ def confirm_until_decided(
     backend: BackendName | None = None,
     code_changed: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> RunResult:
     """Confirm again and again, until no verdict is undecided. Each look counts (see
     `studies.analysis.statistics.alpha_spending`), so that looking until one likes what one sees
@@ -174,6 +182,7 @@ def confirm_until_decided(
         backend: as in `confirm_study`.
         code_changed: as in `run_study`.
         quiet: as in `run_study`.
+        verbose: as in `run_study`.
 
     Raises:
         ConfigError: as `confirm_study` does.
@@ -186,6 +195,7 @@ def confirm_until_decided(
             backend=backend,
             code_changed=code_changed,
             quiet=quiet,
+            verbose=verbose,
         )
         verdicts = outcome.results.analysis.verdicts
         undecided = sum(verdict.test.outcome == "undecided" for verdict in verdicts)

@@ -12,6 +12,7 @@ figures/        PNG, GIF if it moves; `.written`: what was written there and in 
 confirm.json    rounds of confirmation asked for after the search
 progress.json   while a driver runs: how far it has got
 status.json     how far the last one had got (see `status_file`)
+log.txt         what libraries logged while it ran, if they did
 stop            while the driver is asked to end
 summary.json    the answer
 report.html     the answer, to be read
@@ -52,6 +53,7 @@ class StudyPaths:
         self.default_store = self.path.parent / "mlflow.db"
         self.progress = self.path / "progress.json"
         self.origins = self.path / "origins.json"
+        self.log = self.path / "log.txt"
         self.report = self.path / "report.html"
         self.stop_request = self.path / "stop"
         self.lock = self.path / ".lock"

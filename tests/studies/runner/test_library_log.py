@@ -1,0 +1,44 @@
+"""What libraries log while a study runs is kept in its folder."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import pytest
+
+from studies.runner.library_log import library_log
+
+
+def test_it_is_kept_and_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "log.txt"
+    logger = logging.getLogger("mlflow.tracking")
+    before = logging.getLogger("mlflow").handlers
+    with library_log(file):
+        logger.warning("retrying %s", "postgresql://me:secret@host/db")
+        logging.getLogger("alembic.runtime").error("a migration")
+        warnings.warn("an old name", FutureWarning, stacklevel=1)
+        logger.warning("%d", "no number")
+    kept = file.read_text()
+    for expected in ("mlflow.tracking WARNING: retrying postgresql://me:***@host/db", "a migration",
+                     "FutureWarning: an old name"):  # fmt: skip
+        assert expected in kept
+    assert "secret" not in kept
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+    assert logging.getLogger("mlflow").handlers is before
+
+
+def test_it_is_shown_if_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with library_log(tmp_path / "log.txt", aloud=True):
+        logging.getLogger("ray").error("a node is gone")
+    assert capsys.readouterr().err.endswith("ray ERROR: a node is gone\n")
+
+
+def test_without_a_word_there_is_no_file(tmp_path: Path) -> None:
+    with library_log(tmp_path / "log.txt"):
+        pass
+    with library_log(tmp_path / "gone" / "log.txt"):
+        logging.getLogger("ray").error("a folder that was discarded")
+    assert not list(tmp_path.iterdir())
