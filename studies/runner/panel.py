@@ -151,7 +151,7 @@ class StudyPanel:
         bar = Table.grid(padding=(0, 2), expand=True)
         for ratio in (None, 1, None, None, None):
             bar.add_column(ratio=ratio, no_wrap=True)
-        shown = ProgressBar(total=1.0, completed=share)
+        shown = ProgressBar(total=1.0, completed=share, complete_style="cyan")
         bar.add_row(Text(phase), shown, Text(f"{share:.0%}"), Text(elapsed), Text(left))
         return bar
 
