@@ -13,6 +13,8 @@ import os
 from typing import Any
 
 import grpc
+
+# Ray's own way to attach a token: it has no public one. A test asks a real head both ways.
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.grpc_utils import init_grpc_channel
 from ray.exceptions import AuthenticationError
