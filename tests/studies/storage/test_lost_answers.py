@@ -15,7 +15,7 @@ from studies.runner.run_study import run_study
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.repeating_client import PARENT, RepeatingClient
 from tests.lossy_proxy import lossy_proxy
-from tests.services import free_port, started_mlflow
+from tests.services import SECONDS, free_port, started_mlflow
 from tests.studies.mlflow_runs import runs_in
 from tests.studies.sessions import run_without_ray
 from tests.studies.tiny import tiny_study
@@ -69,10 +69,11 @@ def test_the_report_does_not_wait_for_mlflow(
     """A server answers nobody who ends a run before the report is there; that leads to the runs
     once all is delivered."""
     run_without_ray(monkeypatch)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(SECONDS))
     folder = StudyFolder(tmp_path / "waits")
 
     def after_the_report(method: str, path: str, number: int) -> bool:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + SECONDS / 2
         while path.endswith("runs/update") and not folder.report.exists():
             if time.monotonic() > deadline:
                 return True
