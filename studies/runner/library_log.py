@@ -28,16 +28,18 @@ def library_log(file: Path, *, aloud: bool = False) -> Iterator[None]:
     os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # it would log to the terminal
     handler = _Appending(file, aloud=aloud)
     loggers = [logging.getLogger(name) for name in _LOGGERS]
-    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
     logging.captureWarnings(True)
     for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
         logging.captureWarnings(False)
-        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
 
 
 class _Appending(logging.Handler):
