@@ -37,7 +37,7 @@ def outcomes_in(summary: dict[str, Any]) -> str:
         summary: the content of the file.
 
     Raises:
-        KeyError: if it is no summary; likewise TypeError.
+        KeyError: if it is not a summary; likewise TypeError.
     """
     outcomes = Counter(str(v["test"]["outcome"]).replace("_", " ") for v in summary["verdicts"])
     if outcomes.total() == 1:
