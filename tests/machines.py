@@ -22,6 +22,8 @@ import pytest
 __all__ = ["Machines", "machines", "needs_namespaces"]
 
 PORT = 6399
+# of several, whatever a Ray of this process alone has set before
+_OF_A_MACHINE = {"PYTHONPATH": "", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
 SECONDS_TO_START = 180.0
 
 
@@ -104,7 +106,7 @@ class Machines:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **self.environment, "PYTHONPATH": ""},
+                env={**os.environ, **self.environment, **_OF_A_MACHINE},
             )
         self._started.append(machine)
         deadline = time.monotonic() + SECONDS_TO_START
