@@ -1,5 +1,7 @@
 """Configuration as frozen dataclasses, built strictly from plain mappings.
 
+The file is long because building, refusing and describing read the same annotations.
+
 One mechanism serves the whole suite: core problems, search spaces and study files are all
 dataclasses, and `build` turns parsed YAML or JSON into them. It refuses unknown and missing keys,
 wrong types and numbers that arrive as text; each refusal is one line that names the source, the

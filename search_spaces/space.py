@@ -1,5 +1,7 @@
 """A search space: named parameters, the baseline they are compared with, and points to start from.
 
+The file is long because one object serves four ways to search.
+
 One object serves plain Optuna (`suggest`), plain Ray Tune (`to_ray`), designed experiments
 (`grid`, `sample`) and the suite's own studies.
 """

@@ -165,3 +165,14 @@ def test_what_is_imported_on_first_use_is_listed() -> None:
 def test_a_space_alone_loads_neither_torch_nor_ray() -> None:
     loaded = modules_after("import search_spaces; search_spaces.load('spirals-mlp').sample(3)")
     assert not loaded & {"torch", "ray", "optuna", "mlflow", "pandas"}
+
+
+def test_a_long_file_says_why() -> None:
+    root = Path(__file__).parents[2]
+    for package in ("dynloss_core", "search_spaces", "studies"):
+        for path in (root / package).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if len(text.splitlines()) > 350:
+                assert "The file is long because" in (ast.get_docstring(ast.parse(text)) or ""), (
+                    path
+                )

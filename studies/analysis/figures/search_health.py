@@ -1,4 +1,7 @@
-"""Search health: isolation of each parameter, the objective against the budget, importances."""
+"""Search health: isolation of each parameter, the objective against the budget, importances.
+
+The file is long because its panels share one figure.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """The gain map: where, over two parameters, does the dynamical loss beat the static one?
 
+The file is long because cells, words and table of a map are one thing.
+
 Two baselines, both shown. `own best`: the static trial with the best mean objective, at any
 learning rate. If there are several static trials, it is chosen on every second seed, and the map is
 made from the other seeds: on the seeds that chose it, it would look better than it is, because of

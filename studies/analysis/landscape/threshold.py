@@ -1,5 +1,7 @@
 """Where instabilities begin: threshold = k / learning rate, over learning rates, sizes, momenta.
 
+The file is long because runs, fit and words of one claim stand together.
+
 The claim to test (Ruiz-Garcia et al., ICML 2021, arXiv:2102.03793): an instability begins when the
 largest Hessian eigenvalue of the dynamical loss crosses a threshold that falls as 1 / learning rate
 (2 / learning rate on a quadratic) and does not depend on the width; the same threshold explains why

@@ -1,5 +1,7 @@
 """Search health: whether a study's search can be trusted to have found each arm's best.
 
+The file is long because each of its questions has an answer with its own words.
+
 Symbols: K trials of an arm, in the order of their numbers; m <= K of them, a smaller budget.
 
 The questions are those that Godbole, Dahl, Gilmer, Shallue and Nado (2023, Deep Learning Tuning
