@@ -16,14 +16,14 @@ from dynloss_core import keys
 from studies.analysis.question import Question
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.settings import by_setting, label_of
-from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import (
     OUTCOME_IN_WORDS,
     Outcome,
-    decide,
 )
+from studies.analysis.statistics.evidence import claim_of
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.analysis.statistics.pooled import Pooled, pooled
+from studies.analysis.statistics.verdict import evidence_of_rows
 from studies.analysis.study_analysis import Analysis
 from studies.analysis.verdict_warnings import ONE_SPLIT
 from studies.definition.arms import Pair, against_reference
@@ -172,20 +172,25 @@ def _row(
     up = keys.higher_is_better(metric)
     first, second = pair if up else reversed(pair)
     gains = (pairs[first] - pairs[second]).to_numpy(dtype=float)
-    comparison = compare(gains)
-    survivors_only = not up and bool(rows[keys.DIVERGED].any())
-    decision = decide(
-        comparison, study.question.margin, higher_is_better=True, survivors_only=survivors_only
+    question = study.question
+    evidence = evidence_of_rows(
+        rows, metric, pair, below=question.fails_below, chance=question.chance
+    )
+    claim = claim_of(
+        evidence,
+        question.margin,
+        higher_is_better=up,
+        survivors_only=not up and bool(rows[keys.DIVERGED].any()),
     )
     known = {
         (setting_verdict.label, setting_verdict.test.pair): setting_verdict
         for setting_verdict in study.analysis.verdicts
     }
-    verdict, gain = known.get((setting, pair)), (comparison.mean, comparison.low, comparison.high)
+    verdict, everyone = known.get((setting, pair)), evidence.everyone
+    gain = (everyone.mean, everyone.low, everyone.high)
     if verdict is not None:
-        test = verdict.test
-        gain = (test.difference, test.low, test.high)
-        gain = gain if up else (-gain[0], -gain[2], -gain[1])
+        gain = (verdict.test.difference, verdict.test.low, verdict.test.high)
+    gain = gain if up else (-gain[0], -gain[2], -gain[1])
     return AcrossRow(
         study=study.name,
         data=study.data,
@@ -196,11 +201,11 @@ def _row(
         gain=gain[0],
         low=gain[1],
         high=gain[2],
-        n=comparison.n if verdict is None else verdict.test.n,
+        n=everyone.n if verdict is None else verdict.test.n,
         fresh=bool(study.analysis.verdicts),
-        outcome=decision.outcome if verdict is None else verdict.test.outcome,
+        outcome=claim.decision.outcome if verdict is None else verdict.test.outcome,
         warnings=_warnings(study, verdict),
-        holds_for="all networks" if verdict is None else verdict.test.holds_for,
+        holds_for=claim.holds_for if verdict is None else verdict.test.holds_for,
         gains=tuple(float(value) for value in gains),
         unit="seeds" if verdict is None or verdict.test.luck is None else "searches",
     )

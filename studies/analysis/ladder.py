@@ -87,7 +87,7 @@ def _step(step: SettingVerdict) -> str:
     words = OUTCOME_IN_WORDS[test.outcome]
     if test.outcome == "equivalent":
         words += f" within ±{test.margin:g}"
-    if test.is_fragile:
+    if test.of_trained:
         words += f" (of {test.holds_for})"
     text = f"{test.pair.arm} over {test.pair.reference} {test.interval()}, {words}"
     if test.outcome in ("equivalent", "undecided"):

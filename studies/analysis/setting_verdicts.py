@@ -12,16 +12,23 @@ from typing import NamedTuple, TypeVar
 import pandas as pd
 
 from dynloss_core import keys
+from studies.analysis.question import Question
 from studies.analysis.search_health.search_health import SearchHealth
 from studies.analysis.settings import by_setting, label_of, point_of
 from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
-from studies.analysis.statistics.multiplicity import Method, p_values
+from studies.analysis.statistics.evidence import Evidence, counted_p
+from studies.analysis.statistics.multiplicity import Method
 from studies.analysis.statistics.pairing import paired_by_seed
-from studies.analysis.statistics.verdict import Verdict, against_both, judge
+from studies.analysis.statistics.verdict import (
+    Verdict,
+    against_both,
+    evidence_of_rows,
+    judge,
+)
 from studies.analysis.study_tables import Tables
 from studies.analysis.verdict_warnings import health_of, warnings_of
-from studies.definition.arms import Pair, matched_name
+from studies.definition.arms import matched_name
 
 __all__ = [
     "SettingVerdict",
@@ -43,7 +50,7 @@ class SettingVerdict:
         test: verdict on the test metric: the claim.
         validation: the same comparison on the metric that chose the winners.
         points: the point of each arm, with the period in steps.
-        p_adjusted: p value of the claim's t test, adjusted for the number of claims: over settings
+        p_adjusted: p value of the claim, adjusted for the number of claims: over settings
             (Benjamini-Hochberg), or over settings and pairs of arms (Holm). The outcome counts them
             all.
         compared: number of claims that it is adjusted for.
@@ -97,7 +104,7 @@ class SettingVerdict:
             claim += f" within ±{self.test.margin or 0:g}"
         elif outcome != "undecided":
             claim = f"{self.test.pair.losses[0].capitalize()} is {OUTCOME_IN_WORDS[outcome]}"
-        if self.test.is_fragile:
+        if self.test.of_trained:
             claim = f"Of networks that train: {claim[0].lower()}{claim[1:]}"
         over = "on fresh seeds" if self.test.luck is None else f"over {self.test.n} searches"
         return f"{claim}{where} {over}"
@@ -145,7 +152,7 @@ class _Comparison(NamedTuple):
         networks: the networks behind the rows, if rows stand for searches.
         by_seed: the test metric, one row per seed or search, one column per arm.
         metric: the name of the test metric.
-        differences: the arm against its reference.
+        evidence: the arm against its reference.
         against_matched: the arm against the reference at the arm's settings.
         matched_gain: the reference at the arm's settings against the reference at its own.
     """
@@ -156,9 +163,18 @@ class _Comparison(NamedTuple):
     networks: pd.DataFrame | None
     by_seed: pd.DataFrame
     metric: str
-    differences: Comparison
+    evidence: Evidence
     against_matched: Comparison | None
     matched_gain: Comparison | None
+
+    def differ(self, *, higher_is_better: bool) -> tuple[float, float]:
+        """The p values of a difference, of all networks and of those that train."""
+        everyone, matched = self.evidence.everyone, self.against_matched
+        trained = self.evidence.trained or everyone
+        return (
+            against_both(everyone, matched, higher_is_better=higher_is_better),
+            against_both(trained, matched, higher_is_better=higher_is_better),
+        )
 
 
 def verdicts_in(
@@ -174,26 +190,22 @@ def verdicts_in(
     pairs, margin = len(tables.question.pairs), tables.question.margin
     method: Method = "benjamini-hochberg" if pairs < 2 else "holm"
     up = keys.higher_is_better(comparisons[0].metric)
-    p_difference, p_equivalence = p_values(
-        [compared.differences for compared in comparisons],
+    counted_by_comparison = counted_p(
+        [compared.evidence for compared in comparisons],
         margin,
         method=method,
         look=look,
-        differ=[
-            against_both(compared.differences, compared.against_matched, higher_is_better=up)
-            for compared in comparisons
-        ],
+        differ=[compared.differ(higher_is_better=up) for compared in comparisons],
     )
     verdicts = []
-    for comparison, p, p_same in zip(comparisons, p_difference, p_equivalence, strict=True):
+    for comparison, counted in zip(comparisons, counted_by_comparison, strict=True):
         question = comparison.tables.question
         test = judge(
             comparison.rows,
             comparison.metric,
             question.pair,
             margin=margin,
-            p=p,
-            p_equivalence=p_same,
+            counted=counted,
             fails_below=question.fails_below,
             chance=question.chance,
             look=look,
@@ -212,7 +224,7 @@ def verdicts_in(
             test=test,
             validation=validation,
             points={arm: point_of(question, comparison.rows, arm) for arm in question.spaces},
-            p_adjusted=p,
+            p_adjusted=counted.trained_differ if test.of_trained else counted.differ,
             compared=len(comparisons),
             pairs=pairs,
             look=look,
@@ -236,10 +248,11 @@ def _comparisons(tables: Tables, phase: str) -> Iterator[_Comparison]:
         networks_at = by_setting(tables.fresh_networks_in(phase), question.scientific)
     matched_at = _matched(tables, phase, metric)
     for setting, rows in by_setting(tables.compared_in(phase), question.scientific):
-        compared = _compared(rows, metric, question.pair)
+        networks = _at(setting, networks_at)
+        compared = _compared(rows, metric, question, networks)
         if compared is None:
             continue
-        by_seed, differences = compared
+        by_seed, evidence = compared
         against_matched = matched_gain = None
         matched = _at(setting, matched_at)
         if matched is not None:
@@ -251,10 +264,10 @@ def _comparisons(tables: Tables, phase: str) -> Iterator[_Comparison]:
             tables=tables,
             setting=setting,
             rows=rows,
-            networks=_at(setting, networks_at),
+            networks=networks,
             by_seed=by_seed,
             metric=metric,
-            differences=differences,
+            evidence=evidence,
             against_matched=against_matched,
             matched_gain=matched_gain,
         )
@@ -268,9 +281,16 @@ def _matched(
     matched = tables.matched
     if matched is None or phase not in matched.rounds:
         return []
-    rows = by_setting(matched.compared_in(phase), matched.question.scientific)
-    results = [(at, _compared(part, metric, matched.question.pair)) for at, part in rows]
-    return [(at, result) for at, result in results if result is not None]
+    question = matched.question
+    networks_at: list[tuple[dict[str, object], pd.DataFrame]] = []
+    if tables.searches > 1:
+        networks_at = by_setting(matched.fresh_networks_in(phase), question.scientific)
+    results = []
+    for at, rows in by_setting(matched.compared_in(phase), question.scientific):
+        compared = _compared(rows, metric, question, _at(at, networks_at))
+        if compared is not None:
+            results.append((at, (compared[0], compared[1].everyone)))
+    return results
 
 
 def _at(setting: dict[str, object], settings: Sequence[tuple[dict[str, object], T]]) -> T | None:
@@ -279,13 +299,20 @@ def _at(setting: dict[str, object], settings: Sequence[tuple[dict[str, object], 
 
 
 def _compared(
-    rows: pd.DataFrame, metric: str, pair: Pair
-) -> tuple[pd.DataFrame, Comparison] | None:
-    """A pair's metric by seed, and its differences; None without both arms on two seeds."""
-    if set(rows[keys.ARM]) != set(pair):
+    rows: pd.DataFrame, metric: str, question: Question, networks: pd.DataFrame | None
+) -> tuple[pd.DataFrame, Evidence] | None:
+    """A pair's metric by seed or search, and the evidence; None without both arms on two of
+    them."""
+    if set(rows[keys.ARM]) != set(question.pair):
         return None
     by_seed = paired_by_seed(rows, metric)
     if len(by_seed) < 2:
         return None
-    differences = (by_seed[pair.arm] - by_seed[pair.reference]).to_numpy(dtype=float)
-    return by_seed, compare(differences)
+    return by_seed, evidence_of_rows(
+        rows,
+        metric,
+        question.pair,
+        networks=networks,
+        below=question.fails_below,
+        chance=question.chance,
+    )

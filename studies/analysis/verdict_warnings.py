@@ -16,7 +16,7 @@ from studies.analysis.search_health.isolation import near_bounds
 from studies.analysis.search_health.search_health import SearchHealth, search_health
 from studies.analysis.settings import label_of
 from studies.analysis.statistics.comparison import Comparison
-from studies.analysis.statistics.verdict import Verdict
+from studies.analysis.statistics.verdict import Verdict, withheld_because
 from studies.analysis.study_tables import Tables
 
 __all__ = [
@@ -140,7 +140,9 @@ def _own(
             f"{reference} is better at the settings of {arm} than at its own, by "
             f"{abs(missed.mean):.3g}: its search missed its optimum"
         )
-    if test.is_fragile:
+    if test.withheld is not None:
+        yield withheld_because(test)
+    if test.failures is not None and (test.of_trained or test.withheld is not None):
         yield test.unseen_failures()
     best = max(test.arm.mean, test.reference.mean)
     if up and best <= tables.question.chance:

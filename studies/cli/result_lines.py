@@ -105,7 +105,7 @@ def _show_many(analysis: Analysis) -> None:
     paragraph(
         f"{first.metric.replace('_', ' ').capitalize()}: the difference of the two arms, with its "
         f"{first.level * 100:.4g}% interval; p over {verdicts[0].counted}"
-        + ("; * of networks that train" if any(v.test.is_fragile for v in verdicts) else "")
+        + ("; * of networks that train" if any(v.test.of_trained for v in verdicts) else "")
         + "."
     )
     counted = counted_warnings([verdict.warnings for verdict in verdicts])
@@ -152,7 +152,7 @@ def _table(verdicts: Sequence[SettingVerdict], *, names_arms: bool, title: str =
     table.add_column("p", no_wrap=True)
     for verdict in verdicts:
         test, p = verdict.test, f"{verdict.p_adjusted:.2g}"
-        outcome = test.outcome.replace("_", " ") + "*" * test.is_fragile
+        outcome = test.outcome.replace("_", " ") + "*" * test.of_trained
         arms = [verdict.pair_in_words] if names_arms else []
         style = "" if test.outcome == "undecided" else "bold"
         table.add_row(verdict.label or "-", *arms, test.interval(), outcome, p, style=style)

@@ -59,7 +59,7 @@ def _table(analysis: Analysis) -> Iterator[str]:
     yield r"\midrule"
     for verdict in analysis.verdicts:
         test = verdict.test
-        words = OUTCOME_IN_WORDS[test.outcome] + ("*" if test.is_fragile else "")
+        words = OUTCOME_IN_WORDS[test.outcome] + ("*" if test.of_trained else "")
         cells = [
             *([_escaped(verdict.label)] if settings else []),
             _escaped(test.pair.arm),
@@ -73,7 +73,7 @@ def _table(analysis: Analysis) -> Iterator[str]:
         yield " & ".join(cells) + r" \\"
     yield r"\bottomrule"
     yield r"\end{tabular}"
-    if any(verdict.test.is_fragile for verdict in analysis.verdicts):
+    if any(verdict.test.of_trained for verdict in analysis.verdicts):
         yield "% * of networks that train: failures that were not seen could undo it"
 
 

@@ -31,9 +31,9 @@ def draw_rates(content: dict[str, Any]) -> Figure:
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         headline(figure, "How often nothing is called better")
         text = (
-            "Circles: as it was. Squares: as it is. Lines: what it may be. Left: the worst scenario "
+            "Circles: by t tests. Squares: as it is. Lines: what it may be. Left: the worst scenario "
             "of each number of pairs, in which up to a tenth of the networks die; squares are claims "
-            "of all networks. Middle: two arms that do not differ but for the luck of their search, "
+            "of all networks, diamonds of those that train. Middle: two arms that do not differ but for the luck of their search, "
             "20 fresh seeds. Right: any significant cell in a map of nothing."
         )
         note(figure, text)
@@ -42,7 +42,11 @@ def draw_rates(content: dict[str, Any]) -> Figure:
 
 def _rounds(axes: Axes, rates: list[dict[str, Any]]) -> None:
     sizes = sorted({each["n"] for each in rates})
-    for key, colour, marker in (("false_better", _BEFORE, "o"), ("unwarned_better", _AFTER, "s")):
+    for key, colour, marker in (
+        ("t_better", _BEFORE, "o"),
+        ("false_better", _AFTER, "s"),
+        ("false_better_of_trained", _AFTER, "D"),
+    ):
         worst = [max(each[key] for each in rates if each["n"] == n) for n in sizes]
         axes.plot(sizes, worst, color=colour, marker=marker)
     axes.axhline(0.025, color=GREY, lw=1)
@@ -56,7 +60,11 @@ def _rounds(axes: Axes, rates: list[dict[str, Any]]) -> None:
 def _searches(axes: Axes, rates: list[dict[str, Any]]) -> None:
     lucks = sorted({each["luck"] for each in rates})
     places = np.arange(len(lucks))
-    for key, colour, marker in (("one_better", _BEFORE, "o"), ("better", _AFTER, "s")):
+    for key, colour, marker in (
+        ("one_better", _BEFORE, "o"),
+        ("better", _AFTER, "s"),
+        ("better_of_trained", _AFTER, "D"),
+    ):
         worst = [max(each[key] for each in rates if each["luck"] == luck) for luck in lucks]
         axes.plot(places, worst, color=colour, marker=marker)
     axes.axhline(0.025, color=GREY, lw=1)

@@ -6,9 +6,11 @@ import argparse
 import itertools
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,28 +19,29 @@ from scipy import stats
 from dynloss_core.atomic import write_atomically
 from studies.analysis.figures.files import save_figure
 from studies.analysis.statistics.alpha_spending import share_of_look
-from studies.analysis.statistics.comparison import compare_cells
+from studies.analysis.statistics.comparison import FEWEST_PAIRS, compare_cells
 from studies.analysis.statistics.failures import failures
 from studies.definition.arms import Pair
 from tests.calibration import searches
 from tests.calibration.figure import draw_rates
-from tests.calibration.scenarios import Scenario, from_tables, simulated
+from tests.calibration.scenarios import Drawn, Population, Scenario, from_tables, simulated
 
 __all__ = ["NOMINAL", "RESULTS", "Rates", "above", "judged", "rates"]
 
 ALPHA = 0.05
 NOMINAL = {
     "false_better": ALPHA / 2,
+    "false_better_of_trained": ALPHA / 2,
     "false_equivalent": ALPHA,
+    "false_equivalent_of_trained": ALPHA,
     "missed": ALPHA,
-    "unwarned_better": ALPHA / 2,
-    "unwarned_equivalent": ALPHA,
     "missed_with_unseen": ALPHA,
 }
 """What each rate may be: `better` is one side of a two-sided test; `missed` is 1 - coverage."""
 
-SIZES = (6, 12, 24, 48, 100, 200)
+SIZES = (6, 12, 24, 30, 48, 100, 200)
 LOOKS = 5
+_SAME = 1e-9  # true differences are equal but for rounding
 PAIR = Pair("arm", "reference")
 RESULTS = Path(__file__).parents[2] / "studies" / "results"
 
@@ -51,106 +54,217 @@ class Rates:
         scenario: its name.
         n: pairs of a round.
         repeats: simulated studies.
-        false_better: `better` is claimed, by the margin or by less, of a true difference of 0.
-        false_equivalent: `equivalent`, or less than the margin, is claimed of one of the margin, in
-            either direction, whichever is taken for it more often.
-        missed: the 95% interval does not hold the true difference of 0.
-        unwarned_better: `better` is claimed of a true difference of 0, and no warning says that
-            failures not yet seen could undo it.
-        unwarned_equivalent: likewise `equivalent` of a difference of the margin.
-        missed_with_unseen: the interval with failures not yet seen does not hold 0.
-        by_looks: `better` is claimed in a round up to the k-th, of a true difference of 0, by
-            whoever stops at the first that says so.
-        finds_equivalence: `equivalent` is claimed of a true difference of 0.
-        finds_five_points: `better` is claimed, without that warning, of a gain of 0.05.
+        false_better: `better` or `worse`, whichever is said more often, by the margin or by less, is
+            claimed of all networks, whose true difference is 0.
+        false_better_of_trained: likewise of networks that train, where theirs is 0. Which they are
+            depends on the limit of each study: what is not true by that limit is false.
+        false_equivalent: `equivalent`, or less than the margin, is claimed of all networks where
+            their difference is the margin, in either direction, whichever is taken for it more
+            often.
+        false_equivalent_of_trained: likewise of networks that train.
+        missed: with 30 pairs or more, the 95% interval does not hold the true difference that it is
+            of: of all networks if one was seen to fail, else of those that train. None with fewer.
+        missed_with_unseen: the interval with failures not yet seen does not hold the true difference
+            of all networks.
+        by_looks: `better` is claimed of networks that train in a round up to the k-th, of a true
+            difference of 0, by whoever stops at the first that says so.
+        t_better: `better` or `worse` is said by the paired t test of all pairs, of a true difference
+            of 0, as verdicts once did.
+        finds_equivalence: `equivalent` is claimed, of either, of a true difference of 0.
+        finds_five_points: `better` is claimed of a gain of 0.05.
+        finds_five_points_of_all: it is claimed of all networks.
     """
 
     scenario: str
     n: int
     repeats: int
     false_better: float
+    false_better_of_trained: float
     false_equivalent: float
-    missed: float
-    unwarned_better: float
-    unwarned_equivalent: float
+    false_equivalent_of_trained: float
+    missed: float | None
     missed_with_unseen: float
     by_looks: tuple[float, ...]
+    t_better: float
     finds_equivalence: float
     finds_five_points: float
+    finds_five_points_of_all: float
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What is said of R simulated studies.
+    """What is said of R simulated studies; all arrays are (R,).
 
     Args:
-        better: (R,) whether `better` is claimed.
-        same: (R,) whether the difference is claimed to lie within the margin.
-        holds: (R,) whether the interval holds 0.
-        low: (R,) lower end of the interval with failures not yet seen.
-        high: (R,) upper end.
+        better: whether `better` is claimed of all networks, `worse` or neither: 1, -1 or 0.
+        same: whether their difference is claimed to lie within the margin.
+        better_of_trained: the same of networks that train, where nothing is claimed of all.
+        same_of_trained: likewise.
+        low: lower end of the interval.
+        high: upper end.
+        unseen_low: lower end of the interval with failures not yet seen.
+        unseen_high: upper end.
+        failed: whether a network was seen to fail.
+        below: the accuracy below which it did.
     """
 
     better: np.ndarray
     same: np.ndarray
-    holds: np.ndarray
+    better_of_trained: np.ndarray
+    same_of_trained: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    unseen_low: np.ndarray
+    unseen_high: np.ndarray
+    failed: np.ndarray
+    below: np.ndarray
 
 
 def judged(
     accuracies: tuple[np.ndarray, np.ndarray], margin: float, failure: Mapping[str, float]
 ) -> Judged:
-    """What `equivalence.decide` and `failures` say of many studies at once, (R, n) each."""
-    found = compare_cells(accuracies[0] - accuracies[1], level=1 - ALPHA)
-    room = margin - np.abs(found.mean)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = stats.t.sf(room / found.sem, found.n - 1)
-    p = np.where(found.sem > 0, p, np.where(room > 0, 2.0**-found.n, 1.0))
+    """What `evidence.claim_of` says of many studies at once, (R, n) each; written again, from its
+    formulas, for speed and as a check."""
+    arm, reference = accuracies
+    difference = arm - reference
     unseen = [
-        failures(pd.DataFrame(dict(zip(PAIR, each, strict=True))), PAIR, **failure)
-        for each in zip(*accuracies, strict=True)
+        failures(pd.DataFrame(dict(zip(PAIR, pair, strict=True))), PAIR, **failure)
+        for pair in zip(arm, reference, strict=True)
     ]
-    return Judged(
-        better=(found.p < ALPHA) & (found.mean > 0),
-        same=p < ALPHA,
-        holds=(found.low <= 0) & (found.high >= 0),
-        low=np.array([each.low for each in unseen]),
-        high=np.array([each.high for each in unseen]),
+    low, high, below = (
+        np.array([getattr(one, name) for one in unseen]) for name in ("low", "high", "below")
     )
+    trained = (arm >= below[:, np.newaxis]) & (reference >= below[:, np.newaxis])
+    everyone = _tested(difference, margin)
+    some = _tested(np.where(trained, difference, np.nan), margin)
+    sign, same = np.sign(everyone.mean) * (everyone.p < ALPHA), everyone.p_same < ALPHA
+    inside = np.maximum(-low, high) < margin
+    holds = np.where(everyone.mean > 0, low > 0, high < 0)
+    claimed = np.where(sign != 0, holds, same & inside)
+    few = trained.sum(axis=1) < FEWEST_PAIRS
+    some_sign = np.sign(some.mean) * (some.p < ALPHA)
+    return Judged(
+        better=sign * claimed,
+        same=same & claimed,
+        better_of_trained=np.where(claimed | few, 0, some_sign),
+        same_of_trained=(some.p_same < ALPHA) & ~claimed & ~few,
+        low=everyone.low,
+        high=everyone.high,
+        unseen_low=low,
+        unseen_high=high,
+        failed=np.asarray(~trained.all(axis=1)),
+        below=below,
+    )
+
+
+class _Tested(NamedTuple):
+    mean: np.ndarray
+    p: np.ndarray
+    p_same: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def _tested(difference: np.ndarray, margin: float) -> _Tested:
+    """The t test with its correction for skewness, of each row of (R, n), NaN where not known."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of rows without a pair
+        n = (~np.isnan(difference)).sum(axis=1)
+        mean = np.nanmean(difference, axis=1)
+        centred = difference - mean[:, np.newaxis]
+        sd = np.sqrt(np.nansum(centred**2, axis=1) / (n - 1))
+        skewness = np.nanmean(centred**3, axis=1) / sd**3 * n**2 / ((n - 1) * (n - 2))
+        error = np.sqrt(6 / n)
+
+        def p(sign: int, edge: float) -> np.ndarray:
+            size, g = sign * (mean - edge) / sd, sign * skewness - error
+            hall = ((1 + g * size / 3) ** 3 - 1) / g + g / (6 * n)
+            return np.asarray(stats.t.sf(np.sqrt(n) * np.fmin(size, hall), n - 1))
+
+        def reach(sign: int) -> np.ndarray:
+            g, x = sign * skewness - error, stats.t.isf(ALPHA / 2, n - 1) / np.sqrt(n)
+            return np.asarray(np.fmax(x, 3 / g * (np.cbrt(1 + g * (x - g / (6 * n))) - 1)) * sd)
+
+        differ = np.minimum(1.0, 2 * np.where(mean > 0, p(1, 0.0), p(-1, 0.0)))
+        same = np.maximum(p(1, -margin), p(-1, margin))
+        return _Tested(mean, differ, same, mean - reach(1), mean + reach(-1))
 
 
 def rates(scenario: Scenario, n: int, repeats: int, seed: int = 0) -> Rates:
     """The rates of one scenario at n pairs."""
     draws, margin = np.random.default_rng([seed, n]), scenario.margin
-    nothing = scenario.draw((repeats, n), 0.0, draws)
-    rounds = [judged(nothing, margin, scenario.failure)]
-    better, seen = [rounds[0].better], [nothing[0] - nothing[1]]
-    for look in range(2, LOOKS + 1):  # each with the seeds of all before it
-        arm, reference = scenario.draw((repeats, n), 0.0, draws)
-        seen.append(arm - reference)
-        later = compare_cells(np.concatenate(seen, axis=1))
-        better.append((later.p < ALPHA * share_of_look(look)) & (later.mean > 0))
-    first, ever = rounds[0], np.logical_or.accumulate(better)
-    wide, (gain,) = (
-        [judged(scenario.draw((repeats, n), m, draws), margin, scenario.failure) for m in means]
-        for means in ([margin, -margin], [0.05])
-    )
-    inside = [each.same & (each.low > -margin) & (each.high < margin) for each in wide]
+
+    def drawn(mean: float, of: Population) -> tuple[Drawn, Judged]:
+        pairs = scenario.draw((repeats, n), mean, draws, of)
+        return pairs, judged(pairs[:2], margin, scenario.failure)
+
+    nothing, said = drawn(0.0, "all")
+    pairs, said_of_trained = drawn(0.0, "trained")
+    wide = [drawn(mean, "all")[1].same for mean in (margin, -margin)]
+    wide_of_trained = [drawn(mean, "trained") for mean in (margin, -margin)]
+    gain = drawn(0.05, "all")[1]
+    truth = np.where(said.failed, nothing.mean, nothing.trained(said.below))
+    misses = (said.low > truth) | (said.high < truth)
+    unseen = (said.unseen_low > nothing.mean) | (said.unseen_high < nothing.mean)
+    before = compare_cells(nothing.arm - nothing.reference)
     return Rates(
         scenario=scenario.name,
         n=n,
         repeats=repeats,
-        false_better=float(first.better.mean()),
-        false_equivalent=max(float(each.same.mean()) for each in wide),
-        missed=float(1 - first.holds.mean()),
-        unwarned_better=float((first.better & (first.low > 0)).mean()),
-        unwarned_equivalent=max(float(each.mean()) for each in inside),
-        missed_with_unseen=float(((first.low > 0) | (first.high < 0)).mean()),
-        by_looks=tuple(float(each.mean()) for each in ever),
-        finds_equivalence=float((first.same & ~first.better).mean()),
-        finds_five_points=float((gain.better & (gain.low > 0)).mean()),
+        false_better=_either(said.better),
+        false_better_of_trained=_false(
+            said_of_trained.better_of_trained, pairs.trained(said_of_trained.below)
+        ),
+        false_equivalent=max(float(same.mean()) for same in wide),
+        false_equivalent_of_trained=max(
+            float(
+                (one.same_of_trained & (np.abs(drawn.trained(one.below)) > margin - _SAME)).mean()
+            )
+            for drawn, one in wide_of_trained
+        ),
+        missed=float(misses.mean()) if n >= FEWEST_PAIRS else None,
+        missed_with_unseen=float(unseen.mean()),
+        by_looks=_by_looks(scenario, n, repeats, draws),
+        t_better=_either(np.sign(before.mean) * (before.p < ALPHA)),
+        finds_equivalence=float((said.same | said.same_of_trained).mean()),
+        finds_five_points=float(((gain.better > 0) | (gain.better_of_trained > 0)).mean()),
+        finds_five_points_of_all=float((gain.better > 0).mean()),
     )
+
+
+def _either(said: np.ndarray) -> float:
+    """How often the one side is said, or the other, whichever is said more often."""
+    return max(float((said > 0).mean()), float((said < 0).mean()))
+
+
+def _false(said: np.ndarray, truth: np.ndarray) -> float:
+    """How often `better` is said where it is not true, or `worse`, whichever is more often."""
+    better, worse = (said > 0) & (truth < _SAME), (said < 0) & (truth > -_SAME)
+    return max(float(better.mean()), float(worse.mean()))
+
+
+def _by_looks(
+    scenario: Scenario, n: int, repeats: int, draws: np.random.Generator
+) -> tuple[float, ...]:
+    """How often networks that train are called better where they are not, in one of the first k
+    rounds, each with the seeds of all before it."""
+    pairs = scenario.draw((repeats, LOOKS * n), 0.0, draws, "trained")
+    said = []
+    for look in range(1, LOOKS + 1):
+        arm, reference = pairs.arm[:, : look * n], pairs.reference[:, : look * n]
+        below = np.array(
+            [
+                failures(
+                    pd.DataFrame(dict(zip(PAIR, one, strict=True))), PAIR, **scenario.failure
+                ).below
+                for one in zip(arm, reference, strict=True)
+            ]
+        )
+        trained = np.minimum(arm, reference) >= below[:, np.newaxis]
+        tested = _tested(np.where(trained, arm - reference, np.nan), scenario.margin)
+        claimed = (tested.p < ALPHA * share_of_look(look)) & (trained.sum(axis=1) >= FEWEST_PAIRS)
+        said.append(claimed & (tested.mean > 0) & (pairs.trained(below) < _SAME))
+    return tuple(float(ever.mean()) for ever in np.logical_or.accumulate(said))
 
 
 def above(rate: float, nominal: float, repeats: int) -> bool:
@@ -165,9 +279,9 @@ def summary(found: Sequence[Rates]) -> list[str]:
         own = [each for each in found if each.scenario == name]
         parts = []
         for key, nominal in NOMINAL.items():
-            values = [getattr(each, key) for each in own]
-            count = sum(above(getattr(each, key), nominal, each.repeats) for each in own)
-            parts.append(f"{key} {max(values):.3f} ({count}/{len(own)})")
+            values = [value for each in own if (value := getattr(each, key)) is not None]
+            count = sum(above(value, nominal, own[0].repeats) for value in values)
+            parts.append(f"{key} {max(values):.3f} ({count}/{len(values)})")
         looks = max(each.by_looks[-1] for each in own)
         lines.append(f"{name:<42} {', '.join(parts)}, after {LOOKS} looks {looks:.3f}")
     return lines
@@ -201,8 +315,8 @@ def main() -> None:
             write_atomically(out, json.dumps(content, indent=1) + "\n")
     if arguments.only != "rounds":
         searched = [
-            searches.search_rates(scenario, luck, r, 20, 10 * arguments.repeats)
-            for scenario, luck, r in searches.cases()
+            searches.search_rates(scenario, luck, r, n, 2 * arguments.repeats)
+            for scenario, luck, r, n in searches.cases(tables)
         ]
         simple = [
             each

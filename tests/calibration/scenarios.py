@@ -14,32 +14,54 @@ dies whole has d = 0, all with the noise of the others. So
 
     E d = (1 - p) (1 - q) delta - p (1 - q) g + q (1 - p) g,
 
-and delta is set so that E d is what is asked for. Pairs of a committed table are those of one comparison
-at one setting, the arm's accuracies shifted by one number; whether they trained is as it comes.
+and delta is set so that E d is what is asked for, or is asked for itself. Pairs of a committed table
+are those of one comparison at one setting, the arm's accuracies shifted by one number. Which of them
+live depends on the limit that `failures` sets in each sample, and a claim is about those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
+from studies.analysis.statistics.failures import failures
 from studies.analysis.statistics.pairing import paired_by_seed
+from studies.definition.arms import Pair
 from studies.definition.phases import Phase
 
-__all__ = ["Resampled", "Scenario", "Simulated", "from_tables", "simulated"]
+__all__ = ["Drawn", "Population", "Resampled", "Scenario", "Simulated", "from_tables", "simulated"]
 
 Shape = Literal["normal", "skewed", "bimodal"]
+Population = Literal["all", "trained"]
 NOISE = 0.02
 TIME_NOISE = 0.08
 LEVEL, GAP = 0.9, 0.5
 CHANCE = 1 / 3
+_PAIR = Pair("arm", "reference")
 DEATHS = ((0.0, 0.0), (0.01, 0.0), (0.02, 0.0), (0.05, 0.0), (0.1, 0.0), (0.02, 0.02), (0.1, 0.1))
+
+
+class Drawn(NamedTuple):
+    """Pairs whose true differences are known.
+
+    Args:
+        arm: (R, n) accuracies of the arm.
+        reference: (R, n) accuracies of its reference.
+        mean: (R,) true mean difference of all pairs.
+        trained: of those that live, given (R,) accuracies below which a network is dead: (R,).
+    """
+
+    arm: np.ndarray
+    reference: np.ndarray
+    mean: np.ndarray
+    trained: Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -86,17 +108,23 @@ class Simulated:
         return {"below": 1e-9} if self.of == "times" else {"chance": CHANCE}
 
     def draw(
-        self, shape: tuple[int, int], mean: float, draws: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Accuracies (R, n) of arm and reference, whose differences have this mean."""
+        self,
+        shape: tuple[int, int],
+        mean: float,
+        draws: np.random.Generator,
+        of: Population = "all",
+    ) -> Drawn:
+        """Pairs (R, n) whose differences have this mean, all of them or those that live."""
         p, q = self.arm_dies, self.reference_dies
-        delta = (mean + (p * (1 - q) - q * (1 - p)) * GAP) / ((1 - p) * (1 - q))
+        live, dead = (1 - p) * (1 - q), (q * (1 - p) - p * (1 - q)) * GAP
+        delta = (mean - dead) / live if of == "all" else mean
         arm_dies, reference_dies = draws.random(shape) < p, draws.random(shape) < q
         arm = self.level + self._noise(shape, draws) + delta * ~(arm_dies | reference_dies)
         reference = np.full(shape, self.level) - GAP * reference_dies
-        if self.of == "times":  # a network that never gets there has no noise
-            return np.where(arm_dies, 0.0, arm), reference
-        return arm - GAP * arm_dies, reference
+        # a network that never gets there has no noise
+        arm = np.where(arm_dies, 0.0, arm) if self.of == "times" else arm - GAP * arm_dies
+        truth = np.full(shape[0], live * delta + dead)
+        return Drawn(arm, reference, truth, lambda below: np.full(len(below), delta))
 
     def _noise(self, shape: tuple[int, ...], draws: np.random.Generator) -> np.ndarray:
         if self.shape == "normal":
@@ -132,16 +160,46 @@ class Resampled:
         return {"chance": CHANCE}
 
     def draw(
-        self, shape: tuple[int, int], mean: float, draws: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Accuracies (R, n) of arm and reference, whose differences have this mean: each row from
-        one comparison, with replacement."""
-        rows = []
-        for _ in range(shape[0]):
-            pairs = self.pairs[draws.integers(len(self.pairs))]
-            rows.append(pairs[:, draws.integers(pairs.shape[1], size=shape[1])])
-        arm, reference = np.stack(rows, axis=1)
-        return arm + mean, reference
+        self,
+        shape: tuple[int, int],
+        mean: float,
+        draws: np.random.Generator,
+        of: Population = "all",
+    ) -> Drawn:
+        """Pairs (R, n) whose differences have this mean, all of them or those that live: each row
+        from one comparison, with replacement."""
+        picked = draws.integers(len(self.pairs), size=shape[0])
+        columns = draws.random(shape)
+        rows = np.empty((2, *shape))
+        for row, which in enumerate(picked):
+            pairs = self.pairs[which]
+            rows[:, row] = pairs[:, (columns[row] * pairs.shape[1]).astype(int)]
+        shift = np.full(shape[0], mean) if of == "all" else mean - self._trained[picked]
+
+        def trained(below: np.ndarray) -> np.ndarray:
+            return np.array(
+                [
+                    _mean_above(self.pairs[which] + [[moved], [0.0]], limit)
+                    for which, moved, limit in zip(picked, shift, below, strict=True)
+                ]
+            )
+
+        return Drawn(rows[0] + shift[:, np.newaxis], rows[1], shift, trained)
+
+    @cached_property
+    def _trained(self) -> np.ndarray:
+        """Mean difference of the pairs that live, of each comparison, by its own limit."""
+        tables = (pd.DataFrame({"arm": arm, "reference": other}) for arm, other in self.pairs)
+        limits = [failures(table, _PAIR, **self.failure).below for table in tables]
+        return np.array(
+            [_mean_above(pairs, limit) for pairs, limit in zip(self.pairs, limits, strict=True)]
+        )
+
+
+def _mean_above(pairs: np.ndarray, below: float) -> float:
+    """Mean difference of the pairs (2, n) that live; NaN without one."""
+    live = (pairs >= below).all(axis=0)
+    return float((pairs[0] - pairs[1])[live].mean()) if live.any() else np.nan
 
 
 Scenario = Simulated | Resampled

@@ -6,15 +6,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from studies.analysis.statistics.comparison import compare_cells
+from studies.analysis.statistics.evidence import Claim, Evidence, claim_of, evidence_of
 from studies.analysis.statistics.sign_flips import flipped_p
-from tests.calibration.scenarios import NOISE, Resampled, Scenario, Simulated
+from studies.definition.arms import Pair
+from tests.calibration.scenarios import (
+    NOISE,
+    Drawn,
+    Population,
+    Resampled,
+    Scenario,
+    Simulated,
+)
 
 __all__ = ["MapRates", "SearchRates", "map_rates", "search_rates"]
 
 _ALPHA = 0.05
+_EQUAL = 1e-9  # true differences are equal but for rounding
+_PAIR = Pair("arm", "reference")
+_POPULATIONS: tuple[Population, ...] = ("all", "trained")
+_BETTER, _WORSE = ("better", "better_within_margin"), ("worse", "worse_within_margin")
+_SAME = ("equivalent", "better_within_margin", "worse_within_margin")
 _CELLS, _STATIC, _MAP_SEEDS = 200, 13, 20
 
 
@@ -29,11 +44,16 @@ class SearchRates:
         searches: R.
         n: fresh seeds of each.
         repeats: simulated studies.
-        one_better: `better` is claimed by the seeds of the first search alone.
-        one_missed: its 95% interval does not hold 0.
-        better: `better` is claimed by the R searches.
-        missed: their interval does not hold 0.
-        finds_five_points: they claim `better` of a gain of 0.05.
+        one_better: `better` or `worse`, whichever is said more often, is said by the t test of the
+            seeds of the first search alone.
+        better: likewise it is claimed of all networks by the R searches, where their difference is
+            0.
+        better_of_trained: likewise of networks that train, where theirs is 0.
+        same: less than the margin is claimed of all networks, of a difference of the margin.
+        same_of_trained: likewise of networks that train.
+        missed: the interval does not hold the true difference that it is of: of all networks if one
+            was seen to fail, else of those that train.
+        finds_five_points: `better` is claimed of a gain of 0.05, of either.
     """
 
     scenario: str
@@ -42,8 +62,10 @@ class SearchRates:
     n: int
     repeats: int
     one_better: float
-    one_missed: float
     better: float
+    better_of_trained: float
+    same: float
+    same_of_trained: float
     missed: float
     finds_five_points: float
 
@@ -51,19 +73,56 @@ class SearchRates:
 def search_rates(
     scenario: Scenario, luck: float, searches: int, n: int, repeats: int, seed: int = 0
 ) -> SearchRates:
-    """The rates of one case."""
+    """The rates of one case, by the suite's own functions."""
     draws = np.random.default_rng([seed, searches, n, int(100 * luck)])
+    number = np.repeat(np.arange(searches), n)
+    margin = NOISE / 2 if isinstance(scenario, Simulated) else scenario.margin / n**0.5 * 2
 
-    def differences(mean: float) -> np.ndarray:  # (repeats, R, n)
-        arm, reference = scenario.draw((repeats * searches, n), mean, draws)
-        own = (arm - reference).reshape(repeats, searches, n)
-        return own + luck * NOISE * draws.standard_normal((repeats, searches, 1))
+    def said(mean: float, of: Population) -> tuple[list[Claim], list[Evidence], Drawn]:
+        pairs = scenario.draw((repeats, searches * n), mean, draws, of)
+        own = luck * NOISE * draws.standard_normal((repeats, searches))
+        arms = pairs.arm + np.repeat(own, n, axis=1)
+        evidence = [
+            evidence_of(
+                pd.DataFrame({"arm": arm, "reference": reference}),
+                _PAIR,
+                is_accuracy=True,
+                compared=(arm - reference).reshape(searches, n).mean(axis=1),
+                searches=number,
+                **scenario.failure,
+            )
+            for arm, reference in zip(arms, pairs.reference, strict=True)
+        ]
+        claims = [claim_of(one, margin, higher_is_better=True, plans=False) for one in evidence]
+        return claims, evidence, pairs._replace(arm=arms)
 
-    nothing = differences(0.0)
-    one = compare_cells(nothing[:, 0])
-    several, gain = (
-        compare_cells(nothing.mean(axis=2)),
-        compare_cells(differences(0.05).mean(axis=2)),
+    def true_of(of: Population, drawn: Drawn, evidence: Sequence[Evidence]) -> np.ndarray:
+        below = np.array([one.failures.below for one in evidence if one.failures is not None])
+        return drawn.mean if of == "all" else drawn.trained(below)
+
+    def wrong(of: Population) -> float:
+        claims, evidence, drawn = said(0.0, of)
+        truth = true_of(of, drawn, evidence)
+        better, worse = (_claims(claims, names, of) for names in (_BETTER, _WORSE))
+        return max(
+            float((better & (truth < _EQUAL)).mean()), float((worse & (truth > -_EQUAL)).mean())
+        )
+
+    def wrongly_same(of: Population) -> float:
+        rates = []
+        for mean in (margin, -margin):
+            claims, evidence, drawn = said(mean, of)
+            wide = np.abs(true_of(of, drawn, evidence)) > margin - _EQUAL
+            rates.append(float((_claims(claims, _SAME, of) & wide).mean()))
+        return max(rates)
+
+    _, evidence, drawn = said(0.0, "all")
+    gain, _, _ = said(0.05, "all")
+    one = compare_cells((drawn.arm - drawn.reference)[:, :n])
+    failed = [each.trained is not each.everyone for each in evidence]
+    truth = np.where(failed, drawn.mean, true_of("trained", drawn, evidence))
+    low, high = (
+        np.array([getattr(each.everyone, end) for each in evidence]) for end in ("low", "high")
     )
     return SearchRates(
         scenario=scenario.name,
@@ -71,11 +130,21 @@ def search_rates(
         searches=searches,
         n=n,
         repeats=repeats,
-        one_better=float(((one.p < _ALPHA) & (one.mean > 0)).mean()),
-        one_missed=float((one.p < _ALPHA).mean()),
-        better=float(((several.p < _ALPHA) & (several.mean > 0)).mean()),
-        missed=float((several.p < _ALPHA).mean()),
-        finds_five_points=float(((gain.p < _ALPHA) & (gain.mean > 0)).mean()),
+        one_better=max(float(((one.p < _ALPHA) & (s * one.mean > 0)).mean()) for s in (1, -1)),
+        better=wrong("all"),
+        better_of_trained=wrong("trained"),
+        same=wrongly_same("all"),
+        same_of_trained=wrongly_same("trained"),
+        missed=float(((low > truth) | (high < truth)).mean()),
+        finds_five_points=float(sum(_claims(gain, _BETTER, of).mean() for of in _POPULATIONS)),
+    )
+
+
+def _claims(claims: Sequence[Claim], outcomes: Sequence[str], of: Population) -> np.ndarray:
+    """Whether each claim is one of these, and about these networks."""
+    of_trained = of == "trained"
+    return np.array(
+        [one.of_trained == of_trained and one.decision.outcome in outcomes for one in claims]
     )
 
 
@@ -117,15 +186,16 @@ def _accuracies(scenario: Scenario, draws: np.random.Generator) -> tuple[np.ndar
         pool = scenario.pairs[draws.integers(len(scenario.pairs))][0]
         drawn = pool[draws.integers(len(pool), size=(_CELLS + _STATIC, _MAP_SEEDS))]
     else:
-        drawn, _ = scenario.draw((_CELLS + _STATIC, _MAP_SEEDS), 0.0, draws)
+        drawn = scenario.draw((_CELLS + _STATIC, _MAP_SEEDS), 0.0, draws).arm
     return drawn[:_CELLS], drawn[_CELLS:]
 
 
 def summary(searches: Sequence[SearchRates], maps: Sequence[MapRates]) -> list[str]:
     """A line per case."""
     lines = [
-        f"{each.scenario}, luck {each.luck:g}, R = {each.searches}: one search {each.one_better:.3f}"
-        f" (missed {each.one_missed:.3f}), searches {each.better:.3f} (missed {each.missed:.3f})"
+        f"{each.scenario}, luck {each.luck:g}, R = {each.searches} of {each.n}: one search "
+        f"{each.one_better:.3f}, all {each.better:.3f}, trained {each.better_of_trained:.3f}, same "
+        f"{each.same:.3f} and {each.same_of_trained:.3f}, missed {each.missed:.3f}"
         for each in searches
     ]
     lines += [
@@ -134,7 +204,14 @@ def summary(searches: Sequence[SearchRates], maps: Sequence[MapRates]) -> list[s
     return lines
 
 
-def cases() -> list[tuple[Simulated, float, int]]:
-    """Scenario, luck and R of every case."""
-    shapes = [Simulated("normal", 0, 0), Simulated("skewed", 0, 0), Simulated("normal", 0.02, 0.02)]
-    return [(shape, luck, r) for shape in shapes for luck in (0.0, 0.25, 1.0) for r in (5, 10)]
+def cases(tables: Sequence[Resampled]) -> list[tuple[Scenario, float, int, int]]:
+    """Scenario, luck, R and n of every case."""
+    shapes = [
+        Simulated(shape, *dies)
+        for shape in ("normal", "skewed", "bimodal")
+        for dies in ((0.0, 0.0), (0.02, 0.0), (0.02, 0.02), (0.1, 0.0), (0.1, 0.1))
+    ]
+    simulated: list[tuple[Scenario, float, int, int]] = [
+        (shape, luck, r, 20) for shape in shapes for luck in (0.0, 0.25, 1.0) for r in (5, 10)
+    ]
+    return [*simulated, *((table, 0.0, r, 10) for table in tables for r in (5, 10))]

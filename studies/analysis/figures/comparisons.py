@@ -121,7 +121,7 @@ def difference_of(axes: Axes, verdict: SettingVerdict, place: float) -> None:
     test, colour = verdict.test, _COLOURS[verdict.test.outcome]
     half = np.array([[test.difference - test.low], [test.high - test.difference]])
     unit = "" if test.luck is None else " searches"
-    trained = "*" if test.is_fragile else ""
+    trained = "*" if test.of_trained else ""
     filled = colour if verdict.p_adjusted < _SIGNIFICANT else "white"
     axes.errorbar(test.difference, place, xerr=half, fmt="D", color=colour, mfc=filled, capsize=4)
     beside(axes, place, f"{_SHORT[test.outcome]}{trained}, n = {test.n}{unit}", colour)
@@ -152,7 +152,7 @@ def small_print(verdicts: Sequence[SettingVerdict]) -> str:
     if (margin := verdicts[0].test.margin) is not None:
         text += f" Band: the margin of equivalence, ±{margin:g}."
     tests = [verdict.test for verdict in verdicts]
-    if any(test.is_fragile for test in tests):
+    if any(test.of_trained for test in tests):
         text += " * Of networks that train: failures not yet seen could undo it."
     if any(test.arm.diverged or test.reference.diverged for test in tests):
         up = keys.higher_is_better(tests[0].metric)

@@ -28,10 +28,10 @@ from dynloss_core import keys
 from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.gains.interpolation import INTERPOLATION_SHARE, interpolation_of
 from studies.analysis.gains.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
-from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import Outcome
-from studies.analysis.statistics.multiplicity import p_values
+from studies.analysis.statistics.evidence import counted_p
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
+from studies.analysis.statistics.verdict import evidence_of_rows
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
 
@@ -169,6 +169,7 @@ class Regimes:
                 "n": gain.comparison.n,
                 "p_adjusted": gain.p_adjusted,
                 "outcome": gain.decision.outcome,
+                "of_trained": gain.claim.of_trained,
             }
             for size in self.sizes
             for gain in size.gains
@@ -205,6 +206,8 @@ def regimes_of(tables: Tables) -> dict[str, Regimes]:
             margin=question.margin,
             look=1 if tables.latest_round is None else tables.look(tables.latest_round),
             networks=tables.fresh_networks if tables.searches > 1 else None,
+            below=question.fails_below,
+            chance=question.chance,
         )
         for name in tables.sizes
     }
@@ -222,6 +225,8 @@ def regimes(
     margin: float | None = None,
     look: int = 1,
     networks: pd.DataFrame | None = None,
+    below: float | None = None,
+    chance: float = 0.0,
 ) -> Regimes | None:
     """The regimes of a study over the sizes of its network; None without both arms at two sizes.
 
@@ -235,21 +240,21 @@ def regimes(
         margin: the margin of equivalence in the objective, set beforehand.
         look: number of the look at fresh seeds, which enters the p values (see `looks`).
         networks: rows of the networks behind `confirm`, if its rows stand for searches.
+        below: accuracy below which a network failed; None: see `failures`.
+        chance: accuracy of guessing.
     """
+    searched = networks is not None
     chosen, fresh = _chosen(search, confirm, parameter, objective)
     metrics = (keys.TRAIN_ACCURACY, keys.on_test_set(objective) if fresh else objective)
-    paired = [] if chosen is None else _paired(chosen, parameter, metrics, pair)
+    networks = networks if fresh else None
+    paired = [] if chosen is None else _paired(chosen, parameter, metrics, pair, networks)
     if len(paired) < 2:
         return None
     sizes = []
-    by_size = _gains(paired, metrics, pair, objective, margin, look if fresh else 1)
+    by_size = _gains(paired, metrics, pair, objective, margin, look if fresh else 1, below, chance)
     for paired_size, gains in zip(paired, by_size, strict=True):
         rows = paired_size.rows
-        trained = (
-            rows
-            if networks is None or not fresh
-            else networks[networks[parameter] == paired_size.value]
-        )
+        trained = rows if paired_size.networks is None else paired_size.networks
         fit = {arm: interpolation_of(trained[trained[keys.ARM] == arm], attainable) for arm in pair}
         of_reference = search[
             (search[parameter] == paired_size.value) & (search[keys.ARM] == pair.reference)
@@ -268,7 +273,7 @@ def regimes(
         n=min(counts),
         most=max(counts),
         fresh=fresh,
-        searches=networks is not None,
+        searches=searched,
     )
 
 
@@ -278,11 +283,13 @@ class _PairedSize(NamedTuple):
     Args:
         value: the value of the parameter that sets it.
         rows: rows of both arms at their chosen settings.
+        networks: the networks behind them, if rows stand for searches.
         pairs: each metric by seed, with one column per arm.
     """
 
     value: float
     rows: pd.DataFrame
+    networks: pd.DataFrame | None
     pairs: dict[str, pd.DataFrame]
 
 
@@ -300,7 +307,11 @@ def _chosen(
 
 
 def _paired(
-    chosen: pd.DataFrame, parameter: str, metrics: tuple[str, str], pair: Pair
+    chosen: pd.DataFrame,
+    parameter: str,
+    metrics: tuple[str, str],
+    pair: Pair,
+    networks: pd.DataFrame | None,
 ) -> list[_PairedSize]:
     """The sizes at which both arms have at least two seeds in common, ascending."""
     sizes = []
@@ -308,7 +319,8 @@ def _paired(
         pairs = {metric: paired_by_seed(rows, metric) for metric in metrics}
         enough = all(len(by_seed) >= 2 for by_seed in pairs.values())
         if set(rows[keys.ARM]) == set(pair) and enough:
-            sizes.append(_PairedSize(float(str(value)), rows, pairs))
+            own = None if networks is None else networks[networks[parameter] == value]
+            sizes.append(_PairedSize(float(str(value)), rows, own, pairs))
     return sizes
 
 
@@ -319,27 +331,32 @@ def _gains(
     objective: str,
     margin: float | None,
     look: int,
+    below: float | None,
+    chance: float,
 ) -> Iterator[tuple[MetricGain, MetricGain]]:
     """The gains at each size, their p values adjusted over the sizes."""
     by_metric = []
     for metric in metrics:
-        pairs = [size.pairs[metric] for size in paired]
-        compared = [compare((p[pair.arm] - p[pair.reference]).to_numpy(dtype=float)) for p in pairs]
+        evidence = [
+            evidence_of_rows(
+                size.rows, metric, pair, networks=size.networks, below=below, chance=chance
+            )
+            for size in paired
+        ]
         own = margin if _kind(metric) == _kind(objective) else None
-        differ, same = p_values(compared, own, method="benjamini-hochberg", look=look)
+        counted = counted_p(evidence, own, method="benjamini-hochberg", look=look)
         by_metric.append(
             [
                 metric_gain(
-                    metric, pair, by_seed, comparison, p, own, p_equivalence=q, diverged=diverged
+                    metric,
+                    pair,
+                    size.pairs[metric],
+                    of_size,
+                    p,
+                    own,
+                    diverged=bool(size.rows[keys.DIVERGED].any()),
                 )
-                for by_seed, comparison, p, q, diverged in zip(
-                    pairs,
-                    compared,
-                    differ,
-                    same,
-                    (bool(size.rows[keys.DIVERGED].any()) for size in paired),
-                    strict=True,
-                )
+                for size, of_size, p in zip(paired, evidence, counted, strict=True)
             ]
         )
     yield from zip(*by_metric, strict=True)
@@ -415,5 +432,6 @@ def _listed(sizes: list[Size], which: int) -> str:
         mean, low, high = size.gains[which].gain
         decimals = 3 if high - low > 0.01 else 4
         ends = ", ".join(f"{v:+.{decimals}f}" for v in (low, high))
-        parts.append(f"{size.value:g} ({mean:+.{decimals}f} [{ends}])")
+        of = "; of networks that train" if size.gains[which].claim.of_trained else ""
+        parts.append(f"{size.value:g} ({mean:+.{decimals}f} [{ends}]{of})")
     return ", ".join(parts)

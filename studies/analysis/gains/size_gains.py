@@ -10,7 +10,8 @@ import pandas as pd
 from dynloss_core import keys
 from studies.analysis.gains.interpolation import Interpolation
 from studies.analysis.statistics.comparison import Comparison, compare
-from studies.analysis.statistics.equivalence import Decision, decide
+from studies.analysis.statistics.equivalence import Decision
+from studies.analysis.statistics.evidence import Claim, CountedP, Evidence, claim_of
 from studies.definition.arms import Pair
 
 __all__ = ["FALSE_DISCOVERY_RATE", "MetricGain", "Size", "metric_gain"]
@@ -31,8 +32,8 @@ class MetricGain:
         arm_low: lower end of the interval of its mean.
         arm_high: upper end.
         comparison: the paired comparison, arm minus reference.
-        decision: the decision, which counts all sizes.
-        p_adjusted: p value of the t test, adjusted over the sizes (Benjamini-Hochberg).
+        claim: what is claimed, which counts all sizes.
+        p_adjusted: p value of the difference, adjusted over the sizes (Benjamini-Hochberg).
     """
 
     metric: str
@@ -43,8 +44,13 @@ class MetricGain:
     arm_low: float
     arm_high: float
     comparison: Comparison
-    decision: Decision
+    claim: Claim
     p_adjusted: float
+
+    @property
+    def decision(self) -> Decision:
+        """What is decided."""
+        return self.claim.decision
 
     @property
     def wins(self) -> bool:
@@ -98,11 +104,10 @@ def metric_gain(
     metric: str,
     pair: Pair,
     pairs: pd.DataFrame,
-    comparison: Comparison,
-    p: float,
+    evidence: Evidence,
+    counted: CountedP,
     margin: float | None,
     *,
-    p_equivalence: float | None,
     diverged: bool,
 ) -> MetricGain:
     """Both arms at one size, in one metric.
@@ -110,26 +115,22 @@ def metric_gain(
     Args:
         metric: the metric.
         pair: the arms.
-        pairs: one row per seed, one column per arm.
-        comparison: the paired comparison, arm minus reference.
-        p: p value of the t test, adjusted over the sizes.
+        pairs: one row per seed or search, one column per arm.
+        evidence: the arm against the reference.
+        counted: its p values, adjusted over the sizes.
         margin: the margin of equivalence in this metric.
-        p_equivalence: p value of the two one-sided tests, adjusted likewise.
         diverged: whether a network diverged: then a loss decides nothing (see `decide`).
     """
     up = keys.higher_is_better(metric)
     survivors_only = diverged and not up
-    decision = decide(
-        comparison,
-        margin,
-        higher_is_better=up,
-        p=p,
-        p_equivalence=p_equivalence,
-        survivors_only=survivors_only,
+    claim = claim_of(
+        evidence, margin, higher_is_better=up, counted=counted, survivors_only=survivors_only
     )
     means = [_mean_interval(pairs[arm]) for arm in (pair.reference, pair.arm)]
-    p = 1.0 if survivors_only else p
-    return MetricGain(metric, *means[0], *means[1], comparison, decision, p)
+    p = counted.trained_differ if claim.of_trained else counted.differ
+    return MetricGain(
+        metric, *means[0], *means[1], evidence.everyone, claim, 1.0 if survivors_only else p
+    )
 
 
 def _mean_interval(values: pd.Series) -> tuple[float, float, float]:

@@ -63,7 +63,8 @@ class Speed:
         several: whether a pair is a search, its networks averaged, rather than a seed.
         unseen: low and high end, in steps, of the interval of the mean difference with networks
             that never get there and were not seen.
-        p: of the paired t test, adjusted for all comparisons of the study and the look.
+        p: p value of the difference (see `comparison`), adjusted for all comparisons of the study
+            and the look.
         compared: how many comparisons that counts.
     """
 
@@ -84,18 +85,25 @@ class Speed:
     @property
     def slower(self) -> bool:
         """Whether the pair's first arm takes longer."""
-        return self.p < _SIGNIFICANT and self.comparison.mean > 0
+        return self._is_claimed and self.comparison.mean > 0
 
     @property
     def faster(self) -> bool:
         """Whether it takes less time."""
-        return self.p < _SIGNIFICANT and self.comparison.mean < 0
+        return self._is_claimed and self.comparison.mean < 0
 
     @property
     def is_fragile(self) -> bool:
         """Whether networks that never get there, and were not seen, could undo the claim."""
         low, high = self.unseen
         return (self.slower or self.faster) and low <= 0 <= high
+
+    @property
+    def _is_claimed(self) -> bool:
+        """Whether the arms differ for certain; of few pairs, only what unseen ones cannot undo."""
+        low, high = self.unseen
+        undone = low <= 0 <= high
+        return self.p < _SIGNIFICANT and not (undone and self.comparison.is_small)
 
     def sentence(self, outcome: str | None = None) -> str:
         """What was found, in words.
@@ -247,7 +255,10 @@ def speed(
     paired = times.groupby([unit.rename("unit"), keys.ARM])["time"].mean().unstack().dropna()
     if len(paired) < 2:
         return None
-    comparison = compare((paired[pair.arm] - paired[pair.reference]).to_numpy(dtype=float))
+    comparison = compare(
+        (paired[pair.arm] - paired[pair.reference]).to_numpy(dtype=float),
+        pairs=_pairs(times.assign(unit=unit if several else 0), pair),
+    )
     return Speed(
         pair=pair,
         label=label,
@@ -263,8 +274,15 @@ def speed(
         comparison=comparison,
         several=several,
         unseen=_with_unseen(times.assign(unit=unit), pair, end),
-        p=comparison.p_t,
+        p=comparison.p,
     )
+
+
+def _pairs(times: pd.DataFrame, pair: Pair) -> list[np.ndarray]:
+    """The differences of the pairs of networks of each unit."""
+    by_seed = times.set_index(["unit", keys.SEED, keys.ARM])["time"].unstack().dropna()
+    difference = by_seed[pair.arm] - by_seed[pair.reference]
+    return [group.to_numpy(dtype=float) for _, group in difference.groupby(level="unit")]
 
 
 def _with_unseen(times: pd.DataFrame, pair: Pair, end: int) -> tuple[float, float]:

@@ -88,6 +88,7 @@ def decide(
     p_equivalence: float | None = None,
     alpha: float = 0.05,
     survivors_only: bool = False,
+    plans: bool = True,
 ) -> Decision:
     """Decide between the arms.
 
@@ -98,11 +99,12 @@ def decide(
         comparison: the first arm minus the second.
         margin: the margin of equivalence; None claims no equivalence.
         higher_is_better: whether the metric is maximised.
-        p: adjusted p value of the t test; None: the comparison's own.
+        p: adjusted p value of the difference; None: the comparison's own.
         p_equivalence: adjusted p value of the two one-sided tests; None: unadjusted.
         alpha: chance of a false claim of either kind.
         survivors_only: whether diverged networks are missing because they have no value of this
             metric. The others are not a fair sample of either arm, so nothing is decided.
+        plans: whether to say how many seeds an undecided comparison needs, which takes a while.
 
     Raises:
         ValueError: if the margin is not above 0.
@@ -112,7 +114,7 @@ def decide(
     counted = own if p_equivalence is None else p_equivalence
     if survivors_only:
         return Decision("undecided", own, margin, None)
-    p = comparison.p_t if p is None else p
+    p = comparison.p if p is None else p
     same = counted is not None and counted < alpha
     if p < alpha:
         gain = (effect > 0) == higher_is_better
@@ -122,7 +124,9 @@ def decide(
         return Decision(outcome, own, margin, None)
     if same:
         return Decision("equivalent", own, margin, None)
-    alphas = [alpha * _share(comparison.p_t, p), alpha * _share(own, counted)]
+    if not plans:
+        return Decision("undecided", own, margin, None)
+    alphas = [alpha * _share(comparison.p, p), alpha * _share(own, counted)]
     enough = [seeds_for_power(sd, effect, alpha=alphas[0])]
     if margin is not None:
         enough.append(seeds_for_equivalence(sd, effect, margin, alpha=alphas[1]))
@@ -137,7 +141,8 @@ def _share(own: float | None, counted: float | None) -> float:
 
 
 def equivalence_test(comparison: Comparison, margin: float) -> float:
-    """The p value of the two one-sided t tests: the larger of the two.
+    """The p value of the two one-sided t tests: the larger of the two, each corrected for skewness
+    as that of the difference is (see `comparison`).
 
     If all differences are equal, one-sided sign tests against both ends of the margin replace them:
     2^-n if the difference is within the margin.
@@ -147,10 +152,19 @@ def equivalence_test(comparison: Comparison, margin: float) -> float:
     """
     if not margin > 0:
         raise ValueError(f"margin {margin} is not above 0")
-    room = margin - abs(comparison.mean)  # to the nearer end, whose test has the larger p value
-    if comparison.sd == 0:
-        return 2.0**-comparison.n if room > 0 else 1.0
-    return float(stats.t.sf(room * math.sqrt(comparison.n) / comparison.sd, comparison.n - 1))
+    n, mean, sd = comparison.n, comparison.mean, comparison.sd
+    room = margin - abs(mean)  # to the nearer end, whose test has the larger p value
+    if sd == 0:
+        return 2.0**-n if room > 0 else 1.0
+    p = float(stats.t.sf(room * math.sqrt(n) / sd, n - 1))
+    skewness = comparison.skewness
+    if skewness is None:
+        return p
+    above, below = (
+        skewness.p_above((mean + margin) / sd, n),
+        skewness.p_below((mean - margin) / sd, n),
+    )
+    return max(p, above, below)
 
 
 def equivalence_power(

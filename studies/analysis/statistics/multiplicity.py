@@ -30,10 +30,10 @@ def p_values(
     look: int = 1,
     differ: Sequence[float] | None = None,
 ) -> tuple[list[float], list[float] | list[None]]:
-    """The p values of the t tests, and of the two one-sided tests against a margin (None without
-    one), adjusted for the number of comparisons and the number of the look (see `looks`). If given,
-    the p values `differ` replace those of the t tests."""
-    own = [comparison.p_t for comparison in comparisons] if differ is None else differ
+    """The p values of the differences, and of the two one-sided tests against a margin (None
+    without one), adjusted for the number of comparisons and the number of the look (see `looks`).
+    If given, the p values `differ` replace those of the differences."""
+    own = [comparison.p for comparison in comparisons] if differ is None else differ
     adjusted = _adjusted(own, method, look)
     if margin is None:
         return adjusted, [None] * len(comparisons)

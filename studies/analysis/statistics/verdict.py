@@ -2,8 +2,9 @@
 seeds.
 
 Both arms share data, initialisation and batch order at each seed, so the difference is taken within
-seeds, and its interval is that of a paired t test. Wilcoxon's signed-rank test, which assumes no
-normal distribution, is a second check. That neither arm beats the other is a separate claim, tested
+seeds, and the test is a paired t test corrected for skewness. Wilcoxon's signed-rank test, which
+assumes no normal distribution, is a second check. What networks not yet seen could undo is not
+claimed (see `evidence`). That neither arm beats the other is a separate claim, tested
 against a margin set beforehand (see `equivalence`).
 
 With one search, the verdict is about its two winners. With several, each with its own fresh seeds,
@@ -19,18 +20,28 @@ import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.statistics.alpha_spending import share_of_look
-from studies.analysis.statistics.comparison import Comparison, compare
-from studies.analysis.statistics.equivalence import (
-    OUTCOME_IN_WORDS,
-    Outcome,
-    decide,
+from studies.analysis.statistics.comparison import FEWEST_PAIRS, Comparison
+from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS, Outcome
+from studies.analysis.statistics.evidence import (
+    CountedP,
+    Evidence,
+    claim_of,
+    counted_p,
+    evidence_of,
 )
-from studies.analysis.statistics.failures import Failures, failures
+from studies.analysis.statistics.failures import Failures
 from studies.analysis.statistics.pairing import paired_by_seed, search_number
 from studies.analysis.statistics.search_variance import SearchVariance, search_variance
 from studies.definition.arms import Pair
 
-__all__ = ["ArmSummary", "Verdict", "against_both", "judge"]
+__all__ = [
+    "ArmSummary",
+    "Verdict",
+    "against_both",
+    "evidence_of_rows",
+    "judge",
+    "withheld_because",
+]
 
 _ALPHA = 1 - 0.95  # for the first look
 
@@ -65,9 +76,12 @@ class Verdict:
         low: lower end of the interval of the mean.
         high: upper end.
         level: the level of the interval.
-        n: number of pairs: seeds or, with a `luck`, searches.
+        n: number of what is compared: seeds or, with a `luck`, searches.
+        pairs: number of pairs of networks behind it.
         effect_size: Cohen's d_z; None if all differences are equal.
-        p_t: two-sided p value of the paired t test, which decides `better` and `worse`.
+        p_t: two-sided p value of the paired t test.
+        p: that which decides `better` and `worse`: the larger of this and the one corrected for
+            skewness (see `comparison`).
         p_wilcoxon: two-sided p value of the signed-rank test.
         p_equivalence: p value of the two one-sided tests; None without a margin.
         margin: largest difference that would not matter, in the metric's unit.
@@ -76,6 +90,11 @@ class Verdict:
         reference: the second arm by itself.
         failures: failed networks, and how unseen failures may change the result; None for a loss.
         luck: how the searches differ; None with one search.
+        of_trained: whether the outcome is about networks that train alone (see `evidence`).
+        trained: the same comparison over pairs in which both networks trained; None if all did,
+            for a loss, or with fewer than two pairs.
+        withheld: the outcome that these pairs alone would have, if what they did not see could undo
+            it; None if nothing is withheld.
         matched: the first arm minus the second at the settings of the first's winner, on the same
             seeds or searches; to be better, an arm must beat both. None if that was not trained.
     """
@@ -89,8 +108,10 @@ class Verdict:
     high: float
     level: float
     n: int
+    pairs: int
     effect_size: float | None
     p_t: float
+    p: float
     p_wilcoxon: float
     p_equivalence: float | None
     margin: float | None
@@ -100,6 +121,9 @@ class Verdict:
     failures: Failures | None = None
     luck: SearchVariance | None = None
     matched: Comparison | None = None
+    of_trained: bool = False
+    trained: Comparison | None = None
+    withheld: Outcome | None = None
 
     @property
     def unit(self) -> str:
@@ -117,23 +141,13 @@ class Verdict:
     def outcome_in_words(self) -> str:
         """The outcome, and whether it is only about networks that train."""
         words = OUTCOME_IN_WORDS[self.outcome]
-        return f"{words} (of networks that train)" if self.is_fragile else words
+        return f"{words} (of networks that train)" if self.of_trained else words
 
     @property
     def holds_for(self) -> str:
         """What the outcome is about: `all networks`, or `networks that train` if unseen failures
-        could undo it."""
-        return "networks that train" if self.is_fragile else "all networks"
-
-    @property
-    def is_fragile(self) -> bool:
-        """Whether unseen failures could undo the claim."""
-        failed = self.failures
-        if failed is None or self.outcome == "undecided":
-            return False
-        if self.outcome == "equivalent":
-            return max(-failed.low, failed.high) >= (self.margin or 0.0)
-        return failed.low <= 0 if self.difference > 0 else failed.high >= 0
+        could undo it for all."""
+        return "networks that train" if self.of_trained else "all networks"
 
     def sentence(self) -> str:
         """The verdict in words, with its uncertainty; if all differences are equal there is no
@@ -165,6 +179,12 @@ class Verdict:
                 f"{failed.arm} {self.pair.arm} and {failed.reference} {self.pair.reference} "
                 f"networks failed, below {failed.below:.2f}: p = {failed.p:.2g}"
             )
+        if self.of_trained and self.trained is not None:
+            some = self.trained
+            notes.append(
+                f"of networks that train {interval_in_words(some.mean, some.low, some.high)} over "
+                f"{some.pairs} pairs"
+            )
         if self.matched is not None:
             beside = self.matched
             notes.append(
@@ -179,8 +199,10 @@ class Verdict:
         if self.seeds_needed is not None:
             what = "" if self.luck is None else " searches"
             notes.append(f"about {self.seeds_needed}{what} would settle it")
+        if self.withheld is not None:
+            notes.append(f"{OUTCOME_IN_WORDS[self.withheld]} by these pairs alone")
         claim = claims[self.outcome]
-        if self.is_fragile:
+        if self.of_trained:
             claim = f"Of networks that train, {claim[0].lower()}{claim[1:]}"
         return (
             f"{claim}: {self.metric.replace('_', ' ')} {self.arm.mean:.3f} "
@@ -202,9 +224,10 @@ class Verdict:
         if not failed.arm and not failed.reference:
             most = f"{failed.arm_most:.1%}"
             arms = f"no network of {failed.n} pairs failed, but up to {most} of either arm may"
+        said = "the claim is about networks that train" if self.of_trained else "nothing is claimed"
         return (
             f"{arms}: with unseen failures, the mean difference lies between {failed.low:+.3f} and "
-            f"{failed.high:+.3f}; the claim is about networks that train"
+            f"{failed.high:+.3f}; {said}"
         )
 
     def interval(self) -> str:
@@ -225,13 +248,26 @@ def interval_in_words(value: float, low: float, high: float) -> str:
     return "{} [{}, {}]".format(*(f"{number:+.{decimals}f}" for number in (value, low, high)))
 
 
+def withheld_because(verdict: Verdict) -> str:
+    """Why what the pairs alone would say is not claimed."""
+    pairs = verdict.pairs
+    assert verdict.withheld is not None
+    said = f"by these pairs alone the outcome would be `{OUTCOME_IN_WORDS[verdict.withheld]}`"
+    if pairs < FEWEST_PAIRS:
+        return (
+            f"{said}, but {pairs} pairs may all miss a part of the networks that would undo it: "
+            f"{FEWEST_PAIRS} are needed"
+        )
+    return f"{said}, but failures that were not seen could undo it"
+
+
 def against_both(own: Comparison, matched: Comparison | None, *, higher_is_better: bool) -> float:
     """The p value of the claim that an arm differs from its reference, if a gain must hold against
     the reference at both settings: the larger of the two p values (intersection-union test; Berger
     1982, Technometrics 24:295), which errs no more often than either."""
     if matched is None or (own.mean > 0) != higher_is_better:
-        return own.p_t
-    return max(own.p_t, matched.p_t if (matched.mean > 0) == higher_is_better else 1.0)
+        return own.p
+    return max(own.p, matched.p if (matched.mean > 0) == higher_is_better else 1.0)
 
 
 def judge(
@@ -240,8 +276,7 @@ def judge(
     pair: Pair = Pair(),  # noqa: B008  (frozen)
     *,
     margin: float | None = None,
-    p: float | None = None,
-    p_equivalence: float | None = None,
+    counted: CountedP | None = None,
     fails_below: float | None = None,
     chance: float = 0.0,
     look: int = 1,
@@ -257,15 +292,14 @@ def judge(
         pair: the arms to compare.
         margin: largest difference that would not matter, set before the data were seen; None claims
             no equivalence.
-        p: p value of the deciding t test, if several comparisons are counted together.
-        p_equivalence: p value of the two one-sided tests, likewise.
+        counted: p values of the claims, if several comparisons are counted together.
         fails_below: accuracy below which a network failed; None: see `failures`.
         chance: accuracy of guessing.
         look: number of the look at fresh seeds, from 1, which widens the interval (see `looks`);
-            `p` and `p_equivalence` must already account for it.
+            `counted` must already account for it.
         networks: the networks behind `members`, if its rows stand for searches.
-        matched: the first arm minus the second at the first's settings; `p` must already account
-            for it.
+        matched: the first arm minus the second at the first's settings; `counted` must already
+            account for it.
 
     Raises:
         ValueError: without both arms, with fewer than two pairs, or a margin not above 0.
@@ -276,54 +310,107 @@ def judge(
     members = members[members[keys.ARM].isin(pair)]
     of_pair = members if networks is None else networks[networks[keys.ARM].isin(pair)]
     pairs = paired_by_seed(members, metric)
-    by_seed = pairs if networks is None else paired_by_seed(of_pair, metric)
     if len(pairs) < 2:
         raise ValueError(f"a verdict needs at least two pairs, got {len(pairs)}")
-    differences = (pairs[pair.arm] - pairs[pair.reference]).to_numpy(dtype=float)
-    higher_is_better = keys.higher_is_better(metric)
-    comparison = compare(differences, level=1 - _ALPHA * share_of_look(look))
-    decision = decide(
-        comparison,
-        margin,
-        higher_is_better=higher_is_better,
-        p=against_both(comparison, matched, higher_is_better=higher_is_better) if p is None else p,
-        p_equivalence=p_equivalence,
-        survivors_only=not higher_is_better and bool(of_pair[keys.DIVERGED].any()),
+    up = keys.higher_is_better(metric)
+    evidence = evidence_of_rows(
+        members,
+        metric,
+        pair,
+        networks=networks,
+        level=1 - _ALPHA * share_of_look(look),
+        below=fails_below,
+        chance=chance,
     )
-    if matched is not None and decision.outcome == "undecided" and comparison.p_t < matched.p_t:
+    everyone = evidence.everyone
+    if counted is None:
+        differ = (
+            against_both(everyone, matched, higher_is_better=up),
+            against_both(evidence.trained or everyone, matched, higher_is_better=up),
+        )
+        (counted,) = counted_p([evidence], margin, method="holm", look=look, differ=[differ])
+    claim = claim_of(
+        evidence,
+        margin,
+        higher_is_better=up,
+        counted=counted,
+        survivors_only=not up and bool(of_pair[keys.DIVERGED].any()),
+    )
+    decision = claim.decision
+    if matched is not None and decision.outcome == "undecided" and everyone.p < matched.p:
         decision = replace(decision, seeds_needed=None)  # that number belongs to another comparison
     return Verdict(
         pair=pair,
         outcome=decision.outcome,
         metric=metric,
-        difference=comparison.mean,
-        median=comparison.median,
-        low=comparison.low,
-        high=comparison.high,
-        level=comparison.level,
-        n=comparison.n,
-        effect_size=comparison.effect_size,
-        p_t=comparison.p_t,
-        p_wilcoxon=comparison.p_wilcoxon,
+        difference=everyone.mean,
+        median=everyone.median,
+        low=everyone.low,
+        high=everyone.high,
+        level=everyone.level,
+        n=everyone.n,
+        pairs=everyone.pairs,
+        effect_size=everyone.effect_size,
+        p_t=everyone.p_t,
+        p=everyone.p,
+        p_wilcoxon=everyone.p_wilcoxon,
         p_equivalence=decision.p_equivalence,
         margin=margin,
         seeds_needed=decision.seeds_needed,
         arm=_summary(of_pair, pairs, pair.arm),
         reference=_summary(of_pair, pairs, pair.reference),
-        failures=failures(by_seed, pair, below=fails_below, chance=chance)
-        if higher_is_better
-        else None,
+        failures=evidence.failures,
+        luck=None if networks is None else _search_variance(of_pair, metric, pair, len(pairs)),
         matched=matched,
-        luck=None if networks is None else _search_variance(of_pair, by_seed, pair, len(pairs)),
+        of_trained=claim.of_trained,
+        trained=None if evidence.trained is everyone else evidence.trained,
+        withheld=claim.withheld,
     )
 
 
+def evidence_of_rows(
+    members: pd.DataFrame,
+    metric: str,
+    pair: Pair,
+    *,
+    networks: pd.DataFrame | None = None,
+    level: float = 0.95,
+    below: float | None = None,
+    chance: float = 0.0,
+) -> Evidence:
+    """The evidence in rows of the members table; for the arguments see `judge`."""
+    pairs = paired_by_seed(members, metric)
+    difference = (pairs[pair.arm] - pairs[pair.reference]).to_numpy(dtype=float)
+    searches, by_seed = None, pairs
+    if networks is not None:
+        of_pair = networks[networks[keys.ARM].isin(pair)]
+        by_seed = paired_by_seed(of_pair, metric)
+        searches = _searches(of_pair, by_seed)
+    return evidence_of(
+        by_seed,
+        pair,
+        is_accuracy=keys.higher_is_better(metric),
+        compared=None if networks is None else difference,
+        searches=searches,
+        level=level,
+        below=below,
+        chance=chance,
+    )
+
+
+def _searches(networks: pd.DataFrame, by_seed: pd.DataFrame) -> list[int]:
+    """The number of the search of each seed."""
+    number = networks.assign(number=search_number(networks)).groupby(keys.SEED)["number"].first()
+    return [int(one) for one in number.loc[by_seed.index]]
+
+
 def _search_variance(
-    networks: pd.DataFrame, pairs: pd.DataFrame, pair: Pair, searches: int
+    networks: pd.DataFrame, metric: str, pair: Pair, searches: int
 ) -> SearchVariance | None:
     """How the searches behind a comparison differ, from their pairs of networks."""
-    number = networks.assign(number=search_number(networks)).groupby(keys.SEED)["number"].first()
+    pairs = paired_by_seed(networks, metric)
     difference = pairs[pair.arm] - pairs[pair.reference]
+    number = _searches(networks, pairs)
     by_search = [d.to_numpy(dtype=float) for _, d in difference.groupby(number)]
     return search_variance(by_search) if len(by_search) == searches else None
 
