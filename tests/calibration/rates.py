@@ -174,16 +174,21 @@ def _tested(difference: np.ndarray, margin: float) -> _Tested:
         centred = difference - mean[:, np.newaxis]
         sd = np.sqrt(np.nansum(centred**2, axis=1) / (n - 1))
         skewness = np.nanmean(centred**3, axis=1) / sd**3 * n**2 / ((n - 1) * (n - 2))
-        error = np.sqrt(6 / n)
+        error, critical = np.sqrt(6 / n), stats.t.isf(ALPHA / 2, n - 1) / np.sqrt(n)
 
         def p(sign: int, edge: float) -> np.ndarray:
             size, g = sign * (mean - edge) / sd, sign * skewness - error
-            hall = ((1 + g * size / 3) ** 3 - 1) / g + g / (6 * n)
+            least = np.minimum(size, critical)
+            hall = ((1 + g * least / 3) ** 3 - 1) / g + g / (6 * n)
+            hall = hall * np.maximum(size / critical, 1.0)
             return np.asarray(stats.t.sf(np.sqrt(n) * np.fmin(size, hall), n - 1))
 
         def reach(sign: int) -> np.ndarray:
-            g, x = sign * skewness - error, stats.t.isf(ALPHA / 2, n - 1) / np.sqrt(n)
-            return np.asarray(np.fmax(x, 3 / g * (np.cbrt(1 + g * (x - g / (6 * n))) - 1)) * sd)
+            g = sign * skewness - error
+            hall = ((1 + g * critical / 3) ** 3 - 1) / g + g / (6 * n)
+            cubic = 3 / g * (np.cbrt(1 + g * (critical - g / (6 * n))) - 1)
+            size = np.where((hall > 0) & (hall < critical), critical**2 / hall, cubic)
+            return np.asarray(np.fmax(critical, size) * sd)
 
         differ = np.minimum(1.0, 2 * np.where(mean > 0, p(1, 0.0), p(-1, 0.0)))
         same = np.maximum(p(1, -margin), p(-1, margin))

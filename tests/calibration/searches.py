@@ -212,6 +212,7 @@ def cases(tables: Sequence[Resampled]) -> list[tuple[Scenario, float, int, int]]
         for dies in ((0.0, 0.0), (0.02, 0.0), (0.02, 0.02), (0.1, 0.0), (0.1, 0.1))
     ]
     simulated: list[tuple[Scenario, float, int, int]] = [
-        (shape, luck, r, 20) for shape in shapes for luck in (0.0, 0.25, 1.0) for r in (5, 10)
+        (shape, luck, r, 20) for shape in shapes for luck in (0.0, 0.25) for r in (5, 10)
     ]
-    return [*simulated, *((table, 0.0, r, 10) for table in tables for r in (5, 10))]
+    simulated += [(shapes[0], 1.0, r, 20) for r in (5, 10)]
+    return [*simulated, *((table, 0.0, 5, 10) for table in tables)]

@@ -9,10 +9,11 @@ Soc. B 54:221). With S = (mean - mu) / sd over n values of skewness g, it compar
     T(S) = \sqrt{n} \left( S + \frac{g S^2}{3} + \frac{g^2 S^3}{27} + \frac{g}{6 n} \right)
          = \sqrt{n} \left( \frac{(1 + g S / 3)^3 - 1}{g} + \frac{g}{6 n} \right),
 
-which grows with S and can be inverted. A sample seldom shows all the skewness of its distribution,
-so g is moved by its standard error, :math:`\sqrt{6/n}`, to the side that weakens a claim. The
-larger of this p value and that of the t test then errs no more often than it says, from 30 pairs on
-(`make calibrate`).
+which grows with S and can be inverted. Far out in the tails it turns flat, and says nothing: beyond
+the critical value of a two-sided test at 5%, T grows in proportion to S. A sample seldom shows all
+the skewness of its distribution, so g is moved by its standard error, :math:`\sqrt{6/n}`, to the
+side that weakens a claim. The larger of this p value and that of the t test then errs no more often
+than it says, from 30 pairs on (`make calibrate`).
 
 Means of several searches are too few to have a skewness of their own. It is that of the pairs
 within the searches, less by the root of their number, as for any mean; and the less, the more the
@@ -29,6 +30,8 @@ import numpy as np
 from scipy import stats
 
 __all__ = ["Skewness", "skewness_of"]
+
+_PART = 0.025
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,26 @@ def skewness_of(groups: Sequence[np.ndarray], sd: float) -> Skewness | None:
 
 
 def _p(size: float, n: int, g: float) -> float:
-    t = size + g * size**2 / 3 + g**2 * size**3 / 27 + g / (6 * n)
+    edge = _critical(n, _PART)
+    t = _hall(size, n, g) if size <= edge else size * _hall(edge, n, g) / edge
     return float(stats.t.sf(math.sqrt(n) * t, n - 1))
 
 
+def _hall(size: float, n: int, g: float) -> float:
+    """T over the root of n."""
+    return size + g * size**2 / 3 + g**2 * size**3 / 27 + g / (6 * n)
+
+
 def _inverse(n: int, part: float, g: float) -> float:
-    """The S at which T(S) is the critical value of Student's t."""
-    x = float(stats.t.isf(part, n - 1)) / math.sqrt(n) - g / (6 * n)
+    """The S whose p value is `part`."""
+    x, edge = _critical(n, part), _critical(n, _PART)
+    at_edge = _hall(edge, n, g)
+    if 0 < at_edge < x:
+        return x * edge / at_edge
+    x -= g / (6 * n)
     return 3 / g * (math.copysign(abs(1 + g * x) ** (1 / 3), 1 + g * x) - 1) if g else x
+
+
+def _critical(n: int, part: float) -> float:
+    """Student's critical value over the root of n."""
+    return float(stats.t.isf(part, n - 1)) / math.sqrt(n)

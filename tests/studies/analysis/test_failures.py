@@ -112,7 +112,7 @@ def test_a_claim_that_unseen_failures_could_undo_says_so(
     members = confirmation(0.8 + gain + shared + noise - noise.mean(), 0.8 + shared)
     verdict = judge(members, keys.TEST_ACCURACY, PAIR, margin=0.008, chance=1 / 3)
     assert verdict.outcome == outcome
-    assert verdict.is_fragile == undone
+    assert verdict.of_trained == undone
     assert "failed" not in verdict.sentence(), "none did"
 
 
