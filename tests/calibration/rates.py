@@ -145,7 +145,7 @@ def judged(
     some_sign = np.sign(some.mean) * (some.p < ALPHA)
     return Judged(
         better=sign * claimed,
-        same=same & claimed,
+        same=same & claimed & inside,
         better_of_trained=np.where(claimed | few, 0, some_sign),
         same_of_trained=(some.p_same < ALPHA) & ~claimed & ~few,
         low=everyone.low,

@@ -180,7 +180,7 @@ def claim_of(
             return Claim(whole)
         return Claim(_undecided(whole, everyone), withheld=whole.outcome)
     if whole.outcome != "undecided" and not _undone(whole, everyone, failed):
-        return Claim(whole)
+        return Claim(_secured(whole, failed))
     withheld = whole.outcome
     if trained is not None:
         p = (counted.trained_differ, counted.trained_same) if counted else (None, None)
@@ -196,8 +196,25 @@ def claim_of(
 def _undone(decision: Decision, comparison: Comparison, failed: Failures) -> bool:
     """Whether failures that were not seen could undo a decision."""
     if decision.outcome == "equivalent":
-        return max(-failed.low, failed.high) >= (decision.margin or 0.0)
+        return not _is_small(decision, failed)
     return failed.low <= 0 if comparison.mean > 0 else failed.high >= 0
+
+
+def _secured(decision: Decision, failed: Failures) -> Decision:
+    """The same without `by less than the margin`, if failures that were not seen could undo that
+    alone."""
+    sure: dict[Outcome, Outcome] = {
+        "better_within_margin": "better",
+        "worse_within_margin": "worse",
+    }
+    if decision.outcome not in sure or _is_small(decision, failed):
+        return decision
+    return replace(decision, outcome=sure[decision.outcome])
+
+
+def _is_small(decision: Decision, failed: Failures) -> bool:
+    """Whether the difference is within the margin whatever was not seen."""
+    return max(-failed.low, failed.high) < (decision.margin or 0.0)
 
 
 def _undecided(decision: Decision, comparison: Comparison) -> Decision:
