@@ -148,7 +148,7 @@ class Study:
     seeds_per_point: int = 4
     sampler: SamplerName | None = None
     grid: dict[str, int] | None = None
-    confirm_seeds: int = 20
+    confirm_seeds: int = 30
     winners: dict[str, dict[str, Any]] | None = None
     objective: keys.Objective = "validation_accuracy"
     equivalence_margin: float | None = None

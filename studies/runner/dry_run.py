@@ -15,7 +15,7 @@ import torch
 from dynloss_core.config import ConfigError
 from dynloss_core.training import Engine, Problem, Setup, choose_engine
 from search_spaces import Point
-from studies.analysis.statistics.power import Power, power_of
+from studies.analysis.statistics.power import Power, few_pairs, power_of
 from studies.blocks.block_run import use_threads
 from studies.cluster.backends import backend_of
 from studies.cluster.capacity import Capacity, local_resources, shortages
@@ -68,12 +68,14 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
     steps = round(sum(problem.steps for problem in problems) / len(problems))
     engines = [_engine(study, problem, _device(study)).name for problem in problems]
     lacks = [lack.problem for lack in shortages(study, capacity)]
-    missing = [f"{lack}: estimated as one block at a time on this machine" for lack in lacks]
+    few = few_pairs(study)
+    missing = [] if few is None else [few]
+    missing += [f"{lack}: estimated as one block at a time on this machine" for lack in lacks]
     microseconds = None
     try:
         study.data.load(study.seed)
     except ConfigError as error:
-        missing = [*lacks, str(error)]
+        missing += [*lacks, str(error)]
     else:
         times = [_calibrate(study, arm, point) for arm, point in samples]
         microseconds = sum(times) / len(times)

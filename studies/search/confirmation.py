@@ -19,7 +19,7 @@ from dynloss_core import keys
 from dynloss_core.config import ADDED_LATER, ConfigError
 from dynloss_core.training import steps_per_epoch
 from search_spaces import Point
-from studies.analysis.statistics.comparison import compare
+from studies.analysis.statistics.comparison import FEWEST_PAIRS, compare
 from studies.analysis.statistics.equivalence import (
     seeds_for_equivalence,
     seeds_for_power,
@@ -40,7 +40,7 @@ __all__ = [
     "with_matched",
 ]
 
-MIN_CONFIRM_SEEDS = 20
+MIN_CONFIRM_SEEDS = FEWEST_PAIRS
 MAX_CONFIRM_SEEDS = 100
 _TIE_DECIMALS = 12  # equal means may differ in the last digits, by the order of their terms
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from statsmodels.stats.power import TTestPower
 
+from studies.analysis.statistics.comparison import FEWEST_PAIRS
 from studies.analysis.statistics.equivalence import equivalence_power, seeds_for_equivalence
 from studies.definition.study import Study
 
-__all__ = ["Power", "power_of"]
+__all__ = ["Power", "few_pairs", "power_of"]
 
 _ALPHA = 0.05
 _WANTED_POWER = 0.9
@@ -79,3 +80,15 @@ def power_of(study: Study) -> Power | None:
         equivalence = equivalence_power(n, sd, 0.0, margin, alpha)
         needed = seeds_for_equivalence(sd, 0.0, margin, _WANTED_POWER, alpha)
     return Power(n, unit, float(size) * sd, margin, equivalence, needed)
+
+
+def few_pairs(study: Study) -> str | None:
+    """A warning where the fresh seeds of a study are too few for most claims (see `evidence`)."""
+    pairs = study.searches * study.confirm_seeds
+    if not study.confirms() or not study.pairs or pairs >= FEWEST_PAIRS:
+        return None
+    wanted = math.ceil(FEWEST_PAIRS / study.searches)
+    return (
+        f"{pairs} pairs of networks claim little: below {FEWEST_PAIRS}, only what no unseen failure "
+        f"could undo; `confirm_seeds: {wanted}` is enough"
+    )
