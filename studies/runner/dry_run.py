@@ -68,14 +68,12 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
     steps = round(sum(problem.steps for problem in problems) / len(problems))
     engines = [_engine(study, problem, _device(study)).name for problem in problems]
     lacks = [lack.problem for lack in shortages(study, capacity)]
-    few = few_pairs(study)
-    missing = [] if few is None else [few]
-    missing += [f"{lack}: estimated as one block at a time on this machine" for lack in lacks]
+    missing = [f"{lack}: estimated as one block at a time on this machine" for lack in lacks]
     microseconds = None
     try:
         study.data.load(study.seed)
     except ConfigError as error:
-        missing += [*lacks, str(error)]
+        missing = [*lacks, str(error)]
     else:
         times = [_calibrate(study, arm, point) for arm, point in samples]
         microseconds = sum(times) / len(times)
@@ -101,6 +99,7 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
             seconds += (members * seconds_per_member + blocks * _SECONDS_PER_BLOCK) / max(
                 at_once, 1
             )
+    few = few_pairs(study)
     return Cost(
         trials=trials,
         blocks=searching + confirming,
@@ -110,7 +109,7 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
         microseconds=microseconds,
         parallel=max(parallel, 1),
         seconds=seconds,
-        missing=tuple(missing),
+        missing=tuple(missing if few is None else [few, *missing]),
         power=power_of(study),
     )
 
