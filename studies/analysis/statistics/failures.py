@@ -27,7 +27,9 @@ interval that assumes nothing but the bounds of an accuracy (hedged betting; Wau
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -99,10 +101,10 @@ def failures(
     few, many = (int(mask.sum()) for mask in alone)
     part = (1 - level) / 2 / 3
     (least_few, most_few), (least_many, most_many) = (
-        proportion_confint(count, n, alpha=2 * part, method="beta") for count in (few, many)
+        _limits(count, n, part) for count in (few, many)
     )
     failed = int(arm_failed.sum()), int(reference_failed.sum())
-    limits = [proportion_confint(f, n, alpha=2 * (1 - level), method="beta")[1] for f in failed]
+    limits = [_limits(count, n, 1 - level)[1] for count in failed]
     low, high = _mean_interval(difference[trained], part)
     gaps = [
         float(np.abs(difference[mask]).mean())
@@ -123,7 +125,7 @@ def failures(
         reference=failed[1],
         arm_most=float(limits[0]),
         reference_most=float(limits[1]),
-        p=float(stats.binomtest(few, few + many).pvalue) if few + many else 1.0,
+        p=_as_often(few, many),
         trained=int(trained.sum()),
         trained_difference=float(difference[trained].mean()) if trained.sum() > 1 else None,
         low=max(-1.0, float(mean(low, most_few, least_many))),
@@ -131,10 +133,29 @@ def failures(
     )
 
 
+@lru_cache(maxsize=4096)
+def _limits(count: int, n: int, part: float) -> tuple[float, float]:
+    """Limits of a share, each end at an error of `part`."""
+    low, high = proportion_confint(count, n, alpha=2 * part, method="beta")
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=4096)
+def _as_often(few: int, many: int) -> float:
+    """The exact two-sided p value that both are as likely."""
+    return float(stats.binomtest(few, few + many).pvalue) if few + many else 1.0
+
+
+@lru_cache(maxsize=4096)
+def _critical(n: int, part: float) -> float:
+    """Student's critical value over the root of n."""
+    return float(stats.t.isf(part, n - 1)) / math.sqrt(n)
+
+
 def _mean_interval(differences: np.ndarray, part: float) -> tuple[float, float]:
     """The t interval of a mean, each end at an error of `part`; -1 to 1 with fewer than two."""
     if len(differences) < 2:
         return -1.0, 1.0
     mean = float(differences.mean())
-    half = float(stats.t.isf(part, len(differences) - 1) * stats.sem(differences))
+    half = _critical(len(differences), part) * float(differences.std(ddof=1))
     return mean - half, mean + half
