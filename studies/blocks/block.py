@@ -149,5 +149,8 @@ class BlockSource(Protocol):
     def failed(self, block: Block, error: str) -> None:
         """Record that a block failed for good, and why."""
 
+    def cut_off(self) -> None:
+        """Close the run in MLflow, as far as it is: the process is about to be ended."""
+
     def say(self, line: str) -> None:
         """Show the user a line above the progress bar."""

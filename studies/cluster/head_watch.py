@@ -1,7 +1,8 @@
 """A head that is gone, told while there is time to bring it back.
 
 Ray waits for it for a minute, then ends the driver's process in the middle of whatever it does,
-with a line of its own. So a thread tries the head's port meanwhile.
+with a line of its own. So a thread tries the head's port meanwhile, and puts the study in order
+before that.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ __all__ = ["watched_head"]
 
 _SECONDS_BETWEEN_TRIES = 2.0
 _SECONDS_OF_SILENCE = 8.0  # before the user is told
+_SECONDS_TO_RETURN = 40.0  # before the study is put in order; Ray waits for 60
 
 
 @contextmanager
-def watched_head(address: str, say: Callable[[str], None]) -> Iterator[None]:
+def watched_head(
+    address: str, say: Callable[[str], None], cut_off: Callable[[], None]
+) -> Iterator[None]:
     """Tell the user when nothing listens at the head's address any more, and when it is back.
 
     Args:
         address: HOST:PORT of the head.
         say: shows a line to the user.
+        cut_off: what to do, in a thread of its own, before Ray ends this process.
     """
     ended = threading.Event()
-    thread = threading.Thread(target=_watch, args=(address, say, ended), daemon=True)
+    thread = threading.Thread(target=_watch, args=(address, say, cut_off, ended), daemon=True)
     thread.start()
     try:
         yield
@@ -36,19 +41,25 @@ def watched_head(address: str, say: Callable[[str], None]) -> Iterator[None]:
         thread.join()
 
 
-def _watch(address: str, say: Callable[[str], None], ended: threading.Event) -> None:
-    heard, told = time.monotonic(), False
+def _watch(
+    address: str, say: Callable[[str], None], cut_off: Callable[[], None], ended: threading.Event
+) -> None:
+    heard, told, in_order = time.monotonic(), False, False
     while not ended.wait(_SECONDS_BETWEEN_TRIES):
+        silence = time.monotonic() - heard
         if _listens(address):
             if told:
                 say(f"the head at {address} is back")
-            heard, told = time.monotonic(), False
-        elif not told and time.monotonic() - heard > _SECONDS_OF_SILENCE:
+            heard, told, in_order = time.monotonic(), False, False
+        elif not told and silence > _SECONDS_OF_SILENCE:
             told = True
             say(
                 f"the head at {address} is gone: unless it is back within a minute, Ray ends this "
                 "run; everything trained is kept: start the head, then continue with --resume"
             )
+        elif not in_order and silence > _SECONDS_TO_RETURN:
+            in_order = True
+            cut_off()
 
 
 def _listens(address: str) -> bool:

@@ -84,7 +84,8 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
                 verbose=0,
             ),
         ).fit
-        with watched_head(str(ray.get_runtime_context().gcs_address), source.say):
+        head = str(ray.get_runtime_context().gcs_address)
+        with watched_head(head, source.say, source.cut_off):
             fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)

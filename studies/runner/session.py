@@ -20,6 +20,7 @@ from studies.blocks.block import Block, BlockResult, Trial
 from studies.blocks.block_run import is_table_of
 from studies.blocks.failure import Failure, FailureKind
 from studies.definition.phases import Phase
+from studies.runner.parent_run import conclude
 from studies.runner.progress import StudyProgress
 from studies.storage.origins import record_origin
 from studies.storage.phase_counts import PhaseCounts
@@ -242,6 +243,11 @@ class Session:
         self.failures[block.id] = error
         self.folder.parts.record_failure(block, error)
         self._announce(block, pd.DataFrame())
+
+    def cut_off(self) -> None:
+        """Close the run in MLflow, as far as it is: the process is about to be ended."""
+        stored = replace(self.stored, state=self.folder.state())
+        conclude(stored, self.delivery, None, finished=False)
 
     def say(self, line: str) -> None:
         """Show the user a line above the progress bar."""
