@@ -13,15 +13,17 @@ from studies.analysis.analyses import analyse
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.definition.study import Study
 from studies.report.study_results import question_of
+from tests.studies.analysis.hall import p_that_decides
 from tests.studies.sessions import finish, session_of
 from tests.studies.tiny import CONFIRM, tiny_study
 
 MATCHED = "static_at_dynamical"
+SEEDS = 30
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, pd.DataFrame]:
-    study = tiny_study(confirm_seeds=12, equivalence_margin=0.02)
+    study = tiny_study(confirm_seeds=SEEDS, equivalence_margin=0.02)
     session = session_of(study, tmp_path_factory.mktemp("matched"))
     finish(session)
     session.delivery.close()
@@ -35,9 +37,9 @@ def verdict(
     much better than at its own."""
     study, members = trained
     draws, members = np.random.default_rng(3), members.copy()
-    values = {keys.STATIC: 0.7 + draws.normal(0, 0.01, 12)}
-    values[keys.DYNAMICAL] = values[keys.STATIC] + gain + draws.normal(0, 0.01, 12)
-    values[MATCHED] = values[keys.STATIC] + (matched or 0) + draws.normal(0, 0.01, 12)
+    values = {keys.STATIC: 0.7 + draws.normal(0, 0.01, SEEDS)}
+    values[keys.DYNAMICAL] = values[keys.STATIC] + gain + draws.normal(0, 0.01, SEEDS)
+    values[MATCHED] = values[keys.STATIC] + (matched or 0) + draws.normal(0, 0.01, SEEDS)
     for arm, accuracies in values.items():
         rows = (members[keys.ARM] == arm) & (members[keys.PHASE] == keys.CONFIRM)
         members.loc[rows, keys.TEST_ACCURACY] = accuracies
@@ -64,7 +66,7 @@ def test_it_is_trained_at_the_winners_settings_on_the_same_seeds(
 def test_a_gain_must_show_against_both(trained: tuple[Study, pd.DataFrame]) -> None:
     beaten, values = verdict(trained, gain=0.08, matched=0.02)
     arm = values[keys.DYNAMICAL]
-    both = [stats.ttest_rel(arm, values[other]).pvalue for other in (keys.STATIC, MATCHED)]
+    both = [p_that_decides(arm - values[other]) for other in (keys.STATIC, MATCHED)]
     assert beaten.test.outcome == "better"
     assert beaten.p_adjusted == pytest.approx(max(both))
     assert "against static at the settings of dynamical +0.0" in beaten.sentence()
@@ -86,7 +88,7 @@ def test_the_luck_of_a_search_is_no_gain(trained: tuple[Study, pd.DataFrame]) ->
 
 def test_a_loss_needs_no_second_reference(trained: tuple[Study, pd.DataFrame]) -> None:
     found, values = verdict(trained, gain=-0.08, matched=0.0)
-    own = stats.ttest_rel(values[keys.DYNAMICAL], values[keys.STATIC]).pvalue
+    own = p_that_decides(values[keys.DYNAMICAL] - values[keys.STATIC])
     assert found.test.outcome == "worse"
     assert found.p_adjusted == pytest.approx(own)
 
