@@ -37,7 +37,7 @@ def search(
     """Long periods gain 0.2 over the static arm at learning rate 1, the longest diverge; at
     learning rate 0.1 both arms are worse by 0.3."""
     draws = draws or np.random.default_rng(2)
-    of_seed, rows = 0.5 + 0.02 * np.arange(seeds), []
+    of_seed, rows = 0.5 + 0.32 * np.arange(seeds) / seeds, []
     for trial, rate in enumerate(rates):
         rows += rows_of(
             keys.STATIC, trial, of_seed - 0.3 * (rate < 1), **{keys.LEARNING_RATE: rate}

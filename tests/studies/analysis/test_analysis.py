@@ -20,6 +20,11 @@ from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.statistics.verdict import judge
 from studies.definition.phases import Phase
 from tests.studies.analysis.figures import texts
+from tests.studies.analysis.hall import (
+    p_that_decides,
+    p_that_they_are_the_same,
+    wider_interval,
+)
 
 ACCURACY = keys.TEST_ACCURACY
 
@@ -34,65 +39,86 @@ def confirmation(dynamical: np.ndarray, static: np.ndarray, metric: str = ACCURA
     return table
 
 
-def test_the_interval_is_that_of_the_paired_t_test() -> None:
+def test_the_interval_is_that_of_the_paired_t_test_or_wider() -> None:
     draws = np.random.default_rng(0)
-    static = draws.normal(0.7, 0.1, 12)
-    dynamical = static + draws.normal(0.05, 0.02, 12)
+    static = draws.normal(0.7, 0.1, 36)
+    dynamical = static + draws.normal(0.05, 0.02, 36)
     verdict = judge(confirmation(dynamical, static), ACCURACY)
-    expected = stats.ttest_rel(dynamical, static).confidence_interval(0.95)
-    assert (verdict.low, verdict.high) == pytest.approx((expected.low, expected.high))
+    assert (verdict.low, verdict.high) == pytest.approx(wider_interval(dynamical - static))
+    student = stats.ttest_rel(dynamical, static).confidence_interval(0.95)
+    assert verdict.low <= student.low
+    assert verdict.high >= student.high
     assert verdict.p_wilcoxon == pytest.approx(stats.wilcoxon(dynamical - static).pvalue)
     assert verdict.difference == pytest.approx((dynamical - static).mean())
     assert verdict.reference.sd == pytest.approx(static.std(ddof=1))
-    assert verdict.n == 12
+    assert verdict.n == verdict.pairs == 36
     assert verdict.outcome == "better"
     assert verdict.p_t == pytest.approx(stats.ttest_rel(dynamical, static).pvalue)
+    assert verdict.p == pytest.approx(p_that_decides(dynamical - static))
     assert verdict.median == pytest.approx(np.median(dynamical - static))
     gain = dynamical - static
     assert verdict.effect_size == pytest.approx(gain.mean() / gain.std(ddof=1))
     assert (verdict.margin, verdict.p_equivalence, verdict.seeds_needed) == (None, None, None)
 
 
-NOISE = np.array([0.01, -0.01, 0.02, -0.02, 0.0, 0.0])
+NOISE = np.tile([0.01, -0.01, 0.02, -0.02, 0.0, 0.0], 5)
+N = len(NOISE)
 
 
 @pytest.mark.parametrize(("shift", "outcome"), [(0.1, "worse"), (-0.1, "better")])
 def test_a_loss_is_better_where_it_is_smaller(shift: float, outcome: str) -> None:
-    table = confirmation(0.5 + shift + NOISE, np.full(6, 0.5), keys.TEST_LOSS)
-    assert judge(table, keys.TEST_LOSS).outcome == outcome
+    table = confirmation(0.5 + shift + NOISE, np.full(N, 0.5), keys.TEST_LOSS)
+    verdict = judge(table, keys.TEST_LOSS)
+    assert (verdict.outcome, verdict.withheld) == (outcome, None)
+    few = judge(table[table[keys.SEED] < N - 1], keys.TEST_LOSS)
+    assert (few.outcome, few.withheld) == ("undecided", outcome)
+    assert f"{outcome} by these pairs alone" in few.sentence()
+
+
+SAME = p_that_they_are_the_same(NOISE, 0.02)
 
 
 @pytest.mark.parametrize(
     ("shift", "margin", "outcome", "words"),
     [
+        (0.2, None, "better", ["The dynamical loss beats the static one: test accuracy 0.700"]),
         (
-            0.1,
+            0.05,
             None,
             "better",
             [
-                "Of networks that train, the dynamical loss beats the static one: test accuracy 0.600"
+                "Of networks that train, the dynamical loss beats the static one: test accuracy 0.550",
+                "difference +0.050 [+0.045, +0.055] (95% interval",
             ],
         ),
-        (-0.1, 0.02, "worse", ["the dynamical loss loses to the static one", "against 0.500"]),
-        (0.0, 0.02, "equivalent", ["equivalent within ±0.02", "two one-sided tests p = 0.009"]),
+        (-0.2, 0.02, "worse", ["The dynamical loss loses to the static one", "against 0.500"]),
         (
-            0.1,
-            0.12,
-            "better_within_margin",
-            ["beats the static one, but by less than the margin of 0.12: test", "two one-sided"],
+            0.0,
+            0.02,
+            "equivalent",
+            ["equivalent within ±0.02", f"two one-sided tests p = {SAME:.2g}"],
         ),
-        (0.004, None, "undecided", ["Undecided: ", "paired; about 134 would settle it)"]),
-        (0.004, 0.015, "undecided", ["Undecided: ", "about 16 would settle it"]),
+        (
+            0.05,
+            0.07,
+            "better_within_margin",
+            [
+                "beats the static one, but by less than the margin of 0.07: test",
+                f"two one-sided tests p = {SAME:.2g}",
+            ],
+        ),
+        (0.004, None, "undecided", ["Undecided: ", "paired; about 116 would settle it)"]),
+        (0.004, 0.008, "undecided", ["Undecided: ", "about 94 would settle it)"]),
     ],
 )
 def test_a_verdict_in_words(
     shift: float, margin: float | None, outcome: str, words: list[str]
 ) -> None:
-    table = confirmation(0.5 + shift + NOISE, np.full(6, 0.5))
+    table = confirmation(0.5 + shift + NOISE, np.full(N, 0.5))
     verdict = judge(table, ACCURACY, margin=margin)
     assert verdict.outcome == outcome
     assert verdict.margin == margin
-    for expected in [*words, "(95% interval, n = 6 fresh seeds of these two winners, paired"]:
+    for expected in [*words, "(95% interval, n = 30 fresh seeds of these two winners, paired"]:
         assert expected in verdict.sentence()
     json.dumps(asdict(verdict), allow_nan=False)
 
@@ -106,7 +132,7 @@ def test_survivors_are_not_equivalent_either() -> None:
 
 def test_pairing_is_by_seed_not_by_row() -> None:
     """Arms that vary together by seed: only the pairing sees the small gain."""
-    static = np.linspace(0.2, 0.9, 15)
+    static = np.linspace(0.4, 0.9, 30)
     verdict = judge(confirmation(static + 0.01, static), ACCURACY)
     assert verdict.outcome == "better"
     assert verdict.low == pytest.approx(0.01)
@@ -181,13 +207,13 @@ def test_an_arm_looks_the_same_in_every_figure_of_its_study() -> None:
 
 
 def test_figures_say_what_they_show(tmp_path: object) -> None:
-    table = confirmation(np.linspace(0.8, 0.9, 10), np.linspace(0.5, 0.7, 10))
+    table = confirmation(np.linspace(0.8, 0.9, 30), np.linspace(0.5, 0.7, 30))
     verdict = judge(table, ACCURACY)
     figure = draw_verdict(
         paired_by_seed(table, ACCURACY), SettingVerdict({}, verdict, verdict, {}, verdict.p_t)
     )
     words = texts(figure)
-    for expected in ("dynamical loss is better", "test accuracy", "n = 10", "static", "95%"):
+    for expected in ("dynamical loss is better", "test accuracy", "n = 30", "static", "95%"):
         assert expected in words
     panels = [learning_curves(curves(m), m) for m in (keys.TRAIN_ACCURACY, keys.TRAIN_LOSS)]
     figure = draw_learning_curves(panels, tail_start=15)
@@ -202,8 +228,16 @@ def test_figures_say_what_they_show(tmp_path: object) -> None:
     [
         (3, 0.0, None, ["Undecided: ", "difference +0.00000 on every seed", "sign test p = 1)"]),
         (3, 0.01, None, ["Undecided: ", "p = 0.25; about 6 would settle it)"]),
-        (6, -0.01, None, ["loses to", "difference -0.01000 on every seed", "sign test p = 0.031)"]),
-        (5, 0.01, 0.02, ["equivalent within ±0.02", "one-sided sign tests p = 0.031)"]),
+        (6, -0.01, None, ["Undecided: ", "p = 0.031; about 30 would settle it; worse by these"]),
+        (5, 0.01, 0.02, ["Undecided: ", "about 30 would settle it; equivalent by these pairs"]),
+        (30, -0.01, None, ["loses to", "-0.01000 on every seed", f"sign test p = {2**-29:.2g}"]),
+        (
+            30,
+            0.01,
+            0.02,
+            ["beats the static one, but by less", f"one-sided sign tests p = {2**-30:.2g}"],
+        ),
+        (30, 0.0, 0.02, ["equivalent within ±0.02", f"one-sided sign tests p = {2**-30:.2g}"]),
     ],
 )
 def test_equal_differences_have_no_interval(

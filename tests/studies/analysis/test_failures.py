@@ -113,6 +113,7 @@ def test_a_claim_that_unseen_failures_could_undo_says_so(
     verdict = judge(members, keys.TEST_ACCURACY, PAIR, margin=0.008, chance=1 / 3)
     assert verdict.outcome == outcome
     assert verdict.of_trained == undone
+    assert verdict.withheld is None
     assert "failed" not in verdict.sentence(), "none did"
 
 

@@ -10,7 +10,7 @@ from dynloss_core import keys
 WIDTH = "model.width"
 WIDTHS = (10, 20, 50, 100)
 ATTAINABLE = 298 / 300
-SEEDS = 12
+SEEDS = 60
 
 
 def sweep(phase: str = keys.SEARCH, first_seed: int = 0) -> pd.DataFrame:
