@@ -31,7 +31,7 @@ def draw_rates(content: dict[str, Any]) -> Figure:
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         headline(figure, "How often nothing is called better")
         text = (
-            "Circles: by t tests. Squares: as it is. Lines: what it may be. Left: the worst scenario "
+            "Circles: by t tests. Squares: as it is. Lines: what it may be, and three standard errors of a simulation above. Left: the worst scenario "
             "of each number of pairs, in which up to a tenth of the networks die; squares are claims "
             "of all networks, diamonds of those that train. Middle: two arms that do not differ but for the luck of their search, "
             "20 fresh seeds. Right: any significant cell in a map of nothing."
@@ -49,9 +49,9 @@ def _rounds(axes: Axes, rates: list[dict[str, Any]]) -> None:
     ):
         worst = [max(each[key] for each in rates if each["n"] == n) for n in sizes]
         axes.plot(sizes, worst, color=colour, marker=marker)
-    axes.axhline(0.025, color=GREY, lw=1)
+    _allowed(axes, 0.025, rates[0]["repeats"])
     axes.set_xscale("log")
-    axes.set_xticks(sizes, [str(n) for n in sizes])
+    axes.set_xticks(sizes, ["" if n == 24 else str(n) for n in sizes])  # it would touch 30
     axes.minorticks_off()
     axes.set_xlabel("pairs")
     axes.set_title("Networks that die")
@@ -67,7 +67,7 @@ def _searches(axes: Axes, rates: list[dict[str, Any]]) -> None:
     ):
         worst = [max(each[key] for each in rates if each["luck"] == luck) for luck in lucks]
         axes.plot(places, worst, color=colour, marker=marker)
-    axes.axhline(0.025, color=GREY, lw=1)
+    _allowed(axes, 0.025, rates[0]["repeats"])
     axes.set_xticks(places, [f"{luck:g}" for luck in lucks])
     axes.set_xlabel("luck of a search / spread of seeds")
     axes.set_title("The luck of the search")
@@ -78,6 +78,12 @@ def _maps(axes: Axes, rates: list[dict[str, Any]]) -> None:
     places = np.arange(len(rates))
     for key, colour, marker in (("by_t", _BEFORE, "o"), ("by_flips", _AFTER, "s")):
         axes.plot(places, [each[key] for each in rates], marker, color=colour)
-    axes.axhline(0.05, color=GREY, lw=1)
+    _allowed(axes, 0.05, rates[0]["repeats"])
     axes.set_xticks(places, names, rotation=90, fontsize=6)
     axes.set_title("Maps of nothing")
+
+
+def _allowed(axes: Axes, rate: float, repeats: int) -> None:
+    """What a rate may be, and what a simulation may show of it."""
+    axes.axhline(rate, color=GREY, lw=1)
+    axes.axhline(rate + 3 * (rate * (1 - rate) / repeats) ** 0.5, color=GREY, lw=1, ls=":")

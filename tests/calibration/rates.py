@@ -333,7 +333,8 @@ def main() -> None:
         content["searches"] = [asdict(each) for each in searched]
         content["maps"] = [asdict(each) for each in maps]
         write_atomically(out, json.dumps(content, indent=1) + "\n")
-    save_figure(draw_rates(content), out.parent, out.stem, ("png",))
+    if {"rates", "searches", "maps"} <= set(content):
+        save_figure(draw_rates(content), out.parent, out.stem, ("png",))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ Methodol. 13:152): it needs no guess of when the others would have arrived. Two 
 its paired difference, with a t interval over seeds or, if there are several, over searches.
 
 Claims count all comparisons of the study (Holm) and the looks at its fresh seeds, as verdicts do.
-And as there, a t interval knows only the networks that were seen: where some more that never get
-there could undo a claim, it is made of networks that get there (see `failures`).
+And as there, where networks that never get there and were not seen could undo a claim, those pairs
+are compared that do get there, and the claim is about them (see `evidence`).
 
 So "slower but better" can be asked: an arm may take longer to get there and end higher.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,14 @@ from dynloss_core import keys
 from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.setting_verdicts import verdicts_of
 from studies.analysis.settings import by_setting, label_of
-from studies.analysis.statistics.comparison import Comparison, compare
-from studies.analysis.statistics.failures import failures
-from studies.analysis.statistics.multiplicity import p_values
+from studies.analysis.statistics.evidence import (
+    Claim,
+    CountedP,
+    Evidence,
+    claim_of,
+    counted_p,
+    evidence_of,
+)
 from studies.analysis.statistics.pairing import search_number
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
@@ -42,7 +47,6 @@ TARGET_SHARE = 0.9
 _METRIC = keys.VALIDATION_ACCURACY
 _MIN_EVALUATIONS = 5
 _MAX_PANELS = 9
-_SIGNIFICANT = 0.05
 _NEVER = 1e-9  # more than the share of a run that is left to a network that never gets there
 
 
@@ -59,12 +63,10 @@ class Speed:
         reached: (K,) for each arm, the share of networks that have been there by then.
         networks: how many each arm has.
         means: restricted mean time of each arm, in steps.
-        comparison: of the arm's times less the reference's, in steps.
         several: whether a pair is a search, its networks averaged, rather than a seed.
-        unseen: low and high end, in steps, of the interval of the mean difference with networks
-            that never get there and were not seen.
-        p: p value of the difference (see `comparison`), adjusted for all comparisons of the study
-            and the look.
+        evidence: the share of the run that the arm's networks have left as they get there, less
+            that of the reference's; one that never gets there has failed.
+        counted: p values that count all comparisons of the study and the look; None: its own.
         compared: how many comparisons that counts.
     """
 
@@ -76,34 +78,51 @@ class Speed:
     reached: dict[str, np.ndarray]
     networks: dict[str, int]
     means: dict[str, float]
-    comparison: Comparison
     several: bool
-    unseen: tuple[float, float]
-    p: float
+    evidence: Evidence
+    counted: CountedP | None = None
     compared: int = 1
+
+    @cached_property
+    def claim(self) -> Claim:
+        """What is claimed of the shares left."""
+        return claim_of(self.evidence, higher_is_better=True, counted=self.counted, plans=False)
+
+    @property
+    def p(self) -> float:
+        """The p value of the claim, adjusted for all comparisons and the look."""
+        if self.counted is None:
+            return self.evidence.everyone.p
+        return self.counted.trained_differ if self.claim.of_trained else self.counted.differ
+
+    @property
+    def difference(self) -> tuple[float, float, float]:
+        """The arm's time less the reference's and the ends of its interval, in steps."""
+        left = self.evidence.everyone
+        return -self.end * left.mean, -self.end * left.high, -self.end * left.low
+
+    @property
+    def unseen(self) -> tuple[float, float]:
+        """The ends, in steps, of the interval of the mean difference with networks that never get
+        there and were not seen."""
+        failed = self.evidence.failures
+        assert failed is not None
+        return -self.end * failed.high, -self.end * failed.low
 
     @property
     def slower(self) -> bool:
         """Whether the pair's first arm takes longer."""
-        return self._is_claimed and self.comparison.mean > 0
+        return self.claim.decision.outcome == "worse"
 
     @property
     def faster(self) -> bool:
         """Whether it takes less time."""
-        return self._is_claimed and self.comparison.mean < 0
+        return self.claim.decision.outcome == "better"
 
     @property
-    def is_fragile(self) -> bool:
-        """Whether networks that never get there, and were not seen, could undo the claim."""
-        low, high = self.unseen
-        return (self.slower or self.faster) and low <= 0 <= high
-
-    @property
-    def _is_claimed(self) -> bool:
-        """Whether the arms differ for certain; of few pairs, only what unseen ones cannot undo."""
-        low, high = self.unseen
-        undone = low <= 0 <= high
-        return self.p < _SIGNIFICANT and not (undone and self.comparison.is_small)
+    def of_those_there(self) -> bool:
+        """Whether the claim is about networks that get there alone."""
+        return self.claim.of_trained
 
     def sentence(self, outcome: str | None = None) -> str:
         """What was found, in words.
@@ -112,9 +131,10 @@ class Speed:
             outcome: the verdict on the arm, such as `better`, which is said beside its speed.
         """
         arm, reference = self.pair
-        comparison, where = self.comparison, f"At {self.label}: to" if self.label else "To"
+        (mean, low, high), n = self.difference, self.evidence.everyone.n
+        where = f"At {self.label}: to" if self.label else "To"
         claim = "slower" if self.slower else "faster" if self.faster else "not seen to differ"
-        claim += " (of networks that get there)" if self.is_fragile else ""
+        claim += " (of networks that get there)" if self.of_those_there else ""
         if outcome in ("better", "worse") and (self.slower or self.faster):
             joined = "but" if self.slower == (outcome == "better") else "and"
             claim += f", {joined} {outcome} at the end"
@@ -128,8 +148,8 @@ class Speed:
         return (
             f"{where} reach a validation accuracy of {self.target:.3f}, {arm} takes {steps:,.0f} "
             f"steps and {reference} {others:,.0f}, of {self.end:,}: {claim} "
-            f"({comparison.mean:+,.0f} [{comparison.low:+,.0f}, {comparison.high:+,.0f}], 95%, "
-            f"n = {comparison.n} {what}, paired; {counts} networks get there{over})."
+            f"({mean:+,.0f} [{low:+,.0f}, {high:+,.0f}], 95%, "
+            f"n = {n} {what}, paired; {counts} networks get there{over})."
         )
 
     def row(self) -> dict[str, object]:
@@ -141,13 +161,11 @@ class Speed:
             "target": self.target,
             "arm_steps": self.means[self.pair.arm],
             "reference_steps": self.means[self.pair.reference],
-            "difference": self.comparison.mean,
-            "low": self.comparison.low,
-            "high": self.comparison.high,
+            **dict(zip(("difference", "low", "high"), self.difference, strict=True)),
             "low_with_unseen": self.unseen[0],
             "high_with_unseen": self.unseen[1],
             "p_adjusted": self.p,
-            "n": self.comparison.n,
+            "n": self.evidence.everyone.n,
             "arm_reached": float(self.reached[self.pair.arm][-1]),
             "reference_reached": float(self.reached[self.pair.reference][-1]),
             "end": self.end,
@@ -208,10 +226,10 @@ def speeds_of(tables: Tables) -> list[Speed]:
     if not speeds:
         return []
     look = tables.look(tables.latest_round) if tables.latest_round is not None else 1
-    adjusted, _ = p_values([result.comparison for result in speeds], None, method="holm", look=look)
+    adjusted = counted_p([result.evidence for result in speeds], None, method="holm", look=look)
     return [
-        replace(result, p=p, compared=len(speeds))
-        for result, p in zip(speeds, adjusted, strict=True)
+        replace(result, counted=counted, compared=len(speeds))
+        for result, counted in zip(speeds, adjusted, strict=True)
     ]
 
 
@@ -255,10 +273,6 @@ def speed(
     paired = times.groupby([unit.rename("unit"), keys.ARM])["time"].mean().unstack().dropna()
     if len(paired) < 2:
         return None
-    comparison = compare(
-        (paired[pair.arm] - paired[pair.reference]).to_numpy(dtype=float),
-        pairs=_pairs(times.assign(unit=unit if several else 0), pair),
-    )
     return Speed(
         pair=pair,
         label=label,
@@ -271,23 +285,24 @@ def speed(
         },
         networks={arm: len(table) for arm, table in present.items()},
         means={arm: float(paired[arm].mean()) for arm in pair},
-        comparison=comparison,
         several=several,
-        unseen=_with_unseen(times.assign(unit=unit), pair, end),
-        p=comparison.p,
+        evidence=_evidence(times.assign(unit=unit), paired, pair, end, several=several),
     )
 
 
-def _pairs(times: pd.DataFrame, pair: Pair) -> list[np.ndarray]:
-    """The differences of the pairs of networks of each unit."""
-    by_seed = times.set_index(["unit", keys.SEED, keys.ARM])["time"].unstack().dropna()
-    difference = by_seed[pair.arm] - by_seed[pair.reference]
-    return [group.to_numpy(dtype=float) for _, group in difference.groupby(level="unit")]
-
-
-def _with_unseen(times: pd.DataFrame, pair: Pair, end: int) -> tuple[float, float]:
-    """The interval of the mean difference with networks that never get there and were not seen: a
-    network's value is the share of the run that it has left."""
-    left = (1 - times.set_index(["unit", keys.SEED, keys.ARM])["time"] / end).unstack().dropna()
-    interval = failures(left, pair, below=_NEVER)
-    return -end * interval.high, -end * interval.low
+def _evidence(
+    times: pd.DataFrame, paired: pd.DataFrame, pair: Pair, end: int, *, several: bool
+) -> Evidence:
+    """The share of the run that is left to networks as they get there: 0 to one that never does,
+    which then counts as one that failed."""
+    index = ["unit", keys.SEED, keys.ARM]
+    left = (1 - times.set_index(index)["time"] / end).unstack().dropna()
+    compared = ((paired[pair.reference] - paired[pair.arm]) / end).to_numpy(dtype=float)
+    return evidence_of(
+        left,
+        pair,
+        is_accuracy=True,
+        compared=compared if several else None,
+        searches=list(left.index.get_level_values("unit")) if several else None,
+        below=_NEVER,
+    )

@@ -37,6 +37,9 @@ def _p_above(differences: np.ndarray, mean: float) -> float:
     n = len(differences)
     s = (differences.mean() - mean) / differences.std(ddof=1)
     g = stats.skew(differences, bias=False) - np.sqrt(6 / n)
-    hall = np.sqrt(n) * (s + g * s**2 / 3 + g**2 * s**3 / 27 + g / (6 * n))
+    edge = stats.t.isf(0.025, n - 1) / np.sqrt(n)  # beyond, T grows in proportion to s
+    least = min(s, edge)
+    hall = np.sqrt(n) * (least + g * least**2 / 3 + g**2 * least**3 / 27 + g / (6 * n))
+    hall *= max(s / edge, 1.0)
     t = stats.ttest_1samp(differences, mean, alternative="greater").pvalue
     return float(max(t, stats.t.sf(hall, n - 1)))

@@ -53,7 +53,7 @@ def test_times_are_paired_and_cut_off() -> None:
         "dynamical": (400 + 600 + 500 + 1000) / 4,
         "static": (100 + 300 + 200 + 100) / 4,
     }
-    assert result.comparison.mean == pytest.approx(np.mean([300, 300, 300, 900]))
+    assert result.difference[0] == pytest.approx(np.mean([300, 300, 300, 900]))
     np.testing.assert_allclose(
         result.reached["dynamical"][[3, 4, 5, 6, 10]], [0, 0.25, 0.5, 0.75, 0.75]
     )
@@ -85,11 +85,11 @@ def test_a_claim_that_unseen_networks_could_undo_is_of_those_that_get_there(
     slow = [200.0 + later + 50 * (-1) ** k for k in range(pairs)]
     result = found(*study({"dynamical": slow, "static": [200.0] * pairs}))
     assert result.p < 0.05
-    assert (result.slower, result.is_fragile) == (claimed, fragile)
+    assert (result.slower, result.of_those_there) == (claimed, fragile)
     assert ("slower (of networks that get there)" in result.sentence()) == fragile
     assert ("not seen to differ" in result.sentence()) == (not claimed)
-    assert result.unseen[0] < result.comparison.low
-    assert result.unseen[1] > result.comparison.high
+    assert result.unseen[0] < result.difference[1]
+    assert result.unseen[1] > result.difference[2]
     row = result.row()
     assert (row["low_with_unseen"], row["high_with_unseen"]) == result.unseen
 
@@ -109,8 +109,8 @@ def test_searches_are_compared_by_their_means() -> None:
     ]
     members, curves = (pd.concat(tables) for tables in zip(*parts, strict=True))
     result = found(members, curves, several=True)
-    assert (result.comparison.n, result.several) == (3, True)
-    assert result.comparison.mean == pytest.approx(np.mean([600, 650, 700]) - 200)
+    assert (result.evidence.everyone.n, result.several) == (3, True)
+    assert result.difference[0] == pytest.approx(np.mean([600, 650, 700]) - 200)
     assert result.networks == {"dynamical": 6, "static": 6}
     assert "n = 3 searches" in result.sentence()
 
@@ -137,7 +137,7 @@ def test_claims_count_all_comparisons_and_looks() -> None:
     asked = Question(keys.VALIDATION_ACCURACY, spaces, pairs)
     found = speeds_of(Tables.of(members, curves, asked, {}))
     raw = [p_that_decides(np.subtract(base[arm], base["static"])) for arm in ("a", "b")]
-    assert [each.comparison.p for each in found] == pytest.approx(raw)
+    assert [each.evidence.everyone.p for each in found] == pytest.approx(raw)
     expected = multipletests(raw, method="holm")[1]
     assert [each.p for each in found] == pytest.approx(list(expected))
     assert {each.compared for each in found} == {2}
