@@ -18,6 +18,7 @@ from studies.analysis.statistics.comparison import Comparison
 from studies.analysis.study_tables import Tables
 from studies.runner.run_study import confirm_until_decided, run_study
 from studies.storage.stored_study import StoredStudy
+from tests.studies.analysis.hall import p_that_decides, wider_interval
 from tests.studies.report.made_studies import ARMS, question, study_tables
 from tests.studies.sessions import run_without_ray
 from tests.studies.tiny import tiny_study
@@ -76,10 +77,11 @@ def test_a_verdict_says_which_look_it_is_and_counts_it() -> None:
     )
     difference = (pairs[ARMS[0]] - pairs[ARMS[1]]).to_numpy()
     assert (verdict.look, verdict.test.n) == (3, len(difference))
-    assert verdict.p_adjusted == pytest.approx(6 * stats.ttest_1samp(difference, 0).pvalue)
+    assert verdict.p_adjusted == pytest.approx(6 * p_that_decides(difference))
+    assert verdict.test.p_t == pytest.approx(stats.ttest_1samp(difference, 0).pvalue)
     assert verdict.test.level == pytest.approx(1 - 0.05 / 6)
-    half = stats.t.ppf(1 - 0.025 / 6, len(difference) - 1) * stats.sem(difference)
-    assert verdict.test.high - verdict.test.low == pytest.approx(2 * half)
+    ends = wider_interval(difference, 1 - 0.05 / 6)
+    assert (verdict.test.low, verdict.test.high) == pytest.approx(ends)
     assert "99.17% interval" in verdict.sentence()
     assert "look 3, at the fresh seeds" in verdict.sentence()
     earlier = [each for each in analysis.findings() if each.startswith("Earlier round")]
@@ -105,12 +107,12 @@ def test_whoever_stops_at_the_first_gain_errs_in_one_study_of_twenty() -> None:
     assert plain.mean() > 0.1, "what looking again did before"
 
 
-@pytest.mark.parametrize(("margin", "rounds"), [(None, 2), (1.0, 1)])
+@pytest.mark.parametrize(("margin", "rounds"), [(None, 2), (2.0, 1)])
 def test_looking_until_decided_ends_at_the_most_looks(
     margin: float | None, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_without_ray(monkeypatch)
-    monkeypatch.setattr("studies.analysis.setting_verdicts.p_values", none_is_small)
+    monkeypatch.setattr("studies.analysis.statistics.evidence.p_values", none_is_small)
     study = tiny_study(equivalence_margin=margin)
     folder = run_study(study, tmp_path).folder
     outcome = confirm_until_decided(folder, at_most=3, seeds=2)
