@@ -42,5 +42,6 @@ def p_values(
 
 
 def _adjusted(p: Sequence[float], method: Method, look: int) -> list[float]:
-    adjusted = multipletests(p, method=_NAMES[method])[1] / share_of_look(look)
-    return [min(1.0, float(value)) for value in adjusted]
+    # one has no others; and `multipletests` collects garbage, for up to half a second
+    adjusted = p if len(p) == 1 else multipletests(p, method=_NAMES[method])[1]
+    return [min(1.0, float(value) / share_of_look(look)) for value in adjusted]
