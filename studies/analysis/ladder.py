@@ -23,6 +23,7 @@ from studies.analysis.settings import by_setting
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.statistics.pairing import counted
+from studies.analysis.statistics.verdict import interval_in_words
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
 
@@ -88,7 +89,9 @@ def _step(step: SettingVerdict) -> str:
     if test.outcome == "equivalent":
         words += f" within ±{test.margin:g}"
     if test.of_trained:
-        words += f" (of {test.holds_for})"
+        some = test.trained
+        own = "" if some is None else f": {interval_in_words(some.mean, some.low, some.high)}"
+        words += f" (of {test.holds_for}{own})"
     text = f"{test.pair.arm} over {test.pair.reference} {test.interval()}, {words}"
     if test.outcome in ("equivalent", "undecided"):
         return text

@@ -134,7 +134,13 @@ class Speed:
         (mean, low, high), n = self.difference, self.evidence.everyone.n
         where = f"At {self.label}: to" if self.label else "To"
         claim = "slower" if self.slower else "faster" if self.faster else "not seen to differ"
-        claim += " (of networks that get there)" if self.of_those_there else ""
+        if self.of_those_there:
+            some = self.evidence.trained
+            claim += " (of networks that get there"
+            if some is not None and some is not self.evidence.everyone:
+                ends = (-self.end * value for value in (some.mean, some.high, some.low))
+                claim += ": {:+,.0f} [{:+,.0f}, {:+,.0f}]".format(*ends)
+            claim += ")"
         if outcome in ("better", "worse") and (self.slower or self.faster):
             joined = "but" if self.slower == (outcome == "better") else "and"
             claim += f", {joined} {outcome} at the end"

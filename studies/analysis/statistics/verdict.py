@@ -39,6 +39,7 @@ __all__ = [
     "Verdict",
     "against_both",
     "evidence_of_rows",
+    "interval_in_words",
     "judge",
     "withheld_because",
 ]
