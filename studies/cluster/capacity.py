@@ -11,8 +11,10 @@ from studies.definition.study import Study
 __all__ = [
     "Capacity",
     "available_cpus",
+    "blocks_on_gpu",
     "check_resources",
     "local_resources",
+    "node_of",
     "parallel_blocks",
     "shortages",
 ]
@@ -20,6 +22,8 @@ __all__ = [
 Capacity = dict[str, float]
 """CPUs and GPUs under `CPU` and `GPU`; of a cluster also those of its largest nodes, under
 `node:CPU` and `node:GPU`, as a block is placed on one node."""
+
+_ROUNDING = 1e-9  # a third goes three times into one
 
 
 def local_resources() -> Capacity:
@@ -46,9 +50,9 @@ def check_resources(study: Study, capacity: Capacity) -> None:
 
 def shortages(study: Study, capacity: Capacity) -> Iterator[ConfigError]:
     """A refusal for each resource of which a block asks more than the largest machine has."""
-    for key, name in (("cpu", "CPU"), ("gpu", "GPU")):
-        wanted = getattr(study.resources, key)
-        available = capacity.get(f"node:{name}", capacity.get(name, 0.0))
+    wants = (("cpu", "CPU", study.resources.cpu), ("gpu", "GPU", study.resources.gpus))
+    for key, name, wanted in wants:
+        available = node_of(capacity)[name]
         if wanted > available:
             remedy = f"set resources.{key} to {available:g} or less, or join a larger cluster"
             problem = f"a block needs {wanted:g} {name}, the largest machine has {available:g}"
@@ -57,9 +61,20 @@ def shortages(study: Study, capacity: Capacity) -> Iterator[ConfigError]:
 
 def parallel_blocks(study: Study, capacity: Capacity) -> int:
     """Number of blocks that the cluster can train at once."""
-    fits = [
-        capacity.get(name, 0.0) / wanted
-        for name, wanted in (("CPU", study.resources.cpu), ("GPU", study.resources.gpu))
-        if wanted > 0
-    ]
-    return max(1, int(min(fits)))
+    cpu, gpu = study.resources.cpu, study.resources.gpus
+    fits = [int(capacity.get("CPU", 0.0) / cpu + _ROUNDING)] if cpu > 0 else []
+    if 0 < gpu <= 1:  # a block is placed on one GPU
+        fits.append(int(capacity.get("GPU", 0.0)) * blocks_on_gpu(study))
+    elif gpu > 1:
+        fits.append(int(capacity.get("GPU", 0.0) / gpu))
+    return max(1, min(fits))
+
+
+def blocks_on_gpu(study: Study) -> int:
+    """Number of blocks that share a GPU; 1 where a block has one or several."""
+    return int(1 / study.resources.gpus + _ROUNDING) if 0 < study.resources.gpus < 1 else 1
+
+
+def node_of(capacity: Capacity) -> Capacity:
+    """The CPUs and GPUs of the largest machine."""
+    return {name: capacity.get(f"node:{name}", capacity.get(name, 0.0)) for name in ("CPU", "GPU")}

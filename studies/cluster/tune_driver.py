@@ -61,7 +61,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
             data_folder=chosen_folder(),
             code=current_origin().files,
         ),
-        {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
+        {"cpu": study.resources.cpu, "gpu": study.resources.gpus},
     )
     reporter = Reporter(source)
     try:

@@ -87,9 +87,15 @@ class ArmDesign:
         ]
 
     @property
+    def block_size(self) -> int:
+        """Trials per block; 1 until `block_size: auto` was measured."""
+        size = self.study.block_size
+        return self.study.block_sizes.get(self.arm, 1) if size == "auto" else size
+
+    @property
     def blocks(self) -> list[range]:
         """The trials of each block; refinement and every extension begin a new one."""
-        size, extensions = self.study.block_size, self.study.extensions
+        size, extensions = self.block_size, self.study.extensions
         ends = [self.count - sum(extensions[k:]) for k in range(len(extensions) + 1)]
         parts = [(0, self._searched), *itertools.pairwise(ends)]
         searched, *extended = [

@@ -16,7 +16,14 @@ from studies.definition.samplers import SAMPLERS, samplers_of
 if TYPE_CHECKING:
     from studies.definition.study import Study
 
-__all__ = ["check_mode", "check_name", "check_numbers", "check_problems", "check_spaces"]
+__all__ = [
+    "check_block_sizes",
+    "check_mode",
+    "check_name",
+    "check_numbers",
+    "check_problems",
+    "check_spaces",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # what lies beside the studies' folders; some file systems ignore case
@@ -48,8 +55,9 @@ def check_name(name: str) -> None:
 def check_numbers(study: Study, max_seeds: int) -> None:
     """Refuse numbers out of range; the search, and a round, have at most `max_seeds`."""
     for key, smallest in _MIN_VALUES.items():
-        if getattr(study, key) < smallest:
-            raise ConfigError(key, f"{getattr(study, key)} is below {smallest}", "raise it")
+        number = getattr(study, key)
+        if number != "auto" and number < smallest:
+            raise ConfigError(key, f"{number} is below {smallest}", "raise it")
     if study.searches > _MAX_SEARCHES:
         raise ConfigError("searches", f"{study.searches} exceeds {_MAX_SEARCHES}", "lower it")
     for key in ("seeds_per_point", "finalist_seeds", "confirm_seeds"):
@@ -66,6 +74,21 @@ def check_numbers(study: Study, max_seeds: int) -> None:
     if study.equivalence_margin is not None and not study.equivalence_margin > 0:
         problem = f"{study.equivalence_margin} is not above 0"
         raise ConfigError("equivalence_margin", problem, "use > 0")
+
+
+def check_block_sizes(study: Study) -> None:
+    """Refuse sizes of blocks that nothing measured."""
+    if not study.block_sizes:
+        return
+    if study.block_size != "auto":
+        problem = f"given with block_size {study.block_size}"
+        raise ConfigError("block_sizes", problem, "leave it out, or use block_size: auto")
+    if set(study.block_sizes) != set(study.arms):
+        problem = f"names {', '.join(study.block_sizes)}, not each arm"
+        raise ConfigError("block_sizes", problem, "leave it out: it is measured")
+    for arm, size in study.block_sizes.items():
+        if size < 1:
+            raise ConfigError(f"block_sizes.{arm}", f"{size} is below 1", "leave block_sizes out")
 
 
 def check_spaces(study: Study) -> None:

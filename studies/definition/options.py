@@ -78,22 +78,28 @@ class Resources:
 
     Args:
         cpu: CPUs; also the number of threads.
-        gpu: GPUs; above 0 the block trains on CUDA.
+        gpu: GPUs; above 0 the block trains on CUDA. 0.25 has four blocks share a GPU, and `auto` as
+            many as its memory holds, measured before the first block.
     """
 
     cpu: float = 1.0
-    gpu: float = 0.0
+    gpu: float | Literal["auto"] = 0.0
 
     def __post_init__(self) -> None:
-        for key, smallest in (("cpu", 0.0), ("gpu", 0.0)):
-            if getattr(self, key) < smallest:
-                raise ConfigError(key, f"{getattr(self, key)} is negative", "use >= 0")
-        if self.cpu == 0 and self.gpu == 0:
+        for key, amount in (("cpu", self.cpu), ("gpu", self.gpus)):
+            if amount < 0:
+                raise ConfigError(key, f"{amount} is negative", "use >= 0")
+        if self.cpu == 0 and self.gpus == 0:
             raise ConfigError("cpu", "a block needs something to run on", "use cpu: 1")
-        if self.gpu > 1 and self.gpu != int(self.gpu):
+        if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ConfigError(
                 "gpu", f"{self.gpu} is not a fraction of one GPU", "use <= 1, or a whole number"
             )
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of one block; a whole one until `auto` has measured how many share it."""
+        return 1.0 if self.gpu == "auto" else float(self.gpu)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from studies.definition.arms import (
     reference_of,
 )
 from studies.definition.checks import (
+    check_block_sizes,
     check_mode,
     check_name,
     check_numbers,
@@ -105,7 +106,11 @@ class Study:
         spread: how pairs are expected to scatter; `--dry-run` says what the study can show with it.
         fails_below: accuracy on the test set below which a network counts as failed; by default
             half-way from chance to the median of the better arm.
-        block_size: points trained together as one unit of scheduling.
+        block_size: points trained together as one unit of scheduling. `auto` measures a few sizes
+            before the first block, and takes the largest that fits into the memory, is about as
+            fast as any, and leaves blocks for all machines.
+        block_sizes: points per block of each arm, as `auto` measured them where the study began:
+            proposals may depend on them, so the file in its folder has them. Leave it out.
         parallel_blocks: blocks of an arm in flight while TPE proposes more; proposals depend on it,
             so it is part of the definition.
         record: what to record of some runs beside the evaluations; None records nothing more.
@@ -154,7 +159,8 @@ class Study:
     equivalence_margin: float | None = None
     spread: Spread | None = field(default=None, metadata=ADDED_LATER)
     fails_below: float | None = field(default=None, metadata=ADDED_LATER)
-    block_size: int = 1
+    block_size: int | Literal["auto"] = 1
+    block_sizes: dict[str, int] = field(default_factory=dict, metadata=ADDED_LATER)
     parallel_blocks: int = 2
     record: Record | None = None
     resources: Resources = field(default_factory=Resources)
@@ -185,6 +191,7 @@ class Study:
                 raise ConfigError(key, "is of a plug-in that is not named", "add it to `plugins`")
         check_numbers(self, max_seeds=MAX_SEEDS_PER_PHASE)
         check_names(self.arms)
+        check_block_sizes(self)
         check_compared(self.arms, self.reference, self.comparisons, self.ladder)
         check_spaces(self)
         if self.sampler is None:
@@ -231,7 +238,7 @@ class Study:
     @property
     def device(self) -> str:
         """The device that its blocks train on."""
-        return "cuda" if self.resources.gpu > 0 else "cpu"
+        return "cuda" if self.resources.gpus > 0 else "cpu"
 
     @property
     def hash(self) -> str:
@@ -322,6 +329,12 @@ class Study:
             for name in self.space.searched()
             if "." in name and parameters[name].role == "scientific"
         )
+
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether the blocks of its searches are known, or `block_size: auto` was measured."""
+        searched = self.mode != "confirm" and self.block_size == "auto"
+        return not searched or bool(self.block_sizes)
 
     @property
     def proposed(self) -> int:

@@ -176,6 +176,9 @@ class StoredStudy:
 
 def _extended_like(study: Study, known: Study) -> Study:
     """A study's definition, extended as far as a state of it that may be longer."""
+    measured = known.block_sizes if study.block_size == known.block_size else {}
+    if not study.block_sizes and set(study.arms) == set(measured):
+        study = replace(study, block_sizes=measured)
     begins = study.extensions == known.extensions[: len(study.extensions)]
     if not begins or study.searches > known.searches:
         return study
