@@ -36,7 +36,10 @@ _SECONDS_BETWEEN_UPDATES = 2.0
 def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
     """Print what a study would cost."""
     trials = " + ".join(f"{count} {arm}" for arm, count in cost.trials.items())
-    resources = f"{study.resources.cpu:g} CPU, {study.resources.gpu:g} GPU"
+    gpu = study.resources.gpu
+    resources = f"{study.resources.cpu:g} CPU, {gpu if gpu == 'auto' else f'{gpu:g}'} GPU"
+    if cost.blocks_on_gpu > 1:
+        resources += f" ({cost.blocks_on_gpu} share one)"
     available = f"{capacity.get('CPU', 0):g} CPU, {capacity.get('GPU', 0):g} GPU"
     where = "the cluster" if study.backend == "ray" else "this machine"
     engine, time_in_all = cost.engine, "not known"
@@ -53,6 +56,8 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
         "time": time_in_all,
     }.items():
         console.print(f"{label:<10} {value}")
+    for line in cost.layout:
+        console.print(f"blocks     {line}")
     lines = ["not known: give `spread: {seeds: ...}`, from a pilot"] if study.confirms() else []
     for line in lines if cost.power is None else cost.power.sentences():
         console.print(f"can show   {line}")

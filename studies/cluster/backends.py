@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from dynloss_core.config import ConfigError
 from studies.blocks.block import BlockSource
@@ -46,6 +47,7 @@ class Backend:
 
     Args:
         train: trains the blocks of a source, where its machines were joined.
+        call: calls a function where a study's blocks are trained, and gives what it returns.
         joined: joins the cluster at an address, or takes this machine without one, and tells what
             blocks have room in.
         start: begins to start what takes long to, once blocks are to be trained; does not wait.
@@ -58,6 +60,7 @@ class Backend:
     """
 
     train: Callable[[BlockSource], None]
+    call: Callable[[Study, Callable[[], Any]], Any]
     joined: Callable[[str | None], AbstractContextManager[Capacity]] = _this_machine
     start: Callable[[], None] = _nothing
     end: Callable[[], None] = _nothing
@@ -101,9 +104,27 @@ def _in_processes(source: BlockSource) -> None:
     train(source)
 
 
+def _call_on_ray(study: Study, task: Callable[[], Any]) -> Any:
+    with local_ray():
+        from studies.cluster.ray_call import call
+
+        return call(study, task)
+
+
+def _call_here(_study: Study, task: Callable[[], Any]) -> Any:
+    return task()
+
+
+def _call_in_a_process(_study: Study, task: Callable[[], Any]) -> Any:
+    from studies.cluster.process_driver import call
+
+    return call(task)
+
+
 BACKENDS: dict[BackendName, Backend] = {
     "ray": Backend(
         train=_on_ray,
+        call=_call_on_ray,
         joined=_cluster,
         start=start_local_ray,
         end=end_local_ray,
@@ -111,8 +132,8 @@ BACKENDS: dict[BackendName, Backend] = {
         seconds_to_start=12,
         needs="ray",
     ),
-    "inline": Backend(_inline, one_by_one=True),
-    "processes": Backend(_in_processes, seconds_to_start=8),
+    "inline": Backend(_inline, _call_here, one_by_one=True),
+    "processes": Backend(_in_processes, _call_in_a_process, seconds_to_start=8),
 }
 
 

@@ -6,11 +6,14 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import chosen_folder, use_data_folder
@@ -22,8 +25,9 @@ from studies.cluster.capacity import local_resources, parallel_blocks
 from studies.definition.study import Study
 from studies.interrupts import INTERRUPTS
 
-__all__ = ["train"]
+__all__ = ["call", "train"]
 
+_GUARD = 'begin a script that runs a study with `if __name__ == "__main__":`'
 _SECONDS_TO_WAIT = 0.2
 _SECONDS_TO_SAVE = 60.0  # for a process that is to end, before it is ended
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would copy threads that hold locks
@@ -64,6 +68,20 @@ def train(source: BlockSource) -> None:
             worker.end()
 
 
+def call(task: Callable[[], Any]) -> Any:
+    """Call a function in a process of its own, as those that train blocks are.
+
+    Raises:
+        ConfigError: what the function refuses, or if the process could not start.
+    """
+    begin, where = use_data_folder, (chosen_folder(),)
+    with ProcessPoolExecutor(1, mp_context=_SPAWN, initializer=begin, initargs=where) as pool:
+        try:
+            return pool.submit(task).result()
+        except BrokenProcessPool:
+            raise ConfigError("backend", "a process could not start", _GUARD) from None
+
+
 def _drain(source: BlockSource, workers: list[_Worker]) -> None:
     """Take what processes that are to end still report: one that cannot send its tables, because
     nobody reads them, does not end."""
@@ -79,7 +97,7 @@ def _devices(study: Study) -> list[str]:
     """A name for each process that there is room for: `k on GPU`, and without GPUs `k on `."""
     room = parallel_blocks(study, local_resources())
     gpus = [""]
-    if study.resources.gpu > 0:
+    if study.resources.gpus > 0:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         numbers = range(int(local_resources()["GPU"]))
         gpus = visible.split(",") if visible else [str(number) for number in numbers]
@@ -122,8 +140,7 @@ class _Worker:
         except (EOFError, OSError):
             self._process.join()
             if not self._is_ready:
-                remedy = 'begin a script that runs a study with `if __name__ == "__main__":`'
-                raise ConfigError("backend", "a process could not start", remedy) from None
+                raise ConfigError("backend", "a process could not start", _GUARD) from None
             reason = f"its process is gone (exit code {self._process.exitcode})"
             report, self.is_gone = Failure(FailureKind.LOST, reason), True
         if report is None:

@@ -11,7 +11,7 @@ from dynloss_core.config import ConfigError
 from dynloss_core.plugins import load_plugin, source_of
 from studies.blocks.provenance import provenance
 from studies.cluster.backends import backend_of
-from studies.cluster.capacity import check_resources
+from studies.cluster.capacity import Capacity, check_resources
 from studies.definition.options import BackendName
 from studies.definition.redaction import hide_password
 from studies.definition.sqlite import tuned_sqlite
@@ -19,6 +19,7 @@ from studies.definition.study import Study
 from studies.interrupts import noted_interrupts
 from studies.messages import say
 from studies.report.study_results import Results, write_report, write_results
+from studies.runner.block_layout import laid_out, layout_tags, needs_layout
 from studies.runner.extension import extended, searched_again
 from studies.runner.library_log import library_log
 from studies.runner.panel import StudyPanel
@@ -91,7 +92,7 @@ def run_study(
     """
     folder = StudyFolder.of(study, out)
     panel = StudyPanel(study, folder.path, quiet=quiet)
-    with panel, _training_resources(study, address):
+    with panel, _training_resources(study, address) as capacity:
         extends = more is not None or more_searches is not None
         if extends and not folder.exists():
             option = "--extend" if more is not None else "--extend-searches"
@@ -108,7 +109,8 @@ def run_study(
             if more_searches is not None:
                 stored = searched_again(stored, more_searches)
             with library_log(folder.log, aloud=verbose):
-                return _continue(stored.with_state(address=address), panel, reuse=reuse)
+                stored = stored.with_state(address=address)
+                return _continue(stored, panel, capacity, reuse=reuse)
 
 
 def confirm_study(
@@ -141,7 +143,7 @@ def confirm_study(
     backend = backend or study.backend
     with (
         StudyPanel(study, folder.path, quiet=quiet) as panel,
-        _training_resources(replace(study, backend=backend), address),
+        _training_resources(replace(study, backend=backend), address) as capacity,
         folder.locked(),
     ):
         stored = located(StoredStudy.read(folder))
@@ -156,7 +158,7 @@ def confirm_study(
         for confirmation in planned:
             stored = stored.with_round(confirmation)
         with library_log(folder.log, aloud=verbose):
-            return _continue(stored.with_state(address=address), panel)
+            return _continue(stored.with_state(address=address), panel, capacity)
 
 
 def confirm_until_decided(
@@ -235,24 +237,29 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
 
 
 @contextmanager
-def _training_resources(study: Study, address: str | None) -> Iterator[None]:
-    """Refuse a study whose data are missing or whose blocks are too large for the machines, before
-    anything is written: every block would fail."""
+def _training_resources(study: Study, address: str | None) -> Iterator[Capacity]:
+    """What machines have. Refuse a study whose data are missing or whose blocks are too large for
+    them, before anything is written: every block would fail."""
     for plugin in study.plugins:  # another text of a file may have been read since
         load_plugin(plugin.file, source_of(plugin))
     study.data.load(study.seed)
     with backend_of(study).joined(address) as capacity, tuned_sqlite():
         check_resources(study, capacity)
-        yield
+        yield capacity
 
 
-def _continue(stored: StoredStudy, panel: StudyPanel, *, reuse: bool = True) -> RunResult:
+def _continue(
+    stored: StoredStudy, panel: StudyPanel, capacity: Capacity, *, reuse: bool = True
+) -> RunResult:
     """Train what is left and write the results; a study that could not even start is discarded."""
     folder, delivery = stored.folder, None
     if stored.is_new:  # else there may be nothing to train
         backend_of(stored.study).start()
     with ExitStack() as stack:
         try:
+            if needs_layout(stored.study):
+                panel.at("measuring blocks")
+            stored = laid_out(stored, capacity)
             opening = delivery_of(stored, at_once=stored.is_new)
             delivery, stored = stack.enter_context(opening)
             return _run(stored, delivery, panel, reuse=reuse)
@@ -305,7 +312,9 @@ def _train(
                 failures = session.failures
                 try:
                     if not session.has_nothing_to_train():
-                        stored = stored.with_state(provenance=provenance())
+                        stored = stored.with_state(
+                            provenance={**provenance(), **layout_tags(stored)}
+                        )
                         backend.train(session)
                 finally:
                     keep_status(folder, session.status())

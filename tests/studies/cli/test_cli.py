@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from studies.blocks import block_probe
 from studies.cluster.addresses import reaches_beyond
 from studies.runner import dry_run
 from tests.studies.commands import dynloss_here
@@ -230,9 +231,9 @@ def test_what_listens_beyond_loopback(
 def test_the_first_step_of_a_calibration_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """It compiles, for 100 seconds of this clock; any other takes a second and a half."""
     clock = itertools.chain([0.0, 100.0], itertools.count(100.0, 1.5))
-    monkeypatch.setattr(dry_run, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(block_probe, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     study = tiny_study()
     arm = "dynamical"
-    microseconds = dry_run._calibrate(study, arm, dry_run._representatives(study, arm)[0])
-    members = study.seeds_per_point * study.block_size
+    microseconds = dry_run._calibrate(study, arm, block_probe.representatives(study, arm)[0])
+    members = study.seeds_per_point * study.trials_of(arm).block_size
     assert microseconds * members == pytest.approx(1.5e6)
