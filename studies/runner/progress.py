@@ -55,6 +55,7 @@ class StudyProgress:
     ) -> None:
         self._file, self._file_written = file, -_SECONDS_BETWEEN_FILES
         self.status: Callable[[], StudyStatus] | None = None  # for the file, beside its progress
+        self.times: dict[str, int | None] = {}  # of the files that the status rests on
         self._nodes: dict[str, str] = {}  # of the blocks at work
         self._recent: deque[tuple[float, float]] = deque()  # times, and networks trained by then
         self._panel = panel
@@ -163,6 +164,7 @@ class StudyProgress:
         }
         if self.status is not None:
             content["status"] = asdict(self._known(self.status(), now))
+            content["times"] = self.times
         with suppress(OSError):  # no result depends on it
             write_atomically(self._file, json.dumps(content, indent=1) + "\n")
 

@@ -22,11 +22,12 @@ from studies.blocks.failure import Failure, FailureKind
 from studies.definition.phases import Phase
 from studies.runner.parent_run import conclude
 from studies.runner.progress import StudyProgress
+from studies.storage.block_counts import BlockCounts
 from studies.storage.origins import record_origin
-from studies.storage.phase_counts import PhaseCounts
+from studies.storage.phase_counts import PhaseCounts, counts_of_table
 from studies.storage.reuse import KnownNetworks, joined
 from studies.storage.status import status_of
-from studies.storage.status_file import StudyStatus
+from studies.storage.status_file import StudyStatus, times_of_plan
 from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
 from studies.storage.tracking.delivery import Delivery
@@ -93,7 +94,9 @@ class Session:
         blocks = (block for confirmation in stored.rounds for block in confirmation.blocks())
         progress.expect(sum(block.members for block in blocks))
         self._counts = PhaseCounts(stored.study, stored.rounds)
+        self._block_counts = BlockCounts(self.folder)
         progress.status = self.status
+        progress.times = times_of_plan(self.folder)
         self.plan = plan_of(stored, self._recorded)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,6 +120,7 @@ class Session:
     def has_nothing_to_train(self) -> bool:
         """Skip what is recorded, up to the first block to train; whether none is left."""
         self._first = self._next_unknown()
+        self._block_counts.write()
         return self._first is None
 
     def next_block(self) -> Block | None:
@@ -265,11 +269,17 @@ class Session:
         self._partial.pop(block.id, None)
         if self._known is not None:
             self._known.end(block, members)
-        self._counts.add(members)
+        self._count(block, members)
         self.plan.receive(block, members)
         if Phase.parse(block.phase).is_search:
             self.progress.best(self.plan.winners())
         self.progress.finish(block, trained=not members.empty)
+
+    def _count(self, block: Block, members: pd.DataFrame, *, at_once: bool = True) -> None:
+        """Count a block, for this session and for whoever asks once it was killed."""
+        self._counts.add(members)
+        counts = counts_of_table(members, self.study.objective)
+        self._block_counts.add(block.id, counts, at_once=at_once)
 
     def _recorded(self, block: Block) -> pd.DataFrame | None:
         """The members table of a block that an earlier session finished, delivered to MLflow too.
@@ -285,7 +295,7 @@ class Session:
                 self.failures[block.id] = reasons.get(block.id, "unknown error")
             elif not is_table_of(block, members, self.study):
                 self.folder.parts.refuse(block)
-            self._counts.add(members)
+            self._count(block, members, at_once=False)
             self.delivery.finish(block)
             self.progress.recorded(block, trained=not members.empty)
             if self._known is not None:

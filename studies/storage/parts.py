@@ -20,6 +20,7 @@ from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
 from studies.blocks.block import Block, BlockResult
 from studies.blocks.recorder import KINDS
+from studies.storage.block_counts import failures_in
 from studies.storage.gathered_tables import (
     Frames,
     GatheredTables,
@@ -61,12 +62,7 @@ class Parts:
 
     def failures(self) -> dict[str, str]:
         """Blocks that could not be trained, and why."""
-        reasons = {}
-        for path in sorted(self._path.glob("*.error.txt")):
-            with suppress(OSError):  # the empty members table says that it failed
-                text = path.read_text(encoding="utf-8", errors="replace")
-                reasons[path.name.removesuffix(".error.txt")] = text.strip()
-        return reasons
+        return failures_in(self._path)
 
     def recorded(self, block: Block) -> pd.DataFrame | None:
         """The members table of a finished block, empty if it failed; None if it is not finished."""

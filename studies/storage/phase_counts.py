@@ -14,9 +14,10 @@ from studies.definition.early_stopping import is_stopped
 from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.search.confirmation import Confirmation
+from studies.storage.block_counts import ArmCounts, counts_of_rows
 from studies.storage.status_file import PhaseStatus
 
-__all__ = ["PhaseCounts"]
+__all__ = ["PhaseCounts", "counts_of_table"]
 
 
 @dataclass
@@ -33,6 +34,14 @@ class _Trial:
         """Mean objective; NaN if it does not count."""
         lost = self.diverged or self.stopped or not self.networks
         return math.nan if lost else self.total / self.networks
+
+
+def counts_of_table(members: pd.DataFrame, objective: str) -> ArmCounts:
+    """The counts of a block, from its members table; empty if it failed."""
+    if members.empty:
+        return ArmCounts()
+    rows = [members[column].tolist() for column in (keys.TRIAL, objective, keys.DIVERGED)]
+    return counts_of_rows(zip(*rows, is_stopped(members).tolist(), strict=True), objective)
 
 
 class PhaseCounts:

@@ -13,14 +13,16 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dynloss_core.atomic import atomic_file, write_atomically
 from dynloss_core.config import ConfigError, reason_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "SEAL",

@@ -2,7 +2,8 @@
 
 A driver writes it beside its progress while it runs (`progress.json`), and once more when it ends
 (`status.json`), with the times of what it depends on. Nothing here imports more than it takes to
-read that: an answer comes in a fraction of a second however large the study is. Where there is no
+read that: an answer comes in a fraction of a second however large the study is. What a driver that
+was killed leaves is completed by what its blocks counted (see `block_counts`). Where there is no
 such file, or something changed since, `status.study_status` counts again.
 """
 
@@ -17,12 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.atomic import write_atomically
+from dynloss_core.config import ConfigError
 from studies.messages import duration
+from studies.storage.block_counts import ArmCounts, counts_of_study, failures_in
 from studies.storage.recorded_verdicts import recorded_verdicts
 from studies.storage.study_paths import StudyPaths
 
-__all__ = ["PhaseStatus", "StudyStatus", "keep_status", "kept_status", "with_results"]
+__all__ = [
+    "PhaseStatus",
+    "StudyStatus",
+    "keep_status",
+    "kept_status",
+    "times_of_plan",
+    "with_results",
+]
 
+_OF_RESULTS = ("parts", "tables/members.parquet")
 _CLOCK = 20_000_000  # nanoseconds within which two times of files may be the same
 
 
@@ -128,8 +139,10 @@ def kept_status(paths: StudyPaths) -> StudyStatus | None:
     content = _read(paths.status)
     is_current = content.get("times") == _times(paths)  # of all that lies there now
     current = _status(content.get("status")) if is_current else None
-    if paths.is_locked():
-        progress = _read(paths.progress)
+    progress = _read(paths.progress)
+    if current is None and progress and not paths.is_locked():
+        current = _counted(paths, progress)
+    elif paths.is_locked():
         live = _status(progress.get("status"))
         if current is None or (live is not None and live.trained >= current.trained):
             current = live
@@ -137,6 +150,47 @@ def kept_status(paths: StudyPaths) -> StudyStatus | None:
             machine = str(progress.get("machine", ""))
             current = replace(current, is_driven=True, machine=machine)
     return current and with_results(current, paths)
+
+
+def _counted(paths: StudyPaths, progress: dict[str, Any]) -> StudyStatus | None:
+    """The status of a study whose driver was killed, from what it last wrote and what its blocks
+    counted; kept for the next to ask. None if that is not all."""
+    status = _status(progress.get("status"))
+    before = _times(paths)
+    if status is None or progress.get("times") != times_of_plan(paths):
+        return None
+    try:
+        counts = counts_of_study(paths, status.objective)
+    except (ConfigError, OSError, ValueError):
+        return None  # counting it again says what is wrong
+    if not counts and (paths.tables / "members.parquet").exists():
+        return None  # parts that are gone were gathered there
+    if not counts.keys() <= {(phase.phase, phase.arm) for phase in status.phases}:
+        return None
+    phases = []
+    for phase in status.phases:
+        own = counts.get((phase.phase, phase.arm), ArmCounts())
+        if phase.unit == "trials":
+            phase = replace(
+                phase,
+                done=own.trials,
+                diverged=own.diverged,
+                stopped=own.stopped,
+                best=own.best,
+            )
+        else:
+            phase = replace(phase, done=own.networks)
+        phases.append(phase)
+    ended = replace(
+        _ended(status),
+        trained=float(sum(own.networks for own in counts.values())),
+        failures=failures_in(paths.parts_folder),
+        phases=tuple(phases),
+    )
+    if paths.is_locked() or before != _times(paths):
+        return None
+    keep_status(paths, with_results(ended, paths))
+    return ended
 
 
 def with_results(status: StudyStatus, paths: StudyPaths) -> StudyStatus:
@@ -154,9 +208,7 @@ def keep_status(paths: StudyPaths, status: StudyStatus) -> None:
         paths: of the study's folder.
         status: of all that lies there now.
     """
-    ended = replace(
-        status, is_driven=False, machine="", networks_per_minute=None, seconds_left=None, blocks={}
-    )
+    ended = _ended(status)
     times = _times(paths)
     last = max((moment for moment in times.values() if moment), default=0)
     if last > time.time_ns() - _CLOCK:
@@ -165,6 +217,18 @@ def keep_status(paths: StudyPaths, status: StudyStatus) -> None:
         if times == _times(paths) and last < time.time_ns():  # a disk's clock may be ahead
             content = {"times": times, "status": asdict(ended)}
             write_atomically(paths.status, json.dumps(content) + "\n")
+
+
+def _ended(status: StudyStatus) -> StudyStatus:
+    """A status without what only a driver knows."""
+    return replace(
+        status, is_driven=False, machine="", networks_per_minute=None, seconds_left=None, blocks={}
+    )
+
+
+def times_of_plan(paths: StudyPaths) -> dict[str, int | None]:
+    """When what says how much there is to train was last changed, as in `_times`."""
+    return {name: time for name, time in _times(paths).items() if name not in _OF_RESULTS}
 
 
 def _times(paths: StudyPaths) -> dict[str, int | None]:

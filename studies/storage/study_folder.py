@@ -112,3 +112,4 @@ class StudyFolder(StudyPaths):
     def sweep(self) -> None:
         """Remove what only an unfinished study needs."""
         shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        self.counts.unlink(missing_ok=True)

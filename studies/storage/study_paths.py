@@ -10,6 +10,7 @@ checkpoints/    blocks in flight
 tables/         members.parquet and curves.parquet, and what was recorded beside them
 figures/        PNG, GIF if it moves; `.written`: what was written there and in tables/ last
 confirm.json    rounds of confirmation asked for after the search
+counts.jsonl    what each finished block adds to how far it is (see `block_counts`)
 progress.json   while a driver runs: how far it has got
 status.json     how far the last one had got (see `status_file`)
 log.txt         what libraries logged while it ran, if they did
@@ -59,6 +60,7 @@ class StudyPaths:
         self.lock = self.path / ".lock"
         self.begun = self.path / "begun.json"
         self.status = self.path / "status.json"
+        self.counts = self.path / "counts.jsonl"
         self.plugins = self.path / "plugins"
         self.parts_folder = self.path / "parts"
 
