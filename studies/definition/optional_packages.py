@@ -12,7 +12,14 @@ from dynloss_core.config import ConfigError
 
 __all__ = ["MissingPackageError", "is_installed", "require"]
 
-_EXTRAS = {"mlflow": "tracking", "optuna": "studies", "ray": "cluster"}
+_EXTRAS = {
+    "gcsfs": "gcs",
+    "fsspec": "s3",
+    "mlflow": "tracking",
+    "optuna": "studies",
+    "ray": "cluster",
+    "s3fs": "s3",
+}
 
 
 class MissingPackageError(ConfigError):
@@ -31,7 +38,7 @@ def require(package: str, key: str, user: str, otherwise: str) -> None:
     """Refuse what needs a package that is not installed.
 
     Args:
-        package: the package: `mlflow`, `optuna` or `ray`.
+        package: the package: one of `_EXTRAS`.
         key: the entry of the study, or the option, that asks for it.
         user: what needs it.
         otherwise: what can be done without.

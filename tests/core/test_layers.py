@@ -40,7 +40,7 @@ LEVELS = {
     ],
     "search_spaces": ["parameters", "space", "documents", "catalogue"],
     "studies": [
-        "messages", "interrupts", "definition", "blocks", "analysis", "search", "storage", "cluster", "report", "plain_script",
+        "out_folder", "messages", "interrupts", "definition", "object_store", "blocks", "analysis", "search", "storage", "cluster", "report", "plain_script",
         "runner", "api", "cli", "__main__", "library",
     ],
     "studies.storage": [
