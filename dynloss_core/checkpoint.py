@@ -18,7 +18,7 @@ import torch
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import reason_of
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "packed_checkpoint", "save_checkpoint", "unpacked_checkpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +32,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         OSError: if the file cannot be written; an older checkpoint at `path` stays as it was.
     """
-    content = io.BytesIO()  # torch's own writer turns a full disk into a RuntimeError
-    torch.save(state, content)
-    digest = hashlib.sha256(content.getbuffer()).digest()
-    write_atomically(path, b"".join((_FORMAT, digest, content.getbuffer())))
+    write_atomically(path, packed_checkpoint(state))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state saved at `path`, on the CPU; None if there is none.
-
-    A file that is not as it was written is ignored, and the log says so: one that is damaged,
-    truncated, in another format (format 1 had no digest), or made by somebody else to hold more
-    than plain data. The caller then starts from the beginning, with the same results.
+    """The state saved at `path`, on the CPU; None if there is none, or as `unpacked_checkpoint`.
 
     Raises:
         OSError: if the file exists but cannot be read.
@@ -52,10 +45,28 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
+    return unpacked_checkpoint(content, str(path))
+
+
+def packed_checkpoint(state: dict[str, Any]) -> bytes:
+    """What is written of a state, with a digest."""
+    content = io.BytesIO()  # torch's own writer turns a full disk into a RuntimeError
+    torch.save(state, content)
+    digest = hashlib.sha256(content.getbuffer()).digest()
+    return b"".join((_FORMAT, digest, content.getbuffer()))
+
+
+def unpacked_checkpoint(content: bytes, name: str) -> dict[str, Any] | None:
+    """The state that was packed, on the CPU.
+
+    One that is not as it was written is ignored, and the log says so by its name: one that is
+    damaged, truncated, in another format (format 1 had no digest), or made by somebody else to hold
+    more than plain data. The caller then starts from the beginning, with the same results.
+    """
     try:
         return _state_of(memoryview(content))
     except Exception as error:  # a file that somebody else made may raise anything
-        log.warning("ignoring the checkpoint %s: %s", path, reason_of(error))
+        log.warning("ignoring the checkpoint %s: %s", name, reason_of(error))
         return None
 
 

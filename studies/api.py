@@ -24,10 +24,12 @@ from studies.definition.plugin_files import listed
 from studies.definition.study import Study
 from studies.definition.study_files import load_study, study_from_mapping
 from studies.messages import DEFAULT_OUT
+from studies.out_folder import out_folder
 from studies.plain_script.write_export import export_winner
 from studies.report.returned_result import StudyResult
 from studies.report.study_results import write_results
 from studies.runner.run_study import RunResult, confirm_study, confirm_until_decided, run_study
+from studies.storage.mirror import put_results
 from studies.storage.recorded_study import recorded_study
 from studies.storage.recorded_winner import recorded_winner
 from studies.storage.status import study_status
@@ -83,7 +85,7 @@ def run(
 
     Args:
         study: its definition, its name in the library, or its file.
-        out: the output folder; each study has a folder in it.
+        out: the output folder, or `s3://bucket/x`; each study has a folder in it.
         backend: what trains; by default what the study says.
         address: the address of a Ray cluster.
         extend: number of trials to add to each arm of a finished study.
@@ -101,11 +103,12 @@ def run(
     if backend is not None:
         definition = definition.with_(backend=backend)
     ensure_data(definition.data, None if data_dir is None else Path(data_dir), download=download)
+    folder = out_folder(out)
     outcome = run_study(
         definition,
-        Path(out),
+        folder,
         address=address,
-        resume=StudyFolder.of(definition, Path(out)).exists(),
+        resume=StudyFolder.of(definition, folder).exists(),
         more=extend,
         more_searches=extend_searches,
         reuse=reuse,
@@ -173,6 +176,7 @@ def analyse(
     """
     stored = StoredStudy.read(_folder(study, out))
     results = write_results(stored, own=analyses)
+    put_results(stored.folder)
     return StudyResult(stored, results, stored.folder.parts.failures())
 
 
@@ -237,8 +241,8 @@ def _folder(study: StudyLike, out: str | PathLike[str]) -> StudyFolder:
     if isinstance(study, StudyResult):
         return study.stored.folder
     if not isinstance(study, Study):
-        return recorded_study(str(study), Path(out))
-    folder = StudyFolder.of(study, Path(out))
+        return recorded_study(str(study), out_folder(out))
+    folder = StudyFolder.of(study, out_folder(out))
     if not folder.exists():
         raise ConfigError("", "holds no study", "run it first", str(folder.path))
     return folder

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dynloss_core.config import printable
+from studies.out_folder import store_address
 
 __all__ = [
     "DEFAULT_OUT",
@@ -133,6 +134,10 @@ def repeat_command(arguments: Sequence[str], out: Path, address: str | None = No
         address: the address of a Ray cluster, if there is one.
     """
     command = ["dynloss", *arguments]
-    command += [] if out.absolute() == DEFAULT_OUT.absolute() else ["--out", str(out)]
+    command += (
+        []
+        if out.absolute() == DEFAULT_OUT.absolute()
+        else ["--out", store_address(out) or str(out)]
+    )
     command += [] if address is None else ["--address", address]
     return shlex.join(command)

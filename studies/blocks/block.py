@@ -6,7 +6,6 @@ A block is plain data on its way to a worker, where a `BlockRun` trains it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
@@ -14,12 +13,26 @@ import pandas as pd
 from search_spaces import Point
 from studies.blocks.failure import Failure
 from studies.definition.study import Study
+from studies.object_store import ObjectStore
 
-__all__ = ["CHECKPOINTS", "Block", "BlockProgress", "BlockResult", "BlockSource", "Trial"]
+__all__ = [
+    "CHECKPOINTS",
+    "Block",
+    "BlockProgress",
+    "BlockResult",
+    "BlockSource",
+    "Trial",
+    "checkpoint_name",
+]
 
 
 CHECKPOINTS = "checkpoints"
 """Folder inside the study's folder where blocks in flight are saved."""
+
+
+def checkpoint_name(block: str) -> str:
+    """The name of the object that saves a block, given the block's own."""
+    return f"{CHECKPOINTS}/{block}.pt"
 
 
 @dataclass(frozen=True)
@@ -59,9 +72,10 @@ class Block:
     def __str__(self) -> str:
         return self.id
 
-    def checkpoint(self, folder: Path) -> Path:
-        """The file that saves the block while it is in flight; `folder` is its study's."""
-        return folder / CHECKPOINTS / f"{self.id}.pt"
+    @property
+    def checkpoint(self) -> str:
+        """The name of the object that saves the block while it is in flight."""
+        return checkpoint_name(self.id)
 
     @property
     def members(self) -> int:
@@ -108,8 +122,8 @@ class BlockSource(Protocol):
     study: Study
 
     @property
-    def path(self) -> Path:
-        """The study's folder, in which blocks keep their checkpoints."""
+    def checkpoints(self) -> ObjectStore:
+        """Where blocks in flight are saved."""
 
     @property
     def finished(self) -> bool:

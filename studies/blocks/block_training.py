@@ -11,16 +11,16 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from dynloss_core import keys
-from dynloss_core.checkpoint import load_checkpoint, save_checkpoint
+from dynloss_core.checkpoint import packed_checkpoint, unpacked_checkpoint
 from studies.blocks.block import Block, BlockProgress, BlockResult
 from studies.blocks.block_run import BlockRun
 from studies.blocks.resource_usage import Usage
 from studies.definition.study import Study
+from studies.object_store import ObjectStore
 
 __all__ = ["BlockTraining", "BlockReport"]
 
@@ -48,19 +48,19 @@ class BlockReport:
 class BlockTraining:
     """One block in training.
 
-    Checkpoints go to the study's folder under the block's own name: whichever process trains the
-    block next, in this session or another, continues from there, and the result is the same as
-    without the interruption.
+    Checkpoints are kept under the block's own name: whichever process trains the block next, in
+    this session or another, continues from there, and the result is the same as without the
+    interruption.
 
     Args:
         study: the study that the block belongs to.
         block: the block to train.
-        folder: the study's folder.
+        checkpoints: where it is saved.
     """
 
-    def __init__(self, study: Study, block: Block, folder: Path) -> None:
+    def __init__(self, study: Study, block: Block, checkpoints: ObjectStore) -> None:
         self.block, self._study = block, study
-        self._checkpoint = block.checkpoint(folder)
+        self._checkpoints = checkpoints
         self._usage = Usage(study.resources.cpu)
         self._saved = 0.0
         self._unfinished = False
@@ -101,15 +101,19 @@ class BlockTraining:
         return result
 
     def _save(self) -> None:
+        content = packed_checkpoint(self._run.state_dict())
         with suppress(OSError):  # if the study's folder is not shared, train without checkpoints
-            save_checkpoint(self._checkpoint, self._run.state_dict())
+            self._checkpoints.write(self.block.checkpoint, content)
         self._saved = time.monotonic()
 
     def _trained(self) -> Iterator[BlockProgress]:
         """Start or resume the block, at its first step."""
         self._run = BlockRun(self._study, self.block, self._study.device)
+        name = self.block.checkpoint
         try:
-            state = load_checkpoint(self._checkpoint)
+            state = unpacked_checkpoint(self._checkpoints.read(name), name)
+        except FileNotFoundError:
+            pass
         except OSError as error:
             log.warning("block %s starts from the beginning: %s", self.block, error)
         else:

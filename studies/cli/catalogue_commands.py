@@ -14,6 +14,7 @@ from studies.cli.app import app
 from studies.cli.examples import examples
 from studies.cli.options import Out, Overrides, Plugins, Profile, StudyArgument
 from studies.messages import DEFAULT_OUT, console, question_in
+from studies.out_folder import shown, store_address
 
 if TYPE_CHECKING:
     from studies.storage.study_paths import StudyPaths
@@ -34,9 +35,9 @@ def list_studies(
     _print("Library", library, ["name", "mode", "question"])
     if recorded:
         console.print()
-        _print(str(out), recorded, ["name", "state", "verdict"])
+        _print(shown(out), recorded, ["name", "state", "verdict"])
     else:
-        console.print(f"\nnothing was run in {out} yet: start with  dynloss run quickstart")
+        console.print(f"\nnothing was run in {shown(out)} yet: start with  dynloss run quickstart")
 
 
 @app.command(
@@ -105,6 +106,10 @@ def _recorded(out: Path) -> list[dict[str, str]]:
     """Name, state and verdict of each study in an output folder, the latest first."""
     from studies.storage.study_paths import StudyPaths
 
+    if store_address(out) is not None:
+        from studies.storage.mirror import refresh_all
+
+        refresh_all(out, ("study.yaml", "summary.json"))
     folders = [StudyPaths(path.parent) for path in out.glob("*/study.yaml")]
     folders.sort(key=lambda study: study.definition.stat().st_mtime, reverse=True)
     return [{"name": study.path.name, **_state_of(study)} for study in folders]
@@ -112,7 +117,6 @@ def _recorded(out: Path) -> list[dict[str, str]]:
 
 def _state_of(study: StudyPaths) -> dict[str, str]:
     """State and verdict, from the summary alone: a study that runs is not disturbed."""
-    from studies.storage.lock import is_taken
     from studies.storage.recorded_verdicts import outcomes_in
 
     state, verdict = "begun", ""
@@ -129,7 +133,7 @@ def _state_of(study: StudyPaths) -> dict[str, str]:
         pass
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"state": "unknown", "verdict": f"{study.summary.name} cannot be read"}
-    return {"state": "running" if is_taken(study.lock) else state, "verdict": verdict}
+    return {"state": "running" if study.is_locked() else state, "verdict": verdict}
 
 
 def _print(title: str, rows: list[dict[str, str]], columns: list[str]) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from studies.out_folder import out_folder
+
 __all__ = [
     "Address",
     "ArmOption",
@@ -56,7 +58,12 @@ RecordedStudy = Annotated[
 ]
 Out = Annotated[
     Path,
-    typer.Option("--out", metavar="DIR", help="Output folder; each study gets a folder in it."),
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        parser=out_folder,
+        help="Output folder, or s3://BUCKET/PREFIX; each study gets a folder in it.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from studies.messages import console, paragraph, point_in_words, repeat_command
+from studies.out_folder import shown
 
 if TYPE_CHECKING:
     from studies.analysis.setting_verdicts import SettingVerdict
@@ -52,7 +53,7 @@ def show_results(
         console.print(f"reused     {networks} networks trained for {name}")
     verdicts = analysis.verdicts
     if len(verdicts) == 1 and verdicts[0].test.luck is not None:
-        console.print(f"winners    of each search: {folder.tables / 'searches.csv'}")
+        console.print(f"winners    of each search: {shown(folder.tables / 'searches.csv')}")
     elif len(verdicts) <= 1:
         winners = verdicts[0].points if verdicts else analysis.winners
         for arm, point in winners.items():
@@ -61,9 +62,9 @@ def show_results(
         _show_many(analysis)
     else:
         _show_few(study, analysis)
-    console.print(f"\nfigures    {folder.figures}")
-    console.print(f"tables     {folder.tables}")
-    console.print(f"report     {folder.report}")
+    console.print(f"\nfigures    {shown(folder.figures)}")
+    console.print(f"tables     {shown(folder.tables)}")
+    console.print(f"report     {shown(folder.report)}")
     if study.storage.tracker == "mlflow":
         console.print(f"browse     {repeat_command(['ui'], kept_in.path.parent)}")
     for index, (command, why) in enumerate(_next_commands(study, kept_in, verdicts)):

@@ -32,6 +32,7 @@ from studies.cli.options import (
 from studies.cli.result_lines import show_results
 from studies.cli.terminal import show_crash, show_estimate
 from studies.messages import DEFAULT_OUT, console, repeat_command, say, starting
+from studies.out_folder import store_address
 
 if TYPE_CHECKING:
     from studies.definition.study import Study
@@ -48,6 +49,7 @@ __all__ = ["confirm", "run", "submit"]
         "`dynloss run quickstart --extend-searches 4`",
         "`dynloss run quickstart --backend inline`",
         "`dynloss run quickstart --plugin nets.py --set model.name=my_net`",
+        "`dynloss run my.yaml --out s3://my-bucket/studies`",
         "`dynloss run my.yaml --address auto`",
         "`dynloss run my.yaml --address ray://HOST:10001 --out /shared/results`",
     )
@@ -159,7 +161,12 @@ def submit(
         str, typer.Option("--address", metavar="URL", help="The cluster's dashboard, with http://.")
     ],
     out: Annotated[
-        str, typer.Option("--out", metavar="DIR", help="Output folder on the cluster, absolute.")
+        str,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Output folder on the cluster, absolute, or s3://BUCKET/PREFIX.",
+        ),
     ],
     profile: Profile = None,
     set_: Overrides = None,
@@ -305,7 +312,7 @@ def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments:
     there, so print how to resume from here."""
     from studies.cluster.remote_driver import drive
 
-    code = drive(study, address, str(out), *arguments)
+    code = drive(study, address, store_address(out) or str(out), *arguments)
     if code == INTERRUPTED:
         say(f"from here:   {go_on}")
     raise typer.Exit(code)

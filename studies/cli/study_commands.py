@@ -53,6 +53,10 @@ def status(
     paths = recorded_paths(study, out)
 
     def current() -> StudyStatus:
+        if paths.store is not None and watch:
+            from studies.storage.mirror import refresh
+
+            refresh(paths)
         kept = kept_status(paths)
         if kept is not None:
             return kept
@@ -142,6 +146,7 @@ def analyse(
     folders = [recorded_study(study, out) for study in studies]
     if len(folders) == 1:
         from studies.report.study_results import write_results
+        from studies.storage.mirror import put_results
         from studies.storage.stored_study import StoredStudy
 
         stored = StoredStudy.read(folders[0])
@@ -153,6 +158,8 @@ def analyse(
                 raise ConfigError("--analysis", problem, "give one of them another name")
             own |= functions
         results = write_results(stored, into, own)
+        if into is None:
+            put_results(stored.folder)
         place = stored.folder if into is None else StudyFolder(into)
         show_results(stored.study, place, results, stored.folder)
         if paper:

@@ -42,7 +42,7 @@ def train(source: BlockSource) -> None:
 def _train(source: BlockSource, block: Block) -> None:
     """Train a block to its end, or until the source is asked to stop."""
     source.started(block)
-    training = BlockTraining(source.study, block, source.path)
+    training = BlockTraining(source.study, block, source.checkpoints)
     try:
         while not source.asked_to_stop:
             try:

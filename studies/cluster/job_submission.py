@@ -140,8 +140,8 @@ def check_out(out: str) -> None:
     Raises:
         ConfigError: if it is relative.
     """
-    if not PurePosixPath(out).is_absolute():
-        remedy = "give an absolute path on the cluster that its machines share"
+    if "://" not in out and not PurePosixPath(out).is_absolute():
+        remedy = "give an absolute path on the cluster that its machines share, or s3://"
         raise ConfigError("--out", f"{out} would be lost with the connection", remedy)
 
 

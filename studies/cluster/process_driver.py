@@ -24,6 +24,7 @@ from studies.blocks.failure import Failure, FailureKind, failure_to_train
 from studies.cluster.capacity import local_resources, parallel_blocks
 from studies.definition.study import Study
 from studies.interrupts import INTERRUPTS
+from studies.object_store import ObjectStore
 
 __all__ = ["call", "train"]
 
@@ -119,7 +120,7 @@ class _Worker:
         self._is_ready = False
         self.connection, theirs = _SPAWN.Pipe()
         gpu = device.partition(" on ")[2]
-        given = (theirs, source.study, source.path, chosen_folder(), gpu)
+        given = (theirs, source.study, source.checkpoints, chosen_folder(), gpu)
         self._process = _SPAWN.Process(target=_work, args=given, name=device, daemon=True)
         with _without_interrupts():
             self._process.start()
@@ -195,7 +196,11 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _work(
-    connection: Connection, study: Study, folder: Path, data_folder: str | None, gpu: str
+    connection: Connection,
+    study: Study,
+    checkpoints: ObjectStore,
+    data_folder: str | None,
+    gpu: str,
 ) -> None:
     """What a process does: train one block after another, until it is sent None instead of one."""
     for number in INTERRUPTS:
@@ -209,7 +214,7 @@ def _work(
     try:
         connection.send(None)  # it has started
         while (block := connection.recv()) is not None:
-            _train(connection, BlockTraining(study, block, folder))
+            _train(connection, BlockTraining(study, block, checkpoints))
     except (EOFError, OSError):
         return  # the driver is gone
 

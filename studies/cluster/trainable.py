@@ -16,6 +16,7 @@ from studies.blocks.block_run import use_threads
 from studies.blocks.block_training import BlockTraining
 from studies.blocks.code_origin import Origin, current_origin
 from studies.definition.study import Study
+from studies.object_store import ObjectStore
 
 __all__ = ["BLOCK", "FRACTION", "MEANS", "RESULT", "BlockTrainable"]
 
@@ -35,7 +36,7 @@ class BlockTrainable(tune.Trainable):
         self,
         config: dict[str, Any],
         study: Study,
-        folder: str,
+        checkpoints: ObjectStore,
         data_folder: str | None,
         code: Mapping[str, str],
     ) -> None:
@@ -50,7 +51,7 @@ class BlockTrainable(tune.Trainable):
             changed = "; ".join(differences[:3])
             raise ImportError(f"{socket.gethostname()} has different code in {where}: {changed}")
         self._study = study
-        self._folder = Path(folder)
+        self._checkpoints = checkpoints
         use_data_folder(data_folder)
         use_threads(study.resources.cpu)
         self._begin(config[BLOCK])
@@ -75,4 +76,4 @@ class BlockTrainable(tune.Trainable):
         self._training.save_unfinished()
 
     def _begin(self, block: Block) -> None:
-        self._training = BlockTraining(self._study, block, self._folder)
+        self._training = BlockTraining(self._study, block, self._checkpoints)

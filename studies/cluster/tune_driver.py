@@ -57,7 +57,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
         tune.with_parameters(
             trainable,
             study=study,
-            folder=str(source.path),
+            checkpoints=source.checkpoints,
             data_folder=chosen_folder(),
             code=current_origin().files,
         ),

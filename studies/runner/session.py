@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,6 +20,7 @@ from studies.blocks.block_run import is_table_of
 from studies.blocks.failure import Failure, FailureKind
 from studies.definition.phases import Phase
 from studies.runner.parent_run import conclude
+from studies.object_store import ObjectStore
 from studies.runner.progress import StudyProgress
 from studies.storage.block_counts import BlockCounts
 from studies.storage.origins import record_origin
@@ -104,9 +104,9 @@ class Session:
         return {}
 
     @property
-    def path(self) -> Path:
-        """The study's folder."""
-        return self.folder.path
+    def checkpoints(self) -> ObjectStore:
+        """Where blocks in flight are saved."""
+        return self.folder.checkpoints
 
     @property
     def finished(self) -> bool:

@@ -52,7 +52,7 @@ class Parts:
             write_parquet(frame, self._part(block.id, kind))
         marks = {"kinds": ",".join(tables)}
         write_parquet(result.members, self._part(block.id, "members"), marks)
-        for leftover in (block.checkpoint(self._folder), self._failure(block)):
+        for leftover in (self._folder / block.checkpoint, self._failure(block)):
             leftover.unlink(missing_ok=True)
 
     def record_failure(self, block: Block, error: str) -> None:

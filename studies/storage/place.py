@@ -15,6 +15,7 @@ from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
 from studies.messages import say
+from studies.out_folder import shown, store_address
 from studies.storage.stored_study import StoredStudy
 
 __all__ = ["move_artifacts", "located"]
@@ -40,6 +41,8 @@ def located(stored: StoredStudy) -> StoredStudy:
 
 
 def _place(path: Path) -> dict[str, Any]:
+    if store_address(path.parent) is not None:  # the same from every machine
+        return {"path": shown(path), "inode": 0, "host": ""}
     return {"path": str(path), "inode": path.stat().st_ino, "host": socket.gethostname()}
 
 

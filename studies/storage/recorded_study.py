@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dynloss_core.config import ConfigError
 from studies.messages import repeat_command
+from studies.out_folder import shown, store_address
 from studies.storage.study_paths import StudyPaths
 
 if TYPE_CHECKING:
@@ -29,15 +30,27 @@ def recorded_study(study: str, out: Path) -> StudyFolder:
 
 def recorded_paths(study: str, out: Path) -> StudyPaths:
     """As `recorded_study`, for whoever reads no table: it imports no more than that takes."""
-    for path in (Path(study), out / study):
-        if StudyPaths(path).exists():
-            return StudyPaths(path)
-    paths = StudyPaths(out / _name_in_file(study))
+    if StudyPaths(Path(study)).exists():
+        return StudyPaths(Path(study))
+    paths = _up_to_date(out / study)
+    if paths.exists():
+        return paths
+    paths = _up_to_date(out / _name_in_file(study))
     if not paths.exists():
         remedy = (
             f"run it first ({repeat_command(['run', study], out)}), or say where it is with --out"
         )
-        raise ConfigError("", "holds no study", remedy, str(paths.path))
+        raise ConfigError("", "holds no study", remedy, shown(paths.path))
+    return paths
+
+
+def _up_to_date(path: Path) -> StudyPaths:
+    """The files of a study; of one in an object store, as they are there now."""
+    paths = StudyPaths(path)
+    if store_address(path.parent) is not None:
+        from studies.storage.mirror import refresh
+
+        refresh(paths)
     return paths
 
 

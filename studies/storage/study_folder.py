@@ -15,7 +15,9 @@ from dynloss_core.atomic import PART
 from dynloss_core.config import ConfigError
 from studies.blocks.block import CHECKPOINTS
 from studies.definition.study import Study
+from studies.object_store import LocalDisk, ObjectStore
 from studies.storage.lock import exclusive
+from studies.storage.mirror import kept_in_store, refresh
 from studies.storage.parts import Parts
 from studies.storage.sealed_files import read_json, read_table, write_json
 from studies.storage.study_paths import BEGUN, StudyPaths
@@ -40,8 +42,10 @@ class StudyFolder(StudyPaths):
 
     @classmethod
     def of(cls, study: Study, out: Path) -> StudyFolder:
-        """The folder of a study in an output folder."""
-        return cls(out / study.name)
+        """The folder of a study in an output folder, up to date with the store that keeps it."""
+        folder = cls(out / study.name)
+        refresh(folder)
+        return folder
 
     def refuse_foreign(self) -> None:
         """Refuse a folder that is not empty and holds no study."""
@@ -72,7 +76,7 @@ class StudyFolder(StudyPaths):
         """
         if not self.exists():
             self.refuse_foreign()
-        with exclusive(self.lock) as lock:
+        with exclusive(self.lock) as lock, kept_in_store(self):
             self._sweep_parts()
             for leftover in (self.stop_request, self.progress):  # by or for an earlier driver
                 leftover.unlink(missing_ok=True)
@@ -113,3 +117,12 @@ class StudyFolder(StudyPaths):
         """Remove what only an unfinished study needs."""
         shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
         self.counts.unlink(missing_ok=True)
+        if self.store is not None:
+            with suppress(OSError):
+                for name in self.store.list(f"{CHECKPOINTS}/"):
+                    self.store.delete(name)
+
+    @property
+    def checkpoints(self) -> ObjectStore:
+        """Where blocks in flight are saved, by whatever process trains them."""
+        return self.store or LocalDisk(self.path)

@@ -17,21 +17,34 @@ log.txt         what libraries logged while it ran, if they did
 stop            while the driver is asked to end
 summary.json    the answer
 report.html     the answer, to be read
+
+In a working copy of what an object store keeps (see `mirror`), `.copy.json` tells which copy it is,
+and which versions of the objects it has.
 """
 
 from __future__ import annotations
 
+import json
 import os
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from dynloss_core.atomic import PART, write_atomically
 from dynloss_core.config import ConfigError
 from studies.messages import repeat_command
+from studies.object_store import ObjectStore, opened
+from studies.out_folder import shown, store_address
+from studies.storage.lease import latest_term
 from studies.storage.lock import is_taken
+from studies.storage.write_errors import unreachable
 
-__all__ = ["BEGUN", "StudyPaths"]
+__all__ = ["BEGUN", "COPY", "StudyPaths"]
 
-BEGUN = {"begun.json", "state.json", ".lock", "plugins"}
+COPY = ".copy.json"
+"""The file of a working copy that tells which copy it is."""
+
+BEGUN = {"begun.json", "state.json", ".lock", COPY, "plugins"}
 """What a start that was killed may leave."""
 
 
@@ -82,12 +95,52 @@ class StudyPaths:
             problem = f"cannot be read: {error.strerror}"
             raise ConfigError("", problem, "choose another --out", str(self.path)) from None
 
+    @cached_property
+    def store(self) -> ObjectStore | None:
+        """The object store whose working copy the folder is; None if it is none.
+
+        Raises:
+            ConfigError: if the store cannot be used with what is installed.
+        """
+        address = store_address(self.path.parent)
+        return None if address is None else opened(f"{address}/{self.path.name}")
+
     def is_locked(self) -> bool:
-        """Whether a driver is running here."""
+        """Whether a driver is running the study, here or, of an object store, anywhere."""
+        if self.is_driven_here() or self.store is None:
+            return self.is_driven_here()
+        try:
+            term = latest_term(self.store)
+        except OSError as error:
+            raise unreachable(error, shown(self.path)) from None
+        # a driver that worked in this copy is dead
+        return term is not None and not term.has_ended and term.owner != self.copy_owner()
+
+    def is_driven_here(self) -> bool:
+        """Whether a driver is at work in this folder."""
         return is_taken(self.lock)
 
+    def read_copy(self) -> dict[str, Any]:
+        """What `.copy.json` says; empty if it cannot be read."""
+        try:
+            content = json.loads((self.path / COPY).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def copy_owner(self) -> str | None:
+        """The name of this working copy, under which its drivers take the lease; None before there
+        was one."""
+        return self.read_copy().get("owner")
+
     def ask_to_stop(self) -> None:
-        """Ask the driver running here, on whatever machine, to end as after Ctrl-C."""
+        """Ask the driver running the study, on whatever machine, to end as after Ctrl-C."""
+        if self.store is not None and not self.is_driven_here():
+            self.store.write(self.stop_request.name, b"")
+        self.ask_to_stop_here()
+
+    def ask_to_stop_here(self) -> None:
+        """Ask the driver that works in this folder to end."""
         write_atomically(self.stop_request, "")
 
     def is_asked_to_stop(self) -> bool:

@@ -1,13 +1,13 @@
-"""Files that cannot be written, reported in one line."""
+"""Files and stores that cannot be used, reported in one line."""
 
 from __future__ import annotations
 
 import errno
 from pathlib import Path
 
-from dynloss_core.config import ConfigError
+from dynloss_core.config import ConfigError, reason_of
 
-__all__ = ["not_written"]
+__all__ = ["not_written", "unreachable"]
 
 
 def not_written(error: OSError, folder: Path, remedy: str) -> ConfigError:
@@ -22,3 +22,19 @@ def not_written(error: OSError, folder: Path, remedy: str) -> ConfigError:
         remedy = "free some space and continue with --resume"
     where = str(error.filename or folder)
     return ConfigError("", f"cannot be written: {error.strerror}", remedy, where)
+
+
+def unreachable(error: OSError, address: str) -> ConfigError:
+    """The refusal to work on what is kept in an object store, in one line.
+
+    Args:
+        error: the error that the store raised.
+        address: the address of what is kept there.
+    """
+    remedy = "try again later"
+    if isinstance(error, FileNotFoundError):
+        remedy = "create the bucket, or correct --out"
+    elif isinstance(error, PermissionError) or "credential" in str(error).lower():
+        remedy = "give credentials that may read and write it, in the environment"
+    reason = error.strerror or reason_of(error)
+    return ConfigError("", f"cannot be used: {reason[:200]}", remedy, address)

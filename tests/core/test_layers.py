@@ -44,7 +44,7 @@ LEVELS = {
         "runner", "api", "cli", "__main__", "library",
     ],
     "studies.storage": [
-        "write_errors", "lock", "sealed_files", "study_paths", "block_counts", "gathered_tables", "parts", "recorded_verdicts", "status_file", "study_folder", "recorded_study",
+        "write_errors", "lock", "lease", "sealed_files", "study_paths", "block_counts", "gathered_tables", "parts", "recorded_verdicts", "status_file", "mirror", "study_folder", "recorded_study",
         "begun", "stored_study", "recorded_winner", "place", "stored_plan", "origins", "reuse", "phase_counts", "status", "tracking",
     ],
     "studies.runner": [

@@ -38,7 +38,7 @@ class PlacedTrainable(SleepingTrainable):
     """Says when and on what it was at work."""
 
     def step(self) -> dict[str, Any]:
-        file = self._folder / f"{self._block.id}.json"
+        file = self._checkpoints.folder / f"{self._block.id}.json"
         record = {
             "began": time.time(),
             "gpus": ray.get_gpu_ids(),
@@ -54,7 +54,7 @@ class PlacedTrainable(SleepingTrainable):
 
     def _at_work(self) -> int:
         """Blocks that have begun, in all."""
-        return len(list(self._folder.glob("search-*.json")))
+        return len(list(self._checkpoints.folder.glob("search-*.json")))
 
 
 def place(out: Path) -> None:

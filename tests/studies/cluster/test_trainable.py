@@ -13,14 +13,15 @@ from studies.blocks.block import BlockResult
 from studies.blocks.code_origin import current_origin
 from studies.cluster.trainable import BLOCK, FRACTION, RESULT, BlockTrainable
 from studies.definition.study import Study
+from studies.object_store import LocalDisk
 from tests.studies.cluster.example_block import BLOCK_OF_TWO
 from tests.studies.tiny import tiny_study
 
 
 def process(study: Study, checkpoints: Path) -> BlockTrainable:
     """A new one, at the block's beginning or where it was saved."""
-    trainable = BlockTrainable.__new__(BlockTrainable)
-    trainable.setup({BLOCK: BLOCK_OF_TWO}, study, str(checkpoints), None, current_origin().files)
+    trainable, disk = BlockTrainable.__new__(BlockTrainable), LocalDisk(checkpoints)
+    trainable.setup({BLOCK: BLOCK_OF_TWO}, study, disk, None, current_origin().files)
     return trainable
 
 

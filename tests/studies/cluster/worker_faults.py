@@ -41,7 +41,7 @@ def kinds() -> dict[str, Any]:
 
         def step(self) -> dict[str, Any]:
             arm = self._training.block.arm
-            with (self._folder / f"tried-{arm}").open("a") as tries:
+            with (self._checkpoints.folder / f"tried-{arm}").open("a") as tries:
                 tries.write(".")
             if arm == keys.STATIC:
                 raise ConfigError("model", "is refused")
@@ -61,7 +61,7 @@ def kinds() -> dict[str, Any]:
             return super().step()
 
         def _die(self, when: str) -> None:
-            mark = self._folder / f"died-as-it-{when}"
+            mark = self._checkpoints.folder / f"died-as-it-{when}"
             if not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)

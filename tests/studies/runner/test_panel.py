@@ -112,7 +112,7 @@ def test_a_study_in_a_terminal_leaves_its_lines_and_no_panel(
     monkeypatch.setattr("studies.messages.notes", console)
     study = tiny_study()
     session = session_of(study, tmp_path)
-    with StudyPanel(study, session.path, console) as panel:
+    with StudyPanel(study, session.folder.path, console) as panel:
         with StudyProgress(study, panel=panel) as progress:
             session.progress = progress
             progress.status = session.status
@@ -132,14 +132,14 @@ def test_without_a_terminal_there_are_plain_lines(tmp_path: Path) -> None:
     study, said = asking(), io.StringIO()
     session = session_of(study, tmp_path)
     console = Console(file=said, width=40)
-    with StudyPanel(study, session.path, console) as panel:
+    with StudyPanel(study, session.folder.path, console) as panel:
         for _ in range(2):  # the second round of a study
             with StudyProgress(study, panel=panel) as progress:
                 session.progress = progress
                 finish(session)
     lines = said.getvalue().splitlines()
     assert lines[0].startswith("tiny: Does a dynamical loss")
-    assert lines[1] == f"folder     {session.path}"
+    assert lines[1] == f"folder     {session.folder.path}"
     assert lines[2].startswith("watch      dynloss status tiny --watch --out ")
     assert sum(line.startswith("folder") for line in lines) == 1
     assert any(line.startswith("search ") and "%" in line for line in lines)
@@ -151,7 +151,7 @@ def test_a_quiet_study_shows_its_failures_alone(
 ) -> None:
     console, study = terminal(monkeypatch), asking()
     session = session_of(study, tmp_path)
-    panel = StudyPanel(study, session.path, console, quiet=True)
+    panel = StudyPanel(study, session.folder.path, console, quiet=True)
     with panel, StudyProgress(study, panel=panel) as progress:
         session.progress = progress
         progress.status = session.status
