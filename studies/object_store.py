@@ -134,9 +134,7 @@ class FsspecStore:
         except FileExistsError:
             raise
         except OSError as error:
-            response = getattr(error.__cause__, "response", None)
-            code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
-            if code in _REFUSED:
+            if _code_of(error.__cause__) in _REFUSED:
                 raise FileExistsError(errno.EEXIST, "exists", name) from error
             raise
 
@@ -183,6 +181,14 @@ def opened(address: str) -> FsspecStore:
         raise ConfigError("--out", f"{scheme}:// has no bucket, or names a user", remedy)
     require(_PACKAGES[scheme], "--out", f"{scheme}://", "use a folder")
     return FsspecStore(address)
+
+
+def _code_of(error: BaseException | None) -> str:
+    """The code with which a store answered, where botocore or gcsfs has it; else empty."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return str(response.get("Error", {}).get("Code", ""))
+    return str(getattr(error, "code", ""))
 
 
 def _version(entry: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ when it was not extended for a minute: then the driver is dead or cut off, and w
 creates the next number. A driver that was only cut off finds that number, and stops.
 
 Times are compared between machines. A driver trusts its term for less long than others do, so that
-clocks may differ by `_MARGIN`.
+clocks may differ by `_MARGIN`. An object that was on its way when a term ended may still arrive: it
+is one file of a study as it was, and tables of a block are the same whoever wrote them.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class Lease:
         self._term: Term | None = None
         self._lost_to: Term | None = None
         self._trusted_until = 0.0
+        self._extending = threading.Lock()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._extend_often, name="lease", daemon=True)
         self.continues = False
@@ -159,6 +161,10 @@ class Lease:
         Raises:
             OSError: if the store cannot be reached.
         """
+        with self._extending:
+            self._extend()
+
+    def _extend(self) -> None:
         assert self._term is not None, "it has begun"
         latest = latest_term(self._store)
         if latest is not None and latest.number > self._term.number:

@@ -14,15 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 
+from studies.out_folder import WORK_FOLDER, out_folder
 from studies.storage.status import study_status
 from studies.storage.study_folder import StudyFolder
 from tests.faults.study import Tally, check, members, written
 from tests.machines import Machines, machines
+from tests.s3_server import BUCKET, s3_variables, serving_s3, started_s3
 from tests.services import SECONDS, free_port, start_mlflow, wait_for, wait_until
-from tests.studies.commands import command, dynloss
+from tests.studies.commands import command
 
 __all__ = ["KINDS", "strike_study", "undisturbed"]
 
@@ -47,22 +50,35 @@ class Struck:
         cluster: Machines | None = None,
     ) -> None:
         self.file, self.out = folder / "struck.yaml", folder / "out"
+        self.named: object = self.out  # by --out
+        self.variables: dict[str, str] = {}
         self.options = options
-        self.store = store or f"sqlite:///{self.out / 'mlflow.db'}"
+        self._store = store
         self.cluster = cluster
         self.process: Process | None = None
         self.deaths = 0
         self.said = folder / "said.txt"  # by all drivers
 
+    @property
+    def store(self) -> str:
+        """MLflow's."""
+        return self._store or f"sqlite:///{self.out / 'mlflow.db'}"
+
+    def command(self, *words: object) -> list[str]:
+        """A command line that runs where drivers do."""
+        typed = command(*words, "--out", self.named)
+        return typed if self.cluster is None else self.cluster.inside(typed)
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a driver."""
+        of_cluster = {} if self.cluster is None else self.cluster.environment
+        return {**os.environ, **of_cluster, **self.variables}
+
     def go_on(self) -> Process:
         """A driver at work: the one that is, or a new one."""
         if self.process is None or self.process.poll() is not None:
             self.deaths += self.process is not None and self.process.returncode != 0
-            words = command("run", self.file, "--resume", "--out", self.out, *self.options)
-            variables = dict(os.environ)
-            if self.cluster is not None:
-                words = self.cluster.inside(words)
-                variables |= self.cluster.environment
+            words = self.command("run", self.file, "--resume", *self.options)
             with self.said.open("a") as file:  # a pipe that nobody reads would fill up
                 self.process = subprocess.Popen(
                     words,
@@ -70,7 +86,7 @@ class Struck:
                     stderr=subprocess.STDOUT,
                     text=True,
                     start_new_session=True,
-                    env=variables,
+                    env=self.environment(),
                 )
         return self.process
 
@@ -95,7 +111,10 @@ class Struck:
     def deliver(self) -> None:
         """Deliver what MLflow still lacks, as soon as it is there."""
         for _ in range(10):
-            delivered = dynloss("sync", "struck", "--out", self.out)
+            words = self.command("sync", "struck")
+            delivered = subprocess.run(
+                words, capture_output=True, text=True, env=self.environment(), timeout=SECONDS
+            )
             if delivered.returncode == 0:
                 return
         raise AssertionError(delivered.stderr)
@@ -107,6 +126,23 @@ class Struck:
             if code == 0:
                 return
         raise AssertionError(said)
+
+
+class StruckOnS3(Struck):
+    """A study in an object store under strikes, on one machine after another."""
+
+    def __init__(self, folder: Path, *options: object, cluster: Machines | None = None) -> None:
+        super().__init__(folder, *options, cluster=cluster)
+        self.named = f"{BUCKET}/out"
+        self._folder, self._machines = folder, 0
+        self.move()
+
+    def move(self) -> None:
+        """Go on where nothing of the study is."""
+        self._machines += 1
+        self.variables = {WORK_FOLDER: str(self._folder / f"machine-{self._machines}")}
+        with patch.dict(os.environ, self.variables):
+            self.out = out_folder(str(self.named))
 
 
 @contextmanager
@@ -141,19 +177,17 @@ def interrupt(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
 def worker(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
     """SIGKILL to a process that trains a block; the study has to survive it."""
     study = Struck(folder)
+    yield study, lambda: wait_until(lambda: killed_a_worker(study), every=0.05)
 
-    def killed_a_worker() -> bool:
-        for child in psutil.Process(study.go_on().pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):  # it may end meanwhile
-                if "Trainable" in " ".join(child.cmdline()):
-                    child.kill()
-                    return True
-        return False
 
-    def strike() -> None:
-        wait_until(killed_a_worker, every=0.05)
-
-    yield study, strike
+def killed_a_worker(study: Struck) -> bool:
+    """Whether a process was there that trains a block; it was killed."""
+    for child in psutil.Process(study.go_on().pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it may end meanwhile
+            if "Trainable" in " ".join(child.cmdline()):
+                child.kill()
+                return True
+    return False
 
 
 @contextmanager
@@ -225,10 +259,55 @@ def disk(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
         subprocess.run(["umount", "--lazy", str(study.out)], check=True)  # still looked into
 
 
-SURVIVED = {"worker", "raylet", "tracking"}  # by the driver at work
-LATEST_SHARES = {"worker": 0.9, "raylet": 0.7}
+@contextmanager
+def s3_driver(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
+    """SIGKILL to the driver of a study on S3; the next one is on another machine."""
+    with started_s3():
+        study = StruckOnS3(folder)
+
+        def strike() -> None:
+            study.go_on().kill()
+            study.ends()
+            study.move()
+            wait_until(lambda: not StudyFolder(study.out / "struck").is_locked(), every=1)
+
+        yield study, strike
+
+
+@contextmanager
+def s3_worker(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
+    """SIGKILL to a process that trains a block of a study on S3; the study has to survive it."""
+    with started_s3():
+        study = StruckOnS3(folder)
+        yield study, lambda: wait_until(lambda: killed_a_worker(study), every=0.05)
+
+
+@contextmanager
+def s3_raylet(folder: Path) -> Iterator[tuple[Struck, Callable[[], None]]]:
+    """A machine is lost that trains blocks of a study on S3; the study has to survive it."""
+    host, port = "10.77.0.1", 5900
+    with (
+        s3_variables(host, port),
+        machines(folder / "machines") as cluster,
+        serving_s3(host, port, cluster.inside),
+    ):
+        there = [cluster.join(), cluster.join()]
+        study = StruckOnS3(folder, "--address", cluster.address, cluster=cluster)
+
+        def strike() -> None:
+            cluster.lose(there.pop(0))
+            there.append(cluster.join())
+
+        yield study, strike
+
+
+SURVIVED = {"worker", "raylet", "tracking", "s3_worker", "s3_raylet"}  # by the driver at work
+LATEST_SHARES = {"worker": 0.9, "raylet": 0.7, "s3_worker": 0.9, "s3_raylet": 0.7}
 """Share of the training before which strikes begin, where they take something that is at work."""
-KINDS = {each.__name__: each for each in (driver, worker, raylet, tracking, disk, interrupt)}
+ON_S3 = (s3_driver, s3_worker, s3_raylet)
+KINDS = {
+    each.__name__: each for each in (driver, worker, raylet, tracking, disk, interrupt, *ON_S3)
+}
 
 
 def undisturbed(folder: Path, text: str) -> Path:

@@ -17,13 +17,23 @@ from tests.faults.conftest import count_up
 from tests.faults.injected_faults import KINDS, strike_study, undisturbed
 from tests.faults.study import LONG, SHORT, SLOW, Tally
 from tests.machines import needs_namespaces
+from tests.s3_server import needs_s3
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own takes root to mount")
-CONDITIONS = {"disk": [needs_root], "raylet": [needs_namespaces]}
-ONCE = [pytest.param(SHORT, "driver", 1, 0, marks=pytest.mark.slow)]
+CONDITIONS = {
+    "disk": [needs_root],
+    "raylet": [needs_namespaces],
+    "s3_driver": [needs_s3],
+    "s3_worker": [needs_s3],
+    "s3_raylet": [needs_s3, needs_namespaces],
+}
+ONCE = [
+    pytest.param(SHORT, kind, 1, 0, marks=[pytest.mark.slow, *CONDITIONS.get(kind, ())])
+    for kind in ("driver", "s3_driver")
+]
 OFTEN = [
     pytest.param(
-        SLOW if kind == "raylet" else LONG,  # machines take their time to join
+        SLOW if "raylet" in kind else LONG,  # machines take their time to join
         kind,
         5,
         seed,

@@ -13,15 +13,16 @@ from studies.blocks.block import BlockResult
 from studies.blocks.code_origin import current_origin
 from studies.cluster.trainable import BLOCK, FRACTION, RESULT, BlockTrainable
 from studies.definition.study import Study
-from studies.object_store import LocalDisk
+from studies.object_store import LocalDisk, ObjectStore, opened
 from tests.studies.cluster.example_block import BLOCK_OF_TWO
 from tests.studies.tiny import tiny_study
 
 
-def process(study: Study, checkpoints: Path) -> BlockTrainable:
+def process(study: Study, checkpoints: Path | ObjectStore) -> BlockTrainable:
     """A new one, at the block's beginning or where it was saved."""
-    trainable, disk = BlockTrainable.__new__(BlockTrainable), LocalDisk(checkpoints)
-    trainable.setup({BLOCK: BLOCK_OF_TWO}, study, disk, None, current_origin().files)
+    store = LocalDisk(checkpoints) if isinstance(checkpoints, Path) else checkpoints
+    trainable = BlockTrainable.__new__(BlockTrainable)
+    trainable.setup({BLOCK: BLOCK_OF_TWO}, study, store, None, current_origin().files)
     return trainable
 
 
@@ -51,6 +52,16 @@ def test_goes_on_where_a_killed_process_was(count: int, tmp_path: Path) -> None:
     assert len(whole) > count + 1
     killed = steps(process(study, tmp_path), count)
     rest = steps(process(study, tmp_path))
+    assert [each[FRACTION] for each in [*killed, *rest]] == [each[FRACTION] for each in whole]
+    for found, expected in zip(tables(rest[-1][RESULT]), tables(whole[-1][RESULT]), strict=True):
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def test_goes_on_from_an_object_store(tmp_path: Path) -> None:
+    study, store = tiny_study(), opened("memory://saved")
+    whole = steps(process(study, tmp_path))
+    killed = steps(process(study, store), 2)
+    rest = steps(process(study, store))
     assert [each[FRACTION] for each in [*killed, *rest]] == [each[FRACTION] for each in whole]
     for found, expected in zip(tables(rest[-1][RESULT]), tables(whole[-1][RESULT]), strict=True):
         pd.testing.assert_frame_equal(found, expected)
