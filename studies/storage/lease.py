@@ -92,7 +92,7 @@ class Lease:
         on_loss: called once if another driver has begun a later term.
 
     Attributes:
-        continues: whether the term before was this working copy's too.
+        before: the term before; None if there was none.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Lease:
         self._extending = threading.Lock()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._extend_often, name="lease", daemon=True)
-        self.continues = False
+        self.before: Term | None = None
 
     def __enter__(self) -> Lease:
         """Begin a term.
@@ -114,10 +114,9 @@ class Lease:
             ConfigError: if another driver has one.
             OSError: if the store cannot be reached.
         """
-        before = latest_term(self._store)
+        before = self.before = latest_term(self._store)
         if before is not None and before.owner != self._owner and not before.has_ended:
             raise _is_held(before)
-        self.continues = before is not None and before.owner == self._owner
         self._begin(1 if before is None else before.number + 1)
         for name in self._store.list(LEASE):
             if self._term is not None and name < self._term.name:
@@ -140,6 +139,12 @@ class Lease:
                 self._store.write(ended.name, ended.content())
             except OSError:
                 return
+
+    @property
+    def number(self) -> int:
+        """The number of its term."""
+        assert self._term is not None, "it has begun"
+        return self._term.number
 
     def check(self) -> None:
         """Refuse to write once another driver may have begun.
@@ -165,16 +170,15 @@ class Lease:
             self._extend()
 
     def _extend(self) -> None:
-        assert self._term is not None, "it has begun"
         latest = latest_term(self._store)
-        if latest is not None and latest.number > self._term.number:
+        if latest is not None and latest.number > self.number:
             self._lost_to = latest
             self._on_loss()
         elif time.time() < self._trusted_until:
-            self._write(self._term.number, self._store.write)
+            self._write(self.number, self._store.write)
         else:  # another driver may be about to begin: who creates the next number has it
             try:
-                self._begin(self._term.number + 1)
+                self._begin(self.number + 1)
             except ConfigError:
                 self._lost_to = latest_term(self._store)
                 self._on_loss()

@@ -6,10 +6,10 @@ order in which it was written: the store has the study as it was moments ago. Th
 anywhere from what the store has; a block that was finished in those moments is trained again, with
 the same result.
 
-Whoever last had the lease has the latest copy, and continues in it. Every other copy is made equal
-to the store first. Left out is what one machine alone needs: `optuna.db`, which is rebuilt from the
-tables, the locks, and the files of MLflow. Checkpoints of blocks do not pass through the copy:
-workers put them into the store themselves.
+The copy of the latest lease has all that there is, and its driver continues in it. Every other copy
+is made equal to the store first. Left out is what one machine alone needs: `optuna.db`, which is
+rebuilt from the tables, the locks, and the files of MLflow. Checkpoints of blocks do not pass
+through the copy: workers put them into the store themselves.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from studies.blocks.block import CHECKPOINTS, checkpoint_name
 from studies.messages import say
 from studies.object_store import ObjectStore, opened
 from studies.out_folder import shown, store_address
-from studies.storage.lease import LEASE, Lease, latest_term
+from studies.storage.lease import LEASE, Lease, Term, latest_term
 from studies.storage.study_paths import COPY, StudyPaths
 from studies.storage.write_errors import unreachable
 
@@ -63,7 +63,7 @@ def refresh(paths: StudyPaths, only: Collection[str] = ()) -> None:
     if store is None:
         return
     with _errors_of(paths), _one_at_a_time(paths):
-        if not paths.is_driven_here() and not _is_latest(paths, store):
+        if not paths.is_driven_here() and not _is_latest(paths, latest_term(store)):
             _fetch(paths, store, only)
 
 
@@ -101,8 +101,9 @@ def kept_in_store(paths: StudyPaths) -> Iterator[None]:
             lease = Lease(store, _owner_of(paths), on_loss=paths.ask_to_stop_here)
             stack.enter_context(lease)
             with _one_at_a_time(paths):
-                if not (lease.continues and paths.exists()):
+                if not _is_latest(paths, lease.before):
                     _fetch(paths, store)
+                _begin_term(paths, lease.number)
             store.delete("stop")  # for an earlier driver
             mirror = _Mirror(paths, store, lease)
         mirror.start()
@@ -226,10 +227,22 @@ class _Mirror:
                 has_said = True
 
 
-def _is_latest(paths: StudyPaths, store: ObjectStore) -> bool:
-    """Whether the latest driver worked in this copy, so that nothing in the store is newer."""
-    term = latest_term(store)
-    return term is not None and term.owner == paths.copy_owner() and paths.exists()
+def _is_latest(paths: StudyPaths, term: Term | None) -> bool:
+    """Whether nothing in the store is newer than this copy, given the latest term: its driver
+    worked here, and had all that there was when it began."""
+    if term is None or not paths.exists():
+        return False
+    copy = paths.read_copy()
+    return (copy.get("owner"), copy.get("term")) == (term.owner, term.number)
+
+
+def _begin_term(paths: StudyPaths, number: int) -> None:
+    """Note that the copy has all that there is, and will change: of the objects that it has, only
+    tables of blocks are known to stay as they are."""
+    copy = paths.read_copy()
+    versions = copy.get("versions", {})
+    lasting = {name: v for name, v in versions.items() if name.startswith("parts/")}
+    _write_copy(paths, {**copy, "term": number, "versions": lasting})
 
 
 def _fetch(paths: StudyPaths, store: ObjectStore, only: Collection[str] = ()) -> None:

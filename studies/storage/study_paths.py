@@ -19,7 +19,7 @@ summary.json    the answer
 report.html     the answer, to be read
 
 In a working copy of what an object store keeps (see `mirror`), `.copy.json` tells which copy it is,
-and which versions of the objects it has.
+when a driver last worked in it, and which versions of the objects it has.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ def test_a_second_driver_is_refused_until_the_first_has_ended(
     ):
         Lease(store, "second").__enter__()
     with Lease(store, "second") as lease:
-        assert not lease.continues
+        assert lease.before is not None
+        assert lease.before.owner == "first"
         lease.check()
 
 
@@ -73,7 +74,7 @@ def test_in_its_own_copy_a_dead_driver_is_followed_at_once(
     store: LocalDisk, clock: Clock, drivers: ExitStack
 ) -> None:
     drivers.enter_context(Lease(store, "copy"))
-    assert drivers.enter_context(Lease(store, "copy")).continues
+    assert drivers.enter_context(Lease(store, "copy")).number == 2
 
 
 def test_an_extended_lease_lasts(store: LocalDisk, clock: Clock, drivers: ExitStack) -> None:
