@@ -107,8 +107,10 @@ class StudyPaths:
 
     def is_locked(self) -> bool:
         """Whether a driver is running the study, here or, of an object store, anywhere."""
-        if self.is_driven_here() or self.store is None:
-            return self.is_driven_here()
+        if self.is_driven_here():
+            return True
+        if self.store is None:
+            return False
         try:
             term = latest_term(self.store)
         except OSError as error:
@@ -136,7 +138,10 @@ class StudyPaths:
     def ask_to_stop(self) -> None:
         """Ask the driver running the study, on whatever machine, to end as after Ctrl-C."""
         if self.store is not None and not self.is_driven_here():
-            self.store.write(self.stop_request.name, b"")
+            try:
+                self.store.write(self.stop_request.name, b"")
+            except OSError as error:
+                raise unreachable(error, shown(self.path)) from None
         self.ask_to_stop_here()
 
     def ask_to_stop_here(self) -> None:
