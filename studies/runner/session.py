@@ -19,8 +19,8 @@ from studies.blocks.block import Block, BlockResult, Trial
 from studies.blocks.block_run import is_table_of
 from studies.blocks.failure import Failure, FailureKind
 from studies.definition.phases import Phase
-from studies.runner.parent_run import conclude
 from studies.object_store import ObjectStore
+from studies.runner.parent_run import conclude
 from studies.runner.progress import StudyProgress
 from studies.storage.block_counts import BlockCounts
 from studies.storage.origins import record_origin
