@@ -21,9 +21,9 @@ from studies.analysis.statistics.equivalence import (
     Outcome,
 )
 from studies.analysis.statistics.evidence import claim_of
+from studies.analysis.statistics.judge import evidence_of_rows
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.analysis.statistics.pooled import Pooled, pooled
-from studies.analysis.statistics.verdict import evidence_of_rows
 from studies.analysis.study_analysis import Analysis
 from studies.analysis.verdict_warnings import ONE_SPLIT
 from studies.definition.arms import Pair, against_reference

@@ -18,14 +18,10 @@ from studies.analysis.settings import by_setting, label_of, point_of
 from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.statistics.evidence import Evidence, counted_p
+from studies.analysis.statistics.judge import against_both, evidence_of_rows, judge
 from studies.analysis.statistics.multiplicity import Method
 from studies.analysis.statistics.pairing import paired_by_seed
-from studies.analysis.statistics.verdict import (
-    Verdict,
-    against_both,
-    evidence_of_rows,
-    judge,
-)
+from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_tables import Tables
 from studies.analysis.verdict_warnings import health_of, warnings_of
 from studies.definition.arms import matched_name

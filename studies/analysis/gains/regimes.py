@@ -30,8 +30,8 @@ from studies.analysis.gains.interpolation import INTERPOLATION_SHARE, interpolat
 from studies.analysis.gains.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
 from studies.analysis.statistics.equivalence import Outcome
 from studies.analysis.statistics.evidence import counted_p
+from studies.analysis.statistics.judge import evidence_of_rows
 from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
-from studies.analysis.statistics.verdict import evidence_of_rows
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
 

@@ -29,7 +29,7 @@ def paired_by_seed(members: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per seed that both arms were trained with, one column per arm.
 
     A diverged network's accuracy counts as 0. It has no loss, so for a loss its seed is left out;
-    the survivors are not a fair sample (see `verdict.judge`).
+    the survivors are not a fair sample (see `judge`).
     """
     values = members.assign(**{metric: counted(members, metric)})
     return values.pivot(index=keys.SEED, columns=keys.ARM, values=metric).dropna()

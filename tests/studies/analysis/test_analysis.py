@@ -16,8 +16,8 @@ from studies.analysis.figures.style import arm_styles, arms_of_study
 from studies.analysis.figures.verdict import draw_verdict
 from studies.analysis.gains.learning_curves import curves_caption, learning_curves
 from studies.analysis.setting_verdicts import SettingVerdict
+from studies.analysis.statistics.judge import judge
 from studies.analysis.statistics.pairing import paired_by_seed
-from studies.analysis.statistics.verdict import judge
 from studies.definition.phases import Phase
 from tests.studies.analysis.figures import texts
 from tests.studies.analysis.hall import (

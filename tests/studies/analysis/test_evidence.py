@@ -12,7 +12,8 @@ from scipy import stats
 from dynloss_core import keys
 from studies.analysis.statistics.equivalence import Outcome
 from studies.analysis.statistics.evidence import Claim, Evidence, claim_of, counted_p, evidence_of
-from studies.analysis.statistics.verdict import Verdict, judge, withheld_because
+from studies.analysis.statistics.judge import judge
+from studies.analysis.statistics.verdict import Verdict, withheld_because
 from studies.definition.arms import Pair
 from tests.studies.analysis.hall import p_that_decides
 from tests.studies.report.made_studies import analysed

@@ -11,7 +11,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from dynloss_core import keys
 from studies.analysis.statistics.failures import Failures, failures
-from studies.analysis.statistics.verdict import judge
+from studies.analysis.statistics.judge import judge
 from studies.definition.arms import Pair
 
 PAIR = Pair("new", "old")
