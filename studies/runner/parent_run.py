@@ -52,12 +52,20 @@ def conclude(
     """Close the study's run in MLflow, with the results if there are any, if it can be reached."""
     origin = {key: str(value) for key, value in stored.state.get("provenance", {}).items()}
     metrics, tags, artifacts = {}, origin, []
+    findings: list[str] = []
+    warnings: list[str] = []
     if results is not None:
         metrics, tags = results.metrics(), {**origin, **results.tags()}
+        findings, warnings = results.analysis.findings(), results.analysis.warnings()
         artifacts = _artifacts(stored.folder, results, finished=finished)
     delivery.ask(
         lambda tracker: tracker.close(
-            finished=finished, metrics=metrics, tags=tags, artifacts=artifacts
+            finished=finished,
+            metrics=metrics,
+            tags=tags,
+            artifacts=artifacts,
+            findings=findings,
+            warnings=warnings,
         )
     )
 

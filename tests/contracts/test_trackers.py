@@ -25,6 +25,7 @@ from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.base import Tracker
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from studies.storage.tracking.trial_content import CURVES
 from tests.studies.memory_tracker import MemoryTracker
 from tests.studies.tiny import TINY
 
@@ -67,7 +68,10 @@ class MLflowStore:
             key = (tags["dynloss.phase"], tags["dynloss.arm"], int(tags["dynloss.trial"]))
             assert key not in found, "a second run for a trial"
             histories = {
-                name: [each.step for each in client.get_metric_history(run.info.run_id, name)]
+                name: [
+                    each.step
+                    for each in client.get_metric_history(run.info.run_id, f"{CURVES}{name}")
+                ]
                 for name in keys.EVALUATION_METRICS
             }
             found[key] = (run.info.status, {n: sorted(s) for n, s in histories.items() if s})

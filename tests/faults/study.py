@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from dynloss_core import keys
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-from tests.studies.mlflow_runs import runs_in
+from tests.studies.mlflow_runs import TRAIN_LOSS, runs_in, trial_of
 from tests.studies.tables import comparable
 
 __all__ = ["LONG", "SHORT", "SLOW", "Tally", "check", "members", "written"]
@@ -89,7 +89,7 @@ def check(file: Path, out: Path, undisturbed: pd.DataFrame, store: str) -> Tally
     counts = [
         found.groupby([keys.ARM, keys.TRIAL, keys.SEED]).size(),
         *(occurrences(str(each.params) for each in stored[arm] if is_told(each)) for arm in stored),
-        occurrences(run.info.run_name for run in of_trials if is_whole(run, client, study)),
+        occurrences(trial_of(run) for run in of_trials if is_whole(run, client, study)),
         occurrences("the study" for run in runs if run not in of_trials),
     ]
     of_arms = [study.trials_of(arm).count for arm in study.arms]
@@ -119,7 +119,7 @@ def is_told(trial: FrozenTrial) -> bool:
 
 def is_whole(run: Run, client: MlflowClient, study: Study) -> bool:
     """Whether a trial's run is closed and has every step of its curve, each once."""
-    history = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
+    history = client.get_metric_history(run.info.run_id, TRAIN_LOSS)
     steps = sorted(each.step for each in history)
     wanted = list(range(0, study.budget.total + 1, study.budget.evaluate_every))
     return run.info.status in ("FINISHED", "FAILED") and steps == wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,8 @@ class MemoryTracker:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         artifacts: Iterable[tuple[Path, str]],
+        findings: Sequence[str] = (),
+        warnings: Sequence[str] = (),
     ) -> None:
         self.store["study"] = (finished, dict(metrics), dict(tags), list(artifacts))
 

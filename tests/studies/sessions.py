@@ -20,7 +20,7 @@ from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
-from tests.studies.mlflow_runs import runs_in
+from tests.studies.mlflow_runs import runs_in, trial_of
 
 
 def begun(study: Study, out: Path) -> StoredStudy:
@@ -76,7 +76,7 @@ def train_next(session: Session) -> Block:
 def statuses(out: Path, parent: str) -> dict[str, str]:
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
     runs = runs_in(client, f"tags.mlflow.parentRunId = '{parent}'")
-    return {run.info.run_name: run.info.status for run in runs}
+    return {trial_of(run): run.info.status for run in runs}
 
 
 def train_all(session: Session) -> list[Block]:

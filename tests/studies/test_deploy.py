@@ -21,12 +21,11 @@ import yaml
 from mlflow import MlflowClient
 
 import studies
-from dynloss_core import keys
 from studies.cli.commands import app
 from studies.storage.tracking.run_writers import DatabaseWriter, RunRows, writer_for
 from tests.services import SECONDS, free_port, wait_for
 from tests.studies.commands import dynloss
-from tests.studies.mlflow_runs import runs_in
+from tests.studies.mlflow_runs import TRAIN_LOSS, runs_in, trial_of
 from tests.typed_commands import parsed
 
 DEPLOY = Path(studies.__file__).parent / "deploy"
@@ -268,14 +267,14 @@ def test_a_database_without_a_server_between(
     assert runs(uri) == 1 + 12 + 3
     client = MlflowClient(uri)
     assert isinstance(writer_for(client, uri), DatabaseWriter), "no client between either"
-    of_trial = [run for run in runs_in(client) if run.info.run_name.startswith("search/")]
+    of_trial = [run for run in runs_in(client) if trial_of(run).startswith("search/")]
     assert {run.info.status for run in of_trial} == {"FINISHED"}
     for run in of_trial:
-        losses = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
+        losses = client.get_metric_history(run.info.run_id, TRAIN_LOSS)
         assert [each.step for each in losses] == [0, 20, 40, 60]
-        assert run.data.metrics[keys.TRAIN_LOSS] == losses[-1].value
+        assert run.data.metrics[TRAIN_LOSS] == losses[-1].value
         writer_for(client, uri).write([RunRows(run.info.run_id, [*losses, losses[0]])])
-        held = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
+        held = client.get_metric_history(run.info.run_id, TRAIN_LOSS)
         assert held == losses, "delivered twice, there once"
     again = dynloss("run", tiny, "--resume", "--out", tmp_path, MLFLOW_TRACKING_URI=uri)
     assert again.returncode == 0, again.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,6 +60,8 @@ class Tracker(Protocol):
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         artifacts: Iterable[tuple[Path, str]],
+        findings: Sequence[str] = (),
+        warnings: Sequence[str] = (),
     ) -> None:
         """Close the study's run.
 
@@ -68,6 +70,8 @@ class Tracker(Protocol):
             metrics: its results; those that are not finite are left out.
             tags: texts to keep with them.
             artifacts: its files, each with the folder it goes to.
+            findings: what it found, in sentences, the verdict first.
+            warnings: what stands against that.
         """
 
     def discard(self) -> None:

@@ -12,7 +12,7 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -32,14 +32,21 @@ from studies.storage.tracking.mlflow_store import (  # sets the environment of w
     named_by,
     probe,
 )
-from studies.storage.tracking.parent_run import find_parent
+from studies.storage.tracking.parent_run import children_of, describe, find_parent
 from studies.storage.tracking.repeating_client import PARENT, RepeatingClient
+from studies.storage.tracking.run_names import RunNames
 from studies.storage.tracking.run_writers import NewRun, RunRows, writer_for
-from studies.storage.tracking.trial_content import TAG, TrialContent
+from studies.storage.tracking.study_note import NOTE, NOTED, digest, is_ours, note_of
+from studies.storage.tracking.trial_content import (
+    CURVES,
+    TAG,
+    TrialContent,
+    searched_values,
+)
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Metric, Param, Run, RunStatus, ViewType
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -50,7 +57,10 @@ _UNREACHABLE = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Erro
 
 _SECONDS_BETWEEN_BATCHES = 15.0
 _MAX_TAG_CHARACTERS = 5000
-_RUNS_PER_PAGE = 1000
+_CURVES = {
+    f"{CURVES}{metric}": metric
+    for metric in (*keys.EVALUATION_METRICS, *keys.OPTIONAL_CURVE_METRICS)
+}
 
 TrialKey = tuple[str, str, int]  # phase, arm, number
 P = ParamSpec("P")
@@ -101,6 +111,9 @@ class MLflowTracker:
             self.experiment, self.parent = find_parent(
                 self._client, study, study_id, run, artifacts
             )
+            self._has_view = describe(
+                self._client, self._writer, study, self.experiment, self.parent
+            )
             self._runs: dict[TrialKey, str] = {}
             self._finished: set[TrialKey] = set()
             self._held: dict[
@@ -116,15 +129,17 @@ class MLflowTracker:
                 f"{hide_password(uri)} cannot be used: {hide_password(reason)[:200]}",
                 "give a store that can be written, or leave it out for a local one",
             ) from None
-        self._params: dict[TrialKey, list[Param]] = {}  # sent with the first batch of a run
+        self._names = RunNames(study)
+        self._first: dict[TrialKey, RunRows] = {}  # sent with the first batch of a run
         self._logged: dict[TrialKey, dict[str, set[int]]] = {}  # steps of each metric
         self._pending: dict[str, list[pd.DataFrame]] = {}  # by block
         self._flushed: dict[str, float] = {}
 
     def kept(self) -> dict[str, Any]:
-        """The study's run, its experiment and the store."""
+        """The study's run, its experiment, the view of its runs, and the store."""
         return {
             "mlflow_run": self.parent,
+            "mlflow_view": self.parent if self._has_view else None,
             "mlflow_experiment": self.experiment,
             "tracking_uri": hide_password(self.uri),
         }
@@ -144,12 +159,13 @@ class MLflowTracker:
         """Create a run for each trial of a block that has none."""
         points = {(block.phase, block.arm, t.number): t.point for t in block.trials}
         new = [key for key in points if key not in self._runs]
-        created = self._writer.create(self.experiment, [self._new_run(k, block) for k in new])
+        fresh = [self._new_run(key, block, points[key]) for key in new]
+        created = self._writer.create(self.experiment, fresh)
         self._runs |= dict(zip(new, created, strict=True))
         again = [k for k in points if k in self._held and k not in self._logged and k not in new]
         for key in again:
             self._logged[key] = self._steps_held(key)
-        self._params |= {key: _as_params(block, points[key]) for key in (*new, *again)}
+        self._first |= {key: self._first_of(key, block, points[key]) for key in (*new, *again)}
 
     @_raises_unreachable
     def log_means(self, block: Block, means: pd.DataFrame) -> None:
@@ -166,9 +182,16 @@ class MLflowTracker:
     def _flush(self, block: Block) -> None:
         """Send what is pending of a block."""
         self._writer.write(
-            RunRows(self._runs[key], metrics, self._params.pop(key, []))
+            self._with_first(key, RunRows(self._runs[key], metrics))
             for key, metrics in self._take_pending(block).items()
         )
+
+    def _with_first(self, key: TrialKey, rows: RunRows) -> RunRows:
+        """What is to be written of a trial's run, with what is sent first if it was not."""
+        first = self._first.pop(key, None)
+        if first is not None:
+            rows.metrics, rows.params = [*first.metrics, *rows.metrics], first.params
+        return rows
 
     def _take_pending(self, block: Block) -> dict[TrialKey, list[Metric]]:
         """Remove and return what is pending of each trial of a block."""
@@ -184,11 +207,11 @@ class MLflowTracker:
                 continue
             logged = self._logged.setdefault(key, {})
             taken[key] = [
-                Metric(metric, value, now, step)
-                for metric in (*keys.EVALUATION_METRICS, *keys.OPTIONAL_CURVE_METRICS)
+                Metric(name, value, now, step)
+                for name, metric in _CURVES.items()
                 if metric in rows
                 for step, value in zip(rows[keys.STEP].tolist(), rows[metric].tolist(), strict=True)
-                if math.isfinite(value) and step not in logged.get(metric, ())
+                if math.isfinite(value) and step not in logged.get(name, ())
             ]
             for entry in taken[key]:
                 logged.setdefault(entry.key, set()).add(entry.step)
@@ -208,13 +231,14 @@ class MLflowTracker:
         open_runs = [key for key in numbers if key not in self._finished]
         rows = []
         for key in open_runs:
-            curve, params = pending.get(key, []), self._params.pop(key, [])
+            curve = pending.get(key, [])
             if members.empty:
                 failure = {"failure": "the block could not be trained"}
                 failed = RunStatus.to_string(RunStatus.FAILED)
-                rows.append(RunRows(self._runs[key], curve, params, failure, failed))
+                ended = RunRows(self._runs[key], curve, tags=failure, status=failed)
             else:
-                rows.append(self._ended(key, by_trial[numbers[key]], curve, params))
+                ended = self._ended(key, by_trial[numbers[key]], curve)
+            rows.append(self._with_first(key, ended))
         self._writer.write(rows)
         for key in open_runs:
             self._finished.add(key)
@@ -234,16 +258,30 @@ class MLflowTracker:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         artifacts: Iterable[tuple[Path, str]],
+        findings: Sequence[str] = (),
+        warnings: Sequence[str] = (),
     ) -> None:
         """Close the parent run, with the study's result and its files (path, folder)."""
         now = int(time.time() * 1000)
-        held = self._client.get_run(self.parent).data.metrics
+        run = self._client.get_run(self.parent)
+        held = run.data.metrics
         entries = [
             Metric(name, value, now, 0)
             for name, value in metrics.items()
             if math.isfinite(value) and held.get(name) != value
         ]
         texts = {key: _cut(value) for key, value in tags.items()}
+        if is_ours(run, self._study):
+            note = note_of(
+                self._study,
+                self.experiment,
+                self.parent,
+                sorted(self._runs.items()),
+                finished=finished,
+                findings=findings,
+                warnings=warnings,
+            )
+            texts |= {NOTE: note, NOTED: digest(note)}
         self._writer.write([RunRows(self.parent, entries, tags=texts)])
         for path, folder in artifacts:
             self._client.log_artifact(self.parent, str(path), folder or None)
@@ -254,7 +292,7 @@ class MLflowTracker:
         """Find the runs created earlier, which of them are finished, and what the others hold. A
         run that somebody deleted counts as finished, so that its trial gets no second one."""
         runs_of: dict[TrialKey, list[Run]] = {}
-        for run in self._children():
+        for run in children_of(self._client, self.experiment, self.parent):
             tags = run.data.tags
             number = int(tags[f"{TAG}{keys.TRIAL}"])
             key = (tags[f"{TAG}{keys.PHASE}"], tags[f"{TAG}{keys.ARM}"], number)
@@ -270,24 +308,7 @@ class MLflowTracker:
             else:
                 self._finished.add(key)
 
-    def _children(self) -> Iterator[Run]:
-        """The runs of the study's trials, the earliest first."""
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self.experiment],
-                f"tags.`{PARENT}` = '{self.parent}'",
-                run_view_type=ViewType.ALL,
-                max_results=_RUNS_PER_PAGE,
-                order_by=["attributes.start_time"],
-                page_token=token,
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
-
-    def _new_run(self, key: TrialKey, block: Block) -> NewRun:
+    def _new_run(self, key: TrialKey, block: Block, point: Point) -> NewRun:
         phase, arm, number = key
         tags = {
             PARENT: self.parent,
@@ -297,11 +318,20 @@ class MLflowTracker:
             f"{TAG}{keys.TRIAL}": str(number),
             f"{TAG}{keys.BLOCK}": block.id,
         }
-        return NewRun(f"{phase}/{arm}/{number}", tags)
+        return NewRun(self._names.of(block, number, point), tags)
 
-    def _ended(
-        self, key: TrialKey, members: pd.DataFrame, curve: list[Metric], params: list[Param]
-    ) -> RunRows:
+    def _first_of(self, key: TrialKey, block: Block, point: Point) -> RunRows:
+        """The point of a trial: as parameters, which are texts to MLflow, and its numbers as
+        metrics too, which it sorts and filters by value."""
+        now, held = int(time.time() * 1000), self._held.get(key, set())
+        values = {**point, "seeds": len(block.seeds)}
+        return RunRows(
+            self._runs[key],
+            [Metric(n, v, now, 0) for n, v in searched_values(point).items() if n not in held],
+            [Param(name, str(value)) for name, value in values.items()],
+        )
+
+    def _ended(self, key: TrialKey, members: pd.DataFrame, curve: list[Metric]) -> RunRows:
         """The rest of a trial's curve, its final metrics, and the end of its run."""
         run, held = self._runs[key], self._held.get(key, set())
         now = int(time.time() * 1000)
@@ -312,21 +342,16 @@ class MLflowTracker:
             if math.isfinite(value) and name not in held
         ]
         tags = {name: _cut(value) for name, value in content.tags.items()}
-        return RunRows(run, [*curve, *metrics], params, tags, content.status)
+        return RunRows(run, [*curve, *metrics], tags=tags, status=content.status)
 
     def _steps_held(self, key: TrialKey) -> dict[str, set[int]]:
         """The steps of each metric that an unfinished run holds."""
         run, held = self._runs[key], self._held[key]
         return {
-            metric: {entry.step for entry in self._client.get_metric_history(run, metric)}
-            for metric in (*keys.EVALUATION_METRICS, *keys.OPTIONAL_CURVE_METRICS)
-            if metric in held
+            name: {entry.step for entry in self._client.get_metric_history(run, name)}
+            for name in _CURVES
+            if name in held
         }
-
-
-def _as_params(block: Block, point: Point) -> list[Param]:
-    values = {**point, "seeds": len(block.seeds)}
-    return [Param(name, str(value)) for name, value in values.items()]
 
 
 def _cut(text: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from dynloss_core import keys
@@ -18,17 +19,22 @@ from studies.definition.study import Study
 from studies.storage.tracking.mlflow_store import (
     is_served,  # sets the environment of what comes next
 )
-from studies.storage.tracking.repeating_client import STUDY_ID
+from studies.storage.tracking.repeating_client import PARENT, STUDY_ID
+from studies.storage.tracking.run_writers import RunRows, RunWriter
+from studies.storage.tracking.runs_view import KIND, MODELS, SHARED_VIEW, runs_view
+from studies.storage.tracking.study_content import data_set_of, study_params
+from studies.storage.tracking.study_note import NOTE
 from studies.storage.tracking.trial_content import TAG
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
+from mlflow.entities import Experiment, LifecycleStage, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 
-__all__ = ["find_parent"]
+__all__ = ["children_of", "describe", "find_parent"]
 
 _ONE_AT_A_TIME = threading.Lock()
+_RUNS_PER_PAGE = 1000
 _NOWHERE = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -55,6 +61,54 @@ def find_parent(
         return _found_or_created(client, study, study_id, known, artifacts)
 
 
+def describe(
+    client: MlflowClient, writer: RunWriter, study: Study, experiment: str, parent: str
+) -> bool:
+    """Let the run of a study say what the study is, and its experiment how to show it, as far as
+    they do not; return whether there is a view of its runs.
+
+    Args:
+        client: the client of the store.
+        writer: of the same.
+        study: the study.
+        experiment: the experiment that it is in.
+        parent: its run.
+    """
+    run = client.get_run(parent)
+    held, params = run.data.params, study_params(study)
+    missing = [Param(name, text) for name, text in params.items() if name not in held]
+    if missing:
+        writer.write([RunRows(parent, params=missing)])
+    if run.inputs is None or not run.inputs.dataset_inputs:
+        client.log_inputs(parent, [data_set_of(study)])
+    view = f"{SHARED_VIEW}{parent}"
+    wanted = {view: runs_view(study), KIND: MODELS}
+    tags = set(client.get_experiment(experiment).tags)
+    for key in wanted.keys() - tags:
+        with suppress(MlflowException):  # a server may not let everybody
+            client.set_experiment_tag(experiment, key, wanted[key])
+            tags.add(key)
+    return view in tags
+
+
+def children_of(client: MlflowClient, experiment: str, parent: str) -> Iterator[Run]:
+    """The runs of a study's trials, the earliest first."""
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment],
+            f"tags.`{PARENT}` = '{parent}'",
+            run_view_type=ViewType.ALL,
+            max_results=_RUNS_PER_PAGE,
+            order_by=["attributes.start_time"],
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 def _found_or_created(
     client: MlflowClient, study: Study, study_id: str, known: str | None, artifacts: Path
 ) -> tuple[str, str]:
@@ -72,7 +126,7 @@ def _found_or_created(
         f"{TAG}{keys.STUDY}": study.name,
         f"{TAG}study_hash": study.hash,
         f"{TAG}space_hash": study.space.hash,
-        "mlflow.note.content": study.description,
+        NOTE: study.description,
     }
     experiment = _experiment_called(client, study.storage.experiment, artifacts)
     created = client.create_run(experiment, tags=tags, run_name=study.name)

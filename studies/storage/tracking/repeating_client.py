@@ -99,8 +99,10 @@ class RepeatingClient(MlflowClient):
     get_run = _repeated("get_run")
     log_artifact = _repeated("log_artifact")
     log_batch = _repeated("log_batch")  # a metric is held once per step, time and value
+    log_inputs = _repeated("log_inputs")  # an input is held once
     search_experiments = _repeated("search_experiments")
     search_runs = _repeated("search_runs")
+    set_experiment_tag = _repeated("set_experiment_tag")
     set_terminated = _repeated("set_terminated")
     update_run = _repeated("update_run")
 

@@ -8,12 +8,17 @@ from typing import Literal
 import pandas as pd
 
 from dynloss_core import keys
+from search_spaces import Point
 from studies.definition.early_stopping import is_stopped
 
-__all__ = ["TAG", "TrialContent"]
+__all__ = ["CURVES", "TAG", "TrialContent", "searched_values"]
 
 TAG = "dynloss."
 """Prefix of the suite's own tags."""
+
+CURVES = "curves/"
+"""Prefix of the metrics that are curves. MLflow draws the metrics of a prefix together, and those
+without one after them: its charts begin with the curves."""
 
 _FINAL = (*keys.EVALUATION_METRICS, *keys.TEST_METRICS, *keys.FINAL_CURVATURE_METRICS)
 
@@ -40,6 +45,15 @@ class TrialContent:
         diverged = int(members[keys.DIVERGED].sum())
         status: Literal["FINISHED", "KILLED", "FAILED"] = "KILLED" if stopped else "FINISHED"
         return cls("FAILED" if diverged else status, _metrics(members), _tags(members))
+
+
+def searched_values(point: Point) -> dict[str, float]:
+    """The numbers of a point, by name."""
+    return {
+        name: float(value)
+        for name, value in point.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def _metrics(members: pd.DataFrame) -> dict[str, float]:

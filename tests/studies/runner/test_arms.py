@@ -15,7 +15,7 @@ from studies.blocks.block import Block, Trial
 from studies.definition.study import Study
 from studies.runner.run_study import run_study
 from studies.storage.study_folder import StudyFolder
-from tests.studies.mlflow_runs import runs_in
+from tests.studies.mlflow_runs import runs_in, trial_of
 from tests.studies.sessions import run_without_ray, session_of, train, train_next
 from tests.studies.tiny import tiny_study
 from tests.studies.trained_blocks import trained
@@ -87,7 +87,7 @@ def test_from_its_start_to_its_verdicts(
     assert set(members[keys.ARM]) == set(study.confirmed_arms)
     by_seed = members[members[keys.PHASE] == keys.CONFIRM].groupby(keys.SEED)[keys.ARM].nunique()
     assert (by_seed == len(study.confirmed_arms)).all(), "paired by seed"
-    names = {run.info.run_name for run in runs_in(MlflowClient(folder.default_tracking_uri))}
+    names = {trial_of(run) for run in runs_in(MlflowClient(folder.default_tracking_uri))}
     assert {f"search/{arm}/1" for arm in study.arms} <= names
 
 

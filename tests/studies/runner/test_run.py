@@ -19,7 +19,7 @@ from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from tests.services import SECONDS, wait_until
 from tests.studies.commands import dynloss, dynloss_here, start
-from tests.studies.mlflow_runs import runs_in
+from tests.studies.mlflow_runs import TRAIN_LOSS, runs_in, trial_of
 from tests.studies.tables import table
 from tests.studies.tiny import tiny_file, tiny_study
 
@@ -52,7 +52,7 @@ def check_records(out: Path, file: Path) -> None:
     parent = parents[0]
     children = [run for run in runs if run is not parent]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    names = sorted(run.info.run_name for run in children)
+    names = sorted(trial_of(run) for run in children)
     expected = [
         f"search/{arm}/{n}" for arm in study.arms for n in range(study.trials_of(arm).count)
     ]
@@ -60,7 +60,7 @@ def check_records(out: Path, file: Path) -> None:
     expected += [f"confirm/{r.arm}/{r.trial}" for r in confirmed.itertuples()]
     assert names == sorted(expected)
     for run in children:
-        phase, arm, number = run.info.run_name.split("/")
+        phase, arm, number = trial_of(run).split("/")
         rows = members[
             (members[keys.PHASE] == phase)
             & (members[keys.ARM] == arm)
@@ -74,7 +74,7 @@ def check_records(out: Path, file: Path) -> None:
             assert run.data.tags[f"dynloss.{keys.NODE}"]
             final = run.data.metrics[f"final_{keys.VALIDATION_ACCURACY}"]
             assert final == pytest.approx(rows[keys.VALIDATION_ACCURACY].mean())
-            history = client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)
+            history = client.get_metric_history(run.info.run_id, TRAIN_LOSS)
             steps = [metric.step for metric in history]
             assert steps == [0, 20, 40, 60]
     summary = json.loads((out / "tiny" / "summary.json").read_text(), parse_constant=pytest.fail)

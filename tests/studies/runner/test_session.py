@@ -24,6 +24,7 @@ from studies.runner.run_study import sync_study
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.mlflow_store import tracking_uri
+from tests.studies.mlflow_runs import TRAIN_LOSS
 from tests.studies.sessions import (
     begun,
     begun_folder,
@@ -101,7 +102,7 @@ def test_mlflow_catches_up_with_the_folder(tmp_path: Path, monkeypatch: pytest.M
     assert tracker.is_finished(block)
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     identifier = tracker._runs[block.phase, block.arm, 0]
-    history = client.get_metric_history(identifier, keys.TRAIN_LOSS)
+    history = client.get_metric_history(identifier, TRAIN_LOSS)
     assert [metric.step for metric in history] == [0, 20, 40, 60], "each step once, none missing"
 
 

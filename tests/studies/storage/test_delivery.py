@@ -37,7 +37,7 @@ from studies.storage.tracking.run_writers import (
     RunWriter,
     writer_for,
 )
-from tests.studies.mlflow_runs import runs_in
+from tests.studies.mlflow_runs import TRAIN_LOSS, runs_in, trial_of
 from tests.studies.sessions import begun
 from tests.studies.tiny import tiny_study
 
@@ -185,14 +185,18 @@ def content(store: Path) -> dict[str, Any]:
     client = MlflowClient(f"sqlite:///{store}")
     found = {}
     for run in runs_in(client):
-        assert run.info.run_name not in found, "one run per trial"
+        assert trial_of(run) not in found, "one run per trial"
         tags = {
-            k: v for k, v in run.data.tags.items() if k.startswith("dynloss.") or k == "failure"
+            k: v
+            for k, v in run.data.tags.items()
+            if (k.startswith("dynloss.") or k == "failure")
+            and k != "dynloss.note"  # of identifiers
         }
-        found[run.info.run_name] = {
+        found[trial_of(run)] = {
             "status": run.info.status,
             "params": run.data.params,
             "tags": tags,
+            "data": [each.dataset.to_dictionary() for each in run.inputs.dataset_inputs],
             "metrics": {
                 name: sorted(
                     (metric.step, metric.value)
@@ -232,7 +236,7 @@ def test_what_an_undisturbed_store_holds(
     assert held["search/dynamical/0"]["status"] == "FAILED"
     assert held["search/dynamical/1"]["status"] == held["tiny"]["status"] == "FINISHED"
     for run in ("search/dynamical/1", "confirm/dynamical/1"):
-        steps = [step for step, _ in held[run]["metrics"][keys.TRAIN_LOSS]]
+        steps = [step for step, _ in held[run]["metrics"][TRAIN_LOSS]]
         assert steps == [0, 20, 40, 60]
         assert len(held[run]["metrics"][f"final_{keys.TRAIN_LOSS}"]) == 1
     assert held["tiny"]["metrics"] == {"answer": [(0, 42.0)]}

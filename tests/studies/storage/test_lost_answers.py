@@ -16,7 +16,7 @@ from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.repeating_client import PARENT, RepeatingClient
 from tests.lossy_proxy import lossy_proxy
 from tests.services import SECONDS, free_port, started_mlflow
-from tests.studies.mlflow_runs import runs_in
+from tests.studies.mlflow_runs import runs_in, trial_of
 from tests.studies.sessions import run_without_ray
 from tests.studies.tiny import tiny_study
 
@@ -57,7 +57,7 @@ def test_a_server_that_loses_answers_holds_each_run_once(
     assert not outcome.unreachable
     assert sum(lost for *_, lost in proxy.requests) > 10
     runs = runs_in(MlflowClient(server), f"tags.dynloss.study = '{study.name}'")
-    names = Counter(run.info.run_name for run in runs)
+    names = Counter(trial_of(run) for run in runs)
     assert set(names.values()) == {1}, names
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(runs) == 1 + 12 + 3

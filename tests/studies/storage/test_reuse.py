@@ -20,7 +20,7 @@ from studies.storage.origins import origins_in
 from studies.storage.reuse import KnownNetworks, _part
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
-from tests.studies.mlflow_runs import runs_in
+from tests.studies.mlflow_runs import TRAIN_LOSS, runs_in
 from tests.studies.sessions import begun, finish, session_of, tracker_of, train
 from tests.studies.tables import comparable
 from tests.studies.tiny import MAP, tiny_document, tiny_study
@@ -75,7 +75,7 @@ def test_mlflow_says_where_a_trial_is_from(tmp_path: Path) -> None:
     trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     assert len(trials) == 14
     assert all(run.info.status == "FINISHED" for run in trials)
-    steps = {len(client.get_metric_history(run.info.run_id, keys.TRAIN_LOSS)) for run in trials}
+    steps = {len(client.get_metric_history(run.info.run_id, TRAIN_LOSS)) for run in trials}
     assert steps == {4}, "the whole curve, reused or not"
     origins = [run.data.tags.get("dynloss.reused_from") for run in trials]
     assert origins.count("map") == 10

@@ -31,6 +31,7 @@ from studies.storage.tracking.no_tracker import NoTracker
 from studies.storage.tracking.parent_run import find_parent
 from tests.services import SECONDS, wait_until
 from tests.studies.commands import dynloss_here
+from tests.studies.mlflow_runs import TRAIN_LOSS
 from tests.studies.sessions import (
     begun,
     finish,
@@ -278,5 +279,5 @@ def test_the_runs_that_a_study_wants_hold_their_curves(
     runs = tracking.runs().set_index("mlflow_run")[keys.PHASE]
     found = {run: client.get_run(run).data.metrics for run in runs.index}
     assert all(f"final_{keys.TRAIN_LOSS}" in metrics for metrics in found.values())
-    assert {runs[run] for run, metrics in found.items() if keys.TRAIN_LOSS in metrics} == held
+    assert {runs[run] for run, metrics in found.items() if TRAIN_LOSS in metrics} == held
     session.delivery.close()
