@@ -6,11 +6,13 @@ has its health, and a confirmation has verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from dynloss_core import keys
 from studies.analysis.card import SUBJECTS, Card
+from studies.analysis.gains.gain_map import GainMap, maps_of
 from studies.analysis.gains.regimes import Regimes, regimes_of
 from studies.analysis.ladder import Ladder, ladders_of
 from studies.analysis.setting_verdicts import SettingVerdict, verdicts_of, winners_of
@@ -18,6 +20,8 @@ from studies.analysis.study_tables import Tables
 from studies.definition.early_stopping import is_stopped
 
 __all__ = ["Analysis", "analysis_of"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,7 @@ class Analysis:
         winners: the confirmed point of each arm, at the first setting.
         regimes: regimes by the parameter that sets the size, and by pair of arms if there are
             several.
+        maps: gain maps by name, and by pair of arms if there are several.
         ladders: what gains are due to, one per scientific setting; empty without a ladder.
         cards: everything that is shown and written, in the order shown.
     """
@@ -43,6 +48,7 @@ class Analysis:
     phase: str | None = None
     winners: dict[str, dict[str, object]] = field(default_factory=dict)
     regimes: dict[str, Regimes] = field(default_factory=dict)
+    maps: dict[str, GainMap] = field(default_factory=dict)
     ladders: tuple[Ladder, ...] = ()
     cards: tuple[Card, ...] = ()
 
@@ -81,17 +87,19 @@ def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
         verdicts=latest,
         phase=tables.latest_round,
         winners=winners_of(tables),
-        regimes=_regimes(tables),
+        regimes=_by_pair(tables, regimes_of),
+        maps=_by_pair(tables, maps_of),
         ladders=tables.cached(ladders_of),
         cards=tuple(cards),
     )
 
 
-def _regimes(tables: Tables) -> dict[str, Regimes]:
-    """The regimes of every arm against the reference."""
+def _by_pair(tables: Tables, result_of: Callable[[Tables], dict[str, T]]) -> dict[str, T]:
+    """A result of every arm against the reference, by its name and, if there are several, its pair
+    of arms."""
     several = len(tables.question.pairs) > 1
     return {
-        f"{name}, {of_pair.question.pair}" if several else name: regimes
+        f"{name}, {of_pair.question.pair}" if several else name: result
         for of_pair in tables.against_reference
-        for name, regimes in of_pair.cached(regimes_of).items()
+        for name, result in of_pair.cached(result_of).items()
     }

@@ -28,6 +28,7 @@ from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
 from studies.messages import say
 from studies.report.page.html import render
+from studies.report.study_metrics import metrics_of
 from studies.report.study_report import report_of
 from studies.storage.gathered_tables import GatheredTables
 from studies.storage.origins import origins_in, origins_in_words
@@ -62,28 +63,8 @@ class Results:
         return [a for a in study.arms if study.confirms() and a not in self.analysis.winners]
 
     def metrics(self) -> dict[str, float]:
-        """The verdicts as metrics of the parent run."""
-        metrics: dict[str, float] = {}
-        for setting_verdict in self.analysis.verdicts:
-            verdict, where = (
-                setting_verdict.test,
-                setting_verdict.label.replace(" ", "_").replace(",", ""),
-            )
-            named = {
-                "difference": verdict.difference,
-                "low": verdict.low,
-                "high": verdict.high,
-                "n": float(verdict.n),
-                "p_wilcoxon": verdict.p_wilcoxon,
-                f"{verdict.pair.arm}_mean": verdict.arm.mean,
-                f"{verdict.pair.reference}_mean": verdict.reference.mean,
-            }
-            if setting_verdict.pairs > 1:
-                where = "_".join((where, *verdict.pair)).strip("_")
-            metrics |= {
-                "_".join(p for p in ("verdict", where, k) if p): v for k, v in named.items()
-            }
-        return metrics
+        """What was found, as metrics of the parent run."""
+        return metrics_of(self.analysis)
 
     def tags(self) -> dict[str, str]:
         """Tags of the parent run: the origin of its networks, the outcome, and its warnings."""

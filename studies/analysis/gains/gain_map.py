@@ -296,7 +296,7 @@ def _words(name: str) -> str:
 
 def cards(tables: Tables, draw: DrawFunction[GainMap]) -> Iterator[Card]:
     """The maps of a search; that of an adaptive search is exploratory and gives no findings."""
-    for name, result in maps_of(tables).items():
+    for name, result in tables.cached(maps_of).items():
         notes = [f"Paired over {result.n} seeds.", *result.notes()]
         if result.is_tested:
             notes.append("The chance that any cell is called significant by mistake is at most 5%.")
