@@ -186,11 +186,14 @@ def ui(
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port on this machine's loopback.")
     ] = 5000,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open a browser once MLflow answers.")
+    ] = True,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """Open MLflow's user interface on the store of a study, on loopback only."""
+    """Open MLflow's user interface on the runs of a study, on loopback only."""
     from studies.storage.recorded_study import recorded_study
     from studies.storage.tracking.mlflow_ui import serve
 
     folder = None if study is None else recorded_study(study, out)
-    raise typer.Exit(serve(folder, out, port))
+    raise typer.Exit(serve(folder, out, port, opens=browser))
