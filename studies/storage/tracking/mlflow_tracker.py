@@ -41,6 +41,7 @@ from studies.storage.tracking.trial_content import (
     CURVES,
     TAG,
     TrialContent,
+    cut,
     searched_values,
 )
 
@@ -56,7 +57,6 @@ __all__ = ["MLflowTracker"]
 _UNREACHABLE = (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError)
 
 _SECONDS_BETWEEN_BATCHES = 15.0
-_MAX_TAG_CHARACTERS = 5000
 _CURVES = {
     f"{CURVES}{metric}": metric
     for metric in (*keys.EVALUATION_METRICS, *keys.OPTIONAL_CURVE_METRICS)
@@ -111,14 +111,12 @@ class MLflowTracker:
             self.experiment, self.parent = find_parent(
                 self._client, study, study_id, run, artifacts
             )
-            self._has_view = describe(
-                self._client, self._writer, study, self.experiment, self.parent
-            )
+            place = self.experiment, self.parent
+            self._has_view = describe(self._client, self._writer, study, *place)
             self._runs: dict[TrialKey, str] = {}
             self._finished: set[TrialKey] = set()
-            self._held: dict[
-                TrialKey, set[str]
-            ] = {}  # metrics in unfinished runs of earlier sessions
+            # metrics in unfinished runs of earlier sessions
+            self._held: dict[TrialKey, set[str]] = {}
             self._find_children()
         except ConfigError:
             raise
@@ -229,12 +227,11 @@ class MLflowTracker:
         by_trial = {} if members.empty else dict(iter(members.groupby(keys.TRIAL)))
         numbers = {(block.phase, block.arm, trial.number): trial.number for trial in block.trials}
         open_runs = [key for key in numbers if key not in self._finished]
-        rows = []
+        rows, failed = [], RunStatus.to_string(RunStatus.FAILED)
         for key in open_runs:
             curve = pending.get(key, [])
             if members.empty:
                 failure = {"failure": "the block could not be trained"}
-                failed = RunStatus.to_string(RunStatus.FAILED)
                 ended = RunRows(self._runs[key], curve, tags=failure, status=failed)
             else:
                 ended = self._ended(key, by_trial[numbers[key]], curve)
@@ -270,12 +267,11 @@ class MLflowTracker:
             for name, value in metrics.items()
             if math.isfinite(value) and held.get(name) != value
         ]
-        texts = {key: _cut(value) for key, value in tags.items()}
+        texts = {key: cut(value) for key, value in tags.items()}
         if is_ours(run, self._study):
             note = note_of(
                 self._study,
-                self.experiment,
-                self.parent,
+                (self.experiment, self.parent),
                 sorted(self._runs.items()),
                 finished=finished,
                 findings=findings,
@@ -341,7 +337,7 @@ class MLflowTracker:
             for name, value in content.metrics.items()
             if math.isfinite(value) and name not in held
         ]
-        tags = {name: _cut(value) for name, value in content.tags.items()}
+        tags = {name: cut(value) for name, value in content.tags.items()}
         return RunRows(run, [*curve, *metrics], tags=tags, status=content.status)
 
     def _steps_held(self, key: TrialKey) -> dict[str, set[int]]:
@@ -352,8 +348,3 @@ class MLflowTracker:
             for name in _CURVES
             if name in held
         }
-
-
-def _cut(text: object) -> str:
-    """A text that fits into a tag."""
-    return str(text)[:_MAX_TAG_CHARACTERS]

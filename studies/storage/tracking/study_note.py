@@ -39,8 +39,7 @@ def is_ours(run: Run, study: Study) -> bool:
 
 def note_of(
     study: Study,
-    experiment: str,
-    parent: str,
+    place: tuple[str, str],
     runs: Iterable[tuple[tuple[str, str, int], str]],
     *,
     finished: bool,
@@ -51,8 +50,7 @@ def note_of(
 
     Args:
         study: the study.
-        experiment: the experiment that its runs are in.
-        parent: the study's run.
+        place: the experiment that its runs are in, and its own run.
         runs: the runs of its trials, by phase, arm and number.
         finished: whether the study is.
         findings: what it found, in sentences, the verdict first.
@@ -60,11 +58,12 @@ def note_of(
     """
     parts = [f"**Question.** {study.description}"] if study.description else []
     if findings:
-        verdict = "**Verdict.**" if finished else "**So far** (the study is not finished)."
+        verdict = "**Verdict.**" if study.mode != "map" else "**Found.**"
+        verdict = verdict if finished else "**So far** (the study is not finished)."
         parts.append("\n".join((f"{verdict} {findings[0]}", *(f"\n{f}" for f in findings[1:]))))
     elif not finished:
         parts.append("**Verdict.** None yet: the study is not finished.")
-    links = "\n".join(f"- {line}" for line in _links(study, experiment, parent, runs))
+    links = "\n".join(f"- {line}" for line in _links(study, *place, runs))
     against = "\n".join(f"- {warning}" for warning in warnings)
     wanted = [*parts, f"**Runs**\n\n{links}", *([f"**Warnings**\n\n{against}"] if against else [])]
     kept: list[str] = []

@@ -11,7 +11,7 @@ from dynloss_core import keys
 from search_spaces import Point
 from studies.definition.early_stopping import is_stopped
 
-__all__ = ["CURVES", "TAG", "TrialContent", "searched_values"]
+__all__ = ["CURVES", "TAG", "TrialContent", "cut", "searched_values"]
 
 TAG = "dynloss."
 """Prefix of the suite's own tags."""
@@ -19,6 +19,8 @@ TAG = "dynloss."
 CURVES = "curves/"
 """Prefix of the metrics that are curves. MLflow draws the metrics of a prefix together, and those
 without one after them: its charts begin with the curves."""
+
+_MAX_TAG_CHARACTERS = 5000
 
 _FINAL = (*keys.EVALUATION_METRICS, *keys.TEST_METRICS, *keys.FINAL_CURVATURE_METRICS)
 
@@ -45,6 +47,11 @@ class TrialContent:
         diverged = int(members[keys.DIVERGED].sum())
         status: Literal["FINISHED", "KILLED", "FAILED"] = "KILLED" if stopped else "FINISHED"
         return cls("FAILED" if diverged else status, _metrics(members), _tags(members))
+
+
+def cut(text: object) -> str:
+    """A text that fits into a tag."""
+    return str(text)[:_MAX_TAG_CHARACTERS]
 
 
 def searched_values(point: Point) -> dict[str, float]:
