@@ -10,6 +10,7 @@ first, and a resumed search continues exactly as an uninterrupted one would.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -39,10 +40,14 @@ if TYPE_CHECKING:
 
     from studies.search.optuna_search import KeptTrials, Proposals
 
-__all__ = ["ArmSearch"]
+__all__ = ["ArmSearch", "CurvesOf"]
 
 _ARM_CODE = {keys.DYNAMICAL: 0, keys.STATIC: 1}  # part of every proposal: never renumber
+_EVALUATIONS_KEPT = 20  # of a trial's curve
 _NAMED = 2  # code of every other arm, beside a number made from its name
+
+
+CurvesOf = Callable[[Block], pd.DataFrame]
 
 
 class ArmSearch:
@@ -53,10 +58,17 @@ class ArmSearch:
         arm: the name of the arm.
         storage: Optuna's storage, which keeps the trials (see `KeptTrials`); None keeps none.
         number: the number of the search, from 1.
+        curves: the mean curves of a finished block (see `tables.mean_curves`), for the storage;
+            None keeps none.
     """
 
     def __init__(
-        self, study: Study, arm: str, storage: BaseStorage | None, number: int = 1
+        self,
+        study: Study,
+        arm: str,
+        storage: BaseStorage | None,
+        number: int = 1,
+        curves: CurvesOf | None = None,
     ) -> None:
         self.study, self.arm, self.number = study.search(number), arm, number
         study = self.study
@@ -75,6 +87,8 @@ class ArmSearch:
         self.asked = 0  # blocks handed out
         self._told = 0  # blocks told to Optuna
         self._results: dict[int, pd.DataFrame] = {}
+        self._curves = curves if study.early_stopping is None else None
+        self._in_search: dict[int, Block] = {}  # asked and not told
         rule = study.early_stopping
         self._at_rungs = None if rule is None else RungMeans(rule, study.objective)
         self._points: dict[int, Point] = {}
@@ -112,6 +126,7 @@ class ArmSearch:
         phase = str(Phase(keys.SEARCH, search=self.number))
         block = Block(phase, self.arm, self.asked, trials, seeds, limits)
         self.asked += 1
+        self._in_search[block.index] = block
         return block
 
     def _needed(self) -> int:
@@ -214,8 +229,9 @@ class ArmSearch:
         early, or `failed`."""
         members = self._results[index]
         by_trial = _by_trial(members)
+        curves = self._curves_of(self._in_search.pop(index), members)
         for number in self._blocks[index]:
-            ended = self._ended(number, by_trial.get(number))
+            ended = self._ended(number, by_trial.get(number), curves.get(number, {}))
             if self._proposals is not None:
                 self._proposals.end(ended)
             if ended.value is not None:
@@ -229,7 +245,21 @@ class ArmSearch:
         del self._results[index]
         self._told += 1
 
-    def _ended(self, number: int, rows: pd.DataFrame | None) -> EndedTrial:
+    def _curves_of(self, block: Block, members: pd.DataFrame) -> dict[int, dict[int, float]]:
+        """The objective of each trial of a block by step, at no more than so many steps, if the
+        storage lacks one of them."""
+        last = block.trials[-1].number
+        if self._curves is None or self.kept is None or members.empty or not self.kept.lacks(last):
+            return {}
+        curves: dict[int, dict[int, float]] = {}
+        for number, rows in self._curves(block).groupby(keys.TRIAL):
+            steps, values = rows[keys.STEP].tolist(), rows[self.study.objective].tolist()
+            every = math.ceil(len(steps) / _EVALUATIONS_KEPT)
+            shown = list(zip(steps, values, strict=True))[::-1][::every]
+            curves[int(str(number))] = {int(s): v for s, v in shown[::-1] if math.isfinite(v)}
+        return curves
+
+    def _ended(self, number: int, rows: pd.DataFrame | None, curve: dict[int, float]) -> EndedTrial:
         """How a trial ended, from its rows of the members table; None if its block failed."""
         at_rungs = {} if rows is None else self._rung_means(number, rows)
         point, asked_at = self._points.pop(number), self._asked_at.pop(number)
@@ -245,7 +275,7 @@ class ArmSearch:
         else:
             attributes = {"values": self._values(rows)}
             value = float(np.mean(attributes["values"]))
-        return EndedTrial(number, point, state, value, attributes, at_rungs, asked_at)
+        return EndedTrial(number, point, state, value, attributes, at_rungs, curve, asked_at)
 
     def _values(self, rows: pd.DataFrame) -> list[float]:
         """The objective of each seed."""

@@ -10,10 +10,12 @@ without, and then leaves no `optuna.db`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from dynloss_core import keys
@@ -120,6 +122,10 @@ class KeptTrials:
         if not all(trial.state.is_finished() for trial in self._kept):
             problem = f"Optuna's storage holds trials of {study.name} that never ended"
             raise ConfigError("", problem, "it was begun by an older version: choose another --out")
+        if self.study.metric_names is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self.study.set_metric_names([study.objective])
         if not self._kept:
             for key, value in {
                 "dynloss_study": study.hash,
@@ -133,9 +139,13 @@ class KeptTrials:
         """What an earlier session searched at a trial; None if it did not get as far."""
         return dict(self._kept[number].params) if number < len(self._kept) else None
 
+    def lacks(self, number: int) -> bool:
+        """Whether a trial is not kept yet."""
+        return number >= len(self._kept)
+
     def add(self, ended: EndedTrial) -> None:
         """Keep a trial that has ended, unless an earlier session did; it is there after `write`."""
-        if ended.number < len(self._kept):
+        if not self.lacks(ended.number):
             return
         params, distributions = _named(self._space, ended.point)
         self._ended.append(_frozen(ended, params, distributions))
@@ -161,7 +171,7 @@ def _frozen(
         params=dict(params),
         distributions=dict(distributions),
         user_attrs=ended.attributes,
-        intermediate_values=dict(ended.at_rungs),
+        intermediate_values=dict(ended.at_rungs or ended.curve),
     )
     trial.datetime_start = ended.asked_at
     return trial

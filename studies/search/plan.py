@@ -12,7 +12,7 @@ from dynloss_core import keys
 from studies.blocks.block import Block
 from studies.definition.phases import Phase
 from studies.definition.study import Study
-from studies.search.arm_search import ArmSearch
+from studies.search.arm_search import ArmSearch, CurvesOf
 from studies.search.confirmation import Confirmation, Winner, best_of, with_matched
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ class _OneSearch:
         number: int,
         storage: BaseStorage | None,
         rounds: Sequence[Confirmation],
+        curves: CurvesOf | None,
     ) -> None:
         self.study, self.number = study.search(number), number
-        self.arms = {arm: ArmSearch(study, arm, storage, number) for arm in study.arms}
+        self.arms = {arm: ArmSearch(study, arm, storage, number, curves) for arm in study.arms}
         self._rounds = rounds
         self._finals: list[Block] | None = None if self.study.finalists > 1 else []
         self._in_finals: dict[str, tuple[Block, pd.DataFrame | None]] = {}
@@ -151,6 +152,7 @@ class Plan:
         storage: Optuna's storage; None keeps no trials there.
         recorded: the members table of a block that an earlier session finished, or None.
         rounds: rounds of confirmation beside the study's own; all rounds, for an extended study.
+        curves: as in `ArmSearch`.
     """
 
     def __init__(
@@ -159,10 +161,11 @@ class Plan:
         storage: BaseStorage | None,
         recorded: RecordedRows,
         rounds: Sequence[Confirmation] = (),
+        curves: CurvesOf | None = None,
     ) -> None:
         self.study = study
         self.searches = tuple(
-            _OneSearch(study, n, storage, [known for known in rounds if known.search == n])
+            _OneSearch(study, n, storage, [known for known in rounds if known.search == n], curves)
             for n in range(1, study.searches + 1)
         )
         self._recorded = recorded

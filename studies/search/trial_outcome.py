@@ -26,6 +26,7 @@ class EndedTrial:
         value: mean of the objective over the seeds; None unless it is complete.
         attributes: what else is recorded of it: the value of each seed, or why there is none.
         at_rungs: its values at the rungs where it was compared, by step (see `early_stopping`).
+        curve: its objective at the evaluations, by step, for those who look on.
         asked_at: when it was asked for.
     """
 
@@ -35,4 +36,5 @@ class EndedTrial:
     value: float | None
     attributes: dict[str, Any]
     at_rungs: Mapping[int, float] = field(default_factory=dict)
+    curve: Mapping[int, float] = field(default_factory=dict)
     asked_at: datetime | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynloss_core.config import ConfigError, reason_of
+from studies.blocks.tables import mean_curves
 from studies.definition.optional_packages import is_installed, require
 from studies.definition.samplers import SAMPLERS
 from studies.search.plan import Plan, RecordedRows
@@ -56,7 +57,13 @@ def plan_of(stored: StoredStudy, recorded: RecordedRows | None = None) -> Plan:
     with optuna_of(folder):
         try:
             storage = _storage(folder)
-            return Plan(study, storage, recorded or folder.parts.recorded, stored.rounds)
+            return Plan(
+                study,
+                storage,
+                recorded or folder.parts.recorded,
+                stored.rounds,
+                lambda block: mean_curves(folder.parts.table(block, "curves")),
+            )
         except ConfigError:
             raise
         except _DAMAGED_VALUES as error:

@@ -171,3 +171,31 @@ def test_losses_are_minimised(tiny: Path) -> None:
         plan.receive(block, rows)
     trials = plan.searches[0].arms["static"].kept.study.get_trials()
     assert plan.winners()["static"].objective == min(t.value for t in trials if t.value is not None)
+
+
+def test_optunas_storage_names_the_objective_and_has_its_curves(tmp_path: Path) -> None:
+    study, storage = tiny_study(), optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    asked: list[str] = []
+
+    def curves(block: Block) -> pd.DataFrame:
+        asked.append(block.id)
+        return pd.DataFrame(
+            [
+                {keys.TRIAL: trial.number, keys.STEP: 10 * step, study.objective: float(step)}
+                for trial in block.trials
+                for step in range(51)
+            ]
+        )
+
+    drive(Plan(study, storage, lambda block: None, curves=curves))
+    for arm in study.arms:
+        held = optuna.load_study(study_name=f"tiny/{arm}", storage=storage)
+        assert held.metric_names == [study.objective]
+        for trial in held.trials:
+            steps = sorted(trial.intermediate_values)
+            assert steps[-1] == 500, "the last is kept"
+            assert len(steps) <= 20
+            assert all(trial.intermediate_values[step] == step / 10 for step in steps)
+    before = len(asked)
+    drive(Plan(study, storage, lambda block: None, curves=curves))
+    assert len(asked) == before, "what is kept is not read again"
