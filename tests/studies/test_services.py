@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from mlflow import MlflowClient
 
 from dynloss_core import keys
@@ -61,6 +62,31 @@ def test_an_mlflow_server_holds_the_study(server: str, tiny: Path, tmp_path: Pat
     assert "figures/verdict.png" in files
     shown = dynloss("ui", tiny, "--out", tmp_path)
     assert server in shown.stdout
+    assert f"{server}/#/experiments/{parent.info.experiment_id}/runs?workflowType" in shown.stdout
+
+
+def test_the_ui_lands_on_the_study(tiny: Path, tmp_path: Path) -> None:
+    done = dynloss("run", tiny, "--out", tmp_path, "--backend", "inline", "--quiet")
+    assert done.returncode == 0, done.stderr
+    port, said = free_port(), tmp_path / "said.txt"
+    with said.open("w") as file:
+        process = subprocess.Popen(
+            command("ui", tiny, "--out", tmp_path, "--port", port), stdout=file, stderr=file
+        )
+    try:
+        wait_until(lambda: "its verdict" in said.read_text(), process)
+        state = StudyFolder(tmp_path / "tiny").state()
+        page = f"http://127.0.0.1:{port}/#/experiments/{state['mlflow_experiment']}/runs"
+        assert said.read_text().startswith("starting MLflow")
+        assert f"{page}?workflowType=machine_learning&viewStateShareKey=" in said.read_text()
+        assert f"{page}/{state['mlflow_run']}?workflowType=machine_learning" in said.read_text()
+        told = requests.get(
+            f"http://127.0.0.1:{port}/ajax-api/3.0/mlflow/ui-telemetry", timeout=SECONDS
+        )
+        assert told.json()["disable_ui_telemetry"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=SECONDS)
 
 
 def test_a_running_cluster_trains_the_study(cluster: str, tiny: Path, tmp_path: Path) -> None:
