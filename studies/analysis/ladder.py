@@ -105,9 +105,9 @@ def cards(tables: Tables, draw: DrawFunction[Sequence[Ladder]]) -> Iterator[Card
         return
     headline = "What each step of the ladder adds"
     caption = (
-        "Left: each arm at its own best point, mean over fresh seeds and 95% t interval. Right: "
-        "each arm minus the one below it, paired by seed; the band is the margin of equivalence. "
-        "Filled: significant over all comparisons of the study (Holm, 5%)."
+        "First panel: each arm at its own best point, mean over fresh seeds and 95% t interval. "
+        "Second: each arm minus the one below it, paired by seed; the band is the margin of "
+        "equivalence. Filled: significant over all comparisons of the study (Holm, 5%)."
     )
     sentences = [ladder.sentence() for ladder in ladders]
     yield Card(

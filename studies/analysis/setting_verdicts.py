@@ -110,8 +110,8 @@ class SettingVerdict:
         test = self.test
         unit = "seed's pair of networks" if test.luck is None else "search's means over fresh seeds"
         text = (
-            f"Left: each {unit}, with mean and standard deviation of both arms. "
-            "Right: the differences within pairs, their mean and its "
+            f"First panel: each {unit}, with mean and standard deviation of both arms. "
+            "Second: the differences within pairs, their mean and its "
             f"{test.level * 100:.4g}% interval."
         )
         if test.arm.diverged or test.reference.diverged:

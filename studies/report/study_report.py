@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
 from dynloss_core import keys
+from studies.analysis.card import Drawing
+from studies.analysis.figures.files import PageFigure
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.study_analysis import Analysis
 from studies.definition.study import Study
@@ -33,6 +36,7 @@ def report_of(
     analysis: Analysis,
     members: pd.DataFrame,
     figures: Sequence[Path],
+    for_page: Mapping[str, PageFigure] = MappingProxyType({}),
 ) -> Report:
     """The report of a study, finished or not.
 
@@ -41,6 +45,7 @@ def report_of(
         analysis: the analysis of the study.
         members: the members table.
         figures: the files drawn; PNG files are embedded, and so is a GIF file with the same name.
+        for_page: figures drawn for a page, by name, which stand in place of those files.
     """
     pictures = {path.stem: path for path in figures if path.suffix == ".png"}
     moving = {path.stem: path for path in figures if path.suffix == ".gif"}
@@ -63,7 +68,7 @@ def report_of(
         facts=facts,
         findings=list(_findings(analysis)),
         warnings=analysis.other_warnings(),
-        sections=list(_sections(analysis, pictures, moving)),
+        sections=list(_sections(analysis, pictures, moving, for_page)),
         trials=_trials(stored, members),
         study_file=folder.definition.read_text(encoding="utf-8") if folder.exists() else "",
         commands=_commands(study),
@@ -116,20 +121,34 @@ def _finding(setting_verdict: SettingVerdict) -> Finding:
 
 
 def _sections(
-    analysis: Analysis, pictures: dict[str, Path], moving: dict[str, Path]
+    analysis: Analysis,
+    pictures: dict[str, Path],
+    moving: dict[str, Path],
+    for_page: Mapping[str, PageFigure],
 ) -> Iterable[Section]:
     """One section per card, with those of its figures that were drawn."""
-    for card in analysis.cards:
-        drawn = [
-            Picture(
-                pictures[drawing.name].read_bytes(),
+
+    def picture(drawing: Drawing) -> Picture:
+        if (page := for_page.get(drawing.name)) is not None:
+            return Picture(
+                page.wide,
                 alt=drawing.headline,
                 caption=drawing.caption,
-                moving=moving[drawing.name].read_bytes() if drawing.name in moving else None,
+                title=drawing.headline,
+                narrow=page.narrow,
+                notes=page.notes,
+                spots=page.spots,
+                narrow_spots=page.narrow_spots,
             )
-            for drawing in card.drawings
-            if drawing.name in pictures
-        ]
+        return Picture(
+            pictures[drawing.name].read_bytes(),
+            alt=drawing.headline,
+            caption=drawing.caption,
+            moving=moving[drawing.name].read_bytes() if drawing.name in moving else None,
+        )
+
+    for card in analysis.cards:
+        drawn = [picture(drawing) for drawing in card.drawings if drawing.name in pictures]
         if drawn or card.table is not None:
             yield Section(card.title, card.paragraphs, drawn, card.table, card.table_caption)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
 from studies.analysis.card import Card
-from studies.analysis.figures.files import save_animation, save_figure
+from studies.analysis.figures.files import PageFigure, page_figure, save_animation, save_figure
 from studies.analysis.question import Question
 from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
@@ -27,7 +27,7 @@ from studies.blocks.recorder import KINDS
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
 from studies.messages import say
-from studies.report.page.html import render
+from studies.report.page.html import FONT, render
 from studies.report.study_metrics import metrics_of
 from studies.report.study_report import report_of
 from studies.storage.gathered_tables import GatheredTables
@@ -50,6 +50,7 @@ class Results:
         reused: number of networks taken from another study, by its name (see
             `studies.storage.reuse`).
         origins: the code that trained the networks (see `studies.storage.origins`).
+        for_page: the figures as the report has them, by name.
     """
 
     analysis: Analysis
@@ -57,6 +58,7 @@ class Results:
     tables: tuple[Path, ...]
     reused: dict[str, int]
     origins: str = ""
+    for_page: Mapping[str, PageFigure] = field(default_factory=dict)
 
     def without_winner(self, study: Study) -> list[str]:
         """Arms that should have been confirmed, but have no trial to represent them."""
@@ -168,12 +170,14 @@ def _write_results(
         content = summary(stored, analysis, members)
         write_atomically(place.summary, json.dumps(content, indent=2, default=str) + "\n")
     drawn = draw_figures(analysis, place.figures)
+    for_page = {}
     if not members.empty:
-        _write_report(stored, analysis, members, drawn, place)
+        for_page = figures_for_page(analysis, drawn)
+        _write_report(stored, analysis, members, drawn, for_page, place)
     origins = origins_in_words(members, folder)
     written = tuple(place.tables / name for name in tables)
     _remove_older(place, [*drawn, *written])
-    return Results(analysis, tuple(drawn), written, reused, origins)
+    return Results(analysis, tuple(drawn), written, reused, origins, for_page)
 
 
 def write_report(stored: StoredStudy, results: Results) -> None:
@@ -185,7 +189,8 @@ def write_report(stored: StoredStudy, results: Results) -> None:
     """
     members = stored.folder.parts.gather("members")
     if not members.empty:
-        _write_report(stored, results.analysis, members, results.figures, stored.folder)
+        drawn, for_page = results.figures, results.for_page
+        _write_report(stored, results.analysis, members, drawn, for_page, stored.folder)
 
 
 def _write_report(
@@ -193,9 +198,10 @@ def _write_report(
     analysis: Analysis,
     members: pd.DataFrame,
     drawn: Sequence[Path],
+    for_page: Mapping[str, PageFigure],
     place: StudyFolder,
 ) -> None:
-    write_atomically(place.report, render(report_of(stored, analysis, members, drawn)))
+    write_atomically(place.report, render(report_of(stored, analysis, members, drawn, for_page)))
 
 
 def _remove_older(place: StudyFolder, written: Iterable[Path]) -> None:
@@ -220,6 +226,14 @@ def draw_figures(analysis: Analysis, folder: Path) -> list[Path]:
     still = [save_figure(d.draw(), folder, d.name) for d in drawings if d.draw]
     moving = [save_animation(d.animate(), folder, d.name) for d in drawings if d.animate]
     return [path for paths in (*still, *moving) for path in paths]
+
+
+def figures_for_page(analysis: Analysis, drawn: Sequence[Path]) -> dict[str, PageFigure]:
+    """The still figures that were drawn, drawn again for the report, by name."""
+    names = {path.stem for path in drawn}
+    drawings = [drawing for card in analysis.cards for drawing in card.drawings]
+    made = {d.name: page_figure(d.draw, FONT) for d in drawings if d.draw and d.name in names}
+    return {name: figure for name, figure in made.items() if figure is not None}
 
 
 def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> dict[str, Any]:

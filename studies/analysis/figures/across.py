@@ -12,9 +12,9 @@ from studies.analysis.across_studies import AcrossRow
 from studies.analysis.figures.style import (
     GREY,
     beside,
-    blank_figure,
     headline,
     note,
+    panel_figure,
     thousands,
 )
 
@@ -35,10 +35,8 @@ def draw_across(rows: Sequence[AcrossRow]) -> Figure:
         zip(dict.fromkeys(row.study for row in rows), _MARKERS * len(rows), strict=False)
     )
     sized = [row for row in rows if row.parameters_per_sample is not None]
-    longest = max(len(row.label) for row in rows)
-    with blank_figure(5.2 + 0.075 * longest + 4.6 * bool(sized), 1.9 + 0.3 * len(rows)) as figure:
-        ratios = [1.25, 1.0] if sized else [1.0]
-        panels = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
+    height = max(3.2, 0.9 + 0.3 * len(rows))
+    with panel_figure(2 if sized else 1, height, in_a_row=1) as (figure, panels):
         _forest(panels[0], rows, colours, markers)
         if sized:
             _against_size(panels[1], sized, colours, markers)

@@ -12,12 +12,15 @@ from matplotlib.ticker import MaxNLocator
 
 from dynloss_core import keys
 from studies.analysis.figures.style import (
+    FULL,
     GREY,
     arm_styles,
     beside,
     blank_figure,
     headline,
+    is_narrow,
     note,
+    panel_figure,
     words,
 )
 from studies.analysis.ladder import Ladder
@@ -55,9 +58,8 @@ def draw_comparisons(verdicts: Sequence[SettingVerdict]) -> Figure:
     Args:
         verdicts: at least one.
     """
-    labels = [label_of(verdict) for verdict in verdicts]
-    width = 5.6 + 0.075 * max(map(len, labels))
-    with blank_figure(width, 1.6 + 0.28 * len(verdicts)) as figure:
+    row = 0.46 if is_narrow() else 0.28
+    with blank_figure(FULL, 1.6 + row * len(verdicts)) as figure:
         axes = figure.subplots()
         for place, verdict in enumerate(verdicts):
             difference_of(axes, verdict, place)
@@ -75,9 +77,14 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
     """
     arms = [arm.name for arm in ladders[0].arms]
     styles = arm_styles(arms)
-    with blank_figure(9.6, 1.3 + (0.9 + 0.3 * len(arms)) * len(ladders)) as figure:
-        grid = figure.subplots(len(ladders), 2, squeeze=False, sharex="col")
-        for (left, right), ladder in zip(grid, ladders, strict=True):
+    height = 0.9 + (0.4 if is_narrow() else 0.3) * len(arms)
+    count = 2 * len(ladders)
+    with panel_figure(count, height, beside=0.8, in_a_row=2) as (figure, panels):
+        pairs = list(zip(panels[::2], panels[1::2], strict=True))
+        for pair in pairs[1:]:
+            for axes, first in zip(pair, pairs[0], strict=True):
+                axes.sharex(first)
+        for (left, right), ladder in zip(pairs, ladders, strict=True):
             for place, arm in enumerate(ladder.arms):
                 colour, marker = styles[arm.name]
                 half = [[arm.mean - arm.low], [arm.high - arm.mean]]
@@ -96,8 +103,8 @@ def draw_ladder(ladders: Sequence[Ladder]) -> Figure:
             for axes in (left, right):
                 axes.xaxis.set_major_locator(MaxNLocator(5))
         metric = words(ladders[0].metric)
-        grid[-1][0].set_xlabel(metric)
-        grid[-1][1].set_xlabel(f"difference in {metric}")
+        pairs[-1][0].set_xlabel(metric)
+        pairs[-1][1].set_xlabel(f"difference in {metric}")
         headline(figure, "What each step of the ladder adds")
         steps = [step for ladder in ladders for step in ladder.steps]
         note(figure, small_print(steps))
@@ -109,6 +116,8 @@ def forest(axes: Axes, verdicts: Sequence[SettingVerdict]) -> None:
     labels = [label_of(verdict) for verdict in verdicts]
     _margin_band(axes, verdicts[0])
     axes.axvline(0, color="black", lw=0.9)
+    if is_narrow():
+        labels = [label.replace(": ", ":\n").replace(" − ", "\n− ") for label in labels]
     axes.set_yticks(range(len(labels)), labels, fontsize=9)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

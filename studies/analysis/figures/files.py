@@ -2,18 +2,78 @@
 
 from __future__ import annotations
 
+import io
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
 from dynloss_core.atomic import atomic_file, write_atomically
 from studies.analysis.card import Animation
-from studies.analysis.figures.style import suite_style
+from studies.analysis.figures.style import Page, drawn_for_page, suite_style
 
-__all__ = ["save_animation", "save_figure"]
+__all__ = ["PageFigure", "Spot", "page_figure", "save_animation", "save_figure"]
+
+_FONT = re.compile(rb"(['\"]?)DejaVu Sans\1(, ['\"]?[^;:\"]+?)?(?=[;\"])")
+_LARGEST = 1_500_000  # bytes of SVG that a page should hold
+Spot = tuple[float, float, float, float, str]
+
+
+@dataclass(frozen=True)
+class PageFigure:
+    """A figure as SVG, whose text is text in the reader's own typeface.
+
+    Args:
+        wide: for a window of a screen.
+        narrow: for one of a telephone.
+        notes: how to read it, which the images do not say.
+        spots: what to say of a part of the image: left, top, width and height as fractions of it,
+            and the words.
+        narrow_spots: the same for the narrow image.
+    """
+
+    wide: bytes
+    narrow: bytes
+    notes: tuple[str, ...]
+    spots: tuple[Spot, ...]
+    narrow_spots: tuple[Spot, ...]
+
+
+def page_figure(draw: Callable[[], Figure], family: str) -> PageFigure | None:
+    """Draw a figure for a page; None if it would be too large.
+
+    Args:
+        draw: draws it.
+        family: the page's typeface, as in CSS, without double quotes.
+    """
+    images, pages, spots = [], [], []
+    for narrow in (False, True):
+        with drawn_for_page(narrow=narrow) as page, suite_style():
+            figure, file = draw(), io.BytesIO()
+            with mpl.rc_context({"svg.fonttype": "none"}):
+                figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+        images.append(_FONT.sub(family.encode(), file.getvalue()))
+        pages.append(page)
+        spots.append(_spots(figure, page))
+    if max(map(len, images)) > _LARGEST:
+        return None
+    return PageFigure(images[0], images[1], tuple(pages[0].notes), spots[0], spots[1])
+
+
+def _spots(figure: Figure, page: Page) -> tuple[Spot, ...]:
+    """The spots of a page in fractions of the figure, from its top left."""
+    placed = []
+    for axes, (left, right, low, high), text in page.spots:
+        to_figure = axes.transData + figure.transFigure.inverted()
+        (x0, y0), (x1, y1) = to_figure.transform([(left, high), (right, low)])
+        numbers = (min(x0, x1), 1 - max(y0, y1), abs(x1 - x0), abs(y1 - y0))
+        placed.append((*(round(float(number), 4) for number in numbers), text))
+    return tuple(placed)  # type: ignore[arg-type]
 
 
 def save_figure(

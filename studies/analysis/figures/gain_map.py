@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from dynloss_core import keys
-from studies.analysis.figures.style import GREY, blank_figure, headline, plain_axis, words
+from studies.analysis.figures.style import (
+    GREY,
+    headline,
+    hover,
+    is_narrow,
+    note,
+    panel_figure,
+    plain_axis,
+    words,
+)
 from studies.analysis.gains.gain_map import Gain, GainMap
 
 __all__ = ["draw_gain_map"]
@@ -25,35 +34,36 @@ _LABELS = {
 }
 _BOUNDARY = "#1A1A1A"
 _MISSING = "#BDBDBD"  # a grey outside the colour map of gains, which is white at 0
+_NO_DATA: dict[str, Any] = {"facecolor": _MISSING, "edgecolor": "#7A7A7A", "hatch": ".."}
+_DIVERGED: dict[str, Any] = {"facecolor": "black", "edgecolor": "#8A8A8A", "hatch": "xx"}
 
 
 def draw_gain_map(result: GainMap) -> Figure:
     """Gain over each baseline on one colour scale. Cells that are not significant are hatched,
-    diverged ones black, those without a comparison grey; lines bound the region where the
-    dynamical loss wins."""
+    diverged ones black with a cross, those without a comparison grey with dots, unlike a gain of 0;
+    lines bound the region where the dynamical loss wins."""
     panels = len(result.gains)
-    with blank_figure(1.3 + 4.6 * panels, 4.9) as figure:
-        axes = np.atleast_1d(figure.subplots(1, panels, sharey=True))
+    with panel_figure(panels, 3.4, beside=1.5, sharey=True) as (figure, axes):
         largest = _colour_limit(np.concatenate([gain.gain.ravel() for gain in result.gains]))
         norm = TwoSlopeNorm(0.0, -largest, largest)
         for place, gain in zip(axes, result.gains, strict=True):
             mesh = _draw_gain(place, result, gain, norm)
-        axes[0].set_ylabel(_LABELS.get(result.y, words(result.y)))
+        for place in axes if is_narrow() else axes[:1]:
+            place.set_ylabel(_LABELS.get(result.y, words(result.y)))
         beyond = max(float(np.nanmax(np.abs(gain.gain), initial=0.0)) for gain in result.gains)
-        bar = figure.colorbar(mesh, ax=axes, extend="min" if beyond > largest else "neither")
+        bar = figure.colorbar(
+            mesh,
+            ax=axes,
+            extend="min" if beyond > largest else "neither",
+            location="bottom" if is_narrow() else "right",
+            aspect=30,
+        )
         bar.set_label(result.gain_name)
         bar.outline.set_visible(False)
-        legend = figure.legend(
-            handles=_legend(result),
-            title=textwrap.fill(" ".join(result.notes()), 62 + 60 * (panels - 1)),
-            title_fontproperties={"size": 8},
-            loc="outside lower left",
-            alignment="left",
-            ncols=4 if panels > 1 else 2,
-            fontsize=9,
-        )
-        legend.get_title().set_color(GREY)
+        columns = 1 if is_narrow() else 1 + panels
+        figure.legend(handles=_legend(result), loc="outside lower left", ncols=columns, fontsize=9)
         headline(figure, result.headline())
+        note(figure, " ".join(result.notes()))
     return figure
 
 
@@ -71,8 +81,13 @@ def _draw_gain(axes: Axes, result: GainMap, gain: Gain, norm: TwoSlopeNorm) -> Q
     )
     for row, column in np.argwhere(result.unclear(gain)):
         axes.add_patch(_cell_patch(result, row, column, hatch="////", edgecolor=GREY))
+    for row, column in np.argwhere(result.missing(gain)):
+        axes.add_patch(_cell_patch(result, row, column, **_NO_DATA))
     for row, column in np.argwhere(result.diverged):
-        axes.add_patch(_cell_patch(result, row, column, facecolor="black"))
+        axes.add_patch(_cell_patch(result, row, column, **_DIVERGED))
+    for row, column in np.ndindex(gain.gain.shape):
+        ends = (*result.x_edges[row : row + 2], *result.y_edges[column : column + 2])
+        hover(axes, ends, result.cell_in_words(gain, (row, column)))
     lines = _boundary(result, gain.wins)
     axes.add_collection(LineCollection(lines, colors=_BOUNDARY, linewidths=1.6), autolim=False)
     best = gain.best()
@@ -86,13 +101,15 @@ def _draw_gain(axes: Axes, result: GainMap, gain: Gain, norm: TwoSlopeNorm) -> Q
             mec="black",
             mew=0.8,
             ls="none",
+            clip_on=False,  # the best cell may lie at the rim
+            zorder=5,
         )
     axes.set(xscale="log", yscale="log", xlabel=_LABELS.get(result.x, words(result.x)))
     axes.set_xlim(result.x_edges[0], result.x_edges[-1])
     axes.set_ylim(result.y_edges[0], result.y_edges[-1])
     for axis in (axes.xaxis, axes.yaxis):
         plain_axis(axis)
-    axes.set_title(_baseline_title(result.pair.reference, gain), fontsize=10)
+    axes.set_title(_baseline_title(result.pair.reference, gain), fontsize=9 if is_narrow() else 10)
     return mesh
 
 
@@ -150,7 +167,7 @@ def _legend(result: GainMap) -> list[object]:
         label = "not significant (5% over all cells)"
         handles.append(Patch(fill=False, hatch="////", edgecolor=GREY, label=label, linewidth=0))
     if result.diverged.any():
-        handles.append(Patch(facecolor="black", label="diverged"))
+        handles.append(Patch(**_DIVERGED, label="diverged", linewidth=0))
     if (missing := result.missing_name()) is not None:
-        handles.append(Patch(facecolor=_MISSING, label=missing))
+        handles.append(Patch(**_NO_DATA, label=missing, linewidth=0))
     return handles

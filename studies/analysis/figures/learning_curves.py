@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
 
-from studies.analysis.figures.style import arm_styles, blank_figure, headline, thousands, words
+from studies.analysis.figures.style import (
+    arm_styles,
+    headline,
+    is_narrow,
+    panel_figure,
+    thousands,
+    words,
+)
 from studies.analysis.gains.learning_curves import LearningCurve, curves_headline
 
 __all__ = ["draw_learning_curves"]
@@ -27,10 +33,8 @@ def draw_learning_curves(
     """
     arms = dict.fromkeys(curve.arm for curves in panels for curve in curves)
     beside = len(arms) > _INSIDE
-    with blank_figure(4.3 * len(panels), 4.4 if beside else 3.7) as figure:
-        for axes, curves in zip(
-            np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True
-        ):
+    with panel_figure(len(panels), 3.0, beside=1.4 if beside else 0.6) as (figure, places):
+        for axes, curves in zip(places, panels, strict=True):
             styles = arm_styles(curve.arm for curve in curves)
             for curve in curves:
                 colour = styles[curve.arm].colour
@@ -55,7 +59,7 @@ def draw_learning_curves(
             axes.set_title(words(curves[0].metric).capitalize())
         if beside:
             handles, labels = axes.get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower left", ncols=5)
+            figure.legend(handles, labels, loc="outside lower left", ncols=1 if is_narrow() else 3)
         else:
             axes.legend(loc="best")
         headline(figure, curves_headline([curve for curves in panels for curve in curves]))

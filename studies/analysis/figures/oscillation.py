@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from dynloss_core.oscillation import ClassWeightSchedule, Oscillation
 from studies.analysis.figures.style import (
     CLASS_COLOURS,
+    FULL,
     GREY,
     blank_figure,
     headline,
@@ -51,7 +52,7 @@ def draw_oscillation(
     weights = schedule(torch.arange(steps + 1), dtype=torch.float64).numpy()  # (n, G)
     called = _CALLED.get(oscillation.groups, "group")
     few = groups <= _MAX_GROUPS
-    with blank_figure(8.6, 3.6) as figure:
+    with blank_figure(FULL, 3.8) as figure:
         axes = figure.subplots()
         for group in range(groups):
             colour = CLASS_COLOURS[group] if few else GREY

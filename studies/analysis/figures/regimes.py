@@ -11,9 +11,9 @@ from dynloss_core import keys
 from studies.analysis.figures.style import (
     ARM_COLOURS,
     GREY,
-    blank_figure,
     headline,
     note,
+    panel_figure,
     thousands,
     words,
 )
@@ -28,8 +28,7 @@ _MARKERS = {keys.STATIC: "s", keys.DYNAMICAL: "o"}
 
 def draw_regimes(result: Regimes) -> Figure:
     """Accuracies of both arms and the gain, over size; the interpolation threshold is marked."""
-    with blank_figure(12.6, 4.6) as figure:
-        panels = figure.subplots(1, 3, sharex=True)
+    with panel_figure(3, 3.5, sharex=True) as (figure, panels):
         sizes = np.array([size.value for size in result.sizes])
         for which, axes in enumerate(panels[:2]):
             _means(axes, result, sizes, which)

@@ -18,12 +18,16 @@ from matplotlib.patches import Patch
 
 from dynloss_core import keys
 from studies.analysis.figures.style import (
+    FULL,
     GREY,
+    PART,
     ArmStyle,
     arm_styles,
     blank_figure,
     headline,
+    is_narrow,
     note,
+    panel_figure,
     plain_axis,
     thousands,
     words,
@@ -36,7 +40,7 @@ from studies.analysis.search_health.search_health import Convergence, SearchHeal
 __all__ = ["draw_convergence", "draw_isolation"]
 
 _SYMBOLS = {keys.PERIOD: " T", keys.AMPLITUDE: " A"}
-_IN_A_ROW = 4
+_IN_A_ROW = 3
 _FEW_TRIALS = 50  # above this, or with very different budgets, the budget axis is logarithmic
 _BUDGETS_APART = 4
 _LEGEND_ROOM = 0.55  # below the bars, in bars
@@ -46,9 +50,9 @@ def draw_isolation(health: SearchHealth) -> Figure:
     """The best trial at each value of each parameter; below, the number of trials. There is room
     for two arms (see `SearchHealth.of`)."""
     panels = _panels(health)
-    columns = min(max(len(panels), 1), _IN_A_ROW)
+    columns = 1 if is_narrow() else min(max(len(panels), 1), _IN_A_ROW)
     rows = max(-(-len(panels) // columns), 1)
-    with blank_figure(max(1.0 + 3.4 * columns, 7.6), 1.4 + 3.8 * rows) as figure:
+    with blank_figure(FULL if len(panels) > 1 else PART, 1.2 + 3.4 * rows) as figure:
         inside = figure.add_subfigure(GridSpec(1, 1, figure)[0])  # the note goes below its legend
         grid = inside.subplots(2 * rows, columns, height_ratios=[3.6, 1] * rows, squeeze=False)
         for index in range(rows * columns):
@@ -66,7 +70,7 @@ def draw_isolation(health: SearchHealth) -> Figure:
             bottom.axhline(0, color="black", linewidth=0.8)
             _parameter_axis(top, bottom, panels[index])
             _objective_axis(top, health)
-            if column == 0:
+            if column == 0:  # of all, where they are one below another
                 top.set_ylabel(words(health.objective))
                 bottom.set_ylabel("trials")
             else:
@@ -75,7 +79,9 @@ def draw_isolation(health: SearchHealth) -> Figure:
             low, high = grid[0][0].get_ylim()  # a t interval over few seeds can leave [0, 1]
             grid[0][0].set_ylim(max(low, 0.0), min(high, 1.02))
         inside.legend(
-            handles=_isolation_legend(health), loc="outside lower left", ncols=2 * columns
+            handles=_isolation_legend(health),
+            loc="outside lower left",
+            ncols=1 if is_narrow() else 3,
         )
         headline(figure, health.isolation_headline())
         note(figure, _isolation_note(health))
@@ -92,8 +98,8 @@ def draw_convergence(health: SearchHealth, searches: Sequence[SearchHealth] = ()
     shown = searches or [health]
     known = [importances for importances in health.importances.values() if importances is not None]
     more = 0.3 * max(len(health.convergence) - 2, 0)  # inches, for the legend below
-    with blank_figure(10.8 if known else 6.6, 4.4 + more) as figure:
-        panels = figure.subplots(1, 2, width_ratios=[1.3, 1]) if known else [figure.subplots()]
+    count = 2 if known else 1
+    with panel_figure(count, 3.4 + more, ratios=[1.3, 1][:count]) as (figure, panels):
         _budget_panel(panels[0], shown)
         if known:
             _importance_panel(panels[1], known, health.infeasible)
@@ -335,7 +341,7 @@ def _importance_panel(axes: Axes, known: list[Importances], arms: Iterable[str])
     axes.set_ylim(len(names) - 0.5 + _LEGEND_ROOM, -0.5)  # the first on top
     axes.set_xlim(0, 1)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("fraction of variance explained alone (± s.e.)")
+    axes.set_xlabel("variance explained alone (± s.e.)")
     axes.set_title("Importances (fANOVA)")
     axes.legend(loc="lower right")
 

@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from studies.analysis.figures.comparisons import (
     difference_of,
     forest,
-    label_of,
     small_print,
 )
-from studies.analysis.figures.style import GREY, blank_figure, headline, note
+from studies.analysis.figures.style import FULL, GREY, blank_figure, headline, note
 from studies.analysis.searches import SearchGain
 from studies.analysis.setting_verdicts import SettingVerdict
 
@@ -26,10 +25,9 @@ def draw_searches(compared: Sequence[tuple[SettingVerdict, Sequence[SearchGain]]
     Args:
         compared: at least one comparison, each with its searches.
     """
-    longest = max(len(label_of(verdict)) for verdict, _ in compared)
     most = max(len(gains) for _, gains in compared)
     height = 1.5 + (0.45 + 0.09 * most) * len(compared)
-    with blank_figure(6.2 + 0.075 * longest, height) as figure:
+    with blank_figure(FULL, height) as figure:
         axes = figure.subplots()
         for place, (verdict, gains) in enumerate(compared):
             offsets = np.linspace(0.02, 0.38, len(gains)) if len(gains) > 1 else [0.2]

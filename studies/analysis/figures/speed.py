@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
 
-from studies.analysis.figures.style import GREY, arm_styles, blank_figure, headline, thousands
+from studies.analysis.figures.style import (
+    arm_styles,
+    headline,
+    is_narrow,
+    note,
+    panel_figure,
+    thousands,
+)
 from studies.analysis.gains.speed import Speed, speeds_headline
 
 __all__ = ["draw_speed"]
@@ -23,11 +29,11 @@ def draw_speed(speeds: Sequence[Speed]) -> Figure:
     Args:
         speeds: of each pair of arms and setting.
     """
-    across = min(len(speeds), _ACROSS)
-    down = -(-len(speeds) // across)
-    with blank_figure(4.6 * across + 0.4, 3.5 * down) as figure:
-        panels = np.atleast_1d(figure.subplots(down, across, sharey=True)).ravel()
-        for axes, speed in zip(panels, speeds, strict=False):
+    with panel_figure(len(speeds), 2.9, beside=0.6, in_a_row=_ACROSS, sharey=True) as (
+        figure,
+        panels,
+    ):
+        for axes, speed in zip(panels, speeds, strict=True):
             for arm, style in arm_styles(speed.pair).items():
                 count = round(speed.reached[arm][-1] * speed.networks[arm])
                 label = f"{arm} ({count} of {speed.networks[arm]})"
@@ -41,16 +47,11 @@ def draw_speed(speeds: Sequence[Speed]) -> Figure:
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
             axes.legend(loc="lower right", fontsize=8)
-        for axes in panels[::across]:
+        for axes in panels if is_narrow() else panels[::_ACROSS]:
             axes.set_ylabel("share of networks there")
-        for axes in panels[len(speeds) :]:
-            axes.set_visible(False)
-        figure.supxlabel(
+        note(
+            figure,
             "Dashed: the mean time, networks that never get there counted as the whole run.",
-            x=0.01,
-            ha="left",
-            fontsize=8,
-            color=GREY,
         )
         headline(figure, speeds_headline(speeds))
     return figure

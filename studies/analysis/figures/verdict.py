@@ -10,9 +10,10 @@ from dynloss_core import keys
 from studies.analysis.figures.style import (
     ARM_COLOURS,
     GREY,
-    blank_figure,
     headline,
+    hover,
     note,
+    panel_figure,
     words,
 )
 from studies.analysis.setting_verdicts import SettingVerdict
@@ -30,8 +31,7 @@ def draw_verdict(pairs: pd.DataFrame, setting_verdict: SettingVerdict) -> Figure
     """
     verdict = setting_verdict.test
     metric = words(verdict.metric)
-    with blank_figure(8.4, 3.9) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
+    with panel_figure(2, 3.4, beside=0.5, ratios=[1.25, 1]) as (figure, (left, right)):
         spread = np.linspace(-0.07, 0.07, len(pairs))
         arm, reference = verdict.pair
         places = {reference: 0, arm: 1}
@@ -66,6 +66,14 @@ def draw_verdict(pairs: pd.DataFrame, setting_verdict: SettingVerdict) -> Figure
             va="center",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
         )
+        shown = np.array([verdict.low, verdict.high, *difference])
+        margin = 0.06 * float(np.ptp(shown)) or 0.01
+        right.set_ylim(min(0.0, shown.min()) - margin, max(0.0, shown.max()) + margin)
+        for seed, place, values in zip(pairs.index, spread, pairs.to_dict("records"), strict=True):
+            means = ", ".join(f"{name} {values[name]:.4f}" for name in verdict.pair)
+            change = values[arm] - values[reference]
+            box = (place - 0.02, place + 0.02, change - margin / 3, change + margin / 3)
+            hover(right, box, f"{verdict.unit} {seed}: {means}, difference {change:+.4f}")
         right.set_xlim(-0.2, 0.72)
         right.set_xticks([])
         right.set_ylabel(f"{metric}: {arm} − {reference}")

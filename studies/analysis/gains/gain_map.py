@@ -192,15 +192,17 @@ class GainMap:
 
     def caption(self) -> str:
         """How to read the figure."""
-        baselines = " (left) and ".join(_BASELINE_NAMES[gain.baseline] for gain in self.gains)
+        baselines = " (first panel) and ".join(
+            _BASELINE_NAMES[gain.baseline] for gain in self.gains
+        )
         text = f"{self.title}, over the {self.pair.reference} arm {baselines}"
-        text += " (right)." if len(self.gains) > 1 else "."
+        text += " (second)." if len(self.gains) > 1 else "."
         if any(self.unclear(gain).any() for gain in self.gains):
             text += " Hatched cells are not significant."
         if self.diverged.any():
-            text += " In black cells every trial diverged for some seed."
+            text += " In cells with crosses every trial diverged for some seed."
         if (missing := self.missing_name()) is not None:
-            text += f" Grey: {missing}."
+            text += f" Dotted: {missing}."
         return text
 
     def notes(self) -> list[str]:
@@ -225,6 +227,20 @@ class GainMap:
         if self.adaptive:
             notes.append("Exploratory: an adaptive search placed the trials.")
         return notes
+
+    def cell_in_words(self, gain: Gain, cell: tuple[int, int]) -> str:
+        """Where a cell is, and what it holds."""
+        row, column = cell
+        where = f"{_words(self.x)} {self.x_values[row]:,.4g}, "
+        where += f"{_words(self.y)} {self.y_values[column]:,.4g}"
+        if self.diverged[cell]:
+            return f"{where}: every trial diverged for some seed"
+        if not np.isfinite(gain.gain[cell]):
+            return f"{where}: {self.missing_name()}"
+        count = int(self.trials[cell])
+        text = f"{where}: {self.gain_name} {gain.gain[cell]:+.3f}"
+        text += f", {count} trials" if count > 1 else ""
+        return text + (f", p = {gain.p[cell]:.2g} over all cells" if self.is_tested else "")
 
     def sentences(self) -> list[str]:
         """How much of the map wins and loses, one sentence per baseline."""

@@ -232,7 +232,7 @@ class SearchHealth:
                 f"({arms})."
             )
         if any(importance is not None for importance in self.importances.values()):
-            text += " Right: how much of its variance each parameter explains alone."
+            text += " Second panel: how much of its variance each parameter explains alone."
         return text
 
     def isolation_headline(self) -> str:

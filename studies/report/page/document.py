@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import pandas as pd
 
+from studies.analysis.figures.files import Spot
 from studies.analysis.statistics.equivalence import Outcome
 
 __all__ = [
@@ -76,6 +77,11 @@ class Picture:
         image: a PNG or SVG file.
         alt: what it shows, for those who cannot see it.
         caption: how to read it.
+        title: its heading, if the image has none.
+        narrow: the same figure as SVG for narrow windows; None: there is none.
+        notes: small print.
+        spots: what to say of a part of the image (see `studies.analysis.figures.files`).
+        narrow_spots: the same for the narrow image.
         moving: a GIF animation of the same size, of which the image is a still. It is shown only
             when the reader asks for it: nothing moves by itself.
 
@@ -86,6 +92,11 @@ class Picture:
     image: bytes
     alt: str
     caption: str = ""
+    title: str = ""
+    narrow: bytes | None = None
+    notes: Sequence[str] = ()
+    spots: Sequence[Spot] = ()
+    narrow_spots: Sequence[Spot] = ()
     moving: bytes | None = None
 
     def __post_init__(self) -> None:
@@ -97,8 +108,12 @@ class Picture:
     @property
     def source(self) -> str:
         """The image as a data URI."""
-        kind = "png" if self.image.startswith(_PNG) else "svg+xml"
-        return f"data:image/{kind};base64,{base64.b64encode(self.image).decode()}"
+        return _data_uri(self.image)
+
+    @property
+    def narrow_source(self) -> str | None:
+        """The narrow image as a data URI; None without one."""
+        return None if self.narrow is None else _data_uri(self.narrow)
 
     @property
     def moving_source(self) -> str | None:
@@ -110,16 +125,28 @@ class Picture:
     @property
     def size(self) -> tuple[int, int] | None:
         """Width and height in CSS pixels (96 per inch); None for an SVG without a size."""
-        if not self.image.startswith(_PNG):
-            match = _SVG_SIZE.search(self.image[:4096])
-            scale = 96 / 72 if match and match[2] == b"pt" else 1.0
-            return (
-                (round(float(match[1]) * scale), round(float(match[3]) * scale)) if match else None
-            )
-        width, height = struct.unpack(">II", self.image[16:24])
-        density = re.search(rb"pHYs(.{4}).{4}\x01", self.image[:4096], re.DOTALL)
-        per_inch = struct.unpack(">I", density[1])[0] * 0.0254 if density else 96.0
-        return round(width * 96 / per_inch), round(height * 96 / per_inch)
+        return _size(self.image)
+
+    @property
+    def narrow_size(self) -> tuple[int, int] | None:
+        """The same of the narrow image."""
+        return None if self.narrow is None else _size(self.narrow)
+
+
+def _data_uri(image: bytes) -> str:
+    kind = "png" if image.startswith(_PNG) else "svg+xml"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def _size(image: bytes) -> tuple[int, int] | None:
+    if not image.startswith(_PNG):
+        match = _SVG_SIZE.search(image[:4096])
+        scale = 96 / 72 if match and match[2] == b"pt" else 1.0
+        return (round(float(match[1]) * scale), round(float(match[3]) * scale)) if match else None
+    width, height = struct.unpack(">II", image[16:24])
+    density = re.search(rb"pHYs(.{4}).{4}\x01", image[:4096], re.DOTALL)
+    per_inch = struct.unpack(">I", density[1])[0] * 0.0254 if density else 96.0
+    return round(width * 96 / per_inch), round(height * 96 / per_inch)
 
 
 @dataclass(frozen=True, eq=False)

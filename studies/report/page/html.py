@@ -25,11 +25,14 @@ from markupsafe import Markup
 from studies.report.page.columns import MISSING, Column, columns_of, shared_of
 from studies.report.page.document import Estimate, Report, TrialTable
 
-__all__ = ["render"]
+__all__ = ["FONT", "render"]
 
 ROWS_WITHOUT_SCRIPT = 25
 
 _HERE = Path(__file__).parent
+_STYLE = (_HERE / "report.css").read_text(encoding="utf-8")
+FONT = " ".join(_STYLE.partition("--sans:")[2].partition(";")[0].replace('"', "'").split())
+"""The typeface of the page, for figures."""
 
 
 def render(report: Report) -> str:
@@ -44,7 +47,7 @@ def render(report: Report) -> str:
     environment.filters["prose"] = _prose
     html = environment.get_template("report.html.j2").render(
         report=report,
-        style=(_HERE / "report.css").read_text(encoding="utf-8"),
+        style=_STYLE,
         script=(_HERE / "report.js").read_text(encoding="utf-8"),
         digest=_digest,
         trials=None if report.trials is None else _trials(report.trials),

@@ -49,6 +49,51 @@
   }, { rootMargin: "-15% 0px -80% 0px" });
   for (const section of links.keys()) watch.observe(section);
 
+  // ---- Figures: what lies under the pointer, or is reached by the arrow keys ----------------------
+
+  const narrow = matchMedia("(max-width: 40rem)");
+  for (const card of document.querySelectorAll("[data-spots]")) {
+    const [wide, small] = [card.dataset.spots, card.dataset.narrowSpots].map(JSON.parse);
+    const image = card.querySelector("img");
+    const hint = make("p", { className: "hint", hidden: true });
+    const frame = make("div", { className: "spot", hidden: true });
+    hint.setAttribute("role", "status");
+    card.append(frame);
+    card.after(hint);
+    let at = -1;
+
+    const show = (index) => {
+      const spots = narrow.matches ? small : wide;
+      at = index;
+      hint.hidden = frame.hidden = index < 0;
+      if (index < 0) return;
+      const [left, top, width, height, text] = spots[index];
+      const [w, h] = [image.clientWidth, image.clientHeight];
+      Object.assign(frame.style, { left: `${left * w}px`, top: `${top * h}px`,
+        width: `${width * w}px`, height: `${height * h}px` });
+      hint.textContent = text;
+      const x = Math.min(left * w, Math.max(0, card.clientWidth - hint.offsetWidth));
+      const above = card.offsetTop + top * h - hint.offsetHeight - 6;
+      Object.assign(hint.style, { left: `${x}px`, top: `${above}px` });
+    };
+    const under = (event) => {
+      const box = image.getBoundingClientRect();
+      const [x, y] = [(event.clientX - box.x) / box.width, (event.clientY - box.y) / box.height];
+      return (narrow.matches ? small : wide).findIndex(([left, top, width, height]) =>
+        x >= left && x <= left + width && y >= top && y <= top + height);
+    };
+    card.addEventListener("pointermove", (event) => show(under(event)));
+    card.addEventListener("pointerdown", (event) => show(under(event)));
+    for (const left of ["pointerleave", "blur"]) card.addEventListener(left, () => show(-1));
+    card.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (event.key === "Escape") show(-1);
+      if (!step) return;
+      event.preventDefault();
+      show(Math.min(Math.max(at + step, 0), wide.length - 1));
+    });
+  }
+
   // ---- Numbers, formatted as in document.py -----------------------------------------------------
 
   function digits(value, decimals) {

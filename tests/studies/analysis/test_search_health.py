@@ -337,7 +337,7 @@ def test_the_convergence_figure() -> None:
         "last third",
         "Importances (fANOVA)",
         "dynamical (n = 40 trials)",
-        "fraction of variance explained alone (± s.e.)",
+        "variance explained alone (± s.e.)",
         "daptive sampling biases importances",
         "tolerance",
     ):

@@ -84,17 +84,17 @@ def agrees_with(figure: Figure, found: GainMap, caption: str, *, adaptive: bool)
     panels = figure.axes[:-1]  # the last is the colour bar
     small = texts(figure)
     assert caption.count("at its own best") + caption.count("at the same") == len(panels)
-    assert ("(right)" in caption) == (len(panels) == 2)
+    assert ("(second)" in caption) == (len(panels) == 2)
     assert ("adaptive" in small) == adaptive
     apart = "the other half of the seeds" if found.n >= 12 else "the same seeds"
     assert (f"chosen on {apart}" in small) == (found.static_trials > 1)
     assert ("bins" in small) == found.binned
-    hatched = any(patch.get_hatch() for axes in panels for patch in axes.patches)
+    hatched = any(patch.get_hatch() == "////" for axes in panels for patch in axes.patches)
     assert ("Hatched" in caption) == hatched == ("not significant" in small)
     black = any(patch.get_facecolor() == (0, 0, 0, 1) for axes in panels for patch in axes.patches)
-    assert ("black" in caption) == black
+    assert ("crosses" in caption) == black
     missing = any(np.isnan(gain.gain[~found.diverged]).any() for gain in found.gains)
-    assert ("Grey" in caption) == missing
+    assert ("Dotted" in caption) == missing
     for axes, gain, sentence in zip(panels, found.gains, found.sentences(), strict=True):
         (largest,) = (
             float(x)

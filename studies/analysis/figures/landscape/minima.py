@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynloss_core import keys
-from studies.analysis.figures.style import arm_styles, blank_figure, headline, note, plain_axis
+from studies.analysis.figures.style import arm_styles, headline, note, panel_figure, plain_axis
 from studies.analysis.landscape.minima import Minima
 
 __all__ = ["draw_minima"]
@@ -23,8 +23,7 @@ _NAMES = {
 def draw_minima(minima: Minima) -> Figure:
     """Final lambda_max and trace of every run of both arms against size, with geometric means; and
     validation accuracy against lambda_max."""
-    with blank_figure(14.4, 4.6) as figure:
-        panels = figure.subplots(1, 3)
+    with panel_figure(3, 3.6, in_a_row=2) as (figure, panels):
         for axes, metric in zip(panels[:2], _NAMES, strict=True):
             _over_sizes(axes, minima, metric)
         _against_validation(panels[2], minima)

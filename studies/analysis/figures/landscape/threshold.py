@@ -12,9 +12,9 @@ from dynloss_core import keys
 from studies.analysis.figures.style import (
     GREY,
     arm_styles,
-    blank_figure,
     headline,
     note,
+    panel_figure,
     plain_axis,
 )
 from studies.analysis.landscape.threshold import Threshold
@@ -28,8 +28,7 @@ def draw_threshold(threshold: Threshold) -> Figure:
     """lambda_max at the onsets against the learning rate; k at each setting; and the level at which
     static runs end, against what they learned."""
     ratios = [1.1, 0.9, 1.1] if threshold.shows_static else [1.1, 0.9]
-    with blank_figure(13.2 if threshold.shows_static else 9.0, 4.4) as figure:
-        panels = figure.subplots(1, len(ratios), width_ratios=ratios)
+    with panel_figure(len(ratios), 3.4, ratios=ratios) as (figure, panels):
         _over_rates(panels[0], threshold)
         _over_settings(panels[1], threshold)
         text = (
@@ -39,7 +38,7 @@ def draw_threshold(threshold: Threshold) -> Figure:
         )
         if threshold.shows_static:
             _static(panels[2], threshold)
-            text += " Right: median over the last tenth of each static run."
+            text += " Last panel: median over the last tenth of each static run."
         headline(figure, threshold.headline())
         note(figure, text)
     return figure

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from dynloss_core import keys
 from studies.analysis.figures.style import (
     CLASS_COLOURS,
+    FULL,
     GREY,
     blank_figure,
     headline,
@@ -31,7 +32,7 @@ def draw_trajectory(run: RecordedRun) -> Figure:
     loss = run.trace[keys.WEIGHTED_LOSS].to_numpy()
     weights = [name for name in run.trace.columns if name.startswith(keys.CLASS_WEIGHT)]
     rows = 4 if run.curvature.empty else 6
-    with blank_figure(9.4, 1.55 * rows + 0.9) as figure:
+    with blank_figure(FULL, 1.55 * rows + 0.9) as figure:
         panels = figure.subplots(rows, 1, sharex=True)
         for colour, (c, name) in zip(CLASS_COLOURS, enumerate(weights), strict=False):
             width = 1.1 + 0.9 * (len(weights) - 1 - c)  # all are visible where they coincide

@@ -19,7 +19,9 @@ from matplotlib.figure import Figure
 from studies.analysis.card import Animation
 from studies.analysis.figures.style import (
     CLASS_COLOURS,
+    FULL,
     GREY,
+    PART,
     arm_styles,
     blank_figure,
     headline,
@@ -45,7 +47,7 @@ def draw_valleys(runs: Sequence[ValleyRun]) -> Figure:
         runs: one run of each arm, with the same seed.
     """
     low, high = _limits(runs)
-    with blank_figure(9.4, 2.1 * len(runs) + 2.4) as figure:
+    with blank_figure(FULL, 2.1 * len(runs) + 2.4) as figure:
         panels = figure.subplots(
             len(runs) + 1, 1, sharex=True, height_ratios=[*[1.15] * len(runs), 0.8]
         )
@@ -92,7 +94,7 @@ def animate_valleys(runs: Sequence[ValleyRun]) -> Animation:
     """
     moments = shown_moments(runs[0])
     low, high = _limits(runs, moments)
-    with blank_figure(6.4, 4.0) as figure:
+    with blank_figure(PART, 4.0) as figure:
         figure.set_dpi(100)
         parts: Any = figure.subfigures(2, 1, height_ratios=[2.25, 1])
         upper, lower = parts
