@@ -12,13 +12,16 @@ from dynloss_core import keys
 from studies.analysis.card import Drawing
 from studies.analysis.figures.files import PageFigure
 from studies.analysis.setting_verdicts import SettingVerdict
+from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.study_analysis import Analysis
+from studies.definition.phases import Phase
 from studies.definition.study import Study
-from studies.messages import brief
+from studies.messages import brief, duration
 from studies.report.page.document import (
     Command,
     Estimate,
     Finding,
+    Glance,
     Picture,
     Report,
     Section,
@@ -29,6 +32,9 @@ from studies.storage.origins import origins_in_words
 from studies.storage.stored_study import StoredStudy
 
 __all__ = ["report_of"]
+
+LOCAL_ADDRESS = "http://127.0.0.1:5000"
+"""Of `dynloss ui`, by default."""
 
 
 def report_of(
@@ -53,13 +59,13 @@ def report_of(
     provenance = {str(k): str(v) for k, v in dict(stored.state.get("provenance", {})).items()}
     provenance["seeds"] = _seeds(members)
     provenance["origin"] = origins_in_words(members, folder)
-    tried = sum(count for count, _ in analysis.trials.values())
     facts = {
         "Mode": study.mode,
-        "Trials": f"{tried:,}",
-        "Networks": f"{len(members):,}",
+        **_counts(trial_table(study, members), members),
         "Objective": study.objective.replace("_", " "),
     }
+    if keys.SECONDS in members:
+        facts["Time spent"] = f"{duration(float(members[keys.SECONDS].sum()))} of training"
     if study.equivalence_margin is not None:
         facts["Equivalence margin"] = f"±{study.equivalence_margin:g}, set in the study file"
     return Report(
@@ -74,6 +80,21 @@ def report_of(
         commands=_commands(study),
         provenance=provenance,
     )
+
+
+def _counts(trials: pd.DataFrame, members: pd.DataFrame) -> dict[str, str]:
+    """Trials and networks, as everywhere in the report: those of a search, and the winners' on
+    fresh seeds."""
+
+    def counted(rows: pd.DataFrame) -> str:
+        phases = rows[keys.PHASE].astype(str).value_counts()
+        phases = rows[keys.PHASE].astype(str).value_counts()
+        searched = sum(int(n) for name, n in phases.items() if Phase.parse(str(name)).is_search)
+        parts = {"searched": searched, "of winners": len(rows) - searched}
+        shown = [f"{count:,} {what}" for what, count in parts.items() if count]
+        return " + ".join(shown).replace(",", "\u202f") or "none"
+
+    return {"Trials": counted(trials), "Networks": counted(members)}
 
 
 def _findings(analysis: Analysis) -> Iterable[Finding]:
@@ -104,7 +125,20 @@ def _finding(setting_verdict: SettingVerdict) -> Finding:
         settings = ", ".join(f"{k.replace('_', ' ')} {brief(v)}" for k, v in point.items())
         of_first = "" if verdict.luck is None else " of search 1"
         numbers[f"{arm.capitalize()} winner{of_first}"] = settings
+    qualifier = "of networks that train" if verdict.of_trained else ""
+    if verdict.withheld is not None:
+        qualifier = f"{OUTCOME_IN_WORDS[verdict.withheld]} by these pairs alone, which is withheld"
+    where = f"{setting_verdict.label}: " if setting_verdict.label else ""
     return Finding(
+        glance=Glance(
+            compared=f"{where}{verdict.pair.arm} − {verdict.pair.reference}",
+            difference=verdict.interval().replace("-", "−"),
+            level=f"{verdict.level * 100:.4g}%",
+            sample=f"{verdict.n} {'seeds' if verdict.luck is None else 'searches'}",
+            look=setting_verdict.look,
+            p=f"{setting_verdict.p_adjusted:.2g}",
+            qualifier=qualifier,
+        ),
         sentence=setting_verdict.sentence(),
         outcome=verdict.outcome,
         warnings=setting_verdict.warnings,
@@ -158,20 +192,29 @@ def _trials(stored: StoredStudy, members: pd.DataFrame) -> TrialTable | None:
         return None
     study, state = stored.study, stored.state
     frame = trial_table(study, members)
-    note = "Means over seeds. Metrics are static (unweighted), at the end of training"
+    counts = _counts(frame, members)["Trials"]
+    note = f"Trials: {counts}. Means over seeds. Metrics are static (unweighted), "
+    note += "at the end of training"
     if keys.STOPPED_STEP in members:
         note += "; for a trial that was stopped early, at its stopped step (else -1)"
     runs = stored.folder.runs()
     if not runs.empty:
+        if _address(str(state.get("tracking_uri", ""))) == LOCAL_ADDRESS:
+            note += ". Runs open in MLflow while `dynloss ui` runs"
         frame = frame.merge(runs, on=[keys.PHASE, keys.ARM, keys.TRIAL], how="left")
     return TrialTable(
         frame=frame,
         labels={f"{study.objective}_sd": f"{study.objective.replace('_', ' ')} sd"},
         run_column="mlflow_run" if not runs.empty else None,
-        tracking_uri=str(state.get("tracking_uri", "")) or None,
+        tracking_uri=_address(str(state.get("tracking_uri", ""))),
         experiment_id=str(state["mlflow_experiment"]) if "mlflow_experiment" in state else None,
         note=f"{note}.",
     )
+
+
+def _address(tracking_uri: str) -> str:
+    """Where runs can be seen: the study's server, or the one that `dynloss ui` starts."""
+    return tracking_uri if tracking_uri.startswith(("http://", "https://")) else LOCAL_ADDRESS
 
 
 def _commands(study: Study) -> list[Command]:

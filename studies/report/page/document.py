@@ -18,6 +18,7 @@ __all__ = [
     "Command",
     "Estimate",
     "Finding",
+    "Glance",
     "Picture",
     "Report",
     "Section",
@@ -51,6 +52,29 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Glance:
+    """A verdict as a row of the table on the first screen.
+
+    Args:
+        compared: what is compared, and where: a setting and two arms.
+        difference: the effect and its interval.
+        level: the level of the interval: `95%`.
+        sample: number of pairs: `20 seeds`.
+        look: number of the look at fresh seeds.
+        p: p value that counts all comparisons.
+        qualifier: what restricts the outcome; empty if nothing does.
+    """
+
+    compared: str
+    difference: str
+    level: str
+    sample: str
+    look: int
+    p: str
+    qualifier: str = ""
+
+
+@dataclass(frozen=True)
 class Finding:
     """One answer of the study.
 
@@ -60,6 +84,7 @@ class Finding:
         estimate: the effect behind it.
         numbers: labels and values of the numbers that support it, in order.
         warnings: reasons to doubt it; shown before the numbers.
+        glance: its row on the first screen.
     """
 
     sentence: str
@@ -67,6 +92,7 @@ class Finding:
     estimate: Estimate | None = None
     numbers: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    glance: Glance | None = None
 
 
 @dataclass(frozen=True)

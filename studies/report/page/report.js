@@ -162,21 +162,35 @@
     ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b,
   };
   const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const ungrouped = (text) => text.replace(/(\d)[\s\u202f,'](?=\d{3})/g, "$1");
   const plainMinus = (text) => text.replaceAll("−", "-");
 
-  // Tests of a row that must all hold: comparisons (`learning rate > 1`), then words.
+  const blank = "[\\s\u202f,']";
+  const NUMBER = `[-−]?\\d{1,3}(?:${blank}\\d{3})+(?![\\d.])|\\S*`;  // `5 000` is one number
+
+  // Alternatives between `or`; in each, tests of a row that must all hold.
   function tests(query, columns) {
+    const parts = query.split(/\s(?:or|\|\|)\s(?=(?:[^"]*"[^"]*")*[^"]*$)/i);
+    const ways = parts.map((part) => together(part, columns));
+    if (ways.length < 2) return ways[0];
+    return [(row) => ways.some((way) => way.every((test) => test(row)))];
+  }
+
+  // Comparisons (`learning rate > 1 and period < 5 000`), then words.
+  function together(query, columns) {
     const named = new Map();
     for (const c of columns) for (const n of [c.label, c.name]) named.set(n.toLowerCase(), c);
     const names = [...named.keys()].filter(Boolean).sort((a, b) => b.length - a.length);
     const pattern = new RegExp(
-      `(^|\\s)(${names.map(escaped).join("|")})\\s*(<=|>=|!=|[<>=])\\s*("[^"]*"?|\\S*)`, "gi");
+      `(^|\\s)(${names.map(escaped).join("|")})\\s*(<=|>=|!=|[<>=])\\s*("[^"]*"?|${NUMBER})`, "gi");
     const found = [];
     const words = query.replace(pattern, (_, before, name, operator, value) => {
       if (value) found.push(comparison(named.get(name.toLowerCase()), operator, value));
       return " ";
     });
-    for (const [quoted] of words.matchAll(/"[^"]*"?|\S+/g)) {
+    const each = new RegExp(`"[^"]*"?|${NUMBER.replace("\\S*", "\\S+")}`, "g");
+    for (const [quoted] of words.matchAll(each)) {
+      if (/^(and|&&)$/i.test(quoted)) continue;
       const word = plainMinus(quoted.replaceAll('"', "").toLowerCase());
       if (word) found.push(anywhere(word, columns));
     }
@@ -187,10 +201,10 @@
     const holds = OPERATORS[operator];
     const text = value.replaceAll('"', "").toLowerCase();
     if (target.numeric) {
-      const number = Number(plainMinus(text));
+      const number = Number(ungrouped(plainMinus(text)));
       const equal = operator === "=" || operator === "!=";
       return (row) => !target.missing(row) && (holds(target.values[row], number)
-        || (equal && holds(target.plain(row), plainMinus(text))));
+        || (equal && holds(target.plain(row), ungrouped(plainMinus(text)))));
     }
     const passes = target.levels.map((level) => holds(level.toLowerCase(), text));
     return (row) => !target.missing(row) && passes[target.codes[row]];
@@ -198,8 +212,9 @@
 
   function anywhere(word, columns) {  // in a text, or at the beginning of a number
     const looksNumeric = /^-?[\d.∞]/.test(word);
+    const digitsOnly = ungrouped(word);
     const checks = columns.filter((c) => !c.numeric || looksNumeric).map((c) => {
-      if (c.numeric) return (row) => !c.missing(row) && c.plain(row).startsWith(word);
+      if (c.numeric) return (row) => !c.missing(row) && c.plain(row).startsWith(digitsOnly);
       const passes = c.levels.map((level) => level.toLowerCase().includes(word));
       return (row) => !c.missing(row) && passes[c.codes[row]];
     });
