@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
 
@@ -27,7 +28,7 @@ from studies.report.page.document import (
     Section,
     TrialTable,
 )
-from studies.report.trial_table import trial_table
+from studies.report.trial_table import trial_axes, trial_table
 from studies.storage.origins import origins_in_words
 from studies.storage.stored_study import StoredStudy
 
@@ -43,6 +44,7 @@ def report_of(
     members: pd.DataFrame,
     figures: Sequence[Path],
     for_page: Mapping[str, PageFigure] = MappingProxyType({}),
+    curves: Mapping[str, Any] | None = None,
 ) -> Report:
     """The report of a study, finished or not.
 
@@ -52,6 +54,7 @@ def report_of(
         members: the members table.
         figures: the files drawn; PNG files are embedded, and so is a GIF file with the same name.
         for_page: figures drawn for a page, by name, which stand in place of those files.
+        curves: the curves of its trials (see `trial_curves`).
     """
     pictures = {path.stem: path for path in figures if path.suffix == ".png"}
     moving = {path.stem: path for path in figures if path.suffix == ".gif"}
@@ -75,7 +78,7 @@ def report_of(
         findings=list(_findings(analysis)),
         warnings=analysis.other_warnings(),
         sections=list(_sections(analysis, pictures, moving, for_page)),
-        trials=_trials(stored, members),
+        trials=_trials(stored, members, curves),
         study_file=folder.definition.read_text(encoding="utf-8") if folder.exists() else "",
         commands=_commands(study),
         provenance=provenance,
@@ -87,7 +90,6 @@ def _counts(trials: pd.DataFrame, members: pd.DataFrame) -> dict[str, str]:
     fresh seeds."""
 
     def counted(rows: pd.DataFrame) -> str:
-        phases = rows[keys.PHASE].astype(str).value_counts()
         phases = rows[keys.PHASE].astype(str).value_counts()
         searched = sum(int(n) for name, n in phases.items() if Phase.parse(str(name)).is_search)
         parts = {"searched": searched, "of winners": len(rows) - searched}
@@ -187,7 +189,9 @@ def _sections(
             yield Section(card.title, card.paragraphs, drawn, card.table, card.table_caption)
 
 
-def _trials(stored: StoredStudy, members: pd.DataFrame) -> TrialTable | None:
+def _trials(
+    stored: StoredStudy, members: pd.DataFrame, curves: Mapping[str, Any] | None
+) -> TrialTable | None:
     if members.empty:
         return None
     study, state = stored.study, stored.state
@@ -209,6 +213,8 @@ def _trials(stored: StoredStudy, members: pd.DataFrame) -> TrialTable | None:
         tracking_uri=_address(str(state.get("tracking_uri", ""))),
         experiment_id=str(state["mlflow_experiment"]) if "mlflow_experiment" in state else None,
         note=f"{note}.",
+        axes=trial_axes(study, frame),
+        curves=curves,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from studies.messages import say
 from studies.report.page.html import FONT, render
 from studies.report.study_metrics import metrics_of
 from studies.report.study_report import report_of
+from studies.report.trial_table import trial_curves, trial_table
 from studies.storage.gathered_tables import GatheredTables
 from studies.storage.origins import origins_in, origins_in_words
 from studies.storage.stored_study import StoredStudy
@@ -51,6 +52,7 @@ class Results:
             `studies.storage.reuse`).
         origins: the code that trained the networks (see `studies.storage.origins`).
         for_page: the figures as the report has them, by name.
+        trial_curves: the curves of its trials (see `studies.report.trial_table`).
     """
 
     analysis: Analysis
@@ -59,6 +61,7 @@ class Results:
     reused: dict[str, int]
     origins: str = ""
     for_page: Mapping[str, PageFigure] = field(default_factory=dict)
+    trial_curves: Mapping[str, Any] | None = None
 
     def without_winner(self, study: Study) -> list[str]:
         """Arms that should have been confirmed, but have no trial to represent them."""
@@ -170,14 +173,18 @@ def _write_results(
         content = summary(stored, analysis, members)
         write_atomically(place.summary, json.dumps(content, indent=2, default=str) + "\n")
     drawn = draw_figures(analysis, place.figures)
-    for_page = {}
-    if not members.empty:
-        for_page = figures_for_page(analysis, drawn)
-        _write_report(stored, analysis, members, drawn, for_page, place)
     origins = origins_in_words(members, folder)
     written = tuple(place.tables / name for name in tables)
+    results = Results(analysis, tuple(drawn), written, reused, origins)
+    if not members.empty:
+        results = replace(
+            results,
+            for_page=figures_for_page(analysis, drawn),
+            trial_curves=trial_curves(study, trial_table(study, members), curves),
+        )
+        _write_report(stored, results, members, place)
     _remove_older(place, [*drawn, *written])
-    return Results(analysis, tuple(drawn), written, reused, origins, for_page)
+    return results
 
 
 def write_report(stored: StoredStudy, results: Results) -> None:
@@ -189,19 +196,18 @@ def write_report(stored: StoredStudy, results: Results) -> None:
     """
     members = stored.folder.parts.gather("members")
     if not members.empty:
-        drawn, for_page = results.figures, results.for_page
-        _write_report(stored, results.analysis, members, drawn, for_page, stored.folder)
+        _write_report(stored, results, members, stored.folder)
 
 
 def _write_report(
     stored: StoredStudy,
-    analysis: Analysis,
+    results: Results,
     members: pd.DataFrame,
-    drawn: Sequence[Path],
-    for_page: Mapping[str, PageFigure],
     place: StudyFolder,
 ) -> None:
-    write_atomically(place.report, render(report_of(stored, analysis, members, drawn, for_page)))
+    of_page = (results.for_page, results.trial_curves)
+    report = report_of(stored, results.analysis, members, results.figures, *of_page)
+    write_atomically(place.report, render(report))
 
 
 def _remove_older(place: StudyFolder, written: Iterable[Path]) -> None:

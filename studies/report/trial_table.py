@@ -8,7 +8,9 @@ from dynloss_core import keys
 from studies.definition.phases import Phase
 from studies.definition.study import Study
 
-__all__ = ["searched_trials", "trial_table"]
+__all__ = ["searched_trials", "trial_axes", "trial_curves", "trial_table"]
+
+_CURVES, _POINTS = 1000, 24
 
 
 def trial_table(study: Study, members: pd.DataFrame) -> pd.DataFrame:
@@ -44,6 +46,39 @@ def trial_table(study: Study, members: pd.DataFrame) -> pd.DataFrame:
         .sort_values([keys.PHASE, study.objective], ascending=[True, not up], kind="stable")
         .reset_index(drop=True)
     )
+
+
+def trial_axes(study: Study, trials: pd.DataFrame) -> list[str]:
+    """The columns that parallel coordinates show: the parameters that vary, and the objective."""
+    points = [name for name in trials if name in keys.MEMBER_PARAMETERS or "." in str(name)]
+    numeric = trials[points].select_dtypes("number")
+    return [*numeric.columns[numeric.nunique() > 1].astype(str), study.objective]
+
+
+def trial_curves(
+    study: Study, trials: pd.DataFrame, curves: pd.DataFrame
+) -> dict[str, object] | None:
+    """The objective over the steps, a mean over seeds, for the first trials of the table; thinned
+    to a few points. None without curves."""
+    if curves.empty or study.objective not in curves:
+        return None
+    identity = [keys.PHASE, keys.ARM, keys.TRIAL]
+    first = trials[identity].head(_CURVES).astype({keys.PHASE: str, keys.ARM: str})
+    steps = sorted(curves[keys.STEP].unique())
+    steps = steps[:: -(-len(steps) // _POINTS)]
+    rows = curves.loc[curves[keys.STEP].isin(steps), [*identity, keys.STEP, study.objective]]
+    rows = first.merge(rows.astype({keys.PHASE: str, keys.ARM: str}), on=identity)
+    means = rows.pivot_table(study.objective, identity, keys.STEP, "mean")
+    wide = means.reindex(pd.MultiIndex.from_frame(first)).reindex(columns=steps)
+    values = [
+        [None if value != value else float(f"{value:.4g}") for value in row] if row else []
+        for row in wide.to_numpy(dtype=float).tolist()
+    ]
+    return {
+        "metric": study.objective.replace("_", " "),
+        "steps": [int(step) for step in steps],
+        "values": values,
+    }
 
 
 def searched_trials(study: Study, members: pd.DataFrame) -> pd.DataFrame:

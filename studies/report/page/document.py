@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pandas as pd
@@ -207,6 +208,9 @@ class TrialTable:
             user names and passwords in it are dropped.
         experiment_id: MLflow's experiment of the runs.
         note: a sentence above the table.
+        axes: columns of parallel coordinates.
+        curves: the curve of each of the first trials: `metric`, `steps`, and `values`, one list per
+            trial; None: there are none.
     """
 
     frame: pd.DataFrame
@@ -215,6 +219,8 @@ class TrialTable:
     tracking_uri: str | None = None
     experiment_id: str | None = None
     note: str = ""
+    axes: Sequence[str] = ()
+    curves: Mapping[str, Any] | None = None
 
     @property
     def run_url(self) -> str | None:

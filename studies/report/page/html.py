@@ -30,6 +30,7 @@ __all__ = ["FONT", "render"]
 ROWS_WITHOUT_SCRIPT = 25
 
 _HERE = Path(__file__).parent
+_SCRIPTS = ("report.js", "explore.js")
 _STYLE = (_HERE / "report.css").read_text(encoding="utf-8")
 FONT = " ".join(_STYLE.partition("--sans:")[2].partition(";")[0].replace('"', "'").split())
 """The typeface of the page, for figures."""
@@ -48,7 +49,7 @@ def render(report: Report) -> str:
     html = environment.get_template("report.html.j2").render(
         report=report,
         style=_STYLE,
-        script=(_HERE / "report.js").read_text(encoding="utf-8"),
+        script="".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
         digest=_digest,
         trials=None if report.trials is None else _trials(report.trials),
         provenance=_by_prefix(report.provenance),
@@ -74,6 +75,8 @@ def _trials(table: TrialTable) -> dict[str, Any]:
         "data": _embedded(table, varying),
         "example": measured[0].example() if measured else "",
         "note": table.note,
+        "curves_of": table.curves["metric"] if table.curves else "",
+        "curves_count": len(table.curves["values"]) if table.curves else 0,
         "run_url": table.run_url,
     }
 
@@ -112,7 +115,8 @@ def _by_prefix(provenance: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 def _embedded(table: TrialTable, columns: list[Column]) -> str:
     """The table as JSON that is safe inside a script element."""
-    head = json.dumps({"rows": len(table.frame), "run_url": table.run_url})[:-1]
+    about = {"rows": len(table.frame), "run_url": table.run_url}
+    head = json.dumps({**about, "axes": [*table.axes], "curves": table.curves})[:-1]
     text = f'{head},"columns":[{",".join(column.encoded() for column in columns)}]}}'
     for character in "<>&":  # JSON has escaped non-ASCII characters
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -276,8 +276,11 @@
       const pages = Math.max(1, Math.ceil(shown.length / rows));
       page = Math.min(Math.max(page, 0), pages - 1);
       const here = shown.subarray(page * rows, (page + 1) * rows);
-      body.replaceChildren(...Array.from(here, (row) =>
-        make("tr", {}, ...columns.map((c) => cell(row, c)))));
+      body.replaceChildren(...Array.from(here, (row) => {
+        const line = make("tr", {}, ...columns.map((c) => cell(row, c)));
+        line.dataset.row = row;
+        return line;
+      }));
       const [all, count] = [data.rows, shown.length].map((n) => grouped(String(n)));
       const [first, last] = [page * rows + 1, page * rows + here.length].map(
         (n) => grouped(String(n)));
@@ -303,6 +306,8 @@
       });
       page = 0;
       draw();
+      const detail = { table: { ...data, columns }, shown: Array.from(shown) };
+      document.dispatchEvent(new CustomEvent("trials", { detail }));
     }
 
     async function refilter() {

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
+from studies.analysis.figures.files import page_figure
+from studies.analysis.figures.style import headline, hover, panel_figure
+from studies.report.page.document import Finding, Glance, Picture, Section, TrialTable
 from studies.report.page.html import render
 from tests.studies.report.browser import Chromium, Tab, chromium, console_of, needs_chromium
 from tests.studies.report.example import HOSTILE, report, trials
@@ -26,6 +30,17 @@ def page(tmp_path: Path) -> Path:
 
 
 READY = "!document.querySelector('.controls').hidden"
+
+QUALIFIED = "better by these pairs alone, which is withheld"
+CURVES = {"metric": "gain", "steps": [0, 5, 9], "values": [[0.1, 0.2, n / 60] for n in range(60)]}
+
+
+def figure_with_spots() -> Figure:
+    with panel_figure(2, 3.0) as (figure, panels):
+        hover(panels[0], (0.0, 0.5, 0.0, 1.0), "first cell")
+        hover(panels[1], (0.0, 0.5, 0.0, 1.0), "second cell")
+        headline(figure, "A map")
+    return figure
 
 
 def column(tab: Tab, name: str) -> list[str]:
@@ -197,15 +212,89 @@ def test_buttons_copy_the_study_file_and_a_run(browser: Chromium, page: Path) ->
 
 
 @needs_chromium
-def test_a_dark_scheme_is_followed_and_paper_is_light(browser: Chromium, page: Path) -> None:
+def test_a_dark_scheme_is_followed_without_white_slabs(browser: Chromium, page: Path) -> None:
     def colour(selector: str) -> str:
         style = f"getComputedStyle(document.querySelector('{selector}'))"
         return str(tab.evaluate(f"{style}.backgroundColor"))
 
     with browser.tab(page, 1280, 900, dark=True) as tab:
         tab.wait_for(READY)
-        assert (colour("body"), colour(".card")) == ("rgb(23, 24, 26)", "rgb(255, 255, 255)")
+        assert (colour("body"), colour(".card")) == ("rgb(23, 24, 26)", "rgba(0, 0, 0, 0)")
+        turned = "getComputedStyle(document.querySelector('.card img')).filter"
+        assert tab.evaluate(turned) == "invert(0.909) hue-rotate(180deg)"
         assert tab.evaluate("getComputedStyle(document.querySelector('nav')).display") == "block"
         tab.call("Emulation.setEmulatedMedia", media="print")
         assert colour("body") == "rgb(253, 253, 252)"
+        assert tab.evaluate(turned) == "none"
         assert tab.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+
+
+@needs_chromium
+def test_the_verdict_its_warnings_and_looks_are_on_the_first_screen(
+    browser: Chromium, tmp_path: Path
+) -> None:
+    row = Glance("dynamical, static", "+0.1 [-0.1, +0.3]", "97.5%", "8 seeds", 2, "0.4", QUALIFIED)
+    finding = Finding("Undecided", "undecided", warnings=("few seeds",), glance=row)
+    path = tmp_path / "report.html"
+    path.write_text(render(report(findings=[finding])), encoding="utf-8")
+    for width in (1400, 390):
+        with browser.tab(path, width, 844) as tab:
+            tab.wait_for(READY)
+            shown = tab.evaluate("document.getElementById('verdict').innerText")
+            for words in ("Undecided", QUALIFIED, "few seeds", "97.5%"):
+                assert words in shown
+            end = "document.getElementById('verdict').getBoundingClientRect().bottom"
+            assert tab.evaluate(end) < 844
+            look = "document.querySelector('.glance td:nth-child(6)').textContent"
+            assert tab.evaluate(look) == "2"
+
+
+@needs_chromium
+def test_charts_show_what_the_table_shows_and_tell_of_a_trial(
+    browser: Chromium, tmp_path: Path
+) -> None:
+    table = TrialTable(trials(), axes=["learning_rate", "gain"], curves=CURVES)
+    path = tmp_path / "report.html"
+    path.write_text(render(report(trials=table)), encoding="utf-8")
+    with browser.tab(path, 1280, 900) as tab:
+        tab.wait_for(READY)
+        for row, chart in enumerate(("parallel", "curves")):  # the second goes on from the first
+            canvas = f"document.querySelector('#{chart} [role=img]')"
+            tab.evaluate(f"{canvas}.focus()")
+            tab.press("ArrowRight")
+            told = tab.evaluate(f"document.querySelector('#{chart} .told').textContent")
+            assert f"trial {12_000 + row}" in told
+            assert tab.evaluate("document.querySelector('tr.current').dataset.row") == str(row)
+        type_filter(tab, "trial > 12 058")
+        tab.evaluate("document.querySelector('#parallel [role=img]').focus()")
+        tab.press("ArrowRight")
+        told = tab.evaluate("document.querySelector('#parallel .told').textContent")
+        assert "trial 12059" in told
+        assert tab.console == []
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_figure_tells_what_its_parts_hold(browser: Chromium, tmp_path: Path, width: int) -> None:
+    drawing = page_figure(figure_with_spots, "sans-serif")
+    assert drawing is not None
+    picture = Picture(
+        drawing.wide, "a map", "how", "A map", drawing.narrow,
+        spots=drawing.spots, narrow_spots=drawing.narrow_spots,
+    )  # fmt: skip
+    path = tmp_path / "report.html"
+    path.write_text(render(report(sections=[Section("Map", pictures=[picture])])), encoding="utf-8")
+    with browser.tab(path, width, 844) as tab:
+        tab.wait_for(READY)
+        shown = tab.evaluate("document.querySelector('.card img').currentSrc")
+        assert shown == (picture.source if width > 640 else picture.narrow_source)
+        tab.evaluate("document.querySelector('[data-spots]').focus()")
+        for text in ("first cell", "second cell"):
+            tab.press("ArrowRight")
+            assert tab.evaluate("document.querySelector('.hint').textContent") == text
+        box = "document.querySelector('.spot').getBoundingClientRect()"
+        x, y = tab.evaluate(f"[{box}.x + {box}.width / 2, {box}.y + {box}.height / 2]")
+        tab.press("Escape")
+        assert tab.evaluate("document.querySelector('.hint').hidden")
+        tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        assert tab.evaluate("document.querySelector('.hint').textContent") == "second cell"
