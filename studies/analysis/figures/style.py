@@ -48,6 +48,7 @@ __all__ = [
     "suite_style",
     "plain_axis",
     "thousands",
+    "warn",
     "words",
 ]
 
@@ -220,6 +221,12 @@ def headline(figure: Figure, text: str) -> None:
         figure.suptitle(text, x=0.01, ha="left", fontsize=13, fontweight="bold")
 
 
+def warn(figure: Figure, warnings: Sequence[str]) -> None:
+    """Write warnings at the bottom of a figure; a page has them beside the verdict."""
+    if warnings and _PAGE.get() is None:
+        note(figure, "\n".join(f"But {warning}." for warning in warnings), "#8A1C00")
+
+
 def note(figure: Figure, text: str, colour: str = GREY) -> None:
     """Write small print at the bottom, in lines as wide as the figure: how to read it."""
     if (page := _PAGE.get()) is not None:
@@ -244,6 +251,8 @@ def beside(axes: Axes, place: float, text: str, colour: str = GREY) -> None:
 
 def plain_axis(axis: Axis, subs: Sequence[float] = (1, 2, 5)) -> None:
     """Write the numbers on a logarithmic axis as plain numbers."""
+    if is_narrow() and len(subs) > 2:
+        subs = (1, 3)
     axis.set_major_locator(mpl.ticker.LogLocator(subs=subs))
     axis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
     axis.set_minor_locator(mpl.ticker.NullLocator())

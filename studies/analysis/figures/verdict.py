@@ -12,8 +12,8 @@ from studies.analysis.figures.style import (
     GREY,
     headline,
     hover,
-    note,
     panel_figure,
+    warn,
     words,
 )
 from studies.analysis.setting_verdicts import SettingVerdict
@@ -79,7 +79,5 @@ def draw_verdict(pairs: pd.DataFrame, setting_verdict: SettingVerdict) -> Figure
         right.set_ylabel(f"{metric}: {arm} − {reference}")
         right.set_title(f"Difference, {verdict.level * 100:.4g}% interval (n = {verdict.n})")
         headline(figure, setting_verdict.headline())
-        if setting_verdict.warnings:
-            lines = "\n".join(f"But {warning}." for warning in setting_verdict.warnings)
-            note(figure, lines, "#8A1C00")
+        warn(figure, setting_verdict.warnings)
     return figure
