@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from dynloss_core.data import attainable_accuracy
 from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
 from studies.analysis.card import Card
-from studies.analysis.figures.files import PageFigure, page_figure, save_animation, save_figure
+from studies.analysis.figures.files import PageFigure
 from studies.analysis.question import Question
 from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
@@ -27,7 +27,8 @@ from studies.blocks.recorder import KINDS
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
 from studies.messages import say
-from studies.report.page.html import FONT, render
+from studies.report.page.html import render
+from studies.report.study_figures import draw_figures, figures_for_page
 from studies.report.study_metrics import metrics_of
 from studies.report.study_report import report_of
 from studies.report.trial_table import trial_curves, trial_table
@@ -177,11 +178,9 @@ def _write_results(
     written = tuple(place.tables / name for name in tables)
     results = Results(analysis, tuple(drawn), written, reused, origins)
     if not members.empty:
-        results = replace(
-            results,
-            for_page=figures_for_page(analysis, drawn),
-            trial_curves=trial_curves(study, trial_table(study, members), curves),
-        )
+        pages = figures_for_page(analysis, drawn)
+        lines = trial_curves(study, trial_table(study, members), curves)
+        results = replace(results, for_page=pages, trial_curves=lines)
         _write_report(stored, results, members, place)
     _remove_older(place, [*drawn, *written])
     return results
@@ -200,10 +199,7 @@ def write_report(stored: StoredStudy, results: Results) -> None:
 
 
 def _write_report(
-    stored: StoredStudy,
-    results: Results,
-    members: pd.DataFrame,
-    place: StudyFolder,
+    stored: StoredStudy, results: Results, members: pd.DataFrame, place: StudyFolder
 ) -> None:
     of_page = (results.for_page, results.trial_curves)
     report = report_of(stored, results.analysis, members, results.figures, *of_page)
@@ -224,22 +220,6 @@ def _remove_older(place: StudyFolder, written: Iterable[Path]) -> None:
         if folder in folders and file and Path(file).name == file:
             (folders[folder] / file).unlink(missing_ok=True)
     write_atomically(place.written, "".join(f"{name}\n" for name in names))
-
-
-def draw_figures(analysis: Analysis, folder: Path) -> list[Path]:
-    """Draw the figures of all cards, one after another, with animations last."""
-    drawings = [drawing for card in analysis.cards for drawing in card.drawings]
-    still = [save_figure(d.draw(), folder, d.name) for d in drawings if d.draw]
-    moving = [save_animation(d.animate(), folder, d.name) for d in drawings if d.animate]
-    return [path for paths in (*still, *moving) for path in paths]
-
-
-def figures_for_page(analysis: Analysis, drawn: Sequence[Path]) -> dict[str, PageFigure]:
-    """The still figures that were drawn, drawn again for the report, by name."""
-    names = {path.stem for path in drawn}
-    drawings = [drawing for card in analysis.cards for drawing in card.drawings]
-    made = {d.name: page_figure(d.draw, FONT) for d in drawings if d.draw and d.name in names}
-    return {name: figure for name, figure in made.items() if figure is not None}
 
 
 def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> dict[str, Any]:
