@@ -59,6 +59,7 @@ def study_tables(
     lost: str | None = None,
     confirmed: bool = True,
     gain: float = 0.1,
+    fresh: int = 8,
     **_: object,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The members and curves tables of a study.
@@ -70,6 +71,7 @@ def study_tables(
         lost: the arm of which every search trial diverges.
         confirmed: the winners were rerun on fresh seeds.
         gain: of the dynamical loss.
+        fresh: number of fresh seeds.
     """
     draws = np.random.default_rng(0)
     rows, curves = [], []
@@ -135,7 +137,7 @@ def study_tables(
                     best[width] = (value, point)
                 number += 1
         for index, (value, point) in enumerate(best.values() if confirmed else ()):
-            for seed in range(50_000, 50_008):
+            for seed in range(50_000, 50_000 + fresh):
                 add(keys.CONFIRM, arm, index, seed, point, value)
     members = pd.DataFrame(rows).astype({keys.PERIOD: "Int64"})
     return members, pd.DataFrame(curves)
