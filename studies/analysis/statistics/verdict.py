@@ -1,8 +1,6 @@
 """Does one arm beat another, such as the dynamical loss the static one? A paired test on fresh
 seeds.
 
-The file is long because a verdict says in words all that it holds.
-
 Both arms share data, initialisation and batch order at each seed, so the difference is taken within
 seeds, and the test is a paired t test corrected for skewness. Wilcoxon's signed-rank test, which
 assumes no normal distribution, is a second check. What networks not yet seen could undo is not
