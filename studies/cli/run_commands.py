@@ -90,7 +90,7 @@ def run(
     """Run a study to its verdict: search, confirmation, tables, figures."""
     with starting(study, quiet=quiet):
         from dynloss_core.data import use_data_folder
-        from studies.analysis.statistics.power import few_pairs, power_of
+        from studies.analysis.statistics.power import power_of
         from studies.cluster.addresses import is_client
         from studies.cluster.backends import named
         from studies.definition.data_sets import ensure_data
@@ -128,8 +128,6 @@ def run(
     power = power_of(definition)
     if power is not None and power.is_hopeless:
         say(f"this study is unlikely to succeed: {power.sentences()[-1]}")
-    if few := few_pairs(definition):
-        say(few)
 
     _conclude(
         definition,

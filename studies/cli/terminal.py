@@ -61,6 +61,8 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
     lines = ["not known: give `spread: {seeds: ...}`, from a pilot"] if study.confirms() else []
     for line in lines if cost.power is None else cost.power.sentences():
         console.print(f"can show   {line}")
+    if cost.few_pairs is not None:
+        console.print(f"can show   {cost.few_pairs}")
     for lack in cost.missing:
         console.print(f"missing    {lack}")
 

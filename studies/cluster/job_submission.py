@@ -34,7 +34,8 @@ __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 PACKAGES = ("dynloss_core", "search_spaces", "studies")
 _NO_AGENT = "No available agent"  # Ray's message from a head that has only just started
 _SECONDS_FOR_AN_AGENT = 180.0  # on a busy head
-_READ = tuple(f"studies/report/page/report.{suffix}" for suffix in ("css", "html.j2", "js"))
+_PAGE = ("report.css", "report.html.j2", "report.js", "explore.js")
+_READ = tuple(f"studies/report/page/{name}" for name in _PAGE)
 """Files that modules read where they lie; a study that was resolved needs no others."""
 
 

@@ -49,6 +49,7 @@ class Cost:
         seconds: estimated time of the whole study; None if nothing was measured.
         missing: what the study needs and this machine, or the cluster, lacks.
         power: what it can show; None if the study says nothing of its spread.
+        few_pairs: a warning that its fresh seeds are too few for most claims.
         layout: what `auto` chose of the blocks, in words; empty where nothing is left to it.
         blocks_on_gpu: number of blocks that share a GPU.
     """
@@ -63,6 +64,7 @@ class Cost:
     seconds: float | None
     missing: tuple[str, ...] = ()
     power: Power | None = None
+    few_pairs: str | None = None
     layout: tuple[str, ...] = ()
     blocks_on_gpu: int = 1
 
@@ -115,7 +117,6 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
             seconds += (members * seconds_per_member + blocks * _SECONDS_PER_BLOCK) / max(
                 at_once, 1
             )
-    few = few_pairs(study)
     return Cost(
         trials=trials,
         blocks=searching + confirming,
@@ -125,8 +126,9 @@ def cost_of(study: Study, capacity: Capacity) -> Cost:
         microseconds=microseconds,
         parallel=max(parallel, 1),
         seconds=seconds,
-        missing=tuple(missing if few is None else [few, *missing]),
+        missing=tuple(missing),
         power=power_of(study),
+        few_pairs=few_pairs(study),
         layout=tuple(layout),
         blocks_on_gpu=blocks_on_gpu(study),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dynloss_core.config import ConfigError
 from dynloss_core.plugins import load_plugin, source_of
+from studies.analysis.statistics.power import few_pairs
 from studies.blocks.provenance import provenance
 from studies.cluster.backends import backend_of
 from studies.cluster.capacity import Capacity, check_resources
@@ -274,6 +275,8 @@ def _continue(
 def _run(stored: StoredStudy, delivery: Delivery, panel: StudyPanel, *, reuse: bool) -> RunResult:
     """Train what is left, then write the results, and then wait for MLflow."""
     with closing_its_run(stored, delivery):
+        if stored.is_new and (few := few_pairs(stored.study)):
+            say(few)
         stored, finished, failures = _train(stored, delivery, panel, reuse=reuse)
         backend_of(stored.study).end()
         panel.at("writing results")

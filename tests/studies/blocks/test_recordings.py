@@ -121,7 +121,7 @@ def test_curvature_reaches_the_curves_and_mlflow(study: Study, tmp_path: Path) -
     assert last[keys.HESSIAN_LAMBDA_MAX].isna().all()  # not probed
     client = MlflowClient(tracker_of(session).uri)
     run = tracker_of(session).runs()["mlflow_run"].iloc[0]
-    history = client.get_metric_history(run, keys.NTK_LAMBDA_MAX)
+    history = client.get_metric_history(run, f"curves/{keys.NTK_LAMBDA_MAX}")
     assert [each.step for each in history] == list(range(0, 401, 50))
     metrics = client.get_run(run).data.metrics
     assert metrics["final_hessian_lambda_max"] > 0

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +23,13 @@ from dynloss_core.config import ConfigError
 from studies.cluster.backends import BACKENDS
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
-from studies.runner.run_study import RunResult, confirm_study, run_study, sync_study
-from studies.storage.status import study_status
+from studies.runner.run_study import confirm_study, run_study, sync_study
 from studies.storage.stored_study import stored_definition
 from studies.storage.study_folder import StudyFolder
 from tests.services import SECONDS, wait_until
 from tests.studies.commands import dynloss_here
 from tests.studies.sessions import begun, finish, session_of
+from tests.studies.stopped import stopped_once_it_trains, trains
 from tests.studies.tiny import MAP, tiny_document, tiny_study
 
 LOCAL = ["inline", "processes"]
@@ -75,27 +74,6 @@ def members_of(folder: StudyFolder) -> pd.DataFrame:
     clock = [name for name in keys.MACHINE_COLUMNS if name in table]
     by = [keys.PHASE, keys.ARM, keys.TRIAL, keys.SEED]
     return table.drop(columns=clock).sort_values(by, ignore_index=True)
-
-
-def trains(folder: StudyFolder) -> bool:
-    """Whether a block has been trained for a while."""
-    return folder.exists() and study_status(folder).trained > 0
-
-
-def stopped_once_it_trains(study: Study, out: Path) -> RunResult:
-    """The outcome of a study that somebody asks to stop as soon as a block has been trained for a
-    while."""
-    folder = StudyFolder.of(study, out)
-
-    def ask_to_stop() -> None:
-        wait_until(lambda: trains(folder))
-        folder.ask_to_stop()
-
-    asking = threading.Thread(target=ask_to_stop)
-    asking.start()
-    outcome = run_study(study, out)
-    asking.join()
-    return outcome
 
 
 def faulty(folder: Path, *widths: int) -> Study:

@@ -25,8 +25,8 @@ from studies.runner.block_layout import Layout, laid_out, lay_out
 from studies.runner.dry_run import cost_of
 from studies.runner.run_study import RunResult, confirm_study, run_study
 from studies.storage.study_folder import StudyFolder
-from tests.studies.cluster.test_backends import stopped_once_it_trains
 from tests.studies.sessions import begun
+from tests.studies.stopped import stopped_once_it_trains
 from tests.studies.tiny import CONFIRM, MAP, tiny_study
 
 GIB = 2**30
