@@ -121,7 +121,8 @@ def test_only_the_suites_own_files_are_sent(file: Path, code: Path, tmp_path: Pa
     with shipped(load_study(file, plugins=[plugin])) as folder:
         sent = {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
         assert not any("secret" in (folder / path).read_text() for path in sent - modules)
-    page = {Path("studies/report/page") / f"report.{kind}" for kind in ("css", "html.j2", "js")}
+    names = ("report.css", "report.html.j2", "report.js", "explore.js")
+    page = {Path("studies/report/page") / name for name in names}
     assert sent == {*modules, *page, *map(Path, ("study.yaml", "plugins/nets.py", "sent_as"))}
 
 
