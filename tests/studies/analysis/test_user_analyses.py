@@ -191,6 +191,7 @@ def test_one_that_fails_costs_no_result(
 
 def test_what_it_wrote_goes_with_it(out: Path, tmp_path: Path) -> None:
     folder = out / "tiny"
+    (folder / "figures").mkdir(exist_ok=True)  # no test before this one may have drawn any
     (folder / "figures" / "mine.png").write_bytes(b"of the user")
     assert analysed(out, tmp_path / "own.py", OWN)[0] == 0
     written = [folder / "figures" / "scatter.png", folder / "tables" / "scatter.csv"]
