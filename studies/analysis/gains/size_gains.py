@@ -127,10 +127,8 @@ def metric_gain(
         evidence, margin, higher_is_better=up, counted=counted, survivors_only=survivors_only
     )
     means = [_mean_interval(pairs[arm]) for arm in (pair.reference, pair.arm)]
-    p = counted.trained_differ if claim.of_trained else counted.differ
-    return MetricGain(
-        metric, *means[0], *means[1], evidence.everyone, claim, 1.0 if survivors_only else p
-    )
+    p = 1.0 if survivors_only else counted.of(claim)
+    return MetricGain(metric, *means[0], *means[1], evidence.everyone, claim, p)
 
 
 def _mean_interval(values: pd.Series) -> tuple[float, float, float]:

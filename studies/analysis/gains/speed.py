@@ -91,9 +91,7 @@ class Speed:
     @property
     def p(self) -> float:
         """The p value of the claim, adjusted for all comparisons and the look."""
-        if self.counted is None:
-            return self.evidence.everyone.p
-        return self.counted.trained_differ if self.claim.of_trained else self.counted.differ
+        return self.evidence.everyone.p if self.counted is None else self.counted.of(self.claim)
 
     @property
     def difference(self) -> tuple[float, float, float]:

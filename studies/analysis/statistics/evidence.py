@@ -56,6 +56,10 @@ class CountedP(NamedTuple):
     trained_differ: float
     trained_same: float | None
 
+    def of(self, claim: Claim) -> float:
+        """The p value of the difference that a claim is about."""
+        return self.trained_differ if claim.of_trained else self.differ
+
 
 @dataclass(frozen=True)
 class Claim:

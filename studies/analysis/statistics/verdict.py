@@ -234,7 +234,7 @@ def interval_in_words(value: float, low: float, high: float) -> str:
 
 def withheld_because(verdict: Verdict) -> str:
     """Why what the pairs alone would say is not claimed."""
-    pairs = verdict.pairs
+    pairs, trained = verdict.pairs, verdict.trained
     assert verdict.withheld is not None
     said = f"by these pairs alone the outcome would be `{OUTCOME_IN_WORDS[verdict.withheld]}`"
     if pairs < FEWEST_PAIRS:
@@ -242,4 +242,7 @@ def withheld_because(verdict: Verdict) -> str:
             f"{said}, but {pairs} pairs may all miss a part of the networks that would undo it: "
             f"{FEWEST_PAIRS} are needed"
         )
-    return f"{said}, but failures that were not seen could undo it"
+    said += ", but failures that were not seen could undo it"
+    if trained is not None and trained.is_small:
+        said += f", and {trained.pairs} pairs that trained are fewer than {FEWEST_PAIRS}"
+    return said
