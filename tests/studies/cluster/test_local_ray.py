@@ -1,0 +1,64 @@
+"""Ray that starts and ends beside other work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.services import SECONDS
+
+_GARBAGE_WHILE_RAY_ENDS = """
+import gc
+import threading
+from studies.cluster.local_ray import end_local_ray, ended_local_ray, local_ray
+
+gc.disable()  # else chance decides what is left
+shut, collected = threading.Event(), threading.Event()
+
+class Garbage:
+    def __init__(self, reference):
+        self.reference, self.itself = reference, self
+
+class PausedWhereItIsShut:
+    def __init__(self, core):
+        self._core = core
+
+    def __getattr__(self, name):
+        return getattr(self._core, name)
+
+    def shutdown_driver(self):
+        self._core.shutdown_driver()
+        shut.set()
+        collected.wait()
+
+def train():
+    import ray
+    Garbage(ray.put(0))
+    worker = ray._private.worker.global_worker
+    worker.core_worker = PausedWhereItIsShut(worker.core_worker)
+
+with ended_local_ray():
+    with local_ray():
+        train()
+    end_local_ray()
+    shut.wait()
+    gc.collect()
+    collected.set()
+print("went on")
+"""
+
+
+@pytest.mark.slow
+def test_nothing_of_rays_is_freed_while_it_ends() -> None:
+    """Ray ends a process in which that happens."""
+    process = subprocess.run(
+        [sys.executable, "-c", _GARBAGE_WHILE_RAY_ENDS],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == "went on\n"
