@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,7 +49,7 @@ from studies.storage.reuse import KnownNetworks
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
-from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from studies.storage.tracking.trackers import delivery_of
 from tests.services import started_mlflow
 
 DEFINITION = {
@@ -198,46 +198,42 @@ def search(stored: StoredStudy) -> None:
         assert session.finished
 
 
-def deliver(stored: StoredStudy, uri: str | None = None) -> None:
+def deliver(stored: StoredStudy) -> None:
     """Everything that lies in the folder brought to MLflow."""
-    delivery = delivery_of(stored, uri)
-    with StudyProgress(stored.study, Console(quiet=True)) as progress:
+    with (
+        delivery_of(stored, at_once=True) as (delivery, stored),
+        StudyProgress(stored.study, Console(quiet=True)) as progress,
+    ):
         assert Session(stored, delivery, progress).has_nothing_to_train()
         delivery.ask(lambda tracker: None)
-    delivery.close()
 
 
 def deliver_to_server(stored: StoredStudy) -> None:
     """The same, over HTTP; starting the server counts for seconds."""
     with started_mlflow(stored.folder.path.parent) as uri:
-        deliver(stored, uri)
+        storage = replace(stored.study.storage, tracking_uri=uri)
+        deliver(replace(stored, study=replace(stored.study, storage=storage)))
 
 
 def through_ray(stored: StoredStudy) -> float:
     """The whole driver, but for Ray's own start; the seconds until the last block was recorded."""
     started = time.perf_counter()
-    delivery = delivery_of(stored)
-    with StudyProgress(stored.study, Console(quiet=True)) as progress:
+    with (
+        delivery_of(stored, at_once=True) as (delivery, stored),
+        StudyProgress(stored.study, Console(quiet=True)) as progress,
+    ):
         session = Session(stored, delivery, progress, KnownNetworks(stored))
         train(session, SleepingTrainable)
         assert session.finished
         assert not session.failures
         trained = time.perf_counter() - started
         delivery.ask(lambda tracker: None)
-    delivery.close()
     return trained
 
 
 def results(stored: StoredStudy) -> None:
     """Tables, analysis, figures, report."""
     write_results(stored)
-
-
-def delivery_of(stored: StoredStudy, uri: str | None = None) -> Delivery:
-    """To the folder's own MLflow store, or another."""
-    folder = stored.folder
-    store, artifacts = uri or folder.default_tracking_uri, folder.path.parent / "artifacts"
-    return Delivery(folder, lambda: MLflowTracker(stored.study, "scale", store, artifacts))
 
 
 STAGES: dict[str, Callable[[StoredStudy], float | None]] = {

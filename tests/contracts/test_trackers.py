@@ -5,7 +5,7 @@ A tracker of another service passes these by a `Store` of its own in `STORES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.base import Tracker
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.mlflow_tracker import MLflowTracker
+from studies.storage.tracking.tracker_process import TrackerProcess
 from studies.storage.tracking.trial_content import CURVES
 from tests.studies.memory_tracker import MemoryTracker
 from tests.studies.tiny import TINY
@@ -78,9 +79,26 @@ class MLflowStore:
         return found
 
 
+@dataclass
+class MLflowInAProcess(MLflowStore):
+    """The same, written by a process of its own."""
+
+    process: TrackerProcess | None = None
+
+    def connect(self) -> Tracker:
+        if self.process is None:
+            self.process = TrackerProcess(_connection, self.study, self.uri, self.out / "artifacts")
+        return self.process.connect()
+
+
+def _connection(study: Study, uri: str, artifacts: Path) -> Callable[[], Tracker]:
+    return lambda: MLflowTracker(study, "id", uri, artifacts)
+
+
 STORES: dict[str, Callable[[Study, Path], Any]] = {
     "memory": lambda study, out: MemoryStore(),
     "mlflow": MLflowStore,
+    "mlflow in a process": MLflowInAProcess,
 }
 
 
@@ -109,8 +127,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, trained: Trained, tmp_path: Path) -> Any:
-    return STORES[request.param](trained.study, tmp_path)
+def store(request: pytest.FixtureRequest, trained: Trained, tmp_path: Path) -> Iterator[Any]:
+    store = STORES[request.param](trained.study, tmp_path)
+    yield store
+    if isinstance(store, MLflowInAProcess) and store.process is not None:
+        store.process.end()
 
 
 def numbers(block: Block) -> list[tuple[str, str, int]]:

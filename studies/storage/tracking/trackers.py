@@ -7,18 +7,21 @@ To add one, write a class with the methods of `Tracker`, and add a row here and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from dynloss_core.config import ConfigError
 from studies.definition.optional_packages import MissingPackageError, is_installed, require
 from studies.messages import say
 from studies.storage.place import move_artifacts
 from studies.storage.stored_study import StoredStudy
-from studies.storage.tracking.base import Tracker
+from studies.storage.tracking.base import Tracker, Unreachable
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.no_tracker import NoTracker
+from studies.storage.tracking.tracker_process import TrackerProcess
 
 __all__ = ["TRACKERS", "delivery_of"]
+
+_TRIALS_WORTH_A_PROCESS = 1_000
 
 
 def _to_mlflow(stored: StoredStudy) -> Callable[[], Tracker]:
@@ -63,18 +66,33 @@ def delivery_of(stored: StoredStudy, *, at_once: bool) -> Iterator[tuple[Deliver
     Raises:
         ConfigError: if the tracker must be reached at once and cannot.
     """
-    connect = TRACKERS[stored.study.storage.tracker](stored)
-    tracker = None
-    try:
-        tracker = connect()
-    except ConfigError as error:
-        if at_once and not isinstance(error, MissingPackageError):
-            raise
-        say(f"{error}; meanwhile, the study continues and keeps its records on disk")
-    if tracker is not None:
-        stored = stored.with_state(**tracker.kept())
-    delivery = Delivery(stored.folder, connect, tracker)
-    try:
+    connector = TRACKERS[stored.study.storage.tracker]
+    with ExitStack() as stack:
+        if _is_worth_a_process(stored):
+            process = TrackerProcess(connector, stored)
+            stack.callback(process.end)
+            connect = process.connect
+        else:
+            connect = connector(stored)
+        tracker = None
+        try:
+            tracker = connect()
+        except Unreachable as error:
+            say(f"{error}; the study continues and keeps its records on disk")
+        except ConfigError as error:
+            if at_once and not isinstance(error, MissingPackageError):
+                raise
+            say(f"{error}; meanwhile, the study continues and keeps its records on disk")
+        if tracker is not None:
+            stored = stored.with_state(**tracker.kept())
+        delivery = Delivery(stored.folder, connect, tracker)
+        stack.callback(delivery.close)
         yield delivery, stored
-    finally:
-        delivery.close()
+
+
+def _is_worth_a_process(stored: StoredStudy) -> bool:
+    """Whether a study writes enough to MLflow for a process of its own, which takes seconds of a
+    core to start."""
+    if stored.study.storage.tracker != "mlflow" or not is_installed("mlflow"):
+        return False
+    return stored.networks // stored.study.seeds_per_point >= _TRIALS_WORTH_A_PROCESS
