@@ -18,6 +18,7 @@ _FROM_PAGE = "../../../studies/results"  # of docs/results/studies/
 _VERDICT = "% interval, n ="  # of the sentences whose numbers a table of verdicts has
 _SPEED = "reach a validation accuracy of"
 _METHOD = " Intervals are 95%"  # the same for every pair of arms
+_MOST_ROWS, _MOST_WARNINGS = 15, 5  # that stand open
 _FEW = 7  # verdicts that are read as sentences
 
 
@@ -67,11 +68,12 @@ def _page(name: str) -> Iterator[str]:
     if verdicts:
         yield "## Verdicts\n"
         yield "Means of test accuracy, and the difference with its 95% interval.\n"
-        yield from _table(verdicts)
+        words = f"All {len(verdicts)} comparisons"
+        yield from _folded(words, list(_table(verdicts)), _MOST_ROWS)
     if summary["warnings"]:
         yield "## Warnings\n"
-        yield from (f"- {_escaped(each)}" for each in summary["warnings"])
-        yield ""
+        warnings = [f"- {_escaped(each)}" for each in summary["warnings"]]
+        yield from _folded(f"All {len(warnings)} warnings", [*warnings, ""], _MOST_WARNINGS)
     yield "## Where it comes from\n"
     yield f"{networks} networks, {time}; {_hardware(summary['provenance'])}.\n"
     yield f"Regenerate it with {how}.\n"
@@ -79,6 +81,13 @@ def _page(name: str) -> Iterator[str]:
     linked = [file for file in files if not file.endswith((".png", ".md"))]
     links = (f"[`{file}`]({_FROM_PAGE}/{name}/{file})" for file in linked)
     yield f"Its files: {', '.join(links)}.\n"
+
+
+def _folded(summary: str, lines: list[str], most: int) -> Iterator[str]:
+    """Lines that open with a click where there are more than `most`."""
+    if len(lines) > most:
+        lines = [f"<details><summary>{summary}</summary>\n", *lines, "</details>\n"]
+    yield from lines
 
 
 def _table(verdicts: list[dict[str, Any]]) -> Iterator[str]:
