@@ -51,7 +51,6 @@ def joined_cluster(
     set_environment(address)
     import ray
 
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # the session reports failures itself
     asks = address is None or (address != "auto" and _asks_for_token(address, source))
     try:
         with kept_handlers():
@@ -76,6 +75,7 @@ def joined_cluster(
             said = "it started no server for Ray's client, and does not say why"
             reason = said if last == reason or not last else f"{reason} {last}"
         raise ConfigError(source, f"no cluster at {address}: {reason}", remedy) from None
+    _keep_from_terminal(logging.getLogger("ray"))
     if address == "auto":  # Ray has found it
         address = str(ray.get_runtime_context().gcs_address)
         asks = _asks_for_token(address, source)
@@ -88,6 +88,14 @@ def joined_cluster(
         yield _capacity(ray.nodes())  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
+
+
+def _keep_from_terminal(logger: logging.Logger) -> None:
+    """Have what Ray logs go where this process sends it, if anywhere, and not to the terminal as
+    well: a study reports its failures itself."""
+    own = [each for each in logger.handlers if not type(each).__module__.startswith("ray.")]
+    logger.handlers, logger.propagate = own or [logging.NullHandler()], False
+    logger.setLevel(logging.WARNING)
 
 
 def is_joined() -> bool:

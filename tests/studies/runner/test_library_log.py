@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from studies.cluster.ray_cluster import _keep_from_terminal
 from studies.runner.library_log import library_log
 
 
@@ -28,6 +29,22 @@ def test_it_is_kept_and_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "")
     assert logging.getLogger("mlflow").handlers is before
+
+
+def test_what_ray_logs_is_kept_although_it_comes_with_a_log_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray  # gives its logger a handler on the terminal
+
+    file = tmp_path / "log.txt"
+    with library_log(file):
+        ray._private.ray_logging.setup_logger("warning", "%(message)s")
+        _keep_from_terminal(logging.getLogger("ray"))
+        logging.getLogger("ray.autoscaler").warning("a node is slow")
+    _keep_from_terminal(logging.getLogger("ray"))
+    logging.getLogger("ray.autoscaler").warning("where nobody keeps it")
+    assert "ray.autoscaler WARNING: a node is slow" in file.read_text()
+    assert capsys.readouterr().err == ""
 
 
 def test_it_is_shown_if_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
