@@ -123,7 +123,7 @@ def _join(address: str, environment: dict[str, Any] | None) -> None:
             ray.init(
                 address=address,
                 log_to_driver=False,
-                logging_level=logging.ERROR,
+                configure_logging=False,
                 runtime_env=environment,
                 **job,
             )

@@ -34,11 +34,10 @@ def test_it_is_kept_and_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_what_ray_logs_is_kept_although_it_comes_with_a_log_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import ray  # gives its logger a handler on the terminal
+    import ray  # noqa: F401  gives its logger a handler on the terminal
 
     file = tmp_path / "log.txt"
     with library_log(file):
-        ray._private.ray_logging.setup_logger("warning", "%(message)s")
         _keep_from_terminal(logging.getLogger("ray"))
         logging.getLogger("ray.autoscaler").warning("a node is slow")
     _keep_from_terminal(logging.getLogger("ray"))
