@@ -23,7 +23,7 @@ from studies.cli.app import INTERRUPTED, USAGE_ERROR, app
 from studies.interrupts import ends_as_interrupts
 from studies.messages import replace_what_cannot_be_shown, say
 
-__all__ = ["main"]
+__all__ = ["EXTRA_MODULES", "main"]
 
 COMMANDS = (
     run_commands,
@@ -37,6 +37,21 @@ COMMANDS = (
 )
 """The modules whose import adds the commands."""
 
+EXTRA_MODULES = {
+    "jinja2",
+    "matplotlib",
+    "numba",
+    "optuna",
+    "pandas",
+    "psutil",
+    "pyarrow",
+    "sklearn",
+    "sqlalchemy",
+    "statsmodels",
+    "torchvision",
+}
+"""What the extra `studies` installs, by the names that are imported."""
+
 
 def main() -> None:
     """Entry point: a refusal is one line and exit code 2, never a traceback."""
@@ -46,6 +61,13 @@ def main() -> None:
             app()
     except ConfigError as error:
         say(f"dynloss: {error}")
+        sys.exit(USAGE_ERROR)
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in EXTRA_MODULES:
+            raise
+        remedy = "pip install 'dynloss[studies]', or dynloss[all] for Ray and MLflow too"
+        say(f"dynloss: this command needs {name}, which is not installed; {remedy}")
         sys.exit(USAGE_ERROR)
     except KeyboardInterrupt:
         say("dynloss: interrupted")

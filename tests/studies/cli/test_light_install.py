@@ -1,4 +1,4 @@
-"""What works where only the light package is installed: torch, NumPy, SciPy and PyYAML."""
+"""What works where only the light package is installed: losses, spaces and the commands on them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
+from studies.cli.commands import EXTRA_MODULES
+
 ROOT = Path(__file__).parents[3]
-LIGHT = {"numpy", "pyyaml", "scipy", "torch"}
+LIGHT = {"numpy", "pyyaml", "rich", "scipy", "torch", "typer"}
 WITHOUT = """\
 import sys
 
@@ -59,11 +63,31 @@ def test_the_losses_and_the_spaces_work() -> None:
     assert done.stdout.split()[:2] == ["4", "8"]
 
 
-def test_the_command_says_what_it_needs() -> None:
-    done = lightly("from dynloss_core.command import main; main()")
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command `dynloss`, as the light package has it."""
+    return lightly(f"sys.argv[1:] = {list(words)}\nfrom dynloss_core.command import main; main()")
+
+
+@pytest.mark.parametrize(
+    ("words", "shows"), [("--help", "init"), ("space list", "spirals-mlp"), ("list", "quickstart")]
+)
+def test_the_commands_that_train_nothing_work(words: str, shows: str) -> None:
+    done = command(*words.split())
+    assert done.returncode == 0, done.stderr
+    assert shows in done.stdout
+
+
+@pytest.mark.parametrize("words", ["run quickstart", "status quickstart", "show quickstart"])
+def test_a_command_says_what_it_needs(words: str) -> None:
+    done = command(*words.split())
     assert done.returncode == 2
     assert re.fullmatch(
-        r"dynloss: the command needs \w+, which is not installed; pip install 'dynloss\[studies\]'"
+        r"dynloss: this command needs \w+, which is not installed; pip install 'dynloss\[studies\]'"
         r", or dynloss\[all\] for Ray and MLflow too\n",
         done.stderr,
     )
+
+
+def test_the_packages_that_it_may_need_are_those_of_the_extra() -> None:
+    extras: dict[str, list[str]] = project()["optional-dependencies"]  # type: ignore[assignment]
+    assert {IMPORTED.get(name, name) for name in names(extras["studies"])} == EXTRA_MODULES
