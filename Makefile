@@ -10,8 +10,15 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 SIDE_BY_SIDE = --dist worksteal --numprocesses $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))')
 # tests that may run side by side when they are slow; those that start clusters may not
 WITHOUT_RAY := tests/core tests/contracts tests/docs tests/golden tests/gpu $(addprefix tests/studies/,analysis search storage runner/test_without_results.py test_results.py)
+# what is tested at the lowest versions: all that calls NumPy, pandas, Optuna, MLflow, Ray or Typer
+TOUCHED := tests/core tests/search_spaces $(addprefix tests/studies/,analysis blocks cli definition report search storage)
 
-.PHONY: help install quickstart docs test test-slow test-faults test-slurm bench calibrate gpu lint format clean
+# environments beside .venv: the tools of a release, and the lowest versions that pyproject.toml allows
+DIST := .venv-dist
+LOWEST := .venv-lowest
+TORCH ?= torch
+
+.PHONY: help install quickstart docs dist test test-slow test-faults test-slurm test-lowest bench calibrate gpu lint format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -41,6 +48,14 @@ test-faults: $(STAMP) ## kill, fill up and interrupt studies, and count what is 
 test-slurm: $(STAMP) ## studies as jobs of a Slurm that it starts, from Debian's packages (13 minutes)
 	$(BIN)/python -m pytest tests/studies/deploy -m "slurm or not slurm"
 
+test-lowest: ## the fast tests of what touches other packages, at their lowest versions, in .venv-lowest
+	@$(PYTHON) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt uv
+	@$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+		--extra dev --no-header --no-annotate --output-file $(LOWEST)/lowest.txt pyproject.toml
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python -r $(LOWEST)/lowest.txt -e .
+	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist worksteal $(TOUCHED)
+
 bench: $(STAMP) ## engines, curvature, images, the analysis and the driver, measured; stored as JSON
 	$(BIN)/python -m tests.benchmarks.engines
 	$(BIN)/python -m tests.benchmarks.curvature
@@ -58,6 +73,14 @@ gpu: ## what a machine with an NVIDIA GPU shows in eight minutes; needs PyTorch,
 docs: $(STAMP) ## the documentation, in docs/_build; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build
 
+dist: $(STAMP) ## sdist and wheel in dist/, checked and tried (TORCH=torch==X.Y for another build)
+	@$(PYTHON) -m venv $(DIST)
+	@$(DIST)/bin/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt build twine
+	rm -rf dist
+	$(DIST)/bin/python -m build --quiet
+	$(DIST)/bin/python -m twine check --strict dist/*
+	$(DIST)/bin/python tests/packaging/try_wheel.py dist/*.whl --torch $(TORCH) --packages-of $(VENV)
+
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,4 +91,4 @@ format: $(STAMP) ## let ruff rewrite the files
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches; results stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
+	rm -rf $(VENV) $(DIST) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
