@@ -16,6 +16,7 @@ import dynloss_core
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.blocks.code_origin import Origin, current_origin, syntax_digest
+from studies.blocks.provenance import version_of
 from studies.report.study_results import write_results
 from studies.storage.origins import origins_of, record_origin, refuse_other_code
 from studies.storage.stored_study import StoredStudy
@@ -128,6 +129,22 @@ def test_a_study_goes_on_with_the_same_code_only(
     record_origin(folder)  # as after --code-changed
     assert list(origins_of(folder)) == [now.digest, other.digest]
     refuse_other_code(StoredStudy.read(folder), trains=True)
+
+
+def test_the_version_of_the_suite_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release by itself keeps no study from going on, nor a network from being reused."""
+    session = session_of(tiny_study(), tmp_path)
+    train_next(session)
+    session.delivery.close()
+    monkeypatch.setattr(
+        "studies.blocks.code_origin.version_of",
+        lambda name: "9.9" if name == "dynloss" else version_of(name),
+    )
+    current_origin.cache_clear()
+    refuse_other_code(StoredStudy.read(session.folder), trains=True)
+    current_origin.cache_clear()
 
 
 def test_a_study_that_kept_no_origin_is_told_from_one_that_trained_nothing(tmp_path: Path) -> None:
