@@ -36,6 +36,7 @@ from studies.storage.tracking.parent_run import children_of, describe, find_pare
 from studies.storage.tracking.repeating_client import PARENT, RepeatingClient
 from studies.storage.tracking.run_names import RunNames
 from studies.storage.tracking.run_writers import NewRun, RunRows, writer_for
+from studies.storage.tracking.study_content import data_set_of
 from studies.storage.tracking.study_note import NOTE, NOTED, digest, is_ours, note_of
 from studies.storage.tracking.trial_content import (
     CURVES,
@@ -127,7 +128,7 @@ class MLflowTracker:
                 f"{hide_password(uri)} cannot be used: {hide_password(reason)[:200]}",
                 "give a store that can be written, or leave it out for a local one",
             ) from None
-        self._names = RunNames(study)
+        self._names, self._data = RunNames(study), data_set_of(study)
         self._first: dict[TrialKey, RunRows] = {}  # sent with the first batch of a run
         self._logged: dict[TrialKey, dict[str, set[int]]] = {}  # steps of each metric
         self._pending: dict[str, list[pd.DataFrame]] = {}  # by block
@@ -189,6 +190,7 @@ class MLflowTracker:
         first = self._first.pop(key, None)
         if first is not None:
             rows.metrics, rows.params = [*first.metrics, *rows.metrics], first.params
+            rows.data = first.data
         return rows
 
     def _take_pending(self, block: Block) -> dict[TrialKey, list[Metric]]:
@@ -318,13 +320,14 @@ class MLflowTracker:
 
     def _first_of(self, key: TrialKey, block: Block, point: Point) -> RunRows:
         """The point of a trial: as parameters, which are texts to MLflow, and its numbers as
-        metrics too, which it sorts and filters by value."""
+        metrics too, which it sorts and filters by value. And the data set, which it filters by."""
         now, held = int(time.time() * 1000), self._held.get(key, set())
         values = {**point, "seeds": len(block.seeds)}
         return RunRows(
             self._runs[key],
             [Metric(n, v, now, 0) for n, v in searched_values(point).items() if n not in held],
             [Param(name, str(value)) for name, value in values.items()],
+            data=self._data,
         )
 
     def _ended(self, key: TrialKey, members: pd.DataFrame, curve: list[Metric]) -> RunRows:

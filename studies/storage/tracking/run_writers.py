@@ -27,7 +27,15 @@ from studies.storage.tracking.mlflow_store import (
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Metric, Param, RunStatus, RunTag, SourceType
+from mlflow.entities import (
+    DatasetInput,
+    LifecycleStage,
+    Metric,
+    Param,
+    RunStatus,
+    RunTag,
+    SourceType,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import append_to_uri_path
 
@@ -86,6 +94,28 @@ def _numbers_of_runs(name: str) -> sa.Table:
 
 _TAGS, _PARAMS = _texts_of_runs("tags"), _texts_of_runs("params")
 _METRICS, _LATEST = _numbers_of_runs("metrics"), _numbers_of_runs("latest_metrics")
+_DATASETS = sa.Table(
+    "datasets",
+    _METADATA,
+    sa.Column("dataset_uuid", sa.String(36)),
+    sa.Column("experiment_id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(500), primary_key=True),
+    sa.Column("digest", sa.String(36), primary_key=True),
+    sa.Column("dataset_source_type", sa.String(36)),
+    sa.Column("dataset_source", sa.UnicodeText),
+    sa.Column("dataset_schema", sa.UnicodeText),
+    sa.Column("dataset_profile", sa.UnicodeText),
+)
+_INPUTS = sa.Table(
+    "inputs",
+    _METADATA,
+    sa.Column("input_uuid", sa.String(36)),
+    sa.Column("source_type", sa.String(36), primary_key=True),
+    sa.Column("source_id", sa.String(36), primary_key=True),
+    sa.Column("destination_type", sa.String(36), primary_key=True),
+    sa.Column("destination_id", sa.String(36), primary_key=True),
+    sa.Column("step", sa.BigInteger),
+)
 _EXPERIMENTS = sa.table(
     "experiments",
     *(sa.column(name) for name in ("experiment_id", "artifact_location", "lifecycle_stage")),
@@ -114,6 +144,7 @@ class RunRows:
         params: parameters, which never change.
         tags: texts; those of the same key are replaced.
         status: the status that ends it, such as `FINISHED`; None leaves it open.
+        data: the data set that it uses; None leaves those that it has.
     """
 
     run: str
@@ -121,6 +152,7 @@ class RunRows:
     params: list[Param] = field(default_factory=list)
     tags: Mapping[str, str] = field(default_factory=dict)
     status: str | None = None
+    data: DatasetInput | None = None
 
 
 class RunWriter(Protocol):
@@ -161,6 +193,8 @@ class ClientWriter:
                 chunk = run.metrics[start : start + _METRICS_PER_BATCH]
                 self._client.log_batch(run.run, metrics=chunk, params=params, tags=tags)
                 params, tags = [], []
+            if run.data is not None:
+                self._client.log_inputs(run.run, [run.data])
             if run.status is not None:
                 self._client.set_terminated(run.run, run.status)
 
@@ -218,7 +252,8 @@ class DatabaseWriter:
 
     def _write(self, database: sa.Connection, runs: Sequence[RunRows]) -> None:
         names = [run.run for run in runs]
-        self._refuse_deleted(database, names)
+        experiments = self._experiments_of(database, names)
+        self._insert_data(database, runs, experiments)
         self._insert_params(database, runs, names)
         metrics = [_number(run.run, metric) for run in runs for metric in run.metrics]
         _insert(database, _METRICS, metrics, held="left")
@@ -244,14 +279,66 @@ class DatabaseWriter:
             raise MlflowException(f"the experiment {experiment} is not active")
         return str(row.artifact_location)
 
-    def _refuse_deleted(self, database: sa.Connection, names: Sequence[str]) -> None:
-        query = sa.select(_RUNS.c.run_uuid).where(
+    def _experiments_of(self, database: sa.Connection, names: Sequence[str]) -> dict[str, int]:
+        """The experiment of each run, none of which may be deleted."""
+        query = sa.select(_RUNS.c.run_uuid, _RUNS.c.experiment_id).where(
             _RUNS.c.run_uuid.in_(names), _RUNS.c.lifecycle_stage == LifecycleStage.ACTIVE
         )
-        active = {row.run_uuid for row in database.execute(query.with_for_update())}
+        active = {
+            row.run_uuid: row.experiment_id for row in database.execute(query.with_for_update())
+        }
         lost = next((name for name in names if name not in active), None)
         if lost is not None:
             raise MlflowException(f"the run {lost} is not active")
+        return active
+
+    def _insert_data(
+        self, database: sa.Connection, runs: Sequence[RunRows], experiments: Mapping[str, int]
+    ) -> None:
+        """Insert the data sets that runs use, one per experiment, name and digest."""
+        known: dict[tuple[int, str, str], str] = {}
+        rows = []
+        for run in runs:
+            if run.data is None:
+                continue
+            data = run.data.dataset
+            place = experiments[run.run], data.name, data.digest
+            if place not in known:
+                known[place] = self._identifier_of(database, *place, run.data)
+            rows.append(
+                {
+                    "input_uuid": uuid4().hex,
+                    "source_type": "DATASET",
+                    "source_id": known[place],
+                    "destination_type": "RUN",
+                    "destination_id": run.run,
+                    "step": 0,
+                }
+            )
+        _insert(database, _INPUTS, rows, held="left")
+
+    def _identifier_of(
+        self, database: sa.Connection, experiment: int, name: str, digest: str, used: DatasetInput
+    ) -> str:
+        """The identifier of a data set, inserted if the experiment has none of its name and
+        digest."""
+        row = {
+            "dataset_uuid": uuid4().hex,
+            "experiment_id": experiment,
+            "name": name,
+            "digest": digest,
+            "dataset_source_type": used.dataset.source_type,
+            "dataset_source": used.dataset.source,
+            "dataset_schema": used.dataset.schema,
+            "dataset_profile": used.dataset.profile,
+        }
+        _insert(database, _DATASETS, [row], held="left")
+        query = sa.select(_DATASETS.c.dataset_uuid).where(
+            _DATASETS.c.experiment_id == experiment,
+            _DATASETS.c.name == name,
+            _DATASETS.c.digest == digest,
+        )
+        return str(database.execute(query).scalar_one())
 
     def _insert_params(
         self, database: sa.Connection, runs: Sequence[RunRows], names: Sequence[str]

@@ -17,7 +17,16 @@ from search_spaces.parameters import ConstParameter, FloatParameter, IntParamete
 from studies.definition.study import Study
 from studies.storage.tracking.trial_content import CURVES, TAG
 
-__all__ = ["KIND", "MODELS", "SHARED_VIEW", "condition", "run_page", "runs_page", "runs_view"]
+__all__ = [
+    "KIND",
+    "MODELS",
+    "SHARED_VIEW",
+    "condition",
+    "run_page",
+    "runs_page",
+    "runs_view",
+    "sorted_by",
+]
 
 SHARED_VIEW = "mlflow.sharedViewState."
 """Prefix of MLflow's own tags of experiments that keep views."""
@@ -28,7 +37,7 @@ trained."""
 _OF_MODELS = {"workflowType": "machine_learning"}
 _CURVES_SHOWN = (keys.TRAIN_ACCURACY, keys.TRAIN_LOSS, keys.WEIGHTED_LOSS)
 _SECTION, _OTHERS, _SYSTEM = CURVES.removesuffix("/"), "Model metrics", "System metrics"
-_SEARCHED = "searched values"
+_SEARCHED, _FRESH = "searched values", "fresh seeds"
 _RUN_NAME, _CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # columns of MLflow's table
 
 
@@ -70,28 +79,49 @@ def run_page(base: str, experiment: str, run: str) -> str:
 
 def runs_view(study: Study) -> str:
     """The view of a study's runs, as MLflow keeps it."""
-    final = f"final_{study.objective}"
-    searched = _numbers_searched(study)
+    final, on_test = f"final_{study.objective}", _final_on_test(study)
+    searched, is_searched = _numbers_searched(study), study.mode != "confirm"
+    results = dict.fromkeys((sorted_by(study), final, *([on_test] if study.confirms() else [])))
     columns = [f"tags.`{TAG}{keys.ARM}`", f"tags.`{TAG}{keys.PHASE}`"]
-    columns += [f"metrics.`{name}`" for name in (final, *searched, "diverged_members")]
-    sections = {_SECTION: True, _SEARCHED: True, _OTHERS: False, _SYSTEM: False}
+    columns += [f"metrics.`{name}`" for name in (*results, *searched, "diverged_members")]
+    sections = {_SECTION: True, **({_SEARCHED: True} if is_searched else {})}
+    sections |= {**({_FRESH: True} if study.confirms() else {}), _OTHERS: False, _SYSTEM: False}
+    charts = [*_curves(study), *(_of_searched(study, searched, final) if is_searched else [])]
+    if study.confirms():
+        fresh = (on_test, final) if study.mode == "confirm" else (on_test,)
+        charts += [_bars(_FRESH, name) for name in dict.fromkeys(fresh)]
     state = {
         "searchFilter": condition(study.name),
-        "orderByKey": f"metrics.`{final}`",
+        "orderByKey": f"metrics.`{sorted_by(study)}`",
         "orderByAsc": not keys.higher_is_better(study.objective),
         "selectedColumns": columns,
         "columnOrder": [_RUN_NAME, _CREATED, *columns],
-        "columnWidths": {_RUN_NAME: 300, **dict.fromkeys(columns, 110)},
+        "columnWidths": {
+            _RUN_NAME: 300,
+            **dict.fromkeys(columns, 120),
+            **{f"metrics.`{name}`": 190 for name in results},  # as wide as what they are called
+        },
         "runsHiddenMode": "SHOWALL" if study.mode == "map" else "FIRST_20_RUNS",
         "compareRunSections": [
             {"uuid": name, "name": name, "display": shown, "isReordered": False, "deleted": False}
             for name, shown in sections.items()
         ],
         "isAccordionReordered": True,
-        "compareRunCharts": [*_curves(study), *_of_searched(study, searched, final)],
+        "compareRunCharts": charts,
     }
     packed = zlib.compress(json.dumps(state).encode())  # as MLflow does; old servers keep 5,000
     return f"deflate;{base64.b64encode(packed).decode()}"
+
+
+def sorted_by(study: Study) -> str:
+    """The metric that the best runs are first by: that of the verdict where every run is on fresh
+    seeds, else the one that points are chosen by."""
+    return _final_on_test(study) if study.mode == "confirm" else f"final_{study.objective}"
+
+
+def _final_on_test(study: Study) -> str:
+    """The metric of the verdict, which only runs on fresh seeds have."""
+    return f"final_{keys.on_test_set(study.objective)}"
 
 
 def _numbers_searched(study: Study) -> list[str]:
@@ -145,6 +175,11 @@ def _curves(study: Study) -> list[dict[str, Any]]:
         )
         for name in shown
     ]
+
+
+def _bars(section: str, name: str) -> dict[str, Any]:
+    """A bar for each run that has a metric."""
+    return _card("BAR", section, name, metricKey=name)
 
 
 def _of_searched(study: Study, searched: list[str], final: str) -> list[dict[str, Any]]:

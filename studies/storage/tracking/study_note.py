@@ -9,7 +9,7 @@ from dynloss_core import keys
 from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.storage.tracking import mlflow_store  # noqa: F401  sets the environment of mlflow
-from studies.storage.tracking.runs_view import condition, run_page, runs_page
+from studies.storage.tracking.runs_view import condition, run_page, runs_page, sorted_by
 from studies.storage.tracking.trial_content import TAG
 
 # isort: split
@@ -102,6 +102,6 @@ def _page_of(study: Study, experiment: str, arm: str) -> str:
         "",
         experiment,
         searchFilter=condition(study.name, arm=arm),
-        orderByKey=f"metrics.`final_{study.objective}`",
+        orderByKey=f"metrics.`{sorted_by(study)}`",
         orderByAsc=str(not keys.higher_is_better(study.objective)).lower(),
     )[1:]

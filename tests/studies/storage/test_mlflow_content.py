@@ -93,20 +93,25 @@ def test_what_was_searched_sorts_as_numbers(shown: tuple[Study, MlflowClient, li
 
 
 def test_the_studys_run_says_what_it_is(shown: tuple[Study, MlflowClient, list[Run]]) -> None:
-    study, _, runs = shown
+    _, _, runs = shown
     parent = the_study(runs)
     assert parent.data.params["model.width"] == "6"
     assert parent.data.params["space.learning_rate"].endswith(", log")
-    (used,) = parent.inputs.dataset_inputs
-    assert (used.dataset.name, used.dataset.digest) == (
-        "spirals",
-        data_set_of(study).dataset.digest,
-    )
     note = parent.data.tags[NOTE]
     assert note.startswith("**Question.** Is it better?\n\n**Verdict.** It is better.")
     assert "- The search is short." in note
     fresh = [run.info.run_id for run in runs if trial_of(run).startswith("confirm/")]
     assert all(f"/runs/{run}?" in note for run in fresh)
+
+
+def test_every_run_has_the_data_set(shown: tuple[Study, MlflowClient, list[Run]]) -> None:
+    study, client, runs = shown
+    digest = data_set_of(study).dataset.digest
+    for run in runs:
+        (used,) = run.inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == ("spirals", digest)
+    condition = f"dataset.name = 'spirals' and dataset.digest = '{digest}'"
+    assert len(runs_in(client, condition)) == len(runs) == 1 + 2 * 2 + 3
 
 
 def test_a_note_that_somebody_wrote_stays(tmp_path: Path) -> None:
@@ -143,12 +148,20 @@ def test_a_view_opens_on_curves(kind: str) -> None:
     packed = runs_view(tiny_study(**changes)).removeprefix("deflate;")
     view = json.loads(zlib.decompress(base64.b64decode(packed)))
     shown = [section["name"] for section in view["compareRunSections"] if section["display"]]
-    assert shown == ["curves", "searched values"]
+    of_kind = {"map": ["searched values"], "confirm": ["fresh seeds"]}
+    assert shown == ["curves", *of_kind.get(kind, ["searched values", "fresh seeds"])]
     first = view["compareRunCharts"][0]
     assert (first["type"], first["metricKey"]) == ("LINE", "curves/validation_accuracy")
     kinds = [chart["type"] for chart in view["compareRunCharts"]]
     assert ("CONTOUR" in kinds) == (kind == "map")
-    assert view["orderByKey"] == "metrics.`final_validation_accuracy`"
+    bars = [chart["metricKey"] for chart in view["compareRunCharts"] if chart["type"] == "BAR"]
+    verdict = "final_test_accuracy"
+    on_validation = "final_validation_accuracy"
+    of_kind = {"map": [], "optimize": [verdict], "confirm": [verdict, on_validation]}
+    assert bars == of_kind[kind]
+    best = verdict if kind == "confirm" else on_validation
+    assert view["orderByKey"] == f"metrics.`{best}`"
+    assert (f"metrics.`{verdict}`" in view["selectedColumns"]) == (kind != "map")
     assert len(packed) < 5000, "what old servers keep"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Dataset, DatasetInput, Metric, Param
 from mlflow.exceptions import MlflowException
 
 from studies.storage.tracking.mlflow_store import probe
@@ -26,6 +27,14 @@ from studies.storage.tracking.run_writers import (
 )
 
 NAMES = ("search/a/0", "search/a/1", "confirm/b/7")
+DATA = [
+    DatasetInput(Dataset(name, digest, "dynloss", "{}", profile=profile))
+    for name, digest, profile in (
+        ("spirals", "a1", None),
+        ("digits", "a1", "p"),
+        ("spirals", "b2", "p"),
+    )
+]
 TIMES = {"start_time", "end_time", "creation_time", "last_update_time"}
 
 
@@ -52,6 +61,8 @@ class Store:
         names = dict(zip(self.runs, NAMES, strict=True))
         with closing(sqlite3.connect(self.path)) as database:
             database.row_factory = sqlite3.Row
+            for row in database.execute("SELECT dataset_uuid, name, digest FROM datasets"):
+                names[row["dataset_uuid"]] = f"{row['name']} {row['digest']}"
             asked = "SELECT name FROM sqlite_master WHERE type = 'table'"
             tables = [row["name"] for row in database.execute(asked)]
             return {
@@ -64,7 +75,7 @@ class Store:
 
 
 def plain(key: str, value: Any, names: dict[str, str]) -> Any:
-    if key in TIMES:
+    if key in TIMES or key == "input_uuid":
         return value is not None
     text = repr(value)
     for run, name in names.items():
@@ -94,6 +105,7 @@ writes = st.lists(
         params,
         tags,
         st.sampled_from([None, "FINISHED", "FAILED", "KILLED"]),
+        st.sampled_from([None, *DATA]),
     ),
     max_size=5,
     unique_by=lambda write: write[0],
@@ -111,7 +123,7 @@ def test_every_row_is_the_clients(
     for store in stores.values():
         for call in calls:
             store.writer.write(
-                RunRows(store.runs[which], list(r.metrics), list(r.params), dict(r.tags), r.status)
+                replace(r, run=store.runs[which], metrics=list(r.metrics), params=list(r.params))
                 for which, r in call
             )
     expected, found = (store.rows() for store in stores.values())
