@@ -117,6 +117,7 @@ def _recorded(out: Path) -> list[dict[str, str]]:
 
 def _state_of(study: StudyPaths) -> dict[str, str]:
     """State and verdict, from the summary alone: a study that runs is not disturbed."""
+    from studies.definition.network_counts import in_short
     from studies.storage.recorded_verdicts import outcomes_in
 
     state, verdict = "begun", ""
@@ -128,7 +129,8 @@ def _state_of(study: StudyPaths) -> dict[str, str]:
             trained, in_all = int(networks["trained"]), int(networks["in_all"])
             state = f"{trained:,} of {in_all:,} networks"
             if trained >= in_all:
-                state = f"finished, {trained:,} networks"
+                tried = sum(int(arm["tried"]) for arm in summary.get("trials", {}).values())
+                state = f"finished, {in_short(tried, trained)}"
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from studies.definition.network_counts import counted
 from studies.messages import console, paragraph, point_in_words, repeat_command
 from studies.out_folder import shown
 
@@ -48,9 +49,10 @@ def show_results(
         lost = f", a network diverged in {diverged} of them" if diverged else ""
         stopped = analysis.stopped.get(arm, 0)
         given_up = f", {stopped} stopped early" if stopped else ""
-        paragraph(f"searched   {arm:<10} {tried} trials{lost}{given_up}")
+        paragraph(f"searched   {arm:<10} {counted(tried, 'trial')}{lost}{given_up}")
+    console.print(f"networks   {results.counts.of_networks()}")
     for name, networks in results.reused.items():
-        console.print(f"reused     {networks} networks trained for {name}")
+        console.print(f"reused     {counted(networks, 'network')} of {name}")
     verdicts = analysis.verdicts
     if len(verdicts) == 1 and verdicts[0].test.luck is not None:
         console.print(f"winners    of each search: {shown(folder.tables / 'searches.csv')}")

@@ -134,9 +134,9 @@ class StudyResult:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        count = f"{len(self.members):,}"
-        count += "" if self.finished else f" of {self.stored.networks:,}"
-        yield f"{self.study.name} ({self.study.mode}): {count} networks trained"
+        count = str(self.results.counts)
+        count += "" if self.finished else f"; of {self.stored.networks:,} networks in all"
+        yield f"{self.study.name} ({self.study.mode}): {count}"
         yield from self.findings[:1]
         for arm, point in self.winners.items():
             values = ", ".join(f"{name} {brief(value)}" for name, value in point.items())

@@ -19,6 +19,8 @@ def metrics_of(analysis: Analysis) -> dict[str, float]:
     """The trials of each arm, the verdicts, and the gains at each size and over each map."""
     found: dict[str, float] = {}
     for arm, (tried, diverged) in analysis.trials.items():
+        if not tried:
+            continue  # its point was given
         found |= {f"trials_{arm}": float(tried), f"trials_{arm}_diverged": float(diverged)}
     for verdict in analysis.verdicts:
         found |= _of_verdict(verdict)

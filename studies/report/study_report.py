@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from studies.analysis.figures.files import PageFigure
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.study_analysis import Analysis
+from studies.definition.network_counts import counted
 from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.messages import brief, duration
@@ -28,7 +30,7 @@ from studies.report.page.document import (
     Section,
     TrialTable,
 )
-from studies.report.trial_table import trial_axes, trial_table
+from studies.report.trial_table import counts_of, reused_in, trial_axes, trial_table
 from studies.storage.origins import origins_in_words
 from studies.storage.stored_study import StoredStudy
 
@@ -36,6 +38,8 @@ __all__ = ["report_of"]
 
 LOCAL_ADDRESS = "http://127.0.0.1:5000"
 """Of `dynloss ui`, by default."""
+
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
 
 
 def report_of(
@@ -64,7 +68,7 @@ def report_of(
     provenance["origin"] = origins_in_words(members, folder)
     facts = {
         "Mode": study.mode,
-        **_counts(trial_table(study, members), members),
+        **_counts(stored, members),
         "Objective": study.objective.replace("_", " "),
     }
     if keys.SECONDS in members:
@@ -85,18 +89,17 @@ def report_of(
     )
 
 
-def _counts(trials: pd.DataFrame, members: pd.DataFrame) -> dict[str, str]:
-    """Trials and networks, as everywhere in the report: those of a search, and the winners' on
-    fresh seeds."""
-
-    def counted(rows: pd.DataFrame) -> str:
-        phases = rows[keys.PHASE].astype(str).value_counts()
-        searched = sum(int(n) for name, n in phases.items() if Phase.parse(str(name)).is_search)
-        parts = {"searched": searched, "of winners": len(rows) - searched}
-        shown = [f"{count:,} {what}" for what, count in parts.items() if count]
-        return " + ".join(shown).replace(",", "\u202f") or "none"
-
-    return {"Trials": counted(trials), "Networks": counted(members)}
+def _counts(stored: StoredStudy, members: pd.DataFrame) -> dict[str, str]:
+    """Trials and networks, and how many networks are missing."""
+    counts = counts_of(members)
+    facts = {"Trials": f"{counts.trials:,}"} if stored.study.mode != "confirm" else {}
+    facts["Networks"] = counts.of_networks()
+    missing = stored.networks - counts.networks
+    if missing > 0:
+        facts["Not trained"] = f"{missing:,} of {stored.networks:,} networks"
+    if reused := reused_in(members):
+        facts["Reused"] = ", ".join(f"{counted(n, 'network')} of {o}" for o, n in reused.items())
+    return {label: _THOUSANDS.sub("\u202f", text) for label, text in facts.items()}
 
 
 def _findings(analysis: Analysis) -> Iterable[Finding]:
@@ -196,8 +199,14 @@ def _trials(
         return None
     study, state = stored.study, stored.state
     frame = trial_table(study, members)
-    counts = _counts(frame, members)["Trials"]
-    note = f"Trials: {counts}. Means over seeds. Metrics are static (unweighted), "
+    is_search = frame[keys.PHASE].map(lambda phase: Phase.parse(str(phase)).is_search)
+    reruns = int((~is_search.astype(bool)).sum())  # which come first
+    note = ""
+    if study.mode == "confirm":
+        note = "Each row is a point that was given, on fresh seeds. "
+    elif reruns:
+        note = f"The first {reruns} rows are reruns: points chosen in the search, on new seeds. "
+    note += "Means over seeds. Metrics are static (unweighted), "
     note += "at the end of training"
     if keys.STOPPED_STEP in members:
         note += "; for a trial that was stopped early, at its stopped step (else -1)"
@@ -213,6 +222,7 @@ def _trials(
         tracking_uri=_address(str(state.get("tracking_uri", ""))),
         experiment_id=str(state["mlflow_experiment"]) if "mlflow_experiment" in state else None,
         note=f"{note}.",
+        reruns=reruns,
         axes=trial_axes(study, frame),
         curves=curves,
     )

@@ -24,6 +24,7 @@ from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
 from studies.analysis.user_analyses import AnalysisError, AnalysisFunction, analyses_of
 from studies.blocks.recorder import KINDS
+from studies.definition.network_counts import NetworkCounts
 from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
 from studies.messages import say
@@ -31,7 +32,7 @@ from studies.report.page.html import render
 from studies.report.study_figures import draw_figures, figures_for_page
 from studies.report.study_metrics import metrics_of
 from studies.report.study_report import report_of
-from studies.report.trial_table import trial_curves, trial_table
+from studies.report.trial_table import counts_of, reused_in, trial_curves, trial_table
 from studies.storage.gathered_tables import GatheredTables
 from studies.storage.origins import origins_in, origins_in_words
 from studies.storage.stored_study import StoredStudy
@@ -54,6 +55,7 @@ class Results:
         origins: the code that trained the networks (see `studies.storage.origins`).
         for_page: the figures as the report has them, by name.
         trial_curves: the curves of its trials (see `studies.report.trial_table`).
+        counts: how many trials and networks there are.
     """
 
     analysis: Analysis
@@ -63,6 +65,7 @@ class Results:
     origins: str = ""
     for_page: Mapping[str, PageFigure] = field(default_factory=dict)
     trial_curves: Mapping[str, Any] | None = None
+    counts: NetworkCounts = field(default_factory=NetworkCounts)
 
     def without_winner(self, study: Study) -> list[str]:
         """Arms that should have been confirmed, but have no trial to represent them."""
@@ -70,7 +73,10 @@ class Results:
 
     def metrics(self) -> dict[str, float]:
         """What was found, as metrics of the parent run."""
-        return metrics_of(self.analysis)
+        numbers = {name: float(number) for name, number in self.counts.by_name().items()}
+        if reused := sum(self.reused.values()):
+            numbers["networks_reused"] = float(reused)
+        return {**numbers, **metrics_of(self.analysis)}
 
     def tags(self) -> dict[str, str]:
         """Tags of the parent run: the origin of its networks, the outcome, and its warnings."""
@@ -164,7 +170,7 @@ def _write_results(
     study, folder = stored.study, stored.folder
     members, curves = gathered.of_kind["members"], gathered.of_kind["curves"]
     recorded = {kind: gathered.of_kind[kind] for kind in KINDS}
-    reused = _reused(members)
+    reused = reused_in(members)
     analysis = analyse(members, curves, question_of(study, members), recorded, own)
     gathered.write(place.tables)  # nothing is written if an analysis fails
     tables = {name: table for card in analysis.cards for name, table in card.files.items()}
@@ -176,7 +182,8 @@ def _write_results(
     drawn = draw_figures(analysis, place.figures)
     origins = origins_in_words(members, folder)
     written = tuple(place.tables / name for name in tables)
-    results = Results(analysis, tuple(drawn), written, reused, origins)
+    counts = counts_of(members)
+    results = Results(analysis, tuple(drawn), written, reused, origins, counts=counts)
     if not members.empty:
         pages = figures_for_page(analysis, drawn)
         lines = trial_curves(study, trial_table(study, members), curves)
@@ -224,7 +231,7 @@ def _remove_older(place: StudyFolder, written: Iterable[Path]) -> None:
 
 def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> dict[str, Any]:
     """The results of a study as plain data: the answer, its numbers, where they come from."""
-    study = stored.study
+    study, counts = stored.study, counts_of(members)
     verdicts = [
         {
             "setting": verdict.setting,
@@ -244,8 +251,14 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
             "findings": analysis.findings(),
             "warnings": analysis.warnings(),
             "trials": _trials(study, analysis),
-            "networks": {"trained": len(members), "in_all": stored.networks},
-            "reused": _reused(members),
+            "networks": {
+                "trained": counts.networks,
+                "in_all": stored.networks,
+                "searched": counts.searched,
+                "finals": counts.finals,
+                "fresh": counts.fresh,
+            },
+            "reused": reused_in(members),
             "confirmation": analysis.phase,
             "verdicts": verdicts,
             "regimes": {
@@ -274,13 +287,6 @@ def _trials(study: Study, analysis: Analysis) -> dict[str, dict[str, int]]:
         for arm, counts in by_arm.items():
             counts["stopped"] = analysis.stopped[arm]
     return by_arm
-
-
-def _reused(members: pd.DataFrame) -> dict[str, int]:
-    """The number of networks taken from each other study."""
-    if keys.REUSED_FROM not in members:
-        return {}
-    return {str(name): int(n) for name, n in members[keys.REUSED_FROM].value_counts().items()}
 
 
 def _strict(value: Any) -> Any:

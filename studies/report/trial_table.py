@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from dynloss_core import keys
+from studies.definition.network_counts import NetworkCounts
 from studies.definition.phases import Phase
 from studies.definition.study import Study
 
-__all__ = ["searched_trials", "trial_axes", "trial_curves", "trial_table"]
+__all__ = ["counts_of", "reused_in", "searched_trials", "trial_axes", "trial_curves", "trial_table"]
 
 _CURVES, _POINTS = 1000, 24
 
@@ -46,6 +47,25 @@ def trial_table(study: Study, members: pd.DataFrame) -> pd.DataFrame:
         .sort_values([keys.PHASE, study.objective], ascending=[True, not up], kind="stable")
         .reset_index(drop=True)
     )
+
+
+def counts_of(members: pd.DataFrame) -> NetworkCounts:
+    """How many trials and networks there are in a members table."""
+    if members.empty:
+        return NetworkCounts()
+    trials = members[[keys.PHASE, keys.ARM, keys.TRIAL]].drop_duplicates()
+    networks, points = (
+        {str(phase): int(n) for phase, n in rows[keys.PHASE].astype(str).value_counts().items()}
+        for rows in (members, trials)
+    )
+    return NetworkCounts.of_phases(networks, points)
+
+
+def reused_in(members: pd.DataFrame) -> dict[str, int]:
+    """The number of networks taken from each other study."""
+    if keys.REUSED_FROM not in members:
+        return {}
+    return {str(name): int(n) for name, n in members[keys.REUSED_FROM].value_counts().items()}
 
 
 def trial_axes(study: Study, trials: pd.DataFrame) -> list[str]:

@@ -32,6 +32,7 @@ __all__ = ["StudyPanel", "phase_in_words"]
 
 _BLOCKS_SHOWN = 4  # of those in training
 _LINES_BESIDE_ARMS = 12
+_UNITS = {keys.SEARCH: "trials", keys.FINALS: "in finals", keys.CONFIRM: "on fresh seeds"}
 _NAME_WIDTH = 14  # of an arm; longer names take several lines
 
 
@@ -215,8 +216,7 @@ def _counted(phases: list[PhaseStatus]) -> str:
     counts = []
     for kind, own in kinds.items():
         done, wanted = sum(phase.done for phase in own), sum(phase.wanted for phase in own)
-        unit = {keys.SEARCH: "trials", keys.FINALS: "in finals"}.get(kind, "on fresh seeds")
-        counts.append(f"{done:,} of {wanted:,} {unit}")
+        counts.append(f"{done:,} of {wanted:,} {_UNITS[kind]}")
     diverged = sum(phase.diverged for phase in phases)
     return ", ".join(counts) + (f", {diverged} diverged" if diverged else "")
 

@@ -54,9 +54,11 @@ def conclude(
     metrics, tags, artifacts = {}, origin, []
     findings: list[str] = []
     warnings: list[str] = []
+    trained = ""
     if results is not None:
         metrics, tags = results.metrics(), {**origin, **results.tags()}
         findings, warnings = results.analysis.findings(), results.analysis.warnings()
+        trained = str(results.counts)
         artifacts = _artifacts(stored.folder, results, finished=finished)
     delivery.ask(
         lambda tracker: tracker.close(
@@ -66,6 +68,7 @@ def conclude(
             artifacts=artifacts,
             findings=findings,
             warnings=warnings,
+            trained=trained,
         )
     )
 

@@ -109,7 +109,7 @@ class PhaseCounts:
                 phase = str(Phase(keys.CONFIRM, search=number))
                 for arm in study.confirmed_arms:
                     wanted = study.confirm_seeds
-                    yield PhaseStatus(phase, arm, done[phase, arm], wanted, "fresh seeds")
+                    yield PhaseStatus(phase, arm, done[phase, arm], wanted, "networks")
         for (phase, arm), wanted in self._rounds.items():
             yield PhaseStatus(phase, arm, done[phase, arm], wanted, "networks")
 

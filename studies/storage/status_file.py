@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dynloss_core import keys
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
+from studies.definition.network_counts import NetworkCounts
+from studies.definition.phases import Phase
 from studies.messages import duration
 from studies.storage.block_counts import ArmCounts, counts_of_study, failures_in
 from studies.storage.recorded_verdicts import recorded_verdicts
@@ -102,6 +106,15 @@ class StudyStatus:
         """The status as JSON."""
         return json.dumps(asdict(self), indent=2)
 
+    def counts(self) -> NetworkCounts:
+        """The trials and networks trained, while no driver is running."""
+        done: Counter[str] = Counter()
+        for phase in self.phases:
+            done[Phase.parse(phase.phase).kind] += phase.done
+        finals, fresh = done[keys.FINALS], done[keys.CONFIRM]
+        searched = round(self.trained) - finals - fresh
+        return NetworkCounts(done[keys.SEARCH], searched, finals, fresh)
+
     def __str__(self) -> str:
         """The status in a few readable lines."""
         return "\n".join(self._lines())
@@ -111,6 +124,8 @@ class StudyStatus:
         driver = f"a driver is running{on}" if self.is_driven else "no driver is running"
         share = self.trained / self.networks
         yield f"{self.name} ({self.mode}): {share:.0%} of its networks trained, {driver}"
+        if not self.is_driven and self.trained:
+            yield f"  trained  {self.counts()}"
         for phase in self.phases:
             line = f"  {phase.phase:<8} {phase.arm:<10} {phase.done} of {phase.wanted} {phase.unit}"
             line += f", {phase.diverged} diverged" if phase.diverged else ""

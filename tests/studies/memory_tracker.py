@@ -79,6 +79,7 @@ class MemoryTracker:
         artifacts: Iterable[tuple[Path, str]],
         findings: Sequence[str] = (),
         warnings: Sequence[str] = (),
+        trained: str = "",
     ) -> None:
         self.store["study"] = (finished, dict(metrics), dict(tags), list(artifacts))
 

@@ -55,7 +55,7 @@ def test_a_row_of_trials_is_the_mean_of_its_networks(result: StudyResult) -> Non
 
 def test_it_shows_itself(result: StudyResult) -> None:
     first, second, *_ = repr(result).splitlines()
-    assert first == "tiny (optimize): 33 networks trained"
+    assert first == "tiny (optimize): 12 trials, 33 networks: 24 searched, 9 on fresh seeds"
     assert second == result.findings[0]
     assert "verdict" in result.figures
     shown = result.figures._repr_html_()

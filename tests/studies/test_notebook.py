@@ -28,7 +28,7 @@ def test_every_cell_runs(path: Path, tmp_path: Path) -> None:
     NotebookClient(notebook, timeout=240, kernel_name="python3", resources=resources).execute()
     shown = [output_of(cell) for cell in notebook.cells if cell.cell_type == "code"]
     networks, result, means, trials, figures, _, sentence, script = shown
-    assert f"{int(networks['text/plain'])} networks trained" in result["text/plain"]
+    assert f"{int(networks['text/plain'])} networks: " in result["text/plain"]
     assert "difference" in result["text/plain"]
     assert "<b>small (optimize)" in result["text/html"]
     assert "confirm.2" in means["text/plain"], "both searches were confirmed"

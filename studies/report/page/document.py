@@ -208,6 +208,8 @@ class TrialTable:
             user names and passwords in it are dropped.
         experiment_id: MLflow's experiment of the runs.
         note: a sentence above the table.
+        reruns: how many of the first rows are points that were trained again on other seeds; the
+            others are the trials.
         axes: columns of parallel coordinates.
         curves: the curve of each of the first trials: `metric`, `steps`, and `values`, one list per
             trial; None: there are none.
@@ -219,6 +221,7 @@ class TrialTable:
     tracking_uri: str | None = None
     experiment_id: str | None = None
     note: str = ""
+    reruns: int = 0
     axes: Sequence[str] = ()
     curves: Mapping[str, Any] | None = None
 

@@ -115,7 +115,7 @@ def _by_prefix(provenance: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 def _embedded(table: TrialTable, columns: list[Column]) -> str:
     """The table as JSON that is safe inside a script element."""
-    about = {"rows": len(table.frame), "run_url": table.run_url}
+    about = {"rows": len(table.frame), "reruns": table.reruns, "run_url": table.run_url}
     head = json.dumps({**about, "axes": [*table.axes], "curves": table.curves})[:-1]
     text = f'{head},"columns":[{",".join(column.encoded() for column in columns)}]}}'
     for character in "<>&":  # JSON has escaped non-ASCII characters

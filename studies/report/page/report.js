@@ -271,6 +271,17 @@
       return td;
     }
 
+    // `5 of 16 trials, 3 reruns`: the first rows are of points that were trained again
+    function counted() {
+      const again = shown.reduce((n, row) => n + (row < data.reruns), 0);
+      const kinds = [["trial", shown.length - again, data.rows - data.reruns],
+        ["rerun", again, data.reruns]];
+      return kinds.filter(([, , all]) => all).map(([kind, some, all]) => {
+        const of = some === all ? "" : `${grouped(String(some))} of `;
+        return `${of}${grouped(String(all))} ${kind}${all === 1 ? "" : "s"}`;
+      }).join(", ");
+    }
+
     function draw() {
       const rows = Number(size.value);
       const pages = Math.max(1, Math.ceil(shown.length / rows));
@@ -281,11 +292,11 @@
         line.dataset.row = row;
         return line;
       }));
-      const [all, count] = [data.rows, shown.length].map((n) => grouped(String(n)));
+      const count = grouped(String(shown.length));
       const [first, last] = [page * rows + 1, page * rows + here.length].map(
         (n) => grouped(String(n)));
-      found.textContent = shown.length === data.rows ? `${all} trials` : `${count} of ${all} trials`;
-      range.textContent = here.length ? `${first}–${last} of ${count}` : "No trial matches";
+      found.textContent = counted();
+      range.textContent = here.length ? `${first}–${last} of ${count}` : "No row matches";
       for (const button of buttons) {
         const back = button.dataset.page === "first" || button.dataset.page === "previous";
         button.disabled = back ? page === 0 : page === pages - 1;

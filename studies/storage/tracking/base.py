@@ -62,6 +62,7 @@ class Tracker(Protocol):
         artifacts: Iterable[tuple[Path, str]],
         findings: Sequence[str] = (),
         warnings: Sequence[str] = (),
+        trained: str = "",
     ) -> None:
         """Close the study's run.
 
@@ -72,6 +73,7 @@ class Tracker(Protocol):
             artifacts: its files, each with the folder it goes to.
             findings: what it found, in sentences, the verdict first.
             warnings: what stands against that.
+            trained: how many trials and networks it has, in words.
         """
 
     def discard(self) -> None:

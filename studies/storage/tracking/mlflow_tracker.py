@@ -48,7 +48,7 @@ from studies.storage.tracking.trial_content import (
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Metric, Param, Run, RunStatus
+from mlflow.entities import LifecycleStage, Metric, Param, RunStatus
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -259,6 +259,7 @@ class MLflowTracker:
         artifacts: Iterable[tuple[Path, str]],
         findings: Sequence[str] = (),
         warnings: Sequence[str] = (),
+        trained: str = "",
     ) -> None:
         """Close the parent run, with the study's result and its files (path, folder)."""
         now = int(time.time() * 1000)
@@ -278,6 +279,7 @@ class MLflowTracker:
                 finished=finished,
                 findings=findings,
                 warnings=warnings,
+                trained=trained,
             )
             texts |= {NOTE: note, NOTED: digest(note)}
         self._writer.write([RunRows(self.parent, entries, tags=texts)])
@@ -289,13 +291,8 @@ class MLflowTracker:
     def _find_children(self) -> None:
         """Find the runs created earlier, which of them are finished, and what the others hold. A
         run that somebody deleted counts as finished, so that its trial gets no second one."""
-        runs_of: dict[TrialKey, list[Run]] = {}
-        for run in children_of(self._client, self.experiment, self.parent):
-            tags = run.data.tags
-            number = int(tags[f"{TAG}{keys.TRIAL}"])
-            key = (tags[f"{TAG}{keys.PHASE}"], tags[f"{TAG}{keys.ARM}"], number)
-            runs_of.setdefault(key, []).append(run)
-        for key, runs in runs_of.items():  # more than one where an answer was lost or too late
+        runs_of = children_of(self._client, self.experiment, self.parent)
+        for key, runs in runs_of.items():
             active = [run for run in runs if run.info.lifecycle_stage == LifecycleStage.ACTIVE]
             active.sort(key=lambda run: run.info.status == "RUNNING")  # a closed one stays
             for run in active[1:]:

@@ -91,8 +91,21 @@ def describe(
     return view in tags
 
 
-def children_of(client: MlflowClient, experiment: str, parent: str) -> Iterator[Run]:
-    """The runs of a study's trials, the earliest first."""
+def children_of(
+    client: MlflowClient, experiment: str, parent: str
+) -> dict[tuple[str, str, int], list[Run]]:
+    """The runs of a study's trials by phase, arm and number, the earliest first: more than one
+    where an answer was lost or too late."""
+    runs: dict[tuple[str, str, int], list[Run]] = {}
+    for run in _children(client, experiment, parent):
+        phase, arm, number = (
+            run.data.tags[f"{TAG}{key}"] for key in (keys.PHASE, keys.ARM, keys.TRIAL)
+        )
+        runs.setdefault((phase, arm, int(number)), []).append(run)
+    return runs
+
+
+def _children(client: MlflowClient, experiment: str, parent: str) -> Iterator[Run]:
     token = None
     while True:
         page = client.search_runs(

@@ -45,6 +45,7 @@ def note_of(
     finished: bool,
     findings: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    trained: str = "",
 ) -> str:
     """The note, in Markdown.
 
@@ -55,6 +56,7 @@ def note_of(
         finished: whether the study is.
         findings: what it found, in sentences, the verdict first.
         warnings: what stands against it.
+        trained: how many trials and networks it has, in words.
     """
     parts = [f"**Question.** {study.description}"] if study.description else []
     if findings:
@@ -63,6 +65,7 @@ def note_of(
         parts.append("\n".join((f"{verdict} {findings[0]}", *(f"\n{f}" for f in findings[1:]))))
     elif not finished:
         parts.append("**Verdict.** None yet: the study is not finished.")
+    parts += [f"**Trained.** {trained}."] if trained else []
     links = "\n".join(f"- {line}" for line in _links(study, *place, runs))
     against = "\n".join(f"- {warning}" for warning in warnings)
     wanted = [*parts, f"**Runs**\n\n{links}", *([f"**Warnings**\n\n{against}"] if against else [])]

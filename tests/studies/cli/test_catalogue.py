@@ -45,7 +45,7 @@ def test_what_was_run_here(tmp_path: Path) -> None:
     write_results(StoredStudy.read(folder))
     (found,) = listed(tmp_path)["recorded"]
     summary = json.loads(folder.summary.read_text())
-    assert found["state"] == f"finished, {summary['networks']['in_all']} networks"
+    assert found["state"] == f"finished, 12 trials, {summary['networks']['in_all']} networks"
     assert found["verdict"] == summary["verdicts"][0]["test"]["outcome"].replace("_", " ")
     with folder.locked():
         assert listed(tmp_path)["recorded"][0]["state"] == "running"

@@ -75,7 +75,7 @@ def test_every_part_is_there() -> None:
     for expected in (
         *("Does a study gain?", "▲ Better", "▼ Worse", "= Equivalent", "? Undecided", "0 ± 0.02"),
         *("dynloss run study.yaml", "torch2.15.0", "commitaa5002573461", "seed: 0"),
-        *("The same in every trial: steps 35\u202f000.", "The first 25 of 60 trials."),
+        *("The same in every trial: steps 35\u202f000.", "The first 25 of 60 rows."),
     ):
         assert expected in text
     assert "<code>dynloss status</code>" in html, "backquotes set code"

@@ -176,7 +176,7 @@ def test_the_filter_takes_words_and_comparisons(browser: Chromium, page: Path) -
         for text, count in expected.items():
             shown = "60 trials" if count == 60 else f"{count} of 60 trials"
             assert type_filter(tab, text) == shown, text
-        assert tab.evaluate("document.getElementById('range').textContent") == "No trial matches"
+        assert tab.evaluate("document.getElementById('range').textContent") == "No row matches"
         assert tab.console == []
 
 

@@ -143,7 +143,7 @@ def test_status_analyse_and_the_figures_of_a_finished_study(
     assert status.returncode == 0
     assert "100% of its networks trained, no driver is running" in status.stdout
     assert "6 of 6 trials" in status.stdout
-    assert "3 of 3 fresh seeds" in status.stdout
+    assert "3 of 3 networks" in status.stdout
     figure = out / "tiny" / "figures" / "verdict.png"
     figure.unlink()
     analysed = dynloss_here("analyse", "tiny", "--out", out)
