@@ -23,6 +23,7 @@ from studies.out_folder import store_address
 
 __all__ = [
     "DEFAULT_OUT",
+    "UI_PORT",
     "PlainConsole",
     "repeat_command",
     "brief",
@@ -39,6 +40,8 @@ __all__ = [
 
 DEFAULT_OUT = Path("results")
 """The output folder where none is named."""
+UI_PORT = 5000
+"""Of `dynloss ui`, unless told otherwise; reports link to it, unless their reader gives another."""
 
 
 _WIDE = 300  # characters

@@ -13,7 +13,7 @@ from studies.cli.examples import examples
 from studies.cli.options import Out, RecordedStudy
 from studies.cli.result_lines import show_results
 from studies.cli.terminal import show_changing, show_comparison
-from studies.messages import DEFAULT_OUT, console, paragraph, repeat_command
+from studies.messages import DEFAULT_OUT, UI_PORT, console, paragraph, repeat_command
 
 if TYPE_CHECKING:
     from studies.storage.status_file import StudyStatus
@@ -185,7 +185,7 @@ def ui(
     ] = None,
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port on this machine's loopback.")
-    ] = 5000,
+    ] = UI_PORT,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open a browser once MLflow answers.")
     ] = True,

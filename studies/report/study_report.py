@@ -19,7 +19,7 @@ from studies.analysis.study_analysis import Analysis
 from studies.definition.network_counts import counted
 from studies.definition.phases import Phase
 from studies.definition.study import Study
-from studies.messages import brief, duration
+from studies.messages import UI_PORT, brief, duration
 from studies.report.page.document import (
     Command,
     Estimate,
@@ -36,7 +36,7 @@ from studies.storage.stored_study import StoredStudy
 
 __all__ = ["report_of"]
 
-LOCAL_ADDRESS = "http://127.0.0.1:5000"
+LOCAL_ADDRESS = f"http://127.0.0.1:{UI_PORT}"
 """Of `dynloss ui`, by default."""
 
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
@@ -211,15 +211,17 @@ def _trials(
     if keys.STOPPED_STEP in members:
         note += "; for a trial that was stopped early, at its stopped step (else -1)"
     runs = stored.folder.runs()
+    address = _address(str(state.get("tracking_uri", "")))
+    is_local = address == LOCAL_ADDRESS
     if not runs.empty:
-        if _address(str(state.get("tracking_uri", ""))) == LOCAL_ADDRESS:
-            note += ". Runs open in MLflow while `dynloss ui` runs"
+        note += ". Runs open in MLflow while `dynloss ui` runs" if is_local else ""
         frame = frame.merge(runs, on=[keys.PHASE, keys.ARM, keys.TRIAL], how="left")
     return TrialTable(
         frame=frame,
         labels={f"{study.objective}_sd": f"{study.objective.replace('_', ' ')} sd"},
         run_column="mlflow_run" if not runs.empty else None,
-        tracking_uri=_address(str(state.get("tracking_uri", ""))),
+        tracking_uri=address,
+        moves=is_local,
         experiment_id=str(state["mlflow_experiment"]) if "mlflow_experiment" in state else None,
         note=f"{note}.",
         reruns=reruns,

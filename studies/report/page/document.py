@@ -207,6 +207,7 @@ class TrialTable:
         tracking_uri: the tracking URI of MLflow. Run ids are links if it is an http(s) address;
             user names and passwords in it are dropped.
         experiment_id: MLflow's experiment of the runs.
+        moves: whether the server of the tracking URI may have another port when it is read.
         note: a sentence above the table.
         reruns: how many of the first rows are points that were trained again on other seeds; the
             others are the trials.
@@ -220,10 +221,17 @@ class TrialTable:
     run_column: str | None = None
     tracking_uri: str | None = None
     experiment_id: str | None = None
+    moves: bool = False
     note: str = ""
     reruns: int = 0
     axes: Sequence[str] = ()
     curves: Mapping[str, Any] | None = None
+
+    @property
+    def any_port(self) -> int | None:
+        """The port that runs are linked to, if a reader may give another; None if not."""
+        linked = self.moves and self.run_column is not None and self.run_url
+        return urlsplit(linked).port if linked else None
 
     @property
     def run_url(self) -> str | None:

@@ -14,7 +14,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ import numpy as np
 from markupsafe import Markup
 
 from studies.report.page.columns import MISSING, Column, columns_of, shared_of
-from studies.report.page.document import Estimate, Report, TrialTable
+from studies.report.page.document import Estimate, Finding, Report, TrialTable
 
 __all__ = ["FONT", "render"]
 
 ROWS_WITHOUT_SCRIPT = 25
+
+_MOST_ROWS = 15  # of a table that stands open
+_MOST_VERDICTS, _MOST_FINDINGS = 6, 8  # that stand open
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("report.js", "explore.js")
@@ -54,6 +58,8 @@ def render(report: Report) -> str:
         trials=None if report.trials is None else _trials(report.trials),
         provenance=_by_prefix(report.provenance),
         position=_position,
+        groups=_groups,
+        most_rows=_MOST_ROWS,
         columns_of=columns_of,
         missing=MISSING,
     )
@@ -78,7 +84,23 @@ def _trials(table: TrialTable) -> dict[str, Any]:
         "curves_of": table.curves["metric"] if table.curves else "",
         "curves_count": len(table.curves["values"]) if table.curves else 0,
         "run_url": table.run_url,
+        "any_port": table.any_port,
     }
+
+
+def _groups(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
+    """Findings in order, in groups that stand open, or are folded behind a line that says what is
+    in them: the table of verdicts has the verdicts already, and the first findings matter most."""
+    for is_verdict, members in groupby(findings, key=lambda finding: finding.glance is not None):
+        group = list(members)
+        most = _MOST_VERDICTS if is_verdict else _MOST_FINDINGS
+        if len(group) <= most:
+            yield "", group
+        elif is_verdict:
+            yield f"{len(group)} verdicts in full, with their intervals and warnings", group
+        else:
+            yield "", group[:most]
+            yield f"{len(group) - most} more findings", group[most:]
 
 
 def _prose(text: str) -> Markup:

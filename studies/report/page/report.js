@@ -237,6 +237,15 @@
     return rows.subarray(0, found);
   }
 
+  function kept(port) {  // the port of `dynloss ui`, for all reports of a reader
+    try {
+      if (port) localStorage.setItem("dynloss-ui-port", port);
+      return localStorage.getItem("dynloss-ui-port");
+    } catch {  // a browser that keeps nothing for files
+      return null;
+    }
+  }
+
   // ---- The table --------------------------------------------------------------------------------
 
   function trials(data) {
@@ -352,9 +361,44 @@
         draw();
       });
     }
+    const port = document.getElementById("port");
+    if (port) {
+      const use = () => {
+        if (!port.value || !port.validity.valid) return;
+        data.run_url = data.run_url.replace(/:\d+\//, `:${port.value}/`);
+        kept(port.value);
+        draw();
+      };
+      port.value = kept() ?? port.value;
+      port.addEventListener("input", use);
+      if (port.value !== port.defaultValue) use();
+    }
     for (const controls of document.querySelectorAll(".controls")) controls.hidden = false;
     arrange();
   }
+
+  // ---- What is folded: a link opens what it leads into, and all is open in print -----------------
+
+  function unfold() {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    for (let at = target; at; at = at.parentElement) {
+      if (at.matches(".fold:not([open])")) {
+        at.open = true;
+        requestAnimationFrame(() => target.scrollIntoView());
+      }
+    }
+  }
+  addEventListener("hashchange", unfold);
+  for (const link of document.querySelectorAll('a[href^="#"]')) {  // to where it is already
+    link.addEventListener("click", () => setTimeout(unfold));
+  }
+  unfold();
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll(".fold:not([open])")];
+    for (const fold of unfolded) fold.open = true;
+  });
+  addEventListener("afterprint", () => { for (const fold of unfolded) fold.open = false; });
 
   const data = document.getElementById("trial-data");
   if (data) setTimeout(() => trials(JSON.parse(data.textContent)));  // let the page appear first

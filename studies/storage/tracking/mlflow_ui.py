@@ -20,7 +20,7 @@ import requests
 from dynloss_core.config import ConfigError
 from studies.definition.redaction import HIDDEN, hide_password
 from studies.definition.sqlite import sqlite_path, sqlite_url
-from studies.messages import console, say
+from studies.messages import UI_PORT, console, say
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.mlflow_store import tracking_uri
@@ -89,6 +89,8 @@ def serve(folder: StudyFolder | None, out: Path, port: int, *, opens: bool = Tru
             if server.poll() is None:
                 console.print(f"MLflow at {base}")
                 _show(pages, base, opens=opens)
+                if port != UI_PORT:
+                    say(f"reports link to port {UI_PORT}: enter {port} above their trials")
             code = server.wait()
         except KeyboardInterrupt:
             return 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from studies.analysis.figures.files import page_figure
 from studies.analysis.figures.style import headline, hover, panel_figure
-from studies.report.page.document import Finding, Glance, Picture, Section, TrialTable
+from studies.report.page.document import Finding, Glance, Picture, Report, Section, TrialTable
 from studies.report.page.html import render
 from tests.studies.report.browser import Chromium, Tab, chromium, console_of, needs_chromium
 from tests.studies.report.example import HOSTILE, report, trials
@@ -298,3 +299,71 @@ def test_a_figure_tells_what_its_parts_hold(browser: Chromium, tmp_path: Path, w
         assert tab.evaluate("document.querySelector('.hint').hidden")
         tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         assert tab.evaluate("document.querySelector('.hint').textContent") == "second cell"
+
+
+def long_report() -> Report:
+    """Of a study with many verdicts, a long table, and runs that open in `dynloss ui`."""
+    row = Glance("dynamical, static", "+0.1 [-0.1, +0.3]", "95%", "8 seeds", 1, "0.4")
+    verdicts = [Finding(f"Verdict {n}", "undecided", glance=row) for n in range(1, 8)]
+    others = [Finding(f"Finding {n}") for n in range(1, 11)]
+    rows = Section("Rows", table=pd.DataFrame({"n": range(40)}), table_caption="Many")
+    few = Section("Few", table=pd.DataFrame({"n": range(4)}), table_caption="Many")
+    table = TrialTable(
+        trials(), run_column="run_id", tracking_uri="http://127.0.0.1:5000", moves=True, reruns=2
+    )
+    return report(findings=[*verdicts, *others], sections=[rows, few], trials=table)
+
+
+@pytest.fixture
+def long_page(tmp_path: Path) -> Path:
+    path = tmp_path / "report.html"
+    path.write_text(render(long_report()), encoding="utf-8")
+    return path
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_long_lists_and_tables_are_folded_until_somebody_asks(
+    browser: Chromium, long_page: Path, width: int
+) -> None:
+    is_open = "[...document.querySelectorAll('.fold')].map(fold => fold.open)"
+    with browser.tab(long_page, width, 844) as tab:
+        tab.wait_for(READY)
+        lines = "[...document.querySelectorAll('.fold > summary')].map(line => line.textContent)"
+        assert tab.evaluate(lines) == [
+            "7 verdicts in full, with their intervals and warnings",
+            "2 more findings",
+            "The table: 40 rows",
+        ]
+        assert tab.evaluate(is_open) == [False] * 3
+        tab.evaluate("document.querySelectorAll('.fold > summary')[1].focus()")
+        tab.press("Enter", "\r")
+        assert tab.evaluate(is_open) == [False, True, False]
+        tab.evaluate("document.querySelector('.glance a[href=\"#finding-7\"]').click()")
+        tab.wait_for("document.querySelector('.fold').open")
+        seen = "document.getElementById('finding-7').getBoundingClientRect()"
+        tab.wait_for(f"{seen}.top >= 0 && {seen}.bottom <= innerHeight")
+        tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert tab.evaluate(is_open) == [True] * 3
+        tab.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert tab.evaluate(is_open) == [True, True, False]
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        assert tab.console == []
+
+
+@needs_chromium
+def test_runs_open_on_the_port_that_a_reader_gives(browser: Chromium, long_page: Path) -> None:
+    links = "[...document.querySelectorAll('td.run a')].map(link => link.href)"
+    for given in ("5611", ""):  # the second time the page knows it
+        with browser.tab(long_page, 1280, 844) as tab:
+            tab.wait_for(READY)
+            if given:
+                assert all(":5000/#/runs/" in link for link in tab.evaluate(links))
+                tab.evaluate("document.getElementById('port').select()")
+                tab.call("Input.insertText", text=given)
+            assert all(":5611/#/runs/" in link for link in tab.evaluate(links))
+            assert tab.evaluate("document.getElementById('found').textContent") == (
+                "58 trials, 2 reruns"
+            )
+            assert type_filter(tab, "trial < 12003") == "1 of 58 trials, 2 reruns"
+            assert tab.console == []
