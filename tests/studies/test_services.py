@@ -74,7 +74,8 @@ def test_the_ui_lands_on_the_study(tiny: Path, tmp_path: Path) -> None:
             command("ui", tiny, "--out", tmp_path, "--port", port), stdout=file, stderr=file
         )
     try:
-        wait_until(lambda: "its verdict" in said.read_text(), process)
+        hint = f"reports link to port 5000: enter {port} above their trials"
+        wait_until(lambda: hint in said.read_text(), process)
         state = StudyFolder(tmp_path / "tiny").state()
         page = f"http://127.0.0.1:{port}/#/experiments/{state['mlflow_experiment']}/runs"
         assert said.read_text().startswith("starting MLflow")
