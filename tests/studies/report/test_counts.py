@@ -21,7 +21,7 @@ from studies.storage.stored_study import StoredStudy
 from studies.storage.tracking.study_note import NOTE
 from tests.studies.commands import dynloss_here
 from tests.studies.mlflow_runs import runs_in, trial_of
-from tests.studies.sessions import finish, session_of
+from tests.studies.sessions import finish, session_of, train_next
 from tests.studies.tiny import CONFIRM, MAP, tiny_study
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -92,10 +92,10 @@ def test_every_place_gives_the_same_counts(kind: str, tmp_path: Path) -> None:
     assert summary["networks"]["trained"] == summary["networks"]["in_all"] == counts.networks
     assert sum(arm["tried"] for arm in summary["trials"].values()) == counts.trials
 
-    page = stored.folder.report.read_text(encoding="utf-8")
-    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    facts = facts_of(stored)
     assert facts["Networks"] == counts.of_networks()
     assert facts.get("Trials", "0") == str(counts.trials)
+    page = stored.folder.report.read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="trial-data">(.*?)</script>', page)[1])  # type: ignore[index]
     assert data["rows"] - data["reruns"] == counts.trials
 
@@ -109,3 +109,46 @@ def test_thousands_and_one() -> None:
     phases = {"search": 8, "search.2": 8, "finals.2": 3, "confirm": 2, "confirm-2.2": 1}
     points = {"search": 4, "search.2": 4, "finals.2": 1, "confirm": 1}
     assert NetworkCounts.of_phases(phases, points) == NetworkCounts(8, 16, 3, 3)
+
+
+def facts_of(stored: StoredStudy) -> dict[str, str]:
+    page = stored.folder.report.read_text(encoding="utf-8")
+    return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+
+
+def test_what_is_reused_is_counted_alike(tmp_path: Path) -> None:
+    first = session_of(tiny_study(name="first"), tmp_path)
+    finish(first)
+    write_results(first.stored)
+    first.delivery.close()
+    session = session_of(tiny_study(name="second"), tmp_path, reuse=True)
+    finish(session)
+    session.delivery.close()
+    stored = StoredStudy.read(session.folder)
+    results = write_results(stored)
+    assert results.reused == {"first": 33}
+    assert results.metrics()["networks_reused"] == results.metrics()["networks"] == 33
+    assert json.loads(stored.folder.summary.read_text())["reused"] == {"first": 33}
+    assert facts_of(stored)["Reused"] == "33 networks of first"
+    with console.capture() as printed:
+        show_results(stored.study, stored.folder, results)
+    assert "reused     33 networks of first" in printed.get()
+
+
+def test_what_is_not_trained_is_said(tmp_path: Path) -> None:
+    session = session_of(tiny_study(), tmp_path)
+    train_next(session)
+    session.delivery.close()
+    stored = StoredStudy.read(session.folder)
+    results = write_results(stored)
+    words = "2 trials, 4 networks, all searched"
+    assert str(results.counts) == words
+    assert facts_of(stored)["Not trained"] == "29 of 33 networks"
+    assert (
+        repr(StudyResult(stored, results))
+        .splitlines()[0]
+        .endswith(f": {words}; of 33 networks in all")
+    )
+    assert f"  trained  {words}" in str(study_status(stored.folder)).splitlines()
+    (listed,) = json.loads(dynloss_here("list", "--json", "--out", tmp_path).stdout)["recorded"]
+    assert listed["state"] == "4 of 33 networks"
