@@ -91,11 +91,11 @@ def tuned_sqlite() -> Iterator[None]:
 
 def _close() -> None:
     """Close every SQLite file used, and remove its log unless another process has it open."""
-    paths = set()
     for engine in list(_engines):
         engine.dispose()
-        paths.add(Path(engine.url.database or ""))
+    paths = set(_paths)
     _engines.clear()
+    _paths.clear()
     if sum(_keeps_log(path) for path in paths):
         for connection in _open.values():  # of whoever did not close it, such as an error's frames
             with suppress(sqlite3.Error):
@@ -115,13 +115,15 @@ def _keeps_log(path: Path) -> bool:
     return True
 
 
-_engines: WeakSet[Engine] = WeakSet()  # those of SQLite that were used
+_engines: WeakSet[Engine] = WeakSet()  # those of SQLite that were used, and still live
+_paths: set[Path] = set()  # of their files, whether they live or not
 _open: dict[int, sqlite3.Connection] = {}
 
 
 def _on_use(connection: Connection) -> None:
     if connection.engine.dialect.name == "sqlite":
         _engines.add(connection.engine)
+        _paths.add(Path(connection.engine.url.database or ""))
 
 
 def _on_connect(connection: Any, _: Any) -> None:

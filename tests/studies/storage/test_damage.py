@@ -3,6 +3,7 @@ written, or one line names the file, what is wrong, and the remedy."""
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import sqlite3
@@ -298,6 +299,19 @@ def test_a_connection_that_nobody_closed_keeps_no_log(tmp_path: Path) -> None:
         used.execute(sa.text("SELECT * FROM t"))
         with closing(sqlite3.connect(path)) as database:
             assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_an_engine_that_is_gone_leaves_no_log(tmp_path: Path) -> None:
+    """As where Optuna's storage was collected before the study ends."""
+    path = tmp_path / "a.db"
+    with tuned_sqlite():
+        engine = sa.create_engine(f"sqlite:///{path}")
+        with engine.begin() as used:
+            used.execute(sa.text("CREATE TABLE t (x INTEGER)"))
+        del engine, used
+        gc.collect()
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
