@@ -33,6 +33,7 @@ from dynloss_core.data.image_folders import (
 from dynloss_core.data.label_noise import check_label_noise, with_label_noise
 from dynloss_core.data.pixels import scale_of
 from dynloss_core.data.splits import Labelled, Splits, check_seeds, disjoint
+from dynloss_core.data.training_shares import check_training_shares, kept_of_each, with_shares
 
 __all__ = ["CIFAR10Config", "FashionMNISTConfig", "ImageConfig"]
 
@@ -53,6 +54,8 @@ class ImageConfig(ABC):
         validation_seed: the seed of the draws from the training set; None uses `split_seed`.
         label_noise: share of the training labels that are redrawn at random (see `label_noise`).
         train_samples: images to train on; None takes all that are not kept for validation.
+        training_shares: for classes of unequal size, the share of its training images that each
+            class keeps (see `training_shares`). Empty: every class keeps all.
         test_samples: images of the test set; None takes all.
     """
 
@@ -63,6 +66,7 @@ class ImageConfig(ABC):
     test_samples: int | None = None
     validation_seed: int | None = field(default=None, metadata=ADDED_LATER)
     label_noise: float = field(default=0.0, metadata=ADDED_LATER)
+    training_shares: tuple[float, ...] = field(default=(), metadata=ADDED_LATER)
 
     num_classes: ClassVar[int] = _NUM_CLASSES
     SHAPE: ClassVar[tuple[int, int, int]]
@@ -72,6 +76,7 @@ class ImageConfig(ABC):
     def __post_init__(self) -> None:
         check_seeds(self.split_seed, self.validation_seed)
         check_label_noise(self.label_noise)
+        check_training_shares(self.training_shares, _NUM_CLASSES)
         left = self.TRAINING - self.validation
         for key, most in (
             ("validation", self.TRAINING - _MIN_SAMPLES),
@@ -86,6 +91,14 @@ class ImageConfig(ABC):
     @property
     def training_samples(self) -> int:
         """Images to train on; known without reading any."""
+        balanced = self._balanced_samples
+        if not self.training_shares:
+            return balanced
+        return sum(kept_of_each(self.training_shares, balanced))
+
+    @property
+    def _balanced_samples(self) -> int:
+        """Images to train on before classes are reduced."""
         return self.train_samples or self.TRAINING - self.validation
 
     @property
@@ -215,13 +228,16 @@ def _load(config: ImageConfig) -> Splits:
     unpack = _torchvision().utils.extract_archive
     root = find(config._layout(), unpack)
     pixels, labels = config._read(root, train=True)
-    sizes = [config.validation, config.training_samples]
+    sizes = [config.validation, config._balanced_samples]
     seed = config.split_seed if config.validation_seed is None else config.validation_seed
     validation, train = disjoint(labels, sizes, seed, part=0)
     learned = pixels[train]
     scale = scale_of(learned)
     chosen = Labelled(pixels[validation], labels[validation], scale)
     trained = Labelled(learned, labels[train], scale)
+    if config.training_shares:
+        kept = kept_of_each(config.training_shares, config._balanced_samples)
+        trained = with_shares(trained, kept, seed)
     trained = with_label_noise(trained, config.label_noise, _NUM_CLASSES, seed)
     del pixels  # before the test set is read
     pixels, labels = config._read(root, train=False)

@@ -15,6 +15,7 @@ import torch
 
 from dynloss_core.config import ADDED_LATER, ConfigError
 from dynloss_core.data.splits import Labelled, Splits
+from dynloss_core.data.training_shares import check_training_shares
 from dynloss_core.seeding import Stream, generator
 
 __all__ = ["SpiralsConfig", "spirals"]
@@ -48,13 +49,7 @@ class SpiralsConfig:
             raise ConfigError("num_classes", f"{self.num_classes} is below 2", "use >= 2")
         if self.noise < 0:
             raise ConfigError("noise", f"{self.noise} is negative", "use >= 0")
-        shares = self.training_shares
-        if shares and len(shares) != self.num_classes:
-            problem = f"{len(shares)} shares for {self.num_classes} classes"
-            raise ConfigError("training_shares", problem, "give one for each class, or none")
-        for share in shares:
-            if not 0 < share <= 1:
-                raise ConfigError("training_shares", f"{share} is not a fraction", "use (0, 1]")
+        check_training_shares(self.training_shares, self.num_classes)
 
     @property
     def training_samples(self) -> int:

@@ -295,14 +295,17 @@ PLAN = [  # stages on one folder, sampler, points, block
     (("ray",), "grid", 1_000, 32),
     (("search", "delivery", "resume", "served"), "grid", 1_000, 32),
     (("search",), "tpe", 1_000, 32),
-    (("search", "results"), "grid", 10_000, 128),
-    (("search", "results"), "grid", 100_000, 128),
+    (("search",), "tpe", 10_000, 128),
+    (("ray", "resume", "results"), "grid", 10_000, 128),
+    (("ray", "resume", "results"), "grid", 100_000, 128),
 ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--most", type=int, default=10_000, help="points; 100000 takes an hour")
+    parser.add_argument(
+        "--most", type=int, default=10_000, help="points; 100000 takes half an hour"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("scale.json"))
     options = parser.parse_args()
     shown = Table("stage", "sampler", "points", "block", "time", "points/s", "trained/s", "busy", "MLflow rows/s", "peak",

@@ -19,9 +19,11 @@ from dynloss_core.data import (
     attainable_accuracy,
 )
 from dynloss_core.data.label_noise import with_label_noise
+from dynloss_core.data.training_shares import kept_of_each, with_shares
 from dynloss_core.seeding import Stream, generator
 from dynloss_core.testing import DataSetContract
 from tests.cases import BytesConfig
+from tests.core.data.image_files import needs_fashion_mnist
 
 
 class TestSpirals(DataSetContract):
@@ -115,6 +117,8 @@ def test_digits_are_split_once_disjointly_and_by_class() -> None:
         (DigitsConfig, {"train_samples": 1077}, "train_samples"),
         (DigitsConfig, {"label_noise": 1.5}, "label_noise"),
         (FashionMNISTConfig, {"label_noise": -0.1}, "label_noise"),
+        (FashionMNISTConfig, {"training_shares": (1.0, 0.5)}, "training_shares"),
+        (FashionMNISTConfig, {"training_shares": (1.1,) * 10}, "training_shares"),
     ],
 )
 def test_refuses_values_outside_their_range(config: type, values: dict, key: str) -> None:
@@ -196,6 +200,40 @@ def test_noise_redraws_a_share_of_the_training_labels(
     changed = noisy.targets != clean.targets
     assert torch.equal(more.targets[changed], noisy.targets[changed]), "more noise keeps the rest"
     assert torch.equal(with_label_noise(clean, share, classes, seed).targets, noisy.targets)
+
+
+@given(
+    shares=st.lists(st.floats(0.01, 1), min_size=2, max_size=10),
+    samples=st.integers(50, 4000),
+    seed=st.integers(0, 99),
+)
+def test_classes_keep_their_shares(shares: list[float], samples: int, seed: int) -> None:
+    classes = len(shares)
+    balanced = Labelled(torch.arange(float(samples))[:, None], torch.arange(samples) % classes)
+    kept = kept_of_each(shares, samples)
+    assert kept == [max(1, math.floor(round(s * samples / classes, 6))) for s in shares]
+    reduced = with_shares(balanced, kept, seed)
+    assert torch.bincount(reduced.targets, minlength=classes).tolist() == kept
+    assert torch.equal(reduced.inputs[:, 0].sort().values, reduced.inputs[:, 0]), "in their order"
+    rows = reduced.inputs[:, 0].long()
+    assert torch.equal(balanced.targets[rows], reduced.targets)
+    more = with_shares(balanced, kept_of_each([min(1.0, s + 0.1) for s in shares], samples), seed)
+    assert set(rows.tolist()) <= set(more.inputs[:, 0].long().tolist()), "a larger share adds"
+
+
+@needs_fashion_mnist
+def test_images_of_unequal_classes() -> None:
+    balanced = FashionMNISTConfig(train_samples=500, validation=500, test_samples=500)
+    shares = (1.0, 0.5, 0.2, *(1.0,) * 7)
+    unequal = replace(balanced, training_shares=shares)
+    whole, reduced = balanced.load(0), unequal.load(0)
+    assert torch.bincount(reduced.train.targets).tolist() == [50, 25, 10, *[50] * 7]
+    assert unequal.training_samples == len(reduced.train) == 435
+    for name in ("validation", "test"):
+        assert torch.equal(getattr(whole, name).inputs, getattr(reduced, name).inputs)
+    every = {row.numpy().tobytes() for row in whole.train.inputs}
+    assert {row.numpy().tobytes() for row in reduced.train.inputs} <= every
+    assert config_hash(replace(balanced, training_shares=())) == config_hash(balanced)
 
 
 def test_noise_is_in_the_training_labels_alone() -> None:

@@ -74,7 +74,7 @@ def test_the_folder_is_no_part_of_a_configuration(tmp_path: Path) -> None:
     assert config_hash(CIFAR10Config()) == before
     assert list(to_dict(CIFAR10Config())) == [
         "name", "validation", "split_seed", "train_samples", "test_samples",
-        "validation_seed", "label_noise",
+        "validation_seed", "label_noise", "training_shares",
     ]  # fmt: skip
 
 
