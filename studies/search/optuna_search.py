@@ -24,7 +24,7 @@ from search_spaces import Point, Space
 from studies.definition.samplers import Sampler
 from studies.definition.study import Study
 from studies.search.trial_outcome import EndedTrial
-from studies.search.trial_rows import rows_of
+from studies.search.trial_rows import KeptTrial, rows_of
 
 __all__ = ["KeptTrials", "Proposals"]
 
@@ -118,8 +118,8 @@ class KeptTrials:
         )
         self._rows = rows_of(storage, self.study.study_name)
         self._ended: list[FrozenTrial] = []  # since the last `write`
-        self._kept = self.study.get_trials(deepcopy=False)
-        if not all(trial.state.is_finished() for trial in self._kept):
+        self._kept = self._read()
+        if not all(trial.is_finished for trial in self._kept):
             problem = f"Optuna's storage holds trials of {study.name} that never ended"
             raise ConfigError("", problem, "it was begun by an older version: choose another --out")
         if self.study.metric_names is None:
@@ -134,6 +134,12 @@ class KeptTrials:
                 "sampler": study.sampler,
             }.items():
                 self.study.set_user_attr(key, value)
+
+    def _read(self) -> list[KeptTrial]:
+        if self._rows is not None:
+            return self._rows.kept()
+        trials = self.study.get_trials(deepcopy=False)
+        return [KeptTrial(trial.state.is_finished(), trial.params) for trial in trials]
 
     def point(self, number: int) -> Point | None:
         """What an earlier session searched at a trial; None if it did not get as far."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.search.trial_rows import rows_of
+from studies.search.trial_rows import KeptTrial, rows_of
 
 DISTRIBUTIONS = {
     "period": IntDistribution(2, 5000, log=True),
@@ -98,6 +98,19 @@ def test_every_row_is_optunas(
             assert (one.state, one.params, one.datetime_start) == (
                 *(two.state, two.params, two.datetime_start),
             )
+        rows = rows_of(theirs.storage, other.study_name)
+        assert rows is not None
+        assert rows.kept() == [
+            KeptTrial(each.state.is_finished(), each.params) for each in expected
+        ]
+
+
+def test_a_trial_that_never_ended_is_told(tmp_path: Path) -> None:
+    store = Store(tmp_path / "optuna.db")
+    store.studies[0].add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
+    rows = rows_of(store.storage, "tiny/static")
+    assert rows is not None
+    assert [each.is_finished for each in rows.kept()] == [False]
 
 
 def test_all_of_a_block_or_nothing(tmp_path: Path) -> None:
