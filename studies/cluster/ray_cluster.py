@@ -51,6 +51,7 @@ def joined_cluster(
     set_environment(address)
     import ray
 
+    _keep_from_terminal(logging.getLogger("ray"))  # what it logs while it starts, too
     asks = address is None or (address != "auto" and _asks_for_token(address, source))
     try:
         with kept_handlers():
@@ -90,11 +91,18 @@ def joined_cluster(
         ray.shutdown()
 
 
+class _LastingHandlers(list[logging.Handler]):
+    """Handlers that Ray cannot clear as it starts: without any, Python writes to the terminal."""
+
+    def clear(self) -> None:
+        """Leave them as they are."""
+
+
 def _keep_from_terminal(logger: logging.Logger) -> None:
     """Have what Ray logs go where this process sends it, if anywhere, and not to the terminal as
     well: a study reports its failures itself."""
     own = [each for each in logger.handlers if not type(each).__module__.startswith("ray.")]
-    logger.handlers, logger.propagate = own or [logging.NullHandler()], False
+    logger.handlers, logger.propagate = _LastingHandlers(own or [logging.NullHandler()]), False
     logger.setLevel(logging.WARNING)
 
 

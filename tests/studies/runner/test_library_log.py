@@ -46,6 +46,22 @@ def test_what_ray_logs_is_kept_although_it_comes_with_a_log_of_its_own(
     assert capsys.readouterr().err == ""
 
 
+def test_what_ray_logs_while_it_starts_is_kept_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It clears its logger's handlers first."""
+    logger, file = logging.getLogger("ray"), tmp_path / "log.txt"
+    with library_log(file):
+        _keep_from_terminal(logger)
+        logger.handlers.clear()
+        logging.getLogger("ray._private.worker").warning("no handler of SIGTERM")
+    _keep_from_terminal(logger)
+    logger.handlers.clear()
+    logging.getLogger("ray._private.worker").warning("where nobody keeps it")
+    assert "ray._private.worker WARNING: no handler of SIGTERM" in file.read_text()
+    assert capsys.readouterr().err == ""
+
+
 def test_it_is_shown_if_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with library_log(tmp_path / "log.txt", aloud=True):
         logging.getLogger("ray").error("a node is gone")
