@@ -27,6 +27,7 @@ __all__ = ["StoredStudy", "stored_definition"]
 
 # stands for the MLflow store beside the folder, wherever both are moved
 _STORE_BESIDE_FOLDER = "default"
+_SHOWN = 5  # most differences that a refusal names
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class StoredStudy:
             stored = cls.read(folder)
             known = stored.study
             if known.hash not in (study.hash, _extended_like(study, known).hash):
-                changed = "; ".join(differences(known, study))
+                changed = _first_of(differences(known, study))
                 problem = f"holds another study of this name: {changed}"
                 remedy = "rename yours, or choose another --out"
                 raise ConfigError("", problem, remedy, str(folder.path))
@@ -172,6 +173,12 @@ class StoredStudy:
                 problem = f"lacks the round {phase}, which was trained"
                 remedy = f"restore it, or delete {part.parent / phase}-* to discard the round"
                 raise ConfigError("", problem, remedy, str(self.folder.confirm))
+
+
+def _first_of(changes: list[str]) -> str:
+    """The first of many differences, and how many there are beside them."""
+    rest = [f"and {len(changes) - _SHOWN} more"] if len(changes) > _SHOWN else []
+    return "; ".join([*changes[:_SHOWN], *rest])
 
 
 def _extended_like(study: Study, known: Study) -> Study:

@@ -124,6 +124,13 @@ def test_a_finished_study_is_not_overwritten_and_resumes_to_itself(
     other = dynloss_here("run", file, "--out", out, "--set", "seed=3", "--resume")
     assert other.returncode == 2
     assert "holds another study of this name: seed is 0 there and 3 in yours" in other.stderr
+    changes = [f"{key}=4" for key in ("seed", "seeds_per_point", "confirm_seeds", "block_size")]
+    changes += ["trials_per_arm=8", "budget.total=80", "budget.static_tail=20"]
+    given = [word for change in changes for word in ("--set", change)]
+    unlike = dynloss_here("run", file, "--out", out, *given)
+    assert unlike.returncode == 2
+    assert unlike.stderr.count(" in yours; ") == 5, unlike.stderr
+    assert "; and 1 more; rename yours" in unlike.stderr
     resumed = dynloss("run", file, "--out", out, "--resume", "--set", "description=why")
     assert resumed.returncode == 0
     assert "updated from your file: description is '' there and 'why' in yours" in resumed.stderr
