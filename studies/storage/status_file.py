@@ -126,8 +126,11 @@ class StudyStatus:
         yield f"{self.name} ({self.mode}): {share:.0%} of its networks trained, {driver}"
         if not self.is_driven and self.trained:
             yield f"  trained  {self.counts()}"
+        wide = max((len(phase.phase) for phase in self.phases), default=0)
+        wide, wide_arm = max(wide, 8), max((len(phase.arm) for phase in self.phases), default=0)
         for phase in self.phases:
-            line = f"  {phase.phase:<8} {phase.arm:<10} {phase.done} of {phase.wanted} {phase.unit}"
+            line = f"  {phase.phase:<{wide}} {phase.arm:<{wide_arm}} {phase.done} of {phase.wanted}"
+            line += f" {phase.unit}"
             line += f", {phase.diverged} diverged" if phase.diverged else ""
             line += f", {phase.stopped} stopped early" if phase.stopped else ""
             if phase.best is not None:
