@@ -47,6 +47,7 @@ TARGET_SHARE = 0.9
 _METRIC = keys.VALIDATION_ACCURACY
 _MIN_EVALUATIONS = 5
 _MAX_PANELS = 9
+_IN_STEPS = {"better": "faster", "worse": "slower"}
 _NEVER = 1e-9  # more than the share of a run that is left to a network that never gets there
 
 
@@ -132,6 +133,8 @@ class Speed:
         (mean, low, high), n = self.difference, self.evidence.everyone.n
         where = f"At {self.label}: to" if self.label else "To"
         claim = "slower" if self.slower else "faster" if self.faster else "not seen to differ"
+        if self.claim.withheld in _IN_STEPS:
+            claim = f"{_IN_STEPS[self.claim.withheld]} by these pairs alone, too few for a claim"
         if self.of_those_there:
             some = self.evidence.trained
             claim += " (of networks that get there"
