@@ -98,6 +98,10 @@ def _is_known(layer: nn.Module) -> bool:
     return looked_into or kind in _SAMPLEWISE or kind is Dropout or _says(layer, "samplewise")
 
 
+def _is_torchs(layer: nn.Module) -> bool:
+    return type(layer).__module__.startswith("torch.")
+
+
 def _relu_mlp(network: nn.Module) -> tuple[int, ...] | None:
     """Its sizes, if it declares itself a plain multilayer perceptron and holds nothing else."""
     linear = [layer for layer in network.modules() if type(layer) is nn.Linear]
@@ -130,7 +134,8 @@ def _unusual(network: nn.Module) -> Iterator[str]:
     for layer in network.modules():
         called = type(layer).__name__
         if not _is_known(layer):
-            yield f"how {called} treats a batch is unknown"
+            remedy = " (`samplewise = True` in its class says: each sample by itself)"
+            yield f"how {called} treats a batch is unknown{'' if _is_torchs(layer) else remedy}"
         elif isinstance(layer, _DropoutNd) and layer.p > 0 and type(layer) is not Dropout:
             yield f"what torch's {called} drops depends on the memory layout of activations"
         elif isinstance(layer, _BatchNorm) and not layer.track_running_stats:
