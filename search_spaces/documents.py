@@ -6,6 +6,7 @@ number and `no` a word. PyYAML follows YAML 1.1, which has it the other way roun
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -201,5 +202,7 @@ def find_document(
     path = (folder or Path()) / text
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         return path
-    remedy = f"give a .yaml file, or one of: {', '.join(shipped)}"
+    close = difflib.get_close_matches(text, shipped, n=1)
+    known = f"did you mean {close[0]!r}? Known: " if close else "give a .yaml file, or one of: "
+    remedy = f"{known}{', '.join(shipped)}"
     raise ConfigError(key, f"no {kind} {text!r}", remedy)

@@ -127,7 +127,7 @@ def run(
     ensure_data(definition.data, data_dir, download=download)
     power = power_of(definition)
     if power is not None and power.is_hopeless:
-        say(f"this study is unlikely to succeed: {power.sentences()[-1]}")
+        say(f"this study can hardly show that the arms are equal: {power.sentences()[-1]}")
 
     _conclude(
         definition,

@@ -44,12 +44,12 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
     where = "the cluster" if study.backend == "ray" else "this machine"
     engine, time_in_all = cost.engine, "not known"
     if cost.microseconds is not None and cost.seconds is not None:
-        engine += f", {cost.microseconds:.1f} µs per member-step (measured here)"
+        engine += f", {cost.microseconds:.1f} µs per network and step (measured here)"
         time_in_all = f"about {duration(cost.seconds)}"
     for label, value in {
         "study": f"{study.name} ({study.mode}), hash {study.hash}",
         "trials": trials,
-        "members": f"{cost.members} networks in {cost.blocks} blocks",
+        "training": f"{cost.members} networks in {cost.blocks} blocks",
         "steps": f"{cost.steps:,} each, {cost.members * cost.steps:,} in all",
         "engine": engine,
         "resources": f"a block needs {resources}; {where} has {available}: {cost.parallel} at once",

@@ -30,11 +30,18 @@ def recorded_study(study: str, out: Path) -> StudyFolder:
 
 def recorded_paths(study: str, out: Path) -> StudyPaths:
     """As `recorded_study`, for whoever reads no table: it imports no more than that takes."""
+    from studies.definition.study_files import find_study
+
     if StudyPaths(Path(study)).exists():
         return StudyPaths(Path(study))
     paths = _up_to_date(out / study)
     if paths.exists():
         return paths
+    try:
+        find_study(study)
+    except ConfigError as error:
+        remedy = f"`{repeat_command(['list'], out)}` shows those that were run"
+        raise ConfigError("", f"no study {study!r} in {shown(out)}", remedy) from error
     paths = _up_to_date(out / _name_in_file(study))
     if not paths.exists():
         remedy = (

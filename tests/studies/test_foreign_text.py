@@ -220,4 +220,4 @@ def test_a_dry_run_on_a_terminal_that_is_not_utf_8(tiny: Path) -> None:
     settings = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = dynloss("run", tiny, "--dry-run", PYTHONIOENCODING="", **settings)
     assert done.returncode == 0, done.stderr
-    assert "\\xb5s per member-step" in done.stdout
+    assert "\\xb5s per network and step" in done.stdout

@@ -89,6 +89,7 @@ def few_pairs(study: Study) -> str | None:
         return None
     wanted = math.ceil(FEWEST_PAIRS / study.searches)
     return (
-        f"{pairs} pairs of networks claim little: below {FEWEST_PAIRS}, only what no failure that "
-        f"was not seen could undo; `confirm_seeds: {wanted}` is enough"
+        f"{pairs} pairs of networks show little: with fewer than {FEWEST_PAIRS}, a claim is "
+        f"withheld if failures that were not seen could undo it; `confirm_seeds: {wanted}` is "
+        "enough"
     )

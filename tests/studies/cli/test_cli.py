@@ -76,7 +76,7 @@ def test_help_does_not_wait_for_torch_or_ray() -> None:
 def test_dry_run_starts_nothing(tiny: Path, tmp_path: Path) -> None:
     done = dynloss_here("run", tiny, "--dry-run", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    for expected in ("6 dynamical + 6 static", "33 networks in 9 blocks", "60 each", "member-step",
+    for expected in ("6 dynamical + 6 static", "33 networks in 9 blocks", "60 each", "per network and step",
                      "the cluster has", "about"):  # fmt: skip
         assert expected in done.stdout
     assert not (tmp_path / "out").exists()
@@ -110,6 +110,9 @@ def test_a_dry_run_without_the_data_counts(
 REFUSED = [
     (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
     (["run", "nostudy"], "no study 'nostudy'; give a .yaml file, or one of: cifar10_myrtle5_64, "),
+    (["run", "quickstrat"], "no study 'quickstrat'; did you mean 'quickstart'? Known: cifar10_"),
+    (["status", "nostudy"], "; `dynloss list` shows those that were run"),
+    (["ui", "nostudy"], "no study 'nostudy' in /"),
     (["run", "TINY", "--set", "resources.gpu=512"], "resources.gpu: a block needs 512 GPU"),
     (["run", "TINY", "--set", "resources.cpu=4096"], "resources.cpu: a block needs 4096 CPU"),
     (["run", "TINY", "--address", "ray://127.0.0.1:1"], "would be lost with the connection"),
