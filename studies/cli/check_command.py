@@ -26,7 +26,7 @@ __all__ = ["check"]
 _FAILED = 1
 _LABELS = "a study checks its labels before it trains"
 _NEED_NOT_HOLD = {  # torch sums batch statistics of (N, C) thread by thread
-    "the number of threads changes nothing": "the last digits may change; leave resources.cpu as it is",
+    "the number of threads changes nothing": "last digits may change; keep resources.cpu as it is",
     "a label that is no class is one clear error": _LABELS,
     "labels of any integer type give the same": _LABELS,
     "what is no class index is refused by its type": _LABELS,
