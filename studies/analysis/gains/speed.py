@@ -134,7 +134,7 @@ class Speed:
         where = f"At {self.label}: to" if self.label else "To"
         claim = "slower" if self.slower else "faster" if self.faster else "not seen to differ"
         if self.claim.withheld in _IN_STEPS:
-            claim = f"{_IN_STEPS[self.claim.withheld]} by these pairs alone, too few for a claim"
+            claim = f"{_IN_STEPS[self.claim.withheld]} by these pairs alone, which more could undo"
         if self.of_those_there:
             some = self.evidence.trained
             claim += " (of networks that get there"

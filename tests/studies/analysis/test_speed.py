@@ -87,7 +87,7 @@ def test_a_claim_that_unseen_networks_could_undo_is_of_those_that_get_there(
     assert result.p < 0.05
     assert (result.slower, result.of_those_there) == (claimed, fragile)
     assert ("slower (of networks that get there)" in result.sentence()) == fragile
-    withheld = "slower by these pairs alone, too few for a claim (" in result.sentence()
+    withheld = "slower by these pairs alone, which more could undo (" in result.sentence()
     assert withheld == (not claimed)
     assert "not seen to differ" not in result.sentence()
     assert result.unseen[0] < result.difference[1]
