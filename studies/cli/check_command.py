@@ -62,6 +62,9 @@ def check(
         raise ConfigError("", "the contracts need pytest", "pip install 'dynloss[testing]'")
     from dynloss_core.plugins import definitions_in, read_plugin
 
+    if plugin.suffix in {".yaml", ".yml"}:
+        remedy = f"give a Python file, or try the study: dynloss run {plugin} --dry-run"
+        raise ConfigError("", "is not a plug-in", remedy, str(plugin))
     parts = definitions_in(read_plugin(plugin))
     sets = {name: build(cls, {}) for kind, name, cls in parts if kind == "data set"}
     networks = {name: build(cls, {}) for kind, name, cls in parts if kind == "network"}

@@ -112,6 +112,7 @@ REFUSED = [
     (["run", "nostudy"], "no study 'nostudy'; give a .yaml file, or one of: cifar10_myrtle5_64, "),
     (["run", "quickstrat"], "no study 'quickstrat'; did you mean 'quickstart'? Known: cifar10_"),
     (["status", "nostudy"], "; `dynloss list` shows those that were run"),
+    (["check", "TINY"], "is not a plug-in; give a Python file, or try the study: dynloss run "),
     (["ui", "nostudy"], "no study 'nostudy' in /"),
     (["run", "TINY", "--set", "resources.gpu=512"], "resources.gpu: a block needs 512 GPU"),
     (["run", "TINY", "--set", "resources.cpu=4096"], "resources.cpu: a block needs 4096 CPU"),
