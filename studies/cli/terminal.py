@@ -49,7 +49,7 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
     for label, value in {
         "study": f"{study.name} ({study.mode}), hash {study.hash}",
         "trials": trials,
-        "training": f"{cost.members} networks in {cost.blocks} blocks",
+        "training": f"{cost.members:,} networks in {cost.blocks} blocks",
         "steps": f"{cost.steps:,} each, {cost.members * cost.steps:,} in all",
         "engine": engine,
         "resources": f"a block needs {resources}; {where} has {available}: {cost.parallel} at once",
