@@ -50,7 +50,7 @@ def test_status_while_a_driver_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
             f"node     node-7: {third.id}",
             "networks per minute",
             f"failed   {second.id}: OSError: the machine is gone",
-            f"{first.arm:<10} 2 of 6 trials",
+            f"  {first.phase:<8} {first.arm:<19} 2 of 6 trials",  # as wide as static_at_dynamical
             "best validation accuracy",
         ):
             assert expected in shown
