@@ -12,11 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -24,54 +23,16 @@ from dynloss_core.config import ConfigError
 from studies.runner.run_study import run_study
 from studies.storage.tracking import trackers
 from studies.storage.tracking.base import Tracker, Unreachable
-from studies.storage.tracking.no_tracker import NoTracker
 from studies.storage.tracking.tracker_process import TrackerProcess
 from tests.services import SECONDS, wait_until
 from tests.studies.mlflow_runs import runs_in, trial_of
+from tests.studies.storage.odd_tracker import odd, refusing
 from tests.studies.tiny import tiny_study
-
-
-class _Obstinate(NoTracker):
-    """Prints, logs, raises and sleeps."""
-
-    def __init__(self) -> None:
-        self.answers = 0
-
-    def runs(self) -> pd.DataFrame:
-        self.answers += 1
-        sys.stdout.write("between the replies\n")
-        os.write(1, b"and past Python")
-        return pd.DataFrame({"pid": [os.getpid()], "answers": [self.answers]})
-
-    def discard(self) -> None:
-        class OddError(Exception):
-            """One that cannot be pickled."""
-
-        raise OddError("in words")
-
-    def kept(self) -> dict[str, object]:
-        logging.getLogger("mlflow.here").warning("%s is %s", "this", object)
-        raise Unreachable("away")
-
-    def is_finished(self, block: object) -> bool:
-        time.sleep(SECONDS)
-        return True
-
-
-def _obstinate() -> Callable[[], _Obstinate]:
-    return _Obstinate
-
-
-def _refusing() -> Callable[[], NoTracker]:
-    def connect() -> NoTracker:
-        raise ConfigError("storage.tracking_uri", "no store", "give one")
-
-    return connect
 
 
 @pytest.fixture
 def process() -> Iterator[TrackerProcess]:
-    process = TrackerProcess(_obstinate)
+    process = TrackerProcess(odd)
     yield process
     process.end()
 
@@ -93,7 +54,7 @@ def test_what_happens_in_the_process_arrives(
 
 
 def test_what_a_connection_is_refused_for_arrives() -> None:
-    process = TrackerProcess(_refusing)
+    process = TrackerProcess(refusing)
     with pytest.raises(ConfigError, match="no store"):
         process.connect()
     process.end()
@@ -130,9 +91,9 @@ def test_a_process_that_is_busy_is_ended_at_once(process: TrackerProcess) -> Non
 
 _DRIVER = """
 import os, time
-from tests.studies.storage.test_tracker_process import _obstinate
+from tests.studies.storage.odd_tracker import odd
 from studies.storage.tracking.tracker_process import TrackerProcess
-process = TrackerProcess(_obstinate)
+process = TrackerProcess(odd)
 print(process.connect().runs()["pid"].item(), flush=True)
 time.sleep(600)
 """
