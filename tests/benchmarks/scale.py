@@ -295,8 +295,8 @@ PLAN = [  # stages on one folder, sampler, points, block
     (("ray",), "grid", 1_000, 32),
     (("search", "delivery", "resume", "served"), "grid", 1_000, 32),
     (("search",), "tpe", 1_000, 32),
-    (("search",), "tpe", 10_000, 128),
     (("ray", "resume", "results"), "grid", 10_000, 128),
+    (("search",), "tpe", 10_000, 128),
     (("ray", "resume", "results"), "grid", 100_000, 128),
 ]
 
