@@ -48,7 +48,7 @@ from studies.storage.tracking.trial_content import (
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Metric, Param, RunStatus
+from mlflow.entities import Metric, Param, RunStatus
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -291,15 +291,15 @@ class MLflowTracker:
     def _find_children(self) -> None:
         """Find the runs created earlier, which of them are finished, and what the others hold. A
         run that somebody deleted counts as finished, so that its trial gets no second one."""
-        runs_of = children_of(self._client, self.experiment, self.parent)
-        for key, runs in runs_of.items():
-            active = [run for run in runs if run.info.lifecycle_stage == LifecycleStage.ACTIVE]
-            active.sort(key=lambda run: run.info.status == "RUNNING")  # a closed one stays
-            for run in active[1:]:
-                self._client.delete_run(run.info.run_id)
-            self._runs[key] = (active or runs)[0].info.run_id
-            if active and active[0].info.status == "RUNNING":
-                self._held[key] = set(active[0].data.metrics)
+        for key, runs in children_of(self._writer, self.experiment, self.parent).items():
+            active = sorted(
+                (run for run in runs if not run.is_deleted), key=lambda run: run.is_open
+            )
+            for run in active[1:]:  # a closed one stays
+                self._client.delete_run(run.run)
+            self._runs[key] = (active or runs)[0].run
+            if active and active[0].is_open:
+                self._held[key] = active[0].metrics
             else:
                 self._finished.add(key)
 

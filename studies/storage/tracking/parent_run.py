@@ -19,8 +19,8 @@ from studies.definition.study import Study
 from studies.storage.tracking.mlflow_store import (
     is_served,  # sets the environment of what comes next
 )
-from studies.storage.tracking.repeating_client import PARENT, STUDY_ID
-from studies.storage.tracking.run_writers import RunRows, RunWriter
+from studies.storage.tracking.repeating_client import STUDY_ID
+from studies.storage.tracking.run_writers import ChildRun, RunRows, RunWriter
 from studies.storage.tracking.runs_view import KIND, MODELS, SHARED_VIEW, runs_view
 from studies.storage.tracking.study_content import data_set_of, study_params
 from studies.storage.tracking.study_note import NOTE
@@ -34,7 +34,6 @@ from mlflow.exceptions import MlflowException
 __all__ = ["children_of", "describe", "find_parent"]
 
 _ONE_AT_A_TIME = threading.Lock()
-_RUNS_PER_PAGE = 1000
 _NOWHERE = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -92,34 +91,15 @@ def describe(
 
 
 def children_of(
-    client: MlflowClient, experiment: str, parent: str
-) -> dict[tuple[str, str, int], list[Run]]:
+    writer: RunWriter, experiment: str, parent: str
+) -> dict[tuple[str, str, int], list[ChildRun]]:
     """The runs of a study's trials by phase, arm and number, the earliest first: more than one
     where an answer was lost or too late."""
-    runs: dict[tuple[str, str, int], list[Run]] = {}
-    for run in _children(client, experiment, parent):
-        phase, arm, number = (
-            run.data.tags[f"{TAG}{key}"] for key in (keys.PHASE, keys.ARM, keys.TRIAL)
-        )
+    runs: dict[tuple[str, str, int], list[ChildRun]] = {}
+    for run in writer.children(experiment, parent):
+        phase, arm, number = (run.tags[f"{TAG}{key}"] for key in (keys.PHASE, keys.ARM, keys.TRIAL))
         runs.setdefault((phase, arm, int(number)), []).append(run)
     return runs
-
-
-def _children(client: MlflowClient, experiment: str, parent: str) -> Iterator[Run]:
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment],
-            f"tags.`{PARENT}` = '{parent}'",
-            run_view_type=ViewType.ALL,
-            max_results=_RUNS_PER_PAGE,
-            order_by=["attributes.start_time"],
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _found_or_created(

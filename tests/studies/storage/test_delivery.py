@@ -81,6 +81,7 @@ class UnreliableWriter:
     def __init__(self, writer: RunWriter) -> None:
         assert isinstance(writer, DatabaseWriter)
         self.create, self.write = unreliable(writer.create), unreliable(writer.write)
+        self.children = unreliable(writer.children)
         refuse = unreliable(lambda *_: None)
 
         @event.listens_for(writer._engine, "before_cursor_execute")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from studies.storage.tracking.mlflow_store import probe
 from studies.storage.tracking.run_writers import (
+    ChildRun,
     ClientWriter,
     DatabaseWriter,
     NewRun,
@@ -181,3 +183,29 @@ def test_a_store_with_another_schema_is_left_to_the_client(tmp_path: Path) -> No
         database.execute("ALTER TABLE runs ADD COLUMN colour TEXT")
     assert isinstance(writer_for(store.client, store.uri), ClientWriter)
     assert isinstance(writer_for(store.client, "http://127.0.0.1:1"), ClientWriter)
+
+
+def test_runs_below_a_study_are_found_as_the_client_finds_them(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", "database")
+    ended, running, deleted = store.runs
+    store.writer.write(
+        [
+            RunRows(ended, [Metric("m", 1.0, 1, 0)], tags={"dynloss.arm": "a"}, status="FINISHED"),
+            RunRows(running, [Metric("m", 1.0, 1, 0), Metric("n", 2.0, 1, 5)]),
+            RunRows(deleted, status="FAILED"),
+        ]
+    )
+    store.client.delete_run(deleted)
+    store.writer.create(store.experiment, [NewRun("another's", {"mlflow.parentRunId": "q"})])
+    elsewhere = store.client.create_experiment("another")
+    store.writer.create(elsewhere, [NewRun("elsewhere", {"mlflow.parentRunId": "p"})])
+    found = store.writer.children(store.experiment, "p")
+    expected = ClientWriter(store.client).children(store.experiment, "p")
+    key = attrgetter("run")  # they may have started in one millisecond
+    assert sorted(found, key=key) == sorted(expected, key=key)
+    by_run = {run.run: run for run in found}
+    assert by_run[ended] == ChildRun(
+        ended, {"dynloss.trial": "0", "dynloss.arm": "a"}, False, False, set()
+    )
+    assert by_run[running].metrics == {"m", "n"}
+    assert by_run[deleted].is_deleted
