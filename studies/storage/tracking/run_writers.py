@@ -24,6 +24,17 @@ from studies.definition.sqlite import sqlite_path
 from studies.storage.tracking.mlflow_store import (
     is_served,  # sets the environment of what comes next
 )
+from studies.storage.tracking.mlflow_tables import (
+    DATASETS,
+    EXPERIMENTS,
+    INPUTS,
+    LATEST,
+    METADATA,
+    METRICS,
+    PARAMS,
+    RUNS,
+    TAGS,
+)
 from studies.storage.tracking.repeating_client import PARENT
 from studies.storage.tracking.trial_content import TAG
 
@@ -50,83 +61,7 @@ _METRICS_PER_BATCH = 1000
 _RUNS_PER_PAGE = 1000
 _RUNNING = RunStatus.to_string(RunStatus.RUNNING)
 _NAME = "mlflow.runName"
-_ID_LENGTH = 32  # characters
 _AT_ONCE = 500  # values in one statement: SQLite takes 999 at most where it is old
-
-_METADATA = sa.MetaData()
-_RUNS = sa.Table(
-    "runs",
-    _METADATA,
-    sa.Column("run_uuid", sa.String(_ID_LENGTH), primary_key=True),
-    sa.Column("name", sa.String(250)),
-    sa.Column("source_type", sa.String(20)),
-    sa.Column("source_name", sa.String(500)),
-    sa.Column("entry_point_name", sa.String(50)),
-    sa.Column("user_id", sa.String(256)),
-    sa.Column("status", sa.String(20)),
-    sa.Column("start_time", sa.BigInteger),
-    sa.Column("end_time", sa.BigInteger),
-    sa.Column("deleted_time", sa.BigInteger),
-    sa.Column("source_version", sa.String(50)),
-    sa.Column("lifecycle_stage", sa.String(20)),
-    sa.Column("artifact_uri", sa.String(200)),
-    sa.Column("experiment_id", sa.Integer),
-)
-
-
-def _texts_of_runs(name: str) -> sa.Table:
-    """Parameters or tags."""
-    return sa.Table(
-        name,
-        _METADATA,
-        sa.Column("key", sa.String(250), primary_key=True),
-        sa.Column("value", sa.String(8000)),
-        sa.Column("run_uuid", sa.String(_ID_LENGTH), primary_key=True),
-    )
-
-
-def _numbers_of_runs(name: str) -> sa.Table:
-    """Metrics at every step, or at the latest."""
-    return sa.Table(
-        name,
-        _METADATA,
-        sa.Column("key", sa.String(250), primary_key=True),
-        sa.Column("value", sa.Float(53), primary_key=True),
-        sa.Column("timestamp", sa.BigInteger, primary_key=True),
-        sa.Column("step", sa.BigInteger, primary_key=True),
-        sa.Column("is_nan", sa.Boolean, primary_key=True),
-        sa.Column("run_uuid", sa.String(_ID_LENGTH), primary_key=True),
-    )
-
-
-_TAGS, _PARAMS = _texts_of_runs("tags"), _texts_of_runs("params")
-_METRICS, _LATEST = _numbers_of_runs("metrics"), _numbers_of_runs("latest_metrics")
-_DATASETS = sa.Table(
-    "datasets",
-    _METADATA,
-    sa.Column("dataset_uuid", sa.String(36)),
-    sa.Column("experiment_id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String(500), primary_key=True),
-    sa.Column("digest", sa.String(36), primary_key=True),
-    sa.Column("dataset_source_type", sa.String(36)),
-    sa.Column("dataset_source", sa.UnicodeText),
-    sa.Column("dataset_schema", sa.UnicodeText),
-    sa.Column("dataset_profile", sa.UnicodeText),
-)
-_INPUTS = sa.Table(
-    "inputs",
-    _METADATA,
-    sa.Column("input_uuid", sa.String(36)),
-    sa.Column("source_type", sa.String(36), primary_key=True),
-    sa.Column("source_id", sa.String(36), primary_key=True),
-    sa.Column("destination_type", sa.String(36), primary_key=True),
-    sa.Column("destination_id", sa.String(36), primary_key=True),
-    sa.Column("step", sa.BigInteger),
-)
-_EXPERIMENTS = sa.table(
-    "experiments",
-    *(sa.column(name) for name in ("experiment_id", "artifact_location", "lifecycle_stage")),
-)
 
 
 class NewRun(NamedTuple):
@@ -269,7 +204,7 @@ class DatabaseWriter:
         with self._engine.begin() as database:
             place = self._place_of(database, experiment)
             database.execute(
-                sa.insert(_RUNS),
+                sa.insert(RUNS),
                 [
                     {
                         "run_uuid": run_id,
@@ -292,7 +227,7 @@ class DatabaseWriter:
             )
             named = ({**run.tags, _NAME: run.name} for run in runs)
             rows = [_text(i, *t) for i, tags in zip(made, named, strict=True) for t in tags.items()]
-            database.execute(sa.insert(_TAGS), rows)
+            database.execute(sa.insert(TAGS), rows)
         return made
 
     def write(self, runs: Iterable[RunRows]) -> None:
@@ -303,24 +238,24 @@ class DatabaseWriter:
 
     def children(self, experiment: str, parent: str) -> list[ChildRun]:
         """See `RunWriter.children`; MLflow's search reads all that runs hold, 2 ms for each."""
-        below = sa.and_(_TAGS.c.key == PARENT, _TAGS.c.value == parent)
-        runs = sa.select(_RUNS.c.run_uuid).join(_TAGS, _TAGS.c.run_uuid == _RUNS.c.run_uuid)
-        runs = runs.where(below, _RUNS.c.experiment_id == int(experiment))
-        asked = runs.add_columns(_RUNS.c.lifecycle_stage, _RUNS.c.status)
-        own = sa.select(_TAGS.c.run_uuid, _TAGS.c.key, _TAGS.c.value)
-        own = own.where(_TAGS.c.key.startswith(TAG, autoescape=True))
-        still = runs.where(_RUNS.c.status == _RUNNING)
-        held = sa.select(_LATEST.c.run_uuid, _LATEST.c.key)
+        below = sa.and_(TAGS.c.key == PARENT, TAGS.c.value == parent)
+        runs = sa.select(RUNS.c.run_uuid).join(TAGS, TAGS.c.run_uuid == RUNS.c.run_uuid)
+        runs = runs.where(below, RUNS.c.experiment_id == int(experiment))
+        asked = runs.add_columns(RUNS.c.lifecycle_stage, RUNS.c.status)
+        own = sa.select(TAGS.c.run_uuid, TAGS.c.key, TAGS.c.value)
+        own = own.where(TAGS.c.key.startswith(TAG, autoescape=True))
+        still = runs.where(RUNS.c.status == _RUNNING)
+        held = sa.select(LATEST.c.run_uuid, LATEST.c.key)
         with self._engine.connect() as database:
             found = {
                 run: ChildRun(run, {}, stage == LifecycleStage.DELETED, status == _RUNNING, set())
                 for run, stage, status in database.execute(
-                    asked.order_by(_RUNS.c.start_time, _RUNS.c.run_uuid)
+                    asked.order_by(RUNS.c.start_time, RUNS.c.run_uuid)
                 )
             }
-            for run, key, text in database.execute(own.where(_TAGS.c.run_uuid.in_(runs))):
+            for run, key, text in database.execute(own.where(TAGS.c.run_uuid.in_(runs))):
                 found[run].tags[key] = text
-            for run, name in database.execute(held.where(_LATEST.c.run_uuid.in_(still))):
+            for run, name in database.execute(held.where(LATEST.c.run_uuid.in_(still))):
                 found[run].metrics.add(name)
         return list(found.values())
 
@@ -330,13 +265,13 @@ class DatabaseWriter:
         self._insert_data(database, runs, experiments)
         self._insert_params(database, runs, names)
         metrics = [_number(run.run, metric) for run in runs for metric in run.metrics]
-        _insert(database, _METRICS, metrics, held="left")
+        _insert(database, METRICS, metrics, held="left")
         self._update_latest(database, metrics, names)
         tags = {(run.run, key): value for run in runs for key, value in run.tags.items()}
-        self._replace(database, _TAGS, {k: _text(*k, value) for k, value in tags.items()}, names)
+        self._replace(database, TAGS, {k: _text(*k, value) for k, value in tags.items()}, names)
         ended = [(run.run, run.status) for run in runs if run.status is not None]
         if ended:
-            statement = sa.update(_RUNS).where(_RUNS.c.run_uuid == sa.bindparam("of_run"))
+            statement = sa.update(RUNS).where(RUNS.c.run_uuid == sa.bindparam("of_run"))
             now = _milliseconds()
             database.execute(
                 statement.values(status=sa.bindparam("ends"), end_time=now),
@@ -345,9 +280,9 @@ class DatabaseWriter:
 
     def _place_of(self, database: sa.Connection, experiment: str) -> str:
         """The folder of an experiment's artifacts."""
-        query = sa.select(_EXPERIMENTS.c.artifact_location, _EXPERIMENTS.c.lifecycle_stage)
+        query = sa.select(EXPERIMENTS.c.artifact_location, EXPERIMENTS.c.lifecycle_stage)
         row = database.execute(
-            query.where(_EXPERIMENTS.c.experiment_id == int(experiment))
+            query.where(EXPERIMENTS.c.experiment_id == int(experiment))
         ).one_or_none()
         if row is None or row.lifecycle_stage != LifecycleStage.ACTIVE:
             raise MlflowException(f"the experiment {experiment} is not active")
@@ -355,8 +290,8 @@ class DatabaseWriter:
 
     def _experiments_of(self, database: sa.Connection, names: Sequence[str]) -> dict[str, int]:
         """The experiment of each run, none of which may be deleted."""
-        query = sa.select(_RUNS.c.run_uuid, _RUNS.c.experiment_id).where(
-            _RUNS.c.run_uuid.in_(names), _RUNS.c.lifecycle_stage == LifecycleStage.ACTIVE
+        query = sa.select(RUNS.c.run_uuid, RUNS.c.experiment_id).where(
+            RUNS.c.run_uuid.in_(names), RUNS.c.lifecycle_stage == LifecycleStage.ACTIVE
         )
         active = {
             row.run_uuid: row.experiment_id for row in database.execute(query.with_for_update())
@@ -389,7 +324,7 @@ class DatabaseWriter:
                     "step": 0,
                 }
             )
-        _insert(database, _INPUTS, rows, held="left")
+        _insert(database, INPUTS, rows, held="left")
 
     def _identifier_of(
         self, database: sa.Connection, experiment: int, name: str, digest: str, used: DatasetInput
@@ -406,11 +341,11 @@ class DatabaseWriter:
             "dataset_schema": used.dataset.schema,
             "dataset_profile": used.dataset.profile,
         }
-        _insert(database, _DATASETS, [row], held="left")
-        query = sa.select(_DATASETS.c.dataset_uuid).where(
-            _DATASETS.c.experiment_id == experiment,
-            _DATASETS.c.name == name,
-            _DATASETS.c.digest == digest,
+        _insert(database, DATASETS, [row], held="left")
+        query = sa.select(DATASETS.c.dataset_uuid).where(
+            DATASETS.c.experiment_id == experiment,
+            DATASETS.c.name == name,
+            DATASETS.c.digest == digest,
         )
         return str(database.execute(query).scalar_one())
 
@@ -421,20 +356,20 @@ class DatabaseWriter:
         given = {(run.run, param.key): str(param.value) for run in runs for param in run.params}
         if not given:
             return
-        query = sa.select(_PARAMS).where(_PARAMS.c.run_uuid.in_(names))
+        query = sa.select(PARAMS).where(PARAMS.c.run_uuid.in_(names))
         known = {(row.run_uuid, row.key): row.value for row in database.execute(query)}
         for place, value in given.items():
             if known.get(place, value) != value:
                 raise MlflowException(f"the parameter {place[1]} of {place[0]} has another value")
         rows = [_text(*place, value) for place, value in given.items() if place not in known]
-        _insert(database, _PARAMS, rows)
+        _insert(database, PARAMS, rows)
 
     def _update_latest(
         self, database: sa.Connection, metrics: Sequence[dict[str, Any]], names: Sequence[str]
     ) -> None:
         """Let the table of latest values have those of the last step."""
         latest: dict[tuple[str, str], dict[str, Any]] = {}
-        query = sa.select(_LATEST).where(_LATEST.c.run_uuid.in_(names))
+        query = sa.select(LATEST).where(LATEST.c.run_uuid.in_(names))
         held = [dict(row._mapping) for row in database.execute(query)]
         before = {(row["run_uuid"], row["key"]): row for row in held}
         for row in metrics:
@@ -442,7 +377,7 @@ class DatabaseWriter:
             known = latest.get(place, before.get(place))
             if known is None or _recent(row) > _recent(known):
                 latest[place] = row
-        self._replace(database, _LATEST, latest, names)
+        self._replace(database, LATEST, latest, names)
 
     def _replace(
         self,
@@ -475,7 +410,7 @@ def writer_for(client: MlflowClient, uri: str) -> RunWriter:
         return ClientWriter(client)
     is_file = sqlite_path(uri) is not None
     engine = sa.create_engine(uri, connect_args={"timeout": 30} if is_file else {})
-    if has_columns(engine, _METADATA):
+    if has_columns(engine, METADATA):
         return DatabaseWriter(engine)
     engine.dispose()
     return ClientWriter(client)
