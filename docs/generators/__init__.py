@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
+from docs.generators.both_sides import both_sides
 from docs.generators.command_line import command_line
 from docs.generators.docstrings import as_restructured_text
 from docs.generators.file_keys import keys_of_file
@@ -27,6 +28,7 @@ PARTS: dict[str, Callable[..., str]] = {
     "command-line": command_line,
     "levels": levels,
     "results-table": results_table,
+    "both-sides": both_sides,
 }
 """What a line may ask for, and what makes it."""
 

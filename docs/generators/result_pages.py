@@ -11,9 +11,11 @@ from typing import Any
 
 import yaml
 
-__all__ = ["result_pages", "results_table"]
+__all__ = ["RESULTS", "listed_studies", "result_pages", "results_table"]
 
-_RESULTS = Path(__file__).parents[2] / "studies" / "results"
+RESULTS = Path(__file__).parents[2] / "studies" / "results"
+"""The folder of committed results."""
+
 _FROM_PAGE = "../../../studies/results"  # of docs/results/studies/
 _VERDICT = "% interval, n ="  # of the sentences whose numbers a table of verdicts has
 _SPEED = "reach a validation accuracy of"
@@ -29,31 +31,31 @@ def result_pages() -> dict[str, str]:
 
 def results_table() -> str:
     """The committed studies with their questions, each a link to its page."""
-    rows = (f"[`{name}`](studies/{name}.md)\n: {_listed()[name][0]}\n" for name in _names())
+    rows = (f"[`{name}`](studies/{name}.md)\n: {listed_studies()[name][0]}\n" for name in _names())
     return "\n".join(rows)
 
 
 def _names() -> list[str]:
-    return sorted(path.parent.name for path in _RESULTS.glob("*/summary.json"))
+    return sorted(path.parent.name for path in RESULTS.glob("*/summary.json"))
 
 
 @cache
-def _listed() -> dict[str, tuple[str, str, str, str]]:
+def listed_studies() -> dict[str, tuple[str, str, str, str]]:
     """Question, networks, time and commands of each study, from the list in `results/README.md`."""
-    text = (_RESULTS / "README.md").read_text(encoding="utf-8")
+    text = (RESULTS / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \[`(\w+)`\]\([^)]*\) \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.M)
     return {name: (question, networks, time, how) for name, question, networks, time, how in rows}
 
 
 def _page(name: str) -> Iterator[str]:
-    summary = json.loads((_RESULTS / name / "summary.json").read_text(encoding="utf-8"))
-    study = yaml.safe_load((_RESULTS / name / "study.yaml").read_text(encoding="utf-8"))
-    _, networks, time, how = _listed()[name]
+    summary = json.loads((RESULTS / name / "summary.json").read_text(encoding="utf-8"))
+    study = yaml.safe_load((RESULTS / name / "study.yaml").read_text(encoding="utf-8"))
+    _, networks, time, how = listed_studies()[name]
     yield f"# `{name}`\n"
     yield f"{study['description']}\n"
     yield from (
         f"![{_alternative(path, name)}]({_FROM_PAGE}/{name}/{path.name})\n"
-        for path in sorted((_RESULTS / name).glob("*.png"))
+        for path in sorted((RESULTS / name).glob("*.png"))
     )
     verdicts = summary["verdicts"]
     said = summary["findings"]
@@ -77,7 +79,7 @@ def _page(name: str) -> Iterator[str]:
     yield "## Where it comes from\n"
     yield f"{networks} networks, {time}; {_hardware(summary['provenance'])}.\n"
     yield f"Regenerate it with {how}.\n"
-    files = sorted(path.name for path in (_RESULTS / name).iterdir())
+    files = sorted(path.name for path in (RESULTS / name).iterdir())
     linked = [file for file in files if not file.endswith((".png", ".md"))]
     links = (f"[`{file}`]({_FROM_PAGE}/{name}/{file})" for file in linked)
     yield f"Its files: {', '.join(links)}.\n"

@@ -7,9 +7,11 @@ import re
 from importlib import import_module
 from runpy import run_path
 
+import pandas as pd
 import pytest
 
 from docs.generators import PARTS, fill
+from docs.generators.both_sides import STUDIES, both_sides
 from docs.generators.command_line import command_line, commands
 from docs.generators.docstrings import as_restructured_text
 from docs.generators.file_keys import keys_of_file
@@ -98,3 +100,20 @@ def test_docstrings_are_text_and_formulas_stay() -> None:
         r"d\_ \|",
     ]
     assert lines == said
+
+
+def test_both_sides_of_interpolation_are_counted_from_the_committed_tables() -> None:
+    text = both_sides()
+    for name, heading in STUDIES.items():
+        assert (f"\n## {heading}\n" in f"\n{text}") == (RESULTS / name).exists()
+    rows = text.partition(f"## {STUDIES['fashion_widths']}\n")[2].partition("\n## ")[0]
+    members = pd.read_parquet(RESULTS / "fashion_widths" / "members.parquet")
+    fresh = members[members["phase"].str.startswith("confirm") & (members["model.width"] == 32)]
+    means = fresh.groupby("arm")[["train_accuracy", "test_accuracy"]].mean()
+    training, test = (means.loc["classes"] - means.loc["static"]).to_numpy()
+    fitting = fresh.assign(fits=fresh["train_accuracy"] == 1).groupby("arm")["fits"].mean()
+    (row,) = [line for line in rows.splitlines() if line.startswith("| width 32 ")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:3] == [f"{fitting[arm]:.0%}" for arm in ("static", "classes")]
+    assert cells[3].startswith(f"{training:+.4f} [")
+    assert cells[4].startswith(f"{test:+.4f} [")
