@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from dynloss_core.config import ConfigError
-from studies.cli.app import INTERRUPTED, app
+from studies.cli.app import INTERRUPTED, USAGE_ERROR, app
 from studies.cli.examples import examples
 from studies.cli.options import (
     Address,
@@ -33,6 +33,7 @@ from studies.cli.result_lines import show_results
 from studies.cli.terminal import show_crash, show_estimate
 from studies.messages import DEFAULT_OUT, console, repeat_command, say, starting
 from studies.out_folder import store_address
+from studies.storage.write_errors import NotWrittenError
 
 if TYPE_CHECKING:
     from studies.definition.study import Study
@@ -276,6 +277,10 @@ def _conclude(study: Study, out: Path, work: Callable[[], RunResult], go_on: str
     deliver = repeat_command(["sync", study.name], out)
     try:
         outcome = work()
+    except NotWrittenError as error:
+        say(f"dynloss: {error}")
+        say(f"continue with:  {go_on}")
+        raise typer.Exit(USAGE_ERROR) from None
     except ConfigError:
         raise
     except KeyboardInterrupt:  # of what follows the training; that ends in order by itself

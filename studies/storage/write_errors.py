@@ -7,10 +7,15 @@ from pathlib import Path
 
 from dynloss_core.config import ConfigError, reason_of
 
-__all__ = ["not_written", "unreachable"]
+__all__ = ["NotWrittenError", "not_written", "unreachable"]
 
 
-def not_written(error: OSError, folder: Path, remedy: str) -> ConfigError:
+class NotWrittenError(ConfigError):
+    """A file could not be written. What was trained is kept: once the file can be, the same command
+    goes on."""
+
+
+def not_written(error: OSError, folder: Path, remedy: str) -> NotWrittenError:
     """The refusal to continue after a file could not be written, in one line.
 
     Args:
@@ -21,7 +26,7 @@ def not_written(error: OSError, folder: Path, remedy: str) -> ConfigError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "free some space and continue with --resume"
     where = str(error.filename or folder)
-    return ConfigError("", f"cannot be written: {error.strerror}", remedy, where)
+    return NotWrittenError("", f"cannot be written: {error.strerror}", remedy, where)
 
 
 def unreachable(error: OSError, address: str) -> ConfigError:
