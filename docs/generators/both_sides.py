@@ -110,7 +110,7 @@ def _regime(regimes: dict[str, Any], setting: dict[str, Any], arm: str) -> dict[
         for row in rows:
             same = all(float(row[key]) == float(value) for key, value in setting.items())
             if same and row["metric"] == keys.TRAIN_ACCURACY:
-                return row
+                return dict(row)
     return None
 
 

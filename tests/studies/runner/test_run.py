@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -211,6 +213,25 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     assert resumed.returncode == 0, resumed.stderr
     check_records(tmp_path, file)
     pd.testing.assert_frame_equal(table(tmp_path), table(undisturbed))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_results_that_cannot_be_written_keep_the_study_and_say_how_to_go_on(tmp_path: Path) -> None:
+    """A full disk, or a file in the way, met by what is written after the training."""
+    changes = {"backend": "inline", "storage": {"tracker": "none"}}
+    file, tables = tiny_file(tmp_path, **changes), tmp_path / "out" / "tiny" / "tables"
+    assert dynloss_here("run", file, "--out", tmp_path / "out").returncode == 0
+    shutil.rmtree(tables)
+    tables.touch()
+    halted = dynloss_here("run", file, "--out", tmp_path / "out", "--resume")
+    assert halted.returncode == 2
+    refusal, command = halted.stderr.splitlines()[-2:]
+    assert refusal.startswith(f"dynloss: {tables}: cannot be written: File exists; ")
+    tables.unlink()
+    assert command.startswith("continue with:  dynloss run ")
+    resumed = dynloss_here(*shlex.split(command)[3:])
+    assert resumed.returncode == 0, resumed.stderr
+    assert (tables / "members.parquet").exists()
 
 
 @pytest.mark.slow
