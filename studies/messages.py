@@ -8,7 +8,6 @@ code instead.
 from __future__ import annotations
 
 import io
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dynloss_core.config import printable
+from dynloss_core.own_command import own_command
 from studies.out_folder import store_address
 
 __all__ = [
@@ -129,18 +129,18 @@ def question_in(description: str) -> str:
 
 
 def repeat_command(arguments: Sequence[str], out: Path, address: str | None = None) -> str:
-    """A `dynloss` command to type again, quoted for the shell.
+    """A `dynloss` command to type again, in the shell that this one was typed in.
 
     Args:
         arguments: the arguments of `dynloss`.
         out: output folder, named if it is not the default.
         address: the address of a Ray cluster, if there is one.
     """
-    command = ["dynloss", *arguments]
-    command += (
+    words = list(arguments)
+    words += (
         []
         if out.absolute() == DEFAULT_OUT.absolute()
         else ["--out", store_address(out) or str(out)]
     )
-    command += [] if address is None else ["--address", address]
-    return shlex.join(command)
+    words += [] if address is None else ["--address", address]
+    return own_command(*words)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ torch.set_num_threads(1)
 
 # Ray's workers give way to all other work: beside tests, they would hardly ever run
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+# printed commands begin with `dynloss`, as in an environment that was activated
+os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 
 # a shell lets what it starts in the background ignore Ctrl-C, and so would all that tests start
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

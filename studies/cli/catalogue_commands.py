@@ -13,7 +13,7 @@ from dynloss_core.config import ConfigError
 from studies.cli.app import app
 from studies.cli.examples import examples
 from studies.cli.options import Out, Overrides, Plugins, Profile, StudyArgument
-from studies.messages import DEFAULT_OUT, console, question_in
+from studies.messages import DEFAULT_OUT, console, question_in, repeat_command
 from studies.out_folder import shown, store_address
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def list_studies(
         console.print()
         _print(shown(out), recorded, ["name", "state", "verdict"])
     else:
-        console.print(f"\nnothing was run in {shown(out)} yet: start with  dynloss run quickstart")
+        first = repeat_command(["run", "quickstart"], out)
+        console.print(f"\nnothing was run in {shown(out)} yet: start with  {first}")
 
 
 @app.command(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynloss_core.config import ConfigError, build, reason_of
+from dynloss_core.own_command import own_command
 from studies.cli.app import app
 from studies.cli.examples import examples
 from studies.messages import console
@@ -63,7 +64,8 @@ def check(
     from dynloss_core.plugins import definitions_in, read_plugin
 
     if plugin.suffix in {".yaml", ".yml"}:
-        remedy = f"give a Python file, or try the study: dynloss run {plugin} --dry-run"
+        trial = own_command("run", str(plugin), "--dry-run")
+        remedy = f"give a Python file, or try the study: {trial}"
         raise ConfigError("", "is not a plug-in", remedy, str(plugin))
     parts = definitions_in(read_plugin(plugin))
     sets = {name: build(cls, {}) for kind, name, cls in parts if kind == "data set"}
@@ -87,7 +89,8 @@ def check(
             failures += _show(_kept_by_shape(name))
         elif kind == "analysis":
             console.print(f"analysis {name}", style="bold")
-            look = "it looks at a study: dynloss analyse STUDY --analysis " + str(plugin)
+            command = own_command("analyse", "STUDY", "--analysis", str(plugin))
+            look = f"it looks at a study: {command}"
             failures += _show(iter([("engines, trackers, contracts", None, look)]))
     if failures:
         raise typer.Exit(_FAILED)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dynloss_core.config import ConfigError
+from dynloss_core.own_command import own_command
 from studies.cli.app import app
 from studies.cli.examples import examples
 from studies.messages import console
@@ -54,12 +55,12 @@ def init(
         raise ConfigError("", problem, "choose another folder", str(folder)) from None
     for part, path in zip(chosen, paths, strict=True):
         if part in ("model", "data"):
-            console.print(f"check it   dynloss check {path}")
+            console.print(f"check it   {own_command('check', str(path))}")
         elif part == "space":
-            console.print(f"see it     dynloss space show {path}")
+            console.print(f"see it     {own_command('space', 'show', str(path))}")
         else:
-            console.print(f"cost       dynloss run {path} --dry-run")
-            console.print(f"run it     dynloss run {path}")
+            console.print(f"cost       {own_command('run', str(path), '--dry-run')}")
+            console.print(f"run it     {own_command('run', str(path))}")
 
 
 def _wired(study: str, chosen: list[str]) -> str:

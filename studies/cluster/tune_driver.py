@@ -24,6 +24,7 @@ from ray.tune.search import Searcher
 
 from dynloss_core.config import ConfigError
 from dynloss_core.data import chosen_folder
+from dynloss_core.own_command import own_command
 from studies.blocks.block import BlockSource
 from studies.blocks.code_origin import current_origin
 from studies.blocks.failure import FailureKind
@@ -122,7 +123,7 @@ class BlockSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Refused: a study resumes from its folder."""
-        raise NotImplementedError("use `dynloss run --resume`")
+        raise NotImplementedError(f"use `{own_command('run', '--resume')}`")
 
 
 class Reporter(tune.Callback):

@@ -16,6 +16,7 @@ import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, reason_of, show
+from dynloss_core.own_command import own_command
 from search_spaces.documents import read_document
 from studies.definition.latest_confirmation import confirmed_last
 from studies.definition.study_seeds import SEEDS_PER_STUDY
@@ -55,9 +56,8 @@ def points_of(
             space = read_document(path / "study.yaml")["space"]
         except (OSError, ValueError, KeyError, ConfigError) as error:
             problem = f"{show(str(entry))} holds no study that has ended: {reason_of(error)}"
-            remedy = (
-                "give the folder of one, from this file on; `dynloss analyse` writes its tables"
-            )
+            writes = own_command("analyse")
+            remedy = f"give the folder of one, from this file on; `{writes}` writes its tables"
             raise ConfigError(key, problem[:300], remedy) from None
         seen |= set(members[keys.SEED].astype(int))
         for arm, points in _winners(members, list(space["parameters"])).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dynloss_core.config import ConfigError
+from dynloss_core.own_command import own_command
 from dynloss_core.training import Problem
 from studies.plain_script.loss_code import ELEMENTS
 from studies.plain_script.network_code import NETWORKS
@@ -24,7 +25,7 @@ def refuse_what_is_not_plain(problem: Problem, study: str) -> None:
         ConfigError: naming the entry of the study, its value, and what trains it instead.
     """
     for key, what in _not_plain(problem):
-        remedy = f"train it with `dynloss train --from {study}`"
+        remedy = f"train it with `{own_command('train', '--from', study)}`"
         raise ConfigError(key, f"{what} cannot be exported", remedy)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
+from dynloss_core.own_command import own_command
 from studies.analysis.across_studies import AcrossRow, ComparedStudy, across, across_table
 from studies.analysis.analyses import analyse
 from studies.analysis.figures.across import draw_across
@@ -51,7 +52,7 @@ def compare_studies(folders: Sequence[StudyFolder], out: Path) -> SideBySide:
         write_atomically(table, across_table(rows).to_csv(index=False))
         figures = save_figure(draw_across(rows), out, "across")
     except OSError as error:
-        remedy = "write elsewhere, with `dynloss analyse --into`"
+        remedy = f"write elsewhere, with `{own_command('analyse', '--into')}`"
         raise not_written(error, out, remedy) from None
     return SideBySide(tuple(rows), table, tuple(figures))
 

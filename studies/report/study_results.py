@@ -15,6 +15,7 @@ from dynloss_core import keys
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError
 from dynloss_core.data import attainable_accuracy
+from dynloss_core.own_command import own_command
 from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
 from studies.analysis.card import Card
@@ -152,12 +153,12 @@ def write_results(
             results = _write_results(stored, gathered, place, {**(own or {}), **lost})
             say(
                 f"{problem}; correct your own file, then run the study's with --resume, or look: "
-                f"dynloss analyse {stored.study.name} --analysis FILE"
+                f"{own_command('analyse', stored.study.name, '--analysis', 'FILE')}"
             )
             return results
     except OSError as error:
         raise not_written(
-            error, place.path, "write elsewhere, with `dynloss analyse --into`"
+            error, place.path, f"write elsewhere, with `{own_command('analyse', '--into')}`"
         ) from None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError, reason_of
+from dynloss_core.own_command import own_command
 from studies.messages import say
 from studies.out_folder import shown, store_address
 from studies.storage.stored_study import StoredStudy
@@ -86,7 +87,7 @@ def move_artifacts(store: Path, artifacts: Path) -> None:
         return
     except (OSError, sqlite3.Error) as error:
         problem = f"cannot be used: {reason_of(error)}"
-        remedy = "move it away, then `dynloss sync` writes a study's runs to a new one"
+        remedy = f"move it away, then `{own_command('sync')}` writes a study's runs to a new one"
         raise ConfigError("", problem, remedy, str(store)) from None
 
 

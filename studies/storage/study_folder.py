@@ -13,6 +13,7 @@ import pandas as pd
 
 from dynloss_core.atomic import PART
 from dynloss_core.config import ConfigError
+from dynloss_core.own_command import own_command
 from studies.blocks.block import CHECKPOINTS
 from studies.definition.study import Study
 from studies.object_store import LocalDisk, ObjectStore
@@ -25,7 +26,6 @@ from studies.storage.study_paths import BEGUN, StudyPaths
 __all__ = ["StudyFolder"]
 
 _WRITTEN = ("", "parts", "tables", "figures", CHECKPOINTS)
-_RUNS = "delete it: the next `dynloss sync` writes it again"
 
 
 class StudyFolder(StudyPaths):
@@ -98,7 +98,8 @@ class StudyFolder(StudyPaths):
     def runs(self) -> pd.DataFrame:
         """MLflow's run id of each trial (see `Tracker.runs`); empty before a session has ended."""
         path = self.tables / "runs.parquet"
-        return read_table(path, _RUNS) if path.exists() else pd.DataFrame()
+        remedy = f"delete it: the next `{own_command('sync')}` writes it again"
+        return read_table(path, remedy) if path.exists() else pd.DataFrame()
 
     def state(self) -> dict[str, Any]:
         """The state that `write_state` wrote; empty before it wrote any."""
