@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from dynloss_core.config import ConfigError, build
+from dynloss_core.own_command import own_command
 from search_spaces.documents import find_document, locating, read_document
 from search_spaces.space import Space
 
 __all__ = ["LIBRARY", "from_mapping", "load", "names"]
 
 LIBRARY = Path(__file__).parent / "library"
+_LISTS = ("space", "list")
 
 
 def names() -> list[str]:
@@ -29,7 +31,7 @@ def load(name_or_path: str | Path) -> Space:
     Raises:
         ConfigError: one line with the file, the key, the value and the remedy.
     """
-    path = find_document("space", name_or_path, LIBRARY)
+    path = find_document("space", name_or_path, LIBRARY, own_command(*_LISTS))
     document = read_document(path)
     with locating(path):
         return from_mapping(document, source=str(path), folder=path.parent)
@@ -65,7 +67,8 @@ def _inherit(
     if not isinstance(parent_name, str):
         raise ConfigError(location, f"{parent_name!r} is not a name", "name one space", source)
     try:
-        path = find_document("space", parent_name, LIBRARY, folder, location).resolve()
+        lists = own_command(*_LISTS)
+        path = find_document("space", parent_name, LIBRARY, lists, folder, location).resolve()
     except ConfigError as error:
         raise error.inside(source=source) from None
     if path in seen:

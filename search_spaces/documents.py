@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import yaml
 
 from dynloss_core.config import ConfigError, show
 
-__all__ = ["dump_document", "find_document", "locating", "parse_document", "read_document"]
+__all__ = ["dump_document", "find_document", "locating", "meant", "parse_document", "read_document"]
 
 _MAX_FILE_BYTES = 1_000_000
 _MAX_VALUES = 100_000  # with every alias written out
@@ -192,9 +192,26 @@ def _place(node: yaml.Node | None, parts: list[str], at_least: int) -> int | Non
 
 
 def find_document(
-    kind: str, name_or_path: str | Path, library: Path, folder: Path | None = None, key: str = ""
+    kind: str,
+    name_or_path: str | Path,
+    library: Path,
+    lists: str,
+    folder: Path | None = None,
+    key: str = "",
 ) -> Path:
-    """The file of a space or a study: the library's if it has one of that name, else the path."""
+    """The file of a space or a study: the library's if it has one of that name, else the path.
+
+    Args:
+        kind: what it is, for the refusal.
+        name_or_path: its name, or the path of its file.
+        library: the folder of those that ship.
+        lists: the command that lists them.
+        folder: the folder that a relative path starts from.
+        key: where it is named in an enclosing document.
+
+    Raises:
+        ConfigError: if the library has none of that name and it is the path of no file.
+    """
     text = str(name_or_path)
     shipped = sorted(path.stem for path in library.glob("*.yaml"))
     if text in shipped:
@@ -202,7 +219,14 @@ def find_document(
     path = (folder or Path()) / text
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         return path
-    close = difflib.get_close_matches(text, shipped, n=1)
-    known = f"did you mean {close[0]!r}? Known: " if close else "give a .yaml file, or one of: "
-    remedy = f"{known}{', '.join(shipped)}"
+    remedy = f"{meant(text, shipped)}give a .yaml file, or a name that `{lists}` shows"
     raise ConfigError(key, f"no {kind} {text!r}", remedy)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'a' or 'b'? Or `, with at most three names; empty if none is close."""
+    close = [repr(match) for match in difflib.get_close_matches(name, sorted(set(known)), n=3)]
+    if not close:
+        return ""
+    names = " or ".join(filter(None, [", ".join(close[:-1]), close[-1]]))
+    return f"did you mean {names}? Or "

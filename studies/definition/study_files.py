@@ -10,6 +10,7 @@ from typing import Any
 from dynloss_core import keys
 from dynloss_core.config import ConfigError, build
 from dynloss_core.data import DATA_SETS
+from dynloss_core.own_command import own_command
 from dynloss_core.plugins import read_plugin
 from search_spaces import from_mapping, load
 from search_spaces.documents import find_document, locating, parse_document, read_document
@@ -158,4 +159,4 @@ def _with_absolute_paths(data: Any, folder: Path) -> Any:
 
 def find_study(name_or_path: str | Path) -> Path:
     """The file of a study: the library's if it has one of that name, else the path itself."""
-    return find_document("study", name_or_path, LIBRARY)
+    return find_document("study", name_or_path, LIBRARY, own_command("list"))

@@ -30,7 +30,8 @@ def recorded_study(study: str, out: Path) -> StudyFolder:
 
 def recorded_paths(study: str, out: Path) -> StudyPaths:
     """As `recorded_study`, for whoever reads no table: it imports no more than that takes."""
-    from studies.definition.study_files import find_study
+    from search_spaces.documents import meant
+    from studies.definition.study_files import LIBRARY, find_study
 
     if StudyPaths(Path(study)).exists():
         return StudyPaths(Path(study))
@@ -40,7 +41,10 @@ def recorded_paths(study: str, out: Path) -> StudyPaths:
     try:
         find_study(study)
     except ConfigError as error:
-        remedy = f"`{repeat_command(['list'], out)}` shows those that were run"
+        begun = (path.parent.name for path in out.glob("*/study.yaml"))
+        shipped = (path.stem for path in LIBRARY.glob("*.yaml"))
+        lists = repeat_command(["list"], out)
+        remedy = f"{meant(study, [*begun, *shipped])}see `{lists}` for those that were run"
         raise ConfigError("", f"no study {study!r} in {shown(out)}", remedy) from error
     paths = _up_to_date(out / _name_in_file(study))
     if not paths.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from dynloss_core.config import ConfigError
 from search_spaces import load
-from search_spaces.documents import dump_document, locating, parse_document
+from search_spaces.documents import dump_document, locating, meant, parse_document
 from studies.definition.study_files import load_study
 
 # the core schema of YAML 1.2, section 10.3
@@ -128,3 +129,12 @@ def test_a_space_has_lines_too(tmp_path: Path) -> None:
 def test_a_refusal_of_another_file_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^elsewhere: key: wrong"), locating(tmp_path / "here"):
         raise ConfigError("key", "wrong", source="elsewhere")
+
+
+def test_at_most_three_names_are_meant() -> None:
+    known = ["digits_a", "digits_b", "digits_c", "digits_d", "other"]
+    assert meant("digits_b", ["digits_b"]) == "did you mean 'digits_b'? Or "
+    three = meant("digits_x", known)
+    assert three.count("'digits_") == 3
+    assert re.fullmatch(r"did you mean '\w+', '\w+' or '\w+'\? Or ", three)
+    assert meant("zzz", known) == ""

@@ -109,9 +109,14 @@ def test_a_dry_run_without_the_data_counts(
 
 REFUSED = [
     (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
-    (["run", "nostudy"], "no study 'nostudy'; give a .yaml file, or one of: cifar10_myrtle5_64, "),
-    (["run", "quickstrat"], "no study 'quickstrat'; did you mean 'quickstart'? Known: cifar10_"),
-    (["status", "nostudy"], "; `dynloss list` shows those that were run"),
+    (["run", "nostudy"], "no study 'nostudy'; give a .yaml file, or a name that `dynloss list` shows"),
+    (["run", "quickstrat"], "no study 'quickstrat'; did you mean 'quickstart'? Or give a .yaml file, or a "),
+    (["show", "wrn_curvature"], "; did you mean 'wrn_curvature_lr'"),
+    (["run", "TINY", "--set", "space=spiral-mlp"], "; did you mean 'spirals-mlp'? Or give a .yaml file, or a "),
+    (["space", "show", "nospace"], "; give a .yaml file, or a name that `dynloss space list` shows"),
+    (["status", "nostudy"], "; see `dynloss list"),
+    (["status", "quickstrat"], "; did you mean 'quickstart'? Or see `dynloss list"),
+    (["analyse", "quickstrat"], "; did you mean 'quickstart'? Or see `dynloss list"),
     (["check", "TINY"], "is not a plug-in; give a Python file, or try the study: dynloss run "),
     (["ui", "nostudy"], "no study 'nostudy' in /"),
     (["run", "TINY", "--set", "resources.gpu=512"], "resources.gpu: a block needs 512 GPU"),
