@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from studies.storage.study_paths import StudyPaths
 
 __all__ = ["list_studies", "schema", "show"]
+
+_PIPED = 100  # columns
 
 
 @app.command("list", epilog=examples("`dynloss list`", "`dynloss list --out /shared/results`"))
@@ -140,6 +143,9 @@ def _state_of(study: StudyPaths) -> dict[str, str]:
 
 
 def _print(title: str, rows: list[dict[str, str]], columns: list[str]) -> None:
+    if not console.is_terminal:
+        _print_whole_rows(title, rows, columns)
+        return
     table = Table(box=None, title=title, title_justify="left", title_style="bold")
     table.add_column(columns[0], no_wrap=True)  # to be typed
     for name in columns[1:-1]:
@@ -148,3 +154,15 @@ def _print(title: str, rows: list[dict[str, str]], columns: list[str]) -> None:
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     console.print(table)
+
+
+def _print_whole_rows(title: str, rows: list[dict[str, str]], columns: list[str]) -> None:
+    """A line per row, as `grep` and `cut` like it: what the last column is too long for is left
+    out, at a word (`--json` has it all)."""
+    lines = [{name: name for name in columns}, *rows]
+    widths = [max(len(line[name]) for line in lines) for name in columns[:-1]]
+    console.print(title)
+    for line in lines:
+        start = "".join(f"{line[c]:<{w}}  " for c, w in zip(columns, widths, strict=False))
+        room = max(_PIPED - len(start), 20)
+        console.print(f"{start}{textwrap.shorten(line[columns[-1]], room, placeholder=' ...')}")

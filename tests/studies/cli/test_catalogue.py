@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -75,9 +76,24 @@ def test_what_is_shown_can_be_run(arguments: list[str], tmp_path: Path) -> None:
 def test_names_can_be_typed_from_a_narrow_list(
     width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(console, "_force_terminal", True)
+    monkeypatch.setattr(console, "no_color", True)
     monkeypatch.setattr(console, "_width", width)
-    lines = dynloss_here("list", "--out", str(tmp_path)).stdout.splitlines()
+    said = dynloss_here("list", "--out", str(tmp_path)).stdout
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines()
     assert {path.stem for path in LIBRARY.glob("*.yaml")} <= {
         line[1:].split(" ")[0] for line in lines
     }
     assert all(len(line) <= width for line in lines if "start with" not in line)
+
+
+def test_a_pipe_gets_a_narrow_line_for_each_study(tmp_path: Path) -> None:
+    begun_folder(tiny_study(), tmp_path)
+    text, _, _ = dynloss_here("list", "--out", str(tmp_path)).stdout.partition(f"\n{tmp_path}")
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    for study in listed(tmp_path)["library"]:
+        (line,) = (line for line in lines if line.split()[0] == study["name"])
+        name, mode, question = line.split(maxsplit=2)
+        assert (name, mode) == (study["name"], study["mode"])
+        assert " ".join(study["question"].split()).startswith(question.removesuffix(" ..."))
