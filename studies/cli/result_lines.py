@@ -75,11 +75,11 @@ def show_results(
 
 def _show_few(study: Study, analysis: Analysis) -> None:
     """Each verdict in full, with its warnings, and each finding."""
-    verdicts = analysis.verdicts
+    verdicts, arms = analysis.verdicts, list(analysis.trials)
     for verdict in verdicts:
         console.print()
         paragraph(verdict.sentence(), style="bold")
-        for warning in verdict.warnings:
+        for warning in _with_arms_together(verdict.warnings, arms):
             paragraph(f"warning: {warning}")
         if len(verdicts) == 1:
             test, validation = verdict.test, verdict.validation
@@ -91,7 +91,7 @@ def _show_few(study: Study, analysis: Analysis) -> None:
     for finding in analysis.findings()[len(verdicts) :]:
         console.print()
         paragraph(finding, style="bold")
-    for warning in analysis.other_warnings():
+    for warning in _with_arms_together(analysis.other_warnings(), arms):
         console.print()
         paragraph(f"warning: {warning}")
 
@@ -111,7 +111,8 @@ def _show_many(analysis: Analysis) -> None:
         + ("; * of networks that train" if any(v.test.of_trained for v in verdicts) else "")
         + "."
     )
-    counted = counted_warnings([verdict.warnings for verdict in verdicts])
+    arms = list(analysis.trials)
+    counted = counted_warnings([_with_arms_together(v.warnings, arms) for v in verdicts])
     if counted:
         console.print()
     for count, warning in counted:
@@ -125,13 +126,28 @@ def _show_many(analysis: Analysis) -> None:
     for finding in general:
         console.print()
         paragraph(finding, style="bold")
-    for warning in analysis.other_warnings():
+    for warning in _with_arms_together(analysis.other_warnings(), arms):
         console.print()
         paragraph(f"warning: {warning}")
     left_out = len(others) - len(general)
     rest = f", and {left_out} findings at single settings," if left_out else ""
     console.print()
     paragraph(f"Each verdict in full{rest} and all warnings: in the report.")
+
+
+def _with_arms_together(warnings: Sequence[str], arms: Sequence[str]) -> list[str]:
+    """Warnings, with those that are equal but for the arm they begin with as one that names all of
+    these arms."""
+    of_arms: dict[tuple[str, bool], list[str]] = {}  # in the order of their first
+    for warning in warnings:
+        arm, colon, rest = warning.partition(": ")
+        is_of_arm = bool(colon) and arm in arms
+        named = of_arms.setdefault((rest if is_of_arm else warning, is_of_arm), [])
+        if is_of_arm and arm not in named:
+            named.append(arm)
+    return [
+        f"{', '.join(named)}: {rest}" if named else rest for (rest, _), named in of_arms.items()
+    ]
 
 
 def _tables(verdicts: Sequence[SettingVerdict]) -> Iterator[Table]:

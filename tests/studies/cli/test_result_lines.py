@@ -58,6 +58,20 @@ def test_a_pipe_gets_every_sentence_in_a_line(monkeypatch: pytest.MonkeyPatch) -
     assert all(f"warning: {warning}" in lines for warning in verdict.warnings)
 
 
+@pytest.mark.parametrize("widths", [(), WIDTHS], ids=["one verdict", "many"])
+def test_a_warning_about_several_arms_is_one(
+    widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analysis = analysed(widths=widths) if widths else analysed()
+    told = ("dynamical: too few", "static: too few", "static: at its bound", "a: too few", "both")
+    verdicts = tuple(replace(verdict, warnings=told) for verdict in analysis.verdicts)
+    lines = printed(replace(analysis, verdicts=verdicts), monkeypatch)
+    warned = [line.partition(": ")[2] for line in lines if line.startswith("warning")]
+    expected = ["dynamical, static: too few", "static: at its bound", "a: too few", "both"]
+    assert set(expected) == {w for w in warned if w.endswith(("few", "bound", "both"))}
+    assert all(verdict.warnings == told for verdict in verdicts), "the report keeps each"
+
+
 def of_pairs(analysis: Analysis) -> Analysis:
     """Verdicts of two pairs of arms, as of a study that compares several."""
     pairs = (Pair("random", "static"), Pair("classes", "random"))
