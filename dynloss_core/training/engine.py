@@ -61,6 +61,8 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
+    summary: ClassVar[str]
+    """What it is, in three to six words."""
 
     def __init__(
         self,

@@ -146,7 +146,9 @@ def _engines(model: ModelConfig, data: DataConfig) -> Iterator[CheckLine]:
         refusals = [engine.refusal(problem) for engine in engines]
         takes = None in refusals
         used = ", which trains it" if takes and chosen in engines else ""
-        yield f"engine {name}{used}", takes or None, next(filter(None, refusals), "")
+        first = refusals.index(None) if takes else 0
+        what = f"engine {name} ({engines[first].summary}){used}"
+        yield what, takes or None, next(filter(None, refusals), "")
 
 
 def _kept_by_model(model: ModelConfig, data: DataConfig) -> Iterator[CheckLine]:

@@ -30,6 +30,7 @@ class AutogradEngine(Engine):
     """One `torch.nn.Module` and one `torch.optim.SGD` per member."""
 
     name = "autograd"
+    summary = "torch's autograd, for any network"
 
     def _prepare(self) -> None:
         setup = self.setup

@@ -39,6 +39,7 @@ class FusedEngine(Engine):
     """One fused loop per member, with its own learning rate, momentum and weight decay."""
 
     name = "fused"
+    summary = "one compiled loop per small perceptron"
 
     def _prepare(self) -> None:
         setup = self.setup

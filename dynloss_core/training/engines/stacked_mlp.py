@@ -43,6 +43,7 @@ class BatchedEngine(Engine):
     """Stacked MLPs with their own learning rate, momentum, weight decay, period and amplitude."""
 
     name = "batched"
+    summary = "perceptrons trained as stacked matrices"
 
     def _prepare(self) -> None:
         setup = self.setup

@@ -37,6 +37,7 @@ class VmappedEngine(Engine):
     """Stacked networks of any kind, each with its own learning rate, momentum and weight decay."""
 
     name = "batched"
+    summary = "networks stacked by torch.func.vmap"
 
     def _prepare(self) -> None:
         setup = self.setup
