@@ -7,11 +7,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from search_spaces.documents import read_document
 from studies.analysis.analyses import ANALYSES
+from studies.analysis.landscape.equal_loss import value_at_loss
 from studies.analysis.study_tables import Tables
 from studies.definition.study_files import study_from_mapping
 from studies.report.study_results import question_of
@@ -57,3 +60,35 @@ def test_its_tables_are_those_of_its_members(folder: Path) -> None:
         if path.name in made:
             written = io.StringIO(made[path.name].to_csv(index=False))
             pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(written), rtol=1e-9)
+
+
+def test_the_wide_resnet_is_as_much_sharper_as_the_pages_say() -> None:
+    """The ratio of eigenvalues at equal training loss, from the two studies' curves."""
+    wide, myrtle5 = (
+        static_runs(RESULTS / name)
+        for name in ("wrn_conditioning_reduced", "wrn_conditioning_reduced_myrtle5")
+    )
+    table = pd.read_csv(RESULTS / "wrn_conditioning_reduced" / "equal_loss.csv")
+    assert set(table["seed"]) == wide.keys() == myrtle5.keys()
+    for row in table.itertuples():
+        pair = wide[row.seed], myrtle5[row.seed]
+        loss = max(run["train_loss"].iloc[-1] for run in pair)
+        values = [value_at_loss(loss, run, "hessian_lambda_max") for run in pair]
+        assert (row.train_loss, row.wide_resnet, row.myrtle5) == pytest.approx(
+            (loss, *values), 1e-5
+        )
+    logs = np.log(table["wide_resnet"] / table["myrtle5"])
+    low, high = stats.t.interval(0.95, len(logs) - 1, logs.mean(), stats.sem(logs))
+    said = f"{np.exp(logs.mean()):.1f} [{np.exp(low):.1f}, {np.exp(high):.1f}] times"
+    pages = RESULTS.parents[1] / "docs" / "results"
+    for page in ("images.md", "claims.md"):
+        assert said in " ".join((pages / page).read_text(encoding="utf-8").split())
+
+
+def static_runs(folder: Path) -> dict[int, pd.DataFrame]:
+    """Curvature and training loss of each static network, by its seed."""
+    curvature, curves = (pd.read_parquet(folder / f"{k}.parquet") for k in ("curvature", "curves"))
+    by = ["arm", "seed", "step"]
+    both = curvature[[*by, "hessian_lambda_max"]].merge(curves[[*by, "train_loss"]], on=by)
+    static = both[both["arm"] == "static"].sort_values("step")
+    return {int(str(seed)): run for seed, run in static.groupby("seed")}
