@@ -51,7 +51,7 @@ class ConvnetEngine(Engine):
     """One network on the device, which the members use in turn between two evaluations."""
 
     name = "convnet"
-    summary = "layers on image batches, compiled on CUDA"
+    summary = "convolutional networks, compiled on CUDA"
 
     def _prepare(self) -> None:
         setup = self.setup

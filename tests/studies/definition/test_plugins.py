@@ -262,7 +262,7 @@ def test_a_plugin_is_checked(tmp_path: Path) -> None:
     assert re.search(
         r"engine fused .* no: it only trains networks with one hidden layer", done.stdout
     )
-    assert re.search(r"engine autograd.* yes\n", done.stdout)
+    assert re.search(r"engine autograd \(torch's autograd, for any network\).* yes\n", done.stdout)
     assert re.search(r"what is loaded is what was declared +yes", done.stdout)
     (tmp_path / "nets.py").write_text(
         NETS.replace("manual_seed(seed)", "manual_seed(id(object()))")
