@@ -34,7 +34,10 @@ STUDIES = {
 """The studies of the page, each with its heading; one that is not committed is left out."""
 
 _BLIND = ("stratified", "random")  # groups that know nothing of classes; the first that a study has
-_MODELS = {"mlp": "MLP, hidden layers: {depth}", "wide_resnet": "WRN-{depth}-{widening}"}
+_MODELS = {
+    "mlp": "MLP, hidden layers: {depth}",
+    "wide_resnet": "WRN-{depth}-{widening}, normalisation: {normalisation}",
+}
 _ROUNDING = 1e-6
 _HEAD = """\
 | size | static fits | {0} fits | training | test | verdict | {0} less blind | failed |

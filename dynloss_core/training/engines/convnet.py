@@ -51,7 +51,7 @@ class ConvnetEngine(Engine):
     """One network on the device, which the members use in turn between two evaluations."""
 
     name = "convnet"
-    summary = "convolutional networks, compiled on CUDA"
+    summary = "one network, members in turn"
 
     def _prepare(self) -> None:
         setup = self.setup
