@@ -75,9 +75,21 @@ notes = PlainConsole(stderr=True)
 """Standard error. What is shown there while a study runs stays below what is printed on it."""
 
 
-def paragraph(text: str, *, style: str | None = None) -> None:
-    """A sentence or more on standard output, in lines of whole words where there is a terminal."""
-    console.print(text, style=style, soft_wrap=not console.is_terminal)
+def paragraph(text: str, *, style: str | None = None, indent: int = 0) -> None:
+    """A sentence or more on standard output, in lines of whole words where there is a terminal.
+
+    Args:
+        text: what is said.
+        style: how it looks.
+        indent: spaces before its first line, and half of those before the others.
+    """
+    if not console.is_terminal:
+        console.print(f"{'':{indent}}{text}", style=style, soft_wrap=True)
+        return
+    first, *rest = console.render_str(text).wrap(console, console.width - 2 * indent)
+    console.print(Text.assemble(" " * indent, first), style=style)
+    for line in rest:
+        console.print(Text.assemble(" " * 2 * indent, line), style=style)
 
 
 def say(line: str) -> None:

@@ -72,15 +72,24 @@ class SettingVerdict:
 
     def sentence(self) -> str:
         """The verdict in words; with several claims, also the p value that counts them all."""
-        where = f"At {self.label}: " if self.label else ""
-        text = f"{where}{self.test.sentence()}"
+        return "; ".join((f"{self._at}{self.test.sentence()}", *self._of_all())) + "."
+
+    def lines(self) -> tuple[str, ...]:
+        """The same, as the claim and then a phrase for each thing that it rests on."""
+        return (f"{self._at}{self.test.claim()}", *self.test.details(), *self._of_all())
+
+    @property
+    def _at(self) -> str:
+        return f"At {self.label}: " if self.label else ""
+
+    def _of_all(self) -> Iterator[str]:
+        """What the comparison has from those beside it: other settings, rounds and searches."""
         if self.compared > 1:
-            text += f"; p = {self.p_adjusted:.2g} over {self.counted}"
+            yield f"p = {self.p_adjusted:.2g} over {self.counted}"
         if self.look > 1:
-            text += f"; look {self.look}, at the fresh seeds of all rounds with these winners"
+            yield f"look {self.look}, at the fresh seeds of all rounds with these winners"
         if self.test.luck is not None:
-            text += f"; {self.test.luck.sentence()}"
-        return f"{text}."
+            yield self.test.luck.sentence()
 
     @property
     def pair_in_words(self) -> str:

@@ -1,7 +1,7 @@
 """What a study found, as the terminal shows it, and what can be done next.
 
-A few verdicts are paragraphs with their warnings. Many are a table, below which each warning stands
-once: the report has them all in full.
+A few verdicts stand with all that they rest on, and with their warnings. Many are a table, below
+which each warning stands once: the report has them all in full.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ def _show_few(study: Study, analysis: Analysis) -> None:
     verdicts, arms = analysis.verdicts, list(analysis.trials)
     for verdict in verdicts:
         console.print()
-        paragraph(verdict.sentence(), style="bold")
+        claim, *details = verdict.lines()
+        paragraph(claim, style="bold")
+        for detail in details:
+            paragraph(detail, indent=2)
         for warning in _with_arms_together(verdict.warnings, arms):
             paragraph(f"warning: {warning}")
         if len(verdicts) == 1:

@@ -14,6 +14,7 @@ it is about searching: each pair is then a search, with each arm's mean over its
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from studies.analysis.statistics.comparison import FEWEST_PAIRS, Comparison
@@ -134,8 +135,11 @@ class Verdict:
         return "networks that train" if self.of_trained else "all networks"
 
     def sentence(self) -> str:
-        """The verdict in words, with its uncertainty; if all differences are equal there is no
-        interval, and the tests are sign tests (see `comparison`)."""
+        """The verdict in words, with its uncertainty."""
+        return f"{self.claim()} ({'; '.join(self.details())})"
+
+    def claim(self) -> str:
+        """What is claimed, with both means and their difference."""
         arm, reference = self.pair.losses
         published = self.pair == Pair()
         both = "The two losses" if published else f"Arms {self.pair.arm} and {self.pair.reference}"
@@ -150,49 +154,53 @@ class Verdict:
             "equivalent": f"{both} are equivalent within ±{self.margin or 0:g}",
             "undecided": f"Undecided{between}",
         }
-        tests, uncertainty = "two one-sided tests", f"{self.level * 100:.4g}% interval, "
-        notes = ["paired"]
-        if self._is_constant:
-            tests, uncertainty = "one-sided sign tests", ""
-            notes.append(f"sign test p = {self.p_t:.2g}")
-        if self.outcome == "equivalent" or self.outcome.endswith("within_margin"):
-            notes.append(f"{tests} p = {self.p_equivalence:.2g}")
-        if self.failures is not None and (self.failures.arm or self.failures.reference):
-            failed = self.failures
-            notes.append(
-                f"{failed.arm} {self.pair.arm} and {failed.reference} {self.pair.reference} "
-                f"networks failed, below {failed.below:.2f}: p = {failed.p:.2g}"
-            )
-        if self.of_trained and self.trained is not None:
-            some = self.trained
-            notes.append(
-                f"of networks that train {interval_in_words(some.mean, some.low, some.high)} over "
-                f"{some.pairs} pairs"
-            )
-        if self.matched is not None:
-            beside = self.matched
-            notes.append(
-                f"against {self.pair.reference} at the settings of {self.pair.arm} "
-                f"{interval_in_words(beside.mean, beside.low, beside.high)}"
-            )
-        if self.arm.diverged or self.reference.diverged:
-            notes.append(
-                f"{self.arm.diverged} {self.pair.arm} and {self.reference.diverged} "
-                f"{self.pair.reference} networks diverged"
-            )
-        if self.seeds_needed is not None:
-            what = "" if self.luck is None else " searches"
-            notes.append(f"about {self.seeds_needed}{what} would settle it")
-        if self.withheld is not None:
-            notes.append(f"{OUTCOME_IN_WORDS[self.withheld]} by these pairs alone")
         claim = claims[self.outcome]
         if self.of_trained:
             claim = f"Of networks that train, {claim[0].lower()}{claim[1:]}"
         return (
             f"{claim}: {self.metric.replace('_', ' ')} {self.arm.mean:.3f} "
-            f"against {self.reference.mean:.3f}, difference {self.interval()} "
-            f"({uncertainty}n = {self.sample}, {'; '.join(notes)})"
+            f"against {self.reference.mean:.3f}, difference {self.interval()}"
         )
+
+    def details(self) -> Iterator[str]:
+        """What the claim rests on, a phrase each: the sample, then tests, failed networks, and what
+        would settle it. If all differences are equal there is no interval, and the tests are sign
+        tests (see `comparison`)."""
+        uncertainty = "" if self._is_constant else f"{self.level * 100:.4g}% interval, "
+        yield f"{uncertainty}n = {self.sample}, paired"
+        if self._is_constant:
+            yield f"sign test p = {self.p_t:.2g}"
+        if self.outcome == "equivalent" or self.outcome.endswith("within_margin"):
+            tests = "one-sided sign tests" if self._is_constant else "two one-sided tests"
+            yield f"{tests} p = {self.p_equivalence:.2g}"
+        if self.failures is not None and (self.failures.arm or self.failures.reference):
+            failed = self.failures
+            yield (
+                f"{failed.arm} {self.pair.arm} and {failed.reference} {self.pair.reference} "
+                f"networks failed, below {failed.below:.2f}: p = {failed.p:.2g}"
+            )
+        if self.of_trained and self.trained is not None:
+            some = self.trained
+            yield (
+                f"of networks that train {interval_in_words(some.mean, some.low, some.high)} over "
+                f"{some.pairs} pairs"
+            )
+        if self.matched is not None:
+            beside = self.matched
+            yield (
+                f"against {self.pair.reference} at the settings of {self.pair.arm} "
+                f"{interval_in_words(beside.mean, beside.low, beside.high)}"
+            )
+        if self.arm.diverged or self.reference.diverged:
+            yield (
+                f"{self.arm.diverged} {self.pair.arm} and {self.reference.diverged} "
+                f"{self.pair.reference} networks diverged"
+            )
+        if self.seeds_needed is not None:
+            what = "" if self.luck is None else " searches"
+            yield f"about {self.seeds_needed}{what} would settle it"
+        if self.withheld is not None:
+            yield f"{OUTCOME_IN_WORDS[self.withheld]} by these pairs alone"
 
     def unseen_failures(self) -> str:
         """How unseen failures may change the mean difference of accuracies."""

@@ -46,7 +46,7 @@ def test_a_verdict_breaks_between_words(width: int, monkeypatch: pytest.MonkeyPa
     assert max(map(len, lines[:end])) <= width
     words = " ".join(" ".join(lines).split())
     for verdict in analysis.verdicts:
-        for expected in (verdict.sentence(), *verdict.warnings):
+        for expected in (*verdict.lines(), *verdict.warnings):
             assert expected in words
 
 
@@ -54,7 +54,9 @@ def test_a_pipe_gets_every_sentence_in_a_line(monkeypatch: pytest.MonkeyPatch) -
     analysis = analysed(one_split=True)
     lines = printed(analysis, monkeypatch)
     (verdict,) = analysis.verdicts
-    assert verdict.sentence() in lines
+    claim, *details = verdict.lines()
+    start = lines.index(claim)
+    assert lines[start + 1 : start + 1 + len(details)] == [f"  {detail}" for detail in details]
     assert all(f"warning: {warning}" in lines for warning in verdict.warnings)
 
 
@@ -91,7 +93,7 @@ def test_many_verdicts_are_rows(width: int | None, monkeypatch: pytest.MonkeyPat
         cells = [verdict.label, verdict.test.interval(), f"{verdict.p_adjusted:.2g}"]
         cells += [verdict.pair_in_words] if width not in (60, 80) else []
         assert any(all(cell in line for cell in cells) for line in lines)
-        assert verdict.sentence() not in " ".join(lines)
+        assert verdict.test.claim() not in " ".join(lines)
     for pair in ("random against static", "classes against random"):
         assert any(pair in line for line in lines)
     if width is not None:

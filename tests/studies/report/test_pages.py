@@ -250,7 +250,7 @@ def places(analysis: Analysis, tmp_path: Path) -> Iterator[tuple[str, str]]:
     with console.capture() as said:
         show_results(stored.study, stored.folder, results)
     for verdict in analysis.verdicts:
-        after = said.get().partition(verdict.sentence())[2].partition("Wilcoxon")[0]
+        after = said.get().partition(verdict.lines()[-1])[2].partition("Wilcoxon")[0]
         yield "terminal", after
     for name, (_, figure) in drawn(analysis).items():
         if name.startswith("verdict"):
