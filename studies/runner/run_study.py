@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from studies.runner.parent_run import closing_its_run, conclude, keeps_runs
 from studies.runner.progress import StudyProgress
 from studies.runner.rounds import due_round, next_rounds
 from studies.runner.session import Session
+from studies.storage.gathered_tables import Frames
 from studies.storage.origins import refuse_other_code
 from studies.storage.place import located
 from studies.storage.reuse import KnownNetworks
@@ -223,10 +224,13 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
     stored_definition(folder)  # refused before the folder is locked
     with tuned_sqlite(), folder.locked():
         stored = located(StoredStudy.read(folder))
-        with delivery_of(stored, at_once=True) as (delivery, stored):
+        with (
+            folder.parts.read_ahead() as earlier,
+            delivery_of(stored, at_once=True) as (delivery, stored),
+        ):
             with closing_its_run(stored, delivery):
                 with StudyProgress(stored.study) as progress:
-                    session = Session(stored, delivery, progress)
+                    session = Session(stored, delivery, progress, earlier=earlier())
                     session.recall()
                 keeps_runs(stored, delivery)
                 results = write_results(stored)
@@ -261,9 +265,10 @@ def _continue(
             if needs_layout(stored.study):
                 panel.at("measuring blocks")
             stored = laid_out(stored, capacity)
+            earlier = stack.enter_context(folder.parts.read_ahead())
             opening = delivery_of(stored, at_once=stored.is_new)
             delivery, stored = stack.enter_context(opening)
-            return _run(stored, delivery, panel, reuse=reuse)
+            return _run(stored, delivery, panel, earlier, reuse=reuse)
         except ConfigError:
             if stored.is_new and not folder.has_training():
                 if delivery is not None:
@@ -272,12 +277,19 @@ def _continue(
             raise
 
 
-def _run(stored: StoredStudy, delivery: Delivery, panel: StudyPanel, *, reuse: bool) -> RunResult:
+def _run(
+    stored: StoredStudy,
+    delivery: Delivery,
+    panel: StudyPanel,
+    earlier: Callable[[], Frames],
+    *,
+    reuse: bool,
+) -> RunResult:
     """Train what is left, then write the results, and then wait for MLflow."""
     with closing_its_run(stored, delivery):
         if stored.is_new and (few := few_pairs(stored.study)):
             say(few)
-        stored, finished, failures = _train(stored, delivery, panel, reuse=reuse)
+        stored, finished, failures = _train(stored, delivery, panel, earlier, reuse=reuse)
         backend_of(stored.study).end()
         panel.at("writing results")
         if finished and panel.has_lines:
@@ -292,7 +304,12 @@ def _run(stored: StoredStudy, delivery: Delivery, panel: StudyPanel, *, reuse: b
 
 
 def _train(
-    stored: StoredStudy, delivery: Delivery, panel: StudyPanel, *, reuse: bool
+    stored: StoredStudy,
+    delivery: Delivery,
+    panel: StudyPanel,
+    earlier: Callable[[], Frames] | None,
+    *,
+    reuse: bool,
 ) -> tuple[StoredStudy, bool, dict[str, str]]:
     """Train what is left, and return the study as it is then, whether all blocks have ended, and
     the ones that failed, with the reasons."""
@@ -311,7 +328,9 @@ def _train(
         while True:
             with StudyProgress(stored.study, file=folder.progress, panel=panel) as progress:
                 known = KnownNetworks(stored) if reuse else None
-                session = Session(stored, delivery, progress, known)
+                recorded = earlier() if earlier else None
+                session = Session(stored, delivery, progress, known, recorded)
+                earlier = None  # a later round has recorded more
                 failures = session.failures
                 try:
                     if not session.has_nothing_to_train():

@@ -23,8 +23,9 @@ from studies.object_store import ObjectStore
 from studies.runner.parent_run import conclude
 from studies.runner.progress import StudyProgress
 from studies.storage.block_counts import BlockCounts
+from studies.storage.gathered_tables import Frames
 from studies.storage.origins import record_origin
-from studies.storage.phase_counts import PhaseCounts, counts_of_table
+from studies.storage.phase_counts import PhaseCounts, counted_rows, counts_of_block
 from studies.storage.reuse import KnownNetworks, joined
 from studies.storage.status import status_of
 from studies.storage.status_file import StudyStatus, times_of_plan
@@ -68,6 +69,7 @@ class Session:
         delivery: the delivery to MLflow.
         progress: what the user sees.
         known: networks that need not be trained; None trains all.
+        earlier: the blocks that the folder holds, if they were read already.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Session:
         delivery: Delivery,
         progress: StudyProgress,
         known: KnownNetworks | None = None,
+        earlier: Frames | None = None,
     ) -> None:
         self.stored, self.study, self.folder = stored, stored.study, stored.folder
         self._known = known
@@ -83,7 +86,8 @@ class Session:
         self._held: list[Block] = []  # while another block trains some of their networks
         self.delivery, self.progress = delivery, progress
         self.failures: dict[str, str] = {}
-        self._earlier = self.folder.parts.all_recorded()  # by block; each is asked for once
+        # by block; each is asked for once
+        self._earlier = self.folder.parts.all_recorded() if earlier is None else earlier
         self._first: Block | None = None
         self._trains = False
         self._retries: list[Block] = []
@@ -277,8 +281,9 @@ class Session:
 
     def _count(self, block: Block, members: pd.DataFrame, *, at_once: bool = True) -> None:
         """Count a block, for this session and for whoever asks once it was killed."""
-        self._counts.add(members)
-        counts = counts_of_table(members, self.study.objective)
+        rows = counted_rows(members, self.study.objective)
+        self._counts.add(rows)
+        counts = counts_of_block(rows, self.study.objective)
         self._block_counts.add(block.id, counts, at_once=at_once)
 
     def _recorded(self, block: Block) -> pd.DataFrame | None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +33,9 @@ from studies.storage.gathered_tables import (
 from studies.storage.sealed_files import marks_in, read_arrow, read_table, write_parquet
 
 __all__ = ["Parts"]
+
+_READERS = min(4, os.cpu_count() or 1)  # threads: most of their time is Arrow's, beside Python's
+_FILES_AT_ONCE = 256  # of each thread
 
 
 class Parts:
@@ -74,10 +80,18 @@ class Parts:
         are left out."""
         return Frames(self._readable())
 
+    @contextmanager
+    def read_ahead(self) -> Iterator[Callable[[], Frames]]:
+        """What `all_recorded` gives, read while the caller waits for something else: the function
+        that returns it."""
+        with ThreadPoolExecutor(1) as pool:
+            yield pool.submit(self.all_recorded).result
+
     def _readable(self) -> Iterator[tuple[str, pa.Table]]:
-        for path in self.files("members"):
-            with suppress(ConfigError):
-                yield self.block_of(path), self._read_arrow(path)
+        paths = self.files("members")
+        for path, table in zip(paths, self._read_side_by_side(paths), strict=True):
+            if not isinstance(table, ConfigError):
+                yield self.block_of(path), table
 
     def refuse(self, block: Block) -> NoReturn:
         """Refuse what is recorded of a block.
@@ -145,8 +159,7 @@ class Parts:
         known: dict[Path, Collection[str]] = {}  # the kinds of each block's tables
 
         def members() -> Iterator[pa.Table]:
-            for path in finished:
-                table = self._read_arrow(path)
+            for path, table in zip(finished, self._read_all(finished), strict=True):
                 known[path] = self._kinds(path, table.schema, len(table))
                 yield table
 
@@ -154,7 +167,7 @@ class Parts:
         for kind in kinds:
             if kind != "members":
                 paths = [self._part(self.block_of(p), kind) for p in finished if kind in known[p]]
-                gathered[kind] = concatenated(self._read_arrow(path) for path in paths)
+                gathered[kind] = concatenated(self._read_all(paths))
         return gathered
 
     def _gathered_before(self, kind: str) -> pd.DataFrame:
@@ -188,8 +201,33 @@ class Parts:
     def _read(self, part: Path) -> pd.DataFrame:
         return read_table(part, self._remedy(part))
 
-    def _read_arrow(self, part: Path) -> pa.Table:
-        return read_arrow(part, self._remedy(part))
+    def _read_all(self, parts: Sequence[Path]) -> Iterator[pa.Table]:
+        """The tables of parts, in their order; the first that cannot be read is raised."""
+        for table in self._read_side_by_side(parts):
+            if isinstance(table, ConfigError):
+                raise table
+            yield table
+
+    def _read_side_by_side(self, parts: Sequence[Path]) -> Iterator[pa.Table | ConfigError]:
+        """The tables of parts, in their order, or why one cannot be read. Some are read ahead, so
+        many that no thread waits, and so few that they take little memory."""
+        chunks = (parts[i : i + _FILES_AT_ONCE] for i in range(0, len(parts), _FILES_AT_ONCE))
+        with ThreadPoolExecutor(_READERS) as pool:
+            ahead = deque(
+                pool.submit(self._tables_in, chunk) for chunk in islice(chunks, _READERS + 1)
+            )
+            while ahead:
+                yield from ahead.popleft().result()
+                ahead.extend(pool.submit(self._tables_in, chunk) for chunk in islice(chunks, 1))
+
+    def _tables_in(self, parts: Sequence[Path]) -> list[pa.Table | ConfigError]:
+        tables: list[pa.Table | ConfigError] = []
+        for part in parts:
+            try:
+                tables.append(read_arrow(part, self._remedy(part)))
+            except ConfigError as error:
+                tables.append(error)
+        return tables
 
     def _remedy(self, part: Path) -> str:
         """The remedy for a part that is damaged or missing: its block is trained again."""

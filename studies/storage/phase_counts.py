@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -17,7 +18,27 @@ from studies.search.confirmation import Confirmation
 from studies.storage.block_counts import ArmCounts, counts_of_rows
 from studies.storage.status_file import PhaseStatus
 
-__all__ = ["PhaseCounts", "counts_of_table"]
+__all__ = ["CountedRow", "PhaseCounts", "counted_rows", "counts_of_block"]
+
+
+class CountedRow(NamedTuple):
+    """What is counted of a row of a members table.
+
+    Args:
+        phase: its phase.
+        arm: its arm.
+        trial: its trial.
+        value: the objective.
+        diverged: whether the network diverged.
+        stopped: whether its trial was stopped early.
+    """
+
+    phase: str
+    arm: str
+    trial: int
+    value: float
+    diverged: bool
+    stopped: bool
 
 
 @dataclass
@@ -36,12 +57,18 @@ class _Trial:
         return math.nan if lost else self.total / self.networks
 
 
-def counts_of_table(members: pd.DataFrame, objective: str) -> ArmCounts:
-    """The counts of a block, from its members table; empty if it failed."""
+def counted_rows(members: pd.DataFrame, objective: str) -> list[CountedRow]:
+    """What is counted of each row of a members table; none if its block failed."""
     if members.empty:
-        return ArmCounts()
-    rows = [members[column].tolist() for column in (keys.TRIAL, objective, keys.DIVERGED)]
-    return counts_of_rows(zip(*rows, is_stopped(members).tolist(), strict=True), objective)
+        return []
+    columns = (keys.PHASE, keys.ARM, keys.TRIAL, objective, keys.DIVERGED)
+    read = [members[column].tolist() for column in columns]
+    return list(map(CountedRow, *read, is_stopped(members).tolist()))
+
+
+def counts_of_block(rows: Iterable[CountedRow], objective: str) -> ArmCounts:
+    """The counts of a block; empty if it failed."""
+    return counts_of_rows((row[2:] for row in rows), objective)
 
 
 class PhaseCounts:
@@ -69,23 +96,17 @@ class PhaseCounts:
         """How many were added."""
         return self._networks.total()
 
-    def add(self, members: pd.DataFrame) -> None:
+    def add(self, rows: Iterable[CountedRow]) -> None:
         """Add rows of the members table."""
-        if members.empty:
-            return
-        columns = (keys.PHASE, keys.ARM, keys.TRIAL, self._study.objective, keys.DIVERGED)
-        rows = [members[column].tolist() for column in columns]
-        for phase, arm, number, value, diverged, stopped in zip(
-            *rows, is_stopped(members).tolist(), strict=True
-        ):
-            self._networks[phase, arm] += 1
-            if not Phase.parse(phase).is_search:
+        for row in rows:
+            self._networks[row.phase, row.arm] += 1
+            if not Phase.parse(row.phase).is_search:
                 continue
-            trial = self._trials[phase, arm].setdefault(number, _Trial())
-            trial.diverged |= diverged
-            trial.stopped |= stopped
-            if value == value:  # a mean leaves out what is not a number
-                trial.total += value
+            trial = self._trials[row.phase, row.arm].setdefault(row.trial, _Trial())
+            trial.diverged |= row.diverged
+            trial.stopped |= row.stopped
+            if row.value == row.value:  # a mean leaves out what is not a number
+                trial.total += row.value
                 trial.networks += 1
 
     def phases(self) -> tuple[PhaseStatus, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from studies.storage.phase_counts import PhaseCounts
+from studies.storage.phase_counts import PhaseCounts, counted_rows
 from studies.storage.status_file import StudyStatus, keep_status, kept_status, with_results
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
@@ -24,7 +24,7 @@ def study_status(folder: StudyFolder) -> StudyStatus:
         return kept
     stored = StoredStudy.read(folder)
     counts = PhaseCounts(stored.study, stored.rounds)
-    counts.add(folder.parts.gather("members"))
+    counts.add(counted_rows(folder.parts.gather("members"), stored.study.objective))
     status = status_of(stored, counts, folder.parts.failures())
     if not status.is_driven:
         keep_status(folder, status)

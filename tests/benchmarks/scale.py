@@ -201,10 +201,12 @@ def search(stored: StoredStudy) -> None:
 def deliver(stored: StoredStudy) -> None:
     """Everything that lies in the folder brought to MLflow."""
     with (
+        stored.folder.parts.read_ahead() as earlier,
         delivery_of(stored, at_once=True) as (delivery, stored),
         StudyProgress(stored.study, Console(quiet=True)) as progress,
     ):
-        assert Session(stored, delivery, progress).has_nothing_to_train()
+        session = Session(stored, delivery, progress, earlier=earlier())
+        assert session.has_nothing_to_train()
         delivery.ask(lambda tracker: None)
 
 

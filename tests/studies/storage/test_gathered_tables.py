@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dynloss_core.config import ConfigError
 from studies.blocks.block import Block, BlockResult, Trial
 from studies.storage import gathered_tables
 from studies.storage import parts as parts_module
@@ -130,10 +132,16 @@ def test_a_part_that_changes_is_seen(
     pd.testing.assert_frame_equal(parts.gather("members"), pd.concat(expected, ignore_index=True))
 
 
-def test_all_that_is_recorded_is_what_each_part_holds(parts: Parts) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 256])
+def test_all_that_is_recorded_is_what_each_part_holds(
+    at_once: int, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.storage.parts._FILES_AT_ONCE", at_once)
+    monkeypatch.setattr("studies.storage.parts._READERS", 2)
     damaged = parts.files("members")[1]
     damaged.write_bytes(damaged.read_bytes()[:-9])
-    recorded = parts.all_recorded()
+    with parts.read_ahead() as read:
+        recorded = read()
     for index in (0, 2, 3, 4):
         expected = parts.recorded(block(index))
         pd.testing.assert_frame_equal(recorded.pop(block(index).id), expected)
@@ -141,6 +149,18 @@ def test_all_that_is_recorded_is_what_each_part_holds(parts: Parts) -> None:
     assert failed is not None
     assert failed.empty
     assert recorded.pop(block(1).id) is None, "damaged: refused when it is asked for"
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 256])
+def test_the_first_damaged_part_is_named(
+    at_once: int, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.storage.parts._FILES_AT_ONCE", at_once)
+    first, second = parts.files("curves")[1:3]
+    for damaged in (second, first):
+        damaged.write_bytes(damaged.read_bytes()[:-9])
+    with pytest.raises(ConfigError, match=re.escape(first.name)):
+        parts.gather("curves")
 
 
 @pytest.mark.parametrize("kind", ["members", "curves", "traces"])

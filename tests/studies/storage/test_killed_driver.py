@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dynloss_core import keys
 from studies.storage.block_counts import ArmCounts, BlockCounts, counts_of_study
-from studies.storage.phase_counts import PhaseCounts, counts_of_table
+from studies.storage.phase_counts import PhaseCounts, counted_rows, counts_of_block
 from studies.storage.status import study_status
 from studies.storage.status_file import StudyStatus, kept_status
 from studies.storage.study_folder import StudyFolder
@@ -209,7 +209,8 @@ def test_a_line_after_a_torn_one_counts(killed: StudyFolder) -> None:
     a_line_is_torn(killed)
     torn = killed.counts.read_text().splitlines()[-1]
     part = next(p for p in killed.parts.files("members") if killed.parts.block_of(p) in torn)
-    counts = counts_of_table(pd.read_parquet(part), keys.VALIDATION_ACCURACY)
+    rows = counted_rows(pd.read_parquet(part), keys.VALIDATION_ACCURACY)
+    counts = counts_of_block(rows, keys.VALIDATION_ACCURACY)
     BlockCounts(killed).add(killed.parts.block_of(part), counts)
     lines = killed.counts.read_text().splitlines()
     assert json.loads(lines[-1])["block"] == killed.parts.block_of(part)
@@ -267,8 +268,9 @@ def test_blocks_add_up_to_what_a_driver_counts(blocks: list[Any], lower: bool) -
         table = pd.DataFrame(block, columns=columns)
         table[keys.TRIAL] += 10 * index  # a trial is in one block
         table[keys.PHASE], table[keys.ARM] = keys.SEARCH, keys.STATIC
-        whole.add(table)
-        total = total.plus(counts_of_table(table, objective), objective)
+        of_block = counted_rows(table, objective)
+        whole.add(of_block)
+        total = total.plus(counts_of_block(of_block, objective), objective)
     (status,) = (s for s in whole.phases() if (s.phase, s.arm) == (keys.SEARCH, keys.STATIC))
     assert (total.trials, total.diverged, total.stopped, total.best) == (
         *(status.done, status.diverged, status.stopped),

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from dynloss_core import keys
 from studies.definition.early_stopping import is_stopped
 from studies.runner.run_study import confirm_study, run_study
-from studies.storage.phase_counts import PhaseCounts
+from studies.storage.phase_counts import PhaseCounts, counted_rows
 from studies.storage.status import study_status
 from studies.storage.status_file import PhaseStatus, StudyStatus, keep_status, kept_status
 from studies.storage.study_folder import StudyFolder
@@ -240,7 +240,7 @@ def test_counts_are_those_of_the_whole_table(
     table = pd.DataFrame(rows, columns=list(columns))
     counts = PhaseCounts(study)
     for part in np.split(np.arange(len(table)), sorted(cuts)):
-        counts.add(table.iloc[part])
+        counts.add(counted_rows(table.iloc[part], objective))
     assert counts.networks == len(table)
     for status in counts.phases():
         assert status == status_from_table(status, table, objective, lower=lower)
