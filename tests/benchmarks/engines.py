@@ -5,6 +5,8 @@ row is measured in a process of its own, next to the matrix product it is compar
 its memory is known. That product is the faster of torch's and NumPy's, whose libraries know different
 processors (OpenBLAS is left to find the kernel that fits this one). A member-step counts 2 N W (2 D + 3 C) floating-point operations: two products
 forward, three backward, without the gradient with respect to the inputs.
+
+Rivals: `torch.func.vmap`, and JAX where it is installed (`pip install dynloss[rivals]`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +34,7 @@ from dynloss_core.losses import weighted_cross_entropy
 from dynloss_core.models import MLPConfig
 from dynloss_core.oscillation import GroupsName, Oscillation
 from dynloss_core.training import Member, Problem, Setup, choose_engine
+from tests.benchmarks.jax_scan import JAX, JaxScan, keep_to_cores
 
 if TYPE_CHECKING:  # `tests/gpu` measures with this file where there is no rich
     from rich.console import Console
@@ -167,7 +171,14 @@ def vmap_steps(setup: Setup) -> Steps:
     return steps
 
 
+def rival_steps(job: Job, setup: Setup) -> Steps:
+    """What trains the same networks without the suite's engines."""
+    return JaxScan(setup) if job.engine == JAX else vmap_steps(setup)
+
+
 def timed(steps: Steps, count: int, device: str) -> float:
+    if isinstance(steps, JaxScan):
+        steps.prepare(count)
     wait_for(device)
     started = time.perf_counter()
     steps(count)
@@ -177,22 +188,27 @@ def timed(steps: Steps, count: int, device: str) -> float:
 
 def steps_for(steps: Steps, device: str) -> int:
     """How many steps take about `SECONDS`; compiles and allocates on the way."""
-    timed(steps, 2, device)
-    return max(8, int(8 * SECONDS / timed(steps, 8, device)))
+    timed(steps, 8, device)
+    count = max(8, int(8 * SECONDS / timed(steps, 8, device)))
+    timed(steps, count, device)  # JAX compiles for each number of steps
+    return count
 
 
 def measure(job: Job) -> Measurement:
     """One row; called in a process of its own."""
+    if job.engine == JAX:
+        keep_to_cores(job.threads)
     torch.set_num_threads(job.threads)
     rate = matmul_rate(getattr(torch, job.dtype), job.device, job.threads)
     setup = setup_of(job)
     before = resident_megabytes()
-    plain = vmap_steps(setup) if job.engine == VMAP else engine_steps(job, setup)
+    is_rival = job.engine in (VMAP, JAX)
+    plain = rival_steps(job, setup) if is_rival else engine_steps(job, setup)
     count = steps_for(plain, job.device)
     found = [timed(plain, count, job.device) for _ in range(REPEATS)]
     memory = peak_megabytes(job.device, before)
     traced = None
-    if job.engine != VMAP:  # alternating, so that a machine that slows down slows both
+    if not is_rival:  # alternating, so that a machine that slows down slows both
         tracing = engine_steps(job, setup, traced=range(job.members))
         steps_for(tracing, job.device)
         pairs = [
@@ -234,6 +250,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
                 for engine, members in (
                     ("autograd", 1),
                     (VMAP, options.members),
+                    *([(JAX, options.members)] if find_spec("jax") else []),
                     ("batched", options.members),
                     ("fused", options.members),
                 ):
@@ -251,7 +268,7 @@ def show(rows: list[Measurement], console: Console) -> None:
 
     table = Table(
         "engine", "width", "members", "dtype", "on", "µs per member-step", "GFLOP/s", "of matmul",
-        "x autograd", "x vmap", "traced", "MB", box=None,
+        "x autograd", "x vmap", "x JAX", "traced", "MB", box=None,
     )  # fmt: skip
     for row in rows:
         job = row.job
@@ -262,6 +279,7 @@ def show(rows: list[Measurement], console: Console) -> None:
             f"{job.threads} threads" if job.device == "cpu" else job.device,
             f"{row.microseconds:.2f} ({row.fastest:.2f}-{row.slowest:.2f})", f"{row.gflops:.1f}",
             f"{row.of_matmul:.0%}", ratio(against.get("autograd")), ratio(against.get(VMAP)),
+            ratio(against.get(JAX)),
             "" if row.traced is None else f"{row.traced - 1:+.0%}", f"{row.megabytes:.0f}",
         )  # fmt: skip
     console.print(table)
