@@ -34,7 +34,7 @@ from studies.definition.study import Study
 from studies.definition.study_files import study_from_mapping
 
 WORKERS = 2
-TRIALS = 200
+TRIALS = 60
 DEFINITION = {
     "schema": 1,
     "name": "rivals",
@@ -187,10 +187,12 @@ def main() -> None:
         RIVALS[options.one](options.out)
         return
     origin = provenance()  # before the file that is written changes the tree
+    console = Console(width=100)
     seconds: dict[str, list[float]] = {rival: [] for rival in RIVALS}
     for _ in range(options.repeats):
         for rival, runs in seconds.items():
             runs.append(seconds_of(rival))
+            console.print(f"{rival}: {runs[-1]:.1f} s", style="dim")
     own = statistics.median(seconds["dynloss"])
     rows = []
     for rival, runs in seconds.items():
@@ -205,7 +207,7 @@ def main() -> None:
             f"{min(row.seconds):.1f} s", f"{max(row.seconds):.1f} s",
             f"{row.trials_per_second:.1f}", f"{row.of_dynloss:.2f}",
         )  # fmt: skip
-    Console(width=100).print(shown)
+    console.print(shown)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,11 +143,12 @@ class FusedCPUEngine(FusedEngine):
         with _spread_over(threads) as run_all:
             for begin in range(self.step, self.step + steps, _CHUNK):
                 chunk = range(begin, min(begin + _CHUNK, self.step + steps))
-                weights = self.setup.class_weights(torch.arange(chunk.start, chunk.stop))
-                weights = weights.to(problem.torch_dtype).transpose(0, 1).contiguous()  # (M, n, C)
+                with _torch_on_this_thread():  # (M, n, C)
+                    weights = self.setup.class_weights(torch.arange(chunk.start, chunk.stop))
+                    weights = weights.to(problem.torch_dtype).transpose(0, 1)[active].contiguous()
                 factors = np.array([schedule.factor(step, problem.steps) for step in chunk])
-                for_all = itertools.repeat(chunk), weights[active], itertools.repeat(factors)
-                list(run_all(train, active, *for_all))
+                for_all = itertools.repeat(chunk), weights, itertools.repeat(factors)
+                run_all(train, active, *for_all)
 
     def _train_member(
         self,
@@ -200,11 +202,34 @@ class FusedCPUEngine(FusedEngine):
 
 
 @contextmanager
-def _spread_over(threads: int) -> Iterator[Callable[..., Iterator[None]]]:
-    """`map` over so many threads; on this thread if one is enough, because starting another costs
+def _torch_on_this_thread() -> Iterator[None]:
+    """Torch without its other threads: after an operation they spin for milliseconds, on the cores
+    that the loops over steps are to have."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _spread_over(threads: int) -> Iterator[Callable[..., None]]:
+    """A function that calls another for each row of some columns, like `map`, by so many threads,
+    of which this one is one. Each takes the next row when it is free: a future for each would cost
     as much as many steps of a small network."""
-    if threads == 1:
-        yield map
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        yield pool.map
+    with ThreadPoolExecutor(max(1, threads - 1)) as pool:  # starts a thread when it has work for it
+
+        def run_all(work: Callable[..., None], *columns: Iterable[Any]) -> None:
+            rows, places = list(zip(*columns, strict=False)), itertools.count()
+
+            def take() -> None:
+                while (place := next(places)) < len(rows):
+                    work(*rows[place])
+
+            helpers = [pool.submit(take) for _ in range(threads - 1)]
+            take()
+            for helper in helpers:
+                helper.result()
+
+        yield run_all
