@@ -30,14 +30,14 @@ def recorded_study(study: str, out: Path) -> StudyFolder:
 
 def recorded_paths(study: str, out: Path) -> StudyPaths:
     """As `recorded_study`, for whoever reads no table: it imports no more than that takes."""
-    from search_spaces.documents import meant
-    from studies.definition.study_files import LIBRARY, find_study
-
     if StudyPaths(Path(study)).exists():
         return StudyPaths(Path(study))
     paths = _up_to_date(out / study)
     if paths.exists():
         return paths
+    from search_spaces.documents import meant
+    from studies.definition.study_files import LIBRARY, find_study  # and with it torch
+
     try:
         find_study(study)
     except ConfigError as error:

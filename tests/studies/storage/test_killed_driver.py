@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from studies.storage.phase_counts import PhaseCounts, counted_rows, counts_of_bl
 from studies.storage.status import study_status
 from studies.storage.status_file import StudyStatus, kept_status
 from studies.storage.study_folder import StudyFolder
+from tests.imported_modules import HEAVY, imported_by
 from tests.services import wait_until
 from tests.studies.commands import start
 from tests.studies.sessions import next_block, session_of, train_next
@@ -219,17 +218,9 @@ def test_a_line_after_a_torn_one_counts(killed: StudyFolder) -> None:
 
 def test_to_ask_imports_no_torch_and_reads_what_has_no_line(killed: StudyFolder) -> None:
     killed.counts.write_text("".join(killed.counts.read_text().splitlines(keepends=True)[:2]))
-    code = (
-        "import sys; from dynloss_core.command import main\n"
-        f"sys.argv = ['dynloss', 'status', 'tiny', '--out', {str(killed.path.parent)!r}]\n"
-        "try: main()\n"
-        "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'torch', 'pandas', 'scipy', 'sqlalchemy', 'optuna', 'mlflow', 'ray'}\n"
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "no driver is running" in done.stdout
+    modules, said = imported_by("status", "tiny", "--out", str(killed.path.parent))
+    assert not modules & HEAVY
+    assert "no driver is running" in said
 
 
 @pytest.mark.slow
