@@ -66,4 +66,6 @@ def _write_result_pages(app: Sphinx) -> None:
 
 
 def _fill_page(app: Sphinx, page: str, source: list[str]) -> None:
+    if _PLACE.search(source[0]):
+        app.env.note_reread()  # what it is made of changes without the page
     source[0] = fill(source[0])

@@ -39,9 +39,8 @@ _MODELS = {
     "wide_resnet": "WRN-{depth}-{widening}, normalisation: {normalisation}",
 }
 _ROUNDING = 1e-6
-_HEAD = """\
-| size | static fits | {0} fits | training | test | verdict | {0} less blind | failed |
-|---|---|---|---|---|---|---|---|"""
+_WIDE = 0.01  # an interval, beyond which the third decimal is the last that says something
+_UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
 def both_sides() -> str:
@@ -59,7 +58,7 @@ def _section(name: str) -> Iterator[str]:
     blind = {
         (_pair(each)[1], _key(each["setting"])): each["test"]
         for each in summary["verdicts"]
-        if _pair(each)[0] == arm
+        if _pair(each)[0] == arm and _pair(each)[1] in _BLIND
     }
     fresh = _fresh_networks(folder)
     _, networks, time, _ = listed_studies()[name]
@@ -71,7 +70,11 @@ def _section(name: str) -> Iterator[str]:
         f"[`{name}`](studies/{name}.md): {model}; {n} searches, {pairs} pairs of fresh networks "
         f"{of_size}; {networks} networks, {time}.\n"
     )
-    yield _HEAD.format(arm)
+    head = ["width" if _size(verdicts[0]["setting"] or study["model"]) != "one" else "size"]
+    head += [f"fit: static, {arm}"]
+    head += ["training", "test", "verdict", *([f"{arm} less blind"] if blind else []), "failed"]
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
     for verdict in verdicts:
         setting, test = verdict["setting"], verdict["test"]
         regime = _regime(summary["regimes"] or {}, setting, arm)
@@ -81,12 +84,12 @@ def _section(name: str) -> Iterator[str]:
         failures = test["failures"]
         cells = [
             _size(setting or study["model"]),
-            *(_fitting(fresh, regime, each) for each in (keys.STATIC, arm)),
+            ", ".join(_fitting(fresh, regime, each) for each in (keys.STATIC, arm)),
             "" if regime is None else _interval(regime, "gain"),
             _interval(test, "difference"),
             test["outcome"].replace("_", " ") + (r"\*" if test["of_trained"] else ""),
-            "" if against is None else _interval(against, "difference"),
-            f"{failures['arm']} and {failures['reference']} of {failures['n']}",
+            *(["" if against is None else _interval(against, "difference")] if blind else []),
+            f"{failures['arm']}, {failures['reference']} of {failures['n']}",
         ]
         yield f"| {' | '.join(cells)} |"
     yield ""
@@ -126,9 +129,11 @@ def _fitting(fresh: pd.DataFrame, regime: dict[str, Any] | None, arm: str) -> st
 
 
 def _size(sizes: dict[str, Any]) -> str:
-    width = next((value for key, value in sizes.items() if key.endswith("width")), None)
-    return "one" if width is None else f"width {width}"
+    return str(next((value for key, value in sizes.items() if key.endswith("width")), "one"))
 
 
 def _interval(row: dict[str, Any], value: str) -> str:
-    return f"{row[value]:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+    """The value on a line, and its interval on the next where a table has no room for both."""
+    decimals = 3 if row["high"] - row["low"] > _WIDE else 4
+    numbers = (f"{number:+.{decimals}f}" for number in (row[value], row["low"], row["high"]))
+    return f"{{}} [{{}},{_UNBROKEN}{{}}]".format(*numbers)
