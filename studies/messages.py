@@ -81,7 +81,7 @@ def paragraph(text: str, *, style: str | None = None, indent: int = 0) -> None:
     Args:
         text: what is said.
         style: how it looks.
-        indent: spaces before its first line, and half of those before the others.
+        indent: spaces before its first line; the others have twice as many.
     """
     if not console.is_terminal:
         console.print(f"{'':{indent}}{text}", style=style, soft_wrap=True)

@@ -40,6 +40,7 @@ _MODELS = {
 }
 _ROUNDING = 1e-6
 _WIDE = 0.01  # an interval, beyond which the third decimal is the last that says something
+_ONE = "one"  # size of a study of no other
 _UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
@@ -70,9 +71,9 @@ def _section(name: str) -> Iterator[str]:
         f"[`{name}`](studies/{name}.md): {model}; {n} searches, {pairs} pairs of fresh networks "
         f"{of_size}; {networks} networks, {time}.\n"
     )
-    head = ["width" if _size(verdicts[0]["setting"] or study["model"]) != "one" else "size"]
-    head += [f"fit: static, {arm}"]
-    head += ["training", "test", "verdict", *([f"{arm} less blind"] if blind else []), "failed"]
+    size = "size" if _size(verdicts[0]["setting"] or study["model"]) == _ONE else "width"
+    head = [size, f"fit: static, {arm}", "training", "test", "verdict"]
+    head += [f"{arm} less blind"] * bool(blind) + ["failed"]
     yield f"| {' | '.join(head)} |"
     yield "|---" * len(head) + "|"
     for verdict in verdicts:
@@ -129,7 +130,7 @@ def _fitting(fresh: pd.DataFrame, regime: dict[str, Any] | None, arm: str) -> st
 
 
 def _size(sizes: dict[str, Any]) -> str:
-    return str(next((value for key, value in sizes.items() if key.endswith("width")), "one"))
+    return str(next((value for key, value in sizes.items() if key.endswith("width")), _ONE))
 
 
 def _interval(row: dict[str, Any], value: str) -> str:
