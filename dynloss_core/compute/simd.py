@@ -112,6 +112,24 @@ class Lanes:
         """The larger of each pair; NaN propagates, so that divergence shows."""
         return self.builder.select(self.builder.fcmp_unordered(">", a, b), a, b)
 
+    def row_sums(self, rows: Sequence[Any]) -> Any:
+        """The sum of the lanes of each of as many vectors as there are lanes, in their order: in
+        each round the sums of neighbours from two vectors fill one."""
+        while len(rows) > 1:
+            rows = [self._pair_sums(*rows[k : k + 2]) for k in range(0, len(rows), 2)]
+        return rows[0]
+
+    def _pair_sums(self, a: Any, b: Any) -> Any:
+        """Sums of neighbouring lanes: those of `a`, then those of `b`."""
+        places = ir.VectorType(ir.IntType(32), self.count)
+        even, odd = (
+            self.builder.shuffle_vector(
+                a, b, ir.Constant(places, list(range(start, 2 * self.count, 2)))
+            )
+            for start in (0, 1)
+        )
+        return self.add(even, odd)
+
     def exp(self, x: Any) -> Any:
         """exp(x) for x <= 0: x = k ln 2 + r, Taylor's series for exp(r), 2^k from its bits."""
         builder = self.builder

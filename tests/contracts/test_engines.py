@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dynloss_core.data import SpiralsConfig
 from dynloss_core.models import MLPConfig
 from dynloss_core.testing import EngineContract
+from dynloss_core.testing.cases import Case
 from dynloss_core.training import (
     AutogradEngine,
     BatchedEngine,
@@ -20,6 +21,7 @@ from dynloss_core.training import (
     Setup,
     VmappedEngine,
 )
+from dynloss_core.training.engines import fused_cpu
 from tests.cases import CASES
 from tests.contracts.engines import ENGINES, assert_equal, setup_of
 from tests.contracts.inherited import inherited
@@ -102,6 +104,19 @@ def test_the_number_of_threads_changes_nothing() -> None:
     finally:
         torch.set_num_threads(threads)
     assert_equal(several, list(FusedCPUEngine(setup_of(case)).evaluations()), exactly=True)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if FusedCPUEngine.refusal(case.problem) is None],
+    ids=lambda case: case.name,
+)
+def test_activations_computed_again_change_nothing(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = list(FusedCPUEngine(setup_of(case)).evaluations())
+    monkeypatch.setattr(fused_cpu, "_STORED_BYTES", 0)
+    assert_equal(stored, list(FusedCPUEngine(setup_of(case)).evaluations()), exactly=True)
 
 
 RANDOM_PROBLEMS = st.builds(

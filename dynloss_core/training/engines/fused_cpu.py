@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from dynloss_core.training.tracing import TraceBuffer
 __all__ = ["FusedCPUEngine"]
 
 _CHUNK = 512  # steps for which class weights are computed at once
+_STORED_BYTES = 2**19  # of activations: as many stay in the second cache from pass to pass
 _KEPT_VALUES = 2**22  # parameters kept at once for the probes
 _MAX_MOMENTS = 64  # kept at once; more would not be cheaper
 
@@ -76,6 +78,9 @@ class FusedCPUEngine(FusedEngine):
         super()._prepare()
         samples, one_hot = self._samples(pad_to=self._lanes)
         self._train_samples, self._one_hot = samples.numpy(), one_hot.numpy()
+        size = self._width, one_hot.shape[-1]  # activations of a member
+        stored = math.prod(size) * setup.problem.torch_dtype.itemsize <= _STORED_BYTES
+        self._hidden_size = (self._stored_width(), size[1]) if stored else (0, 0)
         groups = setup.groups()
         self._groups = np.empty((len(setup.members), 0), np.int64)
         if groups is not None:
@@ -85,6 +90,7 @@ class FusedCPUEngine(FusedEngine):
             *(self._inputs, setup.num_classes, kernel_form(setup.problem.loss)),
             grouped=groups is not None,
             sharp=setup.problem.sam_radius > 0,
+            stored=stored,
         )
         self._kernel = kernel(traced=False)
         if self.traced:
@@ -177,10 +183,13 @@ class FusedCPUEngine(FusedEngine):
             self._bias_velocity[m].numpy(),
             samples,
             one_hot,
+            np.empty(self._hidden_size, dtype),
             np.empty_like(one_hot),
             np.empty((2 * len(one_hot) + 2, self._lanes), dtype),
+            np.zeros((self._weights.shape[2], self._weights.shape[1], self._lanes), dtype),
             class_weights,
             rates,
+            self._width,
             len(self.setup.splits[m].train),
             dtype(member.momentum),
             dtype(member.weight_decay),
