@@ -8,6 +8,7 @@ Importing this module imports Ray; `studies.cluster.ray_cluster` sets up its env
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -28,15 +30,18 @@ from dynloss_core.own_command import own_command
 from studies.blocks.block import BlockSource
 from studies.blocks.code_origin import current_origin
 from studies.blocks.failure import FailureKind
+from studies.cluster.capacity import parallel_blocks
 from studies.cluster.head_watch import watched_head
 from studies.cluster.trainable import BLOCK, FRACTION, MEANS, RESULT, BlockTrainable
 from studies.cluster.worker_errors import failure_of, read_error
+from studies.definition.study import Study
 
 __all__ = ["train"]
 
 _SECONDS_BETWEEN_CHECKS = 1.0
 _SECONDS_TO_START = 60.0  # for the first block, before the user is told that none has
-_SCHEDULERS = {"fifo": FIFOScheduler}
+_SECONDS_BETWEEN_COUNTS = 5.0  # of the cluster's machines, which may come and go
+_ENDED = Trial.TERMINATED, Trial.ERROR
 
 
 def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable) -> None:
@@ -64,13 +69,15 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
         ),
         {"cpu": study.resources.cpu, "gpu": study.resources.gpus},
     )
-    reporter = Reporter(source)
+    reporter, room = Reporter(source), Room(study)
+    # Tune's own 1 would start one process after another, seconds each
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.blocks + 1)
     try:
         fit = tune.Tuner(
             trains,
             tune_config=tune.TuneConfig(
-                search_alg=BlockSearcher(source),
-                scheduler=_SCHEDULERS[study.scheduler](),  # type: ignore[no-untyped-call]
+                search_alg=BlockSearcher(source, room),
+                scheduler=SparesStarting(room),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=_block_id,
@@ -95,28 +102,57 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
         raise ConfigError("", reporter.no_worker, remedy)
 
 
+class Room:
+    """How many blocks the cluster can train at once, as it grows and shrinks.
+
+    Args:
+        study: what asks for it.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._counted = -math.inf
+        self._blocks = 1
+
+    @property
+    def blocks(self) -> int:
+        """The number of blocks, counted at most every few seconds."""
+        now = time.monotonic()
+        if now - self._counted > _SECONDS_BETWEEN_COUNTS:
+            self._counted = now
+            capacity = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            self._blocks = parallel_blocks(self._study, capacity)
+        return self._blocks
+
+
 class BlockSearcher(Searcher):
-    """Hands blocks to Tune.
+    """Hands blocks to Tune: as many as there is room for, and the one after them.
 
     Args:
         source: the source of the blocks.
+        room: of the cluster.
     """
 
-    def __init__(self, source: BlockSource) -> None:
+    def __init__(self, source: BlockSource, room: Room) -> None:
         super().__init__()
-        self._source = source
+        self._source, self._room = source, room
+        self._handed_out: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
         """The next block as a configuration, None to wait, or FINISHED."""
+        if len(self._handed_out) > self._room.blocks:
+            return None
         block = self._source.next_block()
         if block is None:
             return Searcher.FINISHED if self._source.finished else None
+        self._handed_out.add(trial_id)
         return {BLOCK: block}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: results arrive through the reporter."""
+        """Count the trial as ended; its results arrive through the reporter."""
+        self._handed_out.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the plan's state is the study's folder."""
@@ -124,6 +160,36 @@ class BlockSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Refused: a study resumes from its folder."""
         raise NotImplementedError(f"use `{own_command('run', '--resume')}`")
+
+
+class SparesStarting(FIFOScheduler):
+    """First come, first served, but for trials whose process is starting.
+
+    Tune reuses the process of a trial that has ended for the trial that is chosen here, and kills
+    the process that was starting for that one. Chosen in order, short blocks would keep a second
+    process from ever starting: one trains them all. So the first trial that still waits for room
+    is chosen. How many are starting Tune does not say; it is the room that no trial runs in.
+
+    Args:
+        room: of the cluster.
+    """
+
+    def __init__(self, room: Room) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._room = room
+        self._trials: list[Trial] = []  # that have not ended, in the order of their coming
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Remember a trial that has come."""
+        self._trials.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The first trial that waits for room, where one process is free; None if none does."""
+        self._trials = [trial for trial in self._trials if trial.status not in _ENDED]
+        pending = [trial for trial in self._trials if trial.status == Trial.PENDING]
+        running = len(self._trials) - len(pending)
+        starting = max(self._room.blocks - running - 1, 0)
+        return pending[starting] if starting < len(pending) else None
 
 
 class Reporter(tune.Callback):

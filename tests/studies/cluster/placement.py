@@ -1,7 +1,8 @@
-"""A study whose blocks ask for a quarter of a GPU, on a Ray node that claims one; nothing is trained.
+"""Where Ray has blocks trained; nothing is trained here.
 
-`python -m tests.studies.cluster.placement FOLDER` leaves one file per block: when it was
-at work, and on what.
+`python -m tests.studies.cluster.placement FOLDER KIND` leaves one file per block: when it was at
+work, and on what. The blocks of kind `quarters` ask for a quarter of a GPU each, on a Ray node that
+claims one; those of kind `short` take less time than a process takes to start.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from studies.storage.tracking.delivery import Delivery  # noqa: E402
 from studies.storage.tracking.mlflow_tracker import MLflowTracker  # noqa: E402
 from tests.benchmarks.scale import DEFINITION, SleepingTrainable  # noqa: E402
 
-ASKS = {"cpu": 1, "gpu": 0.25}
 AT_ONCE, SECONDS_TO_WAIT = 4, 60
-CHANGES = {"mode": "map", "grid": {"period": 2, "amplitude": 3, "learning_rate": 2}}
+SECONDS_TO_START = 2.0
+MAP = {"mode": "map", "grid": {"period": 2, "amplitude": 3, "learning_rate": 2}}
+LONGER = {"mode": "map", "grid": {"period": 5, "amplitude": 5, "learning_rate": 2}}
 
 
 class PlacedTrainable(SleepingTrainable):
@@ -57,17 +59,41 @@ class PlacedTrainable(SleepingTrainable):
         return len(list(self._checkpoints.folder.glob("search-*.json")))
 
 
-def place(out: Path) -> None:
+class ShortTrainable(SleepingTrainable):
+    """Says which process it was at work in."""
+
+    def setup(self, config: dict[str, Any], *given: Any, **named: Any) -> None:
+        time.sleep(SECONDS_TO_START)
+        super().setup(config, *given, **named)
+
+    def step(self) -> dict[str, Any]:
+        file = self._checkpoints.folder / f"{self._block.id}.json"
+        file.write_text(json.dumps({"process": os.getpid()}))
+        return super().step()
+
+
+KINDS: dict[str, tuple[type[SleepingTrainable], dict[str, Any], dict[str, int]]] = {
+    "quarters": (
+        PlacedTrainable,
+        {**MAP, "resources": {"cpu": 1, "gpu": 0.25}},
+        {"num_cpus": 8, "num_gpus": 1},
+    ),
+    "short": (ShortTrainable, {**LONGER, "block_size": 1}, {"num_cpus": 2}),
+}
+
+
+def place(out: Path, kind: str) -> None:
     """Run the study."""
-    study = study_from_mapping({**DEFINITION, **CHANGES, "resources": ASKS}, source="placement")
+    trainable, changes, machine = KINDS[kind]
+    study = study_from_mapping({**DEFINITION, **changes}, source="placement")
     folder = StudyFolder.of(study, out)
     stored = StoredStudy.begin(folder, study, resume=False)
     uri = folder.default_tracking_uri
     delivery = Delivery(folder, lambda: MLflowTracker(study, "placement", uri, out / "artifacts"))
-    ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False)
+    ray.init(address="local", include_dashboard=False, **machine)
     with StudyProgress(study) as progress:
         session = Session(stored, delivery, progress)
-        train(session, PlacedTrainable)
+        train(session, trainable)
         assert session.finished, session.failures
     delivery.close()
     ray.shutdown()
@@ -76,4 +102,4 @@ def place(out: Path) -> None:
 if __name__ == "__main__":
     from tests.studies.cluster import placement  # workers know the trainable by its module's name
 
-    placement.place(Path(sys.argv[1]))
+    placement.place(Path(sys.argv[1]), sys.argv[2])

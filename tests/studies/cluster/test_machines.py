@@ -1,4 +1,5 @@
-"""Where blocks go: machines that join while a study runs are used, and blocks share a GPU."""
+"""Where blocks go: machines that join while a study runs are used, blocks share a GPU, and short ones
+are trained side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,16 +59,21 @@ def test_a_machine_that_joins_later_trains(tiny: Path, tmp_path: Path) -> None:
         assert driver.returncode == 130, said
 
 
-def test_four_blocks_share_a_gpu(tmp_path: Path) -> None:
+def placed(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """What the blocks of a study left that was run on a Ray of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.studies.cluster.placement", str(tmp_path)],
+        [sys.executable, "-m", "tests.studies.cluster.placement", str(folder), kind],
         capture_output=True,
         text=True,
         timeout=SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = [json.loads(path.read_text()) for path in (tmp_path / "scale").glob("search-*.json")]
+    return [json.loads(path.read_text()) for path in (folder / "scale").glob("search-*.json")]
+
+
+def test_four_blocks_share_a_gpu(tmp_path: Path) -> None:
+    found = placed(tmp_path, "quarters")
     assert len(found) == 14
     assert {tuple(each["gpus"]) for each in found} == {(0,)}
     assert {each["visible"] for each in found} == {"0"}
@@ -73,3 +81,13 @@ def test_four_blocks_share_a_gpu(tmp_path: Path) -> None:
         sum(each["began"] <= other["began"] < each["ended"] for each in found) for other in found
     ]
     assert max(at_once) == 4
+
+
+def test_blocks_shorter_than_the_start_of_a_process_are_trained_side_by_side(
+    tmp_path: Path,
+) -> None:
+    found = placed(tmp_path, "short")
+    assert len(found) == 52
+    shares = Counter(each["process"] for each in found)
+    assert len(shares) == 2
+    assert min(shares.values()) >= 10, "both went on training, once they had started"
