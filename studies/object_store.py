@@ -8,6 +8,7 @@ Whatever goes wrong is an `OSError`.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -158,6 +159,7 @@ class FsspecStore:
         """What fsspec has for the address, and the path there; its errors become `OSError`."""
         import fsspec
 
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs what it raises, at length
         try:
             scheme = self.address.partition("://")[0]
             yield fsspec.core.url_to_fs(self.address, **_OPTIONS[scheme])

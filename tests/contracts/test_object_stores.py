@@ -1,4 +1,4 @@
-"""What every object store does, on a disk, in memory and on a real S3 server."""
+"""What every object store does, on a disk, in memory, on a real S3 server and on one of Google's interface."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 
 from dynloss_core.config import ConfigError
 from studies.object_store import LocalDisk, ObjectStore, opened
+from tests.gcs_server import needs_gcs, started_gcs
 from tests.s3_server import needs_s3, started_s3
+from tests.services import free_port
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +23,27 @@ def bucket() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=["disk", "memory", pytest.param("s3", marks=needs_s3)])
+@pytest.fixture(scope="module")
+def googles() -> Iterator[str]:
+    with started_gcs() as address:
+        yield address
+
+
+@pytest.fixture(
+    params=[
+        "disk",
+        "memory",
+        pytest.param("s3", marks=needs_s3),
+        pytest.param("gs", marks=needs_gcs),
+    ]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "disk":
         return LocalDisk(tmp_path / "objects")
-    address = "memory:/" if request.param == "memory" else request.getfixturevalue("bucket")
+    served = {"s3": "bucket", "gs": "googles"}
+    address = (
+        request.getfixturevalue(served[request.param]) if request.param in served else "memory:/"
+    )
     return opened(f"{address}/{uuid4().hex}")
 
 
@@ -113,6 +131,27 @@ def test_every_error_is_of_the_system(bucket: str, monkeypatch: pytest.MonkeyPat
     with pytest.raises(OSError, match="credentials"):
         opened(f"{bucket}/y").write("a", b"")
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@needs_gcs
+def test_googles_errors_too_without_what_gcsfs_logs_of_them(
+    googles: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gcsfs
+
+    with pytest.raises(FileNotFoundError):
+        opened("gs://absent/x").write("a", b"")
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr("gcsfs.retry.asyncio.sleep", at_once)
+    with pytest.raises(OSError, match="onnect"):
+        opened(f"{googles}/y").write("a", b"")
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    assert not [each for each in caplog.records if each.name.startswith("gcsfs")]
+
+
+async def at_once(seconds: float) -> None:
+    """Retries that do not wait."""
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ def test_only_the_suites_own_files_are_sent(file: Path, code: Path, tmp_path: Pa
     assert sent == {*modules, *page, *map(Path, ("study.yaml", "plugins/nets.py", "sent_as"))}
 
 
+@pytest.mark.slow
 def test_a_study_runs_from_what_is_sent(file: Path, tmp_path: Path) -> None:
     with shipped(load_study(file, ["backend=inline", "storage={tracker: none}"])) as folder:
         words = [

@@ -135,6 +135,7 @@ def test_the_ladder_says_which_step_a_gain_is_owed_to() -> None:
     assert "equivalent within ±0.01" in sentence
 
 
+@pytest.mark.slow
 def test_one_ladder_a_setting_and_none_where_a_rung_is_missing() -> None:
     members = members_of((10, 20))
     tables = Tables(members, pd.DataFrame(), question(sized=True))
@@ -159,6 +160,7 @@ def test_cards_and_files_name_their_pair() -> None:
     assert len(by_name["ladder.csv"]) == 6
 
 
+@pytest.mark.slow
 def test_figures_are_drawn() -> None:
     tables = Tables(members_of((10, 20)), pd.DataFrame(), question(sized=True))
     verdicts, _ = verdicts_of(tables)

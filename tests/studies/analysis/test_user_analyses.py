@@ -189,6 +189,7 @@ def test_one_that_fails_costs_no_result(
     assert f"{why}; correct your own file, then run the study's with --resume" in said
 
 
+@pytest.mark.slow
 def test_what_it_wrote_goes_with_it(out: Path, tmp_path: Path) -> None:
     folder = out / "tiny"
     (folder / "figures").mkdir(exist_ok=True)  # no test before this one may have drawn any
@@ -206,6 +207,7 @@ def test_what_it_wrote_goes_with_it(out: Path, tmp_path: Path) -> None:
     (folder / "figures" / "mine.png").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["lost", "edited"])
 def test_a_copy_that_was_lost_or_edited_is_put_back(
     damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -175,6 +175,7 @@ def test_differences_are_named() -> None:
     assert then.digest != now.digest
 
 
+@pytest.mark.slow
 def test_every_origin_is_in_summary_report_and_tags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def study() -> Study:
     return recorded()
 
 
+@pytest.mark.slow
 def test_every_step_and_the_curvature_of_the_seeds_asked_for(study: Study, tmp_path: Path) -> None:
     session = session_of(study, tmp_path)
     finish(session)
@@ -163,6 +164,7 @@ def test_instabilities_that_cannot_be_told_are_refused(change: dict[str, Any], r
         recorded(**change)
 
 
+@pytest.mark.slow
 def test_a_wide_residual_network_under_a_rate_that_follows_its_curvature() -> None:
     follows = {"curvature": {"every": 2, "target": 0.001, "samples": 20}}
     study = tiny_study(

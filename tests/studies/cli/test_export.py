@@ -223,6 +223,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 def test_networks_on_bytes_of_images_end_where_the_study_did(plugin: str, tmp_path: Path) -> None:
     """The data set is a plug-in's: a script holds its samples, and needs no more of it."""
     scripts, rows = [], {}

@@ -101,7 +101,10 @@ def faulty(folder: Path, *widths: int) -> Study:
     return load_study(path)
 
 
-@pytest.mark.parametrize(("backend", "changes"), [("inline", {}), ("processes", GRID)])
+@pytest.mark.parametrize(
+    ("backend", "changes"),
+    [("inline", {}), pytest.param("processes", GRID, marks=pytest.mark.slow)],
+)
 def test_tables_are_those_of_blocks_trained_one_by_one(
     backend: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -153,7 +156,7 @@ def test_stops_when_asked_and_goes_on_from_there(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("studies.blocks.block_training._SECONDS_BETWEEN_REPORTS", 0.0)
-    long = {"total": 600_000, "static_tail": 0, "evaluate_every": 1_000}
+    long = {"total": 200_000, "static_tail": 0, "evaluate_every": 1_000}
     one = {**MAP, "grid": {"period": 1, "amplitude": 1, "learning_rate": 1}}
     study = tiny_study(**one, **UNTRACKED, budget=long, backend=backend)
     folder = StudyFolder.of(study, tmp_path)
@@ -165,7 +168,13 @@ def test_stops_when_asked_and_goes_on_from_there(
     pd.testing.assert_frame_equal(members_of(resumed.folder), members_of(whole.folder))
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "end",
+    [
+        signal.SIGINT,
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGHUP)),
+    ],
+)
 @pytest.mark.parametrize("backend", INLINE_FIRST)
 def test_ctrl_c_ends_it_in_order(backend: str, end: signal.Signals, tmp_path: Path) -> None:
     """And so does what a scheduler sends before it kills, and a terminal that is closed."""
@@ -254,6 +263,7 @@ def without_packages(*words: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(given, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
+@pytest.mark.slow
 def test_a_design_needs_neither_ray_nor_mlflow_nor_optuna(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(json.dumps(tiny_document(**GRID)))

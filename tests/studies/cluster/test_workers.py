@@ -221,7 +221,10 @@ def test_a_study_whose_blocks_failed_is_not_said_to_have_diverged(
     assert "diverging" not in done.stderr
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////proc/nowhere.db"])
+@pytest.mark.parametrize(
+    "uri",
+    [pytest.param("http://127.0.0.1:9", marks=pytest.mark.slow), "sqlite:////proc/nowhere.db"],
+)
 def test_an_address_of_mlflow_is_named_by_where_it_comes_from(
     uri: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

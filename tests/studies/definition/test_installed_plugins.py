@@ -59,6 +59,7 @@ def test_a_study_names_what_a_package_defines(tmp_path: Path) -> None:
     assert (stored.folder.path / "plugins" / "nets.py").read_text() == NETS + SHAPE
 
 
+@pytest.mark.slow
 def test_a_begun_study_does_not_need_the_package(tmp_path: Path) -> None:
     installed(tmp_path / "site")
     stored = begun(load_study(study_of(tmp_path)), tmp_path / "out")

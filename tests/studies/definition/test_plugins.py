@@ -77,6 +77,7 @@ def test_the_study_s_folder_is_complete(tmp_path: Path) -> None:
     assert done.stdout.split() == [stored.study.hash, "SignalNet"]
 
 
+@pytest.mark.slow
 def test_a_pickled_study_brings_its_plugins(tmp_path: Path) -> None:
     """As a worker gets it, on a machine that has none of the files."""
     study = load_study(written(tmp_path))
@@ -142,6 +143,7 @@ def test_on_ray_it_is_trained_alike(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*(table.reset_index(drop=True) for table in tables))
 
 
+@pytest.mark.slow
 def test_an_edited_copy_is_refused(tmp_path: Path) -> None:
     stored = begun(load_study(written(tmp_path / "project")), tmp_path / "out")
     copy = stored.folder.path / "plugins" / "nets.py"
@@ -253,6 +255,7 @@ def test_a_network_that_does_not_fit_is_refused_before_it_starts(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_plugin_is_checked(tmp_path: Path) -> None:
     """Its contracts, a line each, and which engines take it."""
     (tmp_path / "nets.py").write_text(NETS)

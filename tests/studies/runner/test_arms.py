@@ -91,6 +91,7 @@ def test_from_its_start_to_its_verdicts(
     assert {f"search/{arm}/1" for arm in study.arms} <= names
 
 
+@pytest.mark.slow
 def test_resumed_it_proposes_what_it_would_have(study: Study, tmp_path: Path) -> None:
     whole, parts = session_of(study, tmp_path / "whole"), tmp_path / "parts"
     expected = []

@@ -139,6 +139,7 @@ def begun_again(study: Study, out: Path) -> Any:
     return stored.updated_from(study)
 
 
+@pytest.mark.slow
 def test_a_resumed_study_ends_as_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

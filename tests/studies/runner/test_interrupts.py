@@ -28,6 +28,7 @@ class Finalised:
         press()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_study_stops_even_where_the_exception_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

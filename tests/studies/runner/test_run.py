@@ -276,6 +276,7 @@ def test_confirmed_again_on_fresh_seeds_and_put_side_by_side(
     assert (tmp_path / "across" / "across.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_nothing_to_confirm_is_said_in_a_line(tmp_path: Path) -> None:
     study = tiny_study()
     StoredStudy.begin(StudyFolder.of(study, tmp_path), study, resume=False)

@@ -47,7 +47,7 @@ KINDS = {
     "static": [STATIC_DIVERGES],
     "given": [DIVERGES, *GIVEN],
 }
-FAST = {("optimize", False), ("optimize", True), ("grid", False), ("stops", False)}
+FAST = {("optimize", False), ("optimize", True)}
 
 
 def ends() -> list[ParameterSet]:

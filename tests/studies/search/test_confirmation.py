@@ -88,6 +88,7 @@ def test_trained_judged_and_gone_on_with(sweep: Study, tmp_path: Path) -> None:
     assert set(runs.values()) == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_a_second_round_has_seeds_and_a_name_of_its_own(sweep: Study, tmp_path: Path) -> None:
     session = session_of(sweep, tmp_path)
     finish(session)
@@ -164,6 +165,7 @@ def test_interrupted_between_settings_it_is_analysed_with_what_is_there(
     assert "100% of its networks" in str(study_status(later.folder))
 
 
+@pytest.mark.slow
 def test_an_earlier_round_is_reported_beside_the_latest(sweep: Study, tmp_path: Path) -> None:
     session = session_of(sweep, tmp_path)
     finish(session)

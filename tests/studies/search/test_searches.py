@@ -83,6 +83,7 @@ def test_with_one_split_each_search_has_another_validation_set() -> None:
     assert not tested & set.union(*both)
 
 
+@pytest.mark.slow
 def test_searches_that_are_added_are_those_of_the_longer_study(tmp_path: Path) -> None:
     stored = trained(tiny_study(), tmp_path / "extended")
     before = {p.name: p.stat().st_mtime_ns for p in stored.folder.parts.files("members")}
@@ -166,6 +167,7 @@ def test_of_one_search_it_is_about_two_winners(tmp_path: Path) -> None:
     assert "n = 3 fresh seeds of these two winners" in verdict.sentence()
 
 
+@pytest.mark.slow
 def test_searches_by_table_figure_and_page(tmp_path: Path) -> None:
     stored = trained(tiny_study(searches=2), tmp_path)
     results = write_results(stored)

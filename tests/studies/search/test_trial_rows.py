@@ -77,6 +77,7 @@ trials = st.builds(
 blocks = st.lists(st.tuples(st.integers(0, 1), st.lists(trials, max_size=3)), max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(blocks=blocks)
 def test_every_row_is_optunas(

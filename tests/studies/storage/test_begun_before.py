@@ -25,6 +25,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     run_without_ray(monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_study_begun_before_the_folders_goes_on(without_ray: None, tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     with tarfile.open(ARCHIVE) as archive:

@@ -45,7 +45,9 @@ def the_first_two_of_each_kind() -> Loses:
     return loses
 
 
-@pytest.mark.parametrize("loses", [one_in_three, the_first_two_of_each_kind])
+@pytest.mark.parametrize(
+    "loses", [pytest.param(one_in_three, marks=pytest.mark.slow), the_first_two_of_each_kind]
+)
 def test_a_server_that_loses_answers_holds_each_run_once(
     loses: Callable[[], Loses], server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +65,7 @@ def test_a_server_that_loses_answers_holds_each_run_once(
     assert len(runs) == 1 + 12 + 3
 
 
+@pytest.mark.slow
 def test_the_report_does_not_wait_for_mlflow(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

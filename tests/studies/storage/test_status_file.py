@@ -58,6 +58,7 @@ def test_what_a_driver_counts_is_what_its_folder_holds(searches: int, tmp_path: 
     resumed.delivery.close()
 
 
+@pytest.mark.slow
 def test_it_is_kept_at_the_end_and_counted_again_after_any_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

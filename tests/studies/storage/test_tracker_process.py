@@ -124,6 +124,7 @@ def _held(out: Path) -> dict[str, tuple[str, dict[str, str], set[str]]]:
     }
 
 
+@pytest.mark.slow
 def test_a_large_study_is_delivered_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the same runs, also where the process is killed on the way."""
     study = tiny_study(trials_per_arm=3, block_size=1, confirm_seeds=2, backend="inline")

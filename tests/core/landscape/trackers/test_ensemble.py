@@ -243,6 +243,7 @@ def test_follows_the_reference_trajectories(trajectory: Path, tracker_name: str)
     torch.testing.assert_close(3 * kernel, run.ntk, rtol=1e-8, atol=0)
 
 
+@pytest.mark.slow
 def test_follows_chaos(tracker_name: str) -> None:
     """A run beyond its instabilities, at 3 times the paper's learning rate, every 25 steps: values
     are those of a cold start, to the square of the tolerance, and what is said of them holds."""
