@@ -125,7 +125,13 @@ def test_its_weights_are_those_of_its_schedule(oscillation: Oscillation) -> None
             criterion.step()
 
 
-@pytest.mark.parametrize("oscillation", OSCILLATIONS.values(), ids=OSCILLATIONS)
+@pytest.mark.parametrize(
+    "oscillation",
+    [
+        pytest.param(each, id=name, marks=pytest.mark.slow if k else ())
+        for k, (name, each) in enumerate(OSCILLATIONS.items())
+    ],
+)
 def test_a_compiled_step_is_compiled_once(oscillation: Oscillation) -> None:
     compilations = []
 

@@ -91,6 +91,7 @@ def test_it_is_found_by_whatever_one_has(result: StudyResult) -> None:
             studies.analyse(unknown, out)
 
 
+@pytest.mark.slow
 def test_looked_at_again(result: StudyResult) -> None:
     confirmed = studies.confirm(result, seeds=2, backend="inline")
     (before,), (after,) = result.verdicts, confirmed.verdicts

@@ -107,9 +107,8 @@ def test_whoever_stops_at_the_first_gain_errs_in_one_study_of_twenty() -> None:
     assert plain.mean() > 0.1, "what looking again did before"
 
 
-@pytest.mark.parametrize(
-    ("margin", "rounds"), [pytest.param(None, 2, marks=pytest.mark.slow), (2.0, 1)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("margin", "rounds"), [(None, 2), (2.0, 1)])
 def test_looking_until_decided_ends_at_the_most_looks(
     margin: float | None, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -238,6 +238,7 @@ def test_an_address_of_mlflow_is_named_by_where_it_comes_from(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_start_that_fails_leaves_no_study(tiny: Path, tmp_path: Path) -> None:
     """Neither in the folder nor among MLflow's runs; a study that was begun before stays."""
     long = tmp_path / ("x" * 90)

@@ -59,6 +59,7 @@ def begun_again(study: Study, out: Path) -> StoredStudy:
     return StoredStudy.begin(StudyFolder.of(study, out), study, resume=True)
 
 
+@pytest.mark.slow
 def test_the_study_s_folder_is_complete(tmp_path: Path) -> None:
     """Another process reads it after the file it came from is gone."""
     path = written(tmp_path / "project")

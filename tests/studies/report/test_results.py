@@ -16,6 +16,7 @@ from tests.studies.sessions import finish, next_block, session_of, train
 from tests.studies.tiny import MAP, tiny_study
 
 
+@pytest.mark.slow
 def test_a_period_in_epochs_is_analysed_in_epochs(tmp_path: Path) -> None:
     space = {
         "extends": "dynloss-base",

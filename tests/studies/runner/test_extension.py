@@ -104,6 +104,7 @@ def test_an_arm_that_never_trains_is_said_and_wants_no_round(
     )
 
 
+@pytest.mark.slow
 def test_interrupted_while_the_extended_search_is_confirmed(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

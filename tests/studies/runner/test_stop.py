@@ -83,6 +83,7 @@ def test_go_on_where_the_study_lies(tmp_path: Path) -> None:
     assert "--address" not in done.stdout
 
 
+@pytest.mark.slow
 def test_go_on_on_the_cluster_that_the_study_was_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

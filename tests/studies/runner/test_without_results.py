@@ -47,7 +47,7 @@ KINDS = {
     "static": [STATIC_DIVERGES],
     "given": [DIVERGES, *GIVEN],
 }
-FAST = {("optimize", False), ("optimize", True)}
+FAST = {("optimize", False)}
 
 
 def ends() -> list[ParameterSet]:

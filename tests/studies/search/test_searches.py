@@ -60,6 +60,7 @@ def test_other_names_are_no_phases(name: str) -> None:
         Phase.parse(name)
 
 
+@pytest.mark.slow
 def test_each_search_is_the_study_with_another_seed(tmp_path: Path) -> None:
     stored = trained(tiny_study(searches=3, seed=4), tmp_path)
     members = stored.folder.parts.gather("members")

@@ -45,9 +45,8 @@ def the_first_two_of_each_kind() -> Loses:
     return loses
 
 
-@pytest.mark.parametrize(
-    "loses", [pytest.param(one_in_three, marks=pytest.mark.slow), the_first_two_of_each_kind]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("loses", [one_in_three, the_first_two_of_each_kind])
 def test_a_server_that_loses_answers_holds_each_run_once(
     loses: Callable[[], Loses], server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +98,7 @@ def test_nothing_is_sent_again_where_nothing_listens() -> None:
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_nothing_is_sent_again_that_was_refused(server: str) -> None:
     with lossy_proxy(server, lambda *_: False) as proxy:
         with pytest.raises(MlflowException, match="RESOURCE_DOES_NOT_EXIST"):

@@ -154,6 +154,7 @@ def test_networks_that_do_not_say_what_trained_them_are_not_taken(tmp_path: Path
     assert networks(blocks) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_study_that_was_replaced_meanwhile_gives_nothing(fails: bool, tmp_path: Path) -> None:
     folder, (block, *_) = trained(study_of(), tmp_path)
@@ -184,6 +185,7 @@ def test_a_study_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     assert networks(blocks) == 20
 
 
+@pytest.mark.slow
 def test_a_network_whose_curves_are_gone_is_trained(tmp_path: Path) -> None:
     folder, _ = trained(study_of(), tmp_path)
     for path in folder.parts.files("curves")[1:]:

@@ -62,9 +62,8 @@ def tracker(study: Study, store: Path) -> MLflowTracker:
     return MLflowTracker(study, "id", f"sqlite:///{store}", store.parent)
 
 
-@pytest.mark.parametrize(
-    "end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_killed_while_the_store_is_made(
     end: signal.Signals, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

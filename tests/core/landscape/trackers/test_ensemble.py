@@ -50,6 +50,7 @@ def test_equals_the_members_one_by_one(loss: LossName, width: int, tracker_name:
         torch.testing.assert_close(found.ntk.value[m], expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("inputs", "classes"), [(2, 4)], ids=lambda value: str(value))
 def test_other_numbers_of_inputs_and_classes(inputs: int, classes: int, tracker_name: str) -> None:
     network = network_like(MLP(inputs, [9], classes), seed=3)
