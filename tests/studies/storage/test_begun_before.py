@@ -46,4 +46,5 @@ def test_a_study_begun_before_the_folders_goes_on(without_ray: None, tmp_path: P
         for out in (before, after)
     )
     assert len(old) == 33
-    pd.testing.assert_frame_equal(old, new, rtol=1e-9)
+    # in float32, by an engine that added up in another order when the archive was made
+    pd.testing.assert_frame_equal(old, new, rtol=1e-6)
