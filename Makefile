@@ -9,9 +9,9 @@ STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 SIDE_BY_SIDE = --dist worksteal --numprocesses $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))')
 # tests that may run side by side when they are slow; those that start clusters may not
-WITHOUT_RAY := tests/core tests/contracts tests/docs tests/golden tests/gpu $(addprefix tests/studies/,analysis search storage runner/test_without_results.py test_results.py)
+WITHOUT_RAY := tests/core tests/contracts tests/docs tests/golden tests/gpu $(addprefix tests/studies/,analysis blocks cli report search storage runner/test_without_results.py test_results.py)
 # what is tested at the lowest versions: all that calls NumPy, pandas, Optuna, MLflow, Ray or Typer
-TOUCHED := tests/core tests/search_spaces $(addprefix tests/studies/,analysis blocks cli definition report search storage)
+TOUCHED := tests/core tests/search_spaces $(addprefix tests/studies/,analysis blocks cli report search storage)
 
 # environments beside .venv: the tools of a release, and the lowest versions that pyproject.toml allows
 DIST := .venv-dist
