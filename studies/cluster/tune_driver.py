@@ -77,7 +77,7 @@ def train(source: BlockSource, trainable: type[BlockTrainable] = BlockTrainable)
             trains,
             tune_config=tune.TuneConfig(
                 search_alg=BlockSearcher(source, room),
-                scheduler=SparesStarting(room),
+                scheduler=_SCHEDULERS[study.scheduler](room),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=_block_id,
@@ -190,6 +190,9 @@ class SparesStarting(FIFOScheduler):
         running = len(self._trials) - len(pending)
         starting = max(self._room.blocks - running - 1, 0)
         return pending[starting] if starting < len(pending) else None
+
+
+_SCHEDULERS = {"fifo": SparesStarting}
 
 
 class Reporter(tune.Callback):
