@@ -1,8 +1,11 @@
-"""The engine for images against a plain loop of torchvision and DataLoader: `make bench`.
+"""The engine for images against plain loops of torch: `make bench`.
 
-The rival trains the same network on the same images with the same batch size and threads: PIL
-transforms (crop with reflection, mirror, tensor, normalise), a shuffling DataLoader with each number
-of workers, torch's SGD. Trainers live in processes of their own and take turns, an epoch each, so
+Rivals train the same network on the same images with the same batch size and threads and torch's
+SGD. `torchvision` is a tutorial's loop: PIL transforms (crop with reflection, mirror, tensor,
+normalise) and a shuffling DataLoader with each number of workers. `channels-last` is what a careful
+user would write: images in memory as one tensor, augmented a batch at a time, network and batches
+with channels last. `torch.compile` is that loop with a compiled network, forward and backward.
+Trainers live in processes of their own and take turns, an epoch each, so
 that a machine that slows down slows all of them; the ratio is the median over the rounds. Images are
 random bytes in the shapes of CIFAR-10 and Fashion-MNIST, so that nothing is downloaded.
 
@@ -18,7 +21,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -40,7 +43,7 @@ from tests.cases import BytesConfig
 if TYPE_CHECKING:  # `tests/gpu` measures with this file where there is no rich
     from rich.console import Console
 
-RIVAL = "torchvision"
+RIVALS = ("torchvision", "channels-last", "torch.compile")
 CROP = 4
 RATE, MOMENTUM, DECAY = 0.02, 0.9, 5e-4
 SHAPES = {"cifar10": (3, 32), "fashion_mnist": (1, 28)}
@@ -146,12 +149,33 @@ class Pictures(Dataset):
 
 
 def rival_epoch(job: Job, setup: Setup) -> Epoch:
-    """The loop of a tutorial."""
+    """A plain loop over batches; rivals differ in what serves these and in the network's form."""
     network = setup.networks[0].to(job.device)
+    if job.trainer == "torchvision":
+        batches = served_by_loader(job, setup)
+    else:
+        network = network.to(memory_format=torch.channels_last)
+        batches = served_from_memory(job, setup)
     optimiser = torch.optim.SGD(
         network.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY, nesterov=True
     )
     criterion = nn.CrossEntropyLoss()
+    forward = torch.compile(network) if job.trainer == "torch.compile" else network
+
+    def epoch() -> None:
+        network.train()
+        for images, targets in batches():
+            optimiser.zero_grad()
+            criterion(forward(images), targets).backward()
+            optimiser.step()
+
+    return epoch
+
+
+Batches = Callable[[], Iterator[tuple[torch.Tensor, torch.Tensor]]]
+
+
+def served_by_loader(job: Job, setup: Setup) -> Batches:
     loader = DataLoader(
         Pictures(setup.splits[0].train),
         batch_size=job.batch,
@@ -160,15 +184,30 @@ def rival_epoch(job: Job, setup: Setup) -> Epoch:
         num_workers=job.workers,
         persistent_workers=job.workers > 0,
     )
+    return lambda: iter(loader)
 
-    def epoch() -> None:
-        network.train()
-        for images, targets in loader:
-            optimiser.zero_grad()
-            criterion(network(images), targets).backward()
-            optimiser.step()
 
-    return epoch
+def served_from_memory(job: Job, setup: Setup) -> Batches:
+    """Bytes in memory; each batch is scaled, padded, cropped and mirrored as one tensor."""
+    data = setup.splits[0].train
+    assert isinstance(data.scale, PixelScale)
+    mean = 255 * torch.tensor(data.scale.mean).reshape(1, -1, 1, 1)
+    deviation = 255 * torch.tensor(data.scale.deviation).reshape(1, -1, 1, 1)
+    side, size = data.inputs.shape[-1], job.batch
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        order = torch.randperm(len(data.inputs))
+        for picked in torch.split(order[: len(order) // size * size], size):
+            images = (data.inputs[picked].float() - mean) / deviation
+            windows = nn.functional.pad(images, 4 * [CROP], mode="reflect")
+            windows = windows.unfold(2, side, 1).unfold(3, side, 1)  # (B, C, 9, 9, side, side)
+            down, right = torch.randint(2 * CROP + 1, (2, size))
+            images = windows[torch.arange(size), :, down, right]
+            mirrored = torch.rand(size, 1, 1, 1) < 0.5
+            images = torch.where(mirrored, images.flip(-1), images)
+            yield images.contiguous(memory_format=torch.channels_last), data.targets[picked]
+
+    return batches
 
 
 _running: tuple[Job, Epoch, float] | None = (
@@ -184,7 +223,7 @@ def prepare(job: Job) -> float:
     member = Member(RATE, 0, period=500, amplitude=5.0, momentum=MOMENTUM, weight_decay=DECAY)
     setup = Setup.build(problem_of(job), [member])
     work = operations(setup)
-    epoch = rival_epoch(job, setup) if job.trainer == RIVAL else our_epoch(job, setup)
+    epoch = rival_epoch(job, setup) if job.trainer in RIVALS else our_epoch(job, setup)
     epoch()
     _running = job, epoch, work
     precision = torch.bfloat16 if job.dtype == "bfloat16" else torch.float32
@@ -236,14 +275,14 @@ def contest(jobs: list[Job], rounds: int) -> list[Measurement]:
                 fastest=max(found),
                 epoch_seconds=50_000 / rate,
                 of_matmul=rate / limit,
-                x_rival=statistics.median(ratios) if job.trainer == RIVAL else None,
+                x_rival=statistics.median(ratios) if job.trainer in RIVALS else None,
             )
         )
     return rows
 
 
 def contests(options: argparse.Namespace) -> list[list[Job]]:
-    """One thread against one process, and all cores against each number of workers."""
+    """One thread against rivals of one, and all cores against all cores and each number of workers."""
     found = []
     for images in options.images:
         for batch in options.batches:
@@ -251,7 +290,8 @@ def contests(options: argparse.Namespace) -> list[list[Job]]:
                 base = {"model": options.model, "images": images, "batch": batch}
                 size = {"threads": threads, "samples": options.samples}
                 workers = range(threads + 1) if threads > 1 else range(1)
-                rivals = [Job(RIVAL, **base, **size, workers=each) for each in workers]
+                rivals = [Job("torchvision", **base, **size, workers=each) for each in workers]
+                rivals += [Job(name, **base, **size) for name in RIVALS[1:]]
                 found.append([Job("convnet", **base, **size), *rivals])
     if torch.cuda.is_available():
         for model in ("myrtle5-64", "wrn-16-4"):
@@ -270,7 +310,7 @@ def show(rows: list[Measurement], console: Console) -> None:
     )  # fmt: skip
     for row in rows:
         job = row.job
-        workers = f" + {job.workers} workers" if job.trainer == RIVAL else ""
+        workers = f" + {job.workers} workers" if job.trainer == "torchvision" else ""
         threads = "1 thread" if job.threads == 1 else f"{job.threads} threads"
         table.add_row(
             job.trainer, job.model, job.images, str(job.batch),
