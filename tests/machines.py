@@ -1,7 +1,8 @@
 """A Ray cluster of several machines on one: addresses of their own in a network of their own.
 
 Nothing outside a Linux network namespace reaches what listens in it, so raylets may listen as they
-do on real machines, and a driver finds the one at its own address.
+do on real machines, and a driver finds the one at its own address. Machines may have disks of their
+own: folders that each of them has for itself, in a mount namespace, under a host name of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,6 +25,11 @@ __all__ = ["Machines", "machines", "needs_namespaces"]
 PORT = 6399
 # of several, whatever a Ray of this process alone has set before
 _OF_A_MACHINE = {"PYTHONPATH": "", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+_ALONE = """
+hostname "$1"; shift
+while [ "$1" != -- ]; do mount -t tmpfs none "$1"; shift; done; shift
+exec "$@"
+"""
 SECONDS_TO_START = 180.0
 
 
@@ -46,17 +52,26 @@ class Machines:
     Args:
         namespace: the network that they are in.
         folder: for what they say.
+        disks: folders that each machine has for itself, empty at first.
+        dashboard: whether the head has one, at `dashboard`.
 
     Attributes:
         environment: variables that a driver needs: the cluster asks for a token.
+        head: the process that runs on the first machine.
+        dashboard: its address.
     """
 
-    def __init__(self, namespace: str, folder: Path) -> None:
-        self._namespace, self._folder = namespace, folder
+    dashboard = "http://10.77.0.1:8265"
+
+    def __init__(
+        self, namespace: str, folder: Path, disks: Sequence[Path] = (), *, dashboard: bool = False
+    ) -> None:
+        self._namespace, self._folder, self._disks = namespace, folder, tuple(disks)
         self._count = 0
         self._started: list[subprocess.Popen[bytes]] = []
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2}
-        self.head = self._start("--head", f"--port={PORT}", "--include-dashboard=false", cpus=0)
+        shows = f"--include-dashboard={str(dashboard).lower()}", "--dashboard-host=10.77.0.1"
+        self.head = self._start("--head", f"--port={PORT}", *shows, cpus=0)
 
     @property
     def address(self) -> str:
@@ -66,6 +81,10 @@ class Machines:
     def inside(self, words: list[str]) -> list[str]:
         """A command line that runs in their network."""
         return ["ip", "netns", "exec", self._namespace, *words]
+
+    def on(self, machine: subprocess.Popen[bytes], words: list[str]) -> list[str]:
+        """A command line that runs on a machine, which has disks of its own."""
+        return ["nsenter", f"--target={machine.pid}", "--net", "--mount", "--uts", "--", *words]
 
     def join(self, cpus: float = 1, gpus: float = 0) -> subprocess.Popen[bytes]:
         """One more machine; it counts from when its raylet has registered."""
@@ -99,7 +118,11 @@ class Machines:
         ray = shutil.which("ray", path=str(Path(sys.executable).parent))
         words = [str(ray), "start", f"--node-ip-address={ip}", f"--num-cpus={cpus:g}"]
         words += ["--disable-usage-stats", "--block", *options]
-        said = self._folder / f"machine-{self._count}.txt"
+        name = f"machine-{self._count}"
+        said = self._folder / f"{name}.txt"
+        if self._disks:
+            alone = ["unshare", "--mount", "--uts", "sh", "-ec", _ALONE, "sh", name]
+            words = [*alone, *map(str, self._disks), "--", *words]
         with said.open("wb") as file:
             machine = subprocess.Popen(
                 self.inside(words),
@@ -118,14 +141,16 @@ class Machines:
 
 
 @contextmanager
-def machines(folder: Path) -> Iterator[Machines]:
-    """A head, in a network of its own."""
+def machines(
+    folder: Path, disks: Sequence[Path] = (), *, dashboard: bool = False
+) -> Iterator[Machines]:
+    """A head, in a network of its own (for the arguments, see `Machines`)."""
     folder.mkdir(parents=True, exist_ok=True)
     namespace = f"dynloss-{uuid.uuid4().hex[:8]}"
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     try:
         subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "up"], check=True)
-        there = Machines(namespace, folder)
+        there = Machines(namespace, folder, disks, dashboard=dashboard)
         try:
             yield there
         finally:
