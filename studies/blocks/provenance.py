@@ -24,6 +24,7 @@ _PACKAGES = (
     "mlflow",
     "pandas",
     "scikit-learn",
+    "pillow",  # which decodes a user's images
 )
 
 

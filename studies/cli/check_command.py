@@ -121,7 +121,7 @@ def _data(asked: str) -> DataConfig:
 
 
 CheckLine = tuple[str, bool | None, str]
-"""What was tried; whether it holds, None if it does not and need not; why not."""
+"""What was tried; whether it holds, None if it does not and need not; why not, or what follows."""
 
 
 def _show(lines: Iterator[CheckLine]) -> int:
@@ -129,7 +129,8 @@ def _show(lines: Iterator[CheckLine]) -> int:
     failed = 0
     for what, good, why in lines:
         failed += good is False
-        said = "yes" if good else f"no: {why}" if good is None else f"FAILED: {why}"
+        outcome = "yes" if good else "no" if good is None else "FAILED"
+        said = f"{outcome}: {why}" if why else outcome
         console.print(f"  {what:<58} {said}")
     return failed
 
@@ -145,10 +146,10 @@ def _engines(model: ModelConfig, data: DataConfig) -> Iterator[CheckLine]:
     for name, engines in ENGINES.items():
         refusals = [engine.refusal(problem) for engine in engines]
         takes = None in refusals
-        used = ", which trains it" if takes and chosen in engines else ""
         first = refusals.index(None) if takes else 0
-        what = f"engine {name} ({engines[first].summary}){used}"
-        yield what, takes or None, next(filter(None, refusals), "")
+        what = f"engine {name} ({engines[first].summary})"
+        used = "chosen for it" if chosen in engines else ""
+        yield what, takes or None, used if takes else next(filter(None, refusals), "")
 
 
 def _kept_by_model(model: ModelConfig, data: DataConfig) -> Iterator[CheckLine]:

@@ -9,7 +9,7 @@ import typer
 
 from studies.cli.app import app
 from studies.cli.examples import examples
-from studies.cli.options import Direction, Groups, Order, Shape
+from studies.cli.options import Direction, Groups, Order, Plugins, Shape
 from studies.messages import console
 
 __all__ = ["oscillation"]
@@ -20,6 +20,7 @@ __all__ = ["oscillation"]
         "`dynloss oscillation` is the published one",
         "`dynloss oscillation --groups stratified --shape sine`",
         "`dynloss oscillation --groups samples --period 500 --steps 1500 --out samples.svg`",
+        "`dynloss oscillation --plugin shapes.py --shape peak`",
     )
 )
 def oscillation(
@@ -33,6 +34,7 @@ def oscillation(
     amplitude: Annotated[float, typer.Option(min=1, help="A.")] = 10.0,
     steps: Annotated[int | None, typer.Option(min=1, help="Default: two rounds.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random choices.")] = 0,
+    plugin: Plugins = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Picture to write: .png, .svg or .pdf.")
     ] = Path("oscillation.png"),
@@ -40,9 +42,12 @@ def oscillation(
     """Draw the weights of a dynamical loss, step by step."""
     from dynloss_core.config import ConfigError, build, reason_of
     from dynloss_core.oscillation import Oscillation
+    from dynloss_core.plugins import read_plugin
     from studies.analysis.figures.oscillation import draw_oscillation
     from studies.analysis.figures.style import suite_style
 
+    for file in plugin or []:
+        read_plugin(file)
     choices: dict[str, object] = {
         "groups": groups,
         "order": order,

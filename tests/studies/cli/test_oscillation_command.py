@@ -21,6 +21,18 @@ def test_it_is_drawn(kind: str, tmp_path: Path) -> None:
     assert file.stat().st_size > 5_000
 
 
+def test_the_shape_of_a_plug_in_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "shapes.py").write_text("SHAPES = {'flat': lambda tau, period: 0.5 + 0.0 * tau}\n")
+    file = tmp_path / "flat.svg"
+    words = ("oscillation", "--shape", "flat", "--out", file)
+    done = dynloss_here(*words, "--plugin", tmp_path / "shapes.py")
+    assert done.returncode == 0, done.stderr
+    assert file.stat().st_size > 5_000
+    refused = dynloss_here(*words, "--plugin", tmp_path / "none.py")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+
+
 def test_the_picture_shows_the_weights_and_says_what_they_are() -> None:
     for name in GROUPS:
         asked = 3 if name == "own" else None
