@@ -38,8 +38,9 @@ def process() -> Iterator[TrackerProcess]:
 
 
 def test_what_happens_in_the_process_arrives(
-    process: TrackerProcess, caplog: pytest.LogCaptureFixture
+    process: TrackerProcess, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("mlflow"), "propagate", True)  # else, once imported, not
     tracker = process.connect()
     assert tracker.uri == "no tracker"
     first, second = tracker.runs(), tracker.runs()
