@@ -23,7 +23,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from dynloss_core.compute.kernel_cache import cached_kernel
+from dynloss_core.compute.kernel_cache import cached_kernel, piece
 from dynloss_core.compute.lanczos_kernel import FAST, lanczos_kernel
 from dynloss_core.compute.pattern_passes import gather_pass, spread_pass
 
@@ -50,7 +50,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
     spread, gather = spread_pass(inputs, classes), gather_pass(inputs, classes)
     spread_one, gather_one = spread_pass(inputs, 1), gather_pass(inputs, 1)
 
-    @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
+    @piece(fastmath=FAST)
     def times_inputs(values: Any, samples: Any, products: Any) -> None:
         for c in range(len(values)):
             for d in range(rows):
@@ -58,7 +58,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
                 for j in range(values.shape[1]):
                     products[k, j] = values[c, j] * samples[d, j] if d < inputs else values[c, j]
 
-    @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
+    @piece(fastmath=FAST)
     def hessian_product(state: Any, vector: Any, product: Any) -> None:
         weights, samples, diagonal, outer, residual, units, values, inner, products, sums = state
         width = weights.shape[1]
@@ -99,7 +99,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
                 for w in range(width):
                     into[rows + c, w] += weights[d, w] * sums[k, w] + along[d, w] * residual[k, w]
 
-    @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
+    @piece(fastmath=FAST)
     def kernel_product(state: Any, vector: Any, product: Any) -> None:
         weights, samples, count, strength, units, values, products, sums = state
         width = weights.shape[1]
@@ -122,7 +122,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
     hessian_lanczos = lanczos_kernel(hessian_product)
     kernel_lanczos = lanczos_kernel(kernel_product)
 
-    @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
+    @piece(fastmath=FAST)
     def output_derivatives(
         cross_entropy: bool, by_output: bool,
         values: Any, one_hot: Any, groups: Any, class_weights: Any, count: int,
@@ -211,7 +211,7 @@ def curvature_kernel(inputs: int, classes: int) -> Kernel:
     return cached_kernel(measure, inputs, classes)  # type: ignore[no-any-return]
 
 
-@numba.njit(nogil=True, error_model="numpy")  # no fastmath, where x - x is 0 for NaN too
+@piece()  # no fastmath, where x - x is 0 for NaN too
 def _is_finite(values: Any) -> bool:
     total = 0.0
     for i in range(len(values)):

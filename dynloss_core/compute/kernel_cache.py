@@ -3,20 +3,28 @@
 Numba caches the code of a function beside its source, but finds it again only if everything the
 function refers to has a lasting name. Our kernels are closures over pieces that are made anew in
 every process. So the key is ours: the sources of this folder, and what the kernel was made for.
+
+Pieces are inlined by force. A kernel holds its own copies of the pieces that it calls, but where
+it is compiled it is linked to them as they were compiled before, by themselves. A process that
+loads it has the copies alone, and sums in whatever order (`fastmath`) then end in other bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numba
 from numba.core.caching import FunctionCache
 
-__all__ = ["cached_kernel"]
+__all__ = ["cached_kernel", "piece"]
+
+piece = partial(numba.njit, nogil=True, error_model="numpy", forceinline=True)
+"""The decorator of a function that a cached kernel calls; it takes further options of numba's."""
 
 
 class _KeyedCache(FunctionCache):

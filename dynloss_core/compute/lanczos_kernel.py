@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
+
+from dynloss_core.compute.kernel_cache import piece
 
 __all__ = ["FAST", "lanczos_kernel"]
 
@@ -40,7 +41,7 @@ def lanczos_kernel(product: Any) -> Kernel:
     `max_iterations`; and `result` (4,): value, residual, products, whether both converged.
     """
 
-    @numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
+    @piece(fastmath=FAST)
     def lanczos(
         state: Any, fresh: Any, ritz: Any, share: float, tolerances: Any, max_iterations: int,
         result: Any,
@@ -100,7 +101,7 @@ def lanczos_kernel(product: Any) -> Kernel:
     return lanczos
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
+@piece(fastmath=FAST)
 def _dot(a: Any, b: Any) -> float:
     total = 0.0
     for i in range(len(a)):
@@ -108,19 +109,19 @@ def _dot(a: Any, b: Any) -> float:
     return total
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
+@piece(fastmath=FAST)
 def _add(a: Any, factor: float, b: Any) -> None:
     for i in range(len(a)):
         a[i] += factor * b[i]
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
+@piece(fastmath=FAST)
 def _scale(a: Any, factor: float) -> None:
     for i in range(len(a)):
         a[i] *= factor
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
+@piece(fastmath=FAST)
 def _begin(start: Any, fresh: Any, ritz: Any, share: float) -> None:
     """The sum of the last Ritz vectors and a share of the fresh one, scaled to length 1."""
     for i in range(len(start)):
@@ -128,14 +129,14 @@ def _begin(start: Any, fresh: Any, ritz: Any, share: float) -> None:
     _scale(start, 1 / np.sqrt(_dot(start, start)))
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath=FAST)
+@piece(fastmath=FAST)
 def _combine(basis: Any, vectors: Any, j: int, column: int, result: Any) -> None:
     _scale(result, 0.0)
     for i in range(j):
         _add(result, vectors[i, column], basis[i])
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@piece()
 def _two_largest(values: Any, size: int) -> tuple[int, int, float]:
     """The indices of the largest value and the next, equal if there is only one; and the largest
     magnitude."""
@@ -149,7 +150,7 @@ def _two_largest(values: Any, size: int) -> tuple[int, int, float]:
     return first, max(second, 0), scale
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@piece()
 def _eigen(diagonal: Any, beside: Any, size: int, values: Any, vectors: Any, work: Any) -> bool:
     """All eigenpairs of a symmetric tridiagonal matrix of `size`: values in no order, vectors in
     columns. The implicit QL iteration (EISPACK's tql2; Bowdler et al. 1968). False for NaN."""

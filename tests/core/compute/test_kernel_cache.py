@@ -44,19 +44,16 @@ def run(folder: Path, sources: str = "one") -> tuple[int, list[float], Any]:
 
 @pytest.mark.slow
 def test_the_second_process_loads_what_the_first_compiled(tmp_path: Path) -> None:
-    """Also fails if numba no longer asks the cache that it is given. Curvature, whose kernel may
-    add up in any order (`fastmath`), has been seen to differ in its last bit once it was loaded."""
+    """Also fails if numba no longer asks the cache that it is given, or links a kernel to pieces
+    that were compiled by themselves."""
     hits, *compiled = run(tmp_path)
     assert hits == 0
-    hits, *loaded = run(tmp_path)
-    assert hits == 1
-    losses, curvature = compiled
-    assert loaded == [losses, [pytest.approx(moment, rel=1e-14) for moment in curvature]]
+    assert run(tmp_path) == (1, *compiled)
     assert run(tmp_path, sources="two") == (0, *compiled), "other sources are other code"
     for path in tmp_path.rglob("*.nbc"):
         path.write_bytes(path.read_bytes()[:200])
     assert run(tmp_path) == (0, *compiled), "what is damaged is compiled again"
-    assert run(tmp_path) == (1, *loaded)
+    assert run(tmp_path) == (1, *compiled)
 
 
 @pytest.mark.slow
