@@ -34,7 +34,7 @@ class DynamicalLoss(nn.Module, ABC):
     refuses if strict.
 
     Args:
-        num_classes: C; the number of groups G if groups other than the classes oscillate.
+        num_classes: C.
         period: T in steps (optimiser updates) for which one class is active, >= 2.
         amplitude: A >= 1; 1 is the static loss.
         total_steps: length of the run in steps; needed only for `static_tail`.
@@ -42,10 +42,13 @@ class DynamicalLoss(nn.Module, ABC):
             ends on a period boundary where one fits (see `oscillation_stop`).
         oscillation: what oscillates, and how; by default each class has its turn. Without
             `total_steps`, random orders repeat after 16,384 turns.
+        samples: N, the number of training samples; needed only if each of them oscillates by
+            itself.
         seed: the seed of random turns and phases.
 
     Raises:
-        ValueError: for a value outside its range, or `static_tail` without `total_steps`.
+        ValueError: for a value outside its range, `static_tail` without `total_steps`, or groups
+            `samples` without `samples`.
     """
 
     step_count: Tensor
@@ -61,17 +64,20 @@ class DynamicalLoss(nn.Module, ABC):
         total_steps: int | None = None,
         static_tail: int = 0,
         oscillation: Oscillation | None = None,
+        samples: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        stop = None
+        stop, oscillates = None, oscillation or Oscillation()
         if total_steps is not None:
             stop = oscillation_stop(total_steps, static_tail, period)
         elif static_tail:
             raise ValueError("static_tail needs total_steps: give the length of the run")
-        self.schedule = ClassWeightSchedule(
-            num_classes, period, amplitude, stop, oscillation or Oscillation(), seed
-        )
+        if oscillates.groups == "samples" and samples is None:
+            raise ValueError("groups 'samples' needs samples: give the number of training samples")
+        self.num_classes = num_classes
+        groups = oscillates.count(num_classes, samples or 0)
+        self.schedule = ClassWeightSchedule(groups, period, amplitude, stop, oscillates, seed)
         self._weights = self.schedule.as_module()
         self.register_buffer("step_count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("period", torch.tensor(float(period), dtype=torch.float32))
@@ -90,7 +96,9 @@ class DynamicalLoss(nn.Module, ABC):
     def forward(self, outputs: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         """The loss of `outputs` (N, C) against `targets` (N,), class indices of any integer type,
         at the current step. If groups other than the classes oscillate, `groups` (N,) gives the
-        group of each sample (see `Oscillation.assign`)."""
+        group of each sample (see `Oscillation.assign`); in evaluation mode none is needed."""
+        if not self.training:
+            return self._loss(outputs, targets, self._ones(self.num_classes, outputs), None)
         if groups is None and not self.schedule.oscillation.is_by_class:
             raise ValueError("give the group of each sample: the weights do not oscillate by class")
         return self._loss(outputs, targets, self.class_weights(outputs), groups)
@@ -98,15 +106,20 @@ class DynamicalLoss(nn.Module, ABC):
     def class_weights(self, like: Tensor) -> Tensor:
         """Current class weights, (C,), or weights of the groups, on the device of `like` and in its
         dtype, but at least float32; 1 in evaluation mode."""
-        dtype = torch.promote_types(like.dtype, torch.float32)
         if not self.training or like.is_meta:
-            return torch.ones(self.schedule.num_classes, dtype=dtype, device=like.device)
+            return self._ones(self.schedule.num_classes, like)
+        dtype = torch.promote_types(like.dtype, torch.float32)
         if like.device.type == "mps":  # which has no float64
             return self.schedule(self.current_step, dtype=dtype, device=like.device)
         if self.step_count.device != like.device:
             self.to(like.device)
         weights: Tensor = self._weights(self.step_count)
         return weights.to(dtype)
+
+    @staticmethod
+    def _ones(number: int, like: Tensor) -> Tensor:
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return torch.ones(number, dtype=dtype, device=like.device)
 
     def step(self) -> None:
         """Count one optimiser update."""
@@ -141,7 +154,7 @@ class DynamicalCrossEntropy(DynamicalLoss):
     >>> criterion.step()
 
     Args:
-        num_classes, period, amplitude, total_steps, static_tail, oscillation, seed: as for
+        num_classes, period, amplitude, total_steps, static_tail, oscillation, samples, seed: as for
             `DynamicalLoss`.
         ignore_index, label_smoothing, reduction: as for `torch.nn.CrossEntropyLoss`.
     """
@@ -155,6 +168,7 @@ class DynamicalCrossEntropy(DynamicalLoss):
         total_steps: int | None = None,
         static_tail: int = 0,
         oscillation: Oscillation | None = None,
+        samples: int | None = None,
         seed: int = 0,
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
@@ -167,6 +181,7 @@ class DynamicalCrossEntropy(DynamicalLoss):
             total_steps=total_steps,
             static_tail=static_tail,
             oscillation=oscillation,
+            samples=samples,
             seed=seed,
         )
         if not 0 <= label_smoothing <= 1:
@@ -203,6 +218,7 @@ class DynamicalMSE(DynamicalLoss):
         total_steps: int | None = None,
         static_tail: int = 0,
         oscillation: Oscillation | None = None,
+        samples: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -212,6 +228,7 @@ class DynamicalMSE(DynamicalLoss):
             total_steps=total_steps,
             static_tail=static_tail,
             oscillation=oscillation,
+            samples=samples,
             seed=seed,
         )
         if variant not in ("sample_weighted", "output_weighted"):

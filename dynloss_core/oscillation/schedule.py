@@ -22,7 +22,8 @@ class ClassWeightSchedule:
     tensor([1.5000, 0.5000])
 
     Args:
-        num_classes: C >= 1; the number of groups G if groups other than the classes oscillate.
+        num_classes: C >= 1; if groups other than the classes oscillate, their number G (see
+            `Oscillation.count`).
         period: T >= 2, in steps, for which one class is active.
         amplitude: A >= 1; A = 1 gives weights of exactly 1, the static loss.
         stop: the step from which all weights are 1 (see `oscillation_stop`); None: never.
@@ -43,6 +44,10 @@ class ClassWeightSchedule:
     def __post_init__(self) -> None:
         if self.num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {self.num_classes}")
+        counted = self.oscillation.count(self.num_classes, self.num_classes)
+        if self.num_classes != counted:
+            groups = self.oscillation.groups
+            raise ValueError(f"groups {groups!r} are {counted}, got {self.num_classes}")
         if self.period != int(self.period) or self.period < 2:
             raise ValueError(f"period must be an integer of at least 2 steps, got {self.period}")
         if not 1 <= self.amplitude < float("inf"):

@@ -25,8 +25,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from dynloss_core import DynamicalCrossEntropy, DynamicalMSE, Oscillation
 from dynloss_core.losses import DynamicalLoss
+from dynloss_core.oscillation import GroupWeights
 
-C = 4
+C, N = 4, 5
 SHAPES = [(6,), (3, 5), (2, 3, 2), ()]
 OSCILLATIONS = {
     "published": Oscillation(),
@@ -40,7 +41,7 @@ OSCILLATIONS = {
 
 
 def number_of_groups(oscillation: Oscillation) -> int:
-    return oscillation.count(C, samples=5)
+    return oscillation.count(C, N)
 
 
 def drawn(shape: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -114,15 +115,48 @@ def test_soft_targets_move_no_minimum(step: int, seed: int) -> None:
 @pytest.mark.parametrize("oscillation", OSCILLATIONS.values(), ids=OSCILLATIONS)
 def test_its_weights_are_those_of_its_schedule(oscillation: Oscillation) -> None:
     """Bit for bit, past the end of the oscillation too."""
-    groups, like = number_of_groups(oscillation), torch.empty(0, dtype=torch.float64)
+    like = torch.empty(0, dtype=torch.float64)
     for total in (None, 40):
         criterion = DynamicalCrossEntropy(
-            groups, 5, 9.0, oscillation=oscillation, seed=3, total_steps=total
+            C, 5, 9.0, oscillation=oscillation, samples=N, seed=3, total_steps=total
         )
         for step in range(60):
             expected = criterion.schedule(step, dtype=torch.float64)
+            assert expected.shape == (number_of_groups(oscillation),)
             assert torch.equal(criterion.class_weights(like), expected)
             criterion.step()
+
+
+@pytest.mark.parametrize("oscillation", OSCILLATIONS.values(), ids=OSCILLATIONS)
+@given(step=st.integers(0, 60))
+def test_evaluation_is_the_static_loss_of_any_samples(oscillation: Oscillation, step: int) -> None:
+    """Whatever oscillates in training: samples that were not trained have no group."""
+    criterion = DynamicalCrossEntropy(C, 7, 9.0, oscillation=oscillation, samples=N).eval()
+    criterion.current_step = step
+    logits, targets = drawn((9,), step)
+    torch.testing.assert_close(criterion(logits, targets), F.cross_entropy(logits, targets))
+    assert torch.equal(criterion(logits, targets, torch.arange(9)), criterion(logits, targets))
+
+
+@pytest.mark.parametrize("oscillation", OSCILLATIONS.values(), ids=OSCILLATIONS)
+def test_it_is_the_oscillation_that_a_study_trains(oscillation: Oscillation) -> None:
+    """What a reader writes from the page about the loss weights samples as an engine does."""
+    targets = torch.arange(N) % C
+    groups = oscillation.assign(targets, C, seed=3)
+    criterion = DynamicalCrossEntropy(C, 7, 9.0, oscillation=oscillation, samples=N, seed=3)
+    engines = GroupWeights(
+        oscillation,
+        oscillation.count(C, N),
+        torch.tensor([7]),
+        torch.tensor([9.0], dtype=torch.float64),
+        torch.tensor([10**9]),
+        [3],
+    )
+    like = torch.empty(0, dtype=torch.float64)
+    for step in range(60):
+        expected = engines(torch.tensor([step]))[0, 0]
+        assert torch.equal(criterion.class_weights(like)[groups], expected[groups])
+        criterion.step()
 
 
 @pytest.mark.parametrize(
@@ -141,7 +175,7 @@ def test_a_compiled_step_is_compiled_once(oscillation: Oscillation) -> None:
 
     torch.compiler.reset()
     number = number_of_groups(oscillation)
-    criterion = DynamicalCrossEntropy(number, 7, 9.0, oscillation=oscillation)
+    criterion = DynamicalCrossEntropy(C, 7, 9.0, oscillation=oscillation, samples=N)
     plain = copy.deepcopy(criterion)
     logits, targets = drawn((5,))
     groups = None if oscillation.is_by_class else torch.arange(5) % number
@@ -314,7 +348,11 @@ def test_probabilities_have_no_class_to_ignore() -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"reduction": "both"}, "reduction must be"), ({"label_smoothing": 1.5}, "in \\[0, 1\\]")],
+    [
+        ({"reduction": "both"}, "reduction must be"),
+        ({"label_smoothing": 1.5}, "in \\[0, 1\\]"),
+        ({"oscillation": Oscillation(groups="samples")}, "give the number of training samples"),
+    ],
 )
 def test_options_out_of_range(options: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -325,7 +363,7 @@ def test_options_out_of_range(options: dict[str, object], said: str) -> None:
 @pytest.mark.parametrize("oscillation", OSCILLATIONS.values(), ids=OSCILLATIONS)
 def test_a_step_on_cuda_waits_for_nothing(oscillation: Oscillation) -> None:
     number = number_of_groups(oscillation)
-    criterion = DynamicalCrossEntropy(number, 7, 9.0, oscillation=oscillation).cuda()
+    criterion = DynamicalCrossEntropy(C, 7, 9.0, oscillation=oscillation, samples=N).cuda()
     logits, targets = (each.cuda() for each in drawn((5,)))
     groups = None if oscillation.is_by_class else torch.arange(5, device="cuda") % number
     criterion(logits, targets, groups)

@@ -213,7 +213,7 @@ def test_the_module_takes_groups() -> None:
     oscillation = Oscillation(groups="random", number=2)
     targets = torch.tensor([0, 1, 2, 0])
     groups = oscillation.assign(targets, 3, seed=1)
-    criterion = DynamicalCrossEntropy(2, 4, 3.0, oscillation=oscillation)
+    criterion = DynamicalCrossEntropy(3, 4, 3.0, oscillation=oscillation)
     criterion.current_step = 2
     logits = torch.randn(4, 3, dtype=torch.float64)
     losses = cross_entropy(logits, targets, reduction="none")
