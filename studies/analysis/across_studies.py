@@ -75,7 +75,7 @@ class AcrossRow:
         warnings: reasons to doubt it.
         holds_for: what the outcome is about (see `Verdict.holds_for`).
         unit: what `n` counts: `seeds` or `searches`.
-        gains: the gains of the pairs, from the first search if there are several.
+        gains: the gains of the pairs, of networks or of searches.
     """
 
     study: str
@@ -141,7 +141,7 @@ def together(rows: Sequence[AcrossRow]) -> Pooled | None:
 def _rows(study: ComparedStudy) -> list[AcrossRow]:
     scientific = list(study.question.scientific)
     if study.analysis.verdicts:
-        members = study.members[study.members[keys.PHASE] == study.analysis.phase]
+        members = study.analysis.compared
         metric = keys.on_test_set(study.question.objective)
     else:
         searched = study.members[keys.PHASE] == keys.SEARCH

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dynloss_core.oscillation import oscillation_stop
 from search_spaces import Space
+from studies.analysis.looks import Look
 from studies.definition.arms import Pair
 
 __all__ = ["Question", "stop_of"]
@@ -44,6 +45,8 @@ class Question:
         watched: whether instabilities were looked for in the recorded runs.
         refining: number of trials of each arm in its refinement, after those that cover its space.
         one_split: whether all seeds share one split of one data set.
+        looks: the looks at the study before something was added to it, as its folder has them (see
+            `studies.analysis.looks`); in `Tables`, all of them.
     """
 
     objective: str
@@ -62,6 +65,7 @@ class Question:
     watched: bool = False
     refining: Mapping[str, range] = field(default_factory=dict)
     one_split: bool = False
+    looks: tuple[Look, ...] = ()
 
     @property
     def pair(self) -> Pair:

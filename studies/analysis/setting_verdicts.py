@@ -87,7 +87,7 @@ class SettingVerdict:
         if self.compared > 1:
             yield f"p = {self.p_adjusted:.2g} over {self.counted}"
         if self.look > 1:
-            yield f"look {self.look}, at the fresh seeds of all rounds with these winners"
+            yield f"look {self.look}, at all fresh seeds of these winners"
         if self.test.luck is not None:
             yield self.test.luck.sentence()
 
@@ -141,10 +141,10 @@ def winners_of(tables: Tables) -> dict[str, dict[str, object]]:
 def verdicts_of(
     tables: Tables,
 ) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
-    """The verdicts of the latest round, pair by pair, and the test metric by seed behind each."""
-    if tables.latest_round is None:
+    """The verdicts of the latest look, pair by pair, and the test metric by seed behind each."""
+    if tables.latest_look is None:
         return (), ()
-    return verdicts_in(tables, tables.latest_round, tables.cached(health_of))
+    return verdicts_in(tables, tables.latest_look, tables.cached(health_of))
 
 
 class _Comparison(NamedTuple):
@@ -183,15 +183,15 @@ class _Comparison(NamedTuple):
 
 
 def verdicts_in(
-    tables: Tables, phase: str, health: Sequence[SearchHealth]
+    tables: Tables, look: str, health: Sequence[SearchHealth]
 ) -> tuple[tuple[SettingVerdict, ...], tuple[pd.DataFrame, ...]]:
-    """The verdicts of a given round; `health` describes the searches that chose its winners."""
+    """The verdicts of a given look; `health` describes the searches that chose its winners."""
     comparisons = [
-        compared for of_pair in tables.of_pairs for compared in _comparisons(of_pair, phase)
+        compared for of_pair in tables.of_pairs for compared in _comparisons(of_pair, look)
     ]
     if not comparisons:
         return (), ()
-    look = tables.look(phase)
+    number = tables.number_of(look)
     pairs, margin = len(tables.question.pairs), tables.question.margin
     method: Method = "benjamini-hochberg" if pairs < 2 else "holm"
     up = keys.higher_is_better(comparisons[0].metric)
@@ -199,7 +199,7 @@ def verdicts_in(
         [compared.evidence for compared in comparisons],
         margin,
         method=method,
-        look=look,
+        look=number,
         differ=[compared.differ(higher_is_better=up) for compared in comparisons],
     )
     verdicts = []
@@ -213,7 +213,7 @@ def verdicts_in(
             counted=counted,
             fails_below=question.fails_below,
             chance=question.chance,
-            look=look,
+            look=number,
             networks=comparison.networks,
             matched=comparison.against_matched,
         )
@@ -232,7 +232,7 @@ def verdicts_in(
             p_adjusted=counted.trained_differ if test.of_trained else counted.differ,
             compared=len(comparisons),
             pairs=pairs,
-            look=look,
+            look=number,
         )
         health_of_pair = [of_search.of(question.spaces) for of_search in health]
         warnings = warnings_of(
@@ -242,17 +242,17 @@ def verdicts_in(
     return tuple(verdicts), tuple(compared.by_seed for compared in comparisons)
 
 
-def _comparisons(tables: Tables, phase: str) -> Iterator[_Comparison]:
-    """The comparison of one pair at each setting of a round with both arms."""
+def _comparisons(tables: Tables, look: str) -> Iterator[_Comparison]:
+    """The comparison of one pair at each setting of a look with both arms."""
     question = tables.question
-    if phase not in tables.rounds:
+    if look not in tables.looks:
         return
     metric = keys.on_test_set(question.objective)
     networks_at: list[tuple[dict[str, object], pd.DataFrame]] = []
     if tables.searches > 1:
-        networks_at = by_setting(tables.fresh_networks_in(phase), question.scientific)
-    matched_at = _matched(tables, phase, metric)
-    for setting, rows in by_setting(tables.compared_in(phase), question.scientific):
+        networks_at = by_setting(tables.looks[look], question.scientific)
+    matched_at = _matched(tables, look, metric)
+    for setting, rows in by_setting(tables.compared_in(look), question.scientific):
         networks = _at(setting, networks_at)
         compared = _compared(rows, metric, question, networks)
         if compared is None:
@@ -279,19 +279,19 @@ def _comparisons(tables: Tables, phase: str) -> Iterator[_Comparison]:
 
 
 def _matched(
-    tables: Tables, phase: str, metric: str
+    tables: Tables, look: str, metric: str
 ) -> list[tuple[dict[str, object], tuple[pd.DataFrame, Comparison]]]:
     """The arm of a pair against the reference at the settings of the arm's winner, at each
-    scientific setting of a round with both: the metric by seed, and the differences."""
+    scientific setting of a look with both: the metric by seed, and the differences."""
     matched = tables.matched
-    if matched is None or phase not in matched.rounds:
+    if matched is None or look not in matched.looks:
         return []
     question = matched.question
     networks_at: list[tuple[dict[str, object], pd.DataFrame]] = []
     if tables.searches > 1:
-        networks_at = by_setting(matched.fresh_networks_in(phase), question.scientific)
+        networks_at = by_setting(matched.looks[look], question.scientific)
     results = []
-    for at, rows in by_setting(matched.compared_in(phase), question.scientific):
+    for at, rows in by_setting(matched.compared_in(look), question.scientific):
         compared = _compared(rows, metric, question, _at(at, networks_at))
         if compared is not None:
             results.append((at, (compared[0], compared[1].everyone)))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import pandas as pd
+
 from dynloss_core import keys
 from studies.analysis.card import SUBJECTS, Card
 from studies.analysis.gains.gain_map import GainMap, maps_of
@@ -33,7 +35,8 @@ class Analysis:
         stopped: how many of them were stopped early; they count only in the health of the search,
             as part of its budget.
         verdicts: the verdicts of the latest confirmation, one per scientific setting.
-        phase: the phase of that confirmation; None if there was none.
+        look: the name of that look at it; None if there was none.
+        compared: the rows that it compares (see `Tables.compared`).
         winners: the confirmed point of each arm, at the first setting.
         regimes: regimes by the parameter that sets the size, and by pair of arms if there are
             several.
@@ -45,7 +48,8 @@ class Analysis:
     trials: dict[str, tuple[int, int]] = field(default_factory=dict)
     stopped: dict[str, int] = field(default_factory=dict)
     verdicts: tuple[SettingVerdict, ...] = ()
-    phase: str | None = None
+    look: str | None = None
+    compared: pd.DataFrame = field(default_factory=pd.DataFrame)
     winners: dict[str, dict[str, object]] = field(default_factory=dict)
     regimes: dict[str, Regimes] = field(default_factory=dict)
     maps: dict[str, GainMap] = field(default_factory=dict)
@@ -85,7 +89,8 @@ def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
         trials={arm: (len(flags), int(flags.sum())) for arm, flags in diverged.items()},
         stopped={arm: len(r[is_stopped(r)].drop_duplicates(by)) for arm, r in rows.items()},
         verdicts=latest,
-        phase=tables.latest_round,
+        look=tables.latest_look,
+        compared=tables.compared,
         winners=winners_of(tables),
         regimes=_by_pair(tables, regimes_of),
         maps=_by_pair(tables, maps_of),

@@ -11,6 +11,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from dynloss_core import keys
+from studies.analysis.looks import looks_of, name_of_look, seen
 from studies.analysis.question import Question
 from studies.analysis.statistics.pairing import counted, search_number
 from studies.definition.arms import Pair, against_reference, matched_name
@@ -53,6 +54,7 @@ class Tables:
         arms = list(question.spaces)
         beside = members[~members[keys.ARM].isin(arms)]
         own = {kind: _rows_of(arms, table) for kind, table in recorded.items()}
+        question = replace(question, looks=looks_of(members, question.looks))
         return cls(_rows_of(arms, members), _rows_of(arms, curves), question, own, beside)
 
     def cached(self, result_of: Callable[[Tables], T]) -> T:
@@ -123,56 +125,45 @@ class Tables:
         return self.unstopped[self.unstopped[keys.PHASE] == keys.SEARCH]
 
     @cached_property
-    def rounds(self) -> dict[str, pd.DataFrame]:
-        """Rounds of confirmation in order, all searches together, by the phase in the first search.
-        Rounds without a pair are kept only if no round has one."""
-        members = self.unstopped
-        phases = [Phase.parse(str(name)) for name in members[keys.PHASE].unique()]
-        numbers = sorted({phase.round for phase in phases if phase.is_fresh})
-        rounds = {}
-        for number in numbers:
-            names = [str(p) for p in phases if p.round == number and p.is_fresh]
-            rows = members[members[keys.PHASE].isin(names)]
-            rounds[str(Phase(keys.CONFIRM, number))] = rows
-        paired = {name: rows for name, rows in rounds.items() if rows[keys.ARM].nunique() > 1}
-        return paired or rounds
+    def looks(self) -> dict[str, pd.DataFrame]:
+        """The networks that each look compares (see `studies.analysis.looks`), in order, by its
+        name. Looks without a pair are kept only if no look has one."""
+        looks = self.question.looks or looks_of(self.members)
+        rows = {
+            name_of_look(number, looks): seen(look, self.unstopped)
+            for number, look in enumerate(looks, start=1)
+        }
+        rows = {name: networks for name, networks in rows.items() if not networks.empty}
+        paired = {name: each for name, each in rows.items() if each[keys.ARM].nunique() > 1}
+        return paired or rows
 
     @property
-    def latest_round(self) -> str | None:
-        """The phase of the latest round; None if there is none."""
-        return next(reversed(self.rounds), None)
+    def latest_look(self) -> str | None:
+        """The name of the latest look; None before a first round."""
+        return next(reversed(self.looks), None)
 
     @property
     def compared(self) -> pd.DataFrame:
         """The rows that the latest verdicts compare (see `compared_in`); none without a round."""
-        latest = self.latest_round
+        latest = self.latest_look
         return self.unstopped.iloc[:0] if latest is None else self.compared_in(latest)
 
     @property
     def fresh_networks(self) -> pd.DataFrame:
-        """The networks behind the latest verdicts (see `fresh_networks_in`)."""
-        latest = self.latest_round
-        return self.unstopped.iloc[:0] if latest is None else self.fresh_networks_in(latest)
+        """The networks behind the latest verdicts; none without a round."""
+        latest = self.latest_look
+        return self.unstopped.iloc[:0] if latest is None else self.looks[latest]
 
     @cached_property
     def searches(self) -> int:
         """How many searches there are."""
         return max(Phase.parse(str(name)).search for name in self.members[keys.PHASE].unique())
 
-    def fresh_networks_in(self, phase: str) -> pd.DataFrame:
-        """The networks of a round, and of earlier rounds of the same winners, which are further
-        fresh seeds of the same comparison. One row each."""
-        phases = list(self.rounds)
-        rounds = [self.rounds[name] for name in phases[: phases.index(phase) + 1]]
-        winners = [_winners_in(rows) for rows in rounds]
-        same = [rows for rows, own in zip(rounds, winners, strict=True) if own == winners[-1]]
-        return pd.concat(same) if len(same) > 1 else same[0]
-
-    def compared_in(self, phase: str) -> pd.DataFrame:
-        """What a round compares: its networks, seed by seed. With several searches, one row per
+    def compared_in(self, look: str) -> pd.DataFrame:
+        """What a look compares: its networks, seed by seed. With several searches, one row per
         search, arm and setting, with the search's number in place of a seed: a sample of searches,
         compared one by one (see `luck`)."""
-        rows = self.fresh_networks_in(phase)
+        rows = self.looks[look]
         return rows if self.searches == 1 else _by_search(rows, self.question)
 
     @cached_property
@@ -190,9 +181,9 @@ class Tables:
         """Whether a network belongs to a search."""
         return _phase_mask(self.members, lambda phase: phase.is_search)
 
-    def look(self, phase: str) -> int:
-        """The number of a round, from 1: the number of looks so far."""
-        return list(self.rounds).index(phase) + 1
+    def number_of(self, look: str) -> int:
+        """The number of a look, from 1."""
+        return list(self.looks).index(look) + 1
 
     @property
     def sizes(self) -> list[str]:
@@ -208,10 +199,6 @@ class Tables:
 def _phase_mask(members: pd.DataFrame, asked: Callable[[Phase], bool]) -> pd.Series:
     """Whether each network's phase has the property asked for."""
     return members[keys.PHASE].map(lambda name: asked(Phase.parse(str(name))))
-
-
-def _winners_in(rows: pd.DataFrame) -> set[tuple[int, str, int]]:
-    return set(zip(search_number(rows), rows[keys.ARM], rows[keys.TRIAL], strict=True))
 
 
 def _by_search(networks: pd.DataFrame, question: Question) -> pd.DataFrame:

@@ -21,14 +21,14 @@ def cards(
     draw: DrawFunction[pd.DataFrame, SettingVerdict],
     overview: DrawFunction[Sequence[SettingVerdict]],
 ) -> Iterator[Card]:
-    """The winners on fresh seeds, in the latest round and in earlier ones: one figure per verdict,
+    """The winners on fresh seeds, in the latest look and in earlier ones: one figure per verdict,
     or one for all verdicts if several pairs are compared."""
     latest, by_seed = tables.cached(verdicts_of)
     sentences = [verdict.sentence() for verdict in latest]
-    for phase in tables.rounds:
-        if phase != tables.latest_round:  # chosen from an earlier state of the search: no health
-            earlier, _ = verdicts_in(tables, phase, [])
-            sentences += [f"Earlier round ({phase}). {verdict.sentence()}" for verdict in earlier]
+    for look in tables.looks:
+        if look != tables.latest_look:  # chosen from an earlier state of the search: no health
+            earlier, _ = verdicts_in(tables, look, [])
+            sentences += [f"Earlier look ({look}). {verdict.sentence()}" for verdict in earlier]
     if not sentences:
         return
     warnings = [warning for verdict in latest for warning in verdict.warnings]

@@ -20,6 +20,7 @@ from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
 from studies.analysis.card import Card
 from studies.analysis.figures.files import PageFigure
+from studies.analysis.looks import Look
 from studies.analysis.question import Question
 from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
@@ -36,6 +37,7 @@ from studies.report.study_report import report_of
 from studies.report.trial_table import counts_of, reused_in, trial_curves, trial_table
 from studies.storage.gathered_tables import GatheredTables
 from studies.storage.origins import origins_in, origins_in_words
+from studies.storage.recorded_looks import recorded_looks
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.write_errors import not_written
@@ -98,8 +100,14 @@ class Results:
         }
 
 
-def question_of(study: Study, members: pd.DataFrame) -> Question:
-    """What the analysis must know about a study in addition to its tables."""
+def question_of(study: Study, members: pd.DataFrame, looks: tuple[Look, ...] = ()) -> Question:
+    """What the analysis must know about a study in addition to its tables.
+
+    Args:
+        study: the definition.
+        members: the members table.
+        looks: those before something was added to the study (see `recorded_looks`).
+    """
     spaces = {str(arm): study.arm_space(arm) for arm in study.arms}
     return Question(
         objective=study.objective,
@@ -118,6 +126,7 @@ def question_of(study: Study, members: pd.DataFrame) -> Question:
         watched=study.record is not None and study.record.instabilities,
         refining={arm: study.trials_of(arm).refining for arm in spaces},
         one_split=_one_split(study),
+        looks=looks,
     )
 
 
@@ -172,7 +181,8 @@ def _write_results(
     members, curves = gathered.of_kind["members"], gathered.of_kind["curves"]
     recorded = {kind: gathered.of_kind[kind] for kind in KINDS}
     reused = reused_in(members)
-    analysis = analyse(members, curves, question_of(study, members), recorded, own)
+    question = question_of(study, members, recorded_looks(stored))
+    analysis = analyse(members, curves, question, recorded, own)
     gathered.write(place.tables)  # nothing is written if an analysis fails
     tables = {name: table for card in analysis.cards for name, table in card.files.items()}
     for name, table in tables.items():
@@ -260,7 +270,7 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
                 "fresh": counts.fresh,
             },
             "reused": reused_in(members),
-            "confirmation": analysis.phase,
+            "confirmation": analysis.look,
             "verdicts": verdicts,
             "regimes": {
                 name: json.loads(regimes.table().to_json(orient="records"))

@@ -3,6 +3,7 @@
 New proposals rest on every earlier result, so the search of an extended study is the one that its
 file gives when it has these `extensions` from the start. Winners that changed are confirmed on
 fresh seeds that no round has seen; the earlier confirmation stays in the tables as it was.
+Whoever adds has seen a verdict: what follows is a further look.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 from dynloss_core.config import ConfigError
 from studies.search.plan import Plan
+from studies.storage.recorded_looks import looked_at
 from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
 
@@ -30,6 +32,7 @@ def extended(stored: StoredStudy, trials: int) -> StoredStudy:
     study = stored.study
     longer = study.extended(trials)
     plan = _finished_plan(stored, "--extend")
+    stored = looked_at(stored)
     if study.has_own_round():
         for own in plan.own_rounds():
             own = replace(own, reason="the study's own", trials=study.trials_per_arm)
@@ -49,7 +52,7 @@ def searched_again(stored: StoredStudy, searches: int) -> StoredStudy:
     """
     longer = stored.study.searched_again(searches)
     _finished_plan(stored, "--extend-searches")
-    return stored.with_definition(longer)
+    return looked_at(stored).with_definition(longer)
 
 
 def _finished_plan(stored: StoredStudy, option: str) -> Plan:

@@ -3,6 +3,7 @@ an extended search still needs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -13,10 +14,11 @@ from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.messages import say
 from studies.search.confirmation import Confirmation, plan_confirmation
+from studies.storage.recorded_looks import looked_at
 from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
 
-__all__ = ["due_round", "next_rounds"]
+__all__ = ["due_round", "next_rounds", "with_rounds"]
 
 
 def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
@@ -62,6 +64,14 @@ def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
             )
         )
     return planned
+
+
+def with_rounds(stored: StoredStudy, planned: Sequence[Confirmation]) -> StoredStudy:
+    """The study with rounds that somebody asked for, who has seen what it showed without them."""
+    stored = looked_at(stored) if planned else stored
+    for confirmation in planned:
+        stored = stored.with_round(confirmation)
+    return stored
 
 
 def due_round(stored: StoredStudy) -> Confirmation | None:

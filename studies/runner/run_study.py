@@ -26,7 +26,7 @@ from studies.runner.library_log import library_log
 from studies.runner.panel import StudyPanel
 from studies.runner.parent_run import closing_its_run, conclude, keeps_runs
 from studies.runner.progress import StudyProgress
-from studies.runner.rounds import due_round, next_rounds
+from studies.runner.rounds import due_round, next_rounds, with_rounds
 from studies.runner.session import Session
 from studies.storage.gathered_tables import Frames
 from studies.storage.origins import refuse_other_code
@@ -157,8 +157,7 @@ def confirm_study(
         planned = next_rounds(stored, seeds)
         if not code_changed:
             refuse_other_code(stored, trains=bool(planned))
-        for confirmation in planned:
-            stored = stored.with_round(confirmation)
+        stored = with_rounds(stored, planned)
         with library_log(folder.log, aloud=verbose):
             return _continue(stored.with_state(address=address), panel, capacity)
 

@@ -45,13 +45,13 @@ LEVELS = {
     ],
     "studies.storage": [
         "write_errors", "lock", "lease", "sealed_files", "study_paths", "block_counts", "gathered_tables", "parts", "recorded_verdicts", "status_file", "mirror", "study_folder", "recorded_study",
-        "begun", "stored_study", "recorded_winner", "place", "stored_plan", "origins", "reuse", "phase_counts", "status", "tracking",
+        "begun", "stored_study", "recorded_looks", "recorded_winner", "place", "stored_plan", "origins", "reuse", "phase_counts", "status", "tracking",
     ],
     "studies.runner": [
         "library_log", "panel", "progress", "rounds", "extension", "parent_run", "session", "block_layout", "run_study", "dry_run", "single_run",
     ],
     "studies.analysis": [
-        "question", "card", "settings", "statistics", "study_tables", "search_health", "verdict_warnings",
+        "card", "statistics", "looks", "question", "settings", "study_tables", "search_health", "verdict_warnings",
         "setting_verdicts", "verdict_cards", "searches", "ladder", "search_card", "gains", "landscape",
         "study_analysis", "across_studies", "user_analyses", "figures", "analyses",
     ],

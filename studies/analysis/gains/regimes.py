@@ -204,7 +204,7 @@ def regimes_of(tables: Tables) -> dict[str, Regimes]:
             question.pair,
             attainable=question.attainable,
             margin=question.margin,
-            look=1 if tables.latest_round is None else tables.look(tables.latest_round),
+            look=1 if tables.latest_look is None else tables.number_of(tables.latest_look),
             networks=tables.fresh_networks if tables.searches > 1 else None,
             below=question.fails_below,
             chance=question.chance,

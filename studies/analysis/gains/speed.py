@@ -232,7 +232,7 @@ def speeds_of(tables: Tables) -> list[Speed]:
             speeds += [] if one is None else [one]
     if not speeds:
         return []
-    look = tables.look(tables.latest_round) if tables.latest_round is not None else 1
+    look = 1 if tables.latest_look is None else tables.number_of(tables.latest_look)
     adjusted = counted_p([result.evidence for result in speeds], None, method="holm", look=look)
     return [
         replace(result, counted=counted, compared=len(speeds))

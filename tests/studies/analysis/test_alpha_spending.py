@@ -50,22 +50,14 @@ def looked_again(rounds: int, other_winner: int | None = None) -> tuple[pd.DataF
 
 def test_rounds_with_the_same_winners_count_together() -> None:
     members, curves = looked_again(3)
-    tables = Tables(members, curves, question(adaptive=False))
-    alone = len(tables.rounds["confirm"])
-    assert [len(tables.fresh_networks_in(phase)) for phase in tables.rounds] == [
-        alone,
-        2 * alone,
-        3 * alone,
-    ]
-    assert tables.look("confirm-3") == 3
+    tables = Tables.of(members, curves, question(adaptive=False), {})
+    alone = len(tables.looks["confirm"])
+    assert list(map(len, tables.looks.values())) == [alone, 2 * alone, 3 * alone]
+    assert tables.number_of("confirm-3") == 3
     other, curves = looked_again(3, other_winner=2)
-    tables = Tables(other, curves, question(adaptive=False))
-    assert [len(tables.fresh_networks_in(phase)) for phase in tables.rounds] == [
-        alone,
-        alone,
-        2 * alone,
-    ]
-    assert tables.look("confirm-3") == 3, "it was looked at three times all the same"
+    tables = Tables.of(other, curves, question(adaptive=False), {})
+    assert list(map(len, tables.looks.values())) == [alone, alone, 2 * alone]
+    assert tables.number_of("confirm-3") == 3, "it was looked at three times all the same"
 
 
 def test_a_verdict_says_which_look_it_is_and_counts_it() -> None:
@@ -83,11 +75,11 @@ def test_a_verdict_says_which_look_it_is_and_counts_it() -> None:
     ends = wider_interval(difference, 1 - 0.05 / 6)
     assert (verdict.test.low, verdict.test.high) == pytest.approx(ends)
     assert "99.17% interval" in verdict.sentence()
-    assert "look 3, at the fresh seeds" in verdict.sentence()
-    earlier = [each for each in analysis.findings() if each.startswith("Earlier round")]
+    assert "look 3, at all fresh seeds" in verdict.sentence()
+    earlier = [each for each in analysis.findings() if each.startswith("Earlier look")]
     assert len(earlier) == 2
-    assert "look" not in earlier[0]
-    assert "look 2, at the fresh seeds" in earlier[1]
+    assert "; look" not in earlier[0]
+    assert "look 2, at all fresh seeds" in earlier[1]
 
 
 def test_whoever_stops_at_the_first_gain_errs_in_one_study_of_twenty() -> None:

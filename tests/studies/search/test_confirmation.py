@@ -176,5 +176,5 @@ def test_an_earlier_round_is_reported_beside_the_latest(sweep: Study, tmp_path: 
     finish(later)
     findings = write_results(later.stored).analysis.findings()
     assert sum("At width" in each for each in findings) == 4
-    assert sum(each.startswith("Earlier round (confirm). At width") for each in findings) == 2
+    assert sum(each.startswith("Earlier look (confirm). At width") for each in findings) == 2
     assert "over 2 settings" in findings[0]
