@@ -10,15 +10,23 @@ import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
+from studies.definition.network_counts import counted
 from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.messages import say
-from studies.search.confirmation import Confirmation, plan_confirmation
-from studies.storage.recorded_looks import looked_at
+from studies.search.confirmation import (
+    MAX_CONFIRM_SEEDS,
+    MIN_CONFIRM_SEEDS,
+    Confirmation,
+    plan_confirmation,
+)
+from studies.storage.recorded_looks import looked_at, looks_at
+from studies.storage.recorded_verdicts import recorded_outcomes, seeds_to_settle
 from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
+from studies.storage.study_folder import StudyFolder
 
-__all__ = ["due_round", "next_rounds", "with_rounds"]
+__all__ = ["due_round", "next_rounds", "refuse_more_looks", "with_rounds"]
 
 
 def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
@@ -27,19 +35,19 @@ def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
 
     Args:
         stored: the study.
-        seeds: number of seeds; None leaves it to the power analysis.
+        seeds: number of seeds; None leaves it to the power analysis: of the fresh seeds so far, or
+            of the search if there are none, or several searches.
 
     Raises:
         ConfigError: if a search is not finished or has no winner, or the unfinished round has
             another number of seeds.
     """
     study, parts = stored.study, stored.folder.parts
-    for known in stored.rounds:
-        if any(parts.recorded(block) is None for block in known.blocks()):
-            if seeds not in (None, len(known.seeds)):
-                problem = f"{seeds}, but a round of {len(known.seeds)} is unfinished"
-                raise ConfigError("--seeds", problem, "leave it out to finish that round")
-            return []
+    if (known := _unfinished(stored)) is not None:
+        if seeds not in (None, len(known.seeds)):
+            problem = f"{seeds}, but a round of {len(known.seeds)} is unfinished"
+            raise ConfigError("--seeds", problem, "leave it out to finish that round")
+        return []
     if not plan_of(stored).is_complete():
         path = str(stored.folder.path)
         raise ConfigError("", "its search is not finished", "finish it first", path)
@@ -53,17 +61,53 @@ def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
         search = _chosen_from(study, members, number)
         if search.empty:
             raise ConfigError("", "has no search to confirm", "raise confirm_seeds", study.name)
-        planned.append(
-            plan_confirmation(
-                study.search(number),
-                search,
-                number=len(rounds) + (2 if study.has_own_round() else 1),
-                used=(study.confirm_seeds if study.has_own_round() else 0) + _seeds_of(rounds),
-                seeds=seeds,
-                of_search=number,
-            )
+        more, reason = (seeds, "") if seeds or study.searches > 1 else _still_needed(stored)
+        confirmation = plan_confirmation(
+            study.search(number),
+            search,
+            number=len(rounds) + (2 if study.has_own_round() else 1),
+            used=(study.confirm_seeds if study.has_own_round() else 0) + _seeds_of(rounds),
+            seeds=more,
+            of_search=number,
         )
+        planned.append(replace(confirmation, reason=reason) if reason else confirmation)
     return planned
+
+
+def _still_needed(stored: StoredStudy) -> tuple[int | None, str]:
+    """How many more seeds would settle what the study has undecided, within the bounds of a round,
+    and the reason in words; None if its verdicts do not tell."""
+    wanted = seeds_to_settle(stored.folder)
+    if not wanted:
+        return None, ""
+    seeds = min(max(wanted, MIN_CONFIRM_SEEDS), MAX_CONFIRM_SEEDS)
+    reason = "enough for 90% power at the difference and the spread of the fresh seeds so far"
+    if seeds < wanted:
+        reason = f"the most of a round, of about {wanted} that would give 90% power"
+    return seeds, reason
+
+
+def refuse_more_looks(folder: StudyFolder, at_most: int) -> None:
+    """Refuse a further look at a study that was looked at often enough, or has nothing undecided.
+
+    Args:
+        folder: the folder of the study.
+        at_most: the most looks in all.
+
+    Raises:
+        ConfigError: saying which of the two it is.
+    """
+    stored = StoredStudy.read(folder)
+    if _unfinished(stored) is not None:
+        return  # it has begun, and may end
+    looks = len(looks_at(stored))
+    if looks >= at_most:
+        problem = f"{at_most}, and the study was looked at {counted(looks, 'time')}"
+        raise ConfigError("--at-most", problem, "allow more, which may claim less each")
+    outcomes = recorded_outcomes(folder)
+    if outcomes and "undecided" not in outcomes:
+        problem = f"nothing is undecided: {outcomes}"
+        raise ConfigError("--until-decided", problem, "leave it out for another round")
 
 
 def with_rounds(stored: StoredStudy, planned: Sequence[Confirmation]) -> StoredStudy:
@@ -106,6 +150,15 @@ def _due_round(stored: StoredStudy, of_search: int, search: pd.DataFrame) -> Con
     if any(chosen == _winners(confirmation) for confirmation in rounds):
         return None
     return replace(planned, reason="the search was extended", trials=proposed)
+
+
+def _unfinished(stored: StoredStudy) -> Confirmation | None:
+    """The first round whose networks are not all trained."""
+    recorded = stored.folder.parts.recorded
+    for known in stored.rounds:
+        if any(recorded(block) is None for block in known.blocks()):
+            return known
+    return None
 
 
 def _rounds_of(stored: StoredStudy, search: int) -> tuple[Confirmation, ...]:

@@ -26,7 +26,7 @@ from studies.runner.library_log import library_log
 from studies.runner.panel import StudyPanel
 from studies.runner.parent_run import closing_its_run, conclude, keeps_runs
 from studies.runner.progress import StudyProgress
-from studies.runner.rounds import due_round, next_rounds, with_rounds
+from studies.runner.rounds import due_round, next_rounds, refuse_more_looks, with_rounds
 from studies.runner.session import Session
 from studies.storage.gathered_tables import Frames
 from studies.storage.origins import refuse_other_code
@@ -188,8 +188,10 @@ def confirm_until_decided(
         verbose: as in `run_study`.
 
     Raises:
-        ConfigError: as `confirm_study` does.
+        ConfigError: as `confirm_study` does, and if the study was looked at as often before, or
+            nothing is undecided.
     """
+    refuse_more_looks(folder, at_most)
     while True:
         outcome = confirm_study(
             folder,

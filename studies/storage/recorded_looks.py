@@ -5,7 +5,7 @@ from __future__ import annotations
 from studies.analysis.looks import Look, with_present
 from studies.storage.stored_study import StoredStudy
 
-__all__ = ["looked_at", "recorded_looks"]
+__all__ = ["looked_at", "looks_at", "recorded_looks"]
 
 _LOOKS = "looks"
 
@@ -16,10 +16,15 @@ def recorded_looks(stored: StoredStudy) -> tuple[Look, ...]:
     return tuple(tuple(map(int, look)) for look in stored.state.get(_LOOKS, ()))
 
 
-def looked_at(stored: StoredStudy) -> StoredStudy:
-    """The study, finished, with the present look recorded: something is about to be added to it."""
+def looks_at(stored: StoredStudy) -> tuple[Look, ...]:
+    """All looks at a study, with the present one last, whether its networks are trained or not."""
     rounds = [1 if stored.study.has_own_round() else 0] * stored.study.searches
     for known in stored.rounds:
         rounds[known.search - 1] = max(rounds[known.search - 1], known.round)
-    looks = with_present(tuple(rounds), recorded_looks(stored))
+    return with_present(tuple(rounds), recorded_looks(stored))
+
+
+def looked_at(stored: StoredStudy) -> StoredStudy:
+    """The study, finished, with the present look recorded: something is about to be added to it."""
+    looks = looks_at(stored)
     return stored.with_state(**{_LOOKS: [list(look) for look in looks]}) if looks else stored

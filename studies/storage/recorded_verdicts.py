@@ -8,7 +8,7 @@ from typing import Any
 
 from studies.storage.study_paths import StudyPaths
 
-__all__ = ["outcomes_in", "recorded_verdicts"]
+__all__ = ["outcomes_in", "recorded_outcomes", "recorded_verdicts", "seeds_to_settle"]
 
 _SENTENCES = 4  # most verdicts in full
 
@@ -28,6 +28,35 @@ def recorded_verdicts(paths: StudyPaths) -> tuple[str, ...]:
         return tuple(map(str, summary["findings"][:count]))
     except (OSError, ValueError, KeyError, TypeError):
         return ()
+
+
+def recorded_outcomes(paths: StudyPaths) -> str:
+    """How many verdicts of a study have each outcome (see `outcomes_in`); empty without one, and
+    where the summary cannot be read.
+
+    Args:
+        paths: of the study's folder.
+    """
+    try:
+        return outcomes_in(json.loads(paths.summary.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def seeds_to_settle(paths: StudyPaths) -> int:
+    """About how many more seeds would settle every undecided verdict of a study; 0 if nothing is
+    undecided, or no number is known.
+
+    Args:
+        paths: of the study's folder.
+    """
+    try:
+        tests = [v["test"] for v in json.loads(paths.summary.read_text("utf-8"))["verdicts"]]
+        undecided = [test for test in tests if test["outcome"] == "undecided"]
+        missing = [int(test["seeds_needed"]) - int(test["n"]) for test in undecided]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return max(missing, default=0)
 
 
 def outcomes_in(summary: dict[str, Any]) -> str:

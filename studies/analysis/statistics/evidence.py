@@ -180,7 +180,9 @@ def claim_of(
 
     whole = decided(everyone, *((counted.differ, counted.same) if counted else (None, None)))
     if failed is None:
-        if whole.outcome == "undecided" or not everyone.is_small:
+        if whole.outcome == "undecided":
+            return Claim(_undecided(whole, everyone))
+        if not everyone.is_small:
             return Claim(whole)
         return Claim(_undecided(whole, everyone), withheld=whole.outcome)
     if whole.outcome != "undecided" and not _undone(whole, everyone, failed):
@@ -192,9 +194,8 @@ def claim_of(
         if part.outcome != "undecided" and not trained.is_small:
             return Claim(part, of_trained=True)
         withheld = part.outcome if withheld == "undecided" else withheld
-    if withheld == "undecided":
-        return Claim(whole)
-    return Claim(_undecided(whole, everyone), withheld=withheld)
+    undecided = _undecided(whole, everyone)
+    return Claim(undecided, withheld=None if withheld == "undecided" else withheld)
 
 
 def _undone(decision: Decision, comparison: Comparison, failed: Failures) -> bool:
@@ -222,7 +223,10 @@ def _is_small(decision: Decision, failed: Failures) -> bool:
 
 
 def _undecided(decision: Decision, comparison: Comparison) -> Decision:
-    """The same without its claim; the fewest pairs of one search would allow one."""
+    """The same without its claim, if it has one. Pairs of one search are counted as no fewer than
+    the fewest that allow one; a claim alone does not say how many would keep it."""
     small = comparison.is_small and comparison.n == comparison.pairs
-    needed = max(FEWEST_PAIRS, decision.seeds_needed or 0) if small else decision.seeds_needed
+    needed, claims = decision.seeds_needed, decision.outcome != "undecided"
+    if small and (claims or needed is not None):
+        needed = max(FEWEST_PAIRS, needed or 0)
     return replace(decision, outcome="undecided", seeds_needed=needed)

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from dynloss_core import keys
+from dynloss_core.config import ConfigError
 from studies.analysis.analyses import analyse
 from studies.analysis.statistics.alpha_spending import share_of_look
 from studies.analysis.statistics.comparison import Comparison
@@ -100,19 +101,30 @@ def test_whoever_stops_at_the_first_gain_errs_in_one_study_of_twenty() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("margin", "rounds"), [(None, 2), (2.0, 1)])
 def test_looking_until_decided_ends_at_the_most_looks(
-    margin: float | None, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_without_ray(monkeypatch)
     monkeypatch.setattr("studies.analysis.statistics.evidence.p_values", none_is_small)
-    study = tiny_study(equivalence_margin=margin)
-    folder = run_study(study, tmp_path).folder
+    folder = run_study(tiny_study(), tmp_path).folder
     outcome = confirm_until_decided(folder, at_most=3, seeds=2)
     (verdict,) = outcome.results.analysis.verdicts
-    assert len(StoredStudy.read(folder).rounds) == rounds
-    assert verdict.look == rounds + 1
-    assert verdict.test.outcome == ("undecided" if margin is None else "equivalent")
+    assert (verdict.look, verdict.test.outcome) == (3, "undecided")
+    with pytest.raises(ConfigError, match="3, and the study was looked at 3 times"):
+        confirm_until_decided(folder, at_most=3, seeds=2)
+    assert len(StoredStudy.read(folder).rounds) == 2, "it was not looked at once more"
+
+
+@pytest.mark.slow
+def test_what_is_decided_is_not_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_without_ray(monkeypatch)
+    monkeypatch.setattr("studies.analysis.statistics.evidence.p_values", none_is_small)
+    folder = run_study(tiny_study(equivalence_margin=2.0), tmp_path).folder
+    with pytest.raises(ConfigError, match="nothing is undecided: equivalent"):
+        confirm_until_decided(folder, at_most=3, seeds=2)
+    assert not StoredStudy.read(folder).rounds
 
 
 def none_is_small(

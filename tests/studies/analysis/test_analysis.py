@@ -227,7 +227,7 @@ def test_figures_say_what_they_show(tmp_path: object) -> None:
     ("n", "difference", "margin", "words"),
     [
         (3, 0.0, None, ["Undecided: ", "difference +0.00000 on every seed", "sign test p = 1)"]),
-        (3, 0.01, None, ["Undecided: ", "p = 0.25; about 6 would settle it)"]),
+        (3, 0.01, None, ["Undecided: ", "p = 0.25; about 30 would settle it)"]),
         (6, -0.01, None, ["Undecided: ", "p = 0.031; about 30 would settle it; worse by these"]),
         (5, 0.01, 0.02, ["Undecided: ", "about 30 would settle it; equivalent by these pairs"]),
         (30, -0.01, None, ["loses to", "-0.01000 on every seed", f"sign test p = {2**-29:.2g}"]),

@@ -125,10 +125,7 @@ def test_a_study_of_before_counts_its_rounds() -> None:
     """Folders that were written before looks were recorded."""
     study = tiny_study(searches=2)
     members = networks((2, 2)).assign(
-        **{
-            name: 0.5
-            for name in (keys.VALIDATION_ACCURACY, keys.TEST_ACCURACY, keys.TRAIN_ACCURACY)
-        },
+        **dict.fromkeys((keys.VALIDATION_ACCURACY, keys.TEST_ACCURACY, keys.TRAIN_ACCURACY), 0.5),
         **{keys.DIVERGED: False, keys.PERIOD: 5.0, keys.AMPLITUDE: 2.0, keys.LEARNING_RATE: 1.0},
     )
     question = replace(question_of(study, members), looks=())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.definition.study import Study
 from studies.report.study_results import write_results
+from studies.runner.rounds import next_rounds
 from studies.search.confirmation import MAX_CONFIRM_SEEDS, MIN_CONFIRM_SEEDS, plan_confirmation
 from studies.storage.status import study_status
 from studies.storage.stored_study import StoredStudy
@@ -178,3 +180,30 @@ def test_an_earlier_round_is_reported_beside_the_latest(sweep: Study, tmp_path: 
     assert sum("At width" in each for each in findings) == 4
     assert sum(each.startswith("Earlier look (confirm). At width") for each in findings) == 2
     assert "over 2 settings" in findings[0]
+
+
+@pytest.mark.parametrize(
+    ("needed", "planned", "why"),
+    [
+        (80, 80 - 3, "of the fresh seeds so far"),
+        (5, MIN_CONFIRM_SEEDS, "of the fresh seeds so far"),
+        (1_000, MAX_CONFIRM_SEEDS, "the most of a round, of about 997"),
+        (None, None, "of the search"),
+    ],
+)
+def test_a_further_round_follows_from_what_the_last_one_left_undecided(
+    needed: int | None, planned: int | None, why: str, tmp_path: Path
+) -> None:
+    session = session_of(tiny_study(), tmp_path)
+    finish(session)
+    session.delivery.close()
+    stored = StoredStudy.read(session.folder)
+    write_results(stored)
+    summary = json.loads(stored.folder.summary.read_text())
+    summary["verdicts"][0]["test"] |= {"outcome": "undecided", "n": 3, "seeds_needed": needed}
+    stored.folder.summary.write_text(json.dumps(summary))
+    (following,) = next_rounds(stored, None)
+    assert planned in (None, len(following.seeds))
+    assert why in following.reason
+    (asked,) = next_rounds(stored, 7)
+    assert (len(asked.seeds), asked.reason) == (7, "as asked")
