@@ -8,7 +8,10 @@ STAMP := $(VENV)/.installed
 # with others wait for each other
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 SIDE_BY_SIDE = --dist worksteal --numprocesses $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))')
-# tests that may run side by side when they are slow; those that start clusters may not
+# tests that start clusters wait most of their time, but two clusters are enough for two cores; those
+# of a file share one
+BY_FILE := --dist loadfile --numprocesses 2
+# tests that start none
 WITHOUT_RAY := tests/core tests/contracts tests/docs tests/golden tests/gpu $(addprefix tests/studies/,analysis blocks cli report search storage runner/test_without_results.py test_results.py)
 # what is tested at the lowest versions: all that calls NumPy, pandas, Optuna, MLflow, Ray or Typer
 TOUCHED := tests/core tests/search_spaces $(addprefix tests/studies/,analysis blocks cli report search storage)
@@ -40,7 +43,7 @@ test: $(STAMP) ## the test suite, on every core
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow $(WITHOUT_RAY) $(SIDE_BY_SIDE)
-	$(BIN)/python -m pytest -m slow $(WITHOUT_RAY:%=--ignore=%)
+	$(BIN)/python -m pytest -m slow $(WITHOUT_RAY:%=--ignore=%) $(BY_FILE)
 
 test-faults: $(STAMP) ## kill, fill up and interrupt studies, and count what is lost (40 minutes)
 	$(BIN)/python -m pytest tests/faults -m "faults or not faults"

@@ -98,8 +98,9 @@ class SettingVerdict:
 
     @property
     def counted(self) -> str:
-        """What its p value is adjusted over: `12 settings`, `9 comparisons (Holm)`."""
-        return f"{self.compared} {'settings' if self.pairs < 2 else 'comparisons (Holm)'}"
+        """What its p value is adjusted over, and how: `9 comparisons (Holm)`."""
+        of_one_pair = "settings (Benjamini and Hochberg)"
+        return f"{self.compared} {of_one_pair if self.pairs < 2 else 'comparisons (Holm)'}"
 
     def headline(self) -> str:
         """What its figure shows."""

@@ -132,7 +132,7 @@ Settings = Annotated[
 ]
 Groups = Annotated[
     str,
-    typer.Option(help="What oscillates together: classes, random, stratified, all, samples."),
+    typer.Option(help="What oscillates together: classes, random, stratified, all, samples, own."),
 ]
 Order = Annotated[str, typer.Option(help="Order of the turns: cyclic, permuted, random.")]
 Shape = Annotated[str, typer.Option(help="Shape of a turn: triangle, sine, square, sawtooth.")]

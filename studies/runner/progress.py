@@ -109,8 +109,9 @@ class StudyProgress:
         """Show that a running block has done `fraction` of its training, on some machine."""
         self._nodes[block.id] = node
         self._phase = block.phase
-        self._training_since = self._training_since or time.monotonic()
         self._running[block.id] = fraction * block.members
+        if self._training_since is None:  # how long that took is not known: it counts from here
+            self._training_since, self._at_start = time.monotonic(), self._trained()
         self._show()
 
     def finish(self, block: Block, *, trained: bool) -> None:

@@ -152,10 +152,11 @@ class Speed:
             for name in self.pair
         )
         steps, others = self.means[arm], self.means[reference]
+        interval = f"[{low:+,.0f}, {high:+,.0f}], 95%" if low < high else "in every pair"
         return (
             f"{where} reach a validation accuracy of {self.target:.3f}, {arm} takes {steps:,.0f} "
             f"steps and {reference} {others:,.0f}, of {self.end:,}: {claim} "
-            f"({mean:+,.0f} [{low:+,.0f}, {high:+,.0f}], 95%, "
+            f"({mean:+,.0f} {interval}, "
             f"n = {n} {what}, paired; {counts} networks get there{over})."
         )
 

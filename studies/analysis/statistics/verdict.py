@@ -187,9 +187,12 @@ class Verdict:
             )
         if self.matched is not None:
             beside = self.matched
+            claims = self.outcome != "undecided" or self.low <= 0 <= self.high
+            decides = not claims and beside.low <= 0 <= beside.high
             yield (
                 f"against {self.pair.reference} at the settings of {self.pair.arm} "
                 f"{interval_in_words(beside.mean, beside.low, beside.high)}"
+                f"{', which leaves it undecided' if decides else ''}"
             )
         if self.arm.diverged or self.reference.diverged:
             yield (
@@ -235,7 +238,10 @@ class Verdict:
 
 
 def interval_in_words(value: float, low: float, high: float) -> str:
-    """A value and its interval, with as many decimals as the interval's width needs."""
+    """A value and its interval, with as many decimals as the interval's width needs; equal values
+    have none."""
+    if low == high:
+        return f"{value:+.5f} in every pair"
     decimals = 3 if high - low > 0.01 else 5
     return "{} [{}, {}]".format(*(f"{number:+.{decimals}f}" for number in (value, low, high)))
 
