@@ -83,18 +83,30 @@ def paragraph(text: str, *, style: str | None = None, indent: int = 0) -> None:
         style: how it looks.
         indent: spaces before its first line; the others have twice as many.
     """
-    if not console.is_terminal:
-        console.print(f"{'':{indent}}{text}", style=style, soft_wrap=True)
+    _in_whole_words(console, text, style, indent)
+
+
+def say(text: str, *, whole: bool = False) -> None:
+    """Something for the user that is not part of the answer, likewise.
+
+    Args:
+        text: what is said.
+        whole: whether it is one line, whatever its length: with a command to be pasted.
+    """
+    if whole:
+        notes.print(text)
+    else:
+        _in_whole_words(notes, text)
+
+
+def _in_whole_words(to: Console, text: str, style: str | None = None, indent: int = 0) -> None:
+    if not to.is_terminal:
+        to.print(f"{'':{indent}}{text}", style=style, soft_wrap=True)
         return
-    first, *rest = console.render_str(text).wrap(console, console.width - 2 * indent)
-    console.print(Text.assemble(" " * indent, first), style=style)
+    first, *rest = to.render_str(text).wrap(to, to.width - 2 * indent)
+    to.print(Text.assemble(" " * indent, first), style=style)
     for line in rest:
-        console.print(Text.assemble(" " * 2 * indent, line), style=style)
-
-
-def say(line: str) -> None:
-    """A line for the user that is not part of the answer."""
-    notes.print(line)
+        to.print(Text.assemble(" " * 2 * indent, line), style=style)
 
 
 @contextmanager

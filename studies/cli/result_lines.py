@@ -50,7 +50,7 @@ def show_results(
         stopped = analysis.stopped.get(arm, 0)
         given_up = f", {stopped} stopped early" if stopped else ""
         paragraph(f"searched   {arm:<10} {counted(tried, 'trial')}{lost}{given_up}")
-    console.print(f"networks   {results.counts.of_networks()}")
+    paragraph(f"networks   {results.counts.of_networks()}")
     for name, networks in results.reused.items():
         console.print(f"reused     {counted(networks, 'network')} of {name}")
     verdicts = analysis.verdicts

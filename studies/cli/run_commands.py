@@ -278,29 +278,29 @@ def _conclude(study: Study, out: Path, work: Callable[[], RunResult], go_on: str
     try:
         outcome = work()
     except NotWrittenError as error:
-        say(f"dynloss: {error}")
-        say(f"continue with:  {go_on}")
+        say(f"dynloss: {error}", whole=True)
+        say(f"continue with:  {go_on}", whole=True)
         raise typer.Exit(USAGE_ERROR) from None
     except ConfigError:
         raise
     except KeyboardInterrupt:  # of what follows the training; that ends in order by itself
         say("stopped while the results were written; everything trained is kept")
-        say(f"continue with:  {go_on}")
+        say(f"continue with:  {go_on}", whole=True)
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
         show_crash(error, out / study.name)
-        say(f"continue with:  {go_on}")
+        say(f"continue with:  {go_on}", whole=True)
         raise typer.Exit(1) from None
     for block, reason in outcome.failures.items():
         console.print(f"block {block} failed: {reason}", style="red")
     if not outcome.finished:
         say("stopped; everything so far is kept")
-        say(f"continue with:  {go_on}")
+        say(f"continue with:  {go_on}", whole=True)
         raise typer.Exit(INTERRUPTED)
     show_results(study, outcome.folder, outcome.results)
     if outcome.unreachable:
         say(f"\nMLflow is unreachable: {outcome.unreachable}")
-        say(f"everything is kept on disk; deliver it with:   {deliver}")
+        say(f"everything is kept on disk; deliver it with:   {deliver}", whole=True)
     missing = outcome.results.without_winner(study)
     if missing:
         failed = [arm for arm in missing if any(f"-{arm}-" in block for block in outcome.failures)]

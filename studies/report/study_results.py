@@ -162,7 +162,8 @@ def write_results(
             results = _write_results(stored, gathered, place, {**(own or {}), **lost})
             say(
                 f"{problem}; correct your own file, then run the study's with --resume, or look: "
-                f"{own_command('analyse', stored.study.name, '--analysis', 'FILE')}"
+                f"{own_command('analyse', stored.study.name, '--analysis', 'FILE')}",
+                whole=True,
             )
             return results
     except OSError as error:
