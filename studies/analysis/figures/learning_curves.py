@@ -12,6 +12,7 @@ from studies.analysis.figures.style import (
     headline,
     is_narrow,
     panel_figure,
+    plain_axis,
     thousands,
     words,
 )
@@ -19,7 +20,7 @@ from studies.analysis.gains.learning_curves import LearningCurve, curves_headlin
 
 __all__ = ["draw_learning_curves"]
 
-_INSIDE = 3  # up to this many arms, the legend fits beside the curves
+_FEW = 3  # up to this many arms, their bands can be told apart
 
 
 def draw_learning_curves(
@@ -32,35 +33,33 @@ def draw_learning_curves(
         tail_start: the first step at which no arm oscillates; shaded from there on.
     """
     arms = dict.fromkeys(curve.arm for curves in panels for curve in curves)
-    beside = len(arms) > _INSIDE
-    with panel_figure(len(panels), 3.0, beside=1.4 if beside else 0.6) as (figure, places):
+    band = 0.2 if len(arms) <= _FEW else 0.08
+    with panel_figure(len(panels), 3.0, beside=1.0 if len(arms) <= _FEW else 1.4) as made:
+        figure, places = made
         for axes, curves in zip(places, panels, strict=True):
             styles = arm_styles(curve.arm for curve in curves)
             for curve in curves:
                 colour = styles[curve.arm].colour
                 axes.plot(curve.steps, curve.mean, color=colour, label=curve.label)
-                band = 0.08 if beside else 0.2
                 axes.fill_between(
                     curve.steps, curve.low, curve.high, color=colour, alpha=band, lw=0
                 )
             end = max(curve.steps[-1] for curve in curves)
             if tail_start is not None and tail_start < end:
                 axes.axvspan(tail_start, end, color="black", alpha=0.06, lw=0, label="static tail")
-            metric = words(curves[0].metric)
+            name, metric = words(curves[0].metric).capitalize(), words(curves[0].metric)
             if curves[0].metric.endswith("loss"):
                 axes.set_yscale("log")
-                metric += " (unweighted, geometric mean)"
+                plain_axis(axes.yaxis, subs=(1, 2, 5))
+                metric = "unweighted, geometric mean"
             else:  # an interval over few seeds can leave [0, 1]
                 low, high = axes.get_ylim()
                 axes.set_ylim(max(low, 0.0), min(high, 1.02))
             axes.set(xlabel="step", ylabel=metric)
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
-            axes.set_title(words(curves[0].metric).capitalize())
-        if beside:
-            handles, labels = axes.get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower left", ncols=1 if is_narrow() else 3)
-        else:
-            axes.legend(loc="best")
+            axes.set_title(name)
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=1 if is_narrow() else 3)
         headline(figure, curves_headline([curve for curves in panels for curve in curves]))
     return figure

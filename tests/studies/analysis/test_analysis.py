@@ -218,7 +218,7 @@ def test_figures_say_what_they_show(tmp_path: object) -> None:
     panels = [learning_curves(curves(m), m) for m in (keys.TRAIN_ACCURACY, keys.TRAIN_LOSS)]
     figure = draw_learning_curves(panels, tail_start=15)
     words = texts(figure)
-    for expected in ("step", "train accuracy", "train loss", "dynamical (n = 4)", "static tail"):
+    for expected in ("step", "train accuracy", "Train loss", "dynamical (n = 4)", "static tail"):
         assert expected in words
     assert figure.axes[1].get_yscale() == "log"
 
