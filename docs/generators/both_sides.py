@@ -26,6 +26,7 @@ STUDIES = {
     "fashion_controls": "Fashion-MNIST, what oscillates",
     "fashion_label_noise": "Fashion-MNIST, labels redrawn",
     "fashion_unbalanced": "Fashion-MNIST, classes of unequal size",
+    "fashion_myrtle5_small": "Fashion-MNIST, convolutional networks",
     "fashion_wideresnet_reduced": "Fashion-MNIST, a Wide ResNet",
     "wrn_normalisation_reduced_group": "A Wide ResNet with group normalisation",
     "wrn_normalisation_reduced_none": "A Wide ResNet without normalisation",
@@ -36,10 +37,12 @@ STUDIES = {
 _BLIND = ("stratified", "random")  # groups that know nothing of classes; the first that a study has
 _MODELS = {
     "mlp": "MLP, hidden layers: {depth}",
+    "myrtle5": "Myrtle5",
     "wide_resnet": "WRN-{depth}-{widening}, normalisation: {normalisation}",
 }
 _ROUNDING = 1e-6
 _WIDE = 0.01  # an interval, beyond which the third decimal is the last that says something
+_SIZES = ("width", "channels")
 _ONE = "one"  # size of a study of no other
 _UNBROKEN = "\N{NO-BREAK SPACE}"
 
@@ -71,7 +74,7 @@ def _section(name: str) -> Iterator[str]:
         f"[`{name}`](studies/{name}.md): {model}; {n} searches, {pairs} pairs of fresh networks "
         f"{of_size}; {networks} networks, {time}.\n"
     )
-    size = "size" if _size(verdicts[0]["setting"] or study["model"]) == _ONE else "width"
+    size = _what_sizes(verdicts[0]["setting"] or study["model"])
     head = [size, f"fit: static, {arm}", "training", "test", "verdict"]
     head += [f"{arm} less blind"] * bool(blind) + ["failed"]
     yield f"| {' | '.join(head)} |"
@@ -130,7 +133,12 @@ def _fitting(fresh: pd.DataFrame, regime: dict[str, Any] | None, arm: str) -> st
 
 
 def _size(sizes: dict[str, Any]) -> str:
-    return str(next((value for key, value in sizes.items() if key.endswith("width")), _ONE))
+    return str(next((value for key, value in sizes.items() if key.endswith(_SIZES)), _ONE))
+
+
+def _what_sizes(sizes: dict[str, Any]) -> str:
+    """`width` or `channels`; else `size`."""
+    return next((size for size in _SIZES for key in sizes if key.endswith(size)), "size")
 
 
 def _interval(row: dict[str, Any], value: str) -> str:

@@ -59,7 +59,7 @@ def draw_regimes(result: Regimes) -> Figure:
                 f"{INTERPOLATION_SHARE:.0%} of the {result.pair.reference} networks fit their "
                 "training data."
             )
-        note(figure, text)
+        note(figure, f"{text} Open: no significant gain, at a false discovery rate of 5%.")
     return figure
 
 
@@ -93,7 +93,7 @@ def _gains(axes: Axes, result: Regimes, sizes: np.ndarray) -> None:
     arm, reference = result.pair
     losses = any(not keys.higher_is_better(metric) for metric in result.metrics)
     axes.set_ylabel(f"gain of {result.pair.losses[0]}" if losses else f"gain: {arm} − {reference}")
-    axes.set_title("Gain (open: not significant, FDR 5%)")
+    axes.set_title("Gain")
 
 
 def _series(
