@@ -28,7 +28,8 @@ from studies.out_folder import out_folder
 from studies.plain_script.write_export import export_winner
 from studies.report.returned_result import StudyResult
 from studies.report.study_results import write_results
-from studies.runner.run_study import RunResult, confirm_study, confirm_until_decided, run_study
+from studies.runner.run_study import RunResult, confirm_study, run_study
+from studies.runner.until_decided import confirm_until_decided
 from studies.storage.mirror import put_results
 from studies.storage.recorded_study import recorded_study
 from studies.storage.recorded_winner import recorded_winner

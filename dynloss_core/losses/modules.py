@@ -73,7 +73,9 @@ class DynamicalLoss(nn.Module, ABC):
             stop = oscillation_stop(total_steps, static_tail, period)
         elif static_tail:
             raise ValueError("static_tail needs total_steps: give the length of the run")
-        if oscillates.groups == "samples" and samples is None:
+        if num_classes != int(num_classes) or num_classes < 1:
+            raise ValueError(f"num_classes must be a whole number of at least 1, got {num_classes}")
+        if oscillates.groups == "samples" and (samples is None or samples < 1):
             raise ValueError("groups 'samples' needs samples: give the number of training samples")
         self.num_classes = num_classes
         groups = oscillates.count(num_classes, samples or 0)
@@ -101,6 +103,10 @@ class DynamicalLoss(nn.Module, ABC):
             return self._loss(outputs, targets, self._ones(self.num_classes, outputs), None)
         if groups is None and not self.schedule.oscillation.is_by_class:
             raise ValueError("give the group of each sample: the weights do not oscillate by class")
+        classes = outputs.shape[min(outputs.ndim - 1, 1)]
+        if groups is not None and classes != self.num_classes:
+            said = f"outputs have {classes} classes, the loss {self.num_classes}"
+            raise ValueError(f"{said}: num_classes must be {classes}")
         return self._loss(outputs, targets, self.class_weights(outputs), groups)
 
     def class_weights(self, like: Tensor) -> Tensor:
@@ -235,6 +241,8 @@ class DynamicalMSE(DynamicalLoss):
             raise ValueError(
                 f"variant must be 'sample_weighted' or 'output_weighted', got {variant!r}"
             )
+        if variant == "output_weighted" and not self.schedule.oscillation.is_by_class:
+            raise ValueError("variant 'output_weighted' weights classes: no other groups oscillate")
         self.variant: MSEVariant = variant
 
     def _loss(

@@ -3,22 +3,25 @@
 A further round of fresh seeds, winners of a longer search, and further searches all let somebody
 who has seen a verdict wait for another. Each is a look, and what it may claim depends on how many
 came before (see `studies.analysis.statistics.alpha_spending`).
+
+A round of a search counts once all winners of that search have networks in it: until then, or if
+some are never trained, the search stands with its earlier rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.statistics.pairing import search_number
 from studies.definition.phases import Phase
 
 __all__ = ["Look", "looks_of", "name_of_look", "seen", "with_present"]
 
 Look = tuple[int, ...]
-"""How many rounds of confirmation each search had by then."""
+"""How many rounds of confirmation each search had by then; no zeros at its end."""
+_Winners = set[tuple[str, int]]
 
 
 def looks_of(members: pd.DataFrame, recorded: Sequence[Look] = ()) -> tuple[Look, ...]:
@@ -28,12 +31,11 @@ def looks_of(members: pd.DataFrame, recorded: Sequence[Look] = ()) -> tuple[Look
         members: the members table.
         recorded: as for `with_present`.
     """
-    phases = [Phase.parse(str(name)) for name in members[keys.PHASE].unique()]
-    rounds = [0] * max((phase.search for phase in phases), default=0)
-    for phase in phases:
-        if phase.is_fresh:
-            rounds[phase.search - 1] = max(rounds[phase.search - 1], phase.round)
-    return with_present(tuple(rounds), recorded)
+    rounds = _rounds_of(members)
+    searches = range(1, max(rounds, default=0) + 1)
+    whole = [max(rounds.get(number, {0: set()})) for number in searches]
+    looks = with_present(tuple(whole), recorded)
+    return _distinct([_trained(look, rounds) for look in looks])
 
 
 def with_present(now: Look, recorded: Sequence[Look] = ()) -> tuple[Look, ...]:
@@ -46,7 +48,7 @@ def with_present(now: Look, recorded: Sequence[Look] = ()) -> tuple[Look, ...]:
     """
     numbers = range(1, max(now, default=0))
     earlier = tuple(recorded) or tuple(tuple(min(k, own) for own in now) for k in numbers)
-    return tuple(look for look in dict.fromkeys((*earlier, now)) if any(look))
+    return _distinct([*earlier, now])
 
 
 def name_of_look(number: int, looks: Sequence[Look]) -> str:
@@ -62,7 +64,7 @@ def name_of_look(number: int, looks: Sequence[Look]) -> str:
     if len(alike) == 1:
         return name
     if alike.count(len(look)) == 1:
-        return f"{name}, {len(look)} searches"
+        return f"{name}, {len(look)} search{'es' * (len(look) != 1)}"
     return f"{name}, look {number}"
 
 
@@ -75,30 +77,48 @@ def seen(look: Look, networks: pd.DataFrame) -> pd.DataFrame:
         look: the look.
         networks: rows of the members table.
     """
-    phases = networks[keys.PHASE].map(lambda name: Phase.parse(str(name)))
-    fresh = networks[phases.map(lambda phase: phase.is_fresh).astype(bool)]
-    rounds = phases[fresh.index].map(lambda phase: phase.round)
-    searches = search_number(fresh)
-    chosen = [
-        _of_the_latest_winners(fresh[searches == number], rounds[searches == number], last)
-        for number, last in enumerate(look, start=1)
-    ]
-    return pd.concat(chosen) if chosen else fresh
+    phases = set()
+    for search, rounds in _rounds_of(networks).items():
+        last = look[search - 1] if search <= len(look) else 0
+        until = {number: winners for number, winners in rounds.items() if number <= last}
+        latest = until[max(until)] if until else set()
+        phases |= {
+            str(Phase(keys.CONFIRM, number, search))
+            for number, winners in until.items()
+            if winners == latest
+        }
+    return networks[networks[keys.PHASE].isin(phases)]
 
 
-def _of_the_latest_winners(networks: pd.DataFrame, rounds: pd.Series, last: int) -> pd.DataFrame:
-    """The rows of a search up to a round that train the winners of the latest of them."""
-    until = networks[rounds <= last]
-    if until.empty:
-        return until
-    by_round = dict(_winners_by_round(until, rounds[until.index]))
-    latest = by_round[max(by_round)]
-    same = [number for number, winners in by_round.items() if winners == latest]
-    return until[rounds[until.index].isin(same)]
+def _rounds_of(members: pd.DataFrame) -> dict[int, dict[int, _Winners]]:
+    """The winners in each round of each search, without rounds that lack some."""
+    rounds: dict[int, dict[int, _Winners]] = {}
+    for name, rows in members.groupby(keys.PHASE, sort=False):
+        phase = Phase.parse(str(name))
+        if phase.is_fresh:
+            winners = set(zip(rows[keys.ARM], rows[keys.TRIAL], strict=True))
+            rounds.setdefault(phase.search, {})[phase.round] = winners
+    return {
+        search: {number: each for number, each in own.items() if len(each) == _most(own)}
+        for search, own in rounds.items()
+    }
 
 
-def _winners_by_round(
-    networks: pd.DataFrame, rounds: pd.Series
-) -> Iterator[tuple[int, set[tuple[str, int]]]]:
-    for number, rows in networks.groupby(rounds):
-        yield int(str(number)), set(zip(rows[keys.ARM], rows[keys.TRIAL], strict=True))
+def _most(rounds: Mapping[int, _Winners]) -> int:
+    return max(map(len, rounds.values()))
+
+
+def _trained(look: Look, rounds: Mapping[int, Mapping[int, _Winners]]) -> Look:
+    """A look without the rounds that are not there."""
+    return tuple(
+        max((number for number in rounds.get(search, ()) if number <= last), default=0)
+        for search, last in enumerate(look, start=1)
+    )
+
+
+def _distinct(looks: Sequence[Look]) -> tuple[Look, ...]:
+    """Looks that differ from each other by more than zeros at their ends, in order; none without a
+    round."""
+    lengths = [max((k for k, own in enumerate(look, 1) if own), default=0) for look in looks]
+    cut = (look[:length] for look, length in zip(looks, lengths, strict=True))
+    return tuple(look for look in dict.fromkeys(cut) if look)

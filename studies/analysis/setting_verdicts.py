@@ -15,6 +15,7 @@ from dynloss_core import keys
 from studies.analysis.question import Question
 from studies.analysis.search_health.search_health import SearchHealth
 from studies.analysis.settings import by_setting, label_of, point_of
+from studies.analysis.statistics.alpha_spending import level_of_look
 from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.statistics.evidence import Evidence, counted_p
@@ -250,12 +251,13 @@ def _comparisons(tables: Tables, look: str) -> Iterator[_Comparison]:
         return
     metric = keys.on_test_set(question.objective)
     networks_at: list[tuple[dict[str, object], pd.DataFrame]] = []
-    if tables.searches > 1:
+    level = level_of_look(tables.number_of(look))
+    if tables.searches_in(look) > 1:
         networks_at = by_setting(tables.looks[look], question.scientific)
-    matched_at = _matched(tables, look, metric)
+    matched_at = _matched(tables, look, metric, level)
     for setting, rows in by_setting(tables.compared_in(look), question.scientific):
         networks = _at(setting, networks_at)
-        compared = _compared(rows, metric, question, networks)
+        compared = _compared(rows, metric, question, networks, level)
         if compared is None:
             continue
         by_seed, evidence = compared
@@ -280,7 +282,7 @@ def _comparisons(tables: Tables, look: str) -> Iterator[_Comparison]:
 
 
 def _matched(
-    tables: Tables, look: str, metric: str
+    tables: Tables, look: str, metric: str, level: float
 ) -> list[tuple[dict[str, object], tuple[pd.DataFrame, Comparison]]]:
     """The arm of a pair against the reference at the settings of the arm's winner, at each
     scientific setting of a look with both: the metric by seed, and the differences."""
@@ -289,11 +291,11 @@ def _matched(
         return []
     question = matched.question
     networks_at: list[tuple[dict[str, object], pd.DataFrame]] = []
-    if tables.searches > 1:
+    if tables.searches_in(look) > 1:
         networks_at = by_setting(matched.looks[look], question.scientific)
     results = []
     for at, rows in by_setting(matched.compared_in(look), question.scientific):
-        compared = _compared(rows, metric, question, _at(at, networks_at))
+        compared = _compared(rows, metric, question, _at(at, networks_at), level)
         if compared is not None:
             results.append((at, (compared[0], compared[1].everyone)))
     return results
@@ -305,7 +307,11 @@ def _at(setting: dict[str, object], settings: Sequence[tuple[dict[str, object], 
 
 
 def _compared(
-    rows: pd.DataFrame, metric: str, question: Question, networks: pd.DataFrame | None
+    rows: pd.DataFrame,
+    metric: str,
+    question: Question,
+    networks: pd.DataFrame | None,
+    level: float,
 ) -> tuple[pd.DataFrame, Evidence] | None:
     """A pair's metric by seed or search, and the evidence; None without both arms on two of
     them."""
@@ -319,6 +325,7 @@ def _compared(
         metric,
         question.pair,
         networks=networks,
+        level=level,
         below=question.fails_below,
         chance=question.chance,
     )

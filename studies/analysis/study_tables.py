@@ -164,7 +164,13 @@ class Tables:
         search, arm and setting, with the search's number in place of a seed: a sample of searches,
         compared one by one (see `luck`)."""
         rows = self.looks[look]
-        return rows if self.searches == 1 else _by_search(rows, self.question)
+        return rows if self.searches_in(look) == 1 else _by_search(rows, self.question)
+
+    def searches_in(self, look: str) -> int:
+        """How many searches a look is about: all of them; an earlier look, those it had."""
+        if look == self.latest_look:
+            return self.searches
+        return int(search_number(self.looks[look]).nunique())
 
     @cached_property
     def rows_by_search(self) -> list[pd.DataFrame]:

@@ -150,7 +150,7 @@ def _own(
     yield from _unfinished_turns(tables, setting)
     if test.luck is not None and test.n < tables.searches:
         lost = tables.searches - test.n
-        yield f"{lost} of {tables.searches} searches have no winner in one of the arms"
+        yield f"{lost} of {tables.searches} searches have no fresh networks in one of the arms"
 
 
 def _unfinished_turns(tables: Tables, setting: Mapping[str, object]) -> Iterator[str]:

@@ -60,14 +60,14 @@ def main() -> None:
         with ends_as_interrupts():
             app()
     except ConfigError as error:
-        say(f"dynloss: {error}")
+        say(f"dynloss: {error}", whole=True)
         sys.exit(USAGE_ERROR)
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         if name not in EXTRA_MODULES:
             raise
         remedy = "pip install 'dynloss[studies]', or dynloss[all] for Ray and MLflow too"
-        say(f"dynloss: this command needs {name}, which is not installed; {remedy}")
+        say(f"dynloss: this command needs {name}, which is not installed; {remedy}", whole=True)
         sys.exit(USAGE_ERROR)
     except KeyboardInterrupt:
         say("dynloss: interrupted")

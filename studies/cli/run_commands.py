@@ -226,7 +226,8 @@ def confirm(
         from studies.cluster.addresses import is_client
         from studies.cluster.backends import named
         from studies.definition.data_sets import ensure_data
-        from studies.runner.run_study import confirm_study, confirm_until_decided
+        from studies.runner.run_study import confirm_study
+        from studies.runner.until_decided import confirm_until_decided
         from studies.storage.recorded_study import name_of_study, recorded_study
         from studies.storage.stored_study import stored_definition
 
@@ -317,7 +318,7 @@ def _drive(study: Study | None, address: str, out: Path, go_on: str, *arguments:
 
     code = drive(study, address, store_address(out) or str(out), *arguments)
     if code == INTERRUPTED:
-        say(f"from here:   {go_on}")
+        say(f"from here:   {go_on}", whole=True)
     raise typer.Exit(code)
 
 

@@ -112,4 +112,4 @@ def show_crash(error: Exception, folder: Path) -> None:
         text = "".join(traceback.format_exception(error))
         log.write_text(text, encoding="utf-8", errors="backslashreplace")
     line = (str(error).strip() or repr(error)).splitlines()[-1][:300]
-    say(f"dynloss: {type(error).__name__}: {line} (see {log})")
+    say(f"dynloss: {type(error).__name__}: {line} (see {log})", whole=True)

@@ -37,7 +37,7 @@ from studies.report.study_report import report_of
 from studies.report.trial_table import counts_of, reused_in, trial_curves, trial_table
 from studies.storage.gathered_tables import GatheredTables
 from studies.storage.origins import origins_in, origins_in_words
-from studies.storage.recorded_looks import recorded_looks
+from studies.storage.recorded_looks import looks_at, recorded_looks
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.write_errors import not_written
@@ -272,6 +272,7 @@ def summary(stored: StoredStudy, analysis: Analysis, members: pd.DataFrame) -> d
             },
             "reused": reused_in(members),
             "confirmation": analysis.look,
+            "look": next((list(look) for look in looks_at(stored)[-1:]), None),
             "verdicts": verdicts,
             "regimes": {
                 name: json.loads(regimes.table().to_json(orient="records"))

@@ -69,6 +69,8 @@ class StudyProgress:
         self._best: dict[str, Winner] = {}
         self._started = time.monotonic()
         self._training_since: float | None = None
+        self._begun_untimed: set[str] = set()  # blocks at work before time was taken
+        self._reported: set[str] = set()
         self._last_line = -_SECONDS_BETWEEN_LINES
         self._phase = keys.SEARCH
         self._last_view = -_SECONDS_BETWEEN_VIEWS
@@ -109,9 +111,13 @@ class StudyProgress:
         """Show that a running block has done `fraction` of its training, on some machine."""
         self._nodes[block.id] = node
         self._phase = block.phase
+        is_first = block.id not in self._reported
+        self._reported.add(block.id)
         self._running[block.id] = fraction * block.members
-        if self._training_since is None:  # how long that took is not known: it counts from here
-            self._training_since, self._at_start = time.monotonic(), self._trained()
+        if self._training_since is None:
+            self._training_since, self._begun_untimed = time.monotonic(), set(self._running)
+        if is_first and block.id in self._begun_untimed:  # how long that took is not known
+            self._at_start += fraction * block.members
         self._show()
 
     def finish(self, block: Block, *, trained: bool) -> None:

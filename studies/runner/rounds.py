@@ -21,12 +21,12 @@ from studies.search.confirmation import (
     plan_confirmation,
 )
 from studies.storage.recorded_looks import looked_at, looks_at
-from studies.storage.recorded_verdicts import recorded_outcomes, seeds_to_settle
+from studies.storage.recorded_verdicts import in_words, outcomes_at, seeds_to_settle
 from studies.storage.stored_plan import plan_of
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 
-__all__ = ["due_round", "next_rounds", "refuse_more_looks", "with_rounds"]
+__all__ = ["due_round", "looks_so_far", "next_rounds", "refuse_more_looks", "with_rounds"]
 
 
 def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
@@ -39,9 +39,11 @@ def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
             of the search if there are none, or several searches.
 
     Raises:
-        ConfigError: if a search is not finished or has no winner, or the unfinished round has
-            another number of seeds.
+        ConfigError: if a search is not finished or has no winner, the unfinished round has another
+            number of seeds, or `seeds` is below 2.
     """
+    if seeds is not None and seeds < 2:
+        raise ConfigError("--seeds", f"{seeds} give no pairs to compare", "use 2 or more")
     study, parts = stored.study, stored.folder.parts
     if (known := _unfinished(stored)) is not None:
         if seeds not in (None, len(known.seeds)):
@@ -61,30 +63,32 @@ def next_rounds(stored: StoredStudy, seeds: int | None) -> list[Confirmation]:
         search = _chosen_from(study, members, number)
         if search.empty:
             raise ConfigError("", "has no search to confirm", "raise confirm_seeds", study.name)
-        more, reason = (seeds, "") if seeds or study.searches > 1 else _still_needed(stored)
+        still = None if seeds is not None or study.searches > 1 else _still_needed(stored)
         confirmation = plan_confirmation(
             study.search(number),
             search,
             number=len(rounds) + (2 if study.has_own_round() else 1),
             used=(study.confirm_seeds if study.has_own_round() else 0) + _seeds_of(rounds),
-            seeds=more,
+            seeds=still or seeds,
             of_search=number,
         )
-        planned.append(replace(confirmation, reason=reason) if reason else confirmation)
+        if still is not None:
+            reason = "about what would settle it by the fresh seeds so far, in rounds of 30 to 100"
+            confirmation = replace(confirmation, reason=reason)
+        planned.append(confirmation)
     return planned
 
 
-def _still_needed(stored: StoredStudy) -> tuple[int | None, str]:
-    """How many more seeds would settle what the study has undecided, within the bounds of a round,
-    and the reason in words; None if its verdicts do not tell."""
-    wanted = seeds_to_settle(stored.folder)
-    if not wanted:
-        return None, ""
-    seeds = min(max(wanted, MIN_CONFIRM_SEEDS), MAX_CONFIRM_SEEDS)
-    reason = "enough for 90% power at the difference and the spread of the fresh seeds so far"
-    if seeds < wanted:
-        reason = f"the most of a round, of about {wanted} that would give 90% power"
-    return seeds, reason
+def _still_needed(stored: StoredStudy) -> int | None:
+    """How many more seeds would settle what the study has undecided, within the bounds of a round;
+    None if its verdicts do not tell."""
+    wanted = seeds_to_settle(stored.folder, looks_at(stored)[-1:])
+    return min(max(wanted, MIN_CONFIRM_SEEDS), MAX_CONFIRM_SEEDS) if wanted else None
+
+
+def looks_so_far(folder: StudyFolder) -> int:
+    """How often a study was looked at, the present look included."""
+    return len(looks_at(StoredStudy.read(folder)))
 
 
 def refuse_more_looks(folder: StudyFolder, at_most: int) -> None:
@@ -98,15 +102,15 @@ def refuse_more_looks(folder: StudyFolder, at_most: int) -> None:
         ConfigError: saying which of the two it is.
     """
     stored = StoredStudy.read(folder)
-    if _unfinished(stored) is not None:
-        return  # it has begun, and may end
-    looks = len(looks_at(stored))
-    if looks >= at_most:
-        problem = f"{at_most}, and the study was looked at {counted(looks, 'time')}"
+    if _unfinished(stored) is not None or not plan_of(stored).is_complete():
+        return  # what has begun may end, and what has not is refused for that
+    looks = looks_at(stored)
+    if len(looks) >= at_most:
+        problem = f"{at_most}, and the study was looked at {counted(len(looks), 'time')}"
         raise ConfigError("--at-most", problem, "allow more, which may claim less each")
-    outcomes = recorded_outcomes(folder)
-    if outcomes and "undecided" not in outcomes:
-        problem = f"nothing is undecided: {outcomes}"
+    outcomes = outcomes_at(folder, looks[-1:])
+    if outcomes and not outcomes["undecided"]:
+        problem = f"nothing is undecided: {in_words(outcomes)}"
         raise ConfigError("--until-decided", problem, "leave it out for another round")
 
 

@@ -26,7 +26,7 @@ from studies.runner.library_log import library_log
 from studies.runner.panel import StudyPanel
 from studies.runner.parent_run import closing_its_run, conclude, keeps_runs
 from studies.runner.progress import StudyProgress
-from studies.runner.rounds import due_round, next_rounds, refuse_more_looks, with_rounds
+from studies.runner.rounds import due_round, next_rounds, with_rounds
 from studies.runner.session import Session
 from studies.storage.gathered_tables import Frames
 from studies.storage.origins import refuse_other_code
@@ -39,7 +39,7 @@ from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.trackers import delivery_of
 
-__all__ = ["RunResult", "confirm_study", "confirm_until_decided", "run_study", "sync_study"]
+__all__ = ["RunResult", "confirm_study", "run_study", "sync_study"]
 
 
 @dataclass(frozen=True)
@@ -160,54 +160,6 @@ def confirm_study(
         stored = with_rounds(stored, planned)
         with library_log(folder.log, aloud=verbose):
             return _continue(stored.with_state(address=address), panel, capacity)
-
-
-def confirm_until_decided(
-    folder: StudyFolder,
-    *,
-    at_most: int,
-    seeds: int | None = None,
-    address: str | None = None,
-    backend: BackendName | None = None,
-    code_changed: bool = False,
-    quiet: bool = False,
-    verbose: bool = False,
-) -> RunResult:
-    """Confirm again and again, until no verdict is undecided. Each look counts (see
-    `studies.analysis.statistics.alpha_spending`), so that looking until one likes what one sees
-    finds no more than looking once may.
-
-    Args:
-        folder: the folder of the study.
-        at_most: most looks in all, those of earlier commands included.
-        seeds: as in `confirm_study`, of each round.
-        address: as in `confirm_study`.
-        backend: as in `confirm_study`.
-        code_changed: as in `run_study`.
-        quiet: as in `run_study`.
-        verbose: as in `run_study`.
-
-    Raises:
-        ConfigError: as `confirm_study` does, and if the study was looked at as often before, or
-            nothing is undecided.
-    """
-    refuse_more_looks(folder, at_most)
-    while True:
-        outcome = confirm_study(
-            folder,
-            seeds=seeds,
-            address=address,
-            backend=backend,
-            code_changed=code_changed,
-            quiet=quiet,
-            verbose=verbose,
-        )
-        verdicts = outcome.results.analysis.verdicts
-        undecided = sum(verdict.test.outcome == "undecided" for verdict in verdicts)
-        look = max((verdict.look for verdict in verdicts), default=at_most)
-        if not outcome.finished or not undecided or look >= at_most:
-            return outcome
-        say(f"look {look}: {undecided} of {len(verdicts)} undecided; looking again")
 
 
 def sync_study(folder: StudyFolder) -> tuple[int, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from studies.storage.study_paths import StudyPaths
 
-__all__ = ["outcomes_in", "recorded_outcomes", "recorded_verdicts", "seeds_to_settle"]
+__all__ = ["in_words", "outcomes_at", "outcomes_in", "recorded_verdicts", "seeds_to_settle"]
 
 _SENTENCES = 4  # most verdicts in full
 
@@ -30,33 +31,37 @@ def recorded_verdicts(paths: StudyPaths) -> tuple[str, ...]:
         return ()
 
 
-def recorded_outcomes(paths: StudyPaths) -> str:
-    """How many verdicts of a study have each outcome (see `outcomes_in`); empty without one, and
-    where the summary cannot be read.
+def outcomes_at(paths: StudyPaths, look: Sequence[Sequence[int]]) -> Counter[str]:
+    """How many verdicts of a study have each outcome; none where the summary cannot be read, or is
+    not about the present look.
 
     Args:
         paths: of the study's folder.
+        look: the present look, alone in a list, as the summary records it; empty before a first.
     """
-    try:
-        return outcomes_in(json.loads(paths.summary.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    return Counter(str(test["outcome"]) for test in _tests_at(paths, look))
 
 
-def seeds_to_settle(paths: StudyPaths) -> int:
-    """About how many more seeds would settle every undecided verdict of a study; 0 if nothing is
-    undecided, or no number is known.
+def seeds_to_settle(paths: StudyPaths, look: Sequence[Sequence[int]]) -> int:
+    """About how many more seeds would settle the undecided verdicts of a study of which that is
+    known; 0 if it is of none.
 
     Args:
         paths: of the study's folder.
+        look: as for `outcomes_at`.
     """
+    undecided = [test for test in _tests_at(paths, look) if test["outcome"] == "undecided"]
+    known = [test for test in undecided if test.get("seeds_needed") is not None]
+    return max((int(test["seeds_needed"]) - int(test["n"]) for test in known), default=0)
+
+
+def _tests_at(paths: StudyPaths, look: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     try:
-        tests = [v["test"] for v in json.loads(paths.summary.read_text("utf-8"))["verdicts"]]
-        undecided = [test for test in tests if test["outcome"] == "undecided"]
-        missing = [int(test["seeds_needed"]) - int(test["n"]) for test in undecided]
+        summary = json.loads(paths.summary.read_text(encoding="utf-8"))
+        is_present = [summary["look"]] == [list(rounds) for rounds in look]
+        return [dict(verdict["test"]) for verdict in summary["verdicts"]] if is_present else []
     except (OSError, ValueError, KeyError, TypeError):
-        return 0
-    return max(missing, default=0)
+        return []
 
 
 def outcomes_in(summary: dict[str, Any]) -> str:
@@ -68,7 +73,12 @@ def outcomes_in(summary: dict[str, Any]) -> str:
     Raises:
         KeyError: if it is not a summary; likewise TypeError.
     """
-    outcomes = Counter(str(v["test"]["outcome"]).replace("_", " ") for v in summary["verdicts"])
+    return in_words(Counter(str(verdict["test"]["outcome"]) for verdict in summary["verdicts"]))
+
+
+def in_words(outcomes: Counter[str]) -> str:
+    """The same of counted outcomes."""
+    named = [(outcome.replace("_", " "), count) for outcome, count in outcomes.most_common()]
     if outcomes.total() == 1:
-        return next(iter(outcomes))
-    return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+        return named[0][0]
+    return ", ".join(f"{count} {outcome}" for outcome, count in named)

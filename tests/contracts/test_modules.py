@@ -340,6 +340,18 @@ def test_another_number_of_classes_is_named(kind: type[DynamicalLoss]) -> None:
         kind(3, 6, 9.0)(*drawn((5,)))
 
 
+def test_with_groups_too() -> None:
+    """Which a loss of groups of its own number would train with, and fail at its evaluation."""
+    oscillation = Oscillation(groups="random", number=2)
+    logits, targets = drawn((5,))
+    with pytest.raises(ValueError, match="outputs have 4 classes, the loss 2"):
+        DynamicalCrossEntropy(2, 6, 9.0, oscillation=oscillation)(logits, targets, targets % 2)
+    with pytest.raises(ValueError, match="no other groups oscillate"):
+        DynamicalMSE(C, 6, 9.0, variant="output_weighted", oscillation=oscillation)
+    with pytest.raises(ValueError, match="whole number"):
+        DynamicalCrossEntropy(-1, 6, 9.0, oscillation=oscillation)
+
+
 def test_probabilities_have_no_class_to_ignore() -> None:
     logits = drawn((5,))[0]
     with pytest.raises(ValueError, match="ignore_index=2 needs class indices"):
@@ -352,6 +364,10 @@ def test_probabilities_have_no_class_to_ignore() -> None:
         ({"reduction": "both"}, "reduction must be"),
         ({"label_smoothing": 1.5}, "in \\[0, 1\\]"),
         ({"oscillation": Oscillation(groups="samples")}, "give the number of training samples"),
+        (
+            {"oscillation": Oscillation(groups="samples"), "samples": 0},
+            "give the number of training samples",
+        ),
     ],
 )
 def test_options_out_of_range(options: dict[str, object], said: str) -> None:

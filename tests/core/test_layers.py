@@ -48,7 +48,7 @@ LEVELS = {
         "begun", "stored_study", "recorded_looks", "recorded_winner", "place", "stored_plan", "origins", "reuse", "phase_counts", "status", "tracking",
     ],
     "studies.runner": [
-        "library_log", "panel", "progress", "rounds", "extension", "parent_run", "session", "block_layout", "run_study", "dry_run", "single_run",
+        "library_log", "panel", "progress", "rounds", "extension", "parent_run", "session", "block_layout", "run_study", "until_decided", "dry_run", "single_run",
     ],
     "studies.analysis": [
         "card", "statistics", "looks", "question", "settings", "study_tables", "search_health", "verdict_warnings",

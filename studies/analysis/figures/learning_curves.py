@@ -59,7 +59,9 @@ def draw_learning_curves(
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(thousands))
             axes.set_title(name)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=1 if is_narrow() else 3)
+        drawn = [axes.get_legend_handles_labels() for axes in places]
+        said = {label: line for pair in drawn for line, label in zip(*pair, strict=True)}
+        columns = 1 if is_narrow() else 3
+        figure.legend(said.values(), said.keys(), loc="outside lower left", ncols=columns)
         headline(figure, curves_headline([curve for curves in panels for curve in curves]))
     return figure

@@ -13,7 +13,9 @@ would give 12%. Taking nothing from the first look is a choice: most studies hav
 
 from __future__ import annotations
 
-__all__ = ["share_of_look"]
+__all__ = ["level_of_look", "share_of_look"]
+
+_ALPHA = 0.05
 
 
 def share_of_look(number: int) -> float:
@@ -28,3 +30,12 @@ def share_of_look(number: int) -> float:
     if number < 1:
         raise ValueError(f"looks are counted from 1, got {number}")
     return 1.0 if number == 1 else 1.0 / (number * (number - 1))
+
+
+def level_of_look(number: int) -> float:
+    """The level of the intervals that a look shows: 95% at the first.
+
+    Args:
+        number: as for `share_of_look`.
+    """
+    return 1 - _ALPHA * share_of_look(number)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 
 from dynloss_core import keys
-from studies.analysis.statistics.alpha_spending import share_of_look
+from studies.analysis.statistics.alpha_spending import level_of_look
 from studies.analysis.statistics.comparison import Comparison
 from studies.analysis.statistics.evidence import (
     CountedP,
@@ -26,8 +26,6 @@ from studies.analysis.statistics.verdict import ArmSummary, Verdict
 from studies.definition.arms import Pair
 
 __all__ = ["against_both", "evidence_of_rows", "judge"]
-
-_ALPHA = 1 - 0.95  # for the first look
 
 
 def against_both(own: Comparison, matched: Comparison | None, *, higher_is_better: bool) -> float:
@@ -87,7 +85,7 @@ def judge(
         metric,
         pair,
         networks=networks,
-        level=1 - _ALPHA * share_of_look(look),
+        level=level_of_look(look),
         below=fails_below,
         chance=chance,
     )

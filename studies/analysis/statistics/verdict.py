@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dynloss_core import keys
 from studies.analysis.statistics.comparison import FEWEST_PAIRS, Comparison
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS, Outcome
 from studies.analysis.statistics.failures import Failures
@@ -187,12 +188,10 @@ class Verdict:
             )
         if self.matched is not None:
             beside = self.matched
-            claims = self.outcome != "undecided" or self.low <= 0 <= self.high
-            decides = not claims and beside.low <= 0 <= beside.high
             yield (
                 f"against {self.pair.reference} at the settings of {self.pair.arm} "
                 f"{interval_in_words(beside.mean, beside.low, beside.high)}"
-                f"{', which leaves it undecided' if decides else ''}"
+                f"{', which leaves it undecided' if self._is_left_by_matched else ''}"
             )
         if self.arm.diverged or self.reference.diverged:
             yield (
@@ -231,6 +230,14 @@ class Verdict:
             where = "on every seed" if self.luck is None else "in every search"
             return f"{self.difference:+.5f} {where}"
         return interval_in_words(self.difference, self.low, self.high)
+
+    @property
+    def _is_left_by_matched(self) -> bool:
+        """Whether a gain on the reference at its own settings is not one at the arm's."""
+        up = keys.higher_is_better(self.metric)
+        gains = self.low > 0 if up else self.high < 0
+        beside, open_ = self.matched, self.outcome == "undecided" and self.withheld is None
+        return open_ and gains and beside is not None and beside.low <= 0 <= beside.high
 
     @property
     def _is_constant(self) -> bool:

@@ -17,7 +17,8 @@ from studies.analysis.analyses import analyse
 from studies.analysis.statistics.alpha_spending import share_of_look
 from studies.analysis.statistics.comparison import Comparison
 from studies.analysis.study_tables import Tables
-from studies.runner.run_study import confirm_until_decided, run_study
+from studies.runner.run_study import run_study
+from studies.runner.until_decided import confirm_until_decided
 from studies.storage.stored_study import StoredStudy
 from tests.studies.analysis.hall import p_that_decides, wider_interval
 from tests.studies.report.made_studies import ARMS, question, study_tables

@@ -60,11 +60,25 @@ def networks(look: Sequence[int], *, other: Sequence[tuple[int, int]] = ()) -> p
         ((2, 2, 2), [(1, 1), (2, 2), (2, 2, 1)], [(1, 1), (2, 2), (2, 2, 1), (2, 2, 2)]),
         ((2, 1), [(1, 1)], [(1, 1), (2, 1)]),
         ((1, 1), [(0, 0), (1, 1)], [(1, 1)]),  # nothing has come of what was to be added
+        ((1, 1, 0), [(1, 1)], [(1, 1)]),
+        ((1, 0, 1), [], [(1, 0, 1)]),
     ],
 )
 def test_looks_in_their_order(now: Look, recorded: list[Look], looks: list[Look]) -> None:
     assert looks_of(networks(now), recorded) == tuple(looks)
     assert with_present(now, recorded) == tuple(looks)
+
+
+def test_a_round_counts_once_it_has_all_winners() -> None:
+    """Until then its search stands with its earlier rounds, and for good if a block failed."""
+    whole = networks((2, 2))
+    lost = (whole[keys.PHASE] == "confirm-2.2") & (whole[keys.ARM] == keys.STATIC)
+    some = whole[~lost]
+    assert looks_of(some) == ((1, 1), (2, 1))
+    assert looks_of(some, [(1, 1), (2, 2)]) == ((1, 1), (2, 1)), "whatever was planned"
+    found = seen((2, 1), some)
+    assert set(found[keys.PHASE]) == {"confirm", "confirm-2", "confirm.2"}
+    assert not found.duplicated([keys.PHASE, keys.ARM, keys.SEED]).any()
 
 
 def test_their_names_tell_them_apart() -> None:

@@ -185,9 +185,9 @@ def test_an_earlier_round_is_reported_beside_the_latest(sweep: Study, tmp_path: 
 @pytest.mark.parametrize(
     ("needed", "planned", "why"),
     [
-        (80, 80 - 3, "of the fresh seeds so far"),
-        (5, MIN_CONFIRM_SEEDS, "of the fresh seeds so far"),
-        (1_000, MAX_CONFIRM_SEEDS, "the most of a round, of about 997"),
+        (80, 80 - 3, "by the fresh seeds so far"),
+        (5, MIN_CONFIRM_SEEDS, "by the fresh seeds so far"),
+        (1_000, MAX_CONFIRM_SEEDS, "by the fresh seeds so far"),
         (None, None, "of the search"),
     ],
 )
@@ -207,3 +207,9 @@ def test_a_further_round_follows_from_what_the_last_one_left_undecided(
     assert why in following.reason
     (asked,) = next_rounds(stored, 7)
     assert (len(asked.seeds), asked.reason) == (7, "as asked")
+    with pytest.raises(ConfigError, match="0 give no pairs"):
+        next_rounds(stored, 0)
+    summary["look"] = [2]
+    stored.folder.summary.write_text(json.dumps(summary))
+    (of_search,) = next_rounds(stored, None)
+    assert "by the fresh seeds" not in of_search.reason, "it is about another look"
