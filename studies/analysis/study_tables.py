@@ -54,7 +54,7 @@ class Tables:
         arms = list(question.spaces)
         beside = members[~members[keys.ARM].isin(arms)]
         own = {kind: _rows_of(arms, table) for kind, table in recorded.items()}
-        question = replace(question, looks=looks_of(members, question.looks))
+        question = replace(question, looks=looks_of(_rows_of(arms, members), question.looks))
         return cls(_rows_of(arms, members), _rows_of(arms, curves), question, own, beside)
 
     def cached(self, result_of: Callable[[Tables], T]) -> T:

@@ -16,7 +16,6 @@ from studies.analysis.analyses import analyse
 from studies.analysis.figures.across import draw_across
 from studies.analysis.figures.files import save_figure
 from studies.report.study_results import question_of
-from studies.storage.recorded_looks import recorded_looks
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.write_errors import not_written
@@ -60,7 +59,7 @@ def compare_studies(folders: Sequence[StudyFolder], out: Path) -> SideBySide:
 
 def _tables(folder: StudyFolder) -> ComparedStudy:
     stored, members = StoredStudy.read(folder), folder.parts.gather("members")
-    study, question = stored.study, question_of(stored.study, members, recorded_looks(stored))
+    study, question = stored.study, question_of(stored.study, members, stored.looks)
     return ComparedStudy(
         name=study.name,
         data=study.data.name,

@@ -37,7 +37,7 @@ from studies.report.study_report import report_of
 from studies.report.trial_table import counts_of, reused_in, trial_curves, trial_table
 from studies.storage.gathered_tables import GatheredTables
 from studies.storage.origins import origins_in, origins_in_words
-from studies.storage.recorded_looks import looks_at, recorded_looks
+from studies.storage.recorded_looks import looks_at
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.write_errors import not_written
@@ -106,7 +106,7 @@ def question_of(study: Study, members: pd.DataFrame, looks: tuple[Look, ...] = (
     Args:
         study: the definition.
         members: the members table.
-        looks: those before something was added to the study (see `recorded_looks`).
+        looks: those before something was added to the study (see `studies.storage.recorded_looks`).
     """
     spaces = {str(arm): study.arm_space(arm) for arm in study.arms}
     return Question(
@@ -182,7 +182,7 @@ def _write_results(
     members, curves = gathered.of_kind["members"], gathered.of_kind["curves"]
     recorded = {kind: gathered.of_kind[kind] for kind in KINDS}
     reused = reused_in(members)
-    question = question_of(study, members, recorded_looks(stored))
+    question = question_of(study, members, stored.looks)
     analysis = analyse(members, curves, question, recorded, own)
     gathered.write(place.tables)  # nothing is written if an analysis fails
     tables = {name: table for card in analysis.cards for name, table in card.files.items()}

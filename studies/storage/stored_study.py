@@ -6,6 +6,7 @@ Changes are written by its methods, which return the study as it is from then on
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from dynloss_core import keys
 from dynloss_core.atomic import write_atomically
 from dynloss_core.config import ConfigError, build, to_dict
 from search_spaces.documents import dump_document, read_document
+from studies.analysis.looks import Look
 from studies.definition.phases import Phase
 from studies.definition.plugin_files import plugins_in, write_plugins
 from studies.definition.study import Study
@@ -41,6 +43,7 @@ class StoredStudy:
             kept none began it (see `place.located`).
         state: where it lies, its run in MLflow, versions and hardware.
         rounds: rounds of confirmation that the definition does not ask for, in order.
+        looks: the looks at it before something was added (see `studies.analysis.looks`).
         is_new: whether it was begun just now.
     """
 
@@ -49,6 +52,7 @@ class StoredStudy:
     identity: str
     state: dict[str, Any]
     rounds: tuple[Confirmation, ...] = ()
+    looks: tuple[Look, ...] = ()
     is_new: bool = False
 
     @classmethod
@@ -61,7 +65,7 @@ class StoredStudy:
         begun = Begun.read(folder.begun) if folder.exists() else None
         study, state = _definition(folder, begun), folder.state()
         identity = begun.study_id if begun is not None else str(state.get("study_id", ""))
-        return cls(folder, study, identity, state, _rounds(folder, study))
+        return cls(folder, study, identity, state, *_rounds_and_looks(folder, study))
 
     @classmethod
     def begin(cls, folder: StudyFolder, study: Study, *, resume: bool) -> StoredStudy:
@@ -151,8 +155,17 @@ class StoredStudy:
         if any(known.phase == confirmation.phase for known in self.rounds):
             return self
         rounds = sorted((*self.rounds, confirmation), key=lambda known: (known.round, known.search))
-        write_json(self.folder.confirm, {"rounds": [to_dict(known) for known in rounds]})
-        return replace(self, rounds=tuple(rounds))
+        return replace(self, rounds=tuple(rounds))._with_confirm_written()
+
+    def with_looks(self, looks: Sequence[Look]) -> StoredStudy:
+        """The study with its looks recorded, beside its rounds."""
+        return replace(self, looks=tuple(looks))._with_confirm_written()
+
+    def _with_confirm_written(self) -> StoredStudy:
+        rounds = [to_dict(known) for known in self.rounds]
+        looks = {"looks": [list(look) for look in self.looks]} if self.looks else {}
+        write_json(self.folder.confirm, {"rounds": rounds, **looks})
+        return self
 
     def refuse_lost_rounds(self) -> None:
         """Refuse to plan anything if a round was trained whose record is lost.
@@ -246,15 +259,19 @@ def _with_sound_analyses(
     return {**document, "plugins": kept}
 
 
-def _rounds(folder: StudyFolder, study: Study) -> tuple[Confirmation, ...]:
-    """The rounds that were asked for, in order."""
+def _rounds_and_looks(
+    folder: StudyFolder, study: Study
+) -> tuple[tuple[Confirmation, ...], tuple[Look, ...]]:
+    """The rounds that were asked for, in order, and the looks."""
     if not folder.confirm.exists():
-        return ()
+        return (), ()
     content = read_json(folder.confirm, "restore it: nothing else records what its rounds rerun")
-    entries = content["rounds"] if isinstance(content, dict) else content
+    known = content if isinstance(content, dict) else {"rounds": content}
+    entries, looks = known["rounds"], known.get("looks", ())
     planned = [
         build(Confirmation, entry, source=f"{folder.confirm}[{index}]")
         for index, entry in enumerate(entries)
     ]
     has_own = study.has_own_round()  # recorded all the same by an extension that was killed
-    return tuple(known for known in planned if known.round > 1 or not has_own)
+    rounds = tuple(each for each in planned if each.round > 1 or not has_own)
+    return rounds, tuple(tuple(int(count) for count in look) for look in looks)

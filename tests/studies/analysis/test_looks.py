@@ -15,10 +15,10 @@ from dynloss_core import keys
 from studies.analysis.analyses import analyse
 from studies.analysis.looks import Look, looks_of, name_of_look, seen, with_present
 from studies.analysis.study_analysis import Analysis
+from studies.analysis.study_tables import Tables
 from studies.definition.phases import Phase
 from studies.report.study_results import question_of
 from studies.runner.run_study import confirm_study, run_study
-from studies.storage.recorded_looks import recorded_looks
 from studies.storage.stored_study import StoredStudy
 from tests.studies.sessions import run_without_ray
 from tests.studies.tiny import tiny_study
@@ -132,7 +132,7 @@ def test_whatever_is_added_is_a_further_look_at_all_searches(
     assert all("n = 2 searches" in line for line in earlier), "as they were seen"
     outcome = confirm_study(outcome.folder, seeds=2)
     assert seen_so_far() == (4, 3, round(0.05 / 12, 4))
-    assert recorded_looks(StoredStudy.read(outcome.folder)) == ((1, 1), (2, 2), (2, 2, 1))
+    assert StoredStudy.read(outcome.folder).looks == ((1, 1), (2, 2), (2, 2, 1))
 
 
 def test_a_study_of_before_counts_its_rounds() -> None:
@@ -145,3 +145,15 @@ def test_a_study_of_before_counts_its_rounds() -> None:
     question = replace(question_of(study, members), looks=())
     (verdict,) = analyse(members, pd.DataFrame(), question).verdicts
     assert verdict.look == 2
+
+
+def test_a_round_without_the_matched_arm_is_judged_by_earlier_ones() -> None:
+    """Else a gain at the arm's own settings would be claimed unasked, of a block that failed."""
+    study = tiny_study()
+    matched = networks((1,)).query("arm == 'static' and phase == 'confirm'")
+    members = pd.concat([networks((2,)), matched.assign(**{keys.ARM: "static_at_dynamical"})])
+    tables = Tables.of(members, pd.DataFrame(), question_of(study, members), {})
+    (of_pair,) = tables.of_pairs
+    assert of_pair.matched is not None
+    assert list(of_pair.matched.looks) == list(of_pair.looks) == ["confirm", "confirm-2"]
+    assert set(of_pair.matched.looks["confirm-2"][keys.PHASE]) == {"confirm"}
