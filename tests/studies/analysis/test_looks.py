@@ -104,6 +104,7 @@ def test_each_search_gives_its_latest_winners_of_all_rounds_so_far(
     assert len(found) == 4 * len(expected)
 
 
+@pytest.mark.slow
 def test_whatever_is_added_is_a_further_look_at_all_searches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
