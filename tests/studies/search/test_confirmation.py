@@ -102,7 +102,7 @@ def test_a_second_round_has_seeds_and_a_name_of_its_own(sweep: Study, tmp_path: 
     assert StoredStudy.read(session.folder).rounds == (one, two)
     later = session_of(sweep, tmp_path)
     finish(later)
-    assert write_results(later.stored).analysis.phase == "confirm-2"
+    assert write_results(later.stored).analysis.look == "confirm-2"
     with pytest.raises(ConfigError, match="are not left"):
         plan_confirmation(sweep, search, 3, 12, seeds=60_000)
 
