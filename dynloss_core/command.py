@@ -7,7 +7,6 @@ this check is in the only package with a name of its own, and imports nothing fr
 from __future__ import annotations
 
 import atexit
-import gc
 import logging
 import os
 import sys
@@ -15,17 +14,16 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from dynloss_core.garbage_collection import collect_rarely
+
 __all__ = ["main", "shadow"]
 
 _ROOT = Path(__file__).parents[1]
-_OBJECTS_BETWEEN_COLLECTIONS = 10_000
-"""Python's own 700 are for small programs: a study's imports and figures make a million objects
-that stay, and searching them for garbage so often takes a sixth of the time of `analyse`."""
 
 
 def main() -> None:
     """Run the command, and leave with its exit code."""
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    collect_rarely()
     end = _End()
     atexit.register(end.leave)  # the first to be registered is the last to run
     try:

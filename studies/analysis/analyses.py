@@ -51,7 +51,7 @@ ANALYSES: dict[str, AnalysisFunction] = {
     "verdicts": partial(verdict_cards.cards, draw=draw_verdict, overview=draw_comparisons),
     "searches": partial(searches.cards, draw=draw_searches),
     "ladder": partial(ladder.cards, draw=draw_ladder),
-    "regimes": pairwise_analysis(partial(regimes.cards, draw=draw_regimes)),
+    "regimes": partial(regimes.cards, draw=draw_regimes),
     "gain maps": pairwise_analysis(partial(gain_map.cards, draw=draw_gain_map)),
     "speed": partial(speed.cards, draw=draw_speed),
     "learning curves": partial(learning_curves.cards, draw=draw_learning_curves),

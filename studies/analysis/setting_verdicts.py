@@ -19,7 +19,7 @@ from studies.analysis.statistics.alpha_spending import level_of_look
 from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
 from studies.analysis.statistics.evidence import Evidence, counted_p
-from studies.analysis.statistics.judge import against_both, evidence_of_rows, judge
+from studies.analysis.statistics.judge import differ_from_both, evidence_of_rows, judge
 from studies.analysis.statistics.multiplicity import Method
 from studies.analysis.statistics.pairing import paired_by_seed
 from studies.analysis.statistics.verdict import Verdict
@@ -174,15 +174,6 @@ class _Comparison(NamedTuple):
     against_matched: Comparison | None
     matched_gain: Comparison | None
 
-    def differ(self, *, higher_is_better: bool) -> tuple[float, float]:
-        """The p values of a difference, of all networks and of those that train."""
-        everyone, matched = self.evidence.everyone, self.against_matched
-        trained = self.evidence.trained or everyone
-        return (
-            against_both(everyone, matched, higher_is_better=higher_is_better),
-            against_both(trained, matched, higher_is_better=higher_is_better),
-        )
-
 
 def verdicts_in(
     tables: Tables, look: str, health: Sequence[SearchHealth]
@@ -202,7 +193,10 @@ def verdicts_in(
         margin,
         method=method,
         look=number,
-        differ=[compared.differ(higher_is_better=up) for compared in comparisons],
+        differ=[
+            differ_from_both(compared.evidence, compared.against_matched, higher_is_better=up)
+            for compared in comparisons
+        ],
     )
     verdicts = []
     for comparison, counted in zip(comparisons, counted_by_comparison, strict=True):

@@ -92,7 +92,7 @@ def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
         look=tables.latest_look,
         compared=tables.compared,
         winners=winners_of(tables),
-        regimes=_by_pair(tables, regimes_of),
+        regimes=tables.cached(regimes_of),
         maps=_by_pair(tables, maps_of),
         ladders=tables.cached(ladders_of),
         cards=tuple(cards),

@@ -52,6 +52,23 @@ def test_a_verdict_is_of_five_searches_and_can_be_recomputed(path: Path) -> None
         assert read_document(path.parent / "study.yaml")["searches"] >= 5
 
 
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_over_sizes_nothing_is_claimed_that_its_verdict_leaves_open(folder: Path) -> None:
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    several = {(one.get("arm"), one.get("reference")) for one in summary["verdicts"]}
+    for name, rows in summary["regimes"].items():
+        parameter, _, pair = name.partition(", ")
+        arms = tuple(pair.split(" against ")) if len(several) > 1 else (None, None)
+        outcomes = {
+            one["setting"][parameter]: one["test"]["outcome"]
+            for one in summary["verdicts"]
+            if (one.get("arm"), one.get("reference")) == arms
+        }
+        for row in rows:
+            if row["metric"] == "test_accuracy":
+                assert row["outcome"] == outcomes[row[parameter]], (name, row[parameter])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_its_tables_are_those_of_its_members(folder: Path) -> None:

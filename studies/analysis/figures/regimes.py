@@ -59,7 +59,7 @@ def draw_regimes(result: Regimes) -> Figure:
                 f"{INTERPOLATION_SHARE:.0%} of the {result.pair.reference} networks fit their "
                 "training data."
             )
-        note(figure, f"{text} Open: no significant gain, at a false discovery rate of 5%.")
+        note(figure, f"{text} Open: no significant gain, at {result.level}.")
     return figure
 
 

@@ -4,7 +4,9 @@ The file is long because sizes, words and table of the regimes are one thing.
 
 At each size, each arm is at its own best setting, chosen on the validation objective. The arms are
 compared seed by seed, on seeds that did not choose it: the fresh seeds of a confirmation if there
-was one, else the half of the search's seeds that took no part in the choice (see `pairing`).
+was one, else the half of the search's seeds that took no part in the choice (see `pairing`). A
+claim counts all sizes and all pairs of arms, as a verdict does, so that what is claimed of test
+accuracy here is what the verdict at that size says.
 
 An arm interpolates at a size if at least 90% of the networks compared there reach the best training
 accuracy that the data allow (see `interpolation`). The interpolation threshold is the smallest size
@@ -16,26 +18,23 @@ overparametrized ones *generalise* better (Ruiz-Garcia et al., ICML 2021, arXiv:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
-from typing import NamedTuple
 
 import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.card import Card, DrawFunction, Drawing
-from studies.analysis.gains.interpolation import INTERPOLATION_SHARE, interpolation_of
-from studies.analysis.gains.size_gains import FALSE_DISCOVERY_RATE, MetricGain, Size, metric_gain
+from studies.analysis.gains.interpolation import INTERPOLATION_SHARE
+from studies.analysis.gains.size_gains import ERROR, Size
+from studies.analysis.gains.swept_sizes import Sweep, judged_sizes, sweeps_of
 from studies.analysis.statistics.equivalence import Outcome
-from studies.analysis.statistics.evidence import counted_p
-from studies.analysis.statistics.judge import evidence_of_rows
-from studies.analysis.statistics.pairing import at_own_best, paired_by_seed
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
 
-__all__ = ["MetricGain", "Regimes", "Size", "cards", "regimes", "regimes_of"]
+__all__ = ["Regimes", "cards", "regimes", "regimes_of"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ class Regimes:
         most: the most pairs at a size.
         fresh: whether the seeds are fresh.
         searches: whether a pair is a search, with its seeds averaged, rather than a seed.
+        compared: number of comparisons of each metric that the claims count.
+        pairs: number of pairs of arms among them.
     """
 
     parameter: str
@@ -61,6 +62,8 @@ class Regimes:
     most: int
     fresh: bool
     searches: bool = False
+    compared: int = 1
+    pairs: int = 1
 
     def sentences(self) -> list[str]:
         """Which claims of the paper hold here, each with its evidence."""
@@ -69,11 +72,17 @@ class Regimes:
         name = self.name
         return [
             f"{self._where()} Intervals are 95%, paired, {self.seeds} per {name}, each arm at its "
-            "own best setting; differences are claimed at a false discovery rate of "
-            f"{FALSE_DISCOVERY_RATE:.0%} over the sizes.",
+            f"own best setting; differences are claimed at {self.level}.",
             _claim("Underparametrized networks train better", below, 0, name),
             _claim("Overparametrized networks generalise better", above, 1, name),
         ]
+
+    @property
+    def level(self) -> str:
+        """How often claims may err."""
+        if self.pairs < 2:
+            return f"a false discovery rate of {ERROR:.0%} over the sizes"
+        return f"a level of {ERROR:.0%} over {self.compared} comparisons (Holm)"
 
     @property
     def name(self) -> str:
@@ -178,10 +187,10 @@ class Regimes:
 
 
 def cards(tables: Tables, draw: DrawFunction[Regimes]) -> Iterator[Card]:
-    """Both arms over each parameter that sets a size."""
+    """Both arms of each pair over each parameter that sets a size."""
     for result in tables.cached(regimes_of).values():
         name, sentences, table = f"regimes_{result.name}", result.sentences(), result.table()
-        yield Card(
+        card = Card(
             "From under- to overparametrized",
             [Drawing(name, result.headline(), result.caption(), partial(draw, result))],
             paragraphs=sentences[:1],
@@ -190,187 +199,43 @@ def cards(tables: Tables, draw: DrawFunction[Regimes]) -> Iterator[Card]:
             files={f"{name}.csv": table},
             sentences=sentences,
         )
+        yield card if len(tables.question.pairs) < 2 else card.of_pair(*result.pair)
 
 
 def regimes_of(tables: Tables) -> dict[str, Regimes]:
-    """The regimes of a study, by the parameter that sets the size."""
-    question = tables.question
-    by_parameter = {
-        name: regimes(
-            tables.search,
-            tables.compared,
-            name,
-            question.objective,
-            question.pair,
-            attainable=question.attainable,
-            margin=question.margin,
-            look=1 if tables.latest_look is None else tables.number_of(tables.latest_look),
-            networks=tables.fresh_networks if tables.searches > 1 else None,
-            below=question.fails_below,
-            chance=question.chance,
-        )
+    """The regimes of a study, by the parameter that sets the size, and by pair of arms if there are
+    several: those of the reference that the first pair has."""
+    pairs = len(tables.question.pairs)
+    shown = [of_pair.question.pair for of_pair in tables.against_reference]
+    return {
+        f"{name}, {result.pair}" if pairs > 1 else name: result
         for name in tables.sizes
+        for result in regimes(sweeps_of(tables, name))
+        if result.pair in shown
     }
-    return {name: result for name, result in by_parameter.items() if result is not None}
 
 
-def regimes(
-    search: pd.DataFrame,
-    confirm: pd.DataFrame,
-    parameter: str,
-    objective: str,
-    pair: Pair = Pair(),  # noqa: B008  (frozen)
-    *,
-    attainable: float = 1.0,
-    margin: float | None = None,
-    look: int = 1,
-    networks: pd.DataFrame | None = None,
-    below: float | None = None,
-    chance: float = 0.0,
-) -> Regimes | None:
-    """The regimes of a study over the sizes of its network; None without both arms at two sizes.
-
-    Args:
-        search: rows of the members table with phase `search`.
-        confirm: rows of a confirmation; empty if there was none.
-        parameter: the parameter that sets the size, such as `model.width`.
-        objective: static validation metric that chose the settings.
-        pair: the arms.
-        attainable: the best training accuracy that the data allow.
-        margin: the margin of equivalence in the objective, set beforehand.
-        look: number of the look at fresh seeds, which enters the p values (see `looks`).
-        networks: rows of the networks behind `confirm`, if its rows stand for searches.
-        below: accuracy below which a network failed; None: see `failures`.
-        chance: accuracy of guessing.
-    """
-    searched = networks is not None
-    chosen, fresh = _chosen(search, confirm, parameter, objective)
-    metrics = (keys.TRAIN_ACCURACY, keys.on_test_set(objective) if fresh else objective)
-    networks = networks if fresh else None
-    paired = [] if chosen is None else _paired(chosen, parameter, metrics, pair, networks)
-    if len(paired) < 2:
-        return None
-    sizes = []
-    by_size = _gains(paired, metrics, pair, objective, margin, look if fresh else 1, below, chance)
-    for paired_size, gains in zip(paired, by_size, strict=True):
-        rows = paired_size.rows
-        trained = rows if paired_size.networks is None else paired_size.networks
-        fit = {arm: interpolation_of(trained[trained[keys.ARM] == arm], attainable) for arm in pair}
-        of_reference = search[
-            (search[parameter] == paired_size.value) & (search[keys.ARM] == pair.reference)
-        ]
-        best = _best_fit(
-            of_reference if len(of_reference) else rows[rows[keys.ARM] == pair.reference]
-        )
-        parameters, samples = _whole(rows, keys.PARAMETERS), _whole(rows, keys.TRAIN_SAMPLES)
-        sizes.append(Size(paired_size.value, parameters, samples, fit, best, gains))
-    counts = [gain.comparison.n for size in sizes for gain in size.gains]
-    return Regimes(
-        parameter=parameter,
-        pair=pair,
-        sizes=tuple(sizes),
-        attainable=attainable,
-        n=min(counts),
-        most=max(counts),
-        fresh=fresh,
-        searches=searched,
-    )
-
-
-class _PairedSize(NamedTuple):
-    """One size at which both arms can be compared.
-
-    Args:
-        value: the value of the parameter that sets it.
-        rows: rows of both arms at their chosen settings.
-        networks: the networks behind them, if rows stand for searches.
-        pairs: each metric by seed, with one column per arm.
-    """
-
-    value: float
-    rows: pd.DataFrame
-    networks: pd.DataFrame | None
-    pairs: dict[str, pd.DataFrame]
-
-
-def _chosen(
-    search: pd.DataFrame, confirm: pd.DataFrame, parameter: str, objective: str
-) -> tuple[pd.DataFrame | None, bool]:
-    """Each arm at its own best setting for each size, and whether on fresh seeds; None without a
-    confirmation and without enough seeds to hold some out."""
-    both = confirm.groupby(parameter)[keys.ARM].nunique() if len(confirm) else pd.Series(dtype=int)
-    if int((both == 2).sum()) >= 2:
-        return confirm, True
-    if search[keys.SEED].nunique() >= 2 * 2:
-        return at_own_best(search, objective, [parameter, keys.ARM], choosing="half"), False
-    return None, False
-
-
-def _paired(
-    chosen: pd.DataFrame,
-    parameter: str,
-    metrics: tuple[str, str],
-    pair: Pair,
-    networks: pd.DataFrame | None,
-) -> list[_PairedSize]:
-    """The sizes at which both arms have at least two seeds in common, ascending."""
-    sizes = []
-    for value, rows in chosen.groupby(parameter):
-        pairs = {metric: paired_by_seed(rows, metric) for metric in metrics}
-        enough = all(len(by_seed) >= 2 for by_seed in pairs.values())
-        if set(rows[keys.ARM]) == set(pair) and enough:
-            own = None if networks is None else networks[networks[parameter] == value]
-            sizes.append(_PairedSize(float(str(value)), rows, own, pairs))
-    return sizes
-
-
-def _gains(
-    paired: list[_PairedSize],
-    metrics: tuple[str, str],
-    pair: Pair,
-    objective: str,
-    margin: float | None,
-    look: int,
-    below: float | None,
-    chance: float,
-) -> Iterator[tuple[MetricGain, MetricGain]]:
-    """The gains at each size, their p values adjusted over the sizes."""
-    by_metric = []
-    for metric in metrics:
-        evidence = [
-            evidence_of_rows(
-                size.rows, metric, pair, networks=size.networks, below=below, chance=chance
+def regimes(sweeps: Sequence[Sweep]) -> list[Regimes]:
+    """The regimes of pairs of arms over the same sizes, whose claims count each other."""
+    compared = sum(len(sweep.sizes) for sweep in sweeps)
+    results = []
+    for sweep, sizes in zip(sweeps, judged_sizes(sweeps), strict=True):
+        counts = [gain.comparison.n for size in sizes for gain in size.gains]
+        results.append(
+            Regimes(
+                parameter=sweep.parameter,
+                pair=sweep.pair,
+                sizes=sizes,
+                attainable=sweep.attainable,
+                n=min(counts),
+                most=max(counts),
+                fresh=sweep.fresh,
+                searches=sweep.searches,
+                compared=compared,
+                pairs=len(sweeps),
             )
-            for size in paired
-        ]
-        own = margin if _kind(metric) == _kind(objective) else None
-        counted = counted_p(evidence, own, method="benjamini-hochberg", look=look)
-        by_metric.append(
-            [
-                metric_gain(
-                    metric,
-                    pair,
-                    size.pairs[metric],
-                    of_size,
-                    p,
-                    own,
-                    diverged=bool(size.rows[keys.DIVERGED].any()),
-                )
-                for size, of_size, p in zip(paired, evidence, counted, strict=True)
-            ]
         )
-    yield from zip(*by_metric, strict=True)
-
-
-def _kind(metric: str) -> str:
-    """`accuracy` or `loss`: a margin is in the unit of one of the two."""
-    return metric.rpartition("_")[2]
-
-
-def _best_fit(of_arm: pd.DataFrame) -> float:
-    """The best mean training accuracy of a setting; NaN if every setting has a diverged network."""
-    sound = of_arm[~of_arm.groupby(keys.TRIAL)[keys.DIVERGED].transform("any").astype(bool)]
-    return float(sound.groupby(keys.TRIAL)[keys.TRAIN_ACCURACY].mean().max())
+    return results
 
 
 def _interpolation_columns(size: Size) -> dict[str, object]:
@@ -388,10 +253,6 @@ def _interpolation_columns(size: Size) -> dict[str, object]:
     }
 
 
-def _whole(rows: pd.DataFrame, name: str) -> int | None:
-    return int(rows[name].iloc[0]) if name in rows.columns and rows[name].notna().all() else None
-
-
 def _claim(claim: str, sizes: list[Size], which: int, name: str) -> str:
     if not sizes:
         return f"{claim}: not tested; no size lies on that side of the threshold."
@@ -404,9 +265,11 @@ def _claim(claim: str, sizes: list[Size], which: int, name: str) -> str:
         verdict = "holds"
     elif won:
         verdict = "holds in part"
+    elif little:
+        verdict = f"holds by less than the margin of {margin}"
+        verdict += " in part" if len(little) < len(sizes) else ""
     else:
-        verdict = f"holds by less than the margin of {margin}" if little else "does not hold"
-        verdict += " in part" if 0 < len(little) < len(sizes) else ""
+        verdict = "is not shown" if "undecided" in by_outcome else "does not hold"
     parts = [
         f"{word} at {name} {_listed(by_outcome[outcome], which)}"
         for outcome, word in (

@@ -14,9 +14,9 @@ from studies.analysis.statistics.equivalence import Decision
 from studies.analysis.statistics.evidence import Claim, CountedP, Evidence, claim_of
 from studies.definition.arms import Pair
 
-__all__ = ["FALSE_DISCOVERY_RATE", "MetricGain", "Size", "metric_gain"]
+__all__ = ["ERROR", "MetricGain", "Size", "metric_gain"]
 
-FALSE_DISCOVERY_RATE = 0.05
+ERROR = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class MetricGain:
         arm_low: lower end of the interval of its mean.
         arm_high: upper end.
         comparison: the paired comparison, arm minus reference.
-        claim: what is claimed, which counts all sizes.
-        p_adjusted: p value of the difference, adjusted over the sizes (Benjamini-Hochberg).
+        claim: what is claimed, which counts all sizes, and all pairs of arms if there are several.
+        p_adjusted: p value of the difference, adjusted over them (see `swept_sizes.judged_sizes`).
     """
 
     metric: str
@@ -54,7 +54,7 @@ class MetricGain:
 
     @property
     def wins(self) -> bool:
-        """Whether the arm is better, corrected for the number of sizes."""
+        """Whether the arm is better, corrected for the number of comparisons."""
         return self.decision.outcome in ("better", "better_within_margin")
 
     @property
@@ -117,7 +117,7 @@ def metric_gain(
         pair: the arms.
         pairs: one row per seed or search, one column per arm.
         evidence: the arm against the reference.
-        counted: its p values, adjusted over the sizes.
+        counted: its p values, adjusted over all sizes and pairs of arms.
         margin: the margin of equivalence in this metric.
         diverged: whether a network diverged: then a loss decides nothing (see `decide`).
     """

@@ -25,7 +25,7 @@ from studies.analysis.statistics.search_variance import SearchVariance, search_v
 from studies.analysis.statistics.verdict import ArmSummary, Verdict
 from studies.definition.arms import Pair
 
-__all__ = ["against_both", "evidence_of_rows", "judge"]
+__all__ = ["against_both", "differ_from_both", "evidence_of_rows", "judge"]
 
 
 def against_both(own: Comparison, matched: Comparison | None, *, higher_is_better: bool) -> float:
@@ -35,6 +35,17 @@ def against_both(own: Comparison, matched: Comparison | None, *, higher_is_bette
     if matched is None or (own.mean > 0) != higher_is_better:
         return own.p
     return max(own.p, matched.p if (matched.mean > 0) == higher_is_better else 1.0)
+
+
+def differ_from_both(
+    evidence: Evidence, matched: Comparison | None, *, higher_is_better: bool
+) -> tuple[float, float]:
+    """The same of all networks, and of those that train."""
+    everyone, trained = evidence.everyone, evidence.trained or evidence.everyone
+    return (
+        against_both(everyone, matched, higher_is_better=higher_is_better),
+        against_both(trained, matched, higher_is_better=higher_is_better),
+    )
 
 
 def judge(
@@ -91,10 +102,7 @@ def judge(
     )
     everyone = evidence.everyone
     if counted is None:
-        differ = (
-            against_both(everyone, matched, higher_is_better=up),
-            against_both(evidence.trained or everyone, matched, higher_is_better=up),
-        )
+        differ = differ_from_both(evidence, matched, higher_is_better=up)
         (counted,) = counted_p([evidence], margin, method="holm", look=look, differ=[differ])
     claim = claim_of(
         evidence,

@@ -9,6 +9,7 @@ from dynloss_core import keys
 from studies.analysis.across_studies import ComparedStudy, across, across_table
 from studies.analysis.figures.across import draw_across
 from studies.analysis.gains.regimes import regimes
+from studies.analysis.gains.swept_sizes import sweep_of
 from studies.analysis.question import Question
 from studies.analysis.study_analysis import Analysis
 from tests.studies.analysis.gain_tables import search
@@ -65,8 +66,9 @@ def test_survivors_of_a_loss_decide_nothing() -> None:
     phase = members.assign(**{keys.PHASE: "confirm", keys.TEST_LOSS: members[keys.VALIDATION_LOSS]})
     phase = phase[phase[keys.TRIAL] % 2 == 1]
     phase.loc[lost, [keys.DIVERGED, keys.TEST_LOSS, keys.TRAIN_ACCURACY]] = [True, np.nan, np.nan]
-    found = regimes(members, phase, WIDTH, keys.VALIDATION_LOSS, margin=0.5)
-    assert found is not None
+    one = sweep_of(members, phase, WIDTH, keys.VALIDATION_LOSS, margin=0.5)
+    assert one is not None
+    (found,) = regimes([one])
     for size in found.sizes:
         train, loss = size.gains
         assert loss.decision.outcome == "undecided"

@@ -145,6 +145,21 @@ def test_one_ladder_a_setting_and_none_where_a_rung_is_missing() -> None:
     assert [ladder.label for ladder in ladders_of(fewer)] == ["width 10"]
 
 
+def test_over_sizes_a_gain_is_claimed_where_its_verdict_claims_it() -> None:
+    analysis = analysed((10, 20))
+    verdicts = {
+        (verdict.test.pair, verdict.setting[WIDTH]): verdict for verdict in analysis.verdicts
+    }
+    assert len(analysis.regimes) == 2
+    for regimes in analysis.regimes.values():
+        assert (regimes.compared, regimes.pairs) == (len(verdicts), len(PAIRS))
+        assert f"over {len(verdicts)} comparisons (Holm)" in regimes.sentences()[0]
+        for size in regimes.sizes:
+            verdict, gain = verdicts[regimes.pair, size.value], size.gains[1]
+            assert gain.decision.outcome == verdict.test.outcome
+            assert gain.p_adjusted == pytest.approx(verdict.p_adjusted)
+
+
 def test_cards_and_files_name_their_pair() -> None:
     analysis = analysed((10, 20))
     names = [drawing.name for card in analysis.cards for drawing in card.drawings]

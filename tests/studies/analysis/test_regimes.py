@@ -10,16 +10,17 @@ import pytest
 from dynloss_core import keys
 from studies.analysis.figures.regimes import draw_regimes
 from studies.analysis.gains.regimes import Regimes, regimes
+from studies.analysis.gains.swept_sizes import sweep_of
 from tests.studies.analysis.width_sweep import ATTAINABLE, SEEDS, WIDTH, WIDTHS, sweep
 
 
 def found(search: pd.DataFrame, confirm: pd.DataFrame | None = None, **options: object) -> Regimes:
     nothing = search.iloc[:0]
     options = {"attainable": ATTAINABLE, **options}
-    made = regimes(
-        search, nothing if confirm is None else confirm, WIDTH, keys.VALIDATION_ACCURACY, **options
-    )  # type: ignore[arg-type]
-    assert made is not None
+    fresh = nothing if confirm is None else confirm
+    one = sweep_of(search, fresh, WIDTH, keys.VALIDATION_ACCURACY, **options)  # type: ignore[arg-type]
+    assert one is not None
+    (made,) = regimes([one])
     return made
 
 
@@ -41,7 +42,7 @@ def test_the_threshold_and_both_claims() -> None:
     assert "The dynamical arm interpolates from width 50 on" in where
     assert under.startswith("Underparametrized networks train better: holds here")
     assert re.search(r"10 \(\+0\.[12]\d\d \[", under)
-    assert over.startswith("Overparametrized networks generalise better: does not hold here")
+    assert over.startswith("Overparametrized networks generalise better: is not shown here")
 
 
 def test_a_confirmation_on_fresh_seeds_takes_over() -> None:
@@ -106,7 +107,7 @@ def test_no_regimes_without_two_sizes_or_two_arms() -> None:
     one = table[table[WIDTH] == 10]
     alone = table[table[keys.ARM] == keys.STATIC]
     for rows in (one, alone):
-        assert regimes(rows, nothing, WIDTH, keys.VALIDATION_ACCURACY) is None
+        assert sweep_of(rows, nothing, WIDTH, keys.VALIDATION_ACCURACY) is None
 
 
 def test_the_figure_shows_sizes_threshold_and_significance() -> None:

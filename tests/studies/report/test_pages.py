@@ -27,6 +27,7 @@ from studies.analysis.figures.learning_curves import draw_learning_curves
 from studies.analysis.gains.gain_map import GainMap, maps_of
 from studies.analysis.gains.learning_curves import curves_caption, learning_curves
 from studies.analysis.gains.regimes import regimes
+from studies.analysis.gains.swept_sizes import sweep_of
 from studies.analysis.study_analysis import Analysis
 from studies.analysis.study_tables import Tables
 from studies.cli.result_lines import show_results
@@ -181,8 +182,9 @@ def test_where_the_static_arm_interpolates_is_said_rightly(flags: list[bool], up
         table.loc[mine, keys.TRAIN_ACCURACY] = 1.0 if reaches else 0.9
     objective = keys.VALIDATION_ACCURACY if up else keys.VALIDATION_LOSS
     table[keys.VALIDATION_LOSS] = -table[keys.TRAIN_ACCURACY]
-    found = regimes(table, table[:0], WIDTH, objective)
-    assert found is not None
+    asked = sweep_of(table, table[:0], WIDTH, objective)
+    assert asked is not None
+    (found,) = regimes([asked])
     first = found.sentences()[0].partition(". ")[0]
     first = first.partition(": ")[0]
     named = {int(number) for number in re.findall(r"\b(10|20|50|100)\b", first)}
@@ -200,8 +202,9 @@ def test_where_the_static_arm_interpolates_is_said_rightly(flags: list[bool], up
 
 def test_the_gain_of_a_loss_is_its_fall() -> None:
     table = sweep().assign(**{keys.VALIDATION_LOSS: lambda t: 2 - t[keys.TRAIN_ACCURACY]})
-    found = regimes(table, table[:0], WIDTH, keys.VALIDATION_LOSS, attainable=ATTAINABLE)
-    assert found is not None
+    asked = sweep_of(table, table[:0], WIDTH, keys.VALIDATION_LOSS, attainable=ATTAINABLE)
+    assert asked is not None
+    (found,) = regimes([asked])
     rows = found.table().set_index([WIDTH, "metric"])
     for width in (10, 20):
         train, loss = (rows.loc[(width, m)] for m in (keys.TRAIN_ACCURACY, keys.VALIDATION_LOSS))
