@@ -45,6 +45,8 @@ class Question:
         watched: whether instabilities were looked for in the recorded runs.
         refining: number of trials of each arm in its refinement, after those that cover its space.
         one_split: whether all seeds share one split of one data set.
+        matched: names of the matched arms that fresh seeds are trained for (see
+            `Study.matched_arms`).
         looks: the looks at the study before something was added to it, as its folder has them (see
             `studies.analysis.looks`); in `Tables`, all of them.
     """
@@ -65,6 +67,7 @@ class Question:
     watched: bool = False
     refining: Mapping[str, range] = field(default_factory=dict)
     one_split: bool = False
+    matched: tuple[str, ...] = ()
     looks: tuple[Look, ...] = ()
 
     @property

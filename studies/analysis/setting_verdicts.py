@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import pandas as pd
 
 from dynloss_core import keys
+from studies.analysis.matched_rows import matched_rows
 from studies.analysis.question import Question
 from studies.analysis.search_health.search_health import SearchHealth
 from studies.analysis.settings import by_setting, label_of, point_of
@@ -162,6 +163,7 @@ class _Comparison(NamedTuple):
         evidence: the arm against its reference.
         against_matched: the arm against the reference at the arm's settings.
         matched_gain: the reference at the arm's settings against the reference at its own.
+        lacks_matched: whether the reference was to be trained at the arm's settings and was not.
     """
 
     tables: Tables
@@ -171,8 +173,9 @@ class _Comparison(NamedTuple):
     by_seed: pd.DataFrame
     metric: str
     evidence: Evidence
-    against_matched: Comparison | None
+    against_matched: Evidence | None
     matched_gain: Comparison | None
+    lacks_matched: bool
 
 
 def verdicts_in(
@@ -194,7 +197,12 @@ def verdicts_in(
         method=method,
         look=number,
         differ=[
-            differ_from_both(compared.evidence, compared.against_matched, higher_is_better=up)
+            differ_from_both(
+                compared.evidence,
+                compared.against_matched,
+                higher_is_better=up,
+                is_missing=compared.lacks_matched,
+            )
             for compared in comparisons
         ],
     )
@@ -212,6 +220,7 @@ def verdicts_in(
             look=number,
             networks=comparison.networks,
             matched=comparison.against_matched,
+            lacks_matched=comparison.lacks_matched,
         )
         validation = judge(
             comparison.rows,
@@ -232,7 +241,12 @@ def verdicts_in(
         )
         health_of_pair = [of_search.of(question.spaces) for of_search in health]
         warnings = warnings_of(
-            test, comparison.setting, comparison.tables, health_of_pair, comparison.matched_gain
+            test,
+            comparison.setting,
+            comparison.tables,
+            health_of_pair,
+            comparison.matched_gain,
+            lacks_matched=comparison.lacks_matched,
         )
         verdicts.append(replace(verdict, warnings=tuple(warnings)))
     return tuple(verdicts), tuple(compared.by_seed for compared in comparisons)
@@ -256,12 +270,13 @@ def _comparisons(tables: Tables, look: str) -> Iterator[_Comparison]:
             continue
         by_seed, evidence = compared
         against_matched = matched_gain = None
-        matched = _at(setting, matched_at)
+        matched, name = _at(setting, matched_at), matched_name(question.pair)
         if matched is not None:
             matched_by_seed, against_matched = matched
-            name, reference = matched_name(question.pair), question.pair.reference
+            reference = question.pair.reference
             joined = by_seed[[reference]].join(matched_by_seed[[name]], how="inner")
-            matched_gain = compare((joined[name] - joined[reference]).to_numpy(dtype=float))
+            if len(joined) > 1:
+                matched_gain = compare((joined[name] - joined[reference]).to_numpy(dtype=float))
         yield _Comparison(
             tables=tables,
             setting=setting,
@@ -272,26 +287,27 @@ def _comparisons(tables: Tables, look: str) -> Iterator[_Comparison]:
             evidence=evidence,
             against_matched=against_matched,
             matched_gain=matched_gain,
+            lacks_matched=matched is None and name in question.matched,
         )
 
 
 def _matched(
     tables: Tables, look: str, metric: str, level: float
-) -> list[tuple[dict[str, object], tuple[pd.DataFrame, Comparison]]]:
+) -> list[tuple[dict[str, object], tuple[pd.DataFrame, Evidence]]]:
     """The arm of a pair against the reference at the settings of the arm's winner, at each
     scientific setting of a look with both: the metric by seed, and the differences."""
-    matched = tables.matched
-    if matched is None or look not in matched.looks:
+    matched = matched_rows(tables, look)
+    if matched is None:
         return []
-    question = matched.question
-    networks_at: list[tuple[dict[str, object], pd.DataFrame]] = []
-    if tables.searches_in(look) > 1:
-        networks_at = by_setting(matched.looks[look], question.scientific)
+    scientific, networks_at = tables.question.scientific, []
+    if matched.networks is not None:
+        networks_at = by_setting(matched.networks, scientific)
     results = []
-    for at, rows in by_setting(matched.compared_in(look), question.scientific):
-        compared = _compared(rows, metric, question, _at(at, networks_at), level)
+    for at, rows in by_setting(matched.rows, scientific):
+        networks = _at(at, networks_at)
+        compared = _compared(rows, metric, matched.question, networks, level)
         if compared is not None:
-            results.append((at, (compared[0], compared[1].everyone)))
+            results.append((at, compared))
     return results
 
 

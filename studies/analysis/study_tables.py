@@ -164,7 +164,11 @@ class Tables:
         search, arm and setting, with the search's number in place of a seed: a sample of searches,
         compared one by one (see `luck`)."""
         rows = self.looks[look]
-        return rows if self.searches_in(look) == 1 else _by_search(rows, self.question)
+        return rows if self.searches_in(look) == 1 else self.by_search(rows)
+
+    def by_search(self, networks: pd.DataFrame) -> pd.DataFrame:
+        """Networks as one row per search, arm and setting (see `compared_in`)."""
+        return _by_search(networks, self.question)
 
     def searches_in(self, look: str) -> int:
         """How many searches a look is about: all of them; an earlier look, those it had."""
@@ -193,13 +197,27 @@ class Tables:
 
     @property
     def sizes(self) -> list[str]:
-        """Scientific parameters that set the size of the network."""
+        """Scientific parameters that are numbers, such as the size of the network."""
         return [name for name in self.question.scientific if is_numeric_dtype(self.unstopped[name])]
+
+    @property
+    def network_sizes(self) -> list[str]:
+        """Those of them with which the number of trainable parameters grows."""
+        return [name for name in self.sizes if _grows(self.unstopped, name)]
 
     @property
     def size(self) -> str | None:
         """The first parameter that sets the size; None if the study has one size."""
         return next(iter(self.sizes), None)
+
+
+def _grows(members: pd.DataFrame, name: str) -> bool:
+    """Whether networks have more parameters the larger a value is; where the table does not say,
+    whether it is a value of the network."""
+    if keys.PARAMETERS not in members or members[keys.PARAMETERS].isna().any():
+        return name.startswith("model.")
+    parameters = members.groupby(name)[keys.PARAMETERS].median().sort_index()
+    return bool(parameters.is_monotonic_increasing and parameters.is_unique)
 
 
 def _phase_mask(members: pd.DataFrame, asked: Callable[[Phase], bool]) -> pd.Series:

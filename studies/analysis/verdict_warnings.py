@@ -100,6 +100,8 @@ def warnings_of(
     tables: Tables,
     health: Sequence[SearchHealth],
     missed: Comparison | None,
+    *,
+    lacks_matched: bool = False,
 ) -> list[str]:
     """Reasons to doubt the verdict on a pair of arms, one sentence each.
 
@@ -109,12 +111,20 @@ def warnings_of(
         tables: the tables of the pair.
         health: the health of each search; empty leaves the searches out.
         missed: the reference at the settings of the arm's winner, minus the reference at its own.
+        lacks_matched: whether the former was to be trained and was not.
     """
     where = f"at {label_of(setting)}: " if setting else ""
     shared = merged_warnings([search.search_warnings() for search in health])
     if tables.question.one_split:
         shared.append(ONE_SPLIT if tables.searches == 1 else ONE_TEST_SET)
-    own = _own(test, setting, tables, missed, searched=bool(health))
+    own = list(_own(test, setting, tables, missed, searched=bool(health)))
+    if lacks_matched:
+        arm, reference = test.pair
+        own.insert(
+            0,
+            f"{reference} was not trained at the settings of {arm} on these seeds, so that no gain "
+            "is claimed: run the study again with --resume",
+        )
     origins = several_origins(tables.fresh_networks, *tables.rows_by_search)
     return [*origins, *(f"{where}{warning}" for warning in own), *shared]
 

@@ -15,7 +15,7 @@ from studies.analysis.across_studies import AcrossRow, ComparedStudy, across, ac
 from studies.analysis.analyses import analyse
 from studies.analysis.figures.across import draw_across
 from studies.analysis.figures.files import save_figure
-from studies.report.study_results import question_of
+from studies.report.study_question import question_of
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.write_errors import not_written

@@ -11,28 +11,22 @@ from typing import Any
 
 import pandas as pd
 
-from dynloss_core import keys
 from dynloss_core.atomic import write_atomically
-from dynloss_core.config import ConfigError
-from dynloss_core.data import attainable_accuracy
 from dynloss_core.own_command import own_command
-from dynloss_core.training import steps_per_epoch
 from studies.analysis.analyses import analyse
 from studies.analysis.card import Card
 from studies.analysis.figures.files import PageFigure
-from studies.analysis.looks import Look
-from studies.analysis.question import Question
 from studies.analysis.statistics.verdict import Verdict
 from studies.analysis.study_analysis import Analysis
 from studies.analysis.user_analyses import AnalysisError, AnalysisFunction, analyses_of
 from studies.blocks.recorder import KINDS
 from studies.definition.network_counts import NetworkCounts
-from studies.definition.samplers import SAMPLERS
 from studies.definition.study import Study
 from studies.messages import say
 from studies.report.page.html import render
 from studies.report.study_figures import draw_figures, figures_for_page
 from studies.report.study_metrics import metrics_of
+from studies.report.study_question import question_of
 from studies.report.study_report import report_of
 from studies.report.trial_table import counts_of, reused_in, trial_curves, trial_table
 from studies.storage.gathered_tables import GatheredTables
@@ -42,7 +36,7 @@ from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.write_errors import not_written
 
-__all__ = ["Results", "draw_figures", "question_of", "write_report", "write_results"]
+__all__ = ["Results", "draw_figures", "write_report", "write_results"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,36 +92,6 @@ class Results:
             "verdict": ", ".join(outcomes),
             "verdict_warnings": "; ".join(against) or "none",
         }
-
-
-def question_of(study: Study, members: pd.DataFrame, looks: tuple[Look, ...] = ()) -> Question:
-    """What the analysis must know about a study in addition to its tables.
-
-    Args:
-        study: the definition.
-        members: the members table.
-        looks: those before something was added to the study (see `studies.storage.recorded_looks`).
-    """
-    spaces = {str(arm): study.arm_space(arm) for arm in study.arms}
-    return Question(
-        objective=study.objective,
-        spaces=spaces,
-        pairs=study.pairs,
-        ladder=study.ladder,
-        scientific=study.scientific,
-        adaptive=SAMPLERS[study.sampler].adaptive,
-        margin=study.equivalence_margin,
-        attainable=_attainable(study, members),
-        tail=study.budget.static_tail / study.budget.total,
-        epochs=_epochs(study),
-        chance=_chance(study),
-        fails_below=study.fails_below,
-        nesterov=tuple(arm for arm in spaces if study.problem(arm).nesterov),
-        watched=study.record is not None and study.record.instabilities,
-        refining={arm: study.trials_of(arm).refining for arm in spaces},
-        one_split=_one_split(study),
-        looks=looks,
-    )
 
 
 def write_results(
@@ -309,42 +273,3 @@ def _strict(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_strict(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _attainable(study: Study, members: pd.DataFrame) -> float:
-    """The best training accuracy that the data of every seed allow."""
-    if members.empty:
-        return 1.0
-    try:
-        seeds = members[keys.SEED].unique()
-        loaded = {
-            study.data.load(int(seed)) for seed in seeds
-        }  # one object if the seed is not part of it
-        return min(attainable_accuracy(splits.train) for splits in loaded)
-    except (ConfigError, OSError):  # analysed on a machine without the data
-        return 1.0
-
-
-def _chance(study: Study) -> float:
-    """Accuracy of guessing among equally frequent classes; 0 on a machine without the data."""
-    try:
-        return 1 / study.data.load(0).num_classes
-    except (ConfigError, OSError):
-        return 0.0
-
-
-def _epochs(study: Study) -> float | None:
-    """Length of the run in epochs, if the space gives the period in epochs."""
-    period = study.space.parameters.get(keys.PERIOD)
-    if period is None or period.unit != "epochs":
-        return None
-    problem = study.problem(next(iter(study.arms)))
-    return problem.steps / steps_per_epoch(problem)
-
-
-def _one_split(study: Study) -> bool:
-    """Whether the data do not depend on the seed."""
-    try:
-        return study.data.load(0) is study.data.load(1)
-    except (ConfigError, OSError):
-        return False

@@ -28,8 +28,8 @@ from studies.blocks.provenance import provenance
 from studies.definition.study import Study
 from studies.definition.study_files import load_study
 from studies.report.page.html import render
+from studies.report.study_question import question_of
 from studies.report.study_report import report_of
-from studies.report.study_results import question_of
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 

@@ -51,7 +51,7 @@ LEVELS = {
         "library_log", "panel", "progress", "rounds", "extension", "parent_run", "session", "block_layout", "run_study", "until_decided", "dry_run", "single_run",
     ],
     "studies.analysis": [
-        "card", "statistics", "looks", "question", "settings", "study_tables", "search_health", "verdict_warnings",
+        "card", "statistics", "looks", "question", "settings", "study_tables", "matched_rows", "search_health", "verdict_warnings",
         "setting_verdicts", "verdict_cards", "searches", "ladder", "search_card", "gains", "landscape",
         "study_analysis", "across_studies", "user_analyses", "figures", "analyses",
     ],

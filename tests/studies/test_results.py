@@ -17,7 +17,7 @@ from studies.analysis.analyses import ANALYSES
 from studies.analysis.landscape.equal_loss import value_at_loss
 from studies.analysis.study_tables import Tables
 from studies.definition.study_files import study_from_mapping
-from studies.report.study_results import question_of
+from studies.report.study_question import question_of
 
 RESULTS = Path(__file__).parents[2] / "studies" / "results"
 FOLDERS = sorted(path.parent for path in RESULTS.glob("*/members.parquet"))

@@ -209,7 +209,7 @@ def regimes_of(tables: Tables) -> dict[str, Regimes]:
     shown = [of_pair.question.pair for of_pair in tables.against_reference]
     return {
         f"{name}, {result.pair}" if pairs > 1 else name: result
-        for name in tables.sizes
+        for name in tables.network_sizes
         for result in regimes(sweeps_of(tables, name))
         if result.pair in shown
     }

@@ -12,7 +12,7 @@ import pandas as pd
 from dynloss_core import keys
 from studies.analysis.gains.interpolation import interpolation_of
 from studies.analysis.gains.size_gains import Size, metric_gain
-from studies.analysis.statistics.comparison import Comparison
+from studies.analysis.matched_rows import matched_rows
 from studies.analysis.statistics.evidence import CountedP, Evidence, counted_p
 from studies.analysis.statistics.judge import differ_from_both, evidence_of_rows
 from studies.analysis.statistics.multiplicity import Method
@@ -85,7 +85,8 @@ def sweeps_of(tables: Tables, parameter: str) -> list[Sweep]:
 
 
 def _sweep_of_pair(tables: Tables, parameter: str) -> Iterator[Sweep]:
-    question, matched, several = tables.question, tables.matched, tables.searches > 1
+    question, latest = tables.question, tables.latest_look
+    matched = None if latest is None else matched_rows(tables, latest)
     sweep = sweep_of(
         tables.search,
         tables.compared,
@@ -94,12 +95,13 @@ def _sweep_of_pair(tables: Tables, parameter: str) -> Iterator[Sweep]:
         question.pair,
         attainable=question.attainable,
         margin=question.margin,
-        look=1 if tables.latest_look is None else tables.number_of(tables.latest_look),
-        networks=tables.fresh_networks if several else None,
+        look=1 if latest is None else tables.number_of(latest),
+        networks=tables.fresh_networks if tables.searches > 1 else None,
         below=question.fails_below,
         chance=question.chance,
-        matched=None if matched is None else matched.compared,
-        matched_networks=matched.fresh_networks if matched is not None and several else None,
+        matched=None if matched is None else matched.rows,
+        matched_networks=None if matched is None else matched.networks,
+        expects_matched=matched_name(question.pair) in question.matched,
     )
     if sweep is not None:
         yield sweep
@@ -120,6 +122,7 @@ def sweep_of(
     chance: float = 0.0,
     matched: pd.DataFrame | None = None,
     matched_networks: pd.DataFrame | None = None,
+    expects_matched: bool = False,
 ) -> Sweep | None:
     """A pair of arms over the sizes of its network; None without both arms at two sizes.
 
@@ -138,9 +141,12 @@ def sweep_of(
         matched: rows of the arm and of the reference at the arm's settings, like `confirm`; None if
             that was not trained.
         matched_networks: the networks behind them, if rows stand for searches.
+        expects_matched: whether that was to be trained: where it is missing, no gain is claimed.
     """
     chosen, fresh = _chosen(search, confirm, parameter, objective)
     metrics = (keys.TRAIN_ACCURACY, keys.on_test_set(objective) if fresh else objective)
+    if chosen is not None and chosen.duplicated([parameter, keys.ARM, keys.SEED]).any():
+        return None  # several settings of one size
     sizes = []
     for value, rows in () if chosen is None else chosen.groupby(parameter):
         pairs = {metric: paired_by_seed(rows, metric) for metric in metrics}
@@ -156,8 +162,9 @@ def sweep_of(
             )
             differ[metric] = differ_from_both(
                 evidence[metric],
-                _against_matched(metric, pair, of_matched, behind_matched),
+                _against_matched(metric, pair, of_matched, behind_matched, below, chance),
                 higher_is_better=keys.higher_is_better(metric),
+                is_missing=fresh and expects_matched,
             )
         of_reference = search[(search[parameter] == value) & (search[keys.ARM] == pair.reference)]
         best = _best_fit(
@@ -204,6 +211,7 @@ def judged_sizes(sweeps: Sequence[Sweep]) -> list[tuple[Size, ...]]:
 def _judged(
     sweep: Sweep, at: ComparedSize, counted: Mapping[tuple[Pair, float, str], CountedP]
 ) -> Size:
+    trained = at.rows if at.networks is None else at.networks
     train, general = (
         metric_gain(
             metric,
@@ -212,11 +220,10 @@ def _judged(
             at.evidence[metric],
             counted[sweep.pair, at.value, metric],
             sweep.margin_of(metric),
-            diverged=bool(at.rows[keys.DIVERGED].any()),
+            diverged=bool(trained[keys.DIVERGED].any()),
         )
         for metric in sweep.metrics
     )
-    trained = at.rows if at.networks is None else at.networks
     return Size(
         value=at.value,
         parameters=_whole(at.rows, keys.PARAMETERS),
@@ -248,13 +255,18 @@ def _at(value: object, parameter: str, rows: pd.DataFrame | None) -> pd.DataFram
 
 
 def _against_matched(
-    metric: str, pair: Pair, rows: pd.DataFrame | None, networks: pd.DataFrame | None
-) -> Comparison | None:
+    metric: str,
+    pair: Pair,
+    rows: pd.DataFrame | None,
+    networks: pd.DataFrame | None,
+    below: float | None,
+    chance: float,
+) -> Evidence | None:
     """The arm against the reference at the arm's settings; None without two pairs of them."""
     own = Pair(pair.arm, matched_name(pair))
     if rows is None or set(rows[keys.ARM]) != set(own) or len(paired_by_seed(rows, metric)) < 2:
         return None
-    return evidence_of_rows(rows, metric, own, networks=networks).everyone
+    return evidence_of_rows(rows, metric, own, networks=networks, below=below, chance=chance)
 
 
 def _kind(metric: str) -> str:

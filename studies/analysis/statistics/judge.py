@@ -38,13 +38,31 @@ def against_both(own: Comparison, matched: Comparison | None, *, higher_is_bette
 
 
 def differ_from_both(
-    evidence: Evidence, matched: Comparison | None, *, higher_is_better: bool
+    evidence: Evidence,
+    matched: Evidence | None,
+    *,
+    higher_is_better: bool,
+    is_missing: bool = False,
 ) -> tuple[float, float]:
-    """The same of all networks, and of those that train."""
-    everyone, trained = evidence.everyone, evidence.trained or evidence.everyone
+    """The same of all networks, and of those that train.
+
+    Args:
+        evidence: the arm against its reference.
+        matched: the arm against the reference at the arm's settings.
+        higher_is_better: whether the metric is maximised.
+        is_missing: whether the latter was to be trained and was not: then no gain is claimed.
+    """
+
+    def p_of(own: Comparison, beside: Comparison | None) -> float:
+        if is_missing and beside is None:
+            return 1.0 if (own.mean > 0) == higher_is_better else own.p
+        return against_both(own, beside, higher_is_better=higher_is_better)
+
+    beside = None if matched is None else matched.everyone
+    trained = None if matched is None else matched.trained
     return (
-        against_both(everyone, matched, higher_is_better=higher_is_better),
-        against_both(trained, matched, higher_is_better=higher_is_better),
+        p_of(evidence.everyone, beside),
+        p_of(evidence.trained or evidence.everyone, trained or beside),
     )
 
 
@@ -59,7 +77,8 @@ def judge(
     chance: float = 0.0,
     look: int = 1,
     networks: pd.DataFrame | None = None,
-    matched: Comparison | None = None,
+    matched: Evidence | None = None,
+    lacks_matched: bool = False,
 ) -> Verdict:
     """The verdict on the members of a confirmation.
 
@@ -78,6 +97,7 @@ def judge(
         networks: the networks behind `members`, if its rows stand for searches.
         matched: the first arm minus the second at the first's settings; `counted` must already
             account for it.
+        lacks_matched: whether that was to be trained and was not (see `differ_from_both`).
 
     Raises:
         ValueError: without both arms, with fewer than two pairs, or a margin not above 0.
@@ -102,7 +122,7 @@ def judge(
     )
     everyone = evidence.everyone
     if counted is None:
-        differ = differ_from_both(evidence, matched, higher_is_better=up)
+        differ = differ_from_both(evidence, matched, higher_is_better=up, is_missing=lacks_matched)
         (counted,) = counted_p([evidence], margin, method="holm", look=look, differ=[differ])
     claim = claim_of(
         evidence,
@@ -112,7 +132,10 @@ def judge(
         survivors_only=not up and bool(of_pair[keys.DIVERGED].any()),
     )
     decision = claim.decision
-    if matched is not None and decision.outcome == "undecided" and everyone.p < matched.p:
+    beside = None if matched is None else matched.everyone
+    if matched is not None and claim.of_trained:
+        beside = matched.trained or matched.everyone
+    if lacks_matched or (beside is not None and everyone.p < beside.p):
         decision = replace(decision, seeds_needed=None)  # that number belongs to another comparison
     return Verdict(
         pair=pair,
@@ -135,8 +158,8 @@ def judge(
         arm=_summary(of_pair, pairs, pair.arm),
         reference=_summary(of_pair, pairs, pair.reference),
         failures=evidence.failures,
-        luck=None if networks is None else _search_variance(of_pair, metric, pair, len(pairs)),
-        matched=matched,
+        luck=None if networks is None else _search_variance(of_pair, metric, pair),
+        matched=beside,
         of_trained=claim.of_trained,
         trained=None if evidence.trained is everyone else evidence.trained,
         withheld=claim.withheld,
@@ -179,15 +202,14 @@ def _searches(networks: pd.DataFrame, by_seed: pd.DataFrame) -> list[int]:
     return [int(one) for one in number.loc[by_seed.index]]
 
 
-def _search_variance(
-    networks: pd.DataFrame, metric: str, pair: Pair, searches: int
-) -> SearchVariance | None:
-    """How the searches behind a comparison differ, from their pairs of networks."""
+def _search_variance(networks: pd.DataFrame, metric: str, pair: Pair) -> SearchVariance | None:
+    """How the searches behind a comparison differ, from their pairs of networks; None if fewer than
+    two have one."""
     pairs = paired_by_seed(networks, metric)
     difference = pairs[pair.arm] - pairs[pair.reference]
     number = _searches(networks, pairs)
     by_search = [d.to_numpy(dtype=float) for _, d in difference.groupby(number)]
-    return search_variance(by_search) if len(by_search) == searches else None
+    return search_variance(by_search) if len(by_search) > 1 else None
 
 
 def _summary(members: pd.DataFrame, pairs: pd.DataFrame, arm: str) -> ArmSummary:

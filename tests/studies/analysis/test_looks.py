@@ -17,7 +17,7 @@ from studies.analysis.looks import Look, looks_of, name_of_look, seen, with_pres
 from studies.analysis.study_analysis import Analysis
 from studies.analysis.study_tables import Tables
 from studies.definition.phases import Phase
-from studies.report.study_results import question_of
+from studies.report.study_question import question_of
 from studies.runner.run_study import confirm_study, run_study
 from studies.storage.stored_study import StoredStudy
 from tests.studies.sessions import run_without_ray

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from dynloss_core.config import ConfigError
 from studies.analysis.analyses import analyse
 from studies.analysis.setting_verdicts import SettingVerdict
 from studies.definition.study import Study
-from studies.report.study_results import question_of
+from studies.report.study_question import question_of
 from tests.studies.analysis.hall import p_that_decides
 from tests.studies.sessions import finish, session_of
 from tests.studies.tiny import CONFIRM, tiny_study
@@ -72,10 +74,29 @@ def test_a_gain_must_show_against_both(trained: tuple[Study, pd.DataFrame]) -> N
     assert "against static at the settings of dynamical +0.0" in beaten.sentence()
 
 
+def test_no_gain_is_claimed_while_the_third_arm_is_missing(
+    trained: tuple[Study, pd.DataFrame],
+) -> None:
+    missing, _ = verdict(trained, gain=0.08, matched=None)
+    assert (missing.test.outcome, missing.test.seeds_needed) == ("undecided", None)
+    assert "static was not trained at the settings of dynamical" in missing.warnings[0]
+    lost, _ = verdict(trained, gain=-0.08, matched=None)
+    assert lost.test.outcome == "worse", "it only bars a gain"
+
+
+def test_an_arm_that_has_no_third_one_needs_none(trained: tuple[Study, pd.DataFrame]) -> None:
+    study, members = trained
+    question = replace(question_of(study, members), matched=())
+    rows = (members[keys.ARM] == keys.DYNAMICAL) & (members[keys.PHASE] == keys.CONFIRM)
+    raised = members.copy()
+    raised[keys.TEST_ACCURACY] = 0.7 + np.random.default_rng(3).normal(0, 0.01, len(raised))
+    raised.loc[rows, keys.TEST_ACCURACY] += 0.08
+    (found,) = analyse(raised[raised[keys.ARM] != MATCHED], pd.DataFrame(), question).verdicts
+    assert found.test.outcome == "better"
+
+
 def test_the_luck_of_a_search_is_no_gain(trained: tuple[Study, pd.DataFrame]) -> None:
     """The static loss is as good at the dynamical winner's learning rate: its own was missed."""
-    alone, _ = verdict(trained, gain=0.08, matched=None)
-    assert alone.test.outcome == "better"
     found, _ = verdict(trained, gain=0.08, matched=0.08)
     assert found.test.outcome == "undecided"
     assert found.test.low > 0, "the interval is that of the two winners"

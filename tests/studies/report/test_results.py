@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from dynloss_core import keys
-from studies.report.study_results import question_of, write_results
+from studies.report.study_question import question_of
+from studies.report.study_results import write_results
 from studies.search.confirmation import plan_confirmation
 from studies.storage.study_folder import StudyFolder
 from tests.studies.sessions import finish, next_block, session_of, train

@@ -22,7 +22,8 @@ from studies.cli.result_lines import show_results
 from studies.definition.early_stopping import EarlyStopping, is_stopped, rung_steps
 from studies.definition.study_files import load_study
 from studies.messages import console
-from studies.report.study_results import question_of, write_results
+from studies.report.study_question import question_of
+from studies.report.study_results import write_results
 from studies.search.plan import Plan
 from studies.storage.status import study_status
 from tests.studies.search.formula import answers, drive, fresh

@@ -15,7 +15,7 @@ from search_spaces import FloatParameter, IntParameter, Space
 from studies.analysis.gains.gain_map import maps_of
 from studies.analysis.study_tables import Tables
 from studies.definition.study import Study
-from studies.report.study_results import question_of
+from studies.report.study_question import question_of
 from studies.search.refinement import Tried, refined
 from tests.studies.sessions import finish, session_of
 from tests.studies.tiny import MAP, tiny_study

@@ -17,7 +17,8 @@ from studies.analysis.statistics.search_variance import search_variance
 from studies.analysis.study_analysis import Analysis
 from studies.definition.phases import Phase
 from studies.definition.study import Study
-from studies.report.study_results import question_of, write_results
+from studies.report.study_question import question_of
+from studies.report.study_results import write_results
 from studies.runner.extension import searched_again
 from studies.storage.status import study_status
 from studies.storage.stored_study import StoredStudy
