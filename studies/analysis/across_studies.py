@@ -6,15 +6,15 @@ search's seeds that took no part in choosing each arm's setting.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dynloss_core import keys
 from studies.analysis.question import Question
-from studies.analysis.setting_verdicts import SettingVerdict
 from studies.analysis.settings import by_setting, label_of
 from studies.analysis.statistics.equivalence import (
     OUTCOME_IN_WORDS,
@@ -139,84 +139,115 @@ def together(rows: Sequence[AcrossRow]) -> Pooled | None:
 
 
 def _rows(study: ComparedStudy) -> list[AcrossRow]:
-    scientific = list(study.question.scientific)
-    if study.analysis.verdicts:
-        members = study.analysis.compared
-        metric = keys.on_test_set(study.question.objective)
-    else:
-        searched = study.members[keys.PHASE] == keys.SEARCH
-        search = study.members[searched & ~is_stopped(study.members)]
-        metric = study.question.objective
-        try:
-            members = at_own_best(search, metric, [*scientific, keys.ARM], choosing="half")
-        except ValueError:  # one seed per point
-            return []
-    entries = []
-    for setting, rows in by_setting(members, scientific):
-        for pair in against_reference(study.question.pairs):
-            row = _row(study, metric, label_of(setting), pair, rows)
-            if row is not None:
-                entries.append(row)
-    return entries
+    return list(_of_verdicts(study) if study.analysis.verdicts else _of_search(study))
+
+
+def _of_verdicts(study: ComparedStudy) -> Iterator[AcrossRow]:
+    """The verdicts against the reference, setting by setting."""
+    analysis, shown = study.analysis, against_reference(study.question.pairs)
+    at = dict(_by_label(analysis.compared, study.question.scientific))
+    labels = list(dict.fromkeys(verdict.label for verdict in analysis.verdicts))
+    both = sorted(
+        zip(analysis.verdicts, analysis.by_seed, strict=True),
+        key=lambda one: labels.index(one[0].label),
+    )
+    for verdict, by_seed in both:
+        test = verdict.test
+        if test.pair not in shown:
+            continue
+        yield _row(
+            study,
+            verdict.label,
+            test.pair,
+            at.get(verdict.label),
+            by_seed,
+            test.metric,
+            (test.difference, test.low, test.high),
+            n=test.n,
+            fresh=True,
+            outcome=test.outcome,
+            warnings=verdict.warnings,
+            holds_for=test.holds_for,
+            unit="seeds" if test.luck is None else "searches",
+        )
+
+
+def _of_search(study: ComparedStudy) -> Iterator[AcrossRow]:
+    """Without fresh seeds: each arm, at its best on half of the search's seeds, on the others."""
+    question, metric = study.question, study.question.objective
+    searched = study.members[keys.PHASE] == keys.SEARCH
+    search = study.members[searched & ~is_stopped(study.members)]
+    by = [*question.scientific, keys.ARM]
+    try:
+        members = at_own_best(search, metric, by, choosing="half")
+    except ValueError:  # one seed per point
+        return
+    split = [ONE_SPLIT] if question.one_split else []
+    for label, at in _by_label(members, question.scientific):
+        for pair in against_reference(question.pairs):
+            rows = at[at[keys.ARM].isin(pair)]
+            if set(rows[keys.ARM]) != set(pair) or len(paired_by_seed(rows, metric)) < 2:
+                continue
+            up = keys.higher_is_better(metric)
+            evidence = evidence_of_rows(
+                rows, metric, pair, below=question.fails_below, chance=question.chance
+            )
+            claim = claim_of(
+                evidence,
+                question.margin,
+                higher_is_better=up,
+                survivors_only=not up and bool(rows[keys.DIVERGED].any()),
+            )
+            everyone = evidence.everyone
+            yield _row(
+                study,
+                label,
+                pair,
+                rows,
+                paired_by_seed(rows, metric),
+                metric,
+                (everyone.mean, everyone.low, everyone.high),
+                n=everyone.n,
+                fresh=False,
+                outcome=claim.decision.outcome,
+                warnings=(*study.analysis.warnings(), *split),
+                holds_for=claim.holds_for,
+            )
 
 
 def _row(
-    study: ComparedStudy, metric: str, setting: str, pair: Pair, members: pd.DataFrame
-) -> AcrossRow | None:
-    rows = members[members[keys.ARM].isin(pair)]
-    if set(rows[keys.ARM]) != set(pair):
-        return None
-    pairs = paired_by_seed(rows, metric)
-    if len(pairs) < 2:
-        return None
-    up = keys.higher_is_better(metric)
-    first, second = pair if up else reversed(pair)
-    gains = (pairs[first] - pairs[second]).to_numpy(dtype=float)
-    question = study.question
-    evidence = evidence_of_rows(
-        rows, metric, pair, below=question.fails_below, chance=question.chance
-    )
-    claim = claim_of(
-        evidence,
-        question.margin,
-        higher_is_better=up,
-        survivors_only=not up and bool(rows[keys.DIVERGED].any()),
-    )
-    known = {
-        (setting_verdict.label, setting_verdict.test.pair): setting_verdict
-        for setting_verdict in study.analysis.verdicts
-    }
-    verdict, everyone = known.get((setting, pair)), evidence.everyone
-    gain = (everyone.mean, everyone.low, everyone.high)
-    if verdict is not None:
-        gain = (verdict.test.difference, verdict.test.low, verdict.test.high)
-    gain = gain if up else (-gain[0], -gain[2], -gain[1])
+    study: ComparedStudy,
+    label: str,
+    pair: Pair,
+    rows: pd.DataFrame | None,
+    by_seed: pd.DataFrame,
+    metric: str,
+    difference: tuple[float, float, float],
+    **what: Any,
+) -> AcrossRow:
+    """A row whose numbers are oriented so that positive is a gain."""
+    mean, low, high = difference
+    gains = (by_seed[pair.arm] - by_seed[pair.reference]).to_numpy(dtype=float)
+    if not keys.higher_is_better(metric):
+        mean, low, high, gains = -mean, -high, -low, -gains
     return AcrossRow(
         study=study.name,
         data=study.data,
         model=study.model,
-        setting=", ".join(filter(None, (setting, "" if pair == Pair() else str(pair)))),
-        parameters_per_sample=_ratio(rows),
+        setting=", ".join(filter(None, (label, "" if pair == Pair() else str(pair)))),
+        parameters_per_sample=None if rows is None else _ratio(rows),
         metric=metric,
-        gain=gain[0],
-        low=gain[1],
-        high=gain[2],
-        n=everyone.n if verdict is None else verdict.test.n,
-        fresh=bool(study.analysis.verdicts),
-        outcome=claim.decision.outcome if verdict is None else verdict.test.outcome,
-        warnings=_warnings(study, verdict),
-        holds_for=claim.holds_for if verdict is None else verdict.test.holds_for,
+        gain=mean,
+        low=low,
+        high=high,
         gains=tuple(float(value) for value in gains),
-        unit="seeds" if verdict is None or verdict.test.luck is None else "searches",
+        **what,
     )
 
 
-def _warnings(study: ComparedStudy, verdict: SettingVerdict | None) -> tuple[str, ...]:
-    """Reasons to doubt a row: its verdict, or without one the search that it comes from."""
-    if study.analysis.verdicts:
-        return () if verdict is None else verdict.warnings
-    split = [ONE_SPLIT] if study.question.one_split else []
-    return (*study.analysis.warnings(), *split)
+def _by_label(rows: pd.DataFrame, scientific: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Rows of each setting, with its label."""
+    yield from ((label_of(setting), own) for setting, own in by_setting(rows, scientific))
 
 
 def _ratio(rows: pd.DataFrame) -> float | None:

@@ -19,10 +19,8 @@ import pandas as pd
 from dynloss_core import keys
 from studies.analysis.card import Card, DrawFunction, Drawing
 from studies.analysis.setting_verdicts import SettingVerdict, verdicts_of
-from studies.analysis.settings import by_setting
 from studies.analysis.statistics.comparison import compare
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS
-from studies.analysis.statistics.pairing import counted
 from studies.analysis.statistics.verdict import interval_in_words
 from studies.analysis.study_tables import Tables
 from studies.definition.arms import Pair
@@ -126,29 +124,28 @@ def ladders_of(tables: Tables) -> tuple[Ladder, ...]:
     if not question.ladder:
         return ()
     metric = keys.on_test_set(question.objective)
-    verdicts, _ = tables.cached(verdicts_of)
+    verdicts, by_seed = tables.cached(verdicts_of)
     ladders = []
-    for setting, rows in by_setting(tables.compared, question.scientific):
-        by_pair = {verdict.test.pair: verdict for verdict in verdicts if verdict.setting == setting}
-        steps = [
-            by_pair.get(Pair(above, below)) for below, above in itertools.pairwise(question.ladder)
-        ]
-        if not by_pair or None in steps:
+    for label in dict.fromkeys(verdict.label for verdict in verdicts):
+        by_pair = {
+            verdict.test.pair: (verdict, rows)
+            for verdict, rows in zip(verdicts, by_seed, strict=True)
+            if verdict.label == label
+        }
+        steps = [Pair(above, below) for below, above in itertools.pairwise(question.ladder)]
+        if any(step not in by_pair for step in steps):
             continue
-        arms = [
-            _arm(rows, metric, name, step)
-            for name, step in zip(question.ladder, [None, *steps], strict=True)
-        ]
-        label = next(iter(by_pair.values())).label
-        whole = by_pair.get(Pair(question.ladder[-1], question.ladder[0]))
+        arms = [_arm(by_pair[steps[0]][1], question.ladder[0], None)]
+        arms += [_arm(by_pair[step][1], step.arm, by_pair[step][0]) for step in steps]
+        whole, _ = by_pair.get(Pair(question.ladder[-1], question.ladder[0]), (None, None))
         ladders.append(Ladder(label, metric, tuple(arms), whole))
     return tuple(ladders)
 
 
-def _arm(rows: pd.DataFrame, metric: str, name: str, step: SettingVerdict | None) -> LadderArm:
-    values = counted(rows[rows[keys.ARM] == name], metric).dropna().to_numpy(dtype=float)
-    comparison = compare(values)
-    return LadderArm(name, comparison.mean, comparison.low, comparison.high, comparison.n, step)
+def _arm(by_seed: pd.DataFrame, name: str, step: SettingVerdict | None) -> LadderArm:
+    """An arm on the fresh seeds of its step; the lowest, on those of the step above it."""
+    own = compare(by_seed[name].to_numpy(dtype=float))
+    return LadderArm(name, own.mean, own.low, own.high, own.n, step)
 
 
 def _table(ladders: Sequence[Ladder]) -> pd.DataFrame:

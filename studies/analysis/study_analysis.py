@@ -35,6 +35,7 @@ class Analysis:
         stopped: how many of them were stopped early; they count only in the health of the search,
             as part of its budget.
         verdicts: the verdicts of the latest confirmation, one per scientific setting.
+        by_seed: the test metric behind each verdict: a row per seed or search, a column per arm.
         look: the name of that look at it; None if there was none.
         compared: the rows that it compares (see `Tables.compared`).
         winners: the confirmed point of each arm, at the first setting.
@@ -48,6 +49,7 @@ class Analysis:
     trials: dict[str, tuple[int, int]] = field(default_factory=dict)
     stopped: dict[str, int] = field(default_factory=dict)
     verdicts: tuple[SettingVerdict, ...] = ()
+    by_seed: tuple[pd.DataFrame, ...] = ()
     look: str | None = None
     compared: pd.DataFrame = field(default_factory=pd.DataFrame)
     winners: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -84,11 +86,12 @@ def analysis_of(tables: Tables, cards: Sequence[Card]) -> Analysis:
     rows = {arm: tried[tried[keys.ARM] == arm] for arm in arms}
     by = [keys.PHASE, keys.TRIAL]
     diverged = {arm: rows[arm].groupby(by)[keys.DIVERGED].any() for arm in arms}
-    latest, _ = tables.cached(verdicts_of)
+    latest, by_seed = tables.cached(verdicts_of)
     return Analysis(
         trials={arm: (len(flags), int(flags.sum())) for arm, flags in diverged.items()},
         stopped={arm: len(r[is_stopped(r)].drop_duplicates(by)) for arm, r in rows.items()},
         verdicts=latest,
+        by_seed=by_seed,
         look=tables.latest_look,
         compared=tables.compared,
         winners=winners_of(tables),

@@ -36,10 +36,14 @@ def cards(
         table = comparison_table(latest)
         yield Card(
             "Fresh seeds",
-            [Drawing("comparisons", *_overview_words(latest), partial(overview, latest))],
-            table=table,
+            [
+                Drawing("comparisons", *_overview_words(shown), partial(overview, shown))
+                for shown in [latest]
+                if shown  # of a second search none is confirmed yet
+            ],
+            table=table if latest else None,
             table_caption="Every comparison, on the same fresh seeds.",
-            files={"comparisons.csv": table},
+            files={"comparisons.csv": table} if latest else {},
             sentences=sentences,
             subject="winners",
             warnings=warnings,

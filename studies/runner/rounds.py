@@ -123,9 +123,9 @@ def with_rounds(stored: StoredStudy, planned: Sequence[Confirmation]) -> StoredS
 
 
 def due_round(stored: StoredStudy) -> Confirmation | None:
-    """Plan a round that an extended study still needs: a search is finished, and none of its rounds
-    had the same winners. If none can be planned, as when an arm has no winner, tell the user why
-    and return None."""
+    """Plan a round that an extended study still needs: a search is finished, and its latest round
+    had other winners. If none can be planned, as when an arm has no winner, tell the user why and
+    return None."""
     if not (stored.study.extensions and stored.study.confirms()):
         return None
     members = stored.folder.parts.gather("members")
@@ -150,8 +150,8 @@ def _due_round(stored: StoredStudy, of_search: int, search: pd.DataFrame) -> Con
     except ConfigError as error:
         say(f"the extended search is not confirmed: {error}")
         return None
-    chosen = _winners(planned)
-    if any(chosen == _winners(confirmation) for confirmation in rounds):
+    latest = max(rounds, key=lambda confirmation: confirmation.round, default=None)
+    if latest is not None and _winners(planned) == _winners(latest):
         return None
     return replace(planned, reason="the search was extended", trials=proposed)
 

@@ -48,7 +48,7 @@ _METRIC = keys.VALIDATION_ACCURACY
 _MIN_EVALUATIONS = 5
 _MAX_PANELS = 9
 _IN_STEPS = {"better": "faster", "worse": "slower"}
-_NEVER = 1e-9  # more than the share of a run that is left to a network that never gets there
+_NEVER = 1e-9  # of a run: between what is left to networks that get there and that never do
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +276,9 @@ def speed(
     reached = values.ge(target).cummax(axis=1)  # has been there by then
     steps = values.columns.to_numpy()
     first = np.where(reached.any(axis=1), steps[reached.to_numpy().argmax(axis=1)], end)
-    times = reached.index.to_frame(index=False).assign(time=first.astype(float))
+    times = reached.index.to_frame(index=False).assign(
+        time=first.astype(float), gets_there=reached.any(axis=1).to_numpy()
+    )
     unit = search_number(times) if several else times[keys.SEED]
     paired = times.groupby([unit.rename("unit"), keys.ARM])["time"].mean().unstack().dropna()
     if len(paired) < 2:
@@ -302,9 +304,10 @@ def _evidence(
     times: pd.DataFrame, paired: pd.DataFrame, pair: Pair, end: int, *, several: bool
 ) -> Evidence:
     """The share of the run that is left to networks as they get there: 0 to one that never does,
-    which then counts as one that failed."""
+    which then counts as one that failed, and next to 0 to one that does at the last evaluation."""
     index = ["unit", keys.SEED, keys.ARM]
-    left = (1 - times.set_index(index)["time"] / end).unstack().dropna()
+    share = (1 - times["time"] / end).clip(lower=2 * _NEVER).where(times["gets_there"], 0.0)
+    left = times.assign(left=share).set_index(index)["left"].unstack().dropna()
     compared = ((paired[pair.reference] - paired[pair.arm]) / end).to_numpy(dtype=float)
     return evidence_of(
         left,

@@ -125,9 +125,12 @@ def _held_out(
 
 
 def counted(members: pd.DataFrame, metric: str) -> pd.Series:
-    """The metric, with diverged networks counted as described above."""
+    """The metric, with diverged networks counted as described above, and so are those that have no
+    number: a network can learn, and have a loss on other data that is infinite."""
     nothing = 0.0 if keys.higher_is_better(metric) else np.nan
-    return members[metric].mask(members[keys.DIVERGED].astype(bool), nothing)
+    values = members[metric]
+    lost = members[keys.DIVERGED].astype(bool) | ~np.isfinite(values.astype(float))
+    return values.mask(lost, nothing)
 
 
 def search_number(members: pd.DataFrame) -> pd.Series:

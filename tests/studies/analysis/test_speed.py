@@ -60,6 +60,17 @@ def test_times_are_paired_and_cut_off() -> None:
     assert "3 of 4 and 4 of 4 networks get there" in result.sentence()
 
 
+def test_who_gets_there_at_the_last_evaluation_gets_there() -> None:
+    draws = np.random.default_rng(0)
+    late = [1000.0] * 13 + [*draws.choice([400.0, 500.0, 600.0], 47)]
+    result = found(*study({"dynamical": list(draws.permutation(late)), "static": late}))
+    failed = result.evidence.failures
+    assert failed is not None
+    assert (failed.arm, failed.reference) == (0, 0)
+    assert "of networks that get there" not in result.sentence()
+    assert "60 of 60 and 60 of 60 networks get there" in result.sentence()
+
+
 def test_slower_but_better_is_said() -> None:
     times = {"dynamical": [700.0, 600, 800, 700] * 5, "static": [100.0, 200, 300, 200] * 5}
     result = found(*study(times, {"dynamical": 0.9}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from studies.runner.extension import extended
 from studies.runner.rounds import due_round
 from studies.runner.run_study import run_study
 from studies.runner.session import Session
+from studies.search.confirmation import plan_confirmation
 from studies.storage.status import study_status
 from studies.storage.stored_study import StoredStudy, stored_definition
 from studies.storage.study_folder import StudyFolder
@@ -87,6 +89,24 @@ def test_new_winners_are_confirmed_on_seeds_nobody_saw(tiny: Path, tmp_path: Pat
         sum(name.startswith("search/") for name in names)
         == 2 * stored.study.trials_of("static").count
     )
+
+
+def test_a_winner_that_comes_back_is_confirmed_again(tiny: Path, tmp_path: Path) -> None:
+    """Finals can push out the winner of the latest round; what an earlier one showed of the present
+    winner is not what the latest look is about."""
+    changes = ["trials_per_arm=2", "seeds_per_point=1", "sampler=random"]
+    stored = finished(load_study(tiny, changes), tmp_path)
+    longer = extended(stored, 1)
+    search = searched(finished(longer.study, tmp_path).folder)
+    here = plan_confirmation(longer.study, search, 1, 0, 3)
+    others = tuple(replace(winner, trial=99) for winner in here.winners)
+    first = replace(here, trials=2)
+    away = replace(here, round=2, winners=others, trials=2)
+    assert due_round(replace(longer, rounds=(first,))) is None
+    due = due_round(replace(longer, rounds=(first, away)))
+    assert due is not None
+    assert (due.round, due.winners) == (3, here.winners)
+    assert not set(due.seeds) & set(first.seeds)
 
 
 def test_an_arm_that_never_trains_is_said_and_wants_no_round(
