@@ -128,7 +128,7 @@ def judged(
     arm, reference = accuracies
     difference = arm - reference
     unseen = [
-        failures(pd.DataFrame(dict(zip(PAIR, pair, strict=True))), PAIR, **failure)
+        failures(pd.DataFrame(dict(zip(PAIR, pair, strict=True))), PAIR, **failure)[0]
         for pair in zip(arm, reference, strict=True)
     ]
     low, high, below = (
@@ -139,13 +139,13 @@ def judged(
     some = _tested(np.where(trained, difference, np.nan), margin)
     sign, same = np.sign(everyone.mean) * (everyone.p < ALPHA), everyone.p_same < ALPHA
     inside = np.maximum(-low, high) < margin
-    holds = np.where(everyone.mean > 0, low > 0, high < 0)
-    claimed = np.where(sign != 0, holds, same & inside)
+    sign_of_all = sign * np.where(everyone.mean > 0, low > 0, high < 0)
+    claimed = (sign_of_all != 0) | (same & inside)
     few = trained.sum(axis=1) < FEWEST_PAIRS
     some_sign = np.sign(some.mean) * (some.p < ALPHA)
     return Judged(
-        better=sign * claimed,
-        same=same & claimed & inside,
+        better=sign_of_all,
+        same=same & inside,
         better_of_trained=np.where(claimed | few, 0, some_sign),
         same_of_trained=(some.p_same < ALPHA) & ~claimed & ~few,
         low=everyone.low,
@@ -259,9 +259,9 @@ def _by_looks(
         arm, reference = pairs.arm[:, : look * n], pairs.reference[:, : look * n]
         below = np.array(
             [
-                failures(
-                    pd.DataFrame(dict(zip(PAIR, one, strict=True))), PAIR, **scenario.failure
-                ).below
+                failures(pd.DataFrame(dict(zip(PAIR, one, strict=True))), PAIR, **scenario.failure)[
+                    0
+                ].below
                 for one in zip(arm, reference, strict=True)
             ]
         )

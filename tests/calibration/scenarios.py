@@ -190,7 +190,7 @@ class Resampled:
     def _trained(self) -> np.ndarray:
         """Mean difference of the pairs that live, of each comparison, by its own limit."""
         tables = (pd.DataFrame({"arm": arm, "reference": other}) for arm, other in self.pairs)
-        limits = [failures(table, _PAIR, **self.failure).below for table in tables]
+        limits = [failures(table, _PAIR, **self.failure)[0].below for table in tables]
         return np.array(
             [_mean_above(pairs, limit) for pairs, limit in zip(self.pairs, limits, strict=True)]
         )

@@ -104,7 +104,7 @@ class Speed:
     def unseen(self) -> tuple[float, float]:
         """The ends, in steps, of the interval of the mean difference with networks that never get
         there and were not seen."""
-        failed = self.evidence.failures
+        failed = self.evidence.failures_among(self.counted)
         assert failed is not None
         return -self.end * failed.high, -self.end * failed.low
 

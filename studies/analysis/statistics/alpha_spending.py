@@ -32,10 +32,11 @@ def share_of_look(number: int) -> float:
     return 1.0 if number == 1 else 1.0 / (number * (number - 1))
 
 
-def level_of_look(number: int) -> float:
+def level_of_look(number: int, comparisons: int = 1) -> float:
     """The level of the intervals that a look shows: 95% at the first.
 
     Args:
         number: as for `share_of_look`.
+        comparisons: how many intervals share the error (Bonferroni).
     """
-    return 1 - _ALPHA * share_of_look(number)
+    return 1 - _ALPHA * share_of_look(number) / comparisons

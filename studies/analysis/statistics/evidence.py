@@ -9,17 +9,20 @@ networks that train. Fewer than 30 pairs support no claim of that kind (see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from studies.analysis.statistics.alpha_spending import level_of_look
 from studies.analysis.statistics.comparison import FEWEST_PAIRS, Comparison, compare
-from studies.analysis.statistics.equivalence import Decision, Outcome, decide
-from studies.analysis.statistics.failures import Failures, failures
-from studies.analysis.statistics.multiplicity import Method, p_values
+from studies.analysis.statistics.equivalence import Decision, Outcome, decide, equivalence_test
+from studies.analysis.statistics.failures import Failures, UnseenFailures, failures
+from studies.analysis.statistics.multiplicity import Method, adjusted_p
 from studies.definition.arms import Pair
 
 __all__ = ["Claim", "CountedP", "Evidence", "claim_of", "counted_p", "evidence_of"]
@@ -34,30 +37,58 @@ class Evidence:
         trained: that of the pairs in which both networks trained, over the same searches if there
             are several; None with fewer than two.
         failures: how often networks fail; None for a loss.
+        unseen: what they say of failures that were not seen; None for a loss.
     """
 
     everyone: Comparison
     trained: Comparison | None
     failures: Failures | None
+    unseen: UnseenFailures | None = None
+
+    def failures_among(self, counted: CountedP | None) -> Failures | None:
+        """How often networks fail, with an interval that counts all comparisons (Bonferroni)."""
+        if counted is None or self.failures is None or self.unseen is None:
+            return self.failures
+        low, high = self.unseen.interval(1 - counted.level)
+        return replace(self.failures, low=low, high=high)
+
+    def with_unseen(self, differ: float, margin: float | None) -> tuple[float, float | None]:
+        """The p values of a difference, given that of the pairs alone, and of one within a margin,
+        which count failures that were not seen: each the larger of two, both of which must
+        reject."""
+        same = None if margin is None else equivalence_test(self.everyone, margin)
+        if self.unseen is None:
+            return differ, same
+        unseen = self.unseen.p_of_difference(positive=self.everyone.mean > 0)
+        if margin is None or same is None:
+            return max(differ, unseen), None
+        return max(differ, unseen), max(same, self.unseen.p_within(margin))
 
 
 class CountedP(NamedTuple):
     """The p values of a comparison, which count all comparisons of its family.
 
     Args:
-        differ: that the arms differ.
+        differ: that the arms differ, by the pairs alone.
         same: that they do so by less than the margin; None without one.
+        sure_differ: the same, whatever failures were not seen.
+        sure_same: likewise.
         trained_differ: the same among networks that train.
         trained_same: likewise.
+        level: the level at which intervals of all comparisons together err in 5% of looks, or less
+            in later ones.
     """
 
     differ: float
     same: float | None
+    sure_differ: float
+    sure_same: float | None
     trained_differ: float
     trained_same: float | None
+    level: float
 
     def of(self, claim: Claim) -> float:
-        """The p value of the difference that a claim is about."""
+        """The p value of the difference that a claim is about, by the pairs alone."""
         return self.trained_differ if claim.of_trained else self.differ
 
 
@@ -111,15 +142,15 @@ def evidence_of(
     everyone = compare(difference if compared is None else compared, level=level, pairs=groups)
     if not is_accuracy:
         return Evidence(everyone, None, None)
-    failed = failures(networks, pair, below=below, chance=chance)
+    failed, unseen = failures(networks, pair, below=below, chance=chance)
     trained = (networks[list(pair)] >= failed.below).all(axis=1).to_numpy()
     if trained.all():
-        return Evidence(everyone, everyone, failed)
+        return Evidence(everyone, everyone, failed, unseen)
     groups = _grouped(difference[trained], number[trained])
     own = np.array([group.mean() for group in groups]) if compared is not None else None
     values = difference[trained] if own is None else own
     some = compare(values, level=level, pairs=groups) if len(values) > 1 else None
-    return Evidence(everyone, some, failed)
+    return Evidence(everyone, some, failed, unseen)
 
 
 def _grouped(values: np.ndarray, number: np.ndarray) -> list[np.ndarray]:
@@ -136,13 +167,30 @@ def counted_p(
 ) -> list[CountedP]:
     """The p values of a family of comparisons, adjusted for their number and the look; `differ`
     replaces those of the difference, of all networks and of those that train."""
-    both = []
-    for which, comparisons in enumerate(
-        ([one.everyone for one in evidence], [one.trained or one.everyone for one in evidence])
-    ):
-        own = None if differ is None else [values[which] for values in differ]
-        both.append(p_values(comparisons, margin, method=method, look=look, differ=own))
-    return [CountedP(*values) for values in zip(*both[0], *both[1], strict=True)]
+    trained = [one.trained or one.everyone for one in evidence]
+    if differ is None:
+        differ = [(one.everyone.p, some.p) for one, some in zip(evidence, trained, strict=True)]
+    adjusted = partial(adjusted_p, method=method, look=look)
+    level = level_of_look(look, len(evidence))
+    sure = [one.with_unseen(p, margin) for one, (p, _) in zip(evidence, differ, strict=True)]
+    of_differences = zip(
+        adjusted([p for p, _ in differ]),
+        adjusted([p for p, _ in sure]),
+        adjusted([p for _, p in differ]),
+        strict=True,
+    )
+    if margin is None:
+        return [CountedP(a, None, b, None, c, None, level) for a, b, c in of_differences]
+    of_equivalence = zip(
+        adjusted([equivalence_test(one.everyone, margin) for one in evidence]),
+        adjusted([same for _, same in sure if same is not None]),
+        adjusted([equivalence_test(some, margin) for some in trained]),
+        strict=True,
+    )
+    return [
+        CountedP(a, d, b, e, c, f, level)
+        for (a, b, c), (d, e, f) in zip(of_differences, of_equivalence, strict=True)
+    ]
 
 
 def claim_of(
@@ -164,8 +212,7 @@ def claim_of(
         survivors_only: see `equivalence.decide`.
         plans: whether to say how many seeds an undecided comparison needs, which takes a while.
     """
-    everyone, failed = evidence.everyone, evidence.failures
-    trained = evidence.trained
+    everyone, trained = evidence.everyone, evidence.trained
 
     def decided(comparison: Comparison, p: float | None, p_same: float | None) -> Decision:
         return decide(
@@ -179,47 +226,38 @@ def claim_of(
         )
 
     whole = decided(everyone, *((counted.differ, counted.same) if counted else (None, None)))
-    if failed is None:
+    if evidence.failures is None:
         if whole.outcome == "undecided":
             return Claim(_undecided(whole, everyone))
         if not everyone.is_small:
             return Claim(whole)
         return Claim(_undecided(whole, everyone), withheld=whole.outcome)
-    if whole.outcome != "undecided" and not _undone(whole, everyone, failed):
-        return Claim(_secured(whole, failed))
-    withheld = whole.outcome
+    sure_p = evidence.with_unseen(everyone.p, margin)
+    sure = decided(everyone, *((counted.sure_differ, counted.sure_same) if counted else sure_p))
+    if sure.outcome != "undecided":
+        return Claim(sure)
+    withheld, needed = whole.outcome, None
     if trained is not None:
         p = (counted.trained_differ, counted.trained_same) if counted else (None, None)
         part = decided(trained, *p)
         if part.outcome != "undecided" and not trained.is_small:
             return Claim(part, of_trained=True)
         withheld = part.outcome if withheld == "undecided" else withheld
+        needed = _needed(part, trained, everyone)
     undecided = _undecided(whole, everyone)
+    enough = [number for number in (undecided.seeds_needed, needed) if number is not None]
+    undecided = replace(undecided, seeds_needed=min(enough, default=None))
     return Claim(undecided, withheld=None if withheld == "undecided" else withheld)
 
 
-def _undone(decision: Decision, comparison: Comparison, failed: Failures) -> bool:
-    """Whether failures that were not seen could undo a decision."""
-    if decision.outcome == "equivalent":
-        return not _is_small(decision, failed)
-    return failed.low <= 0 if comparison.mean > 0 else failed.high >= 0
-
-
-def _secured(decision: Decision, failed: Failures) -> Decision:
-    """The same without `by less than the margin`, if failures that were not seen could undo that
-    alone."""
-    sure: dict[Outcome, Outcome] = {
-        "better_within_margin": "better",
-        "worse_within_margin": "worse",
-    }
-    if decision.outcome not in sure or _is_small(decision, failed):
-        return decision
-    return replace(decision, outcome=sure[decision.outcome])
-
-
-def _is_small(decision: Decision, failed: Failures) -> bool:
-    """Whether the difference is within the margin whatever was not seen."""
-    return max(-failed.low, failed.high) < (decision.margin or 0.0)
+def _needed(part: Decision, trained: Comparison, everyone: Comparison) -> int | None:
+    """About how many pairs or searches would decide about networks that train, as failures take
+    some of their pairs; None if that is unknown."""
+    needed = part.seeds_needed
+    if needed is None and part.outcome == "undecided":
+        return None
+    few = math.ceil(FEWEST_PAIRS * trained.n / trained.pairs) if trained.is_small else 0
+    return max(everyone.n + 1, math.ceil(max(needed or 0, few) * everyone.n / trained.n))
 
 
 def _undecided(decision: Decision, comparison: Comparison) -> Decision:

@@ -28,17 +28,20 @@ interval that assumes nothing but the bounds of an accuracy (hedged betting; Wau
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
+from scipy import special, stats
 
 from studies.definition.arms import Pair
 
-__all__ = ["Failures", "failures"]
+__all__ = ["Failures", "UnseenFailures", "failures"]
+
+_ERROR = 0.05
+_LEAST = 1e-12  # error that is told apart from none
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,80 @@ class Failures:
     high: float
 
 
+@dataclass(frozen=True)
+class UnseenFailures:
+    """What n pairs say of failures that they may not show (the symbols are above).
+
+    Args:
+        n: number of pairs.
+        alone: how many pairs there are in which only the arm's, or only the reference's, network
+            failed.
+        both: share of pairs in which both did.
+        gaps: g_a and g_r.
+        trained: number of pairs in which neither failed.
+        mean: mean difference of those pairs; 0 without any.
+        sd: standard deviation of their differences; None with fewer than two.
+    """
+
+    n: int
+    alone: tuple[int, int]
+    both: float
+    gaps: tuple[float, float]
+    trained: int
+    mean: float
+    sd: float | None
+
+    def interval(self, error: float) -> tuple[float, float]:
+        """The ends of the interval of the mean difference over all networks, which errs this
+        often."""
+        part = error / 2 / 3
+        (least_a, most_a), (least_r, most_r) = (_limits(k, self.n, part) for k in self.alone)
+        half = 1.0  # accuracies differ by no more
+        if self.sd is not None:
+            half = -float(special.stdtrit(self.trained - 1, part))
+            half *= self.sd / math.sqrt(self.trained)
+        low = self._mean(self.mean - half, most_a, least_r)
+        high = self._mean(self.mean + half, least_a, most_r)
+        return max(-1.0, low), min(1.0, high)
+
+    def _mean(self, mu: float, only_arm: float, only_reference: float) -> float:
+        rest = max(0.0, 1 - only_arm - only_reference - self.both)
+        return rest * mu - only_arm * self.gaps[0] + only_reference * self.gaps[1]
+
+    def p_of_difference(self, *, positive: bool) -> float:
+        """The least error with which the interval lies above 0, or below."""
+
+        def excludes(error: float) -> bool:
+            low, high = self.interval(error)
+            return low > 0 if positive else high < 0
+
+        return _least_error(excludes)
+
+    def p_within(self, margin: float) -> float:
+        """The least error with which the interval lies within a margin."""
+        return _least_error(lambda error: max(map(abs, self.interval(error))) < margin)
+
+
+def _least_error(holds: Callable[[float], bool]) -> float:
+    """The least error at which something holds, to a thousandth of it and from above; 1 if it never
+    does."""
+    low, high = math.log(_LEAST), 0.0
+    if not holds(1.0):
+        return 1.0
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(math.exp(middle)) else (middle, high)
+    return math.exp(high)
+
+
 def failures(
     pairs: pd.DataFrame,
     pair: Pair,
     *,
     below: float | None = None,
     chance: float = 0.0,
-    level: float = 0.95,
-) -> Failures:
-    """The failures among pairs.
+) -> tuple[Failures, UnseenFailures]:
+    """The failures among pairs, with an interval of 95%, and what they say of those not seen.
 
     Args:
         pairs: accuracies, one row per seed, one column per arm; 0 where a network diverged.
@@ -89,7 +157,6 @@ def failures(
         below: accuracy below which a network failed; None: half-way from chance to the median of
             the better arm.
         chance: accuracy of guessing.
-        level: the level of the interval.
     """
     arm, reference = (pairs[name].to_numpy(dtype=float) for name in pair)
     if below is None:
@@ -99,63 +166,47 @@ def failures(
     trained = ~arm_failed & ~reference_failed
     alone = arm_failed & ~reference_failed, reference_failed & ~arm_failed
     few, many = (int(mask.sum()) for mask in alone)
-    part = (1 - level) / 2 / 3
-    (least_few, most_few), (least_many, most_many) = (
-        _limits(count, n, part) for count in (few, many)
-    )
     failed = int(arm_failed.sum()), int(reference_failed.sum())
-    limits = [_limits(count, n, 1 - level)[1] for count in failed]
-    low, high = _mean_interval(difference[trained], part)
     gaps = [
         float(np.abs(difference[mask]).mean())
         if mask.any()
         else max(0.0, float(other[trained].mean()) - chance if trained.any() else 1.0)
         for mask, other in zip(alone, (reference, arm), strict=True)
     ]
-    whole = float((arm_failed & reference_failed).mean())
-
-    def mean(mu: float, only_arm: float, only_reference: float) -> float:
-        rest = max(0.0, 1 - only_arm - only_reference - whole)
-        return rest * mu - only_arm * gaps[0] + only_reference * gaps[1]
-
+    among, several = difference[trained], trained.sum() > 1
+    unseen = UnseenFailures(
+        n=n,
+        alone=(few, many),
+        both=float((arm_failed & reference_failed).mean()),
+        gaps=(gaps[0], gaps[1]),
+        trained=int(trained.sum()),
+        mean=float(among.mean()) if several else 0.0,
+        sd=float(among.std(ddof=1)) if several else None,
+    )
+    low, high = unseen.interval(_ERROR)
     return Failures(
         below=below,
         n=n,
         arm=failed[0],
         reference=failed[1],
-        arm_most=float(limits[0]),
-        reference_most=float(limits[1]),
+        arm_most=_limits(failed[0], n, _ERROR)[1],
+        reference_most=_limits(failed[1], n, _ERROR)[1],
         p=_as_often(few, many),
-        trained=int(trained.sum()),
-        trained_difference=float(difference[trained].mean()) if trained.sum() > 1 else None,
-        low=max(-1.0, float(mean(low, most_few, least_many))),
-        high=min(1.0, float(mean(high, least_few, most_many))),
-    )
+        trained=unseen.trained,
+        trained_difference=unseen.mean if several else None,
+        low=low,
+        high=high,
+    ), unseen
 
 
-@lru_cache(maxsize=4096)
 def _limits(count: int, n: int, part: float) -> tuple[float, float]:
-    """Limits of a share, each end at an error of `part`."""
-    low, high = proportion_confint(count, n, alpha=2 * part, method="beta")
-    return float(low), float(high)
+    """Clopper and Pearson's limits of a share, each end at an error of `part`."""
+    low = float(special.betaincinv(count, n - count + 1, part)) if count else 0.0
+    high = float(special.betainccinv(count + 1, n - count, part)) if count < n else 1.0
+    return low, high
 
 
 @lru_cache(maxsize=4096)
 def _as_often(few: int, many: int) -> float:
     """The exact two-sided p value that both are as likely."""
     return float(stats.binomtest(few, few + many).pvalue) if few + many else 1.0
-
-
-@lru_cache(maxsize=4096)
-def _critical(n: int, part: float) -> float:
-    """Student's critical value over the root of n."""
-    return float(stats.t.isf(part, n - 1)) / math.sqrt(n)
-
-
-def _mean_interval(differences: np.ndarray, part: float) -> tuple[float, float]:
-    """The t interval of a mean, each end at an error of `part`; -1 to 1 with fewer than two."""
-    if len(differences) < 2:
-        return -1.0, 1.0
-    mean = float(differences.mean())
-    half = _critical(len(differences), part) * float(differences.std(ddof=1))
-    return mean - half, mean + half

@@ -58,12 +58,24 @@ def differ_from_both(
             return 1.0 if (own.mean > 0) == higher_is_better else own.p
         return against_both(own, beside, higher_is_better=higher_is_better)
 
-    beside = None if matched is None else matched.everyone
-    trained = None if matched is None else matched.trained
-    return (
-        p_of(evidence.everyone, beside),
-        p_of(evidence.trained or evidence.everyone, trained or beside),
-    )
+    if matched is None:
+        return p_of(evidence.everyone, None), p_of(evidence.trained or evidence.everyone, None)
+    own = evidence.trained or evidence.everyone
+    among = among_trained(matched)
+    p = p_of(own, among)
+    survivors = matched.trained
+    if survivors is not None and among is not survivors and own.n > 1:
+        against = (survivors.mean > 0) != higher_is_better
+        p = 1.0 if against and (own.mean > 0) == higher_is_better else p
+    return p_of(evidence.everyone, matched.everyone), p
+
+
+def among_trained(matched: Evidence) -> Comparison:
+    """What a claim about networks that train must hold against too: the matched arm among pairs in
+    which both train, or among all pairs if those are too few for a claim, since most of its
+    networks fail at these settings."""
+    trained = matched.trained
+    return matched.everyone if trained is None or trained.is_small else trained
 
 
 def judge(
@@ -134,7 +146,7 @@ def judge(
     decision = claim.decision
     beside = None if matched is None else matched.everyone
     if matched is not None and claim.of_trained:
-        beside = matched.trained or matched.everyone
+        beside = among_trained(matched)
     if lacks_matched or (beside is not None and everyone.p < beside.p):
         decision = replace(decision, seeds_needed=None)  # that number belongs to another comparison
     return Verdict(
@@ -157,7 +169,7 @@ def judge(
         seeds_needed=decision.seeds_needed,
         arm=_summary(of_pair, pairs, pair.arm),
         reference=_summary(of_pair, pairs, pair.reference),
-        failures=evidence.failures,
+        failures=evidence.failures_among(counted),
         luck=None if networks is None else _search_variance(of_pair, metric, pair),
         matched=beside,
         of_trained=claim.of_trained,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from dynloss_core.config import ConfigError
 from studies.analysis.analyses import analyse
 from studies.analysis.statistics.alpha_spending import share_of_look
 from studies.analysis.statistics.comparison import Comparison
+from studies.analysis.statistics.equivalence import Decision
 from studies.analysis.study_tables import Tables
 from studies.runner.run_study import run_study
 from studies.runner.until_decided import confirm_until_decided
@@ -106,7 +106,7 @@ def test_looking_until_decided_ends_at_the_most_looks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_without_ray(monkeypatch)
-    monkeypatch.setattr("studies.analysis.statistics.evidence.p_values", none_is_small)
+    monkeypatch.setattr("studies.analysis.statistics.evidence.decide", none_differs)
     folder = run_study(tiny_study(), tmp_path).folder
     outcome = confirm_until_decided(folder, at_most=3, seeds=2)
     (verdict,) = outcome.results.analysis.verdicts
@@ -121,16 +121,13 @@ def test_what_is_decided_is_not_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_without_ray(monkeypatch)
-    monkeypatch.setattr("studies.analysis.statistics.evidence.p_values", none_is_small)
+    monkeypatch.setattr("studies.analysis.statistics.evidence.decide", none_differs)
     folder = run_study(tiny_study(equivalence_margin=2.0), tmp_path).folder
     with pytest.raises(ConfigError, match="nothing is undecided: equivalent"):
         confirm_until_decided(folder, at_most=3, seeds=2)
     assert not StoredStudy.read(folder).rounds
 
 
-def none_is_small(
-    comparisons: Sequence[Comparison], margin: float | None, **_: Any
-) -> tuple[list[float], list[float | None]]:
+def none_differs(comparison: Comparison, margin: float | None, **_: Any) -> Decision:
     """No difference shows; equivalence does, where there is a margin."""
-    same = None if margin is None else 0.0
-    return [1.0] * len(comparisons), [same] * len(comparisons)
+    return Decision("undecided" if margin is None else "equivalent", None, margin, None)

@@ -23,7 +23,7 @@ from studies.analysis.statistics.equivalence import (
     seeds_for_power,
     spread_at_most,
 )
-from studies.analysis.statistics.multiplicity import p_values
+from studies.analysis.statistics.multiplicity import adjusted_p
 
 NOISE = np.array([0.01, -0.01, 0.02, -0.02, 0.0, 0.0])  # sd 0.01414, sem 0.00577
 
@@ -106,11 +106,9 @@ def test_p_values_of_several_comparisons() -> None:
         ("holm", multipletests(alone, method="holm")[1]),
         ("benjamini-hochberg", stats.false_discovery_control(alone)),
     ):
-        differ, same = p_values(comparisons, 0.05, method=method)  # type: ignore[arg-type]
-        assert differ == pytest.approx(list(expected))
-        own = [equivalence_test(each, 0.05) for each in comparisons]
-        assert all(p is not None and p >= q for p, q in zip(same, own, strict=True))
-        assert p_values(comparisons, None, method=method)[1] == [None] * 4  # type: ignore[arg-type]
+        assert adjusted_p(alone, method=method) == pytest.approx(list(expected))  # type: ignore[arg-type]
+        second = adjusted_p(alone, method=method, look=2)  # type: ignore[arg-type]
+        assert second == pytest.approx(np.minimum(1, 2 * np.array(expected)))
 
 
 def test_equal_differences_are_decided_by_sign_tests() -> None:

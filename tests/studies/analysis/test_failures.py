@@ -18,7 +18,8 @@ PAIR = Pair("new", "old")
 
 
 def found(arm: np.ndarray, reference: np.ndarray, **options: float) -> Failures:
-    return failures(pd.DataFrame({"new": arm, "old": reference}), PAIR, **options)  # type: ignore[arg-type]
+    seen, _ = failures(pd.DataFrame({"new": arm, "old": reference}), PAIR, **options)  # type: ignore[arg-type]
+    return seen
 
 
 def with_deaths(n: int, arm: int, reference: int, both: int = 0) -> tuple[np.ndarray, np.ndarray]:
