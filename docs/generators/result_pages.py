@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from studies.analysis.verdict_warnings import counted_warnings
+
 __all__ = ["RESULTS", "listed_studies", "result_pages", "results_table"]
 
 RESULTS = Path(__file__).parents[2] / "studies" / "results"
@@ -74,7 +76,9 @@ def _page(name: str) -> Iterator[str]:
         yield from _folded(words, list(_table(verdicts)), _MOST_ROWS)
     if summary["warnings"]:
         yield "## Warnings\n"
-        warnings = [f"- {_escaped(each)}" for each in summary["warnings"]]
+        alike = counted_warnings([[warning] for warning in summary["warnings"]])
+        times = (f"{count} times, {text}" if count > 1 else text for count, text in alike)
+        warnings = [f"- {_escaped(each)}" for each in times]
         yield from _folded(f"All {len(warnings)} warnings", [*warnings, ""], _MOST_WARNINGS)
     yield "## Where it comes from\n"
     yield f"{networks} networks, {time}; {_hardware(summary['provenance'])}.\n"

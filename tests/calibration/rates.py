@@ -329,8 +329,13 @@ def main() -> None:
             if each.of == "accuracies" and each.shape != "skewed" and not each.reference_dies
         ]
         maps = [searches.map_rates(each, arguments.repeats) for each in [*simple, *tables]]
-        print(*searches.summary(searched, maps), sep="\n", flush=True)  # noqa: T201
+        clustered = [
+            searches.clustered_rates(*case, 2 * arguments.repeats) for case in searches.CLUSTERED
+        ]
+        lines = searches.summary(searched, clustered, maps)
+        print(*lines, sep="\n", flush=True)  # noqa: T201
         content["searches"] = [asdict(each) for each in searched]
+        content["clustered"] = [asdict(each) for each in clustered]
         content["maps"] = [asdict(each) for each in maps]
         write_atomically(out, json.dumps(content, indent=1) + "\n")
     if {"rates", "searches", "maps"} <= set(content):

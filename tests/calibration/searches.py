@@ -22,7 +22,15 @@ from tests.calibration.scenarios import (
     Simulated,
 )
 
-__all__ = ["MapRates", "SearchRates", "map_rates", "search_rates"]
+__all__ = [
+    "CLUSTERED",
+    "ClusteredRates",
+    "MapRates",
+    "SearchRates",
+    "clustered_rates",
+    "map_rates",
+    "search_rates",
+]
 
 _ALPHA = 0.05
 _EQUAL = 1e-9  # true differences are equal but for rounding
@@ -149,6 +157,65 @@ def _claims(claims: Sequence[Claim], outcomes: Sequence[str], of: Population) ->
 
 
 @dataclass(frozen=True)
+class ClusteredRates:
+    """A study of R searches, of which some have a winner of the arm that fails often; the others are
+    better by as much as makes the difference over searches 0. Few searches do not see what one
+    winner in ten is like.
+
+    Args:
+        bad: share of searches whose winner is such a one; 1: all winners fail alike.
+        fails: share of its networks that fail.
+        searches: R.
+        n: fresh seeds of each.
+        repeats: simulated studies.
+        better: `better` is claimed of all networks.
+        worse: `worse` is.
+    """
+
+    bad: float
+    fails: float
+    searches: int
+    n: int
+    repeats: int
+    better: float
+    worse: float
+
+
+def clustered_rates(
+    bad: float, fails: float, searches: int, n: int, repeats: int, seed: int = 0
+) -> ClusteredRates:
+    """The rates of one case: accuracies of 0.9 with a spread of 0.01, and 0.1 where they fail."""
+    draws = np.random.default_rng([seed, searches, n, int(1000 * bad), int(1000 * fails)])
+    learnt, chance, spread, share = 0.9, 0.1, 0.01, bad * fails
+    gain = share * (learnt - chance) / (1 - share)
+    claims = []
+    for _ in range(repeats):
+        fail = draws.random((searches, n)) < fails * (draws.random((searches, 1)) < bad)
+        luck = draws.normal(0, spread, (searches, 1))
+        arm = np.where(fail, chance, learnt + gain + luck) + draws.normal(0, spread, (searches, n))
+        reference = learnt + draws.normal(0, spread, (searches, n))
+        evidence = evidence_of(
+            pd.DataFrame({"arm": arm.ravel(), "reference": reference.ravel()}),
+            _PAIR,
+            is_accuracy=True,
+            compared=(arm - reference).mean(axis=1),
+            searches=np.repeat(np.arange(searches), n),
+            chance=chance,
+        )
+        claims.append(claim_of(evidence, higher_is_better=True, plans=False))
+    better, worse = (float(_claims(claims, names, "all").mean()) for names in (_BETTER, _WORSE))
+    return ClusteredRates(bad, fails, searches, n, repeats, better, worse)
+
+
+CLUSTERED = [
+    (bad, fails, searches, 20)
+    for bad, fails in ((1.0, 0.06), (0.2, 0.3), (0.1, 0.6))
+    for searches in (5, 10, 20)
+]
+"""Share of bad winners, how often their networks fail, R and n of every case."""
+
+
+@dataclass(frozen=True)
 class MapRates:
     """Maps of 200 cells over the best of 13 static trials, 20 seeds, where nothing differs.
 
@@ -190,13 +257,22 @@ def _accuracies(scenario: Scenario, draws: np.random.Generator) -> tuple[np.ndar
     return drawn[:_CELLS], drawn[_CELLS:]
 
 
-def summary(searches: Sequence[SearchRates], maps: Sequence[MapRates]) -> list[str]:
+def summary(
+    searches: Sequence[SearchRates],
+    clustered: Sequence[ClusteredRates],
+    maps: Sequence[MapRates],
+) -> list[str]:
     """A line per case."""
     lines = [
         f"{each.scenario}, luck {each.luck:g}, R = {each.searches} of {each.n}: one search "
         f"{each.one_better:.3f}, all {each.better:.3f}, trained {each.better_of_trained:.3f}, same "
         f"{each.same:.3f} and {each.same_of_trained:.3f}, missed {each.missed:.3f}"
         for each in searches
+    ]
+    lines += [
+        f"{each.bad:.0%} of winners fail in {each.fails:.0%}, R = {each.searches} of {each.n}: "
+        f"better {each.better:.3f}, worse {each.worse:.3f}"
+        for each in clustered
     ]
     lines += [
         f"map, {each.scenario}: t {each.by_t:.3f}, flips {each.by_flips:.3f}" for each in maps

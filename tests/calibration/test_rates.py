@@ -14,7 +14,7 @@ from studies.analysis.gains.speed import Speed, speed
 from studies.analysis.statistics.evidence import claim_of, evidence_of
 from tests.calibration.rates import NOMINAL, PAIR, RESULTS, above, judged, rates
 from tests.calibration.scenarios import Shape, Simulated, from_tables
-from tests.calibration.searches import map_rates, search_rates
+from tests.calibration.searches import clustered_rates, map_rates, search_rates
 
 
 @pytest.mark.parametrize("shape", ["normal", "skewed", "bimodal"])
@@ -144,6 +144,14 @@ def test_searches_keep_the_rate_that_one_search_exceeds(scenario: Simulated, luc
     for rate in (found.same, found.same_of_trained, found.missed):
         assert not above(rate, 0.05, found.repeats)
     assert found.finds_five_points > 0.9
+
+
+def test_winners_that_fail_alike_are_covered_and_one_in_ten_is_not_seen_by_five() -> None:
+    alike = clustered_rates(1.0, 0.06, 5, 20, repeats=200)
+    assert not above(alike.better, 0.025, alike.repeats)
+    few, many = (clustered_rates(0.1, 0.6, searches, 20, repeats=200) for searches in (5, 40))
+    assert above(few.better, 0.025, few.repeats), "as the pages say"
+    assert many.better < few.better
 
 
 def test_maps_keep_the_rate_that_they_exceeded() -> None:
