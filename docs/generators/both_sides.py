@@ -30,6 +30,7 @@ STUDIES = {
     "fashion_wideresnet_reduced": "Fashion-MNIST, a Wide ResNet",
     "wrn_normalisation_reduced_group": "A Wide ResNet with group normalisation",
     "wrn_normalisation_reduced_none": "A Wide ResNet without normalisation",
+    "wrn_retune_reduced": "A Wide ResNet, weight decay and batch size tuned",
     "wrn_curvature_lr_reduced": "A Wide ResNet at a rate that follows the curvature",
 }
 """The studies of the page, each with its heading; one that is not committed is left out."""
