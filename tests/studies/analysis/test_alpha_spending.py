@@ -130,4 +130,4 @@ def test_what_is_decided_is_not_looked_at_again(
 
 def none_differs(comparison: Comparison, margin: float | None, **_: Any) -> Decision:
     """No difference shows; equivalence does, where there is a margin."""
-    return Decision("undecided" if margin is None else "equivalent", None, margin, None)
+    return Decision("undecided" if margin is None else "equivalent", 0.0, margin, None)
