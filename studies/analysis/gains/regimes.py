@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
+from typing import Literal
 
 import pandas as pd
 
@@ -256,9 +257,11 @@ def _interpolation_columns(size: Size) -> dict[str, object]:
 def _claim(claim: str, sizes: list[Size], which: int, name: str) -> str:
     if not sizes:
         return f"{claim}: not tested; no size lies on that side of the threshold."
-    by_outcome: dict[Outcome, list[Size]] = {}
+    by_outcome: dict[Outcome | Literal["withheld"], list[Size]] = {}
     for size in sizes:
-        by_outcome.setdefault(size.gains[which].decision.outcome, []).append(size)
+        claimed = size.gains[which].claim
+        outcome = claimed.decision.outcome if claimed.withheld is None else "withheld"
+        by_outcome.setdefault(outcome, []).append(size)
     won, little = by_outcome.get("better", []), by_outcome.get("better_within_margin", [])
     margin = f"{sizes[0].gains[which].decision.margin or 0:g}"
     if len(won) == len(sizes):
@@ -269,7 +272,8 @@ def _claim(claim: str, sizes: list[Size], which: int, name: str) -> str:
         verdict = f"holds by less than the margin of {margin}"
         verdict += " in part" if len(little) < len(sizes) else ""
     else:
-        verdict = "is not shown" if "undecided" in by_outcome else "does not hold"
+        is_open = {"undecided", "withheld"} & set(by_outcome)
+        verdict = "is not shown" if is_open else "does not hold"
     parts = [
         f"{word} at {name} {_listed(by_outcome[outcome], which)}"
         for outcome, word in (
@@ -278,6 +282,7 @@ def _claim(claim: str, sizes: list[Size], which: int, name: str) -> str:
             ("worse", "loss"),
             ("worse_within_margin", f"loss of less than {margin}"),
             ("equivalent", f"equivalent within ±{margin}"),
+            ("withheld", "a difference that networks not seen could undo"),
             ("undecided", "no difference shown"),
         )
         if outcome in by_outcome

@@ -143,6 +143,7 @@ def test_few_seeds_claim_nothing_that_unseen_networks_could_undo(seeds: int, cla
         assert (gain.wins, gain.claim.of_trained) == (claimed, claimed)
     *_, over = result.sentences()
     assert ("holds here" in over, "of networks that train" in over) == (claimed, claimed)
+    assert ("a difference that networks not seen could undo at width" in over) == (not claimed)
 
 
 @pytest.mark.parametrize(
