@@ -1,7 +1,5 @@
 """Regimes: what an arm, such as the dynamical loss, gains from under- to overparametrized networks.
 
-The file is long because sizes, words and table of the regimes are one thing.
-
 At each size, each arm is at its own best setting, chosen on the validation objective. The arms are
 compared seed by seed, on seeds that did not choose it: the fresh seeds of a confirmation if there
 was one, else the half of the search's seeds that took no part in the choice (see `pairing`). A

@@ -202,7 +202,7 @@ def failures(
 def _limits(count: int, n: int, part: float) -> tuple[float, float]:
     """Clopper and Pearson's limits of a share, each end at an error of `part`."""
     low = float(special.betaincinv(count, n - count + 1, part)) if count else 0.0
-    high = float(special.betainccinv(count + 1, n - count, part)) if count < n else 1.0
+    high = 1 - float(special.betaincinv(n - count, count + 1, part)) if count < n else 1.0
     return low, high
 
 

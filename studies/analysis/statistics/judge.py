@@ -58,16 +58,14 @@ def differ_from_both(
             return 1.0 if (own.mean > 0) == higher_is_better else own.p
         return against_both(own, beside, higher_is_better=higher_is_better)
 
+    everyone, trained = evidence.everyone, evidence.trained or evidence.everyone
     if matched is None:
-        return p_of(evidence.everyone, None), p_of(evidence.trained or evidence.everyone, None)
-    own = evidence.trained or evidence.everyone
-    among = among_trained(matched)
-    p = p_of(own, among)
-    survivors = matched.trained
-    if survivors is not None and among is not survivors and own.n > 1:
-        against = (survivors.mean > 0) != higher_is_better
-        p = 1.0 if against and (own.mean > 0) == higher_is_better else p
-    return p_of(evidence.everyone, matched.everyone), p
+        return p_of(everyone, None), p_of(trained, None)
+    p, survivors = p_of(trained, among_trained(matched)), matched.trained
+    gains = (trained.mean > 0) == higher_is_better
+    if gains and survivors is not None and (survivors.mean > 0) != higher_is_better:
+        p = 1.0  # also where they are too few to decide
+    return p_of(everyone, matched.everyone), p
 
 
 def among_trained(matched: Evidence) -> Comparison:

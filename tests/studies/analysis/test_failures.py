@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from dynloss_core import keys
-from studies.analysis.statistics.failures import Failures, failures
+from studies.analysis.statistics.evidence import claim_of, counted_p, evidence_of
+from studies.analysis.statistics.failures import Failures, UnseenFailures, failures
 from studies.analysis.statistics.judge import judge
 from studies.definition.arms import Pair
 
@@ -130,3 +133,53 @@ def test_failures_that_were_seen_are_said() -> None:
         ).failures
         is None
     )
+
+
+@given(
+    n=st.integers(30, 200),
+    shares=st.tuples(st.floats(0, 0.3), st.floats(0, 0.3)),
+    mean=st.floats(-0.2, 0.2),
+    sd=st.floats(0.001, 0.1),
+    margin=st.floats(0.01, 0.5),
+)
+def test_p_values_and_intervals_agree(
+    n: int, shares: tuple[float, float], mean: float, sd: float, margin: float
+) -> None:
+    alone = int(shares[0] * n), int(shares[1] * n)
+    unseen = UnseenFailures(n, alone, 0.0, (0.5, 0.5), n - sum(alone), mean, sd)
+    for p, holds in (
+        (unseen.p_of_difference(positive=True), lambda low, high: low > 0),
+        (unseen.p_of_difference(positive=False), lambda low, high: high < 0),
+        (unseen.p_within(margin), lambda low, high: -margin < low and high < margin),
+    ):
+        if p < 1:
+            assert holds(*unseen.interval(p))
+        if p > 1e-11:
+            assert not holds(*unseen.interval(p * 0.998))
+
+
+@pytest.mark.slow
+def test_of_many_comparisons_of_nothing_hardly_any_is_claimed_of_all_networks() -> None:
+    """Of 20, where one network in six of one arm fails and mostly none is seen to: each alone errs
+    in less than 1%."""
+    draws, n, fails, families, compared = np.random.default_rng(0), 30, 0.16, 60, 20
+    gap = 0.8
+    gain = fails * gap / (1 - fails)
+    wrong = alone = 0
+    for _ in range(families):
+        evidence = []
+        for _ in range(compared):
+            old = 0.9 + draws.normal(0, 0.01, n)
+            new = np.where(draws.random(n) < fails, 0.1, 0.9 + gain) + draws.normal(0, 0.01, n)
+            pairs = pd.DataFrame({"new": new, "old": old})
+            evidence.append(evidence_of(pairs, PAIR, is_accuracy=True, chance=0.1))
+        counted = counted_p(evidence, None, method="holm")
+        said = [
+            claim_of(one, higher_is_better=True, counted=p, plans=False)
+            for one, p in zip(evidence, counted, strict=True)
+        ]
+        own = [claim_of(one, higher_is_better=True, plans=False) for one in evidence]
+        wrong += any(c.decision.outcome == "better" and not c.of_trained for c in said)
+        alone += any(c.decision.outcome == "better" and not c.of_trained for c in own)
+    assert wrong <= alone
+    assert wrong / families <= 0.05

@@ -13,6 +13,9 @@ from dynloss_core import keys
 from dynloss_core.config import ConfigError
 from studies.analysis.analyses import analyse
 from studies.analysis.setting_verdicts import SettingVerdict
+from studies.analysis.statistics.evidence import evidence_of
+from studies.analysis.statistics.judge import differ_from_both
+from studies.definition.arms import Pair
 from studies.definition.study import Study
 from studies.report.study_question import question_of
 from tests.studies.analysis.hall import p_that_decides
@@ -21,6 +24,7 @@ from tests.studies.tiny import CONFIRM, tiny_study
 
 MATCHED = "static_at_dynamical"
 SEEDS = 30
+PAIR = Pair("arm", "other")
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +136,29 @@ def test_of_two_pairs_that_do_not_differ_one_in_forty_is_called_better() -> None
         p = [stats.ttest_rel(arm, other) for other in (static, third)]
         better += all(each.pvalue < 0.05 and each.statistic > 0 for each in p)
     assert stats.binomtest(better, repeats, 0.025, alternative="greater").pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("better_by", "failing", "claimed"),
+    [
+        (0.00, 1, True),  # as good as the reference, wherever it trains
+        (0.06, 14, False),  # better than the arm wherever it trains, but often it does not
+        (0.06, 50, False),  # the same, of ten networks that train
+        (0.00, 50, True),  # hardly ever trains, and is beaten where it does
+    ],
+)
+def test_a_claim_of_networks_that_train_holds_against_those_of_the_third_arm(
+    better_by: float, failing: int, claimed: bool
+) -> None:
+    draws, n = np.random.default_rng(0), 60
+    static, arm, third = (mean + draws.normal(0, 0.01, n) for mean in (0.80, 0.83, 0.80))
+    third += better_by
+    arm[:3] = static[3:6] = 0.1
+    third[n - failing :] = 0.1
+    both = [
+        evidence_of(pd.DataFrame({"arm": arm, "other": other}), PAIR, is_accuracy=True, chance=0.1)
+        for other in (static, third)
+    ]
+    p_of_all, p_of_trained = differ_from_both(*both, higher_is_better=True)
+    assert p_of_all > 0.05, "a few that fail hide it"
+    assert (p_of_trained < 0.05) == claimed
