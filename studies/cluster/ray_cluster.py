@@ -179,9 +179,7 @@ def set_environment(address: str | None) -> None:
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # what a worker that waits for its first block imports meanwhile
-    own = ("studies.cluster.worker_imports",) if address is None else ()
-    modules = ",".join((*own, "torch", "pandas", "pyarrow", "ray.tune"))
-    os.environ.setdefault("RAY_preload_python_modules", modules)
+    os.environ.setdefault("RAY_preload_python_modules", "torch,pandas,pyarrow,ray.tune")
     if address is None or not reaches_beyond(address):
         # on any system, Ray's switch for nodes that use loopback only
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

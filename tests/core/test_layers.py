@@ -29,7 +29,7 @@ CHECKS = "studies.cli.check_command"  # runs them on a user's plug-in
 LEVELS = {
     "dynloss_core": [
         "config", "own_command", "json_schema", "seeding", "keys", "atomic", "checkpoint", "oscillation",
-        "losses", "data", "models", "plugin_definitions", "plugins", "compute", "landscape", "training", "testing", "garbage_collection", "command",
+        "losses", "data", "models", "plugin_definitions", "plugins", "compute", "landscape", "training", "testing", "command",
     ],
     "dynloss_core.landscape": [
         "refusals", "stability", "algorithms", "operators", "subset", "trackers", "valley",
