@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -158,3 +161,17 @@ def test_maps_keep_the_rate_that_they_exceeded() -> None:
     found = map_rates(Simulated("normal", 0.0, 0.0), repeats=200)
     assert above(found.by_t, 0.05, found.repeats)
     assert not above(found.by_flips, 0.05, found.repeats)
+
+
+def test_the_page_has_the_rates_of_winners_that_fail_unlike_others() -> None:
+    here = Path(__file__).parent
+    rows = json.loads((here / "rates.json").read_text(encoding="utf-8"))["clustered"]
+    page = (here / "README.md").read_text(encoding="utf-8")
+    table = page.partition("| winners that fail | 5 searches |")[2].partition("\n\n")[0]
+    said = [re.findall(r"([\d.]+)%", line)[-3:] for line in table.splitlines()[2:]]
+    cases = dict.fromkeys((row["bad"], row["fails"]) for row in rows)
+    assert len(said) == len(cases)
+    for numbers, case in zip(said, cases, strict=True):
+        found = [100 * row["better"] for row in rows if (row["bad"], row["fails"]) == case]
+        for number, rate in zip(numbers, found, strict=True):
+            assert float(number) == pytest.approx(rate, abs=0.51)  # as it is rounded
