@@ -111,6 +111,15 @@ def test_p_values_of_several_comparisons() -> None:
         assert second == pytest.approx(np.minimum(1, 2 * np.array(expected)))
 
 
+@given(p=st.lists(st.floats(0, 1), min_size=1, max_size=40), rounded=st.booleans())
+def test_p_values_are_adjusted_as_statsmodels_does(p: list[float], rounded: bool) -> None:
+    p = [round(value, 1) for value in p] if rounded else p
+    for method, known in (("holm", "holm"), ("benjamini-hochberg", "fdr_bh")):
+        found = adjusted_p(p, method=method)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, multipletests(p, method=known)[1], rtol=1e-12)
+    assert adjusted_p([], method="holm") == []
+
+
 def test_equal_differences_are_decided_by_sign_tests() -> None:
     assert decide(compare(np.zeros(5)), 0.01, higher_is_better=True).outcome == "equivalent"
     assert equivalence_test(compare(np.zeros(5)), 0.01) == 2**-5
