@@ -28,6 +28,7 @@ STUDIES = {
     "fashion_unbalanced": "Fashion-MNIST, classes of unequal size",
     "fashion_myrtle5_small": "Fashion-MNIST, convolutional networks",
     "fashion_wideresnet_reduced": "Fashion-MNIST, a Wide ResNet",
+    "fashion_wideresnet_reduced_16": "Fashion-MNIST, a Wide ResNet of 16 layers",
     "wrn_normalisation_reduced_group": "A Wide ResNet with group normalisation",
     "wrn_normalisation_reduced_none": "A Wide ResNet without normalisation",
     "wrn_retune_reduced": "A Wide ResNet, weight decay and batch size tuned",
