@@ -232,8 +232,10 @@ def claim_of(
         if not everyone.is_small:
             return Claim(whole)
         return Claim(_undecided(whole, everyone), withheld=whole.outcome)
-    sure_p = evidence.with_unseen(everyone.p, margin)
-    sure = decided(everyone, *((counted.sure_differ, counted.sure_same) if counted else sure_p))
+    if counted is None:
+        sure = decided(everyone, *evidence.with_unseen(everyone.p, margin))
+    else:
+        sure = decided(everyone, counted.sure_differ, counted.sure_same)
     if sure.outcome != "undecided":
         return Claim(sure)
     withheld, needed = whole.outcome, None
