@@ -82,13 +82,15 @@ def ray_head(*options: str, **variables: str) -> Iterator[int]:
     ray = shutil.which("ray", path=programs)
     assert ray is not None
     port = free_port()
+    # two heads on a machine share none of Ray's usual ports; the agents take jobs
+    own = ("--dashboard-agent-listen-port=0", f"--ray-client-server-port={free_port()}")
     path = os.pathsep.join([programs, os.environ["PATH"]])  # whose `python` jobs run
     environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PATH": path}
     environment |= {"PYTHONPATH": "", **variables}
     head = subprocess.Popen(
         [
             ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2",
-            "--disable-usage-stats", "--block", *options,
+            "--disable-usage-stats", "--block", *own, *options,
         ],
         start_new_session=True,
         env=environment,

@@ -32,7 +32,12 @@ from studies.messages import say
 __all__ = ["check_out", "follow", "shipped", "submit", "variables"]
 
 PACKAGES = ("dynloss_core", "search_spaces", "studies")
-_NO_AGENT = "No available agent"  # Ray's message from a head that has only just started
+_NO_AGENT = "No available agent"
+"""Ray's message from a head that has only just started, and from one that can never take a job,
+since another Ray on its machine holds the port of its agent."""
+_HELD_PORT = (
+    "if another Ray runs on the head's machine, start this one with --dashboard-agent-listen-port=0"
+)
 _SECONDS_FOR_AN_AGENT = 180.0  # on a busy head
 _PAGE = ("report.css", "report.html.j2", "report.js", "explore.js")
 _READ = tuple(f"studies/report/page/{name}" for name in _PAGE)
@@ -71,14 +76,16 @@ def submit(study: Study, address: str, out: str, data_dir: str | None = None) ->
             try:
                 return str(client.submit_job(**job))
             except refusals as error:
-                if _NO_AGENT in str(error) and time.monotonic() - began < _SECONDS_FOR_AN_AGENT:
+                no_agent = _NO_AGENT in str(error)
+                if no_agent and time.monotonic() - began < _SECONDS_FOR_AN_AGENT:
                     if not waits:
                         say("the cluster is not ready for jobs yet; trying for up to three minutes")
                     waits = True
                     time.sleep(1)
                     continue
                 problem = f"{address} refuses the job: {reason_of(error)[:200]}"
-                raise ConfigError("--address", problem, "see its dashboard") from None
+                remedy = _HELD_PORT if no_agent else "see its dashboard"
+                raise ConfigError("--address", problem, remedy) from None
 
 
 def follow(address: str, job: str) -> bool:

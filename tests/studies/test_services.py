@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ import requests
 from mlflow import MlflowClient
 
 from dynloss_core import keys
+from dynloss_core.config import ConfigError
+from studies.cluster import job_submission
+from studies.definition.study_files import load_study
 from studies.storage.study_folder import StudyFolder
 from tests.core.data.image_files import needs_fashion_mnist
 from tests.services import SECONDS, free_port, ray_head, started_mlflow, wait_for, wait_until
@@ -183,6 +187,25 @@ def test_a_study_is_sent_as_a_job(dashboard: str, tiny: Path, tmp_path: Path) ->
         shown = dynloss(*send, "--no-follow", MLFLOW_TRACKING_URI=uri)
         assert (shown.returncode == 2) == ("secret" in uri)
         assert "secret" not in shown.stdout + shown.stderr
+
+
+def test_a_head_whose_agent_lost_its_port_is_told(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's head goes on without its agent, and takes no job: as after another Ray on its machine."""
+    monkeypatch.setattr(job_submission, "_SECONDS_FOR_AN_AGENT", 5.0)
+    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        options = (
+            "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
+            f"--dashboard-agent-listen-port={other.getsockname()[1]}",
+        )  # fmt: skip
+        with ray_head(*options):
+            wait_for(port)
+            with pytest.raises(ConfigError, match="--dashboard-agent-listen-port=0"):
+                job_submission.submit(
+                    load_study(tiny), f"http://127.0.0.1:{port}", str(tmp_path / "out")
+                )
 
 
 def test_a_token_is_asked_for(tiny: Path, tmp_path: Path) -> None:
