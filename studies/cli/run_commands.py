@@ -91,7 +91,6 @@ def run(
     """Run a study to its verdict: search, confirmation, tables, figures."""
     with starting(study, quiet=quiet):
         from dynloss_core.data import use_data_folder
-        from studies.analysis.statistics.power import power_of
         from studies.cluster.addresses import is_client
         from studies.cluster.backends import named
         from studies.definition.data_sets import ensure_data
@@ -126,10 +125,6 @@ def run(
         _estimate(definition, address, data_dir, download=download)
         return
     ensure_data(definition.data, data_dir, download=download)
-    power = power_of(definition)
-    if power is not None and power.is_hopeless:
-        say(f"this study can hardly show that the arms are equal: {power.sentences()[-1]}")
-
     _conclude(
         definition,
         out,

@@ -86,9 +86,10 @@ def _cluster(address: str | None) -> Iterator[Capacity]:
 
 
 def _on_ray(source: BlockSource) -> None:
-    with local_ray():
-        from studies.cluster.tune_driver import train
+    start_local_ray()  # unless a cluster is joined; what follows is imported meanwhile
+    from studies.cluster.tune_driver import train
 
+    with local_ray():
         train(source)
 
 

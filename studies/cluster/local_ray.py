@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from studies.cluster.ray_cluster import is_joined, joined_cluster
+from studies.cluster.ray_cluster import is_joined, joined_cluster, set_environment
 
 __all__ = ["end_local_ray", "ended_local_ray", "local_ray", "start_local_ray"]
 
@@ -47,6 +47,7 @@ _started: list[_LocalRay] = []  # at most one
 def start_local_ray() -> None:
     """Start Ray here, and do not wait for it; nothing if this process has joined a cluster."""
     if not _started and not is_joined():
+        set_environment(None)  # before this thread imports Ray
         _started.append(_LocalRay())
 
 

@@ -180,6 +180,9 @@ def set_environment(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # what a worker that waits for its first block imports meanwhile
     os.environ.setdefault("RAY_preload_python_modules", "torch,pandas,pyarrow,ray.tune")
+    if address is None:
+        # Ray would start workers for any task, and then Tune's, whose environment is another
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     if address is None or not reaches_beyond(address):
         # on any system, Ray's switch for nodes that use loopback only
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

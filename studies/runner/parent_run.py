@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from studies.report.study_results import Results
 from studies.storage.sealed_files import write_parquet
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.write_errors import not_written
+
+if TYPE_CHECKING:
+    from studies.report.study_results import Results
 
 __all__ = ["closing_its_run", "conclude", "keeps_runs"]
 

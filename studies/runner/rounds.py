@@ -10,16 +10,12 @@ import pandas as pd
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
+from studies.definition.confirm_seeds import MAX_CONFIRM_SEEDS, MIN_CONFIRM_SEEDS
 from studies.definition.network_counts import counted
 from studies.definition.phases import Phase
 from studies.definition.study import Study
 from studies.messages import say
-from studies.search.confirmation import (
-    MAX_CONFIRM_SEEDS,
-    MIN_CONFIRM_SEEDS,
-    Confirmation,
-    plan_confirmation,
-)
+from studies.search.confirmation import Confirmation, plan_confirmation
 from studies.storage.recorded_looks import looked_at, looks_at
 from studies.storage.recorded_verdicts import in_words, outcomes_at, seeds_to_settle
 from studies.storage.stored_plan import plan_of

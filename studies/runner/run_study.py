@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynloss_core.config import ConfigError
 from dynloss_core.plugins import load_plugin, source_of
-from studies.analysis.statistics.power import few_pairs
 from studies.blocks.provenance import provenance
 from studies.cluster.backends import backend_of
 from studies.cluster.capacity import Capacity, check_resources
@@ -19,7 +19,6 @@ from studies.definition.sqlite import tuned_sqlite
 from studies.definition.study import Study
 from studies.interrupts import noted_interrupts
 from studies.messages import say
-from studies.report.study_results import Results, write_report, write_results
 from studies.runner.block_layout import laid_out, layout_tags, needs_layout
 from studies.runner.extension import extended, searched_again
 from studies.runner.library_log import library_log
@@ -38,6 +37,9 @@ from studies.storage.stored_study import StoredStudy, stored_definition
 from studies.storage.study_folder import StudyFolder
 from studies.storage.tracking.delivery import Delivery
 from studies.storage.tracking.trackers import delivery_of
+
+if TYPE_CHECKING:
+    from studies.report.study_results import Results
 
 __all__ = ["RunResult", "confirm_study", "run_study", "sync_study"]
 
@@ -174,6 +176,8 @@ def sync_study(folder: StudyFolder) -> tuple[int, str]:
     Raises:
         ConfigError: if MLflow cannot be reached, or a driver is running.
     """
+    from studies.report.study_results import write_results
+
     stored_definition(folder)  # refused before the folder is locked
     with tuned_sqlite(), folder.locked():
         stored = located(StoredStudy.read(folder))
@@ -239,9 +243,12 @@ def _run(
     reuse: bool,
 ) -> RunResult:
     """Train what is left, then write the results, and then wait for MLflow."""
+    from studies.analysis.statistics.power import power_warnings
+    from studies.report.study_results import write_report, write_results
+
     with closing_its_run(stored, delivery):
-        if stored.is_new and (few := few_pairs(stored.study)):
-            say(few)
+        for warning in power_warnings(stored.study) if stored.is_new else ():
+            say(warning)
         stored, finished, failures = _train(stored, delivery, panel, earlier, reuse=reuse)
         backend_of(stored.study).end()
         panel.at("writing results")

@@ -19,9 +19,10 @@ from scipy import stats
 from dynloss_core.atomic import write_atomically
 from studies.analysis.figures.files import save_figure
 from studies.analysis.statistics.alpha_spending import share_of_look
-from studies.analysis.statistics.comparison import FEWEST_PAIRS, compare_cells
+from studies.analysis.statistics.comparison import compare_cells
 from studies.analysis.statistics.failures import failures
 from studies.definition.arms import Pair
+from studies.definition.confirm_seeds import FEWEST_PAIRS
 from tests.calibration import searches
 from tests.calibration.figure import draw_rates
 from tests.calibration.scenarios import Drawn, Population, Scenario, from_tables, simulated

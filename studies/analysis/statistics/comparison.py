@@ -21,12 +21,9 @@ import numpy as np
 from scipy import stats
 
 from studies.analysis.statistics.skewness import Skewness, skewness_of
+from studies.definition.confirm_seeds import FEWEST_PAIRS
 
-__all__ = ["FEWEST_PAIRS", "CellComparison", "Comparison", "compare", "compare_cells"]
-
-FEWEST_PAIRS = 30
-"""Fewer pairs of networks may all miss a peak that holds a fifth of them: 20 do once in a hundred
-times, six once in four, and no correction helps then (`make calibrate`)."""
+__all__ = ["CellComparison", "Comparison", "compare", "compare_cells"]
 
 _DECIMALS = 12
 _ENUMERATED = 13  # most pairs for which all 8,192 choices of signs are enumerated, even with ties

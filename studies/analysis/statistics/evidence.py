@@ -4,7 +4,7 @@ train.
 A claim about all networks must survive failures that were not seen (see `failures`). Where it does
 not, the pairs in which both networks trained are compared by themselves, and the claim is about
 networks that train. Fewer than 30 pairs support no claim of that kind (see
-`comparison.FEWEST_PAIRS`), and none about a loss, which has no bounds.
+`confirm_seeds.FEWEST_PAIRS`), and none about a loss, which has no bounds.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 
 from studies.analysis.statistics.alpha_spending import level_of_look
-from studies.analysis.statistics.comparison import FEWEST_PAIRS, Comparison, compare
+from studies.analysis.statistics.comparison import Comparison, compare
 from studies.analysis.statistics.equivalence import Decision, Outcome, decide, equivalence_test
 from studies.analysis.statistics.failures import Failures, UnseenFailures, failures
 from studies.analysis.statistics.multiplicity import Method, adjusted_p
 from studies.definition.arms import Pair
+from studies.definition.confirm_seeds import FEWEST_PAIRS
 
 __all__ = ["Claim", "CountedP", "Evidence", "claim_of", "counted_p", "evidence_of"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from statsmodels.stats.power import TTestPower
 
-from studies.analysis.statistics.comparison import FEWEST_PAIRS
 from studies.analysis.statistics.equivalence import equivalence_power, seeds_for_equivalence
+from studies.definition.confirm_seeds import FEWEST_PAIRS
 from studies.definition.study import Study
 
-__all__ = ["Power", "few_pairs", "power_of"]
+__all__ = ["Power", "few_pairs", "power_of", "power_warnings"]
 
 _ALPHA = 0.05
 _WANTED_POWER = 0.9
@@ -93,3 +93,14 @@ def few_pairs(study: Study) -> str | None:
         f"withheld if failures that were not seen could undo it; `confirm_seeds: {wanted}` is "
         "enough"
     )
+
+
+def power_warnings(study: Study) -> list[str]:
+    """What a study will hardly show, before it starts: a sentence each."""
+    power, warnings = power_of(study), []
+    if power is not None and power.is_hopeless:
+        short = power.sentences()[-1]
+        warnings.append(f"this study can hardly show that the arms are equal: {short}")
+    if few := few_pairs(study):
+        warnings.append(few)
+    return warnings

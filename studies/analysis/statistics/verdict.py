@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dynloss_core import keys
-from studies.analysis.statistics.comparison import FEWEST_PAIRS, Comparison
+from studies.analysis.statistics.comparison import Comparison
 from studies.analysis.statistics.equivalence import OUTCOME_IN_WORDS, Outcome
 from studies.analysis.statistics.failures import Failures
 from studies.analysis.statistics.search_variance import SearchVariance
 from studies.definition.arms import Pair
+from studies.definition.confirm_seeds import FEWEST_PAIRS
 
 __all__ = [
     "ArmSummary",

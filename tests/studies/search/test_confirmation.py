@@ -11,10 +11,11 @@ import pytest
 
 from dynloss_core import keys
 from dynloss_core.config import ConfigError
+from studies.definition.confirm_seeds import MAX_CONFIRM_SEEDS, MIN_CONFIRM_SEEDS
 from studies.definition.study import Study
 from studies.report.study_results import write_results
 from studies.runner.rounds import next_rounds
-from studies.search.confirmation import MAX_CONFIRM_SEEDS, MIN_CONFIRM_SEEDS, plan_confirmation
+from studies.search.confirmation import plan_confirmation
 from studies.storage.status import study_status
 from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
