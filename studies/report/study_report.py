@@ -170,14 +170,14 @@ def _sections(
     def picture(drawing: Drawing) -> Picture:
         if (page := for_page.get(drawing.name)) is not None:
             return Picture(
-                page.wide,
+                page.wide.svg,
                 alt=drawing.headline,
                 caption=drawing.caption,
                 title=drawing.headline,
-                narrow=page.narrow,
-                notes=page.notes,
-                spots=page.spots,
-                narrow_spots=page.narrow_spots,
+                narrow=page.narrow.svg,
+                notes=page.wide.notes,
+                spots=page.wide.spots,
+                narrow_spots=page.narrow.spots,
             )
         return Picture(
             pictures[drawing.name].read_bytes(),

@@ -24,7 +24,7 @@ from studies.definition.network_counts import NetworkCounts
 from studies.definition.study import Study
 from studies.messages import say
 from studies.report.page.html import render
-from studies.report.study_figures import draw_figures, figures_for_page
+from studies.report.study_figures import draw_figures
 from studies.report.study_metrics import metrics_of
 from studies.report.study_question import question_of
 from studies.report.study_report import report_of
@@ -155,13 +155,12 @@ def _write_results(
     if not members.empty:
         content = summary(stored, analysis, members)
         write_atomically(place.summary, json.dumps(content, indent=2, default=str) + "\n")
-    drawn = draw_figures(analysis, place.figures)
+    drawn, pages = draw_figures(analysis, place.figures)
     origins = origins_in_words(members, folder)
     written = tuple(place.tables / name for name in tables)
     counts = counts_of(members)
     results = Results(analysis, tuple(drawn), written, reused, origins, counts=counts)
     if not members.empty:
-        pages = figures_for_page(analysis, drawn)
         lines = trial_curves(study, trial_table(study, members), curves)
         results = replace(results, for_page=pages, trial_curves=lines)
         _write_report(stored, results, members, place)

@@ -31,5 +31,5 @@ def own_imports() -> Iterator[None]:
 def undrawn() -> Iterator[None]:
     """Studies are judged and reported, and nothing is drawn: for modules that look at no figure."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+        patch.setattr("studies.report.study_results.draw_figures", lambda *_: ([], {}))
         yield

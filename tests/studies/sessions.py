@@ -104,4 +104,4 @@ def run_without_ray(
     """Let `run_study` train in this process, and draw no figures unless they are asked for."""
     patch.setitem(BACKENDS, "ray", replace(BACKENDS["ray"], train=trains))
     if not draws:
-        patch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+        patch.setattr("studies.report.study_results.draw_figures", lambda *_: ([], {}))

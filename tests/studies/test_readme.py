@@ -117,7 +117,7 @@ def test_the_data_set_of_a_plugin_keeps_its_contract(tmp_path: Path) -> None:
 def test_a_study_runs_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands there, but for a budget that tests can spend."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: ([], {}))
     small = {
         "budget": {"total": 40, "static_tail": 10, "evaluate_every": 20},
         "trials_per_arm": 4,

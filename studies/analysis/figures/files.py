@@ -6,8 +6,8 @@ import io
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.animation import PillowWriter
@@ -17,52 +17,59 @@ from dynloss_core.atomic import atomic_file, write_atomically
 from studies.analysis.card import Animation
 from studies.analysis.figures.style import Page, drawn_for_page, suite_style
 
-__all__ = ["PageFigure", "Spot", "page_figure", "save_animation", "save_figure"]
+__all__ = ["PageFigure", "PageImage", "Spot", "page_image", "save_animation", "save_figure"]
 
 _FONT = re.compile(rb"(['\"]?)DejaVu Sans\1(, ['\"]?[^;:\"]+?)?(?=[;\"])")
 _LARGEST = 1_500_000  # bytes of SVG that a page should hold
 Spot = tuple[float, float, float, float, str]
 
 
-@dataclass(frozen=True)
-class PageFigure:
+class PageImage(NamedTuple):
+    """A figure as SVG, for a window of one width.
+
+    Args:
+        svg: the image.
+        notes: how to read it, which the image does not say.
+        spots: what to say of a part of the image: left, top, width and height as fractions of it,
+            and the words.
+    """
+
+    svg: bytes
+    notes: tuple[str, ...]
+    spots: tuple[Spot, ...]
+
+
+class PageFigure(NamedTuple):
     """A figure as SVG, whose text is text in the reader's own typeface.
 
     Args:
         wide: for a window of a screen.
         narrow: for one of a telephone.
-        notes: how to read it, which the images do not say.
-        spots: what to say of a part of the image: left, top, width and height as fractions of it,
-            and the words.
-        narrow_spots: the same for the narrow image.
     """
 
-    wide: bytes
-    narrow: bytes
-    notes: tuple[str, ...]
-    spots: tuple[Spot, ...]
-    narrow_spots: tuple[Spot, ...]
+    wide: PageImage
+    narrow: PageImage
+
+    @property
+    def fits(self) -> bool:
+        """Whether a page should hold it."""
+        return max(len(self.wide.svg), len(self.narrow.svg)) <= _LARGEST
 
 
-def page_figure(draw: Callable[[], Figure], family: str) -> PageFigure | None:
-    """Draw a figure for a page; None if it would be too large.
+def page_image(draw: Callable[[], Figure], family: str, *, narrow: bool) -> PageImage:
+    """Draw a figure for a page.
 
     Args:
         draw: draws it.
         family: the page's typeface, as in CSS, without double quotes.
+        narrow: whether it is for a telephone.
     """
-    images, pages, spots = [], [], []
-    for narrow in (False, True):
-        with drawn_for_page(narrow=narrow) as page, suite_style():
-            figure, file = draw(), io.BytesIO()
-            with mpl.rc_context({"svg.fonttype": "none"}):
-                figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
-        images.append(_FONT.sub(family.encode(), file.getvalue()))
-        pages.append(page)
-        spots.append(_spots(figure, page))
-    if max(map(len, images)) > _LARGEST:
-        return None
-    return PageFigure(images[0], images[1], tuple(pages[0].notes), spots[0], spots[1])
+    with drawn_for_page(narrow=narrow) as page, suite_style():
+        figure, file = draw(), io.BytesIO()
+        with mpl.rc_context({"svg.fonttype": "none"}):
+            figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    svg = _FONT.sub(family.encode(), file.getvalue())
+    return PageImage(svg, tuple(page.notes), _spots(figure, page))
 
 
 def _spots(figure: Figure, page: Page) -> tuple[Spot, ...]:

@@ -53,7 +53,7 @@ def test_what_is_asked_for_is_written_and_fits(chosen: tuple[str, ...], tmp_path
 
 
 def test_the_study_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: ([], {}))
     assert dynloss_here("init", tmp_path).returncode == 0
     study = load_study(tmp_path / FILES["study"]).with_(
         budget={"total": 40, "static_tail": 10, "evaluate_every": 20},

@@ -65,7 +65,7 @@ class Faulty:
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: ([], {}))
 
 
 def members_of(folder: StudyFolder) -> pd.DataFrame:

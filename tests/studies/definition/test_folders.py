@@ -20,7 +20,7 @@ from tests.studies.tiny import MAP, tiny_document
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: ([], {}))
 
 
 def test_a_study_trains_on_a_folder_until_it_changes(

@@ -49,7 +49,7 @@ SHAPES = {"peak": lambda tau, period: 1 - (2 * tau.double() / period - 1).abs()}
 
 @pytest.fixture(autouse=True)
 def tables_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: ([], {}))
     yield
     for table in (LOSSES, SHAPES):
         for name in ("entropy", "peak", "other"):

@@ -40,7 +40,7 @@ def study_file(folder: Path, seed: int = 0, **changes: Any) -> Path:
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: ([], {}))
 
 
 def test_a_table_is_found_from_the_studys_file(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from studies.analysis.figures.files import page_figure
+from studies.analysis.figures.files import page_image
 from studies.analysis.figures.style import headline, hover, panel_figure
 from studies.report.page.document import Finding, Glance, Picture, Report, Section, TrialTable
 from studies.report.page.html import render
@@ -277,12 +277,12 @@ def test_charts_show_what_the_table_shows_and_tell_of_a_trial(
 @needs_chromium
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_figure_tells_what_its_parts_hold(browser: Chromium, tmp_path: Path, width: int) -> None:
-    drawing = page_figure(figure_with_spots, "sans-serif")
-    assert drawing is not None
+    wide, narrow = (
+        page_image(figure_with_spots, "sans-serif", narrow=narrow) for narrow in (False, True)
+    )
     picture = Picture(
-        drawing.wide, "a map", "how", "A map", drawing.narrow,
-        spots=drawing.spots, narrow_spots=drawing.narrow_spots,
-    )  # fmt: skip
+        wide.svg, "a map", "how", "A map", narrow.svg, spots=wide.spots, narrow_spots=narrow.spots
+    )
     path = tmp_path / "report.html"
     path.write_text(render(report(sections=[Section("Map", pictures=[picture])])), encoding="utf-8")
     with browser.tab(path, width, 844) as tab:

@@ -43,7 +43,7 @@ MEASURED: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: [])
+    monkeypatch.setattr("studies.report.study_results.draw_figures", lambda *_: ([], {}))
 
 
 def auto(**changes: Any) -> Study:
