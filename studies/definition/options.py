@@ -8,7 +8,6 @@ from typing import Literal
 
 from dynloss_core.config import ADDED_LATER, ConfigError, refuse_other_choices
 from studies.definition.redaction import hide_password
-from studies.definition.sqlite import sqlite_path, sqlite_url
 
 __all__ = [
     "BackendName",
@@ -135,6 +134,8 @@ class Storage:
 
 def absolute_store(uri: str) -> str:
     """The address of a store, with the path of an SQLite file made absolute."""
+    from studies.definition.sqlite import sqlite_path, sqlite_url  # and with it SQLAlchemy
+
     path = sqlite_path(uri)
     if path is None or path.is_absolute() or str(path) in (".", ":memory:"):
         return uri

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 import sys
@@ -32,6 +33,14 @@ def draw_together(drawings: Sequence[Callable[[], T]]) -> list[T]:
     Args:
         drawings: functions that only draw and write, and whose results can be pickled.
     """
+    gc.freeze()  # what is imported is not searched for garbage while thousands of artists are made
+    try:
+        return _draw_together(drawings)
+    finally:
+        gc.unfreeze()
+
+
+def _draw_together(drawings: Sequence[Callable[[], T]]) -> list[T]:
     count = min(available_cpus(), _MOST, len(drawings) // _EACH)
     if count < 2 or sys.platform != "linux" or multiprocessing.current_process().daemon:
         return [draw() for draw in drawings]
