@@ -130,7 +130,7 @@ BACKENDS: dict[BackendName, Backend] = {
         start=start_local_ray,
         end=end_local_ray,
         catches_interrupts=True,
-        seconds_to_start=12,
+        seconds_to_start=8,
         needs="ray",
     ),
     "inline": Backend(_inline, _call_here, one_by_one=True),

@@ -50,15 +50,44 @@ print("went on")
 """
 
 
+_WORKERS_OF_ONE_ACTOR = """
+import psutil
+from studies.cluster.local_ray import ended_local_ray, local_ray
+
+class Trainable:
+    def train(self):
+        return None
+
+with ended_local_ray(), local_ray():
+    import ray
+    with_environment = ray.remote(runtime_env={"env_vars": {"ITS": "OWN"}}, num_cpus=1)
+    trains = with_environment(Trainable).remote()  # as Tune does
+    ray.get(trains.train.remote())
+    names = [p.cmdline()[0].strip() for p in psutil.Process().children(recursive=True)]
+    print(*(name for name in names if name.startswith("ray::") and "Agent" not in name), sep="|")
+"""
+
+
 @pytest.mark.slow
 def test_nothing_of_rays_is_freed_while_it_ends() -> None:
     """Ray ends a process in which that happens."""
+    assert said_by(_GARBAGE_WHILE_RAY_ENDS) == "went on\n"
+
+
+@pytest.mark.slow
+def test_no_worker_starts_that_nothing_uses() -> None:
+    """Each imports PyTorch, and would do so while those that train do."""
+    assert said_by(_WORKERS_OF_ONE_ACTOR) == "ray::Trainable\n"
+
+
+def said_by(code: str) -> str:
+    """What Python prints that executes some code."""
     process = subprocess.run(
-        [sys.executable, "-c", _GARBAGE_WHILE_RAY_ENDS],
+        [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         timeout=SECONDS,
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout == "went on\n"
+    return process.stdout
