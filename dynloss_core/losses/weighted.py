@@ -101,8 +101,7 @@ def weighted_cross_entropy(
             targets = torch.where(counts, targets, 0)
         targets = _class_indices(logits, targets, class_weights, groups)
         of_sample = _weights_of(targets if groups is None else groups, class_weights)
-    losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
-    losses = of_sample * losses
+    losses = of_sample * _cross_entropy(logits, targets, label_smoothing)
     if counts is not None:
         losses = torch.where(counts, losses, 0.0)
     if reduction == "none":
@@ -110,6 +109,15 @@ def weighted_cross_entropy(
     if reduction == "sum":
         return losses.sum()
     return losses.mean() if counts is None else losses.sum() / counts.sum()
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    """Torch's own, one value per sample. The usual case is written in the two operations that torch
+    computes it with, to the last bit: `vmap` would take torch's function apart in Python at each
+    call, and import SymPy for it."""
+    if logits.ndim < 2 or targets.shape == logits.shape or label_smoothing:
+        return F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
+    return -torch.log_softmax(logits, 1).gather(1, targets.unsqueeze(1)).squeeze(1)
 
 
 def weighted_smoothed_cross_entropy(

@@ -82,6 +82,30 @@ def test_unit_weights_are_the_static_loss_bit_for_bit(drawn: tuple) -> None:
         assert torch.equal(weighted_mse(logits, targets, ones, variant=variant), squared)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(drawn=batches)
+def test_it_is_torchs_own_to_the_last_bit(dtype: torch.dtype, drawn: tuple) -> None:
+    """And so are its gradients: it is written in the operations that torch computes it with."""
+    logits, targets, weights = drawn[0].to(dtype).requires_grad_(), drawn[1], drawn[2].to(dtype)
+    ours = weighted_cross_entropy(logits, targets, weights)
+    theirs = (weights[targets] * F.cross_entropy(logits, targets, reduction="none")).mean()
+    assert torch.equal(ours, theirs)
+    (of_ours,), (of_theirs,) = (torch.autograd.grad(loss, logits) for loss in (ours, theirs))
+    assert torch.equal(of_ours, of_theirs)
+
+
+def test_the_loss_of_many_networks_imports_no_symbols() -> None:
+    """Under `vmap` torch's own would import SymPy, a third of a second in every process."""
+    code = (
+        "import sys, torch; from dynloss_core import weighted_cross_entropy as loss;"
+        "networks, targets, weights = torch.ones(4, 3, 2), torch.tensor([0, 1, 1]), torch.ones(2);"
+        "torch.vmap(lambda logits: loss(logits, targets, weights))(networks);"
+        "print('sympy' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "False\n"
+
+
 def test_divides_by_the_number_of_samples_not_by_their_weights() -> None:
     """On a batch of one class torch's own weighting cancels altogether; ours must not."""
     logits, targets = torch.randn(5, 3, dtype=torch.float64), torch.zeros(5, dtype=torch.int64)
