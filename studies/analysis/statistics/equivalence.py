@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -87,6 +88,7 @@ def decide(
     p: float | None = None,
     p_equivalence: float | None = None,
     alpha: float = 0.05,
+    least_alpha: float | None = None,
     survivors_only: bool = False,
     plans: bool = True,
 ) -> Decision:
@@ -102,6 +104,8 @@ def decide(
         p: adjusted p value of the difference; None: the comparison's own.
         p_equivalence: adjusted p value of the two one-sided tests; None: unadjusted.
         alpha: chance of a false claim of either kind.
+        least_alpha: what one of several comparisons has left of it at least, for the number of
+            seeds: an adjusted p value of 1 does not tell. None: unknown.
         survivors_only: whether diverged networks are missing because they have no value of this
             metric. The others are not a fair sample of either arm, so nothing is decided.
         plans: whether to say how many seeds an undecided comparison needs, which takes a while.
@@ -126,7 +130,8 @@ def decide(
         return Decision("equivalent", own, margin, None)
     if not plans:
         return Decision("undecided", own, margin, None)
-    alphas = [alpha * _share(comparison.p, p), alpha * _share(own, counted)]
+    left = partial(_left, alpha, least_alpha or 0.0)
+    alphas = [left(comparison.p, p), left(own, counted)]
     enough = [seeds_for_power(sd, effect, alpha=alphas[0])]
     if margin is not None:
         enough.append(seeds_for_equivalence(sd, effect, margin, alpha=alphas[1]))
@@ -134,10 +139,12 @@ def decide(
     return Decision("undecided", own, margin, needed)
 
 
-def _share(own: float | None, counted: float | None) -> float:
-    """The share of alpha left to one of several comparisons: the inverse of the factor by which its
-    p value was adjusted."""
-    return own / counted if own and counted else 1.0
+def _left(alpha: float, least: float, own: float | None, counted: float | None) -> float:
+    """What is left of alpha to one of several comparisons: divided by the factor by which its p
+    value was adjusted, which is larger than it looks if that was cut at 1."""
+    if not own or not counted:
+        return alpha
+    return least if least and counted >= 1 else max(least, alpha * own / counted)
 
 
 def equivalence_test(comparison: Comparison, margin: float) -> float:

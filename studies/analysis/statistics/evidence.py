@@ -222,6 +222,7 @@ def claim_of(
             higher_is_better=higher_is_better,
             p=p,
             p_equivalence=p_same,
+            least_alpha=None if counted is None else 1 - counted.level,
             survivors_only=survivors_only,
             plans=plans,
         )

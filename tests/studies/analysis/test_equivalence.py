@@ -97,6 +97,10 @@ def test_one_of_many_is_decided_by_p_values_that_count_them_all() -> None:
     assert few is not None
     assert many is not None
     assert many > few
+    cut = decide(open_, higher_is_better=True, p=1.0, least_alpha=0.05 / 20).seeds_needed
+    assert 20 * open_.p > 1
+    assert cut == seeds_for_power(open_.sd, open_.mean, alpha=0.05 / 20)
+    assert cut > many, "a p value that was cut at 1 hides most of the factor"
 
 
 def test_p_values_of_several_comparisons() -> None:
