@@ -163,7 +163,8 @@ class _Comparison(NamedTuple):
         evidence: the arm against its reference.
         against_matched: the arm against the reference at the arm's settings.
         matched_gain: the reference at the arm's settings against the reference at its own.
-        lacks_matched: whether the reference was to be trained at the arm's settings and was not.
+        lacks_matched: whether the reference was to be trained at the arm's settings, and was not on
+            all seeds of the arm, or not after all of its searches.
     """
 
     tables: Tables
@@ -271,8 +272,10 @@ def _comparisons(tables: Tables, look: str) -> Iterator[_Comparison]:
         by_seed, evidence = compared
         against_matched = matched_gain = None
         matched, name = _at(setting, matched_at), matched_name(question.pair)
+        lacks = name in question.matched
         if matched is not None:
-            matched_by_seed, against_matched = matched
+            matched_by_seed, against_matched, seeds = matched
+            lacks &= not set(rows.loc[rows[keys.ARM] == question.pair.arm, keys.SEED]) <= seeds
             reference = question.pair.reference
             joined = by_seed[[reference]].join(matched_by_seed[[name]], how="inner")
             if len(joined) > 1:
@@ -287,15 +290,16 @@ def _comparisons(tables: Tables, look: str) -> Iterator[_Comparison]:
             evidence=evidence,
             against_matched=against_matched,
             matched_gain=matched_gain,
-            lacks_matched=matched is None and name in question.matched,
+            lacks_matched=lacks,
         )
 
 
 def _matched(
     tables: Tables, look: str, metric: str, level: float
-) -> list[tuple[dict[str, object], tuple[pd.DataFrame, Evidence]]]:
+) -> list[tuple[dict[str, object], tuple[pd.DataFrame, Evidence, set[int]]]]:
     """The arm of a pair against the reference at the settings of the arm's winner, at each
-    scientific setting of a look with both: the metric by seed, and the differences."""
+    scientific setting of a look with both: the metric by seed, the differences, and the seeds, or
+    searches, that the reference was trained on."""
     matched = matched_rows(tables, look)
     if matched is None:
         return []
@@ -307,7 +311,8 @@ def _matched(
         networks = _at(at, networks_at)
         compared = _compared(rows, metric, matched.question, networks, level)
         if compared is not None:
-            results.append((at, compared))
+            trained = rows.loc[rows[keys.ARM] == matched.question.pair.reference, keys.SEED]
+            results.append((at, (*compared, set(trained))))
     return results
 
 

@@ -111,7 +111,7 @@ def warnings_of(
         tables: the tables of the pair.
         health: the health of each search; empty leaves the searches out.
         missed: the reference at the settings of the arm's winner, minus the reference at its own.
-        lacks_matched: whether the former was to be trained and was not.
+        lacks_matched: whether the former was to be trained, and was not on all seeds.
     """
     where = f"at {label_of(setting)}: " if setting else ""
     shared = merged_warnings([search.search_warnings() for search in health])
@@ -122,8 +122,8 @@ def warnings_of(
         arm, reference = test.pair
         own.insert(
             0,
-            f"{reference} was not trained at the settings of {arm} on these seeds, so that no gain "
-            "is claimed: run the study again with --resume",
+            f"{reference} was not trained at the settings of {arm} on all of these seeds, so that "
+            "no gain is claimed: run the study again with --resume",
         )
     origins = several_origins(tables.fresh_networks, *tables.rows_by_search)
     return [*origins, *(f"{where}{warning}" for warning in own), *shared]

@@ -50,11 +50,12 @@ def differ_from_both(
         evidence: the arm against its reference.
         matched: the arm against the reference at the arm's settings.
         higher_is_better: whether the metric is maximised.
-        is_missing: whether the latter was to be trained and was not: then no gain is claimed.
+        is_missing: whether the latter was to be trained, and was not on all seeds: then no gain is
+            claimed.
     """
 
     def p_of(own: Comparison, beside: Comparison | None) -> float:
-        if is_missing and beside is None:
+        if is_missing:
             return 1.0 if (own.mean > 0) == higher_is_better else own.p
         return against_both(own, beside, higher_is_better=higher_is_better)
 
@@ -107,7 +108,8 @@ def judge(
         networks: the networks behind `members`, if its rows stand for searches.
         matched: the first arm minus the second at the first's settings; `counted` must already
             account for it.
-        lacks_matched: whether that was to be trained and was not (see `differ_from_both`).
+        lacks_matched: whether that was to be trained, and was not on all seeds (see
+            `differ_from_both`).
 
     Raises:
         ValueError: without both arms, with fewer than two pairs, or a margin not above 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,10 +38,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, pd.DataFra
 
 
 def verdict(
-    trained: tuple[Study, pd.DataFrame], gain: float, matched: float | None
+    trained: tuple[Study, pd.DataFrame],
+    gain: float,
+    matched: float | None,
+    lacks: Sequence[int] = (),
 ) -> tuple[SettingVerdict, dict[str, np.ndarray]]:
     """The verdict where the arm gains so much over the reference, which at the arm's settings is so
-    much better than at its own."""
+    much better than at its own, where it lacks some of the seeds."""
     study, members = trained
     draws, members = np.random.default_rng(3), members.copy()
     values = {keys.STATIC: 0.7 + draws.normal(0, 0.01, SEEDS)}
@@ -51,6 +55,12 @@ def verdict(
         members.loc[rows, keys.TEST_ACCURACY] = accuracies
     if matched is None:
         members = members[members[keys.ARM] != MATCHED]
+    fresh = members[keys.PHASE] == keys.CONFIRM
+    seeds = sorted(members.loc[fresh, keys.SEED].unique())
+    lost = (
+        fresh & (members[keys.ARM] == MATCHED) & members[keys.SEED].isin([seeds[i] for i in lacks])
+    )
+    members = members[~lost]
     (found,) = analyse(members, pd.DataFrame(), question_of(study, members)).verdicts
     return found, values
 
@@ -86,6 +96,16 @@ def test_no_gain_is_claimed_while_the_third_arm_is_missing(
     assert "static was not trained at the settings of dynamical" in missing.warnings[0]
     lost, _ = verdict(trained, gain=-0.08, matched=None)
     assert lost.test.outcome == "worse", "it only bars a gain"
+
+
+@pytest.mark.parametrize("lacks", [[0], list(range(SEEDS // 2)), list(range(SEEDS - 1))])
+def test_nor_while_some_of_its_networks_are(
+    trained: tuple[Study, pd.DataFrame], lacks: list[int]
+) -> None:
+    """Those that are there do not speak for the others."""
+    partly, _ = verdict(trained, gain=0.08, matched=0.02, lacks=lacks)
+    assert (partly.test.outcome, partly.test.seeds_needed) == ("undecided", None)
+    assert "on all of these seeds, so that no gain is claimed" in partly.warnings[0]
 
 
 def test_an_arm_that_has_no_third_one_needs_none(trained: tuple[Study, pd.DataFrame]) -> None:
