@@ -6,6 +6,8 @@ sends before it kills, and SIGHUP, of a terminal that is closed, would end the p
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ _ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr
 INTERRUPTS = (signal.SIGINT, *_ENDS)
 """Signals that ask a study to end in order."""
 
+_BYTES_OF_ACTION = 1024  # more than any system's `struct sigaction` takes
 # a shell lets what a script starts in the background ignore Ctrl-C, but not SIGTERM
 _NOT_OWN = (signal.default_int_handler, signal.SIG_IGN)
 
@@ -42,13 +45,29 @@ def ends_as_interrupts() -> Iterator[None]:
 @contextmanager
 def kept_handlers() -> Iterator[None]:
     """Put back what SIGTERM and SIGHUP mean, where a library gives them a meaning of its own; but
-    not over what they do where nobody says."""
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _ENDS}
-    yield
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():
-            if handler not in (signal.SIG_DFL, None):
+    not over what they do where nobody says. In any thread: Python sets handlers in its main one
+    alone, and does not know of those that C++ sets."""
+    own: dict[int, Any] = {number: signal.getsignal(number) for number in _ENDS}
+    own = {n: handler for n, handler in own.items() if handler not in (signal.SIG_DFL, None)}
+    actions = {number: _action_of(number) for number in own}
+    try:
+        yield
+    finally:
+        for number, action in actions.items():
+            if action is not None:
+                ctypes.CDLL(None).sigaction(number, action, None)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in own.items():
                 signal.signal(number, handler)
+
+
+def _action_of(number: int) -> ctypes.Array[ctypes.c_char] | None:
+    """What the system does at a signal, as it describes it; None on Windows."""
+    if os.name != "posix":
+        return None
+    action = ctypes.create_string_buffer(_BYTES_OF_ACTION)
+    ctypes.CDLL(None).sigaction(number, None, action)
+    return action
 
 
 @contextmanager

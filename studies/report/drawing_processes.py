@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
+import os
 import signal
 import sys
 import warnings
@@ -20,6 +22,7 @@ __all__ = ["draw_together"]
 T = TypeVar("T")
 _EACH = 2  # drawings at least: a process for fewer costs what it saves
 _MOST = 4  # processes
+_PR_SET_PDEATHSIG = 1  # of `linux/prctl.h`
 _PATIENCE = 60.0  # seconds for a copy, once this process has drawn its own share
 
 
@@ -61,7 +64,8 @@ def _copy(
     They are none if it has failed."""
     fork = multiprocessing.get_context("fork")
     receives, sends = fork.Pipe(duplex=False)
-    process = fork.Process(target=_draw_and_send, args=(drawings, share, sends), daemon=True)
+    given = (drawings, share, receives, sends, os.getpid())
+    process = fork.Process(target=_draw_and_send, args=given, daemon=True)
     with warnings.catch_warnings():
         # of threads whose locks a copy would find taken: no drawing asks for one
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -83,9 +87,22 @@ def _copy(
 
 
 def _draw_and_send(
-    drawings: Sequence[Callable[[], Any]], share: range, connection: Connection
+    drawings: Sequence[Callable[[], Any]],
+    share: range,
+    receives: Connection,
+    sends: Connection,
+    parent: int,
 ) -> None:
+    _end_with(parent)
+    receives.close()  # else what is sent to a process that has gone would wait for this one to read
     for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)  # whoever waits ends this process
     with suppress(Exception):
-        connection.send({number: drawings[number]() for number in share})
+        sends.send({number: drawings[number]() for number in share})
+
+
+def _end_with(parent: int) -> None:
+    """Have Linux end this process with the one that it is a copy of, whose locks it holds too."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -50,6 +51,21 @@ print("went on")
 """
 
 
+_ENDED_BY_A_SIGNAL = """
+import os, signal, sys, time
+from studies.cluster.local_ray import ended_local_ray, local_ray
+from studies.interrupts import ends_as_interrupts
+
+with ends_as_interrupts(), ended_local_ray():
+    try:
+        with local_ray():
+            os.kill(os.getpid(), int(sys.argv[1]))
+            time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(4)  # Ray's handler aborts the process after 3
+        print("stopped in order")
+"""
+
 _WORKERS_OF_ONE_ACTOR = """
 import psutil
 from studies.cluster.local_ray import ended_local_ray, local_ray
@@ -75,15 +91,23 @@ def test_nothing_of_rays_is_freed_while_it_ends() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_means_the_same_once_ray_runs(number: signal.Signals) -> None:
+    """Ray's own handler, which C++ sets, calls the one before it, and aborts what still works three
+    seconds later: a study that saves its blocks."""
+    assert said_by(_ENDED_BY_A_SIGNAL, str(int(number))) == "stopped in order\n"
+
+
+@pytest.mark.slow
 def test_no_worker_starts_that_nothing_uses() -> None:
     """Each imports PyTorch, and would do so while those that train do."""
     assert said_by(_WORKERS_OF_ONE_ACTOR) == "ray::Trainable\n"
 
 
-def said_by(code: str) -> str:
+def said_by(code: str, *arguments: str) -> str:
     """What Python prints that executes some code."""
     process = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         timeout=SECONDS,

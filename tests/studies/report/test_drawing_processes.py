@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 
+import psutil
 import pytest
 
 from studies.report import drawing_processes
 from studies.report.drawing_processes import draw_together
+from tests.services import wait_until
 
 LINUX = sys.platform == "linux"
 
@@ -92,3 +96,31 @@ def test_an_error_is_the_one_of_the_drawing(failing: int) -> None:
 def test_no_copy_is_left() -> None:
     draw_together([partial(numbered, n) for n in range(4)])
     assert multiprocessing.active_children() == []
+
+
+_DIES_WHILE_IT_DRAWS = """
+import os, signal, time
+from studies.report import drawing_processes
+
+def draw():
+    if os.getpid() == first:
+        time.sleep(1)
+        os.kill(first, signal.SIGKILL)
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+first = os.getpid()
+drawing_processes.available_cpus = lambda: 2
+drawing_processes.draw_together([draw] * 4)
+"""
+
+
+@pytest.mark.skipif(not LINUX, reason="copies are made on Linux alone")
+def test_a_copy_ends_with_the_process_that_it_is_a_copy_of() -> None:
+    """Else it would go on holding the lock of the study's folder."""
+    done = subprocess.run(
+        [sys.executable, "-c", _DIES_WHILE_IT_DRAWS], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    copy = int(done.stdout)
+    wait_until(lambda: not psutil.pid_exists(copy))
