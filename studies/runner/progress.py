@@ -23,7 +23,7 @@ from dynloss_core.atomic import write_atomically
 from studies.blocks.block import Block
 from studies.definition.study import Study
 from studies.messages import duration, notes
-from studies.runner.panel import StudyPanel
+from studies.runner.panel import StudyPanel, phase_in_words
 from studies.search.confirmation import Winner
 from studies.storage.status_file import StudyStatus
 
@@ -216,6 +216,7 @@ class StudyProgress:
         values = [(arm, winner.objective) for arm, winner in self._best.items()]
         shown = [f"{arm} {value:.3f}" for arm, value in values if value is not None]
         best = f"best {self._objective}: {', '.join(shown)}" if shown else ""
-        share = f"{self._phase} {self._trained() / self._total:4.0%}"
+        name = self._phase if self.status is None else phase_in_words(self._phase, self.status())
+        share = f"{name} {self._trained() / self._total:4.0%}"
         parts = [share, duration(now - self._started), left, best]
         self.say("  ".join(part for part in parts if part))

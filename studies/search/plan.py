@@ -200,12 +200,23 @@ class Plan:
         return [search.own_round() for search in self.searches]
 
     def winners(self) -> dict[str, Winner]:
-        """The best point of each arm so far, in the latest search that has one, or that given."""
+        """The best point of each arm so far, of all searches, or the one given."""
+        up = keys.higher_is_better(self.study.objective)
         winners: dict[str, Winner] = {}
         for search in self.searches:
-            winners |= search.winners()
+            for arm, winner in search.winners().items():
+                best = winners.get(arm)
+                if best is None or _is_better(winner, best, up=up):
+                    winners[arm] = winner
         return winners
 
     def _next(self) -> Block | None:
         blocks = (search.next_block() for search in self.searches)
         return next((block for block in blocks if block is not None), None)
+
+
+def _is_better(winner: Winner, other: Winner, *, up: bool) -> bool:
+    """Whether a winner has the better mean; of points that were given, neither has one."""
+    if winner.objective is None or other.objective is None:
+        return False
+    return winner.objective > other.objective if up else winner.objective < other.objective

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +13,13 @@ from studies.storage.study_paths import StudyPaths
 __all__ = ["in_words", "outcomes_at", "outcomes_in", "recorded_verdicts", "seeds_to_settle"]
 
 _SENTENCES = 4  # most verdicts in full
+_FINDINGS = 2  # most of a study without verdicts
+_MAP = re.compile(r"wins in (\d+) of (\d+) cells and loses in (\d+)")
 
 
 def recorded_verdicts(paths: StudyPaths) -> tuple[str, ...]:
-    """The sentence of each verdict of a study; of many, how many have each outcome. Empty without
-    one, and where the summary cannot be read.
+    """The sentence of each verdict of a study; of many, how many have each outcome; of a study that
+    compares no winners, what its map shows. Empty where the summary cannot be read.
 
     Args:
         paths: of the study's folder.
@@ -26,7 +29,7 @@ def recorded_verdicts(paths: StudyPaths) -> tuple[str, ...]:
         count = len(summary["verdicts"])
         if count > _SENTENCES:
             return (f"{outcomes_in(summary)}; see {paths.report}",)
-        return tuple(map(str, summary["findings"][:count]))
+        return tuple(map(str, summary["findings"][: count or _FINDINGS]))
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
@@ -65,7 +68,8 @@ def _tests_at(paths: StudyPaths, look: Sequence[Sequence[int]]) -> list[dict[str
 
 
 def outcomes_in(summary: dict[str, Any]) -> str:
-    """`better` of a single verdict, `24 undecided, 6 equivalent` of several; empty without one.
+    """`better` of a single verdict, `24 undecided, 6 equivalent` of several; without one, `wins in
+    3 of 36 cells, loses in 0` of a map, else empty.
 
     Args:
         summary: the content of the file.
@@ -73,7 +77,13 @@ def outcomes_in(summary: dict[str, Any]) -> str:
     Raises:
         KeyError: if it is not a summary; likewise TypeError.
     """
-    return in_words(Counter(str(verdict["test"]["outcome"]) for verdict in summary["verdicts"]))
+    outcomes = Counter(str(verdict["test"]["outcome"]) for verdict in summary["verdicts"])
+    findings = map(str, summary.get("findings", ()))
+    found = next(filter(None, map(_MAP.search, findings)), None)
+    if outcomes or found is None:
+        return in_words(outcomes)
+    wins, cells, losses = found.groups()
+    return f"wins in {wins} of {cells} cells, loses in {losses}"
 
 
 def in_words(outcomes: Counter[str]) -> str:

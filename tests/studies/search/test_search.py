@@ -37,6 +37,19 @@ def test_hands_out_every_trial_once_and_then_the_winners() -> None:
         assert winner.objective == max(trial.value for trial in trials if trial.value is not None)
 
 
+def test_the_best_so_far_is_of_all_searches() -> None:
+    """It does not get worse because the next search has begun."""
+    plan, best = fresh(tiny_study(searches=3)), 0.0
+    while (block := plan.next_block()) is not None:
+        plan.receive(block, answers(block))
+        if block.arm == keys.STATIC and (winner := plan.winners().get(keys.STATIC)) is not None:
+            assert winner.objective is not None
+            assert winner.objective >= best
+            best = winner.objective
+    each = [search.winners()[keys.STATIC].objective for search in plan.searches]
+    assert best == max(value for value in each if value is not None)
+
+
 def test_starts_from_the_points_of_the_space() -> None:
     blocks = drive(fresh(tiny_study()))
     first = blocks["search-dynamical-00000"].trials[0].point

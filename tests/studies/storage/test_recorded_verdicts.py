@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from studies.storage.stored_study import StoredStudy
 from studies.storage.study_folder import StudyFolder
 from tests.studies.commands import dynloss_here
 from tests.studies.sessions import finish, session_of
-from tests.studies.tiny import tiny_study
+from tests.studies.tiny import MAP, tiny_study
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -34,7 +35,8 @@ def test_few_are_sentences_and_many_are_counted(tmp_path: Path) -> None:
     many = folder_with(tmp_path, ["undecided"] * 4 + ["better_within_margin"])
     (line,) = recorded_verdicts(many)
     assert line == f"4 undecided, 1 better within margin; see {many.report}"
-    assert recorded_verdicts(folder_with(tmp_path, [])) == ()
+    without = folder_with(tmp_path, [])
+    assert recorded_verdicts(without) == ("Sentence 0.", "Sentence 1.")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[3]", "{}", '{"verdicts": 3}', '{"verdicts": [3]}'])
@@ -61,3 +63,16 @@ def test_status_says_what_a_finished_study_has_found(tmp_path: Path) -> None:
     assert found["verdicts"] == [verdict.sentence()]
     with session.folder.locked():
         assert "verdict" not in dynloss_here("status", "tiny", "--out", tmp_path).stdout
+
+
+def test_a_map_says_where_it_wins(tmp_path: Path) -> None:
+    grid = {"period": 2, "amplitude": 2, "learning_rate": 2}
+    session = session_of(tiny_study(**MAP, grid=grid), tmp_path)
+    finish(session)
+    session.delivery.close()
+    write_results(StoredStudy.read(session.folder))
+    summary = json.loads(session.folder.summary.read_text())
+    assert summary["verdicts"] == []
+    assert re.fullmatch(r"wins in \d of \d cells, loses in \d", outcomes_in(summary))
+    said = dynloss_here("status", "tiny", "--out", tmp_path).stdout
+    assert f"  verdict  {summary['findings'][0]}\n" in said
