@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from dynloss_core import keys
-from dynloss_core.config import ConfigError, to_dict
+from dynloss_core.config import ConfigError, reason_of, to_dict
 from dynloss_core.training import (
     Engine,
     EngineName,
@@ -160,8 +160,12 @@ def train_one(
 
 
 def _check_writable(path: Path) -> None:
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError("--trace", f"{path.parent} is not a folder to write to", "make it first")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        problem = f"{path.parent} is not a folder to write to: {reason_of(error)}"
+        raise ConfigError("--trace", problem, "name a file in one that is") from None
 
 
 def _said_of(problem: Problem, member: Member) -> Iterator[str]:

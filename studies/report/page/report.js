@@ -158,7 +158,7 @@
   // ---- Filtering --------------------------------------------------------------------------------
 
   const OPERATORS = {
-    "=": (a, b) => a === b, "!=": (a, b) => a !== b, "<": (a, b) => a < b,
+    "=": (a, b) => a === b, "==": (a, b) => a === b, "!=": (a, b) => a !== b, "<": (a, b) => a < b,
     ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b,
   };
   const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
@@ -168,26 +168,31 @@
   const blank = "[\\s\u202f,']";
   const NUMBER = `[-−]?\\d{1,3}(?:${blank}\\d{3})+(?![\\d.])|\\S*`;  // `5 000` is one number
 
-  // Alternatives between `or`; in each, tests of a row that must all hold.
-  function tests(query, columns) {
+  // Alternatives between `or`; in each, tests of a row that must all hold. What no row can pass, since
+  // it is no comparison of this table, is told to `tell`.
+  function tests(query, columns, tell) {
     const parts = query.split(/\s(?:or|\|\|)\s(?=(?:[^"]*"[^"]*")*[^"]*$)/i);
-    const ways = parts.map((part) => together(part, columns));
+    const ways = parts.map((part) => together(part, columns, tell));
     if (ways.length < 2) return ways[0];
     return [(row) => ways.some((way) => way.every((test) => test(row)))];
   }
 
   // Comparisons (`learning rate > 1 and period < 5 000`), then words.
-  function together(query, columns) {
+  function together(query, columns, tell) {
     const named = new Map();
     for (const c of columns) for (const n of [c.label, c.name]) named.set(n.toLowerCase(), c);
     const names = [...named.keys()].filter(Boolean).sort((a, b) => b.length - a.length);
     const pattern = new RegExp(
-      `(^|\\s)(${names.map(escaped).join("|")})\\s*(<=|>=|!=|[<>=])\\s*("[^"]*"?|${NUMBER})`, "gi");
+      `(^|\\s)(${names.map(escaped).join("|")})\\s*(<=|>=|!=|==?|[<>])\\s*("[^"]*"?|${NUMBER})`, "gi");
     const found = [];
     const words = query.replace(pattern, (_, before, name, operator, value) => {
-      if (value) found.push(comparison(named.get(name.toLowerCase()), operator, value));
+      if (value) found.push(comparison(named.get(name.toLowerCase()), operator, value, tell));
       return " ";
     });
+    const [, stray] = words.replace(/"[^"]*"?/g, "").match(/(\S*)\s*[<>=]/) ?? [];
+    if (stray !== undefined) {
+      tell(stray ? `there is no column “${stray}” to compare` : "a comparison begins with a column");
+    }
     const each = new RegExp(`"[^"]*"?|${NUMBER.replace("\\S*", "\\S+")}`, "g");
     for (const [quoted] of words.matchAll(each)) {
       if (/^(and|&&)$/i.test(quoted)) continue;
@@ -197,12 +202,13 @@
     return found;
   }
 
-  function comparison(target, operator, value) {
+  function comparison(target, operator, value, tell) {
     const holds = OPERATORS[operator];
     const text = value.replaceAll('"', "").toLowerCase();
     if (target.numeric) {
-      const number = Number(ungrouped(plainMinus(text)));
-      const equal = operator === "=" || operator === "!=";
+      const number = Number(ungrouped(plainMinus(text)).replace("∞", "Infinity"));
+      if (Number.isNaN(number)) tell(`“${text}” is not a number`);
+      const equal = ["=", "==", "!="].includes(operator);
       return (row) => !target.missing(row) && (holds(target.values[row], number)
         || (equal && holds(target.plain(row), ungrouped(plainMinus(text)))));
     }
@@ -263,6 +269,7 @@
     let sorting = { by: null, direction: 1 };
     let page = 0;
     let search = 0;
+    let why = "";  // no row matches
 
     function cell(row, c) {
       const text = c.cell(row);
@@ -305,7 +312,7 @@
       const [first, last] = [page * rows + 1, page * rows + here.length].map(
         (n) => grouped(String(n)));
       found.textContent = counted();
-      range.textContent = here.length ? `${first}–${last} of ${count}` : "No row matches";
+      range.textContent = here.length ? `${first}–${last} of ${count}` : `No row matches${why}`;
       for (const button of buttons) {
         const back = button.dataset.page === "first" || button.dataset.page === "previous";
         button.disabled = back ? page === 0 : page === pages - 1;
@@ -332,9 +339,12 @@
 
     async function refilter() {
       const mine = ++search;
-      const rows = await passing(tests(filter.value, columns), data.rows, () => mine === search);
+      const told = [];
+      const checks = tests(filter.value, columns, (text) => told.push(text));
+      const rows = await passing(checks, data.rows, () => mine === search);
       if (rows === null || mine !== search) return;
       matching = rows;
+      why = told.length ? `: ${told[0]}` : "";
       arrange();
     }
 

@@ -165,6 +165,8 @@ def test_the_filter_takes_words_and_comparisons(browser: Chromium, page: Path) -
         "trial = 12\u202f004": 1,
         "12 004": 1,
         "learning_rate > 0.001 and arm != static": (fast & ~static).sum(),
+        "arm == static": static.sum(),
+        "trial == 12004": 1,
         "arm = static or trial <= 12004": (static | (table["trial"] <= 12004)).sum(),
         "1205": 10,
         "gain<-0.1": (table["gain"] < -0.1).sum(),
@@ -178,6 +180,18 @@ def test_the_filter_takes_words_and_comparisons(browser: Chromium, page: Path) -
             shown = "60 trials" if count == 60 else f"{count} of 60 trials"
             assert type_filter(tab, text) == shown, text
         assert tab.evaluate("document.getElementById('range').textContent") == "No row matches"
+        reasons = {
+            "nosuch > 3": "there is no column “nosuch” to compare",
+            "trial > abc": "“abc” is not a number",
+            "learning rate > 1,5": "“1,5” is not a number",
+            "20 < trial": "there is no column “20” to compare",
+            "> 3": "a comparison begins with a column",
+        }
+        for text, reason in reasons.items():
+            type_filter(tab, "arm = static")  # so that rows go
+            assert type_filter(tab, text) == "0 of 60 trials", text
+            said = tab.evaluate("document.getElementById('range').textContent")
+            assert said == f"No row matches: {reason}"
         assert tab.console == []
 
 
