@@ -25,6 +25,7 @@ from studies.analysis.figures.style import (
     arm_styles,
     blank_figure,
     headline,
+    in_legend,
     is_narrow,
     note,
     panel_figure,
@@ -278,7 +279,10 @@ def _budget_panel(axes: Axes, searches: Sequence[SearchHealth]) -> None:
     axes.set_xlabel("trials")
     axes.set_ylabel(words(health.objective))
     axes.set_title("Best so far" if health.adaptive else "Expected best of that many trials")
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.14))  # below: curves may be anywhere
+    handles, labels = axes.get_legend_handles_labels()
+    lines = [in_legend(label) for label in labels]
+    below = (-0.02, -0.14)  # curves may be anywhere
+    axes.legend(handles, lines, loc="upper left", bbox_to_anchor=below)
 
 
 def _curve(axes: Axes, curve: Convergence, style: ArmStyle, up: bool) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "drawn_for_page",
     "headline",
     "hover",
+    "in_legend",
     "is_narrow",
     "note",
     "panel_figure",
@@ -65,6 +66,7 @@ CLASS_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 GREY = "#6B6B6B"
 FULL, PART = 9.6, 6.4  # inches
 _NARROW = 3.7
+_LEGEND_LINE = 30  # characters, of a legend on a narrow page
 
 _STYLE: Any = {
     "font.size": 10,
@@ -117,6 +119,11 @@ def is_narrow() -> bool:
     """Whether there is room for one panel beside nothing else."""
     page = _PAGE.get()
     return page is not None and page.narrow
+
+
+def in_legend(label: str) -> str:
+    """A label as a legend shows it: on a narrow page in lines that leave the panel its room."""
+    return textwrap.fill(label, _LEGEND_LINE) if is_narrow() else label
 
 
 class ArmStyle(NamedTuple):
