@@ -45,6 +45,8 @@ UI_PORT = 5000
 
 
 _WIDE = 300  # characters
+_LABEL = 10  # characters, of what stands before a line
+_FEWEST = 20  # characters of a line
 
 
 class PlainConsole(Console):
@@ -75,15 +77,24 @@ notes = PlainConsole(stderr=True)
 """Standard error. What is shown there while a study runs stays below what is printed on it."""
 
 
-def paragraph(text: str, *, style: str | None = None, indent: int = 0) -> None:
-    """A sentence or more on standard output, in lines of whole words where there is a terminal.
+def paragraph(
+    text: str,
+    *,
+    style: str | None = None,
+    indent: int = 0,
+    label: str = "",
+    to: Console = console,
+) -> None:
+    """A sentence or more, in lines of whole words where there is a terminal.
 
     Args:
         text: what is said.
         style: how it looks.
         indent: spaces before its first line; the others have twice as many.
+        label: what stands before it in its first line; the others begin below its beginning.
+        to: where it is printed; standard output by default.
     """
-    _in_whole_words(console, text, style, indent)
+    _in_whole_words(to, text, style, indent, f"{label:<{_LABEL}} " if label else "")
 
 
 def say(text: str, *, whole: bool = False) -> None:
@@ -99,14 +110,17 @@ def say(text: str, *, whole: bool = False) -> None:
         _in_whole_words(notes, text)
 
 
-def _in_whole_words(to: Console, text: str, style: str | None = None, indent: int = 0) -> None:
+def _in_whole_words(
+    to: Console, text: str, style: str | None = None, indent: int = 0, label: str = ""
+) -> None:
+    first_start, start = f"{'':{indent}}{label}", " " * (2 * indent + len(label))
     if not to.is_terminal:
-        to.print(f"{'':{indent}}{text}", style=style, soft_wrap=True)
+        to.print(f"{first_start}{text}", style=style, soft_wrap=True)
         return
-    first, *rest = to.render_str(text).wrap(to, to.width - 2 * indent)
-    to.print(Text.assemble(" " * indent, first), style=style)
+    first, *rest = to.render_str(text).wrap(to, max(to.width - len(start), _FEWEST)) or [Text()]
+    to.print(Text.assemble(first_start, first), style=style)
     for line in rest:
-        to.print(Text.assemble(" " * 2 * indent, line), style=style)
+        to.print(Text.assemble(start, line), style=style)
 
 
 @contextmanager

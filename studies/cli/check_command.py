@@ -16,7 +16,7 @@ from dynloss_core.config import ConfigError, build, reason_of
 from dynloss_core.own_command import own_command
 from studies.cli.app import app
 from studies.cli.examples import examples
-from studies.messages import console
+from studies.messages import console, paragraph
 
 if TYPE_CHECKING:
     from dynloss_core.data import DataConfig
@@ -120,6 +120,7 @@ def _data(asked: str) -> DataConfig:
     raise ConfigError("--data", f"no data set {asked!r}", remedy)
 
 
+_TRIED = 58  # characters of a column
 CheckLine = tuple[str, bool | None, str]
 """What was tried; whether it holds, None if it does not and need not; why not, or what follows."""
 
@@ -131,7 +132,12 @@ def _show(lines: Iterator[CheckLine]) -> int:
         failed += good is False
         outcome = "yes" if good else "no" if good is None else "FAILED"
         said = f"{outcome}: {why}" if why else outcome
-        console.print(f"  {what:<58} {said}")
+        line = f"  {what:<{_TRIED}} {said}"
+        if not console.is_terminal or len(line) <= console.width:
+            console.print(line)
+        else:
+            paragraph(f"{what}:", indent=2)
+            paragraph(said, indent=4)
     return failed
 
 

@@ -6,6 +6,8 @@ which each warning stands once: the report has them all in full.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["show_results"]
 
+_LONGER = re.compile(r"extend the search|give it \d+ or more")  # of `search_warnings`
+_ENOUGH = 15  # trials, to say whether a search converged
 _PARAGRAPHS = 4  # most verdicts in full
 _WIDE = 90  # columns that the table needs to name the arms in every row
 
@@ -70,7 +74,13 @@ def show_results(
     if study.storage.tracker == "mlflow":
         console.print(f"browse     {repeat_command(['ui'], kept_in.path.parent)}")
     for index, (command, why) in enumerate(_next_commands(study, kept_in, verdicts)):
-        console.print(f"{'next' if index == 0 else '':<10} {command}  # {why}")
+        label, comment = "next" if index == 0 else "", f"# {why}"
+        line = f"{label:<10} {command}  {comment}"
+        if not console.is_terminal or len(line) <= console.width:
+            console.print(line)
+        else:  # so that neither is broken in a word, and the command can be pasted
+            console.print(f"{label:<10} {comment}")
+            console.print(f"{'':<10} {command}")
 
 
 def _show_few(study: Study, analysis: Analysis) -> None:
@@ -197,6 +207,12 @@ def _next_commands(
     elif undecided:
         words = ["run", str(folder.definition), "--extend-searches", str(verdicts[0].test.n)]
         yield repeat_command(words, out), "as many searches again"
+    asked = any(_LONGER.search(warning) for verdict in verdicts for warning in verdict.warnings)
+    if asked and study.mode == "optimize":
+        trials = max(study.trials_of(arm).count for arm in study.arms)
+        more = max(_ENOUGH - trials, math.ceil(trials / 2))
+        words = ["run", str(folder.definition), "--extend", str(more)]
+        yield repeat_command(words, out), "longer searches, as the warnings ask"
     setting = [f"{key}={value}" for key, value in verdicts[0].setting.items()]
     words = ["train", "--from", name, *(w for pair in setting for w in ("--setting", pair))]
     yield repeat_command(words, out), "a winner by itself, step by step"

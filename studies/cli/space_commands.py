@@ -10,7 +10,7 @@ from rich.table import Table
 from dynloss_core.config import ConfigError
 from studies.cli.examples import examples
 from studies.cli.options import Out
-from studies.messages import DEFAULT_OUT, brief, console, point_in_words
+from studies.messages import DEFAULT_OUT, brief, console, paragraph, point_in_words
 
 if TYPE_CHECKING:
     from search_spaces import Parameter
@@ -36,7 +36,9 @@ def space_list() -> None:
     for name in search_spaces.names():
         space = search_spaces.load(name)
         console.print(name, style="bold", end="")
-        console.print(f"  {', '.join(space.searched())}\n    {space.description}")
+        console.print(f"  {', '.join(space.searched())}", soft_wrap=False)
+        for line in space.description.splitlines():
+            paragraph(line, indent=4)
 
 
 @space_app.command("validate", epilog=examples("`dynloss space validate my_space.yaml`"))
@@ -67,7 +69,9 @@ def space_show(space: SpaceArgument) -> None:
         if name not in loaded.parameters:
             table.add_row(name, "", "", "", "", "", _static_cell(None, parameter))
     console.print(loaded.name, style="bold", end="")
-    console.print(f"  hash {loaded.hash}\n{loaded.description}\n")
+    console.print(f"  hash {loaded.hash}")
+    paragraph(loaded.description)
+    console.print()
     console.print(table)
     for point in loaded.points:
         console.print(f"starts from: {point_in_words(point)}")

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynloss_core.config import printable
-from studies.messages import console, duration, say
+from studies.messages import console, duration, paragraph, say
 
 if TYPE_CHECKING:
     from studies.cluster.capacity import Capacity
@@ -55,16 +55,16 @@ def show_estimate(study: Study, cost: Cost, capacity: Capacity) -> None:
         "resources": f"a block needs {resources}; {where} has {available}: {cost.parallel} at once",
         "time": time_in_all,
     }.items():
-        console.print(f"{label:<10} {value}")
+        paragraph(value, label=label)
     for line in cost.layout:
-        console.print(f"blocks     {line}")
+        paragraph(line, label="blocks")
     lines = ["not known: give `spread: {seeds: ...}`, from a pilot"] if study.confirms() else []
     for line in lines if cost.power is None else cost.power.sentences():
-        console.print(f"can show   {line}")
+        paragraph(line, label="can show")
     if cost.few_pairs is not None:
-        console.print(f"can show   {cost.few_pairs}")
+        paragraph(cost.few_pairs, label="can show")
     for lack in cost.missing:
-        console.print(f"missing    {lack}")
+        paragraph(lack, label="missing")
 
 
 def show_changing(status: Callable[[], StudyStatus]) -> None:
@@ -97,9 +97,10 @@ def show_comparison(comparison: SideBySide) -> None:
     console.print(table)
     for row in comparison.rows:
         for warning in row.warnings:
-            console.print(f"warning: {row.label}: {warning}")
+            paragraph(f"warning: {row.label}: {warning}")
     if (pooled := together(comparison.rows)) is not None:
-        console.print(f"\n{pooled.sentence()}")
+        console.print()
+        paragraph(pooled.sentence())
     console.print(f"\ntable      {comparison.table}")
     for figure in comparison.figures:
         console.print(f"figure     {figure}")

@@ -25,7 +25,7 @@ from dynloss_core.training import (
     choose_engine,
 )
 from studies.blocks.tables import IDENTITY, trace_rows
-from studies.messages import duration
+from studies.messages import duration, paragraph
 from studies.storage.recorded_winner import METRICS, RecordedWinner
 from studies.storage.sealed_files import write_parquet
 
@@ -128,11 +128,10 @@ def train_one(
     engine_class = choose_engine(problem, engine_name, device)
     traced = [] if trace is None else [0]
     engine = engine_class(Setup.build(problem, [member]), device, traced=traced)
-    console.print(
-        f"{problem.data.name}, {_described(problem)}, {problem.steps:,} steps, engine {engine.name}"
-    )
+    what = f"{problem.data.name}, {_described(problem)}"
+    paragraph(f"{what}, {problem.steps:,} steps, engine {engine.name}", to=console)
     for line in _said_of(problem, member):
-        console.print(line)
+        paragraph(line, to=console)
     header = f"{'step':>8}  {'train loss':>10}  {'train acc':>9}  {'val acc':>8}  {'F':>10}"
     console.print(header, style="bold")
     started, every = time.perf_counter(), max(1, problem.steps // problem.evaluate_every // _LINES)
