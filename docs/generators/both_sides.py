@@ -27,6 +27,7 @@ STUDIES = {
     "fashion_label_noise": "Fashion-MNIST, labels redrawn",
     "fashion_unbalanced": "Fashion-MNIST, classes of unequal size",
     "fashion_myrtle5_small": "Fashion-MNIST, convolutional networks",
+    "fashion_myrtle5_small_interpolating": "Fashion-MNIST, convolutional networks that fit",
     "fashion_wideresnet_reduced": "Fashion-MNIST, a Wide ResNet",
     "fashion_wideresnet_reduced_16": "Fashion-MNIST, a Wide ResNet of 16 layers",
     "wrn_normalisation_reduced_group": "A Wide ResNet with group normalisation",
