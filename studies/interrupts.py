@@ -15,7 +15,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["INTERRUPTS", "ends_as_interrupts", "kept_handlers", "noted_interrupts"]
+__all__ = [
+    "INTERRUPTS",
+    "ends_as_interrupts",
+    "kept_handlers",
+    "kept_interrupts",
+    "noted_interrupts",
+]
 
 _ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 INTERRUPTS = (signal.SIGINT, *_ENDS)
@@ -104,3 +110,21 @@ def noted_interrupts(
     finally:
         for number in numbers:
             signal.signal(number, signal.default_int_handler)
+
+
+@contextmanager
+def kept_interrupts() -> Iterator[None]:
+    """Let a Ctrl-C stay one where it comes out of a library as another error."""
+    noted: list[bool] = []
+
+    def note() -> bool:
+        noted.append(True)
+        return True
+
+    try:
+        with noted_interrupts(note):
+            yield
+    except Exception as error:
+        if noted:
+            raise KeyboardInterrupt from error
+        raise

@@ -270,6 +270,8 @@ def confirm(
 
 def _conclude(study: Study, out: Path, work: Callable[[], RunResult], go_on: str) -> None:
     """Do the work, print its outcome, and exit with the code for it."""
+    from studies.storage.study_folder import StudyFolder
+
     deliver = repeat_command(["sync", study.name], out)
     try:
         outcome = work()
@@ -279,8 +281,10 @@ def _conclude(study: Study, out: Path, work: Callable[[], RunResult], go_on: str
         raise typer.Exit(USAGE_ERROR) from None
     except ConfigError:
         raise
-    except KeyboardInterrupt:  # of what follows the training; that ends in order by itself
-        say("stopped while the results were written; everything trained is kept")
+    except KeyboardInterrupt:  # before the training, or after it; that ends in order by itself
+        trained = StudyFolder(out / study.name).has_training()
+        kept = "while the results were written; everything trained is kept"
+        say(f"stopped {kept if trained else 'before anything was trained'}")
         say(f"continue with:  {go_on}", whole=True)
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:

@@ -17,7 +17,7 @@ from studies.definition.options import BackendName
 from studies.definition.redaction import hide_password
 from studies.definition.sqlite import tuned_sqlite
 from studies.definition.study import Study
-from studies.interrupts import noted_interrupts
+from studies.interrupts import kept_interrupts, noted_interrupts
 from studies.messages import say
 from studies.runner.block_layout import laid_out, layout_tags, needs_layout
 from studies.runner.extension import extended, searched_again
@@ -254,9 +254,10 @@ def _run(
         panel.at("writing results")
         if finished and panel.has_lines:
             say("trained; writing tables, figures and report")
-        results = write_results(stored)
-        if keeps_runs(stored, delivery):
-            write_report(stored, results)  # whose table leads to them
+        with kept_interrupts():
+            results = write_results(stored)
+            if keeps_runs(stored, delivery):
+                write_report(stored, results)  # whose table leads to them
     conclude(stored, delivery, results, finished=finished)
     if finished:
         stored.folder.sweep()

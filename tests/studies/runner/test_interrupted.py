@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,16 +16,25 @@ from tests.studies.commands import dynloss_here
 from tests.studies.sessions import run_without_ray
 
 
-def interrupted(*_: object) -> None:
+def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
+def spoiled(*_: object) -> None:
+    """As a library that is interrupted where it does not expect it."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ValueError("Invalid bounding box") from None
+
+
+@pytest.mark.parametrize("draws", [interrupted, spoiled])
 def test_it_ends_in_order_and_goes_on(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    draws: Callable[..., None], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_without_ray(monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr("studies.report.study_results.draw_figures", interrupted)
+        patch.setattr("studies.report.study_results.draw_figures", draws)
         done = dynloss_here("run", tiny, "--out", tmp_path)
     assert done.returncode == 130
     assert "stopped while the results were written; everything trained is kept" in done.stderr
@@ -36,3 +47,12 @@ def test_it_ends_in_order_and_goes_on(
     assert again.returncode == 0, again.stderr
     assert client.get_run(stored.state["mlflow_run"]).info.status == "FINISHED"
     assert folder.report.exists()
+
+
+def test_before_anything_is_trained_nothing_is_said_to_be_kept(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.runner.run_study.delivery_of", interrupted)
+    done = dynloss_here("run", tiny, "--out", tmp_path, "--backend", "inline")
+    assert done.returncode == 130
+    assert "stopped before anything was trained" in done.stderr
