@@ -46,7 +46,7 @@ def convergence_headline(searches: Sequence[SearchHealth]) -> str:
     if fewest == total:
         return f"Converged in each of {total} searches: no gain in the last third of the trials"
     arms = [arm for arm, count in counts.items() if count == fewest]
-    others = "" if len(arms) == len(counts) else ", the others more often"
+    others = "" if len(arms) == len(counts) else ", the rest in more"
     if len(counts) > 1 and len(arms) == len(counts):
         return f"Every arm converged in {fewest} of {total} searches"
     return f"{', '.join(arms[:3])} converged in {fewest} of {total} searches{others}"

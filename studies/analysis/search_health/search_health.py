@@ -248,7 +248,7 @@ class SearchHealth:
         if self.near_bounds:
             names = (f"{near.arm} {near.parameter.replace('_', ' ')}" for near in self.near_bounds)
             lines.append(f"Best setting near a bound: {', '.join(names)}")
-        return "; ".join(lines) or "No best setting calls for a wider range"
+        return "; ".join(lines) or "No best setting lies near a bound"
 
     def isolation_caption(self) -> str:
         """How to read that figure."""
