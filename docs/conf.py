@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib.metadata import version as version_of
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # would stand on a page
 
 project = "dynloss"
 author = "the authors of dynloss"
@@ -16,9 +19,10 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
     "docs.generators",
 ]
-exclude_patterns = ["_build", "from_python.ipynb"]
+exclude_patterns = ["_build", "from_python.ipynb", "gallery"]
 
 html_theme = "furo"
 html_title = "dynloss"
@@ -41,3 +45,15 @@ smartquotes = False  # they make a dash of `--`
 
 # Types of PyTorch, NumPy and pandas are named in signatures, and their pages are not here.
 nitpick_ignore_regex = [("py:.*", ".*")]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "examples",  # made by the build
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 60,
+    "copyfile_regex": "",
+}
