@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,10 @@ def draw_gain_map(result: GainMap) -> Figure:
         bar.set_label(result.gain_name)
         bar.outline.set_visible(False)
         columns = 1 if is_narrow() else 1 + panels
-        figure.legend(handles=_legend(result), loc="outside lower left", ncols=columns, fontsize=9)
+        handles = _legend(result)
+        figure.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=9)
         headline(figure, result.headline())
-        note(figure, " ".join(result.notes()))
+        note(figure, " ".join(result.notes()), legend_rows=math.ceil(len(handles) / columns))
     return figure
 
 

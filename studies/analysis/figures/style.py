@@ -234,13 +234,15 @@ def warn(figure: Figure, warnings: Sequence[str]) -> None:
         note(figure, "\n".join(f"But {warning}." for warning in warnings), "#8A1C00")
 
 
-def note(figure: Figure, text: str, colour: str = GREY) -> None:
-    """Write small print at the bottom, in lines as wide as the figure: how to read it."""
+def note(figure: Figure, text: str, colour: str = GREY, *, legend_rows: int = 0) -> None:
+    """Write small print at the bottom, in lines as wide as the figure: how to read it. Matplotlib
+    would put a legend of the figure that is below the panels over it: rows of one are left free."""
     if (page := _PAGE.get()) is not None:
         page.notes.append(text)
         return
     characters = int(15.5 * figure.get_figwidth())
     lines = "\n".join(textwrap.fill(line, characters) for line in text.splitlines())
+    lines += "\n" * (2 * legend_rows)
     figure.supxlabel(lines, x=0.01, ha="left", fontsize=8, color=colour)
 
 
