@@ -123,6 +123,17 @@ def test_the_point_that_a_binned_map_names_was_tried() -> None:
             assert np.isnan(x) or (tried == [x, y]).all(axis=1).any()
 
 
+def test_the_legend_of_a_map_leaves_its_small_print_free() -> None:
+    figure = draw_gain_map(maps(adaptive=True)["gain_map"])
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    print_ = next(text for text in figure.texts if text.get_text().endswith("\n"))
+    written, drawn = print_.get_text(), print_.get_window_extent()
+    blank = len(written) - len(written.rstrip("\n"))
+    lowest = drawn.y0 + drawn.height * blank / (written.count("\n") + 1)
+    assert legend.get_window_extent().y1 <= lowest
+
+
 def test_a_cell_without_a_trial_is_no_cell_without_a_gain() -> None:
     found = maps(adaptive=False)["gain_map"]
     gain = replace(found.gains[0], gain=np.where(np.isnan(found.gains[0].gain), np.nan, 0.0))
@@ -137,7 +148,9 @@ def test_a_cell_without_a_trial_is_no_cell_without_a_gain() -> None:
     )
     row, column = np.argwhere(np.isnan(gain.gain))[0]
     x, y = axes.transData.transform((middles[0][row], middles[1][column]))
-    seen = pixels[pixels.shape[0] - round(y), round(x), :3]
+    top, left = pixels.shape[0] - round(y), round(x)
+    around = pixels[top - 8 : top + 9, left - 8 : left + 9, :3].reshape(-1, 3)
+    seen = np.median(around, axis=0)  # of the cell: a single pixel may lie on a dot
     nothing = np.array(mesh.cmap(mesh.norm(0.0)))[:3]
     assert np.abs(seen - nothing).max() > 0.15
     assert np.allclose(seen, to_rgba(axes.get_facecolor())[:3], atol=0.01)
